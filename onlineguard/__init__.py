@@ -1,0 +1,74 @@
+"""A small robust model per slice of a stream, updated on every event.
+
+Each public name is loaded when first used, so `import onlineguard` costs no JAX.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onlineguard.chain import Chain
+    from onlineguard.change_point import ChangePoint
+    from onlineguard.clipped_sgd import ClippedSGD, State, step
+    from onlineguard.clips import Adaptive, Fixed
+    from onlineguard.detector import Detector
+    from onlineguard.engine import Engine, Verdicts
+    from onlineguard.errors import CheckpointError, InvalidArgument, OnlineguardError, SourceError
+    from onlineguard.estimands import Covariance, LinearRegression, LogisticRegression, LogScale, Mean, Quantile
+    from onlineguard.experts import Experts
+    from onlineguard.rates import Constant, Decay, Derived
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Adaptive",
+    "Chain",
+    "ChangePoint",
+    "CheckpointError",
+    "ClippedSGD",
+    "Constant",
+    "Covariance",
+    "Decay",
+    "Derived",
+    "Detector",
+    "Engine",
+    "Experts",
+    "Fixed",
+    "InvalidArgument",
+    "LinearRegression",
+    "LogScale",
+    "LogisticRegression",
+    "Mean",
+    "OnlineguardError",
+    "Quantile",
+    "SourceError",
+    "State",
+    "Verdicts",
+    "step",
+]
+
+_NAMES = {
+    "chain": ["Chain"],
+    "change_point": ["ChangePoint"],
+    "clipped_sgd": ["ClippedSGD", "State", "step"],
+    "clips": ["Adaptive", "Fixed"],
+    "detector": ["Detector"],
+    "engine": ["Engine", "Verdicts"],
+    "errors": ["CheckpointError", "InvalidArgument", "OnlineguardError", "SourceError"],
+    "estimands": ["Covariance", "LinearRegression", "LogScale", "LogisticRegression", "Mean", "Quantile"],
+    "experts": ["Experts"],
+    "rates": ["Constant", "Decay", "Derived"],
+}
+_MODULE = {name: module for module, names in _NAMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULE[name]}"), name)
+    globals()[name] = value  # from now on found without this function
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
