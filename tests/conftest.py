@@ -25,7 +25,8 @@ def data_dir() -> Path:
     named = os.environ.get("ONLINEGUARD_DATA")
     if named and Path(named).is_dir():
         return Path(named)
-    reason = f"ONLINEGUARD_DATA is {named!r}; set it to the folder of real data to run this test"
+    state = f"is {named!r}, which is no folder" if named else "is not set"
+    reason = f"the environment variable ONLINEGUARD_DATA {state}; set it to the folder of real data to run this test"
     if CI:
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
