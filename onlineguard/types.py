@@ -16,10 +16,8 @@ class Observation(NamedTuple):
     """What an estimand sees in one event, with the estimate from before it."""
 
     gradient: Theta  # which way the estimate is wrong; zero where the event says nothing
-    peak: Array  # the gradient's largest component in absolute value
-    spread: Array  # the gradient's norm over its peak, at least 1; apart, since their product may overflow
-    usable: Array  # bool: the event says something and its gradient is finite
-    residual: Array  # signed, NaN where the event says nothing: the event of the next stage in a Chain
+    norm: Array  # the gradient's length, in the unit of its clip
+    usable: Array  # bool: the event says something; if false the gradient is zero
     score: Score
 
 
@@ -34,6 +32,10 @@ class Estimand(Protocol):
     def init(self) -> Theta: ...
 
     def observe(self, theta: Theta, event: Event) -> Observation: ...
+
+    def residual(self, theta: Theta, event: Event, seen: Observation) -> Array:
+        """What the next stage of a Chain takes as its event; `seen` is what `observe` returned."""
+        ...
 
     def move(self, theta: Theta, gradient: Theta, rate: Array, shrink: Array) -> Theta:
         """Theta moved against `rate` times the gradient, shortened to the share `shrink` of its length."""
@@ -73,6 +75,10 @@ class Estimator(Protocol):
 
     def step(self, state: Any, event: Event) -> tuple[Any, Score]:
         """`learn` and `score` together, sharing what they have in common."""
+        ...
+
+    def judge(self, state: Any, event: Event) -> tuple[Score, Array]:
+        """The score, and the residual that the next stage of a Chain takes as its event; nothing is learned."""
         ...
 
     def trace(self, state: Any, event: Event) -> tuple[Any, Score, Array]:
