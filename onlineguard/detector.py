@@ -26,7 +26,7 @@ of Mathematical Statistics, 1964. Two memories, patience, the quantiles' trust i
 
 import math
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -54,6 +54,8 @@ FLOOR_SHARE = 1e-3  # the scale falls fast to this share of its recent peak, and
 RESOLUTION = 2.0**-18  # least scale relative to the location: what float32 resolves, with room
 TINY = 1e-30  # least scale of all, so that a stream of zeros can be divided by it
 FAR = 1e15  # standardised residuals end here, so that their squares add up in float32
+INHERITED_SEEN = 16.0  # events that a new slice's start from the typical one counts for,
+INHERITED_AGE = 500.0  # and its quantiles'
 LAST_COUNT = 2.0**23  # counts stop here, where float32 still tells neighbours apart
 
 
@@ -152,6 +154,24 @@ class Detector:
         )
         known_score = where(count > 0, score, math.nan)
         return learned, Judgement(known_score, state.threshold, state.median, state.fifth, state.twentieth, 1.0 * ready)
+
+    def pooled(self, states: State, origins: Array) -> tuple[State, State, Array]:
+        """Where new slices start, from the stacked states of known ones: as the typical one, or with no location yet.
+
+        Both have the medians of the score quantiles; the typical one has those of location and scale as well, worth
+        `INHERITED_SEEN` events, and is expressed relative to the origin (d,) that comes third. `origins` (slices, d)
+        are what the states' locations are relative to.
+        """
+        quantiles = {name: np.median(getattr(states, name)) for name in ("median", "fifth", "twentieth", "threshold")}
+        fresh = self.init(origins.shape[1])._replace(age=np.float32(INHERITED_AGE), **quantiles)
+        location = np.median(states.slow.location + origins, axis=0)
+        origin = np.where(origins.any(), np.nan_to_num(location), 0.0)
+        memory = Memory(location - origin, np.median(states.slow.scale, axis=0), fresh.slow.floor)
+        return fresh._replace(slow=memory, fast=memory, seen=np.float32(INHERITED_SEEN)), fresh, origin
+
+    def residuals(self, state: State, x: Array) -> Array:
+        """Standardised residuals (d,) of x, signed, 0 where missing: what its score is the root mean square of."""
+        return standardised(state.slow, x, namespace(x).isfinite(x))[0]
 
     def _learn_quantiles(self, state: State, score: Array, usable: Array) -> tuple[Array, Array, Array, Array]:
         """The four quantiles after a score."""

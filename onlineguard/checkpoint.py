@@ -1,0 +1,77 @@
+"""Save and load an Engine: one safetensors file, with everything that is not a tensor as JSON in its header."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from onlineguard.detector import Detector
+from onlineguard.errors import CheckpointError
+
+VERSION = 1
+HEADER = "onlineguard"  # its name among the metadata of the safetensors file
+ESTIMATORS: dict[str, Any] = {"Detector": Detector}
+
+
+def write(path: str | os.PathLike[str], config: dict[str, Any], estimator: Any, tensors: dict[str, np.ndarray]) -> None:
+    """Write a temporary file beside `path`, sync it to the disk, rename it: a crash leaves the old file or this one."""
+    kind = type(estimator).__name__
+    if kind not in ESTIMATORS:
+        raise CheckpointError(f"an engine of {kind} cannot be saved; one of {' or '.join(ESTIMATORS)} can")
+    header = {
+        "version": VERSION,
+        "estimator": {"kind": kind, **dataclasses.asdict(estimator)},
+        "tensors": {name: [str(tensor.dtype), *tensor.shape] for name, tensor in tensors.items()},
+        "config": config,
+    }
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        contents = safetensors.numpy.save(tensors, metadata={HEADER: json.dumps(header)})
+        with open(temporary, "wb") as file:
+            file.write(contents)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot write {target}: {error.strerror or error}") from error
+    _sync_folder(target.parent)
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Any, dict[str, np.ndarray]]:
+    """What `write` was given. Raises CheckpointError for a file that is missing, truncated, foreign or newer."""
+    try:
+        with safetensors.safe_open(str(path), framework="numpy") as file:  # type: ignore[no-untyped-call]
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{path} is no checkpoint, or a truncated one: {error}") from error
+    if HEADER not in metadata:
+        raise CheckpointError(f"{path} was not written by Engine.save; give the path of a file that was")
+    header = json.loads(metadata[HEADER])
+    if header["version"] > VERSION:
+        raise CheckpointError(
+            f"{path} has format {header['version']} and this version of onlineguard reads up to {VERSION}; upgrade it"
+        )
+    for name, (dtype, *shape) in header["tensors"].items():
+        if name not in tensors or [str(tensors[name].dtype), *tensors[name].shape] != [dtype, *shape]:
+            raise CheckpointError(f"{path} is damaged: tensor {name!r} is not {dtype} of shape {shape}")
+    estimator = dict(header["estimator"])
+    return header["config"], ESTIMATORS[estimator.pop("kind")](**estimator), tensors
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in the folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,344 @@
+"""Engine: a model for every slice, updated on every event. The one mutable thing; everything it calls is pure."""
+
+from collections.abc import Hashable, Sequence
+from os import PathLike
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from onlineguard import checkpoint
+from onlineguard.detector import MIN_SEEN, Detector
+from onlineguard.errors import InvalidArgument
+from onlineguard.events import LARGEST, as_events, as_float32
+from onlineguard.packed import FIELDS, Layout, advance, grown, put_row
+from onlineguard.slices import UNKNOWN, Keys, SliceTable, as_keys, check_key
+from onlineguard.verdicts import Verdicts
+
+# The first rows of the table belong to no slice.
+WASTE = 0  # where states go that nobody keeps: those of events that are only scored
+FRESH = 1  # the state before any event
+TYPICAL = 2  # the pooled state of all slices, from which a new one starts
+FIRST_ROW = 3
+
+SMALLEST_BATCH, LARGEST_BATCH = 32, 65_536  # batches are padded to powers of two between, and cut at the larger
+FIRST_CAPACITY = 1_024  # rows; doubled when full
+POOL_SAMPLE = 64  # slices, those of the lowest rows, that the pooled model is the median of
+POOL_FIRST, POOL_EVERY = 1_024, 65_536  # pooled at these events: powers of two from the first, then multiples
+LIKELY = 10.0  # a new slice starts from the typical one if its first event scores less than this under it
+
+
+class Engine:
+    """Score every event with what was known of its slice before it, then learn it.
+
+    >>> engine = Engine(n_features=2, target_rate=0.01)
+    >>> rng = np.random.default_rng(0)
+    >>> _ = engine.update(["de"] * 1_000, rng.normal(100.0, 5.0, (1_000, 2)))
+    >>> engine.score(["de", "de"], [[101.0, 97.0], [101.0, 300.0]]).anomalous
+    array([False,  True])
+
+    n_features: numbers in an event; may be left out where `features` names them.
+    target_rate: share of usual events to be flagged, in (0, 0.2].
+    patience: events that a new regime must last before it counts as usual; see `Detector`.
+    features: names of the features, needed for frames and dicts, and shown by `explain`.
+    max_slices: slices kept; the least recently used go first.
+    estimator: the model of one slice, instead of the default `Detector(target_rate, patience)`; anything with its
+        `init`, `step` and `explain`.
+    """
+
+    def __init__(
+        self,
+        n_features: int | None = None,
+        target_rate: float = 0.01,
+        *,
+        patience: float = 5_000,
+        features: Sequence[str] | None = None,
+        max_slices: int = 1_000_000,
+        estimator: Any = None,
+    ):
+        self.features = list(features) if features is not None else None
+        self.n_features = _checked_width(n_features, self.features)
+        self.target_rate = _checked_rate(target_rate)
+        if not patience >= 1:
+            raise InvalidArgument(f"patience is {patience}; it must be at least 1 event, e.g. 5000")
+        if not max_slices >= 1:
+            raise InvalidArgument(f"max_slices is {max_slices}; it must be at least 1, e.g. 1_000_000")
+        self.estimator = estimator or Detector(self.target_rate, float(patience))
+        self.n_events = 0  # taken by update, over all slices
+        self._pooling_at = POOL_FIRST
+        # One feature needs no padding; more are padded to whole vector registers with features that are always missing.
+        self._width = self.n_features if self.n_features < 8 else -(-self.n_features // 8) * 8
+        start = self.estimator.init(self.n_features, self._width)
+        self._layout = Layout.of(start)
+        self._params = jax.tree.map(jnp.float32, self.estimator)
+        self._table = jnp.zeros((FIRST_CAPACITY, self._layout.length), jnp.float32)
+        self._put(FRESH, start)
+        self._put(TYPICAL, start)
+        self._slices = SliceTable(max_slices, FIRST_ROW)
+        self._origins = Origins(self.n_features)
+
+    @property
+    def slices(self) -> list[Hashable]:
+        """Keys of the slices now known, oldest first."""
+        return list(self._slices.rows)
+
+    @property
+    def evicted(self) -> int:
+        """Slices that had to go since the start because `max_slices` were known."""
+        return self._slices.evicted
+
+    def update(self, slices: Any, X: Any) -> Verdicts:
+        """Judge each event with what was known before it, then learn it, in order.
+
+        slices: one key an event: strings, ints or tuples of such; a list, an array or a column of a frame.
+        X: (n, d) numbers, a polars or pandas frame with the engine's features, or a list of dicts. NaN, infinite and
+            absent features are missing; an event with nothing else is not learned, and its verdict is not `ready`.
+
+        How a stream is cut into batches changes nothing, to the last bit. Raises InvalidArgument, before anything has
+        changed, if a key or a number cannot be read.
+        """
+        events, keys = self._read(slices, X)
+        parts: list[np.ndarray] = []
+        start = 0
+        while start < len(events):
+            reads, rows = self._admit(keys, events, start)
+            end = start + len(rows)
+            parts.append(self._run(reads, rows, events[start:end], self._origins.of(rows)))
+            self._slices.touch(rows, self.n_events)
+            self.n_events += len(rows)
+            if self.n_events == self._pooling_at:
+                self._pool()
+            start = end
+        return self._verdicts(parts)
+
+    def score(self, slices: Any, X: Any) -> Verdicts:
+        """The verdict that `update` would give to each of these events if it came next; nothing is learned."""
+        events, keys = self._read(slices, X)
+        rows = self._slices.lookup(keys)
+        parts: list[np.ndarray] = []
+        for start in range(0, len(events), LARGEST_BATCH):
+            chunk, reads = events[start : start + LARGEST_BATCH], rows[start : start + LARGEST_BATCH]
+            origins = self._origins.of(reads)
+            new = np.flatnonzero(reads == UNKNOWN)
+            if len(new):
+                reads[new], births = self._starts(chunk[new])
+                origins = np.zeros(chunk.shape) if origins is None else origins
+                origins[new] = births
+            parts.append(self._run(reads, np.full_like(reads, WASTE), chunk, origins))
+        return self._verdicts(parts)
+
+    def explain(self, slice_: Hashable, x: Any) -> dict[Hashable, float]:
+        """Each feature's share of the score that x would get in the slice now, largest first; 0 where it is missing.
+
+        Features are named, or counted from 0. Raises KeyError for a slice that is not known.
+        """
+        row = self._slices.rows[slice_]
+        events = as_events([x], self.n_features, self.features)
+        state = self._layout.unpack(np.asarray(self._table[row]))
+        relative = self._padded(events, self._origins.of(np.array([row])), 1)[0]
+        with np.errstate(all="ignore"):
+            squares = np.square(np.float64(self.estimator.residuals(state, relative)))[: self.n_features]
+        shares = squares / max(squares.sum(), np.finfo(float).tiny)
+        names: Sequence[Hashable] = self.features or range(self.n_features)
+        return {names[i]: float(shares[i]) for i in np.argsort(-shares, kind="stable").tolist()}
+
+    def forget(self, slice_: Hashable) -> None:
+        """Drop a slice and all it has taught; raises KeyError if it is not known."""
+        self._slices.forget(slice_)
+
+    def warmup(self) -> None:
+        """Compile the programs for all batch sizes, so that no later call waits for a compiler.
+
+        A table that has to grow compiles again; it grows by doubling.
+        """
+        n = SMALLEST_BATCH
+        while n <= LARGEST_BATCH:
+            rows = np.full(n, WASTE, np.int32)
+            self._run(rows, rows, np.full((n, self.n_features), np.nan, np.float32), None)
+            n *= 2
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the engine to one file: safetensors with a JSON header, no pickle.
+
+        A crash on the way leaves the old file or the new one. Raises CheckpointError if it cannot be written.
+        """
+        slices, tensors = self._slices.dump()
+        config = {
+            "n_features": self.n_features,
+            "target_rate": self.target_rate,
+            "features": self.features,
+            "max_slices": self._slices.max_slices,
+            "n_events": self.n_events,
+            "pooling_at": self._pooling_at,
+            "slices": slices,
+        }
+        tensors["table"] = np.asarray(self._table)[: self._slices.end]
+        tensors["origins"] = self._origins.table
+        checkpoint.write(path, config, self.estimator, tensors)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> "Engine":
+        """The engine that was saved; it goes on as if it had never stopped.
+
+        Raises CheckpointError for a file that is missing, truncated, of another program or of a newer version.
+        """
+        config, estimator, tensors = checkpoint.read(path)
+        engine = cls(
+            config["n_features"],
+            config["target_rate"],
+            features=config["features"],
+            max_slices=config["max_slices"],
+            estimator=estimator,
+        )
+        engine.n_events, engine._pooling_at = config["n_events"], config["pooling_at"]
+        engine._slices.restore(config["slices"], tensors)
+        engine._origins.table = tensors["origins"]
+        rows = max(FIRST_CAPACITY, 1 << (len(tensors["table"]) - 1).bit_length())
+        engine._table = grown(jnp.asarray(tensors["table"]), rows)
+        return engine
+
+    def _read(self, slices: Any, X: Any) -> tuple[np.ndarray, Keys]:
+        """Events (n, d) and their keys, all of which can be used as such."""
+        events = as_events(X, self.n_features, self.features)
+        keys = as_keys(slices, len(events))
+        try:
+            unknown = np.flatnonzero(self._slices.lookup(keys) == UNKNOWN)
+        except TypeError:  # a key that cannot be hashed
+            unknown = np.arange(len(keys))
+        for i in unknown.tolist():
+            check_key(keys[i], i)
+        return events, keys
+
+    def _admit(self, keys: Keys, events: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows to read from and write to, for the events from `start` to the next point where the table must change.
+
+        Such points are a full table and the pooling of the slices. Both lie at fixed events of the stream, wherever
+        batches are cut.
+        """
+        end = min(len(events), start + LARGEST_BATCH, start + self._pooling_at - self.n_events)
+        rows = self._slices.lookup(keys[start:end])
+        born: list[int] = []
+        for i in np.flatnonzero(rows == UNKNOWN).tolist():
+            key = check_key(keys[start + i], start + i)
+            if key not in self._slices.rows:
+                if not self._slices.room and i == 0:
+                    self._slices.evict()
+                    return self._admit(keys, events, start)
+                if not self._slices.room:
+                    rows = rows[:i]
+                    break
+                self._slices.birth(key)
+                born.append(i)
+            rows[i] = self._slices.rows[key]
+        while self._slices.end > self._table.shape[0]:
+            self._table = grown(self._table, 2 * self._table.shape[0])
+        reads = rows
+        if born:
+            reads = rows.copy()
+            reads[born], origins = self._starts(events[start:][born])
+            self._origins.put(rows[born], origins)
+        return reads, rows
+
+    def _starts(self, events: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows that new slices start from, given the first event of each, and their origins."""
+        rows = np.full(len(events), TYPICAL, np.int32)
+        origins = self._origins.of(rows)
+        scores = self._run(rows, np.full_like(rows, WASTE), events, origins)[:, 0]
+        likely = scores < LIKELY
+        with np.errstate(over="ignore"):
+            inexact = np.isfinite(events) & (events.astype(np.float32) != events) & (abs(events) < LARGEST)
+        fresh = np.where(inexact, events, 0.0)
+        return np.where(likely, TYPICAL, FRESH), np.where(likely[:, None], 0.0 if origins is None else origins, fresh)
+
+    def _run(self, reads: np.ndarray, writes: np.ndarray, events: np.ndarray, origins: np.ndarray | None) -> np.ndarray:
+        """Run at most LARGEST_BATCH events through the table; their judgements (n, 6)."""
+        n = len(events)
+        size = max(SMALLEST_BATCH, 1 << (n - 1).bit_length())
+        rows = np.zeros((2, size), np.int32)
+        rows[0, :n], rows[1, :n] = reads, writes
+        padded = self._padded(events, origins, size)
+        self._table, judgements = advance(self._params, self._layout, self._table, rows, padded, np.int32(n))
+        return np.asarray(judgements)[:n]
+
+    def _padded(self, events: np.ndarray, origins: np.ndarray | None, size: int) -> np.ndarray:
+        """Events relative to their origins, float32 (size, width); what pads them is missing, or never read."""
+        padded = np.empty((size, self._width), np.float32)
+        padded[: len(events), self.n_features :] = np.nan
+        relative = events if origins is None else events - origins
+        as_float32(relative, padded[: len(events), : self.n_features])
+        return padded
+
+    def _put(self, row: int, state: Any) -> None:
+        self._table = put_row(self._table, self._layout.pack(state), np.int32(row))
+
+    def _pool(self) -> None:
+        """Renew what new slices start from: the median of the states in the lowest rows."""
+        self._pooling_at += min(self._pooling_at, POOL_EVERY)
+        sample = np.arange(FIRST_ROW, min(FIRST_ROW + POOL_SAMPLE, self._slices.end))
+        states = self._layout.unpack(np.asarray(self._table)[sample])
+        seasoned = states.seen >= MIN_SEEN
+        if seasoned.any():
+            origins = self._origins.of(sample[seasoned])
+            padded = np.zeros((int(seasoned.sum()), self._width))
+            if origins is not None:
+                padded[:, : self.n_features] = origins
+            typical, fresh, origin = self.estimator.pooled(jax.tree.map(lambda leaf: leaf[seasoned], states), padded)
+            self._put(TYPICAL, typical)
+            self._put(FRESH, fresh)
+            self._origins.put(np.array([TYPICAL]), origin[None, : self.n_features])
+
+    def _verdicts(self, parts: list[np.ndarray]) -> Verdicts:
+        fields = np.concatenate(parts) if parts else np.empty((0, FIELDS), np.float32)
+        return Verdicts(fields[:, 0], fields[:, 1], fields[:, 5] > 0, fields[:, 2:5], self.target_rate)
+
+
+class Origins:
+    """What the events of each row are counted from, in float64, so that float32 can hold what is left of them.
+
+    Zero, unless the first event of a slice has more digits than float32: then that event. Takes no memory and no time
+    as long as all are zero.
+    """
+
+    def __init__(self, n_features: int):
+        self.table = np.zeros((0, n_features))
+
+    def of(self, rows: np.ndarray) -> np.ndarray | None:
+        """Origins (n, d) of the rows, None if no row has any."""
+        if not len(self.table):
+            return None
+        self._cover(rows)
+        return self.table[rows]
+
+    def put(self, rows: np.ndarray, origins: np.ndarray) -> None:
+        """Set the origins of the rows."""
+        if len(self.table) or origins.any():
+            self._cover(rows)
+            self.table[rows] = origins
+
+    def _cover(self, rows: np.ndarray) -> None:
+        needed = int(rows.max(initial=0)) + 1
+        if needed > len(self.table):
+            grown = np.zeros((1 << needed.bit_length(), self.table.shape[1]))
+            grown[: len(self.table)] = self.table
+            self.table = grown
+
+
+def _checked_width(n_features: int | None, features: list[str] | None) -> int:
+    if features is not None:
+        if len(set(features)) != len(features) or not features:
+            raise InvalidArgument(f"features is {features}; it must name at least one feature, each once")
+        if n_features not in (None, len(features)):
+            raise InvalidArgument(f"n_features is {n_features}, but {len(features)} features are named; leave it out")
+        return len(features)
+    if isinstance(n_features, bool) or not isinstance(n_features, (int, np.integer)) or n_features < 1:
+        raise InvalidArgument(f"n_features is {n_features!r}; it must be a whole number of at least 1, e.g. 20")
+    return int(n_features)
+
+
+def _checked_rate(target_rate: float) -> float:
+    if not 0.0 < target_rate <= 0.2:
+        raise InvalidArgument(
+            f"target_rate is {target_rate}; it must lie in (0, 0.2], e.g. 0.01 to flag 1 % of usual events"
+        )
+    return float(target_rate)
