@@ -47,6 +47,7 @@ LEAST_SCORE = 0.1  # no quantile falls below: on a constant stream a change of o
 DISTRUST = 0.01  # weight in the quantiles of scores beyond the tail's reach,
 RUN_DISTRUST = 0.001  # and of scores in a long odd run
 REACH = 1 / 50  # the tail is trusted down to this share of target_rate
+NEAR = 2.0  # thresholds within which a score is always trusted
 LONG_RUN = 20.0  # odd events ahead of usual ones that make a run long
 MIN_SEEN = 100.0  # events before a slice is judged
 LEAST_REGIME = 100.0  # a young slice accepts a regime half as long as all it has seen, but none shorter than this
@@ -178,7 +179,7 @@ class Detector:
         rate = usable * larger(LEVEL_RATE, LEVEL_START[0] / (state.age + LEVEL_START[1]))
         rate = rate * where(state.run < LONG_RUN, 1.0, RUN_DISTRUST)
         steps = namespace(score).log(LEVELS[2] / (REACH * self.target_rate)) / math.log(LEVELS[1] / LEVELS[2])
-        reach = state.twentieth * (state.twentieth / state.fifth) ** steps
+        reach = larger(state.twentieth * (state.twentieth / state.fifth) ** steps, NEAR * state.threshold)
         tail_rate = rate * where(score > reach, DISTRUST, 1.0)
         twentieth = moved_quantile(state.twentieth, score, LEVELS[2], rate)
         threshold = moved_quantile(state.threshold, score, self.target_rate, tail_rate)

@@ -133,15 +133,20 @@ class Engine:
 
         Features are named, or counted from 0. Raises KeyError for a slice that is not known.
         """
-        row = self._slices.rows[slice_]
-        events = as_events([x], self.n_features, self.features)
-        state = self._layout.unpack(np.asarray(self._table[row]))
-        relative = self._padded(events, self._origins.of(np.array([row])), 1)[0]
+        state, origins = self.state(slice_), self._origins.of(np.array([self._slices.rows[slice_]]))
+        relative = self._padded(as_events([x], self.n_features, self.features), origins, 1)[0]
         with np.errstate(all="ignore"):
             squares = np.square(np.float64(self.estimator.residuals(state, relative)))[: self.n_features]
         shares = squares / max(squares.sum(), np.finfo(float).tiny)
         names: Sequence[Hashable] = self.features or range(self.n_features)
         return {names[i]: float(shares[i]) for i in np.argsort(-shares, kind="stable").tolist()}
+
+    def state(self, slice_: Hashable) -> Any:
+        """What the stream taught the slice, in NumPy; events are counted from the slice's origin, if it has one.
+
+        Raises KeyError for a slice that is not known.
+        """
+        return self._layout.unpack(np.asarray(self._table[self._slices.rows[slice_]]))
 
     def forget(self, slice_: Hashable) -> None:
         """Drop a slice and all it has taught; raises KeyError if it is not known."""

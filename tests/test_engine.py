@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -38,7 +40,7 @@ def test_cutting_a_stream_anywhere_changes_no_bit(cuts, seed):
     keys, X = stream(seed=seed)
     whole, cut = Engine(3), Engine(3)
     bounds = [0, *sorted(cuts), len(X)]
-    parts = [cut.update(keys[a:b], X[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [cut.update(keys[a:b], X[a:b]) for a, b in itertools.pairwise(bounds)]
     assert_parts_equal(whole.update(keys, X), parts)
     assert_equal(whole.score(keys, X), cut.score(keys, X))
 
