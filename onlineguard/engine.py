@@ -98,11 +98,12 @@ class Engine:
         How a stream is cut into batches changes nothing, to the last bit. Raises InvalidArgument, before anything has
         changed, if a key or a number cannot be read.
         """
-        events, keys = self._read(slices, X)
+        events, keys, known = self._read(slices, X)
         parts: list[np.ndarray] = []
         start = 0
         while start < len(events):
-            reads, rows = self._admit(keys, events, start)
+            reads, rows = self._admit(keys, events, start, known)
+            known = None  # births and evictions may have changed it
             end = start + len(rows)
             parts.append(self._run(reads, rows, events[start:end], self._origins.of(rows)))
             self._slices.touch(rows, self.n_events)
@@ -114,8 +115,7 @@ class Engine:
 
     def score(self, slices: Any, X: Any) -> Verdicts:
         """The verdict that `update` would give to each of these events if it came next; nothing is learned."""
-        events, keys = self._read(slices, X)
-        rows = self._slices.lookup(keys)
+        events, _, rows = self._read(slices, X)
         parts: list[np.ndarray] = []
         for start in range(0, len(events), LARGEST_BATCH):
             chunk, reads = events[start : start + LARGEST_BATCH], rows[start : start + LARGEST_BATCH]
@@ -203,26 +203,28 @@ class Engine:
         engine._table = grown(jnp.asarray(tensors["table"]), rows)
         return engine
 
-    def _read(self, slices: Any, X: Any) -> tuple[np.ndarray, Keys]:
-        """Events (n, d) and their keys, all of which can be used as such."""
+    def _read(self, slices: Any, X: Any) -> tuple[np.ndarray, Keys, np.ndarray]:
+        """Events (n, d), their keys, all of which can be used as such, and the keys' rows or UNKNOWN."""
         events = as_events(X, self.n_features, self.features)
         keys = as_keys(slices, len(events))
         try:
-            unknown = np.flatnonzero(self._slices.lookup(keys) == UNKNOWN)
+            rows = self._slices.lookup(keys)
         except TypeError:  # a key that cannot be hashed
-            unknown = np.arange(len(keys))
-        for i in unknown.tolist():
+            rows = np.full(len(keys), UNKNOWN, np.int32)
+        for i in np.flatnonzero(rows == UNKNOWN).tolist():
             check_key(keys[i], i)
-        return events, keys
+        return events, keys, rows
 
-    def _admit(self, keys: Keys, events: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]:
+    def _admit(
+        self, keys: Keys, events: np.ndarray, start: int, known: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Rows to read from and write to, for the events from `start` to the next point where the table must change.
 
         Such points are a full table and the pooling of the slices. Both lie at fixed events of the stream, wherever
         batches are cut.
         """
         end = min(len(events), start + LARGEST_BATCH, start + self._pooling_at - self.n_events)
-        rows = self._slices.lookup(keys[start:end])
+        rows = self._slices.lookup(keys[start:end]) if known is None else known[start:end]
         born: list[int] = []
         for i in np.flatnonzero(rows == UNKNOWN).tolist():
             key = check_key(keys[start + i], start + i)
