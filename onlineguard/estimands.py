@@ -338,6 +338,7 @@ class Covariance(_Estimand):
         """The distance and the log determinant over the pairs of features that are there."""
         xp = namespace(theta.mu)
         unit = xp.eye(distance.shape[-1], dtype=np.float32)
+        unit = unit.reshape((1,) * (theta.sigma.ndim - 2) + unit.shape)
         variance = (theta.sigma * unit).sum((-2, -1)) / distance.shape[-1]
         ridge = self.ridge * variance + 1e-30  # never singular, not even before the first spread
         sigma = xp.where(pair, theta.sigma + ridge[..., None, None] * unit, unit)

@@ -1,0 +1,79 @@
+"""Several rates at once: near the best of them, whatever the stream does."""
+
+import jax
+import numpy as np
+import pytest
+
+from onlineguard.clipped_sgd import ClippedSGD, step
+from onlineguard.estimands import LinearRegression, LogScale, Mean, Quantile
+from onlineguard.experts import Experts
+from onlineguard.rates import Decay
+from onlineguard.schedules import scan
+from onlineguard.types import Estimator
+
+RATES = tuple(2.0**-k for k in range(1, 12))
+N, D = 6000, 5
+
+
+def _drifts():
+    """Where the mean is, by event: not moving, jumping, swinging."""
+    t = np.arange(N)
+    return {"still": 0.0 * t, "jumps": 4.0 * (t // 1200 % 2), "sine": 3.0 * np.sin(2 * np.pi * t / 600)}
+
+
+def _error(params: Estimator, events, truth, theta):
+    def body(state, event):
+        return params.step(state, event)[0], theta(params, state)
+
+    _, estimates = jax.jit(lambda x: jax.lax.scan(body, params.init(), x))(events)
+    return float(np.linalg.norm(np.asarray(estimates) - truth[:, None], axis=1)[200:].mean())
+
+
+@pytest.mark.parametrize("corrupted", [0.0, 0.02])
+@pytest.mark.parametrize("drift", _drifts())
+def test_the_mixture_is_near_the_best_fixed_rate_in_hindsight(drift, corrupted):
+    rng = np.random.default_rng(0)
+    truth = _drifts()[drift].astype(np.float32)
+    events = (truth[:, None] + rng.standard_t(2.1, (N, D))).astype(np.float32)
+    events[rng.random(N) < corrupted] = 1e3
+    mixture = _error(Experts(Mean(D)), events, truth, lambda params, state: params.theta(state))
+    fixed = [
+        _error(ClippedSGD(Mean(D), Decay(floor=rate)), events, truth, lambda params, state: state.theta)
+        for rate in RATES
+    ]
+    assert mixture < 1.5 * min(fixed)
+    assert mixture < 0.5 * max(fixed)
+
+
+def test_the_weights_sum_to_one_and_every_copy_can_come_back():
+    params = Experts(Mean(2), share=0.01)
+    state = params.init()
+    rng = np.random.default_rng(1)
+    for x in rng.standard_normal((300, 2)).astype(np.float32):
+        state, _ = step(params, state, x)
+        assert state.weights.sum() == pytest.approx(1.0, abs=1e-5)
+        assert state.weights.min() >= 0.01 / len(params.rates) * (1 - 1e-4)
+    assert state.weights[0] < state.weights[-4:].sum()  # a still stream trusts slow copies
+
+
+@pytest.mark.parametrize("x", [3e38, -3e38, np.nan, np.inf])
+def test_an_absurd_event_leaves_weights_and_estimate_where_they_were(x):
+    params = Experts(Mean(2))
+    state, _ = scan(params, params.init(), np.random.default_rng(2).standard_normal((500, 2)).astype(np.float32))
+    after, _ = jax.jit(step)(params, state, np.full(2, x, np.float32))
+    assert np.isfinite(after.weights).all()
+    np.testing.assert_allclose(params.theta(after), params.theta(state), atol=0.5)
+
+
+def test_other_estimands_find_their_truth_without_a_rate():
+    rng = np.random.default_rng(3)
+    z = rng.standard_normal(8000).astype(np.float32)
+    params = Experts(Quantile(0.9))
+    assert params.theta(scan(params, params.init(), z)[0]) == pytest.approx(1.28, abs=0.15)
+    params = Experts(LogScale())
+    assert np.exp(params.theta(scan(params, params.init(), 50 * z)[0])) == pytest.approx(45, rel=0.12)
+    x = rng.standard_normal((8000, 2)).astype(np.float32)
+    params = Experts(LinearRegression(2))
+    theta = params.theta(scan(params, params.init(), (x, 2 * x[:, 0] - x[:, 1] + 1 + z))[0])
+    np.testing.assert_allclose(theta.w, [2.0, -1.0], atol=0.15)
+    np.testing.assert_allclose(theta.b, 1.0, atol=0.15)
