@@ -26,7 +26,7 @@ def tables(n_slices: int, n_features: int, quantiles: list[float], dtype: type) 
 def plain_loop(rows, X, target_rate, patience, location, scale, floor, quantiles, counts, scores, thresholds):
     """Judge and learn X (n, d) in order, event i in slice rows[i]; fills scores and thresholds (n,) in place."""
     d = X.shape[1]
-    levels = (0.5, 0.2, 0.05, target_rate)
+    levels = np.array([0.5, 0.2, 0.05, target_rate])
     usual = patience ** (-2.0 / 3.0)
     steps = math.log(0.05 / (target_rate / 50.0)) / math.log(4.0)
     new_quantiles = np.empty(4, X.dtype)

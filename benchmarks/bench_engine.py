@@ -1,0 +1,162 @@
+"""Events a second of the engine, beside a dict of river models and a plain compiled loop doing the same job.
+
+    uv run python -m benchmarks.bench_engine [--quick]
+
+One JSON line a figure; both sides of every ratio are measured in the same run. Compilation is apart: everything is
+warmed up first.
+"""
+
+import argparse
+import itertools
+import platform
+import tracemalloc
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from river import anomaly, preprocessing
+
+from benchmarks.plain_loop import plain_loop, tables
+from benchmarks.workloads import emit, events, rate
+from onlineguard import Engine
+from onlineguard.detector import LEVELS, rms_quantile
+
+PEERS: dict[str, Callable[[], Any]] = {
+    "StandardScaler | QuantileFilter(OneClassSVM)": lambda: (
+        preprocessing.StandardScaler() | anomaly.QuantileFilter(anomaly.OneClassSVM(), q=0.99)
+    ),
+    "OneClassSVM": anomaly.OneClassSVM,
+    "HalfSpaceTrees": lambda: anomaly.HalfSpaceTrees(seed=0),
+}
+
+
+def engine_rate(slices: np.ndarray, X: np.ndarray, batch: int, repeats: int) -> dict[str, float]:
+    """Update and score in batches of the given size, verdicts read."""
+    engine = Engine(X.shape[1])
+    cuts = [slice(i, i + batch) for i in range(0, len(X), batch)]
+
+    def run() -> None:
+        for cut in cuts:
+            _ = engine.update(slices[cut], X[cut]).anomalous
+
+    run()
+    run()
+    return rate(run, len(X), repeats)
+
+
+def river_rate(make: Callable[[], Any], slices: np.ndarray, X: np.ndarray, repeats: int) -> dict[str, float]:
+    """A dict of models: score, then learn, one event at a time; the dicts of features are made beforehand."""
+    keys = slices.tolist()
+    dicts = [dict(enumerate(row)) for row in X.astype(float).tolist()]
+    models: dict[int, Any] = defaultdict(make)
+
+    def run() -> None:
+        for key, x in zip(keys, dicts, strict=True):
+            model = models[key]
+            model.score_one(x)
+            model.learn_one(x)
+
+    run()
+    return rate(run, len(X), repeats)
+
+
+def plain_rate(slices: np.ndarray, X: np.ndarray, n_slices: int, repeats: int) -> dict[str, float]:
+    """The same arithmetic in a plain loop that numba compiles, slice numbers being rows already."""
+    compiled = numba.njit(plain_loop)
+    quantiles = [rms_quantile(level, X.shape[1]) for level in (*LEVELS, 0.01)]
+    state = tables(n_slices, X.shape[1], quantiles, np.float32)
+    scores, thresholds = np.empty(len(X), np.float32), np.empty(len(X), np.float32)
+
+    def run() -> None:
+        compiled(slices, X, np.float32(0.01), np.float32(5_000.0), *state, scores, thresholds)
+
+    run()
+    return rate(run, len(X), repeats)
+
+
+def table_of_rates(quick: bool) -> None:
+    """The engine at every width, number of slices, law of slices and batch size."""
+    widths, counts, batches = (
+        ([20], [1_000], [4_096]) if quick else ([1, 20, 50], [1, 1_000, 100_000], [1, 64, 4_096, 65_536])
+    )
+    for d, n_slices, zipf, batch in itertools.product(widths, counts, [None, 1.1], batches):
+        if n_slices == 1 and zipf:
+            continue
+        n = min(131_072, max(2_000, batch * 512)) if not quick else 8_192
+        slices, X = events(n, d, n_slices, zipf)
+        emit(
+            figure="engine",
+            features=d,
+            slices=n_slices,
+            law="uniform" if zipf is None else f"Zipf {zipf}",
+            batch=batch,
+            **engine_rate(slices, X, batch, 3 if quick else 5),
+        )
+
+
+def against_river(quick: bool) -> None:
+    """d = 20, 1,000 slices by Zipf 1.1: the engine in batches of 65,536 against dicts of river models."""
+    for d in (20,) if quick else (20, 50):
+        slices, X = events(16_384 if quick else 262_144, d, 1_000, 1.1)
+        ours = engine_rate(slices, X, 65_536, 5)
+        for name, make in PEERS.items():
+            n = {"HalfSpaceTrees": 300 if quick else 4_000}.get(name, 2_000 if quick else 40_000)
+            theirs = river_rate(make, slices[:n], X[:n], 3)
+            ratio = round(ours["events_per_s"] / theirs["events_per_s"], 1)
+            emit(
+                figure="engine / dict of river models",
+                features=d,
+                slices=1_000,
+                peer=name,
+                ratio=ratio,
+                ours=ours,
+                peer_rate=theirs,
+            )
+
+
+def against_plain_loop(quick: bool) -> None:
+    """The engine in batches of 65,536 against the compiled loop: what keys, padding, verdicts and XLA cost."""
+    for d in (50,) if quick else (1, 20, 50):
+        slices, X = events(16_384 if quick else 262_144, d, 1_000, 1.1)
+        ours, theirs = engine_rate(slices, X, 65_536, 5), plain_rate(slices, X, 1_000, 5)
+        ratio = round(ours["events_per_s"] / theirs["events_per_s"], 2)
+        emit(figure="engine / compiled plain loop", features=d, slices=1_000, ratio=ratio, ours=ours, peer_rate=theirs)
+
+
+def memory(quick: bool) -> None:
+    """Bytes a slice: a row of the table and what the key costs; for river, one HalfSpaceTrees and one pipeline."""
+    for d in (1, 20, 50):
+        n_slices = 2_000 if quick else 20_000
+        tracemalloc.start()
+        engine = Engine(d)
+        engine.update(np.arange(n_slices), np.zeros((n_slices, d), np.float32))
+        keys = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        row = 4 * engine._layout.length  # pyright: ignore[reportPrivateUsage]
+        peers = {}
+        for name, make in PEERS.items():
+            tracemalloc.start()
+            model = make()
+            for x in np.random.default_rng(0).standard_normal((10, d)).tolist():
+                model.score_one(dict(enumerate(x)))
+                model.learn_one(dict(enumerate(x)))
+            peers[name] = tracemalloc.get_traced_memory()[0]
+            tracemalloc.stop()
+        emit(figure="bytes a slice", features=d, row=row, bookkeeping=round(keys / n_slices), peers=peers)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
+    quick = parser.parse_args().quick
+    emit(figure="machine", processor=platform.processor() or platform.machine(), python=platform.python_version())
+    against_river(quick)
+    against_plain_loop(quick)
+    memory(quick)
+    table_of_rates(quick)
+
+
+if __name__ == "__main__":
+    main()
