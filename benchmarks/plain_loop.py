@@ -86,7 +86,7 @@ def plain_loop(rows, X, target_rate, patience, location, scale, floor, quantiles
             new_quantiles[3] = max(new_quantiles[3], new_quantiles[2])
         quantiles[row] = new_quantiles
 
-        run = max(run + (1.0 if odd else -1.0), 0.0)
+        run = min(max(run + (1.0 if odd else -1.0), 0.0), 100.0)
         lasted = lasted + 1.0 if run > 0.0 else 0.0
         age = age + 1.0
         if lasted >= min(patience, max(100.0, 0.5 * seen)) and run >= 20.0:

@@ -49,6 +49,7 @@ RUN_DISTRUST = 0.001  # and of scores in a long odd run
 REACH = 1 / 50  # the tail is trusted down to this share of target_rate
 NEAR = 2.0  # thresholds within which a score is always trusted
 LONG_RUN = 20.0  # odd events ahead of usual ones that make a run long
+LONGEST_RUN = 100.0  # usual events in a row, at most, that end a run
 MIN_SEEN = 100.0  # events before a slice is judged
 LEAST_REGIME = 100.0  # a young slice accepts a regime half as long as all it has seen, but none shorter than this
 FLOOR_SHARE = 1e-3  # the scale falls fast to this share of its recent peak, and slowly from there
@@ -79,7 +80,7 @@ class State(NamedTuple):
     threshold: Array  # and target_rate of them
     seen: Array  # events learned
     age: Array  # events the quantiles learned from; a new regime makes them younger
-    run: Array  # odd events ahead of usual ones
+    run: Array  # odd events ahead of usual ones, LONGEST_RUN at most
     lasted: Array  # events since odd ones were last not ahead: the length of a regime that is not yet usual
 
 
@@ -136,7 +137,7 @@ class Detector:
         slow = remembered(state.slow, x, present, z, slow_rate, 1.0 - 0.125 / self.patience)
         fast = remembered(state.fast, x, present, standardised(state.fast, x, present)[0], usual_rate, 1.0 - usual_rate)
 
-        run = larger(state.run + where(usable, where(odd, 1.0, -1.0), 0.0), 0.0)
+        run = smaller(larger(state.run + where(usable, where(odd, 1.0, -1.0), 0.0), 0.0), LONGEST_RUN)
         lasted = where(run > 0, state.lasted + usable, 0.0)
         enough = smaller(self.patience, larger(LEAST_REGIME, 0.5 * state.seen))
         new_regime = (lasted >= enough) & (run >= LONG_RUN)
