@@ -57,6 +57,7 @@ class SliceTable:
 
     def forget(self, key: Hashable) -> int:
         """Free the row of a slice; raises KeyError where there is none."""
+        key = int(key) if isinstance(key, np.integer) else key
         row = self.rows.pop(key)
         if _is_direct(key):
             self._direct[key] = UNKNOWN  # type: ignore[index]

@@ -163,6 +163,24 @@ def test_one_odd_value_leaves_nothing_to_be_seen_100_events_later(value):
     np.testing.assert_allclose(b["threshold"][0, 5_100:], a["threshold"][0, 5_100:], rtol=0.03)
 
 
+@pytest.mark.parametrize("missing", [np.nan, np.inf, -np.inf])
+def test_a_missing_feature_keeps_what_is_known_of_it(missing):
+    rng = np.random.default_rng(16)
+    x = rng.standard_normal((2_000, 2)).astype(np.float32)
+    engine = Engine(2)
+    engine.update(["a"] * 1_000, x[:1_000])
+    before = engine.state("a")
+    x[1_000:, 1] = missing
+    scores = engine.update(["a"] * 1_000, x[1_000:]).score
+    after = engine.state("a")
+    for old, new in ((before.slow, after.slow), (before.fast, after.fast)):
+        assert new.location[1] == old.location[1]
+        assert new.scale[1] == old.scale[1]
+        assert new.location[0] != old.location[0]
+    one_feature = abs(x[1_000, 0] - before.slow.location[0]) / before.slow.scale[0]
+    assert scores[0] == pytest.approx(one_feature, rel=1e-5)  # the others are judged as before
+
+
 @pytest.mark.parametrize("level", [0.0, 5.0, -3e5, 1e12])
 def test_the_smallest_change_of_a_constant_stream_is_no_alarm(level):
     x = np.full(3_000, level, np.float32)

@@ -100,6 +100,18 @@ def test_the_least_recently_used_slice_goes_first():
     assert set(engine.slices) == {"a", "c", "d"}
 
 
+@pytest.mark.parametrize("key", ["a", 3, np.int64(3), ("a", 3), 2**40])
+def test_a_forgotten_slice_starts_anew(key):
+    keys, X = [key] * 500, np.random.default_rng(0).standard_normal((500, 1))
+    engine = Engine(1)
+    first = engine.update(np.array(keys) if isinstance(key, (int, np.integer)) else keys, X)
+    engine.forget(key)
+    assert engine.slices == []
+    assert_equal(engine.update(keys, X), first)
+    with pytest.raises(KeyError):
+        engine.forget("never seen")
+
+
 def test_score_answers_as_update_will_and_learns_nothing():
     keys, X = stream()
     engine, untouched = Engine(3), Engine(3)
