@@ -82,14 +82,14 @@ class Series:
     target_rate: share of events whose news exceeds its quantile, in (0, 0.2]; at most that many are alarms.
     patience: events that a new regime must last before it counts as usual, as in `Detector`.
     hold: events after which an alarm has faded; the default is six hours of five-minute data.
-    lags: how many recent values each value is explained by.
+    lags: how many recent values each value is explained by; the default is an hour of five-minute data.
     period: events after which the series repeats itself, 288 for a day of five-minute data; 0 for none.
     """
 
     target_rate: Array = 0.01
     patience: Array = 5_000.0
     hold: Array = 72.0
-    lags: int = static(default=3)
+    lags: int = static(default=12)
     period: int = static(default=0)
 
     def init(self, n_features: int, width: int | None = None) -> State:
@@ -141,20 +141,17 @@ class Series:
         return learned, Judgement(score, threshold, state.median, state.fifth, state.twentieth, judgement.ready)
 
     def pooled(self, states: State, origins: Array) -> tuple[State, State, Array]:
-        """Where new slices start, as in `Detector`: the typical one has the median weights as well, and no past."""
-        d = origins.shape[1]
+        """Where new slices start, as in `Detector`, but always with no location yet.
+
+        Series of one stream may differ by nine orders of magnitude, and a wrong start is worse than none: what is
+        common to them are the weights and the quantiles, which have no unit.
+        """
         both = np.concatenate((origins, origins), axis=1)
-        typical, fresh, origin = self._detector().pooled(states.detector, both)
-        shift = np.concatenate((np.zeros(d), origin[d:] - origin[:d]))  # what is left of a value has its value's origin
-        memory = typical.slow._replace(location=typical.slow.location + shift)
-        names = ("record", "median", "fifth", "twentieth", "quantile")
-        start = self.init(d)._replace(detector=fresh, **{name: np.median(getattr(states, name)) for name in names})
-        weights = np.median(states.weights, axis=0)
-        return (
-            start._replace(detector=typical._replace(slow=memory, fast=memory), weights=weights),
-            start,
-            origin[:d],
-        )
+        fresh = self._detector().pooled(states.detector, both)[1]
+        names = ("weights", "median", "fifth", "twentieth", "quantile")
+        medians = {name: np.median(getattr(states, name), axis=0) for name in names}
+        start = self.init(origins.shape[1])._replace(detector=fresh, **medians)
+        return start, start, np.zeros(origins.shape[1])
 
     def residuals(self, state: State, x: Array) -> Array:
         """What each feature adds to the distance of x: the length (d,) of both its standardised residuals."""

@@ -220,15 +220,16 @@ def test_one_event_raises_the_record_at_most_by_half_and_moves_the_weights_at_mo
             assert (np.abs(state.weights - before.weights)[:, known] <= limit[:, known] + 1e-6).all()
 
 
-def test_a_new_slice_starts_from_what_the_others_have_taught():
+def test_a_new_slice_starts_from_the_weights_and_quantiles_of_the_others_and_its_own_location():
     rng = np.random.default_rng(15)
     engine = Engine(1, estimator=Series())
     for slice_ in range(3):
-        engine.update([slice_] * 2_000, 1e9 + autocorrelated(rng, 2_000)[:, None])
-    verdicts = engine.update(["new"] * 300, 1e9 + autocorrelated(rng, 300)[:, None])
-    assert verdicts.score[0] < 2.0
-    assert verdicts.ready[100:].all()  # sooner than the 100 events of a first slice
-    np.testing.assert_allclose(engine.state("new").weights[0], engine.state(0).weights[0], atol=0.3)
+        engine.update([slice_] * 2_000, 10.0 ** (3 * slice_) * autocorrelated(rng, 2_000)[:, None])
+    engine.update(["new"] * 2, [[5e9], [6e9]])
+    state = engine.state("new")
+    assert state.detector.slow.location[0] == 5e9
+    np.testing.assert_allclose(state.weights[0], engine.state(1).weights[0], atol=0.3)
+    np.testing.assert_allclose(state.quantile, engine.state(1).quantile, rtol=0.2)
 
 
 def test_explain_names_the_feature_that_left_its_course():
