@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from onlineguard.clipped_sgd import ClippedSGD, State, step
     from onlineguard.clips import Adaptive, Fixed
     from onlineguard.detector import Detector
-    from onlineguard.engine import Engine, Verdicts
+    from onlineguard.engine import Engine
     from onlineguard.errors import CheckpointError, InvalidArgument, OnlineguardError, SourceError
     from onlineguard.estimands import Covariance, LinearRegression, LogisticRegression, LogScale, Mean, Quantile
     from onlineguard.experts import Experts
     from onlineguard.rates import Constant, Decay, Derived
+    from onlineguard.series import Series
+    from onlineguard.verdicts import Verdicts
 
 __version__ = "0.1.0"
 
@@ -41,6 +43,7 @@ __all__ = [
     "Mean",
     "OnlineguardError",
     "Quantile",
+    "Series",
     "SourceError",
     "State",
     "Verdicts",
@@ -53,11 +56,13 @@ _NAMES = {
     "clipped_sgd": ["ClippedSGD", "State", "step"],
     "clips": ["Adaptive", "Fixed"],
     "detector": ["Detector"],
-    "engine": ["Engine", "Verdicts"],
+    "engine": ["Engine"],
     "errors": ["CheckpointError", "InvalidArgument", "OnlineguardError", "SourceError"],
     "estimands": ["Covariance", "LinearRegression", "LogScale", "LogisticRegression", "Mean", "Quantile"],
     "experts": ["Experts"],
     "rates": ["Constant", "Decay", "Derived"],
+    "series": ["Series"],
+    "verdicts": ["Verdicts"],
 }
 _MODULE = {name: module for module, names in _NAMES.items() for name in names}
 

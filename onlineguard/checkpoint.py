@@ -12,10 +12,11 @@ import safetensors.numpy
 
 from onlineguard.detector import Detector
 from onlineguard.errors import CheckpointError
+from onlineguard.series import Series
 
 VERSION = 1
 HEADER = "onlineguard"  # its name among the metadata of the safetensors file
-ESTIMATORS: dict[str, Any] = {"Detector": Detector}
+ESTIMATORS: dict[str, Any] = {"Detector": Detector, "Series": Series}
 
 
 def write(path: str | os.PathLike[str], config: dict[str, Any], estimator: Any, tensors: dict[str, np.ndarray]) -> None:
