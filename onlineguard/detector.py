@@ -58,6 +58,8 @@ TINY = 1e-30  # least scale of all, so that a stream of zeros can be divided by 
 FAR = 1e15  # standardised residuals end here, so that their squares add up in float32
 INHERITED_SEEN = 16.0  # events that a new slice's start from the typical one counts for,
 INHERITED_AGE = 500.0  # and its quantiles'
+LEAST_ALIKE = 4  # slices, at least, that make one typical
+ALIKE = 4.0  # how far they may lie apart: this many scales in location, this factor in scale
 LAST_COUNT = 2.0**23  # counts stop here, where float32 still tells neighbours apart
 
 
@@ -160,15 +162,22 @@ class Detector:
     def pooled(self, states: State, origins: Array) -> tuple[State, State, Array]:
         """Where new slices start, from the stacked states of known ones: as the typical one, or with no location yet.
 
-        Both have the medians of the score quantiles; the typical one has those of location and scale as well, worth
-        `INHERITED_SEEN` events, and is expressed relative to the origin (d,) that comes third. `origins` (slices, d)
-        are what the states' locations are relative to.
+        Both have the medians of the score quantiles. The typical one has those of location and scale as well, worth
+        `INHERITED_SEEN` events, but only if at least `LEAST_ALIKE` slices are alike: the middle half of them within
+        `ALIKE` scales in location, and within that factor in scale. It is expressed relative to the origin (d,) that
+        comes third; `origins` (slices, d) are what the states' locations are relative to.
         """
         quantiles = {name: np.median(getattr(states, name)) for name in ("median", "fifth", "twentieth", "threshold")}
         fresh = self.init(origins.shape[1])._replace(age=np.float32(INHERITED_AGE), **quantiles)
-        location = np.median(states.slow.location + origins, axis=0)
-        origin = np.where(origins.any(), np.nan_to_num(location), 0.0)
-        memory = Memory(location - origin, np.median(states.slow.scale, axis=0), fresh.slow.floor)
+        no_origin = np.zeros(origins.shape[1])
+        if len(origins) < LEAST_ALIKE:
+            return fresh, fresh, no_origin
+        low, location, high = np.quantile(states.slow.location + origins, (0.25, 0.5, 0.75), axis=0)
+        narrow, scale, wide = np.quantile(states.slow.scale, (0.25, 0.5, 0.75), axis=0)
+        if ((high - low > ALIKE * scale) | (wide > ALIKE * narrow)).any():
+            return fresh, fresh, no_origin
+        origin = np.nan_to_num(location) if origins.any() else no_origin
+        memory = Memory(location - origin, scale, fresh.slow.floor)
         return fresh._replace(slow=memory, fast=memory, seen=np.float32(INHERITED_SEEN)), fresh, origin
 
     def residuals(self, state: State, x: Array) -> Array:
@@ -221,7 +230,7 @@ def remembered(memory: Memory, x: Array, present: Array, z: Array, rate: Array, 
 
 def moved_quantile(quantile: Array, score: Array, level: Array, rate: Array) -> Array:
     """The running quantile that a share `level` of the scores exceeds, after one more score."""
-    return larger(quantile * (1.0 + rate * ((score > quantile) - level)), LEAST_SCORE)
+    return larger(quantile * (1.0 + rate * where(score > quantile, 1.0 - level, -level)), LEAST_SCORE)
 
 
 def rms_quantile(level: float, n_features: int) -> float:

@@ -274,6 +274,15 @@ def test_a_new_slice_starts_from_the_pooled_model():
     assert np.isnan(far)  # nothing like them: this slice starts from nothing
 
 
+def test_a_new_slice_starts_from_nothing_where_slices_are_unlike():
+    rng = np.random.default_rng(0)
+    keys = rng.integers(0, 10, 4_096)
+    engine = Engine(1)
+    engine.update(keys, rng.standard_normal((4_096, 1)) * 10.0 ** keys[:, None])
+    assert np.isnan(engine.score(["new"], [[0.3]]).score).all()
+    assert engine.score([3], [[0.3]]).score < 1.0
+
+
 def test_growing_beyond_the_first_capacity_keeps_every_slice():
     rng = np.random.default_rng(0)
     keys = np.tile(np.arange(3_000), 3)
