@@ -1,0 +1,199 @@
+"""The command line: parses, calls, prints. Heavy imports stand in the commands, so that `--help` comes at once."""
+
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import onlineguard
+
+EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class DetectorName(StrEnum):
+    auto = "auto"
+    point = "point"
+    series = "series"
+
+
+def main() -> None:
+    """The entry point `onlineguard`."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a slice's name must not end a run
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def onlineguard_(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    """A small robust model for every slice of a stream, updated on every event: what is odd, and how odd."""
+    if version:
+        print(f"onlineguard {onlineguard.__version__}")
+        raise typer.Exit
+
+
+RUN_EPILOG = """[bold]Examples[/bold]
+
+Server metrics, one series a slice, with alarms in an HTML report:
+
+  [cyan]onlineguard run metrics.csv.gz --slice metric --feature value --time timestamp --report report.html[/cyan]
+
+Every event as a point of several numbers, verdicts to a file, and continued the next day:
+
+  [cyan]onlineguard run mon.ndjson --slice country,device --feature age,clicks --state s.og --out mon.parquet[/cyan]
+
+  [cyan]onlineguard run tue.ndjson --slice country,device --feature age,clicks --state s.og --out tue.parquet[/cyan]
+
+From a pipe, and measured against known anomalies:
+
+  [cyan]zstdcat log.csv.zst | onlineguard run - --slice host --feature latency --label incident[/cyan]
+
+Exit codes: 0 done; 2 wrong use, or a source or state file that cannot be used; 130 Ctrl-C, after what was judged until
+then has been written.
+"""
+
+
+@app.command(epilog=RUN_EPILOG)
+def run(
+    source: Annotated[str, typer.Argument(help="A .csv, .tsv or .ndjson file (also .gz), .parquet, or - for a pipe.")],
+    feature: Annotated[str, typer.Option(metavar="COLUMN[,COLUMN]", help="Numbers that are judged.")],
+    slice_: Annotated[
+        str, typer.Option("--slice", metavar="COLUMN[,COLUMN]", help="What tells slices apart. Without it all are one.")
+    ] = "",
+    time: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="ISO 8601 or Unix time; for series, the report and delays.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="1 for known anomalies: measured against, never learned from.")
+    ] = None,
+    detector: Annotated[
+        DetectorName,
+        typer.Option(
+            help="point: each event by itself. series: given the slice's own past; a run of odd values is one alarm. "
+            "auto: series with --time and up to 4 features, else point."
+        ),
+    ] = DetectorName.auto,
+    rate: Annotated[float, typer.Option(help="Share of usual events that may be flagged, up to 0.2.")] = 0.01,
+    patience: Annotated[
+        int, typer.Option(min=1, metavar="EVENTS", help="How long a new regime must last before it counts as usual.")
+    ] = 5_000,
+    period: Annotated[
+        int,
+        typer.Option(
+            min=0, max=100_000, metavar="EVENTS", help="After how many events a series repeats itself, if it does."
+        ),
+    ] = 0,
+    state: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Continue from this file if it exists; written at the end.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Verdicts, a row an event: .parquet, .csv or .ndjson.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Self-contained HTML of the oddest slices.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first row that cannot be read.")] = False,
+) -> None:
+    """Judge every event of a stream against its own slice, and learn from it.
+
+    Rows that cannot be read are written to SOURCE.rejects.ndjson with their line number and the reason.
+    """
+    with _one_line_errors():
+        from onlineguard import console, runner
+        from onlineguard.metrics import GAP
+        from onlineguard.report import SeriesRecorder, write_report
+        from onlineguard.sinks import VerdictWriter
+        from onlineguard.sources import Source
+
+        events = Source(source, _columns(slice_), _columns(feature), time, label, strict=strict)
+        runner.check_destinations(events, {"state": state, "out": out, "report": report})
+        kind, reason = runner.choose_detector(detector.value, len(events.feature_columns), time is not None)
+        engine = runner.open_engine(events.feature_columns, kind, rate, patience, period, state)
+        console.say_start(kind, reason, engine, state)
+        writer = VerdictWriter(out, events.slice_columns) if out is not None else None
+        try:
+            with console.progress(events.name, events.total_bytes, lambda: events.bytes_read) as progress:
+                summary = runner.run(
+                    events,
+                    engine,
+                    writer=writer,
+                    recorder=SeriesRecorder(gap=GAP),
+                    explain=report is not None,
+                    progress=progress,
+                )
+            if report is not None:
+                shown = summary.oddest[: console.REPORTED]
+                write_report(report, shown, console.facts(summary), f"Anomalies in {events.name}")
+            if writer is not None:
+                writer.commit()
+            if state is not None:
+                engine.save(state)
+        finally:
+            if writer is not None:
+                writer.discard()
+        console.print_summary(summary, events, {"verdicts": out, "report": report, "state": state})
+        if summary.interrupted:
+            raise typer.Exit(EXIT_INTERRUPTED)
+
+
+DEMO_EPILOG = """[bold]Examples[/bold]
+
+  [cyan]onlineguard demo[/cyan]
+
+  [cyan]onlineguard demo --events 1000000 --seed 7 --report /tmp/demo.html[/cyan]
+"""
+
+
+@app.command(epilog=DEMO_EPILOG)
+def demo(
+    events: Annotated[int, typer.Option(min=80_000, help="Events of the made stream.")] = 200_000,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another stream.")] = 0,
+    report: Annotated[Path, typer.Option(metavar="FILE", help="Where the report goes.")] = Path(
+        "onlineguard-demo.html"
+    ),
+) -> None:
+    """Watch it work: eight made slices full of trouble with hidden anomalies, beside a running z-score.
+
+    Needs no data and no network, and takes some seconds.
+    """
+    with _one_line_errors():
+        from onlineguard import console
+        from onlineguard import demo as demonstration
+
+        stream = demonstration.made_stream(events, seed)
+        with console.progress("made stream", len(stream.values)) as progress:
+            result = demonstration.judge(stream, report, progress)
+        console.print_demo(result, report)
+
+
+def _columns(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+@contextmanager
+def _one_line_errors() -> Generator[None]:
+    """Errors that have a reason become one line and exit code 2, Ctrl-C exit code 130."""
+    from onlineguard.errors import OnlineguardError
+
+    try:
+        yield
+    except OnlineguardError as error:
+        from onlineguard import console
+
+        console.print_error(error)
+        raise typer.Exit(EXIT_ERROR) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -1,0 +1,175 @@
+"""What the command line shows: progress and remarks on standard error, tables on standard output."""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from onlineguard.demo import ONLINEGUARD, TROUBLES, Comparison
+from onlineguard.engine import Engine
+from onlineguard.metrics import Quality
+from onlineguard.runner import Summary
+from onlineguard.sources import Source
+
+SHOWN, REPORTED = 5, 20  # slices in the table, and in the report
+_STYLE: dict[str, Any] = {"box": SIMPLE_HEAD, "title_justify": "left", "title_style": "bold"}
+
+
+def print_error(error: Exception) -> None:
+    """One line."""
+    print("error:", _clean(" ".join(str(error).split())), file=sys.stderr)
+
+
+def say_start(detector: str, reason: str, engine: Engine, state: Path | None) -> None:
+    """Which detector judges, and what it knows already."""
+    known = f"; {engine.n_events:,} events known from {state}" if engine.n_events else ""
+    _remark(f"detector: {detector} ({reason}){known}")
+
+
+@contextmanager
+def progress(name: str, total: int | None, done: Callable[[], int] | None = None) -> Generator[Callable[[int], None]]:
+    """A bar with events a second while on a terminal, and a final line; call what it gives with the events so far.
+
+    `done` of `total` says how far that is, in events where it is not given; None where nobody knows the total.
+    """
+    began, so_far = time.perf_counter(), 0
+    console = Console(stderr=True)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[events]:,} events"),
+        TextColumn("{task.fields[speed]:,.0f}/s", style="cyan"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(_clean(name), total=total, events=0, speed=0.0)
+
+        def advance(events: int) -> None:
+            nonlocal so_far
+            so_far = events
+            speed = events / (time.perf_counter() - began)
+            bar.update(task, completed=done() if done else events, events=events, speed=speed)
+
+        yield advance
+    seconds = time.perf_counter() - began
+    _remark(f"{so_far:,} events in {seconds:.1f} s, {so_far / seconds:,.0f} a second")
+
+
+def facts(summary: Summary) -> dict[str, Any]:
+    """What a run came to, in the order it is shown."""
+    shown: dict[str, Any] = {
+        "Events": summary.events,
+        "Slices": summary.slices,
+        "Anomalies": summary.anomalies,
+        "Share of events": f"{summary.anomalies / max(summary.events, 1):.2%}",
+        "Rejected rows": summary.rejected,
+        "Events a second": round(summary.events_per_second),
+    }
+    quality = summary.quality
+    if quality is None:
+        return shown
+    shown |= {
+        "Labelled events": quality.n_labelled,
+        "ROC-AUC": _auc(quality.roc_auc, quality),
+        f"ROC-AUC, mean of {_counted(quality.ranked_slices, 'slice')}": _auc(quality.mean_roc_auc, quality),
+        "Average precision": _auc(quality.average_precision, quality),
+        "Alarms in labelled windows": quality.alarms_inside,
+        "Alarms outside": quality.alarms_outside,
+        "Windows caught": f"{quality.windows_caught:,} of {quality.windows:,}",
+    }
+    if quality.windows_caught:
+        shown["Median delay"] = _counted(round(quality.median_delay), "event")
+    if not math.isnan(quality.median_delay_us):
+        shown["Median delay in time"] = str(timedelta(seconds=round(quality.median_delay_us / 1e6)))
+    return shown
+
+
+def print_summary(summary: Summary, source: Source, written: dict[str, Path | None]) -> None:
+    """The table at the end of a run, the oddest slices, and where everything is."""
+    console = Console()
+    console.print()
+    table = Table.grid(padding=(0, 3))
+    for name, value in facts(summary).items():
+        table.add_row(Text(name, "bold"), f"{value:,}" if isinstance(value, int) else value)
+    console.print(table)
+    odd = [slice_ for slice_ in summary.oddest if slice_.n_anomalies]
+    if odd:
+        console.print()
+        table = Table(title="The oddest slices", **_STYLE)
+        table.add_column("slice", overflow="fold")
+        for heading in ("events", "anomalies", "alarms", "peak score", "p-value"):
+            table.add_column(heading, justify="right")
+        for slice_ in odd[:SHOWN]:
+            peak = max(slice_.alarms, key=lambda alarm: alarm[2])
+            table.add_row(
+                Text(_clean(slice_.name)),
+                f"{slice_.n_events:,}",
+                f"{slice_.n_anomalies:,}",
+                f"{slice_.n_alarms:,}",
+                f"{peak[2]:.3g}",
+                f"{peak[3]:.1g}",
+            )
+        console.print(table)
+    if summary.rejected:
+        _remark(f"{_counted(summary.rejected, 'row')} could not be read: see {source.rejects}")
+    if summary.interrupted:
+        _remark(f"interrupted: judged up to line {summary.last_line:,}")
+    for name, path in written.items():
+        if path is not None:
+            _remark(f"{name}: {path}")
+
+
+def print_demo(comparison: Comparison, report: Path) -> None:
+    """Found, missed and false alarms, by slice and in all; the conclusion; where the report is."""
+    console = Console()
+    table = Table(title="Hidden anomalies found, with equally many false alarms for each method", **_STYLE)
+    table.add_column("slice")
+    for heading in ("scale", "hidden", *comparison.by_slice):
+        table.add_column(heading.replace(", ", "\n"), justify="right")
+    for i, trouble in enumerate(TROUBLES):
+        tallies = [tally[i] for tally in comparison.by_slice.values()]
+        shares = [tally.found / max(tally.hidden, 1) for tally in tallies]
+        cells = [Text(f"{share:.0%}", "bold green" if share == max(shares) else "") for share in shares]
+        table.add_row(trouble.name, f"{trouble.scale:g}", f"{tallies[0].hidden:,}", *cells)
+    console.print(table)
+    table = Table(title="All slices together", **_STYLE)
+    table.add_column("method")
+    for heading in ("threshold", "found", "missed", "false alarms"):
+        table.add_column(heading, justify="right")
+    for (method, threshold), tally in comparison.total.items():
+        cells = (threshold, f"{tally.found:,}", f"{tally.missed:,}", f"{tally.false_alarms:,}")
+        table.add_row(method, *cells, style="bold green" if method == ONLINEGUARD else "")
+    console.print(table)
+    console.print(Text(f"Not counted: {comparison.not_counted}.", "dim"))
+    console.print()
+    console.print(Text(comparison.conclusion))
+    console.print()
+    _remark(f"report: {report}")
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def _auc(value: float, quality: Quality) -> str:
+    return "n/a" if math.isnan(value) else f"{'' if quality.exact else '~'}{value:.3f}"
+
+
+def _remark(text: str) -> None:
+    print(_clean(text), file=sys.stderr)
+
+
+def _clean(text: str) -> str:
+    """Without what a terminal would obey: a slice's name comes from the data."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
