@@ -1,0 +1,254 @@
+"""The engine's two detectors as river anomaly detectors of a single stream."""
+
+import math
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from river import base
+from river.utils import dataframe
+
+from onlineguard.detector import Detector
+from onlineguard.errors import InvalidArgument
+from onlineguard.estimators.packed_model import JUDGEMENT, SCORE, PackedModel
+from onlineguard.estimators.shell import Features, checked_count, read_frame
+from onlineguard.series import Series
+from onlineguard.verdicts import Verdicts
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One event, judged with what was known before it."""
+
+    score: float  # how odd: 1 is usual; NaN where no feature could be scored
+    threshold: float  # the score from which an event is an anomaly
+    ready: bool  # enough was seen to judge, and the event could be scored
+    quantiles: tuple[float, float, float]  # scores exceeded by 50, 20 and 5 % of the events
+    target_rate: float
+
+    @property
+    def anomalous(self) -> bool:
+        """Ready, and the score lies over the threshold."""
+        return self.ready and self.score > self.threshold
+
+    @property
+    def p_value(self) -> float:
+        """Share of usual events at least as odd; NaN where the score is. See `Verdicts.p_value`."""
+        fields = np.array([self.score, self.threshold, *self.quantiles], np.float32)
+        verdicts = Verdicts(fields[:1], fields[1:2], np.array([self.ready]), fields[None, 2:], self.target_rate)
+        return float(verdicts.p_value[0])
+
+
+class PackedDetector(base.AnomalyDetector):
+    """A river anomaly detector whose model is stepped through a compiled program.
+
+    Features may appear and vanish: one gets its column with its first value; a missing one (absent, None, NaN or
+    infinite) is not scored and exerts no pull. The first event waits for a compiler, as does more room for features.
+    """
+
+    target_rate: float
+
+    def __init__(self, estimator: Detector | Series):
+        self._features = Features()
+        self._model = PackedModel(estimator)
+
+    @property
+    def threshold(self) -> float:
+        """The score from which the next event is an anomaly; NaN before the first event."""
+        if not self._features.names:
+            return math.nan
+        return self.judge_one({}).threshold
+
+    def score_one(self, x: Mapping[Hashable, Any]) -> float:
+        """How odd the event is, 1 being usual, under what was learned so far; 0.0 where nothing can be scored."""
+        if not self._features.names:
+            return 0.0
+        score = self._model.judge(self._known(x)).item(SCORE)
+        return score if score == score else 0.0
+
+    def learn_one(self, x: Mapping[Hashable, Any]) -> None:
+        """Learn from the event. One that holds no number changes nothing."""
+        values = self._features.all_of(x)
+        if values is None:
+            self._admit(self._features.new_in(x))
+            values = self._features.known_of(x)
+        if len(values):
+            self._model.learn(values)
+
+    def score_learn_one(self, x: Mapping[Hashable, Any]) -> float:
+        """`score_one`, then `learn_one`, in one call."""
+        values = self._features.all_of(x)
+        if values is None:
+            score = self.score_one(x)
+            self.learn_one(x)
+            return score
+        score = self._model.learn(values).item(SCORE)
+        return score if score == score else 0.0
+
+    def judge_one(self, x: Mapping[Hashable, Any]) -> Verdict:
+        """The verdict on the event under what was learned so far: score, threshold, p-value, anomalous, ready."""
+        if not self._features.names:
+            return Verdict(math.nan, math.nan, False, (math.nan, math.nan, math.nan), self.target_rate)
+        row = self._model.judge(self._known(x))
+        score, threshold, median, fifth, twentieth, ready = row[JUDGEMENT].tolist()
+        return Verdict(score, threshold, ready > 0, (median, fifth, twentieth), self.target_rate)
+
+    def judge_learn_one(self, x: Mapping[Hashable, Any]) -> Verdict:
+        """`judge_one`, then `learn_one`."""
+        verdict = self.judge_one(x)
+        self.learn_one(x)
+        return verdict
+
+    def score_many(self, X: Any) -> Any:
+        """`score_one` of every row of a frame, as a series of the same kind; nothing is learned."""
+        frame, names, matrix = read_frame(X)
+        if not self._features.names:
+            return _series(np.zeros(len(matrix)), frame)
+        return _series(self._model.judge_many(self._features.values_in(names, matrix), learn=False)[:, SCORE], frame)
+
+    def learn_many(self, X: Any) -> None:
+        """`learn_one` for every row of a frame, in order, to the last bit."""
+        self.score_learn_many(X)
+
+    def score_learn_many(self, X: Any) -> Any:
+        """`score_learn_one` for every row of a frame, in order, to the last bit."""
+        frame, names, matrix = read_frame(X)
+        parts = [np.zeros(0)]
+        for new, rows in self._features.stretches(names, matrix):
+            first = self._first_score(names, rows) if new else math.nan
+            self._admit(new)
+            if self._features.names:
+                scores = self._model.judge_many(self._features.values_in(names, rows), learn=True)[:, SCORE]
+            else:
+                scores = np.zeros(len(rows))
+            parts.append(np.append(first, scores[1:]) if new else scores)
+        return _series(np.concatenate(parts), frame)
+
+    def explain_one(self, x: Mapping[Hashable, Any]) -> dict[Hashable, float]:
+        """Each feature's share of the event's score, largest first; 0 where it is missing."""
+        if not self._features.names:
+            return {}
+        with np.errstate(all="ignore"):
+            residuals = self._model.estimator.residuals(self._model.state, self._model.relative(self._known(x)))
+            squares = np.square(np.float64(residuals))[: len(self._features.names)]
+        shares = dict(zip(self._features.names, (squares / max(squares.sum(), 1e-300)).tolist(), strict=True))
+        return dict(sorted(shares.items(), key=lambda share: -share[1]))
+
+    def _known(self, x: Mapping[Hashable, Any]) -> np.ndarray:
+        values = self._features.all_of(x)
+        return self._features.known_of(x) if values is None else values
+
+    def _first_score(self, names: list[Hashable], rows: np.ndarray) -> float:
+        if not self._features.names:
+            return 0.0
+        return self._model.judge(self._features.values_in(names, rows[:1])[0]).item(SCORE)
+
+    def _admit(self, new: Mapping[Hashable, float]) -> None:
+        if new:
+            self._features.add(new)
+            self._model.grow(np.array(list(new.values())))
+
+
+class DriftRobustDetector(PackedDetector):
+    """Finds events that are odd for a stream, also while it drifts, is attacked, or has heavy tails.
+
+    Every feature has a running location and scale, the score is the root mean square of the standardised features, and
+    the threshold a running quantile of the scores that an attack cannot lift over itself. Nothing about the data need
+    be told, and no scaler is needed. See `onlineguard.detector` for how it works, and `Engine` for many streams.
+
+    Parameters
+    ----------
+    target_rate
+        Share of usual events to be flagged, in (0, 0.2].
+    patience
+        Events that a new regime must last before it counts as usual; shorter bursts are odd to their end.
+
+    Examples
+    --------
+    >>> import random
+    >>> from onlineguard.estimators import DriftRobustDetector
+    >>> rng, model = random.Random(0), DriftRobustDetector(target_rate=0.01)
+    >>> for _ in range(2_000):
+    ...     score = model.score_learn_one({"ms": rng.gauss(20.0, 4.0), "kb": rng.gauss(3e6, 1e5)})
+    >>> verdict = model.judge_one({"ms": 95.0, "kb": 3e6})
+    >>> verdict.anomalous, verdict.p_value < 1e-6, next(iter(model.explain_one({"ms": 95.0, "kb": 3e6})))
+    (True, True, 'ms')
+    """
+
+    def __init__(self, target_rate: float = 0.01, patience: float = 5_000):
+        self.target_rate, self.patience = checked_target_rate(target_rate), checked_patience(patience)
+        super().__init__(Detector(float(target_rate), float(patience)))
+
+
+class SeriesDetector(PackedDetector):
+    """Finds what is odd in a numeric series given its own past, and says a run of odd values once.
+
+    For one value, or a few, taken at regular intervals: a forecast from the recent values, and from the one a period
+    back, leaves a residual; value and residual are judged together. See `onlineguard.series` for how it works.
+
+    Parameters
+    ----------
+    target_rate
+        Share of usual events to be flagged at most, in (0, 0.2].
+    patience
+        Events that a new regime must last before it counts as usual.
+    hold
+        Events after which an alarm has faded. Until then only what is odder still is an alarm again.
+    lags
+        Recent values that each value is explained by.
+    period
+        Events after which the series repeats itself, e.g. 288 for a day of five-minute data; 0 for none.
+
+    Examples
+    --------
+    >>> import math
+    >>> import random
+    >>> from onlineguard.estimators import SeriesDetector
+    >>> rng, model, alarms = random.Random(0), SeriesDetector(period=48), []
+    >>> for i in range(3_000):
+    ...     load = rng.gauss(100.0 + 10.0 * math.sin(i * math.pi / 24), 1.0)
+    ...     if 2_500 <= i < 2_550:
+    ...         load += 80.0
+    ...     if model.judge_learn_one({"load": load}).anomalous:
+    ...         alarms.append(i)
+    >>> 2_500 in alarms, any(2_510 < i < 2_550 for i in alarms)  # said when it begins, and not for as long as it lasts
+    (True, False)
+    """
+
+    def __init__(
+        self,
+        target_rate: float = 0.01,
+        patience: float = 5_000,
+        hold: float = 72,
+        lags: int = 3,
+        period: int = 0,
+    ):
+        self.target_rate, self.patience = checked_target_rate(target_rate), checked_patience(patience)
+        if not 1.0 < hold < math.inf:
+            raise InvalidArgument(f"hold is {hold}; it must be more than 1 event, e.g. 72")
+        checked_count("lags", lags, 1)
+        checked_count("period", period, 0)
+        self.hold, self.lags, self.period = hold, lags, period
+        super().__init__(Series(float(target_rate), float(patience), float(hold), int(lags), int(period)))
+
+
+def checked_patience(patience: float) -> float:
+    """Raises InvalidArgument for a patience that is no number of events."""
+    if not 1.0 <= patience < math.inf:
+        raise InvalidArgument(f"patience is {patience}; it must be at least 1 event, e.g. 5000")
+    return patience
+
+
+def checked_target_rate(target_rate: float) -> float:
+    """Raises InvalidArgument for a rate that no quantile is tracked at."""
+    if not 0.0 < target_rate <= 0.2:
+        raise InvalidArgument(
+            f"target_rate is {target_rate}; it must lie in (0, 0.2], e.g. 0.01 to flag 1 % of usual events"
+        )
+    return target_rate
+
+
+def _series(scores: np.ndarray, frame: Any) -> Any:
+    scores = np.asarray(scores, np.float64)
+    return dataframe.to_native_series(np.where(np.isnan(scores), 0.0, scores), name="score", like=frame)

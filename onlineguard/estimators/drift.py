@@ -1,0 +1,138 @@
+"""The change-point test as a river drift detector."""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from river import base
+
+from onlineguard.change_point import ChangePoint, Segment
+from onlineguard.errors import InvalidArgument
+from onlineguard.estimators.shell import checked_count
+from onlineguard.events import LARGEST
+from onlineguard.types import Array
+
+
+class ClippedChangePoint(base.DriftDetector):
+    """Finds changes of the mean of a stream, heavy tails or not, with nothing told but the risk of a false one.
+
+    See `onlineguard.change_point` for the test. An event costs the same for ever. A value that is NaN or infinite is
+    missing; an event without any other changes nothing. The first event waits for a compiler.
+
+    Parameters
+    ----------
+    delta
+        Risk of a false change between two changes, in (0, 1).
+    n_features
+        Numbers in an event; with more than one, `update` takes a sequence.
+
+    Examples
+    --------
+    >>> import random
+    >>> from onlineguard.estimators import ClippedChangePoint
+    >>> rng, detector = random.Random(0), ClippedChangePoint()
+    >>> found = []
+    >>> for i in range(2_000):
+    ...     detector.update(rng.gauss(0.0 if i < 1_000 else 1.0, 1.0))
+    ...     if detector.drift_detected:
+    ...         found.append(i)
+    >>> len(found), 1_000 <= found[0] < 1_100
+    (1, True)
+    """
+
+    def __init__(self, delta: float = 0.01, n_features: int = 1):
+        super().__init__()
+        if not 0.0 < delta < 1.0:
+            raise InvalidArgument(f"delta is {delta}; it must lie strictly between 0 and 1, e.g. 0.01")
+        checked_count("n_features", n_features, 1)
+        self.delta, self.n_features = delta, n_features
+        self._reset()
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._params = ChangePoint(int(self.n_features), float(self.delta))
+        self._origin: np.ndarray | None = None  # the first event: what float32 counts from, so that digits are kept
+        self._row: Any = _packed(self._params.init(), np)
+
+    def update(self, x: float | Sequence[float]) -> None:
+        """Learn an event; `drift_detected` then says whether it showed a change."""
+        try:
+            event = np.asarray(x, np.float64).reshape(self.n_features)
+        except (TypeError, ValueError) as error:
+            raise InvalidArgument(f"x is {x!r}; it must be {self.n_features} number(s), NaN where missing") from error
+        if self._origin is None or np.isnan(self._origin).any():
+            self._learn_origin(event)
+        assert self._origin is not None
+        relative = event - self._origin
+        if not abs(relative).max() < LARGEST:
+            relative = np.where(np.isinf(event), np.nan, np.clip(relative, -LARGEST, LARGEST))
+        self._row = _program(self.n_features)(self._row, np.float32(self.delta), relative.astype(np.float32))
+        self._drift_detected = bool(np.asarray(self._row)[0])
+
+    @property
+    def n_detections(self) -> int:
+        """Changes found so far."""
+        return int(self._state().changes)
+
+    @property
+    def location(self) -> tuple[int, int] | None:
+        """The events, counted from 0, between which the last change lies; None before the first."""
+        state = self._state()
+        return (int(state.earliest), int(state.latest)) if state.changes else None
+
+    @property
+    def mean(self) -> float | list[float]:
+        """The mean since the last change, one number or a list of them; NaN before the first event."""
+        origin = np.full(self.n_features, math.nan) if self._origin is None else self._origin
+        means = (origin + self._state().mean).tolist()
+        return means[0] if self.n_features == 1 else means
+
+    def _learn_origin(self, event: np.ndarray) -> None:
+        finite = np.where(np.isfinite(event), event, np.nan)
+        self._origin = finite if self._origin is None else np.where(np.isnan(self._origin), finite, self._origin)
+
+    def _state(self) -> Segment:
+        return _unpacked(np.asarray(self._row), self._params.init(), np)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_row": np.array(self._row)}
+
+
+@functools.cache
+def _program(n_features: int) -> Any:
+    """The compiled step of one event, over one packed row: a call costs by the arrays that go in and come out."""
+
+    @jax.jit
+    def one(row: Array, delta: Array, event: Array) -> Array:
+        params = ChangePoint(n_features, delta)
+        return _packed(params.learn(_unpacked(row, params.init(), jnp), event), jnp)
+
+    return one
+
+
+def _packed(state: Segment, xp: Any) -> Any:
+    """A state as one row of int32: `fired` first, floats by their bits, so that counts stay exact."""
+    leaves = [xp.asarray(leaf) for leaf in (state.fired, *state)]
+    return xp.concatenate([_as(leaf, np.int32, xp).reshape(-1) for leaf in leaves])
+
+
+def _unpacked(row: Any, like: Segment, xp: Any) -> Segment:
+    leaves: list[Any] = []
+    start = 1
+    for leaf in map(np.asarray, like):
+        leaves.append(_as(row[start : start + leaf.size], leaf.dtype, xp).reshape(leaf.shape))
+        start += leaf.size
+    return Segment(*leaves)
+
+
+def _as(x: Any, dtype: Any, xp: Any) -> Any:
+    """Bits of float32 as int32 or back; bools by their value."""
+    if x.dtype == dtype:
+        return x
+    if np.bool_ in (x.dtype, dtype):
+        return x.astype(dtype)
+    return x.view(dtype) if xp is np else jax.lax.bitcast_convert_type(x, dtype)

@@ -1,0 +1,238 @@
+"""Linear and logistic regression by clipped SGD, on features standardised as the stream goes.
+
+Gradients grow with the square of the features, so a rate that suits one scale diverges at another. Here no scale need
+be told: features are standardised by their running location and scale, and the count that sets the rate starts where a
+step no longer overshoots, at eta (1 + d) = 1 for the derived rate.
+"""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from river import base
+from river.utils import dataframe
+
+from onlineguard.clipped_sgd import ClippedSGD
+from onlineguard.clips import Adaptive
+from onlineguard.errors import InvalidArgument
+from onlineguard.estimands import Linear, LinearRegression, LogisticRegression
+from onlineguard.estimators.scale import Spread
+from onlineguard.estimators.shell import Features, checked_clip, checked_rate, read_frame
+from onlineguard.rates import Derived
+from onlineguard.types import Clip, Rate
+
+RARE = 0.99  # of the logistic gradients are used whole: where one class is rare, its own are the long ones
+
+
+class _Regression:
+    """What both have in common: features, their spread, and clipped SGD on what is left of them."""
+
+    def __init__(self, estimand: LinearRegression | LogisticRegression, rate: Any, clip: Any, default_clip: Clip):
+        self._features = Features()
+        self._spread = Spread.empty()
+        self._estimand = estimand
+        self._params = ClippedSGD(estimand, checked_rate(rate, Derived()), checked_clip(clip, default_clip))
+        self._state = self._params.init()
+
+    @property
+    def weights(self) -> dict[Hashable, float]:
+        """The weight of every feature, per standard deviation of it."""
+        return dict(zip(self._features.names, self._state.theta.w.tolist(), strict=True))
+
+    @property
+    def intercept(self) -> float:
+        """The prediction where every feature lies at its location."""
+        return float(self._state.theta.b)
+
+    def _encoded(self, x: Mapping[Hashable, Any]) -> np.ndarray:
+        values = self._features.all_of(x) if self._features.names else None
+        return self._features.known_of(x) if values is None else values
+
+    def _learn_dict(self, x: Mapping[Hashable, Any], y: float) -> None:
+        values = self._features.all_of(x)
+        if values is None:
+            self._admit(self._features.new_in(x))
+            values = self._features.known_of(x)
+        self._learn(values, y)
+
+    def _learn_frame(self, X: Any, targets: Sequence[float]) -> None:
+        _, names, matrix = read_frame(X)
+        if len(targets) != len(matrix):
+            raise InvalidArgument(f"y has {len(targets)} targets for {len(matrix)} rows of X; it must hold one a row")
+        done = 0
+        for new, rows in self._features.stretches(names, matrix):
+            self._admit(new)
+            for values in self._features.values_in(names, rows):
+                self._learn(values, targets[done])
+                done += 1
+
+    def _admit(self, new: Mapping[Hashable, float]) -> None:
+        if new:
+            self._features.add(new)
+            self._spread = self._spread.grown(np.array(list(new.values())))
+            theta = self._state.theta
+            # the count at which the derived rate has come down to 1 / (1 + d), so that no step overshoots
+            start = np.int32(min((1.0 + len(self._features.names)) ** 1.5, 1e9))
+            self._state = self._state._replace(
+                theta=Linear(np.append(theta.w, np.zeros(len(new))), theta.b), seen=max(self._state.seen, start)
+            )
+
+    def _learn(self, values: np.ndarray, y: float) -> None:
+        if not len(values) or not math.isfinite(y):
+            return
+        with np.errstate(all="ignore"):
+            z, known = self._spread.standardised(values)
+            self._spread = self._spread.learned(Derived(), values, z)
+            self._state = self._params.learn(self._state, (np.where(known, z, np.nan), np.float64(y)))
+
+    def _predicted(self, values: np.ndarray) -> float:
+        with np.errstate(all="ignore"):
+            z = self._spread.standardised(values)[0]
+            return float(self._estimand.predict(self._state.theta, z))
+
+    def _predicted_frame(self, X: Any) -> tuple[Any, np.ndarray]:
+        frame, names, matrix = read_frame(X)
+        predictions = [self._predicted(values) for values in self._features.values_in(names, matrix)]
+        return frame, np.array(predictions, np.float64)
+
+
+class ClippedLinearRegression(_Regression, base.MiniBatchRegressor):
+    """Linear regression that drifts along with the stream and that no corrupted target or feature can move far.
+
+    Features need no scaler. A missing feature counts as lying at its location; an event without a target or without any
+    feature is not learned. The first prediction is 0.0, then the first target.
+
+    Parameters
+    ----------
+    rate
+        How far one step goes. By default `Derived()`, which needs no tuning.
+    clip
+        How long a gradient may be. By default `Adaptive()`, the running median of the gradients' lengths.
+    l2
+        Pull of the weights towards zero.
+
+    Examples
+    --------
+    >>> import random
+    >>> from onlineguard.estimators import ClippedLinearRegression
+    >>> rng, model = random.Random(0), ClippedLinearRegression()
+    >>> for i in range(5_000):
+    ...     x = {"clicks": rng.uniform(0.0, 1e6)}
+    ...     model.learn_one(x, 3.0 * x["clicks"] + 7.0 if i % 10 else 1e12)
+    >>> 2.9e6 < model.predict_one({"clicks": 1e6}) < 3.1e6
+    True
+    """
+
+    def __init__(self, rate: Rate | None = None, clip: Clip | None = None, l2: float = 0.0):
+        self.rate, self.clip, self.l2 = rate, clip, _checked_l2(l2)
+        super().__init__(LinearRegression(0, l2), rate, clip, Adaptive())
+        self._first_target = True
+
+    def predict_one(self, x: Mapping[Hashable, Any]) -> float:
+        """The target expected with x."""
+        return self._predicted(self._encoded(x))
+
+    def learn_one(self, x: Mapping[Hashable, Any], y: float) -> None:
+        """Learn that y came with x."""
+        self._learn_dict(x, _target(y, "y"))
+
+    def predict_many(self, X: Any) -> Any:
+        """`predict_one` of every row of a frame, as a series of the same kind."""
+        frame, predictions = self._predicted_frame(X)
+        return dataframe.to_native_series(predictions, name="prediction", like=frame)
+
+    def learn_many(self, X: Any, y: Any) -> None:
+        """`learn_one` for every row of a frame, in order, to the last bit."""
+        self._learn_frame(X, [_target(value, f"y[{i}]") for i, value in enumerate(y)])
+
+    def _learn(self, values: np.ndarray, y: float) -> None:
+        if self._first_target and math.isfinite(y):
+            self._state = self._state._replace(theta=self._state.theta._replace(b=np.float64(y)))
+            self._first_target = False
+        super()._learn(values, y)
+
+
+class ClippedLogisticRegression(_Regression, base.MiniBatchClassifier):
+    """Logistic regression of a yes or no that drifts along with the stream, without one event moving it far.
+
+    Features need no scaler. A missing feature counts as lying at its location; an event without any feature is not
+    learned. The first probability is 0.5.
+
+    Parameters
+    ----------
+    rate
+        How far one step goes. By default `Derived()`, which needs no tuning.
+    clip
+        How long a gradient may be. By default `Adaptive(0.99)`: a lower quantile would shorten just the gradients of a
+        rare class.
+    l2
+        Pull of the weights towards zero.
+
+    Examples
+    --------
+    >>> import random
+    >>> from onlineguard.estimators import ClippedLogisticRegression
+    >>> rng, model = random.Random(0), ClippedLogisticRegression()
+    >>> for _ in range(5_000):
+    ...     x = {"clicks": rng.uniform(0.0, 1e6)}
+    ...     model.learn_one(x, x["clicks"] > 7e5)
+    >>> model.predict_one({"clicks": 9e5}), model.predict_one({"clicks": 5e5})
+    (True, False)
+    """
+
+    def __init__(self, rate: Rate | None = None, clip: Clip | None = None, l2: float = 0.0):
+        self.rate, self.clip, self.l2 = rate, clip, _checked_l2(l2)
+        super().__init__(LogisticRegression(0, l2), rate, clip, Adaptive(RARE))
+
+    def predict_proba_one(self, x: Mapping[Hashable, Any], **kwargs: Any) -> dict[base.typing.ClfTarget, float]:
+        """The probabilities of False and True."""
+        p = _sigmoid(self._predicted(self._encoded(x)))
+        return {False: 1.0 - p, True: p}
+
+    def predict_one(self, x: Mapping[Hashable, Any], **kwargs: Any) -> bool:
+        """The likelier of the two; False at a tie."""
+        return self.predict_proba_one(x)[True] > 0.5
+
+    def learn_one(self, x: Mapping[Hashable, Any], y: base.typing.ClfTarget) -> None:
+        """Learn that y, True or False (or 1 or 0), came with x."""
+        self._learn_dict(x, _label(y, "y"))
+
+    def predict_proba_many(self, X: Any) -> Any:
+        """`predict_proba_one` of every row, as a frame of the same kind; its columns are strings where they must be."""
+        frame, logits = self._predicted_frame(X)
+        p = np.array([_sigmoid(logit) for logit in logits.tolist()], np.float64)
+        return dataframe.to_native_frame({False: 1.0 - p, True: p}, like=frame)
+
+    def predict_many(self, X: Any) -> Any:
+        """`predict_one` of every row of a frame, as a series of the same kind."""
+        frame, logits = self._predicted_frame(X)
+        likely = np.array([_sigmoid(logit) > 0.5 for logit in logits.tolist()], np.bool_)
+        return dataframe.to_native_series(likely, name="prediction", like=frame)
+
+    def learn_many(self, X: Any, y: Any) -> None:
+        """`learn_one` for every row of a frame, in order, to the last bit."""
+        self._learn_frame(X, [_label(value, f"y[{i}]") for i, value in enumerate(y)])
+
+
+def _sigmoid(logit: float) -> float:
+    return 1.0 / (1.0 + math.exp(-logit)) if logit > 0.0 else 1.0 - 1.0 / (1.0 + math.exp(logit))
+
+
+def _target(y: Any, name: str) -> float:
+    try:
+        return math.nan if y is None else float(y)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"{name} is {y!r}; a target must be a number, or None where it is missing") from error
+
+
+def _label(y: Any, name: str) -> float:
+    if isinstance(y, (bool, np.bool_, int, float, np.number)) and y in (0, 1):
+        return float(y)
+    raise InvalidArgument(f"{name} is {y!r}; a label must be True or False (or 1 or 0)")
+
+
+def _checked_l2(l2: float) -> float:
+    if not 0.0 <= l2 < math.inf:
+        raise InvalidArgument(f"l2 is {l2}; it must be zero or more, e.g. 0.001")
+    return l2

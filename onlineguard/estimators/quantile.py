@@ -1,0 +1,89 @@
+"""A running quantile of every feature on its own."""
+
+from collections.abc import Hashable
+from typing import NamedTuple
+
+import numpy as np
+
+from onlineguard.arrays import saturating_add
+from onlineguard.clips import Adaptive, Tracked
+from onlineguard.errors import InvalidArgument
+from onlineguard.estimands import Quantile
+from onlineguard.estimators.shell import EagerDetector, checked_rate
+from onlineguard.rates import Derived
+from onlineguard.types import Rate
+
+
+class Levels(NamedTuple):
+    """What the stream taught; one of each a feature."""
+
+    theta: np.ndarray  # the quantile, in the feature's unit
+    spread: Tracked  # the running median of the distances from it, which is the unit of a step
+    seen: np.ndarray
+
+
+class ClippedQuantile(EagerDetector):
+    """Running quantile of every feature; the score says how far the most excessive one lies beyond its own.
+
+    The score is the largest over the features of x - q, or of q - x where `level` is below one half, in units of the
+    running median of abs(x - q). It is negative for an event within all its quantiles, and 0.0 where nothing is known.
+
+    One step is at most the rate times that unit, however far the event lies, and no scale need be told.
+
+    Parameters
+    ----------
+    level
+        The share of the values that lie below the quantile, between 0 and 1.
+    rate
+        How far one step goes. By default `Derived()`, which needs no tuning.
+
+    Examples
+    --------
+    >>> import random
+    >>> from onlineguard.estimators import ClippedQuantile
+    >>> rng, model = random.Random(0), ClippedQuantile(0.9)
+    >>> for _ in range(10_000):
+    ...     model.learn_one({"ms": rng.uniform(0.0, 100.0)})
+    >>> 85.0 < model.quantile["ms"] < 95.0
+    True
+    """
+
+    def __init__(self, level: float = 0.99, rate: Rate | None = None):
+        super().__init__()
+        if not 0.0 < level < 1.0:
+            raise InvalidArgument(
+                f"level is {level}; it must lie strictly between 0 and 1, e.g. 0.99 for the 99th percentile"
+            )
+        self.level, self.rate = level, rate
+        self._rate = checked_rate(rate, Derived())
+        none = np.zeros(0)
+        self._state = Levels(none, Tracked(none, none), np.zeros(0, np.int32))
+
+    @property
+    def quantile(self) -> dict[Hashable, float]:
+        """The estimate of every feature seen so far."""
+        return self._named(self._state.theta)
+
+    def _grow(self, first: np.ndarray) -> None:
+        theta, spread, seen = self._state
+        fresh = Adaptive().init()
+        spread = Tracked(*(np.append(old, [new] * len(first)) for old, new in zip(spread, fresh, strict=True)))
+        self._state = Levels(np.concatenate([theta, first]), spread, np.append(seen, np.zeros(len(first), np.int32)))
+
+    def _score(self, values: np.ndarray) -> float:
+        return self._judged(values)[0]
+
+    def _step(self, values: np.ndarray) -> float:
+        score, unit, spread = self._judged(values)
+        estimand = Quantile(self.level, unit=unit)
+        seen = estimand.observe(self._state.theta, values)
+        theta = estimand.move(self._state.theta, seen.gradient, self._rate(self._state.seen), seen.usable)
+        self._state = Levels(theta, spread, saturating_add(self._state.seen, seen.usable))
+        return score
+
+    def _judged(self, values: np.ndarray) -> tuple[float, np.ndarray, Tracked]:
+        distance = values - self._state.theta
+        unit, spread = Adaptive().observe(self._state.spread, abs(distance), (0.0, np.inf))
+        known = np.isfinite(distance) & (unit > 0.0) & (self._state.seen > 1)
+        excess = (distance if self.level >= 0.5 else -distance)[known] / unit[known]
+        return (float(excess.max()) if len(excess) else 0.0), unit, spread

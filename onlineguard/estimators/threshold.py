@@ -1,0 +1,193 @@
+"""The online threshold around any river anomaly detector."""
+
+import math
+from collections.abc import Iterator
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from river import anomaly, base
+from river.utils import dataframe
+
+from onlineguard.arrays import namespace, where
+from onlineguard.detector import (
+    LAST_COUNT,
+    LEAST_REGIME,
+    LEVELS,
+    LONG_RUN,
+    MIN_SEEN,
+    ODD_SHARE,
+    RENEWED_AGE,
+    START,
+    Detector,
+    Judgement,
+    Memory,
+    State,
+    larger,
+    once,
+    remembered,
+    smaller,
+    standardised,
+)
+from onlineguard.errors import InvalidArgument
+from onlineguard.estimators.detector import checked_patience, checked_target_rate
+from onlineguard.estimators.packed_model import READY, SCORE, THRESHOLD, PackedModel
+from onlineguard.estimators.shell import read_frame
+from onlineguard.events import LARGEST
+from onlineguard.pytree import pytree
+from onlineguard.types import Array
+
+
+@pytree
+class OneSided(Detector):
+    """`Detector` for a single number that is odd only where it is high.
+
+    In place of a distance comes the height h = 1 + z for z > 0, exp(z) below, z the standardised number: positive, so
+    that its quantiles can be tracked in the log, and rising with the number everywhere. One memory is kept; a new
+    regime is learned afresh.
+    """
+
+    def init(self, n_features: int, width: int | None = None) -> State:
+        """The state before any event; the quantiles start where a normal law puts them."""
+        z = [NormalDist().inv_cdf(1.0 - level) for level in (*LEVELS, float(self.target_rate))]
+        median, fifth, twentieth, threshold = np.float32(1.0) + np.array(z, np.float32)
+        start = super().init(n_features, width)
+        return start._replace(median=median, fifth=fifth, twentieth=twentieth, threshold=threshold)
+
+    def step(self, state: State, x: Array) -> tuple[State, Judgement]:
+        """Judge x, shape (width,) of which the first is the number, with the state from before it; then learn it."""
+        xp = namespace(x)
+        present = xp.isfinite(x)
+        z, known = standardised(state.slow, x, present)
+        usable, scored, z_one = once(xp.any(present), xp.any(known), xp.sum(z))
+        score = larger(1.0 + z_one, xp.exp(smaller(z_one, 0.0 * z_one)))
+        ready = scored & (state.seen >= MIN_SEEN)
+        odd = ready & (score > state.threshold)
+
+        run = larger(state.run + where(usable, where(odd, 1.0, -1.0), 0.0), 0.0)
+        lasted = where(run > 0, state.lasted + usable, 0.0)
+        enough = smaller(self.patience, larger(LEAST_REGIME, 0.5 * state.seen))
+        afresh = (lasted >= enough) & (run >= LONG_RUN)
+
+        usual_rate = larger(self.patience ** (-2 / 3), START / (state.seen + START))
+        rate = where(odd | (state.run >= LONG_RUN), ODD_SHARE / self.patience, usual_rate)
+        memory = remembered(state.slow, x, present, z, rate, 1.0 - 0.125 / self.patience)
+        kept = where(afresh, 0.0, 1.0)
+        memory = Memory(where(afresh, x, memory.location), kept * memory.scale, kept * memory.floor)
+        learned = State(
+            memory,
+            memory,
+            *self._learn_quantiles(state, score, usable & scored),
+            where(afresh, 0.0, smaller(state.seen + usable, LAST_COUNT)),
+            smaller(state.age + usable, where(afresh, RENEWED_AGE, LAST_COUNT)),
+            where(afresh, 0.0, run),
+            where(afresh, 0.0, lasted),
+        )
+        known_score = where(scored, score, math.nan)
+        return learned, Judgement(known_score, state.threshold, state.median, state.fifth, state.twentieth, 1.0 * ready)
+
+
+class AdaptiveThreshold(base.AnomalyFilter):
+    """Says which scores of any river anomaly detector are anomalies, with a threshold that finds its own place.
+
+    The threshold is a running quantile of the scores: a share `target_rate` of the usual ones lies above. It follows
+    when the scores drift, and neither a burst nor a trickle of anomalies lifts it over itself, as they would a quantile
+    of all scores. Scores may have any unit; higher is odder. Nothing is an anomaly before 100 scores were learned.
+
+    Parameters
+    ----------
+    anomaly_detector
+        The detector whose scores are classified.
+    target_rate
+        Share of usual events to be flagged, in (0, 0.2].
+    patience
+        Events that a new regime of higher scores must last before it counts as usual.
+    protect_anomaly_detector
+        Whether the detector is kept from learning what is flagged. By default it is not: a detector that refuses to
+        learn what it flags may lock itself out when the stream drifts.
+
+    Examples
+    --------
+    >>> import random
+    >>> from onlineguard.estimators import AdaptiveThreshold
+    >>> from river import anomaly
+    >>> rng, model = random.Random(0), AdaptiveThreshold(anomaly.HalfSpaceTrees(seed=1, window_size=50))
+    >>> for _ in range(2_000):
+    ...     model.learn_one({"x": rng.gauss(0.5, 0.05), "y": rng.gauss(0.5, 0.05)})
+    >>> model.classify(model.score_one({"x": 0.5, "y": 0.5})), model.classify(model.score_one({"x": 0.95, "y": 0.05}))
+    (False, True)
+    """
+
+    def __init__(
+        self,
+        anomaly_detector: Any,
+        target_rate: float = 0.01,
+        patience: float = 5_000,
+        protect_anomaly_detector: bool = False,
+    ):
+        if not hasattr(anomaly_detector, "score_one"):
+            raise InvalidArgument(
+                f"anomaly_detector is {anomaly_detector!r}; it must be a river anomaly detector, with score_one and "
+                "learn_one, e.g. river.anomaly.HalfSpaceTrees()"
+            )
+        super().__init__(anomaly_detector, protect_anomaly_detector)
+        self.target_rate, self.patience = checked_target_rate(target_rate), checked_patience(patience)
+        self._model = PackedModel(OneSided(float(target_rate), float(patience)))
+
+    @property
+    def threshold(self) -> float:
+        """The score above which an event is an anomaly, in the detector's own unit; +inf before it is ready."""
+        if not self._model.width or self._model.state.seen < MIN_SEEN:
+            return math.inf
+        state = self._model.state
+        height = float(state.threshold)
+        z = height - 1.0 if height > 1.0 else math.log(height)
+        return float(self._model.absolute(state.slow.location)[0]) + z * float(state.slow.scale[0])
+
+    def classify(self, score: float) -> bool:
+        """Whether the score lies above the threshold. False for NaN, and until 100 scores were learned."""
+        if not self._model.width:
+            return False
+        row = self._model.judge(_event(score))
+        return row.item(READY) > 0 and row.item(SCORE) > row.item(THRESHOLD)
+
+    def learn_one(self, *args: Any, **learn_kwargs: Any) -> None:
+        """Teach the threshold the event's score and, unless it is protected from it, the detector the event."""
+        self.score_learn_one(*args, **learn_kwargs)
+
+    def score_learn_one(self, *args: Any, **learn_kwargs: Any) -> float:
+        """`score_one`, then `learn_one`."""
+        score = float(self.score_one(*args))
+        if not (self.protect_anomaly_detector and self.classify(score)):
+            self.anomaly_detector.learn_one(*args, **learn_kwargs)
+        event = _event(score)
+        if event[0] == event[0]:
+            if not self._model.width:
+                self._model.grow(event)
+            self._model.learn(event)
+        return score
+
+    def score_many(self, X: Any, **kwargs: Any) -> Any:
+        """`score_one` of every row of a frame, as a series of the same kind; a missing value is an absent feature."""
+        frame, rows = _dicts(X)
+        return dataframe.to_native_series([float(self.score_one(x)) for x in rows], name="score", like=frame)
+
+    def learn_many(self, X: Any, **kwargs: Any) -> None:
+        """`learn_one` for every row of a frame, in order; a missing value is an absent feature."""
+        for x in _dicts(X)[1]:
+            self.learn_one(x)
+
+    @classmethod
+    def _unit_test_params(cls) -> Iterator[dict[str, Any]]:
+        yield {"anomaly_detector": anomaly.HalfSpaceTrees(seed=1)}
+
+
+def _event(score: float) -> np.ndarray:
+    """A score as an event; an infinite one is the largest there is, not a missing one."""
+    return np.array([min(max(score, -LARGEST), LARGEST) if score == score else math.nan])
+
+
+def _dicts(X: Any) -> tuple[Any, list[dict[Any, float]]]:
+    frame, names, matrix = read_frame(X)
+    rows = [{name: v for name, v in zip(names, row, strict=True) if v == v} for row in matrix.tolist()]
+    return frame, rows
