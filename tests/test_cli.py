@@ -1,5 +1,6 @@
 """The command line as its users meet it: real runs, their files, their errors and their exit codes."""
 
+import contextlib
 import gzip
 import os
 import signal
