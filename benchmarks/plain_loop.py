@@ -52,9 +52,22 @@ def plain_loop(rows, X, target_rate, patience, location, scale, floor, quantiles
         odd = known > 0 and seen >= 100.0 and score > q[3]
 
         early = START / (seen + START)
+        if seen < 8.0:
+            for j in range(d):
+                x = X[i, j]
+                if not math.isfinite(x):
+                    continue
+                gap = abs(x - location[row, 1, j])
+                if 0.0 < gap < math.inf and not gap >= scale[row, 0, j]:
+                    location[row, 0, j] = x
+                    scale[row, 0, j] = gap
+                if math.isnan(location[row, 1, j]):
+                    location[row, 0, j] = x
+                location[row, 1, j] = x if seen < 7.0 else location[row, 0, j]
+                scale[row, 1, j] = scale[row, 0, j]
         fast_rate = max(usual, early)
         slow_rate = 0.05 / patience if odd or run >= 20.0 else fast_rate
-        for memory in range(2):
+        for memory in range(2 if seen >= 8.0 else 0):
             rate = fast_rate if memory else slow_rate
             decay = 1.0 - fast_rate if memory else 1.0 - 0.125 / patience
             for j in range(d):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,7 @@ def write(path: str | os.PathLike[str], config: dict[str, Any], estimator: Any, 
         raise CheckpointError(f"an engine of {kind} cannot be saved; one of {' or '.join(ESTIMATORS)} can")
     header = {
         "version": VERSION,
-        "estimator": {"kind": kind, **dataclasses.asdict(estimator)},
-        "tensors": {name: [str(tensor.dtype), *tensor.shape] for name, tensor in tensors.items()},
+        "estimator": {"kind": kind, **{name: _plain(value) for name, value in dataclasses.asdict(estimator).items()}},
         "config": config,
     }
     target = Path(path)
@@ -45,8 +45,11 @@ def write(path: str | os.PathLike[str], config: dict[str, Any], estimator: Any, 
     _sync_folder(target.parent)
 
 
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Any, dict[str, np.ndarray]]:
-    """What `write` was given. Raises CheckpointError for a file that is missing, truncated, foreign or newer."""
+def restored[T](path: str | os.PathLike[str], build: Callable[[dict[str, Any], Any, dict[str, np.ndarray]], T]) -> T:
+    """What `build` makes of what `write` was given: config, estimator and tensors.
+
+    Raises CheckpointError for a file that is missing, truncated, foreign, damaged or newer.
+    """
     try:
         with safetensors.safe_open(str(path), framework="numpy") as file:  # type: ignore[no-untyped-call]
             metadata = file.metadata() or {}
@@ -57,16 +60,22 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Any, dict[str, n
         raise CheckpointError(f"{path} is no checkpoint, or a truncated one: {error}") from error
     if HEADER not in metadata:
         raise CheckpointError(f"{path} was not written by Engine.save; give the path of a file that was")
-    header = json.loads(metadata[HEADER])
-    if header["version"] > VERSION:
-        raise CheckpointError(
-            f"{path} has format {header['version']} and this version of onlineguard reads up to {VERSION}; upgrade it"
-        )
-    for name, (dtype, *shape) in header["tensors"].items():
-        if name not in tensors or [str(tensors[name].dtype), *tensors[name].shape] != [dtype, *shape]:
-            raise CheckpointError(f"{path} is damaged: tensor {name!r} is not {dtype} of shape {shape}")
-    estimator = dict(header["estimator"])
-    return header["config"], ESTIMATORS[estimator.pop("kind")](**estimator), tensors
+    try:
+        header = json.loads(metadata[HEADER])
+        version = int(header["version"])
+        if version <= VERSION:
+            estimator = dict(header["estimator"])
+            return build(header["config"], ESTIMATORS[estimator.pop("kind")](**estimator), tensors)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise CheckpointError(f"{path} is damaged: {type(error).__name__} {error}; use an older copy") from error
+    raise CheckpointError(
+        f"{path} has format {version} and this version of onlineguard reads up to {VERSION}; upgrade it"
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy scalar as the Python number that JSON can hold."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _sync_folder(folder: Path) -> None:

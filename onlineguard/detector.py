@@ -51,6 +51,7 @@ NEAR = 2.0  # thresholds within which a score is always trusted
 LONG_RUN = 20.0  # odd events ahead of usual ones that make a run long
 LONGEST_RUN = 100.0  # usual events in a row, at most, that end a run
 MIN_SEEN = 100.0  # events before a slice is judged
+YOUNG = 8.0  # first events, from which location and scale start
 LEAST_REGIME = 100.0  # a young slice accepts a regime half as long as all it has seen, but none shorter than this
 FLOOR_SHARE = 1e-3  # the scale falls fast to this share of its recent peak, and slowly from there
 RESOLUTION = 2.0**-18  # least scale relative to the location: what float32 resolves, with room
@@ -123,7 +124,8 @@ class Detector:
         """Judge x of shape (d,) with the state from before it, then learn it.
 
         A NaN or infinite feature is missing: it is not scored and exerts no pull. An event without any finite feature
-        changes nothing. A feature's first value becomes its location, its second one gives the scale.
+        changes nothing. Of a slice's first 8 events the two closest in a row give location and scale; a feature that
+        comes later has its first value as location, and its second one gives the scale.
         """
         xp = namespace(x)
         present = xp.isfinite(x)
@@ -136,8 +138,13 @@ class Detector:
 
         usual_rate = larger(self.patience ** (-2 / 3), START / (state.seen + START))
         slow_rate = where(odd | (state.run >= LONG_RUN), ODD_SHARE / self.patience, usual_rate)
+        z_fast = standardised(state.fast, x, present)[0]
         slow = remembered(state.slow, x, present, z, slow_rate, 1.0 - 0.125 / self.patience)
-        fast = remembered(state.fast, x, present, standardised(state.fast, x, present)[0], usual_rate, 1.0 - usual_rate)
+        fast = remembered(state.fast, x, present, z_fast, usual_rate, 1.0 - usual_rate)
+        young = state.seen < YOUNG
+        first_slow, first_fast = begun(state.slow, state.fast, x, present, state.seen >= YOUNG - 1)
+        slow = Memory(*(where(young, a, b) for a, b in zip(first_slow, slow, strict=True)))
+        fast = Memory(*(where(young, a, b) for a, b in zip(first_fast, fast, strict=True)))
 
         run = smaller(larger(state.run + where(usable, where(odd, 1.0, -1.0), 0.0), 0.0), LONGEST_RUN)
         lasted = where(run > 0, state.lasted + usable, 0.0)
@@ -225,6 +232,23 @@ def remembered(memory: Memory, x: Array, present: Array, z: Array, rate: Array, 
         xp.where(present, location, memory.location),
         xp.where(present, xp.maximum(scale, floor), memory.scale),
         xp.where(present, floor, memory.floor),
+    )
+
+
+def begun(slow: Memory, fast: Memory, x: Array, present: Array, last: Array) -> tuple[Memory, Memory]:
+    """The memories after one of the first events, `last` telling the last of them.
+
+    The slow one keeps the two closest of consecutive values, as location and scale, so that absurd ones among the
+    first few have no say; the fast one keeps the latest value until it starts from the slow one as well.
+    """
+    xp = namespace(x)
+    step = abs(x - fast.location)
+    closer = (step > 0) & (step < math.inf) & ~(step >= slow.scale)
+    location = xp.where(closer | xp.isnan(fast.location), x, slow.location)
+    scale = xp.where(present, xp.where(closer, step, slow.scale), slow.scale)
+    return (
+        Memory(xp.where(present, location, slow.location), scale, slow.floor),
+        Memory(xp.where(present, where(last, location, x), fast.location), scale, slow.floor),
     )
 
 

@@ -26,6 +26,7 @@ SMALLEST_BATCH, LARGEST_BATCH = 32, 65_536  # batches are padded to powers of tw
 FIRST_CAPACITY = 1_024  # rows; doubled when full
 POOL_SAMPLE = 64  # slices, those of the lowest rows, that the pooled model is the median of
 POOL_FIRST, POOL_EVERY = 1_024, 65_536  # pooled at these events: powers of two from the first, then multiples
+FLOAT64_NOISE = 2.0**-50  # relative difference that is rounding, not news: four times the spacing of float64
 LIKELY = 10.0  # a new slice starts from the typical one if its first event scores less than this under it
 
 
@@ -43,8 +44,8 @@ class Engine:
     patience: events that a new regime must last before it counts as usual; see `Detector`.
     features: names of the features, needed for frames and dicts, and shown by `explain`.
     max_slices: slices kept; the least recently used go first.
-    estimator: the model of one slice, instead of the default `Detector(target_rate, patience)`; anything with its
-        `init`, `step` and `explain`.
+    estimator: the model of one slice, instead of the default `Detector(target_rate, patience)`, e.g. a `Series`; it
+        brings its own target_rate and patience.
     """
 
     def __init__(
@@ -57,14 +58,16 @@ class Engine:
         max_slices: int = 1_000_000,
         estimator: Any = None,
     ):
-        self.features = list(features) if features is not None else None
+        self.features = _checked_features(features)
         self.n_features = _checked_width(n_features, self.features)
-        self.target_rate = _checked_rate(target_rate)
-        if not patience >= 1:
-            raise InvalidArgument(f"patience is {patience}; it must be at least 1 event, e.g. 5000")
-        if not max_slices >= 1:
-            raise InvalidArgument(f"max_slices is {max_slices}; it must be at least 1, e.g. 1_000_000")
-        self.estimator = estimator or Detector(self.target_rate, float(patience))
+        if not _is_number(patience) or not patience >= 1:
+            raise InvalidArgument(f"patience is {patience!r}; it must be at least 1 event, e.g. 5000")
+        if not _is_number(max_slices) or max_slices < 1 or max_slices != int(max_slices):
+            raise InvalidArgument(
+                f"max_slices is {max_slices!r}; it must be a whole number of at least 1, e.g. 1_000_000"
+            )
+        self.estimator = estimator or Detector(_checked_rate(target_rate), float(patience))
+        self.target_rate = _checked_rate(self.estimator.target_rate)
         self.n_events = 0  # taken by update, over all slices
         self._pooling_at = POOL_FIRST
         # One feature needs no padding; more are padded to whole vector registers with features that are always missing.
@@ -75,7 +78,7 @@ class Engine:
         self._table = jnp.zeros((FIRST_CAPACITY, self._layout.length), jnp.float32)
         self._put(FRESH, start)
         self._put(TYPICAL, start)
-        self._slices = SliceTable(max_slices, FIRST_ROW)
+        self._slices = SliceTable(int(max_slices), FIRST_ROW)
         self._origins = Origins(self.n_features)
 
     @property
@@ -171,14 +174,15 @@ class Engine:
         slices, tensors = self._slices.dump()
         config = {
             "n_features": self.n_features,
-            "target_rate": self.target_rate,
             "features": self.features,
             "max_slices": self._slices.max_slices,
             "n_events": self.n_events,
             "pooling_at": self._pooling_at,
             "slices": slices,
         }
-        tensors["table"] = np.asarray(self._table)[: self._slices.end]
+        used = np.concatenate([[FRESH, TYPICAL], self._slices.used()])
+        tensors["table"] = np.zeros((self._slices.end, self._layout.length), np.float32)
+        tensors["table"][used] = np.asarray(self._table)[used]
         tensors["origins"] = self._origins.table
         checkpoint.write(path, config, self.estimator, tensors)
 
@@ -188,18 +192,19 @@ class Engine:
 
         Raises CheckpointError for a file that is missing, truncated, of another program or of a newer version.
         """
-        config, estimator, tensors = checkpoint.read(path)
+        return checkpoint.restored(path, cls._restored)
+
+    @classmethod
+    def _restored(cls, config: dict[str, Any], estimator: Any, tensors: dict[str, np.ndarray]) -> "Engine":
         engine = cls(
-            config["n_features"],
-            config["target_rate"],
-            features=config["features"],
-            max_slices=config["max_slices"],
-            estimator=estimator,
+            config["n_features"], features=config["features"], max_slices=config["max_slices"], estimator=estimator
         )
         engine.n_events, engine._pooling_at = config["n_events"], config["pooling_at"]
         engine._slices.restore(config["slices"], tensors)
         engine._origins.table = tensors["origins"]
         rows = max(FIRST_CAPACITY, 1 << (len(tensors["table"]) - 1).bit_length())
+        if tensors["table"].shape != (engine._slices.end, engine._layout.length):
+            raise ValueError(f"its table has shape {tensors['table'].shape}")
         engine._table = grown(jnp.asarray(tensors["table"]), rows)
         return engine
 
@@ -272,7 +277,11 @@ class Engine:
         """Events relative to their origins, float32 (size, width); what pads them is missing, or never read."""
         padded = np.empty((size, self._width), np.float32)
         padded[: len(events), self.n_features :] = np.nan
-        relative = events if origins is None else events - origins
+        if origins is None:
+            relative = events
+        else:
+            relative = events - origins
+            relative[abs(relative) <= FLOAT64_NOISE * abs(origins)] = 0.0
         as_float32(relative, padded[: len(events), : self.n_features])
         return padded
 
@@ -280,9 +289,9 @@ class Engine:
         self._table = put_row(self._table, self._layout.pack(state), np.int32(row))
 
     def _pool(self) -> None:
-        """Renew what new slices start from: the median of the states in the lowest rows."""
+        """Renew what new slices start from: the median of the states of the slices in the lowest rows."""
         self._pooling_at += min(self._pooling_at, POOL_EVERY)
-        sample = np.arange(FIRST_ROW, min(FIRST_ROW + POOL_SAMPLE, self._slices.end))
+        sample = self._slices.used()[:POOL_SAMPLE]
         states = self._layout.unpack(np.asarray(self._table)[sample])
         seasoned = states.seen >= MIN_SEEN
         if seasoned.any():
@@ -331,10 +340,19 @@ class Origins:
             self.table = grown
 
 
+def _checked_features(features: Sequence[str] | None) -> list[str] | None:
+    if features is None:
+        return None
+    names = [] if isinstance(features, str) else list(features)
+    if not names or len(set(names)) != len(names) or not {*map(type, names)} <= {str}:
+        raise InvalidArgument(
+            f"features is {features!r}; it must be a list of names, each once, e.g. ['load', 'bytes']"
+        )
+    return names
+
+
 def _checked_width(n_features: int | None, features: list[str] | None) -> int:
     if features is not None:
-        if len(set(features)) != len(features) or not features:
-            raise InvalidArgument(f"features is {features}; it must name at least one feature, each once")
         if n_features not in (None, len(features)):
             raise InvalidArgument(f"n_features is {n_features}, but {len(features)} features are named; leave it out")
         return len(features)
@@ -344,8 +362,12 @@ def _checked_width(n_features: int | None, features: list[str] | None) -> int:
 
 
 def _checked_rate(target_rate: float) -> float:
-    if not 0.0 < target_rate <= 0.2:
+    if not _is_number(target_rate) or not 0.0 < target_rate <= 0.2:
         raise InvalidArgument(
-            f"target_rate is {target_rate}; it must lie in (0, 0.2], e.g. 0.01 to flag 1 % of usual events"
+            f"target_rate is {target_rate!r}; it must lie in (0, 0.2], e.g. 0.01 for 1 % of usual events"
         )
     return float(target_rate)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)

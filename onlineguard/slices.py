@@ -29,6 +29,7 @@ class SliceTable:
         self.end = first_row  # one past the last row ever given out
         self._free: list[int] = []
         self._last_used = np.zeros(first_row, np.int64)  # by row
+        self._used = np.zeros(first_row, bool)  # by row: it belongs to a slice
         self._direct = np.zeros(0, np.int32)  # by whole-number key: its row
 
     @property
@@ -52,6 +53,7 @@ class SliceTable:
             self.end += 1
             if self.end > len(self._last_used):
                 self._last_used = np.concatenate([self._last_used, np.zeros_like(self._last_used)])
+                self._used = np.concatenate([self._used, np.zeros_like(self._used)])
         self._set(key, row)
         return row
 
@@ -62,11 +64,16 @@ class SliceTable:
         if _is_direct(key):
             self._direct[key] = UNKNOWN  # type: ignore[index]
         self._free.append(row)
+        self._used[row] = False
         return row
 
     def touch(self, rows: np.ndarray, clock: int) -> None:
         """Note that the slice of rows[i] was used at event clock + i."""
         self._last_used[rows] = np.arange(clock, clock + len(rows))
+
+    def used(self) -> np.ndarray:
+        """The rows that belong to a slice, lowest first."""
+        return np.flatnonzero(self._used[: self.end])
 
     def evict(self) -> None:
         """Forget the least recently used sixteenth of the slices."""
@@ -86,13 +93,14 @@ class SliceTable:
     def restore(self, plain: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
         """Become the table that was dumped."""
         self.end, self.evicted, self._free = plain["end"], plain["evicted"], tensors["free"].tolist()
-        self._last_used = np.zeros(self.end, np.int64)
+        self._last_used, self._used = np.zeros(self.end, np.int64), np.zeros(self.end, bool)
         self._last_used[tensors["rows"]] = tensors["last_used"]
         for key, row in zip(plain["keys"], tensors["rows"].tolist(), strict=True):
             self._set(tuple(key) if isinstance(key, list) else key, row)
 
     def _set(self, key: Hashable, row: int) -> None:
         self.rows[key] = row
+        self._used[row] = True
         if _is_direct(key):
             self._cover(key)  # type: ignore[arg-type]
             self._direct[key] = row  # type: ignore[index]
@@ -129,11 +137,11 @@ def check_key(key: Any, index: int) -> Hashable:
     if isinstance(key, np.integer):
         return int(key)
     parts = key if isinstance(key, tuple) else (key,)
-    if not parts or not all(isinstance(part, (str, int)) for part in parts):
+    if not parts or not all(isinstance(part, (str, int, np.integer)) and not isinstance(part, bool) for part in parts):
         raise InvalidArgument(
             f"slices[{index}] is {key!r}; a key must be a string, an int or a tuple of such, e.g. ('mobile', 'DE')"
         )
-    return key
+    return tuple(int(p) if isinstance(p, np.integer) else p for p in parts) if isinstance(key, tuple) else key
 
 
 def _is_direct(key: Hashable) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onlineguard import CheckpointError, Engine, InvalidArgument
+from onlineguard import CheckpointError, Detector, Engine, InvalidArgument
 from onlineguard.packed import advance
 
 FIELDS = ("score", "threshold", "p_value", "anomalous", "ready")
@@ -196,6 +196,49 @@ def test_foreign_newer_and_missing_checkpoints_are_refused(tmp_path):
         Engine.load(tmp_path / "missing")
 
 
+@pytest.mark.parametrize(
+    "header",
+    ["no JSON", "[]", "{}", '{"version": "x"}', '{"version": 1}', '{"version": 1, "estimator": {"kind": "Unknown"}}'],
+)
+def test_a_damaged_header_is_refused(tmp_path, header):
+    from safetensors.numpy import save_file
+
+    save_file({"table": np.zeros((3, 16), np.float32)}, tmp_path / "engine", metadata={"onlineguard": header})
+    with pytest.raises(CheckpointError, match="is damaged"):
+        Engine.load(tmp_path / "engine")
+
+
+def test_a_table_of_another_width_is_refused(tmp_path):
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    Engine(2).save(tmp_path / "engine")
+    with safe_open(tmp_path / "engine", "numpy") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
+    save_file(tensors | {"table": np.zeros((3, 160), np.float32)}, tmp_path / "engine", metadata=metadata)
+    with pytest.raises(CheckpointError, match=r"shape \(3, 160\)"):
+        Engine.load(tmp_path / "engine")
+
+
+def test_an_estimator_brings_its_own_target_rate(tmp_path):
+    engine = Engine(1, estimator=Detector(np.float32(0.1), 5_000.0))
+    p = engine.update(["a"] * 20_000, np.random.default_rng(0).standard_normal((20_000, 1))).p_value
+    assert 0.09 < (p[10_000:] < 0.1).mean() < 0.11
+    assert 0.04 < (p[10_000:] < 0.05).mean() < 0.06
+    engine.save(tmp_path / "engine")
+    assert Engine.load(tmp_path / "engine").target_rate == engine.target_rate == pytest.approx(0.1)
+
+
+def test_forgotten_slices_teach_new_ones_nothing():
+    rng = np.random.default_rng(0)
+    engine = Engine(1)
+    engine.update(rng.integers(0, 8, 1_000), rng.normal(1_000.0, 1.0, (1_000, 1)))
+    for key in engine.slices:
+        engine.forget(key)
+    engine.update(["a"] * 200, rng.standard_normal((200, 1)))
+    assert np.isnan(engine.score(["new"], [[1_000.5]]).score).all()
+
+
 def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
     keys, X = stream()
     engine = Engine(3)
@@ -230,7 +273,16 @@ def test_arrays_frames_and_dicts_mean_the_same():
 
 
 @pytest.mark.parametrize(
-    "make", [str, lambda k: ("m", int(k)), int, np.int64, lambda k: 2**40 + int(k), lambda k: -int(k)]
+    "make",
+    [
+        str,
+        lambda k: ("m", int(k)),
+        lambda k: ("m", np.int32(k)),
+        int,
+        np.int64,
+        lambda k: 2**40 + int(k),
+        lambda k: -int(k),
+    ],
 )
 def test_keys_of_any_kind_are_slices(make):
     keys, X = stream()
@@ -331,6 +383,12 @@ def test_numbers_beyond_float32_are_absurd_not_missing():
         (lambda e: Engine(2, target_rate=float("nan")), "target_rate is nan"),
         (lambda e: Engine(2, patience=0), "patience is 0"),
         (lambda e: Engine(2, max_slices=0), "max_slices is 0"),
+        (lambda e: Engine(2, max_slices=2.5), "max_slices is 2.5"),
+        (lambda e: Engine(2, target_rate="a"), "target_rate is 'a'"),
+        (lambda e: Engine(2, patience=None), "patience is None"),
+        (lambda e: Engine(features="abc"), "features is 'abc'"),
+        (lambda e: Engine(features=[("a", 1)]), "a list of names"),
+        (lambda e: e.update([True], [[1.0, 2.0]]), r"slices\[0\] is True"),
         (lambda e: Engine(features=["a", "a"]), "each once"),
         (lambda e: Engine(3, features=["a"]), "1 features are named"),
         (lambda e: e.update(["a"], [[1.0]]), r"X has shape \(1, 1\); it must be \(n, 2\)"),
