@@ -9,6 +9,8 @@ warmed up first.
 import argparse
 import itertools
 import platform
+import statistics
+import time
 import tracemalloc
 from collections import defaultdict
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from benchmarks.plain_loop import plain_loop, tables
 from benchmarks.workloads import emit, events, rate
 from onlineguard import Engine
 from onlineguard.detector import LEVELS, rms_quantile
+from onlineguard.estimators import ClippedMean, DriftRobustDetector, SeriesDetector
 
 PEERS: dict[str, Callable[[], Any]] = {
     "StandardScaler | QuantileFilter(OneClassSVM)": lambda: (
@@ -125,6 +128,39 @@ def against_plain_loop(quick: bool) -> None:
         emit(figure="engine / compiled plain loop", features=d, slices=1_000, ratio=ratio, ours=ours, peer_rate=theirs)
 
 
+def one_at_a_time(quick: bool) -> None:
+    """The river-style shells at d = 10, one event at a time, against HalfSpaceTrees; runs interleaved, medians."""
+    n = 500 if quick else 10_000
+    dicts = [dict(enumerate(row)) for row in np.random.default_rng(0).random((n, 10)).tolist()]
+    models: dict[str, Any] = {
+        "HalfSpaceTrees": anomaly.HalfSpaceTrees(seed=0),
+        "ClippedMean": ClippedMean(),
+        "DriftRobustDetector": DriftRobustDetector(),
+        "SeriesDetector": SeriesDetector(),
+    }
+    times: dict[str, list[float]] = defaultdict(list)
+    for name, model in [*models.items()] * 6:
+        together = getattr(model, "score_learn_one", None)
+        start = time.perf_counter()
+        for x in dicts:
+            if together:
+                together(x)
+            else:
+                model.score_one(x)
+                model.learn_one(x)
+        times[name].append(time.perf_counter() - start)
+    rates = {name: n / statistics.median(taken[1:]) for name, taken in times.items()}  # the first compiles
+    for name, ours in rates.items():
+        ratio = round(ours / rates["HalfSpaceTrees"], 2)
+        emit(
+            figure="one event at a time / HalfSpaceTrees",
+            features=10,
+            model=name,
+            ratio=ratio,
+            events_per_s=round(ours),
+        )
+
+
 def memory(quick: bool) -> None:
     """Bytes a slice: a row of the table and what the key costs; for river, one HalfSpaceTrees and one pipeline."""
     for d in (1, 20, 50):
@@ -154,6 +190,7 @@ def main() -> None:
     emit(figure="machine", processor=platform.processor() or platform.machine(), python=platform.python_version())
     against_river(quick)
     against_plain_loop(quick)
+    one_at_a_time(quick)
     memory(quick)
     table_of_rates(quick)
 
