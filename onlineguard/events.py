@@ -8,14 +8,20 @@ import numpy as np
 from onlineguard.errors import InvalidArgument
 
 LARGEST = float(np.finfo(np.float32).max)
+UNREADABLE = (TypeError, ValueError, OverflowError, NotImplementedError)  # what libraries raise for what is no number
+NO_NUMBERS = "cmMV"  # NumPy's kinds that it would cast to a float all the same: complex, durations, dates, records
+_CAST_ALL_THE_SAME = (np.complexfloating, np.datetime64, np.timedelta64)
 
 
 def as_events(X: Any, n_features: int, features: Sequence[str] | None) -> np.ndarray:
     """X as an array (n, d) of float32 or float64; an absent, null or None feature becomes NaN.
 
     X may be anything `np.asarray` takes to numbers of shape (n, d), or (n,) where d is 1; a polars or pandas frame or
-    an Arrow table with the named features; or a list of dicts. Raises InvalidArgument, naming the index, for all else.
+    an Arrow table with the named features; or a list of dicts. What is masked in a masked array is missing. Raises
+    InvalidArgument, naming the index, for all else: dates and complex numbers are no numbers here.
     """
+    if type(X).__name__ == "LazyFrame":
+        raise InvalidArgument("X is a LazyFrame, which holds no rows yet; give X.collect()")
     if hasattr(X, "columns") or hasattr(X, "column_names"):
         return _from_frame(X, _names(features, "a frame"))
     if isinstance(X, Sequence) and len(X) and isinstance(X[0], Mapping):
@@ -23,8 +29,10 @@ def as_events(X: Any, n_features: int, features: Sequence[str] | None) -> np.nda
     try:
         array = np.asarray(X)
         if array.dtype != np.float32:
-            array = array.astype(np.float64)
-    except (TypeError, ValueError) as error:
+            array = _as_float64(array)
+        if isinstance(X, np.ma.MaskedArray):
+            array = np.where(np.ma.getmaskarray(X), array.dtype.type(np.nan), array)
+    except UNREADABLE as error:
         raise InvalidArgument(
             f"X cannot be read as numbers: {error}; give an array of shape (n, {n_features})"
         ) from error
@@ -48,6 +56,12 @@ def as_float32(events: np.ndarray, out: np.ndarray) -> None:
         out[overflown] = np.copysign(LARGEST, events[overflown])
 
 
+def _as_float64(array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind in NO_NUMBERS:
+        raise TypeError(f"{array.dtype} is no type of numbers")
+    return array.astype(np.float64, copy=False)
+
+
 def _names(features: Sequence[str] | None, kind: str) -> Sequence[str]:
     if features is None:
         raise InvalidArgument(f"X holds {kind}, but this engine's features have no names; say Engine(features=[...])")
@@ -59,24 +73,38 @@ def _from_frame(X: Any, features: Sequence[str]) -> np.ndarray:
     missing = [name for name in features if name not in present]
     if missing:
         raise InvalidArgument(f"X has no column {missing[0]!r}; its columns are {', '.join(map(repr, present))}")
+    twice = [name for name in features if present.count(name) > 1]
+    if twice:
+        raise InvalidArgument(f"X has the column {twice[0]!r} more than once; rename or drop the others")
     columns = [_column(X[name], name) for name in features]
     return np.column_stack(columns) if columns[0].size else np.empty((0, len(features)))
 
 
 def _column(column: Any, name: str) -> np.ndarray:
     try:
-        return np.asarray(column.to_numpy(), dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidArgument(f"column {name!r} of X cannot be read as numbers: {error}") from error
+        if hasattr(column, "iloc") and column.dtype.kind not in NO_NUMBERS:  # pandas, whose NA is no float by itself
+            return column.to_numpy(np.float64, na_value=np.nan)
+        arrow = {"zero_copy_only": False} if hasattr(column, "to_pylist") else {}  # else it refuses nulls
+        return _as_float64(column.to_numpy(**arrow))
+    except UNREADABLE as error:
+        raise InvalidArgument(
+            f"column {name!r} of X cannot be read as numbers: {error}; cast it, e.g. to float64"
+        ) from error
 
 
-def _from_dicts(X: Sequence[Mapping[str, Any]], features: Sequence[str]) -> np.ndarray:
+def _from_dicts(X: Sequence[Any], features: Sequence[str]) -> np.ndarray:
     array = np.empty((len(X), len(features)))
     for i, event in enumerate(X):
+        if not isinstance(event, Mapping):
+            raise InvalidArgument(f"X[{i}] is {event!r}, but X[0] is a dict; make each event a dict, an empty one {{}}")
         for j, name in enumerate(features):
             value = event.get(name)
             try:
-                array[i, j] = np.nan if value is None else value
+                if isinstance(value, _CAST_ALL_THE_SAME):
+                    raise TypeError
+                array[i, j] = np.nan if value is None else float(value)
+            except OverflowError as error:
+                raise InvalidArgument(f"X[{i}][{name!r}] is beyond 1.8e308; it must fit a float") from error
             except (TypeError, ValueError) as error:
                 raise InvalidArgument(f"X[{i}][{name!r}] is {value!r}; it must be a number, or absent") from error
     return array
