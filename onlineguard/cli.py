@@ -12,6 +12,12 @@ import typer
 import onlineguard
 
 EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
+# What the library calls differently in its errors, or without the dashes.
+FLAGS = {name: f"--{name}" for name in ("patience", "period", "state", "out", "report", "slice")} | {
+    "target_rate": "--rate",
+    "feature_columns": "--feature",
+    "slice_columns": "--slice",
+}
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -71,8 +77,9 @@ def run(
     source: Annotated[str, typer.Argument(help="A .csv, .tsv or .ndjson file (also .gz), .parquet, or - for a pipe.")],
     feature: Annotated[str, typer.Option(metavar="COLUMN[,COLUMN]", help="Numbers that are judged.")],
     slice_: Annotated[
-        str, typer.Option("--slice", metavar="COLUMN[,COLUMN]", help="What tells slices apart. Without it all are one.")
-    ] = "",
+        str | None,
+        typer.Option("--slice", metavar="COLUMN[,COLUMN]", help="What tells slices apart. Without it all are one."),
+    ] = None,
     time: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="ISO 8601 or Unix time; for series, the report and delays.")
     ] = None,
@@ -118,10 +125,11 @@ def run(
         from onlineguard.sinks import VerdictWriter
         from onlineguard.sources import Source
 
-        events = Source(source, _columns(slice_), _columns(feature), time, label, strict=strict)
+        slices = _columns("--slice", slice_) if slice_ is not None else []
+        events = Source(source, slices, _columns("--feature", feature), time, label, strict=strict)
         runner.check_destinations(events, {"state": state, "out": out, "report": report})
         kind, reason = runner.choose_detector(detector.value, len(events.feature_columns), time is not None)
-        engine = runner.open_engine(events.feature_columns, kind, rate, patience, period, state)
+        engine = runner.open_engine(events.feature_columns, kind, rate, patience, period, state, slices)
         console.say_start(kind, reason, engine, state)
         writer = VerdictWriter(out, events.slice_columns) if out is not None else None
         try:
@@ -170,26 +178,38 @@ def demo(
     Needs no data and no network, and takes some seconds.
     """
     with _one_line_errors():
-        from onlineguard import console
+        from onlineguard import console, runner
         from onlineguard import demo as demonstration
 
+        runner.check_destinations(None, {"report": report})
         stream = demonstration.made_stream(events, seed)
         with console.progress("made stream", len(stream.values)) as progress:
             result = demonstration.judge(stream, report, progress)
         console.print_demo(result, report)
 
 
-def _columns(names: str) -> list[str]:
-    return [name.strip() for name in names.split(",") if name.strip()]
+def _columns(flag: str, names: str) -> list[str]:
+    from onlineguard.errors import InvalidArgument
+
+    columns = [name.strip() for name in names.split(",") if name.strip()]
+    if not columns:
+        raise InvalidArgument(f"{flag} is {names!r}; it must name at least one column, e.g. {flag} host")
+    return columns
 
 
 @contextmanager
 def _one_line_errors() -> Generator[None]:
     """Errors that have a reason become one line and exit code 2, Ctrl-C exit code 130."""
-    from onlineguard.errors import OnlineguardError
+    from onlineguard.errors import InvalidArgument, OnlineguardError
 
     try:
         yield
+    except InvalidArgument as error:
+        from onlineguard import console
+
+        argument, space, rest = str(error).partition(" ")
+        console.print_error(InvalidArgument(FLAGS.get(argument, argument) + space + rest))
+        raise typer.Exit(EXIT_ERROR) from None
     except OnlineguardError as error:
         from onlineguard import console
 

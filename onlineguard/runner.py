@@ -22,7 +22,7 @@ from onlineguard.metrics import GAP, Labelled, Quality
 from onlineguard.report import SeriesRecorder, SliceReport
 from onlineguard.series import Series
 from onlineguard.sinks import VerdictWriter
-from onlineguard.sources import Batch, Source
+from onlineguard.sources import ALL, Batch, Source
 from onlineguard.verdicts import Verdicts
 
 FEW_FEATURES = 4  # up to so many values at a time are a series
@@ -68,11 +68,18 @@ def new_estimator(detector: str, rate: float, patience: float, period: int) -> A
 
 
 def open_engine(
-    features: Sequence[str], detector: str, rate: float, patience: float, period: int, state: Path | None = None
+    features: Sequence[str],
+    detector: str,
+    rate: float,
+    patience: float,
+    period: int,
+    state: Path | None = None,
+    slice_columns: Sequence[str] | None = None,
 ) -> Engine:
     """The engine that `state` holds, a new one where there is no such file.
 
-    Raises CheckpointError where the file holds an engine of another kind than the other arguments ask for.
+    Raises CheckpointError where the file holds an engine of another kind than the other arguments ask for, or one whose
+    slices are not told apart by as many columns as `slice_columns`, where that is given.
     """
     new = Engine(
         features=features,
@@ -88,6 +95,13 @@ def open_engine(
         if was.get(name) != now[name]:
             raise CheckpointError(
                 f"{state} was written with {name} {was.get(name)!r}, but this run has {now[name]!r}; "
+                f"run with the former or name another state file"
+            )
+    if slice_columns is not None and saved.slices:
+        n_was, n_now = _key_columns(saved), len(slice_columns)
+        if n_was != n_now:
+            raise CheckpointError(
+                f"{state} was written with {_columns(n_was)}, but this run has {list(slice_columns) or _columns(0)}; "
                 f"run with the former or name another state file"
             )
     return saved
@@ -150,9 +164,13 @@ def run(
     )
 
 
-def check_destinations(source: Source, destinations: dict[str, Path | None]) -> None:
+def check_destinations(source: Source | None, destinations: dict[str, Path | None]) -> None:
     """Raise InvalidArgument, before hours of work, where a file cannot be made or two of them are the same."""
-    taken = {} if source.from_stdin else {source.path.resolve(): "the source"}
+    taken: dict[Path, str] = {}
+    if source is not None and not source.strict:
+        taken[source.rejects.resolve()] = "where rejected rows go"
+    if source is not None and not source.from_stdin:
+        taken[source.path.resolve()] = "the source"
     for name, path in destinations.items():
         if path is None:
             continue
@@ -177,6 +195,18 @@ def _explain(engine: Engine, recorder: SeriesRecorder, batch: Batch, verdicts: V
                 shares = engine.explain(key, batch.X[i])
                 recorder.add_drivers(key, {str(feature): share for feature, share in shares.items()})
     return done.total()
+
+
+def _key_columns(engine: Engine) -> int:
+    """How many columns the slices of an engine were told apart by."""
+    keys = engine.slices
+    if keys == [ALL]:
+        return 0
+    return len(keys[0]) if isinstance(keys[0], tuple) else 1
+
+
+def _columns(n: int) -> str:
+    return f"{n or 'no'} slice column{'' if n == 1 else 's'}"
 
 
 def _settings(engine: Engine) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from onlineguard.errors import InvalidArgument, SourceError
 MAX_LINE_BYTES = 1 << 20  # a longer line, or row over several lines, is set aside
 MAX_ROW_LINES = 1_000  # a quoted field may span that many lines
 MAX_CSV_FIELD = 131_072  # the csv module's own limit, which is global and so is left alone
+ALL = "all"  # the one slice where no column tells slices apart
 NO_TIME = np.iinfo(np.int64).min  # NumPy's NaT: `times.view("datetime64[us]")` shows it as such
 
 _BLOCK_BYTES = 4 << 20
@@ -339,7 +340,11 @@ class Source:
         }
         for role, fit in fits.items():
             if not fit:
-                raise SourceError(f"{role} column {column!r} of {self.name} is of type {dtype}, which is none; cast it")
+                noun = {"slice": "key", "feature": "number"}.get(role, role)
+                raise SourceError(
+                    f"{role} column {column!r} of {self.name} is of type {dtype}, which is no {noun}; "
+                    "cast it or name another column"
+                )
 
     def _columns(self, present: list[str]) -> list[str]:
         """The columns that are wanted, each once, all of them present."""
@@ -388,7 +393,7 @@ class Source:
             for i, text in wrong.items():
                 bad.setdefault(i, f"slice {column!r} is {text}, not one string or number")
         if not keys:
-            keys.append(pl.repeat("all", n, dtype=pl.String, eager=True))
+            keys.append(pl.repeat(ALL, n, dtype=pl.String, eager=True))
         piece = _Piece(keys, X, times, labels, rows.line_numbers)
         rejects = [(int(rows.line_numbers[i]), reason, rows.text(i)) for i, reason in bad.items()]
         return (piece.without(list(bad)) if bad else piece), rejects

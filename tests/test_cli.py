@@ -115,6 +115,10 @@ def test_a_state_that_does_not_fit_is_refused_and_stays_as_it_was(csv_file, tmp_
     refused(invoke(*ours(csv_file), "--state", state, "--rate", 0.05), "rate 0.01", "0.05")
     refused(invoke(*ours(csv_file), "--state", state, "--detector", "series"), "detector 'point'")
     refused(invoke("run", csv_file, "--feature", "t", "--state", state), "features ['x']")
+    refused(
+        invoke("run", csv_file, "--slice", "host,odd", "--feature", "x", "--state", state), "1 slice column", "this run"
+    )
+    refused(invoke("run", csv_file, "--feature", "x", "--state", state), "1 slice column", "this run")
     assert state.read_bytes() == before
     state.write_bytes(before[:-50])
     refused(invoke(*ours(csv_file), "--state", state), str(state))
@@ -141,18 +145,32 @@ def test_bad_rows_are_set_aside_and_counted_and_strict_stops_at_the_first(csv_fi
     [
         (["run", "missing.csv", "--feature", "x"], ["missing.csv"]),
         (["run", "events.csv", "--feature", "y"], ["'y'", "columns are"]),
-        (["run", "events.csv", "--feature", "x", "--rate", "0.5"], ["0.5"]),
-        (["run", "events.csv", "--feature", "x", "--period", "24"], ["period is 24"]),
-        (["run", "events.csv", "--feature", ","], ["feature_columns"]),
-        (["run", "events.csv", "--feature", "x", "--out", "out.txt"], ["out.txt"]),
+        (["run", "events.csv", "--feature", "x", "--rate", "0.5"], ["--rate is 0.5"]),
+        (["run", "events.csv", "--feature", "x", "--period", "24"], ["--period is 24"]),
+        (["run", "events.csv", "--feature", ","], ["--feature is ','"]),
+        (["run", "events.csv", "--feature", "x", "--slice", ","], ["--slice is ','"]),
+        (["run", "events.csv", "--feature", "x,x"], ["--feature is ['x', 'x']"]),
+        (["run", "events.csv", "--feature", "x", "--out", "out.txt"], ["--out is out.txt"]),
         (["run", "events.csv", "--feature", "x", "--out", "events.csv"], ["the source"]),
+        (["run", "events.csv", "--feature", "x", "--out", "events.csv.rejects.ndjson"], ["where rejected rows go"]),
         (["run", "events.csv", "--feature", "host"], ["every row", "rejects"]),
-        (["demo", "--report", "missing/report.html"], ["missing/report.html"]),
+        (["demo", "--report", "missing/report.html"], ["--report is missing/report.html"]),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_exit_code_2(csv_file, monkeypatch, arguments, words):
     monkeypatch.chdir(csv_file.parent)
     refused(invoke(*arguments), *words)
+
+
+def test_a_demo_whose_report_cannot_be_written_is_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr("onlineguard.demo.made_stream", lambda *arguments: pytest.fail("work was done"))
+    refused(invoke("demo", "--report", tmp_path / "missing" / "report.html"), "--report is", "folder that exists")
+
+
+def test_a_state_of_one_slice_for_all_is_not_continued_by_host(csv_file, tmp_path):
+    assert invoke("run", csv_file, "--feature", "x", "--state", tmp_path / "state").exit_code == 0
+    refused(invoke(*ours(csv_file), "--state", tmp_path / "state"), "no slice columns", "['host']")
+    assert invoke("run", csv_file, "--feature", "x", "--state", tmp_path / "state").exit_code == 0
 
 
 def test_an_option_that_is_missing_or_unknown_is_exit_code_2(csv_file):

@@ -515,7 +515,7 @@ def test_a_parquet_column_of_the_wrong_type_is_one_clear_error(tmp_path):
     path = tmp_path / "e.parquet"
     pl.DataFrame({"host": ["a"], "cpu": [[1.0]]}).write_parquet(path)
     with pytest.raises(
-        SourceError, match=r"feature column 'cpu' of .* is of type List\(Float64\), which is none; cast it"
+        SourceError, match=r"feature column 'cpu' of .* is of type List\(Float64\), which is no number; cast it"
     ):
         rows(source(path))
 
