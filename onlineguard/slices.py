@@ -12,6 +12,7 @@ Keys = Sequence[Any] | np.ndarray
 
 UNKNOWN = -1  # the row of a slice not seen before
 DIRECT = 2**22  # whole numbers below this are looked up in an array, all other keys in a dictionary
+FIRST_ROOM = 1_024  # rows kept account of to begin with; doubled when full
 EVICTED_SHARE = 16  # a full table drops a sixteenth of its slices at once, so that eviction costs little an event
 
 
@@ -28,8 +29,8 @@ class SliceTable:
         self.evicted = 0
         self.end = first_row  # one past the last row ever given out
         self._free: list[int] = []
-        self._last_used = np.zeros(first_row, np.int64)  # by row
-        self._used = np.zeros(first_row, bool)  # by row: it belongs to a slice
+        self._last_used = np.zeros(FIRST_ROOM + first_row, np.int64)  # by row
+        self._used = np.zeros(FIRST_ROOM + first_row, bool)  # by row: it belongs to a slice
         self._direct = np.zeros(0, np.int32)  # by whole-number key: its row
 
     @property
@@ -93,7 +94,7 @@ class SliceTable:
     def restore(self, plain: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
         """Become the table that was dumped."""
         self.end, self.evicted, self._free = plain["end"], plain["evicted"], tensors["free"].tolist()
-        self._last_used, self._used = np.zeros(self.end, np.int64), np.zeros(self.end, bool)
+        self._last_used, self._used = np.zeros(FIRST_ROOM + self.end, np.int64), np.zeros(FIRST_ROOM + self.end, bool)
         self._last_used[tensors["rows"]] = tensors["last_used"]
         for key, row in zip(plain["keys"], tensors["rows"].tolist(), strict=True):
             self._set(tuple(key) if isinstance(key, list) else key, row)
