@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onlineguard.arrays import choose, namespace, where
+from onlineguard.arrays import choose, exp, log, where
 from onlineguard.pytree import pytree
 from onlineguard.types import Array
 
@@ -55,16 +55,15 @@ class Adaptive:
 
     def observe(self, state: Tracked, norm: Array, bounds: tuple[Array, Array]) -> tuple[Array, Tracked]:
         """The limit for this norm, within the estimand's bounds, and the state after it; zero teaches nothing."""
-        xp = namespace(norm)
         positive = norm > 0.0
-        log_norm = xp.log(where(positive, norm, 1.0))
+        log_norm = log(where(positive, norm, 1.0))
         above = log_norm > state.log_limit
         start = state.gain > where(above, SECOND, THIRD)
         log_limit = where(start, log_norm, state.log_limit)
         gain = where(state.gain > self.rate, state.gain, self.rate)
         moved = log_limit + gain * where(above, self.quantile, self.quantile - 1.0)
         learned = Tracked(where(state.gain > THIRD, log_limit, moved), state.gain / (1.0 + state.gain / FIRST))
-        limit = where(start, norm, xp.exp(log_limit))  # not exp(log(norm)), which may round to less than norm
+        limit = where(start, norm, exp(log_limit))  # not exp(log(norm)), which may round to less than norm
         low, high = bounds
         limit = where(limit > low, limit, low)
         return where(limit < high, limit, high), choose(positive, learned, state)

@@ -5,6 +5,7 @@ may have leading axes (copies at several rates); the event then has unit axes th
 infinite feature is a missing one and exerts no pull. Distances beyond 1e17 count as 1e17, so nothing finite overflows.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -62,8 +63,8 @@ class Mean(_Estimand):
         if isinstance(distance, np.ndarray) and distance.ndim == 1:
             square = distance.dot(distance)
             if 1e-30 < square < 1e30:  # nothing is missing or absurd: the same answer, five times as fast
-                norm = np.sqrt(square)
-                return Observation(distance, norm, np.True_, norm)
+                norm = square**0.5 if square.dtype == np.float32 else math.sqrt(square)
+                return Observation(distance, norm, True, norm)
         xp = namespace(distance)
         there = xp.isfinite(event)
         usable = there.any(-1)

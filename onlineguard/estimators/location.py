@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from onlineguard.arrays import plain
 from onlineguard.clipped_sgd import ClippedSGD
 from onlineguard.clips import Adaptive
 from onlineguard.errors import InvalidArgument
@@ -52,7 +53,7 @@ class ClippedMean(EagerDetector):
         limit = checked_clip(clip, Adaptive())
         single = ClippedSGD(Mean(0), checked_rate(rate, Derived()), limit)
         self._params: Estimator = Experts(Mean(0), clip=limit) if experts else single
-        self._state: Any = self._params.init()
+        self._state: Any = plain(self._params.init())
 
     @property
     def mean(self) -> dict[Hashable, float]:
