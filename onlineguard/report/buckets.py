@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+NO_TIME = np.iinfo(np.int64).min  # NumPy's NaT
 BUCKET = np.dtype(
     {
         "names": "low_at low_time low high_at high_time high score threshold label".split(),

@@ -9,11 +9,11 @@ from jaxtyping import Float, Int
 
 from onlineguard.errors import InvalidArgument
 from onlineguard.report.axes import WIDTH, index_ticks, time_ticks
+from onlineguard.report.buckets import NO_TIME
 from onlineguard.report.formats import format_moment
 from onlineguard.report.track import SliceReport
 
 _BAND = 3  # narrowest alarm drawn, in columns
-_NO_TIME = np.iinfo(np.int64).min
 
 
 @dataclass
@@ -84,7 +84,7 @@ def _ascending_times(times: Sequence[Any] | np.ndarray | None) -> Int[np.ndarray
         return None
     moments = np.asarray(times)
     moments = (moments.astype("datetime64[us]") if moments.dtype.kind in "MO" else moments).astype(np.int64)
-    known = np.flatnonzero(moments != _NO_TIME)
+    known = np.flatnonzero(moments != NO_TIME)
     if len(known) == 0 or np.abs(moments[known]).max() > 10**18:  # 30,000 years: no time at all
         return None
     filled = np.interp(np.arange(len(moments)), known, moments[known]).round().astype(np.int64)

@@ -10,10 +10,8 @@ from jaxtyping import Bool, Float, Int
 
 from onlineguard.errors import InvalidArgument
 from onlineguard.report.alarms import merge_alarms
-from onlineguard.report.buckets import BUCKET
+from onlineguard.report.buckets import BUCKET, NO_TIME
 from onlineguard.report.track import SliceReport, Track
-
-_NO_TIME = np.iinfo(np.int64).min
 
 
 class SeriesRecorder:
@@ -69,7 +67,7 @@ class SeriesRecorder:
 
         events = np.zeros(len(keys), BUCKET)
         events["low"] = events["high"] = values
-        events["low_time"] = events["high_time"] = _NO_TIME if times is None else np.asarray(times).astype(np.int64)
+        events["low_time"] = events["high_time"] = NO_TIME if times is None else np.asarray(times).astype(np.int64)
         events["score"], events["threshold"] = scores, thresholds
         events["label"] = 0 if labels is None else np.asarray(labels) == 1
         for i, (key, peak) in enumerate(zip(codes, peaks, strict=True)):

@@ -30,3 +30,10 @@ def test_gzip_members_in_a_row_are_one_file(tmp_path):
     path.write_bytes(gzip.compress(b"host,cpu\na,1") + gzip.compress(b"2\nb,3\n") + b"\0" * 100)
     with internals({"blocks.BLOCK_BYTES": 5}):
         assert [event[:2] for event in rows(source(path))] == [("a", (12.0,)), ("b", (3.0,))]
+
+
+def test_a_gzip_file_that_is_cut_off_before_its_first_row_cannot_be_read(tmp_path):
+    path = tmp_path / "e.csv.gz"
+    path.write_bytes(gzip.compress(b"host,cpu\na,1\n")[:-12])
+    with internals({"blocks.BLOCK_BYTES": 9}), pytest.raises(SourceError, match="cannot be read: the gzip file ends"):
+        rows(source(path))
