@@ -6,6 +6,7 @@ infinite feature is a missing one and exerts no pull. Distances beyond 1e17 coun
 """
 
 import math
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import numpy as np
@@ -17,14 +18,14 @@ from onlineguard.types import Array, Event, Observation, Score, Theta
 DEGREES = 4.0  # of freedom of the Student t law by which scales are weighed: heavy tails, finite variance
 
 
-class _Estimand:
+class _Estimand(ABC):
     """What all estimands have in common."""
 
     clip_range: tuple[Array, Array] = (0.0, np.inf)
 
+    @abstractmethod
     def observe(self, theta: Theta, event: Event) -> Observation:
         """The gradient of the event at theta, its length, whether anything was usable, and the score."""
-        raise NotImplementedError
 
     def gradient(self, theta: Theta, event: Event) -> Theta:
         """Which way theta is wrong, shaped like theta; zero where the event says nothing."""

@@ -5,11 +5,9 @@ from collections.abc import Hashable
 import numpy as np
 
 from onlineguard.clipped_sgd import ClippedSGD
-from onlineguard.clips import Adaptive
 from onlineguard.errors import InvalidArgument
 from onlineguard.estimands import Covariance, Moments
 from onlineguard.estimators.shell import EagerDetector, checked_clip, checked_rate
-from onlineguard.rates import Derived
 from onlineguard.types import Clip, Rate
 
 
@@ -46,8 +44,7 @@ class ClippedCovariance(EagerDetector):
         if not ridge > 0.0:
             raise InvalidArgument(f"ridge is {ridge}; it must be positive, e.g. 1e-3")
         self.rate, self.clip, self.ridge = rate, clip, ridge
-        estimand = Covariance(0, ridge)
-        self._params = ClippedSGD(estimand, checked_rate(rate, Derived()), checked_clip(clip, Adaptive()))
+        self._params = ClippedSGD(Covariance(0, ridge), checked_rate(rate), checked_clip(clip))
         self._state = self._params.init()
 
     @property

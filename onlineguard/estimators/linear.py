@@ -14,7 +14,6 @@ from river import base
 from river.utils import dataframe
 
 from onlineguard.clipped_sgd import ClippedSGD
-from onlineguard.clips import Adaptive
 from onlineguard.errors import InvalidArgument
 from onlineguard.estimands import Linear, LinearRegression, LogisticRegression
 from onlineguard.estimators.scale import Spread
@@ -28,11 +27,21 @@ RARE = 0.99  # of the logistic gradients are used whole: where one class is rare
 class _Regression:
     """What both have in common: features, their spread, and clipped SGD on what is left of them."""
 
-    def __init__(self, estimand: LinearRegression | LogisticRegression, rate: Any, clip: Any, default_clip: Clip):
+    def __init__(
+        self,
+        estimand: type[LinearRegression] | type[LogisticRegression],
+        rate: Rate | None,
+        clip: Clip | None,
+        l2: float,
+        clip_quantile: float,  # of the adaptive clip, where no other is chosen
+    ):
+        if not 0.0 <= l2 < math.inf:
+            raise InvalidArgument(f"l2 is {l2}; it must be zero or more, e.g. 0.001")
+        self.rate, self.clip, self.l2 = rate, clip, l2
         self._features = Features()
         self._spread = Spread.empty()
-        self._estimand = estimand
-        self._params = ClippedSGD(estimand, checked_rate(rate, Derived()), checked_clip(clip, default_clip))
+        self._estimand = estimand(0, l2)
+        self._params = ClippedSGD(self._estimand, checked_rate(rate), checked_clip(clip, clip_quantile))
         self._state = self._params.init()
 
     @property
@@ -125,8 +134,7 @@ class ClippedLinearRegression(_Regression, base.MiniBatchRegressor):
     """
 
     def __init__(self, rate: Rate | None = None, clip: Clip | None = None, l2: float = 0.0):
-        self.rate, self.clip, self.l2 = rate, clip, _checked_l2(l2)
-        super().__init__(LinearRegression(0, l2), rate, clip, Adaptive())
+        super().__init__(LinearRegression, rate, clip, l2, clip_quantile=0.5)
         self._first_target = True
 
     def predict_one(self, x: Mapping[Hashable, Any]) -> float:
@@ -182,8 +190,7 @@ class ClippedLogisticRegression(_Regression, base.MiniBatchClassifier):
     """
 
     def __init__(self, rate: Rate | None = None, clip: Clip | None = None, l2: float = 0.0):
-        self.rate, self.clip, self.l2 = rate, clip, _checked_l2(l2)
-        super().__init__(LogisticRegression(0, l2), rate, clip, Adaptive(RARE))
+        super().__init__(LogisticRegression, rate, clip, l2, clip_quantile=RARE)
 
     def predict_proba_one(self, x: Mapping[Hashable, Any], **kwargs: Any) -> dict[base.typing.ClfTarget, float]:
         """The probabilities of False and True."""
@@ -230,9 +237,3 @@ def _label(y: Any, name: str) -> float:
     if isinstance(y, (bool, np.bool_, int, float, np.number)) and y in (0, 1):
         return float(y)
     raise InvalidArgument(f"{name} is {y!r}; a label must be True or False (or 1 or 0)")
-
-
-def _checked_l2(l2: float) -> float:
-    if not 0.0 <= l2 < math.inf:
-        raise InvalidArgument(f"l2 is {l2}; it must be zero or more, e.g. 0.001")
-    return l2

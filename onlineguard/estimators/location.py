@@ -7,12 +7,10 @@ import numpy as np
 
 from onlineguard.arrays import plain
 from onlineguard.clipped_sgd import ClippedSGD
-from onlineguard.clips import Adaptive
 from onlineguard.errors import InvalidArgument
 from onlineguard.estimands import Mean
 from onlineguard.estimators.shell import EagerDetector, checked_clip, checked_rate
 from onlineguard.experts import Experts
-from onlineguard.rates import Derived
 from onlineguard.types import Clip, Estimator, Rate
 
 
@@ -50,8 +48,8 @@ class ClippedMean(EagerDetector):
         if experts and rate is not None:
             raise InvalidArgument(f"rate is {rate!r}, but experts have their own; leave out one of the two")
         self.rate, self.clip, self.experts = rate, clip, experts
-        limit = checked_clip(clip, Adaptive())
-        single = ClippedSGD(Mean(0), checked_rate(rate, Derived()), limit)
+        limit = checked_clip(clip)
+        single = ClippedSGD(Mean(0), checked_rate(rate), limit)
         self._params: Estimator = Experts(Mean(0), clip=limit) if experts else single
         self._state: Any = plain(self._params.init())
 

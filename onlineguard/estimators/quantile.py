@@ -10,7 +10,6 @@ from onlineguard.clips import Adaptive, Tracked
 from onlineguard.errors import InvalidArgument
 from onlineguard.estimands import Quantile
 from onlineguard.estimators.shell import EagerDetector, checked_rate
-from onlineguard.rates import Derived
 from onlineguard.types import Rate
 
 
@@ -55,7 +54,7 @@ class ClippedQuantile(EagerDetector):
                 f"level is {level}; it must lie strictly between 0 and 1, e.g. 0.99 for the 99th percentile"
             )
         self.level, self.rate = level, rate
-        self._rate = checked_rate(rate, Derived())
+        self._rate = checked_rate(rate)
         none = np.zeros(0)
         self._state = Levels(none, Tracked(none, none), np.zeros(0, np.int32))
 

@@ -8,7 +8,6 @@ import numpy as np
 from onlineguard.arrays import saturating_add
 from onlineguard.detector import FAR, FLOOR_SHARE, B, K
 from onlineguard.estimators.shell import EagerDetector, checked_rate
-from onlineguard.rates import Derived
 from onlineguard.types import Rate
 
 EARLY = 3  # values that a feature's rate is ahead of its count: the derived rate starts at 4^(-2/3) = 0.4
@@ -88,7 +87,7 @@ class ClippedScale(EagerDetector):
     def __init__(self, rate: Rate | None = None):
         super().__init__()
         self.rate = rate
-        self._rate = checked_rate(rate, Derived())
+        self._rate = checked_rate(rate)
         self._state = Spread.empty()
 
     @property

@@ -5,6 +5,7 @@ are float64: for one event it costs nothing, and values far from zero keep their
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Hashable, Iterator, Mapping
 from operator import itemgetter
 from typing import Any
@@ -13,7 +14,10 @@ import numpy as np
 from river import base
 from river.utils import dataframe
 
+from onlineguard.clips import Adaptive
 from onlineguard.errors import InvalidArgument
+from onlineguard.rates import Derived
+from onlineguard.types import Clip, Rate
 
 TAME = 1e30  # events with a squared length below overflow nowhere, and need no np.errstate, which takes 1 us
 
@@ -121,17 +125,17 @@ class EagerDetector(base.AnomalyDetector):
     def __init__(self) -> None:
         self._features = Features()
 
+    @abstractmethod
     def _grow(self, first: np.ndarray) -> None:
         """Make room in the state for new features, given the first value of each."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _score(self, values: np.ndarray) -> float:
         """The score of an event (d,), NaN where something is missing; nothing is learned."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _step(self, values: np.ndarray) -> float:
         """Learn an event, and return the score from before."""
-        raise NotImplementedError
 
     def score_one(self, x: Mapping[Hashable, Any]) -> float:
         """How odd the event is under what was learned so far; 0.0 where nothing is known that could tell."""
@@ -202,19 +206,19 @@ class EagerDetector(base.AnomalyDetector):
         return dict(zip(self._features.names, values.tolist(), strict=True))
 
 
-def checked_rate(rate: Any, default: Any) -> Any:
-    """The rate, or the default for None; raises InvalidArgument for what cannot be called with a count."""
+def checked_rate(rate: Any) -> Rate:
+    """The rate, `Derived()` for None; raises InvalidArgument for what cannot be called with a count."""
     if rate is None:
-        return default
+        return Derived()
     if not callable(rate) or isinstance(rate, type):
         raise InvalidArgument(f"rate is {rate!r}; it must be a rate such as Derived() or Constant(0.01), or None")
     return rate
 
 
-def checked_clip(clip: Any, default: Any) -> Any:
-    """The clip, or the default for None; raises InvalidArgument for anything else."""
+def checked_clip(clip: Any, quantile: float = 0.5) -> Clip:
+    """The clip, `Adaptive(quantile)` for None; raises InvalidArgument for anything else."""
     if clip is None:
-        return default
+        return Adaptive(quantile)
     if not hasattr(clip, "observe") or isinstance(clip, type):
         raise InvalidArgument(f"clip is {clip!r}; it must be a clip such as Adaptive() or Fixed(2.0), or None")
     return clip

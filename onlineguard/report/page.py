@@ -1,0 +1,183 @@
+"""The page of a report: one self-contained HTML file."""
+
+import html
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onlineguard.errors import InvalidArgument
+from onlineguard.report.axes import HEIGHT, WIDTH, Axis
+from onlineguard.report.formats import counted, format_moment, format_number
+from onlineguard.report.paths import band_path, line_path
+from onlineguard.report.plot import Plot
+from onlineguard.report.template import PAGE, STYLE
+from onlineguard.report.track import SliceReport
+
+_ALARM_ROWS, _DRIVER_ROWS = 5, 6
+
+
+def write_report(
+    path: str | Path, slices: Sequence[SliceReport], summary: Mapping[str, Any], title: str = "Anomaly report"
+) -> None:
+    """Write one HTML file that shows `summary`, a table of the slices, and a section for each, in the given order.
+
+    All text is escaped. An existing file is replaced at once, or left as it was. Raises InvalidArgument where the file
+    cannot be written.
+    """
+    path = Path(path)
+    plots = [Plot.of(slice_) for slice_ in slices]
+    tiles = "".join(f"<div><dt>{_text(k)}</dt><dd>{_text(_value(v))}</dd></div>" for k, v in summary.items())
+    labelled = any(plot.labels for plot in plots)
+    page = PAGE.substitute(
+        title=_text(title),
+        style=STYLE,
+        tiles=f'<dl class="tiles">{tiles}</dl>' if tiles else "",
+        table=_table(plots) if plots else "<p>No slice was recorded.</p>",
+        legend=_legend(labelled) if plots else "",
+        sections="".join(_section(number, plot) for number, plot in enumerate(plots, 1)),
+    )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            temporary.write_text(page, encoding="utf-8")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise InvalidArgument(
+            f"path is {path}, where no report can be written ({error.strerror}); name a file in a folder that can be"
+        ) from error
+
+
+def _table(plots: Sequence[Plot]) -> str:
+    rows: list[str] = []
+    for number, plot in enumerate(plots, 1):
+        slice_ = plot.of_slice
+        peak = max((alarm[2] for alarm in slice_.alarms), default=math.nan)
+        p_value = min((alarm[3] for alarm in slice_.alarms), default=math.nan)
+        share = f" <small>{slice_.n_anomalies / slice_.n_events:.2%}</small>" if slice_.n_events else ""
+        driver = max(slice_.drivers, key=lambda feature: slice_.drivers[feature], default="")
+        line = line_path(plot.x * (120 / WIDTH), Axis.of(plot.values).y(plot.values))
+        bands = band_path([(low // 6, -(-high // 6)) for low, high in plot.alarms])
+        rows.append(
+            f'<tr><th scope="row"><a href="#s{number}"><bdi>{_text(slice_.name)}</bdi></a></th>'
+            f'<td class="spark"><svg viewBox="0 0 120 {HEIGHT}" preserveAspectRatio="none" aria-hidden="true">'
+            f'<path class="alarm" d="{bands}"/><path class="series" d="{line}"/></svg></td>'
+            f"<td>{slice_.n_events:,}</td><td>{slice_.n_anomalies:,}{share}</td><td>{plot.n_alarms:,}</td>"
+            f"<td>{format_number(peak)}</td><td>{format_number(p_value)}</td>"
+            f'<td class="by"><bdi>{_text(driver) or "n/a"}</bdi></td></tr>'
+        )
+    return (
+        '<div class="wide" tabindex="0" role="region" aria-label="Slices">'
+        '<table class="slices"><thead><tr><th scope="col">Slice</th><th scope="col">Series</th>'
+        '<th scope="col">Events</th><th scope="col">Anomalies</th><th scope="col">Alarms</th>'
+        '<th scope="col">Highest score</th><th scope="col">Lowest p-value</th><th scope="col">Driven by</th></tr>'
+        f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _legend(labelled: bool) -> str:
+    entries = [("series", "series"), ("score", "score"), ("threshold", "threshold"), ("alarm", "alarm")]
+    entries += [("label", "labelled window")] * labelled
+    return '<ul class="legend">' + "".join(f'<li><i class="{c}"></i>{name}</li>' for c, name in entries) + "</ul>"
+
+
+def _section(number: int, plot: Plot) -> str:
+    slice_, id_ = plot.of_slice, f"s{number}"
+    name = _text(slice_.name)
+    facts = f"{counted(slice_.n_events, 'event')}, {counted(slice_.n_anomalies, 'anomaly', 'anomalies')} in "
+    facts += counted(plot.n_alarms, "alarm")
+    if plot.times is not None:
+        facts += f"; {format_moment(int(plot.times[0]))} to {format_moment(int(plot.times[-1]))}"
+    panels = ""
+    if slice_.value_name != "score" and not np.array_equal(plot.values, plot.scores, equal_nan=True):
+        axis = Axis.of(plot.values)
+        line = f'<path class="series" d="{line_path(plot.x, axis.y(plot.values))}"/>'
+        panels += _panel(id_ + "v", plot, axis, slice_.value_name, line, facts)
+    axis = Axis.of(np.concatenate([plot.scores, plot.thresholds]), from_zero=True)
+    limit = axis.y(plot.thresholds)
+    marks = (
+        f'<clipPath id="{id_}c"><path d="{line_path(plot.x, limit, floor=0)}"/></clipPath>'
+        f'<defs><path id="{id_}p" d="{line_path(plot.x, axis.y(plot.scores), floor=HEIGHT)}"/></defs>'
+        f'<use class="score" href="#{id_}p"/><use class="over" href="#{id_}p" clip-path="url(#{id_}c)"/>'
+        f'<path class="threshold" d="{line_path(plot.x, limit)}"/>'
+    )
+    panels += _panel(id_ + "t", plot, axis, "score", marks, facts)
+    ticks = "".join(f'<span style="left:{x / WIDTH:.2%}">{text}</span>' for x, text in plot.ticks)
+    axis_name = "time (UTC)" if plot.times is not None else "event"
+    return (
+        f'<section id="{id_}" aria-labelledby="{id_}h"><h2 id="{id_}h"><bdi>{name}</bdi></h2>'
+        f'<p class="facts">{facts}</p>'
+        f'{panels}<div class="x" aria-hidden="true">{ticks}</div><p class="xname">{axis_name}</p>'
+        f'<div class="below">{_drivers(slice_)}{_alarms(plot)}</div></section>'
+    )
+
+
+def _panel(id_: str, plot: Plot, axis: Axis, name: str, marks: str, facts: str) -> str:
+    ticks = axis.ticks()
+    grid = "".join(f"M0 {y:.0f}h{WIDTH}" for y, _ in ticks) + "".join(f"M{x:.0f} 0v{HEIGHT}" for x, _ in plot.ticks)
+    labels = "".join(f'<span style="top:{y / HEIGHT:.2%}">{text}</span>' for y, text in ticks)
+    scale = " <small>log scale</small>" if axis.linear_to is not None else ""
+    bands = "".join(
+        f'<path class="{kind}" d="{band_path(spans)}"/><path class="{kind} edge" d="{band_path(spans, edge, 30)}"/>'
+        for kind, spans, edge in (("label", plot.labels, 0), ("alarm", plot.alarms, HEIGHT - 30))
+        if spans
+    )
+    return (
+        f'<div class="panel"><h3>{_text(name)}{scale}</h3><div class="plot"><svg viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'preserveAspectRatio="none" role="img" aria-labelledby="{id_}t {id_}d"><title id="{id_}t">{_text(name)} of '
+        f'{_text(plot.of_slice.name)} over time</title><desc id="{id_}d">{facts}.</desc><path class="grid" d="{grid}"/>'
+        f'{bands}{marks}</svg><div class="y" aria-hidden="true">{labels}</div></div></div>'
+    )
+
+
+def _drivers(slice_: SliceReport) -> str:
+    ranked = sorted(slice_.drivers.items(), key=lambda item: -item[1])
+    if not ranked:
+        return ""
+    shown, rest = ranked[:_DRIVER_ROWS], ranked[_DRIVER_ROWS:]
+    if rest:
+        shown.append((f"{len(rest)} others", sum(share for _, share in rest)))
+    bars = "".join(
+        f'<li><span><bdi>{_text(feature)}</bdi></span><b><i style="width:{min(max(share, 0), 1):.1%}"></i></b>'
+        f"<em>{share:.0%}</em></li>"
+        for feature, share in shown
+    )
+    return f'<div><h3>What drove the alarms</h3><ul class="drivers">{bars}</ul></div>'
+
+
+def _alarms(plot: Plot) -> str:
+    alarms = sorted(plot.of_slice.alarms, key=lambda alarm: -alarm[2])[:_ALARM_ROWS]
+    if not alarms:
+        return "<div><h3>Alarms</h3><p>None.</p></div>"
+    rows = "".join(
+        f"<tr><td>{plot.when(start)}</td><td>{counted(end - start + 1, 'event')}</td><td>{format_number(peak)}</td>"
+        f"<td>{format_number(p_value)}</td></tr>"
+        for start, end, peak, p_value in alarms
+    )
+    of = f" <small>{len(alarms)} of {plot.n_alarms:,}</small>" if plot.n_alarms > len(alarms) else ""
+    return (
+        f'<div><h3>Highest alarms{of}</h3><div class="wide" tabindex="0" role="region" aria-label="Alarms">'
+        '<table><thead><tr><th scope="col">Start</th>'
+        '<th scope="col">Length</th><th scope="col">Peak score</th><th scope="col">p-value</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div></div>"
+    )
+
+
+def _text(text: object) -> str:
+    """As it may stand anywhere in the page: escaped, and without characters that HTML does not know."""
+    clean = re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]", "\ufffd", str(text))
+    return html.escape(clean)
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "n/a"
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return f"{int(value):,}"
+    return format_number(float(value)) if isinstance(value, float | np.floating) else str(value)

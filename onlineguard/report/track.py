@@ -1,0 +1,105 @@
+"""A track: what is kept of one slice during a run, and what a report shows of that."""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from onlineguard.report.alarms import Alarm, joined
+from onlineguard.report.buckets import BUCKET, Buckets, halved, merged
+
+
+@dataclass
+class SliceReport:
+    """What is shown of one slice. All arrays are of the same length and in the order of the events.
+
+    `index` is the number of each event within the slice, which is also the unit of the alarms; `times` are int64
+    microseconds or datetime64, or None; `values` are the series, or the score where there are several features.
+    NaN leaves a gap; an infinite score is drawn at the upper edge. `drivers` is each feature's share of the scores of
+    the alarms. `n_alarms` counts also the alarms that are no longer kept.
+    """
+
+    name: str
+    times: Sequence[Any] | Int[np.ndarray, " n"] | None
+    index: Int[np.ndarray, " n"]
+    values: Float[np.ndarray, " n"]
+    scores: Float[np.ndarray, " n"]
+    thresholds: Float[np.ndarray, " n"]
+    alarms: Sequence[tuple[int, int, float, float]]
+    labels: Int[np.ndarray, " n"] | None
+    drivers: Mapping[str, float]
+    n_events: int
+    n_anomalies: int
+    n_alarms: int | None = None
+    value_name: str = "value"
+
+
+@dataclass
+class Track:
+    """One slice as recorded; its events are numbered from where its recording began."""
+
+    buckets: Buckets = field(default_factory=lambda: np.empty(0, BUCKET))
+    halvings: int = 0  # a bucket holds 2**halvings events
+    n_events: int = 0
+    n_anomalies: int = 0
+    n_alarms: int = 0
+    alarms: list[Alarm] = field(default_factory=lambda: [])
+    peak: float = -math.inf  # highest finite score of an anomaly
+    drivers: dict[str, float] = field(default_factory=lambda: {})
+    timed: bool = False
+    labelled: bool = False
+
+    def add(self, events: Buckets, max_buckets: int) -> None:
+        """Events, as buckets of one each, into the buckets; where there are too many, each two become one."""
+        first = self.n_events
+        self.n_events += len(events)
+        for _ in range(self.halvings):
+            events, first = halved(events, first), first // 2
+        if first < len(self.buckets):  # the last bucket was not full
+            self.buckets[-1:] = merged(self.buckets[-1:], events[:1])
+            events = events[1:]
+        self.buckets = np.concatenate([self.buckets, events])
+        while len(self.buckets) > max_buckets:
+            self.buckets = halved(self.buckets, 0)
+            self.halvings += 1
+
+    def add_alarms(self, alarms: list[Alarm], gap: int, max_alarms: int) -> None:
+        """Alarms of the events just added; of too many the highest stay, all are counted."""
+        before = len(self.alarms)
+        self.alarms = joined(self.alarms, alarms, gap)
+        self.n_alarms += len(self.alarms) - before
+        if len(self.alarms) > max_alarms:  # the last one stays, since it may go on
+            *closed, last = self.alarms
+            strongest = sorted(closed, key=lambda alarm: alarm.peak_score)[len(self.alarms) - max_alarms :]
+            self.alarms = [*sorted(strongest), last]
+
+    def report(self, key: Hashable, value_name: str) -> SliceReport:
+        """What is shown of the slice, two points a bucket: the lowest and the highest in their order."""
+        buckets = self.buckets
+        low_first = buckets["low_at"] <= buckets["high_at"]
+
+        def both(name: str) -> np.ndarray:
+            low, high = buckets[f"low{name}"], buckets[f"high{name}"]
+            return np.stack([np.where(low_first, low, high), np.where(low_first, high, low)], axis=1).ravel()
+
+        index = both("_at")
+        kept = np.append(True, index[1:] != index[:-1]) if len(index) else np.empty(0, np.bool_)
+        total = sum(self.drivers.values())
+        return SliceReport(
+            name=" / ".join(map(str, key)) if isinstance(key, tuple) else str(key),
+            times=both("_time")[kept] if self.timed else None,
+            index=index[kept],
+            values=both("")[kept],
+            scores=np.repeat(buckets["score"], 2)[kept],
+            thresholds=np.repeat(buckets["threshold"], 2)[kept],
+            alarms=list(self.alarms),
+            labels=np.repeat(buckets["label"], 2)[kept] if self.labelled else None,
+            drivers={feature: weight / total for feature, weight in self.drivers.items()},
+            n_events=self.n_events,
+            n_anomalies=self.n_anomalies,
+            n_alarms=self.n_alarms,
+            value_name=value_name,
+        )

@@ -1,0 +1,66 @@
+"""Batches: events as the engine takes them, a given number at a time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float, Int
+
+from onlineguard.errors import SourceError
+
+Keys = pl.Series | list[tuple[str | int, ...]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Consecutive events of a source.
+
+    `slices` is a polars Series for one slice column (strings; integers where a Parquet column is of integers) and a
+    list of tuples for several. An empty or missing key is "". Without a slice column every event belongs to "all".
+    `X` has NaN where a feature is missing. `times` are microseconds since 1970 in UTC, `NO_TIME` where missing, a time
+    without a zone being taken as UTC. `labels` are 1 inside a label and 0 elsewhere, an empty one included.
+    `line_numbers` count from 1 and include a header; in Parquet they are row numbers.
+    """
+
+    slices: Keys
+    X: Float[np.ndarray, "n d"]
+    times: Int[np.ndarray, " n"] | None
+    labels: Int[np.ndarray, " n"] | None
+    line_numbers: Int[np.ndarray, " n"]
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+
+def in_batches(frames: Iterator[pl.DataFrame], n: int) -> Iterator[Batch]:
+    """The events of all frames in batches of n; the last may be shorter, and comes also when the source breaks off."""
+    held: list[pl.DataFrame] = []
+    room = n
+    failure: SourceError | None = None
+    try:
+        for frame in frames:
+            while len(frame) >= room:
+                yield _batch([*held, frame.head(room)])
+                held, room, frame = [], n, frame.slice(room)
+            if len(frame):
+                held.append(frame)
+                room -= len(frame)
+    except SourceError as error:
+        failure = error
+    if held:
+        yield _batch(held)
+    if failure is not None:
+        raise failure
+
+
+def _batch(frames: list[pl.DataFrame]) -> Batch:
+    frame = pl.concat(frames)
+    slices = frame.select(pl.col("^slice .*$"))
+    return Batch(
+        slices.to_series() if slices.width == 1 else slices.rows(),
+        frame.select(pl.col("^x .*$")).to_numpy(order="c", writable=True),
+        frame.get_column("time").to_numpy(writable=True) if "time" in frame.columns else None,
+        frame.get_column("label").to_numpy(writable=True) if "label" in frame.columns else None,
+        frame.get_column("line").to_numpy(writable=True),
+    )

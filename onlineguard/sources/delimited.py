@@ -1,0 +1,203 @@
+"""Rows of delimited text, CSV or TSV with a header.
+
+A block is first checked to be rectangular and plainly quoted, all bytes at once; if it is, polars splits it, and
+Python's `csv` module otherwise. Both give the same fields.
+
+Source: the format is that of RFC 4180; a line that opens a quote which is not closed within 1,000 lines or 1 MiB, or
+after which the row has not the header's width, is set aside alone, so that one stray quote cannot swallow a file.
+"""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from onlineguard.errors import SourceError
+from onlineguard.sources.lines import MAX_LINE_BYTES, Lines
+from onlineguard.sources.rejects import Reject
+from onlineguard.sources.rows import Columns, Rows
+
+MAX_ROW_LINES = 1_000  # a quoted field may span that many lines
+MAX_FIELD = 131_072  # the csv module's own limit, which is global and so is left alone
+
+_PART_BYTES = 1 << 16  # what goes the slow way where a block holds a bad row
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What the header says of every row."""
+
+    separator: str
+    width: int  # fields in a row
+    wanted: dict[str, int]  # position of each column that is asked for
+
+
+def read_delimited(lines: Lines, separator: str, columns: Columns) -> Iterator[Rows]:
+    """The rows of each chunk of lines; nothing where there is not even a header. Raises SourceError for the header."""
+    header, line_number = _header(lines, separator, columns.source)
+    if not header:
+        return
+    layout = _Layout(separator, len(header), {name: header.index(name) for name in columns.found_in(header)})
+    while chunk := lines.chunk():
+        at, size, whole = 0, len(chunk), True
+        while at < len(chunk):
+            stop = chunk.rfind(b"\n", at, at + size) + 1 or chunk.find(b"\n", at) + 1
+            part = chunk[at:stop]
+            rows = _split_fast(part, layout, line_number)
+            if rows is None and whole and size > _PART_BYTES:
+                size, whole = _PART_BYTES, False  # go the slow way only where the bad rows are
+                continue
+            if rows is None:
+                rows, unfinished = _split_slow(part, layout, line_number, lines.ended and stop == len(chunk))
+                part = part[: len(part) - len(unfinished)]
+                if not part and stop == len(chunk):
+                    break
+                size *= 1 if part else 2
+            at += len(part)
+            line_number += part.count(b"\n")
+            yield rows
+        lines.unread(chunk[at:])
+
+
+def _header(lines: Lines, separator: str, source: str) -> tuple[list[str], int]:
+    """The column names, none where there are only blank lines, and the number of the line after them."""
+    line_number = 1
+    while chunk := lines.chunk():
+        feed = _Feed(chunk)
+        try:
+            for fields in csv.reader(feed, delimiter=separator, strict=True):
+                feed.start = feed.at
+                if fields:
+                    lines.unread(feed.rest())
+                    return [name.strip() for name in fields], line_number + feed.at
+        except csv.Error as error:
+            raise SourceError(f"the header of source {source} cannot be read: {error}") from error
+        line_number += chunk.count(b"\n")
+    return [], line_number
+
+
+def _split_fast(chunk: bytes, layout: _Layout, line_number: int) -> Rows | None:
+    """Rows of a chunk in which each line is one row of the right width, quoted plainly or not at all; else None.
+
+    Plainly quoted: each quote opens after a separator or closes before one, so that no two readers can differ.
+    """
+    separator, width, wanted = layout.separator, layout.width, layout.wanted
+    data = np.frombuffer(chunk, np.uint8)
+    line_ends = data == ord("\n")
+    breaks = np.flatnonzero((data == ord(separator)) | line_ends)
+    if b'"' in chunk:
+        quotes = np.flatnonzero(data == ord('"'))
+        if len(quotes) % 2:
+            return None
+        before, after = data[quotes[::2] - 1], data[quotes[1::2] + 1]  # -1 is the chunk's last byte, a newline
+        around = [ord(separator), ord("\n")]
+        if not (np.isin(before, around).all() and np.isin(after, [*around, ord("\r")]).all()):
+            return None
+        breaks = breaks[np.searchsorted(quotes, breaks) % 2 == 0]
+    ends = breaks[width - 1 :: width]
+    if len(breaks) != len(ends) * width or not line_ends[ends].all() or len(ends) != np.count_nonzero(line_ends):
+        return None
+    lengths = np.diff(ends, prepend=-1) - 1
+    if lengths.max() > MAX_FIELD or (width == 1 and lengths.min() <= 1):  # of one column: perhaps a blank line
+        return None
+    if chunk.count(b"\r") != chunk.count(b"\r\n") or not _is_utf8(chunk):
+        return None
+    positions = sorted(set(wanted.values()))
+    try:
+        table = pl.read_csv(chunk, has_header=False, infer_schema=False, separator=separator, columns=positions)
+    except pl.exceptions.PolarsError:
+        return None
+    if len(table) != len(ends):
+        return None
+    columns = {column: table.to_series(positions.index(position)) for column, position in wanted.items()}
+    return Rows(
+        columns, line_number + np.arange(len(ends)), lambda i: chunk[int(ends[i] - lengths[i]) : int(ends[i])], []
+    )
+
+
+def _is_utf8(chunk: bytes) -> bool:
+    if chunk.isascii():
+        return True
+    try:
+        chunk.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _split_slow(chunk: bytes, layout: _Layout, line_number: int, ended: bool) -> tuple[Rows, bytes]:
+    """Rows of any chunk, and the bytes of a last row that may go on in the next one."""
+    feed = _Feed(chunk)
+    reader = csv.reader(feed, delimiter=layout.separator, strict=True)
+    rows: list[list[str]] = []
+    spans: list[tuple[int, int]] = []
+    rejects: list[Reject] = []
+    while True:
+        feed.start = feed.at
+        try:
+            fields = next(reader, None)
+            reason = f"the row has {_counted(len(fields or ()))}, the header has {layout.width}"
+        except csv.Error as error:
+            if feed.dry and not ended:
+                break
+            fields, reason = [], str(error)
+        else:
+            if fields is None:
+                feed.start = feed.at
+                break
+            if not fields:  # a blank line
+                continue
+        if len(fields) == layout.width:
+            rows.append(fields)
+            spans.append((feed.start, feed.at))
+        else:  # the row's first line is set aside alone: a stray quote must not take the lines after it along
+            rejects.append((line_number + feed.start, reason, feed.lines[feed.start]))
+            feed.at, feed.dry = feed.start + 1, False
+            reader = csv.reader(feed, delimiter=layout.separator, strict=True)
+    columns = {
+        column: pl.Series([row[position] for row in rows], dtype=pl.String)
+        for column, position in layout.wanted.items()
+    }
+    numbers = np.asarray([line_number + start for start, _ in spans], np.int64)
+    return Rows(columns, numbers, lambda i: b"\n".join(feed.lines[slice(*spans[i])]), rejects), feed.rest()
+
+
+class _Feed:
+    """Lines of a chunk for `csv.reader`, which takes as many as a row needs: decoded, and not without limit."""
+
+    def __init__(self, chunk: bytes):
+        self.lines = chunk.split(b"\n")[:-1]
+        self.at = self.start = 0  # the next line, and the one where the row began
+        self.dry = False
+
+    def __iter__(self) -> "_Feed":
+        return self
+
+    def __next__(self) -> str:
+        if self.at == len(self.lines):
+            self.dry = True
+            raise StopIteration
+        line = self.lines[self.at]
+        if len(line) > MAX_LINE_BYTES:
+            raise csv.Error(f"longer than {MAX_LINE_BYTES:,} bytes")
+        if self.at == self.start:
+            self._bytes = 0
+        self._bytes += len(line)
+        if self.at - self.start == MAX_ROW_LINES or self._bytes > MAX_LINE_BYTES:
+            raise csv.Error(f"a quote is not closed within {MAX_ROW_LINES:,} lines and {MAX_LINE_BYTES:,} bytes")
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            raise csv.Error(f"not UTF-8 at byte {error.start + 1}") from error
+        self.at += 1
+        return text + "\n"
+
+    def rest(self) -> bytes:
+        """The bytes from `start` on."""
+        return b"".join(line + b"\n" for line in self.lines[self.start :])
+
+
+def _counted(columns: int) -> str:
+    return f"{columns:,} column" if columns == 1 else f"{columns:,} columns"

@@ -1,0 +1,67 @@
+"""Fields: what a column holds, as numbers or as slice keys, and which of it is neither."""
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float
+
+from onlineguard.sources.rejects import shortened
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+MISSING = {"", "null", "none", "na", "n/a"}  # besides nan and inf, in any case
+_WORDS = dict.fromkeys(MISSING, np.nan) | {"true": 1.0, "false": 0.0}
+
+
+def to_numbers(column: pl.Series | list[Any]) -> tuple[Float[np.ndarray, " n"], dict[int, str]]:
+    """Float64 with NaN where missing, and the text of those that are no number, by position."""
+    if isinstance(column, list):
+        if set(map(type, column)) <= {float, int, type(None)}:
+            with suppress(OverflowError):  # an integer beyond float64
+                values = np.array(column, np.float64)  # None becomes NaN
+                return np.where(np.isinf(values), np.copysign(FLOAT32_MAX, values), values), {}  # JSON has no infinity
+        column = to_texts(column)
+    values = column.cast(pl.Float64, strict=False)
+    numbers = np.array(values.to_numpy(), np.float64)
+    if column.dtype != pl.String:
+        return np.where(np.isinf(numbers), np.nan, numbers), {}
+    wrong: dict[int, str] = {}
+    unread = np.flatnonzero((values.is_null() & (column.fill_null("") != "")).to_numpy())
+    if len(unread):
+        texts = column.gather(unread).str.strip_chars()
+        values = texts.cast(pl.Float64, strict=False)
+        numbers[unread] = values.to_numpy()
+        for i in np.flatnonzero(values.is_null().to_numpy()):
+            number = _WORDS.get(texts[int(i)].lower())
+            if number is None:
+                wrong[int(unread[i])] = shortened(column[int(unread[i])], 100)
+            else:
+                numbers[unread[i]] = number
+    for i in np.flatnonzero(np.isinf(numbers)):  # 1e999 is a number, however absurd; inf is none
+        overflow = any(character.isdigit() for character in column[int(i)])
+        numbers[i] = np.copysign(FLOAT32_MAX, numbers[i]) if overflow else np.nan
+    return numbers, wrong
+
+
+def to_keys(column: pl.Series | list[Any]) -> tuple[pl.Series, dict[int, str]]:
+    """Strings with "" where missing, or integers; and what is no key, by position."""
+    wrong: dict[int, str] = {}
+    if isinstance(column, list):
+        if not set(map(type, column)) <= {str, int, float, bool, type(None)}:
+            wrong = {i: "a list or an object" for i, value in enumerate(column) if isinstance(value, list | dict)}
+        column = to_texts(column)
+    if column.dtype.is_integer():
+        wrong = {int(i): "null" for i in np.flatnonzero(column.is_null().to_numpy())}
+        return column.cast(pl.Int64, strict=False) if column.dtype != pl.UInt64 else column, wrong
+    return column.cast(pl.String).fill_null(""), wrong
+
+
+def to_texts(values: list[Any]) -> pl.Series:
+    """JSON values as text, None where null."""
+    return pl.Series([v if v is None or type(v) is str else _text(v) for v in values], dtype=pl.String)
+
+
+def _text(value: Any) -> str:
+    return "1e999" if value == float("inf") else "-1e999" if value == -float("inf") else json.dumps(value)

@@ -1,0 +1,47 @@
+"""Lines: the text of a source, a chunk of whole lines at a time."""
+
+from collections.abc import Iterator
+
+from onlineguard.sources.blocks import UNREADABLE
+
+MAX_LINE_BYTES = 1 << 20  # a longer line, or row over several lines, is set aside
+
+
+class Lines:
+    """Whole lines from blocks of bytes. Of an overlong line only the first `MAX_LINE_BYTES` + 1 bytes are kept.
+
+    What ends the blocks before their end is raised once the whole lines before it were given.
+    """
+
+    def __init__(self, blocks: Iterator[bytes]):
+        self._blocks, self._rest = blocks, b""
+        self._failure: BaseException | None = None
+        self.ended = False  # no more lines follow those of the last chunk
+
+    def chunk(self) -> bytes:
+        """The next lines, the last one closed by a newline too; empty at the end."""
+        if self._failure is not None:
+            raise self._failure
+        while not self.ended:
+            try:
+                block = next(self._blocks, b"")
+            except UNREADABLE as error:
+                self._failure = error
+                whole = self._rest[: self._rest.rfind(b"\n") + 1]  # half a line cannot be trusted
+                if not whole:
+                    raise
+                return whole
+            if not block:
+                self.ended = True
+                return self._rest + b"\n" if self._rest and not self._rest.endswith(b"\n") else self._rest
+            cut = block.rfind(b"\n") + 1
+            if cut:
+                whole, self._rest = self._rest + block[:cut], block[cut:]
+                return whole
+            rest = self._rest + block
+            self._rest = rest[: rest.rfind(b"\n") + 1 + MAX_LINE_BYTES + 1]
+        return b""
+
+    def unread(self, lines: bytes) -> None:
+        """Give these lines back: they come again, with those that follow."""
+        self._rest = lines + self._rest
