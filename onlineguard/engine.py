@@ -70,6 +70,7 @@ class Engine:
         self.estimator = estimator or Detector(_checked_rate(target_rate), float(patience))
         self.target_rate = _checked_rate(self.estimator.target_rate)
         self.n_events = 0  # taken by update, over all slices
+        self.notes: dict[str, Any] = {}  # the caller's own, saved along: whatever JSON can hold
         self._pooling_at = POOL_FIRST
         # One feature needs no padding; more are padded to whole vector registers with features that are always missing.
         self._width = self.n_features if self.n_features < 8 else -(-self.n_features // 8) * 8
@@ -181,6 +182,7 @@ class Engine:
             "n_events": self.n_events,
             "pooling_at": self._pooling_at,
             "slices": slices,
+            "notes": self.notes,
         }
         used = np.concatenate([[FRESH, TYPICAL], self._slices.used()])
         tensors["table"] = np.zeros((self._slices.end, self._layout.length), np.float32)
@@ -203,6 +205,7 @@ class Engine:
             config["n_features"], features=config["features"], max_slices=config["max_slices"], estimator=estimator
         )
         engine.n_events, engine._pooling_at = config["n_events"], config["pooling_at"]
+        engine.notes = dict(config.get("notes", {}))  # files of earlier versions have none
         engine._slices.restore(config["slices"], tensors)
         if tensors["origins"].any():
             engine._origins.table = tensors["origins"]

@@ -25,6 +25,7 @@ from onlineguard.sinks import VerdictWriter
 from onlineguard.sources import ALL, Batch, Source
 from onlineguard.verdicts import Verdicts
 
+SLICE_COLUMNS = "slice_columns"  # among the notes of an engine: the columns that its slices are told apart by
 FEW_FEATURES = 4  # up to so many values at a time are a series
 EXPLAINED_A_SLICE, EXPLAINED_A_BATCH, EXPLAINED = 4, 64, 2_000  # most events explained: of a slice in a batch, ...
 
@@ -79,7 +80,8 @@ def open_engine(
     """The engine that `state` holds, a new one where there is no such file.
 
     Raises CheckpointError where the file holds an engine of another kind than the other arguments ask for, or one whose
-    slices are not told apart by as many columns as `slice_columns`, where that is given.
+    slices are told apart by other columns than `slice_columns`, where that is given. The columns are kept among the
+    engine's notes; of a file without them only the number of columns can be compared.
     """
     new = Engine(
         features=features,
@@ -87,23 +89,23 @@ def open_engine(
         patience=patience,
         estimator=new_estimator(detector, rate, patience, period),
     )
+    columns = None if slice_columns is None else list(slice_columns)
+    if columns is not None:
+        new.notes[SLICE_COLUMNS] = columns
     if state is None or not state.exists():
         return new
     saved = Engine.load(state)
     was, now = _settings(saved), _settings(new)
     for name in now:
         if was.get(name) != now[name]:
-            raise CheckpointError(
-                f"{state} was written with {name} {was.get(name)!r}, but this run has {now[name]!r}; "
-                f"run with the former or name another state file"
-            )
-    if slice_columns is not None and saved.slices:
-        n_was, n_now = _key_columns(saved), len(slice_columns)
-        if n_was != n_now:
-            raise CheckpointError(
-                f"{state} was written with {_columns(n_was)}, but this run has {list(slice_columns) or _columns(0)}; "
-                f"run with the former or name another state file"
-            )
+            raise _other_run(state, f"{name} {was.get(name)!r}", repr(now[name]))
+    if columns is not None:
+        known = saved.notes.get(SLICE_COLUMNS)
+        if known is not None and known != columns:
+            raise _other_run(state, _named(known), _named(columns))
+        if known is None and saved.slices and _key_columns(saved) != len(columns):
+            raise _other_run(state, _counted(_key_columns(saved)), _named(columns))
+        saved.notes[SLICE_COLUMNS] = columns
     return saved
 
 
@@ -205,8 +207,18 @@ def _key_columns(engine: Engine) -> int:
     return len(keys[0]) if isinstance(keys[0], tuple) else 1
 
 
-def _columns(n: int) -> str:
+def _counted(n: int) -> str:
     return f"{n or 'no'} slice column{'' if n == 1 else 's'}"
+
+
+def _named(columns: list[str]) -> str:
+    return f"slice columns {columns}" if columns else _counted(0)
+
+
+def _other_run(state: Path, was: str, now: str) -> CheckpointError:
+    return CheckpointError(
+        f"{state} was written with {was}, but this run has {now}; run with the former or name another state file"
+    )
 
 
 def _settings(engine: Engine) -> dict[str, Any]:
