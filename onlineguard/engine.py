@@ -167,7 +167,8 @@ class Engine:
             rows = np.full(n, WASTE, np.int32)
             self._run(rows, rows, np.full((n, self.n_features), np.nan, np.float32), rows)
             n *= 2
-        self._move(rows[:1], rows[:1], rows[:1], np.zeros((1, self.n_features)))
+        waste = np.full(1, WASTE, np.int32)
+        self._move(waste, waste, waste, np.zeros((1, self.n_features)))
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the engine to one file: safetensors with a JSON header, no pickle.
@@ -263,7 +264,7 @@ class Engine:
         rows = np.full(len(events), TYPICAL, np.int32)
         scores = self._run(rows, np.full_like(rows, WASTE), events, rows)[:, 0]
         likely = scores < LIKELY
-        values = np.float64(events)
+        values = events.astype(np.float64)
         fresh = np.where(inexact(values), values, 0.0)
         return np.where(likely, TYPICAL, FRESH), np.where(likely[:, None], self._origins.of(rows), fresh)
 

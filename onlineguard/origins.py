@@ -2,7 +2,8 @@
 
 A feature of a slice is counted from zero until its first value that float32 cannot hold; from then on from that value,
 and what was learned before is moved along. Nothing is lost by it: until then float32 held every value exactly. So a
-stream of float32 numbers is never moved.
+stream of float32 numbers is never moved. An origin stays where it is: if the value it came from lies far from all later
+ones, these are known to its seven digits only.
 """
 
 from typing import Any
@@ -55,7 +56,7 @@ def moved(state: Any, by: np.ndarray) -> Any:
 def _counted_from(values: np.ndarray, by: np.ndarray) -> np.ndarray:
     """float32 values (..., m width), m blocks of columns, less `by` (..., width)."""
     wide = np.tile(by, values.shape[-1] // by.shape[-1])
-    return np.where(wide == 0.0, values, np.float32(counted_from(np.float64(values), wide)))
+    return np.where(wide == 0.0, values, np.float32(counted_from(values.astype(np.float64), wide)))
 
 
 class Origins:

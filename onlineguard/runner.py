@@ -41,7 +41,7 @@ class Summary:
     target_rate: float
     seconds: float  # from the first byte read to the last event judged, compiling included
     last_line: int  # line number of the last event
-    interrupted: bool  # by Ctrl-C: the stream was taken to end there
+    interrupted: bool  # by Ctrl-C or SIGTERM: the stream was taken to end there
     oddest: list[SliceReport]  # the recorded slices, highest score first
     quality: Quality | None  # where the source has labels
 
@@ -124,8 +124,8 @@ def run(
     recorder: records the oddest slices; with `explain` also what drove some of their anomalous events.
     progress: called after each batch with the number of events so far.
 
-    Ctrl-C ends the stream after the batch in work. Raises SourceError where the source breaks off, and where every row
-    of it was rejected.
+    A KeyboardInterrupt ends the stream after the batch in work. Raises SourceError where the source breaks off, and
+    where every row of it was rejected.
     """
     recorder = recorder or SeriesRecorder(gap=GAP)
     labelled = Labelled() if source.label_column is not None else None
@@ -134,7 +134,7 @@ def run(
     began = time.perf_counter()
     try:
         for batch in source:
-            with _undisturbed():
+            with undisturbed():
                 verdicts = engine.update(batch.slices, batch.X)
                 if writer is not None:
                     writer.add(batch, verdicts)
@@ -247,8 +247,8 @@ def _value_name(source: Source) -> str:
 
 
 @contextmanager
-def _undisturbed() -> Generator[None]:
-    """Put off Ctrl-C to the end of the block: what is half learned can be neither saved nor repeated."""
+def undisturbed() -> Generator[None]:
+    """Put off a KeyboardInterrupt to the end of the block: what is half done can be neither kept nor repeated."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -258,10 +258,14 @@ def _undisturbed() -> Generator[None]:
         nonlocal interrupted
         interrupted = True
 
-    before = signal.signal(signal.SIGINT, later)
+    both = (signal.SIGINT, signal.SIGTERM)
+    interrupting = [signum for signum in both if signal.getsignal(signum) is signal.default_int_handler]
+    for signum in interrupting:
+        signal.signal(signum, later)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for signum in interrupting:
+            signal.signal(signum, signal.default_int_handler)
     if interrupted:
         raise KeyboardInterrupt

@@ -237,7 +237,8 @@ def test_a_real_process_reads_a_pipe_and_shows_no_bar_where_there_is_no_terminal
     assert b"\x1b" not in result.stdout + result.stderr
 
 
-def test_ctrl_c_ends_the_stream_there_with_everything_saved(tmp_path):
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_ctrl_c_or_sigterm_ends_the_stream_there_with_everything_saved(tmp_path, stop):
     # A shell that starts the tests in the background has its children ignore Ctrl-C.
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += "from onlineguard.cli import main; main()"
@@ -253,7 +254,7 @@ def test_ctrl_c_ends_the_stream_there_with_everything_saved(tmp_path):
                     break
                 time.sleep(0.05)
             for _ in range(6):  # polars keeps the Ctrl-C for itself that comes while it parses; one presses it again
-                process.send_signal(signal.SIGINT)
+                process.send_signal(stop)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(10)
                     break

@@ -130,8 +130,9 @@ class PackedModel:
 
     def _due(self, values: np.ndarray) -> bool:
         """Whether the event holds the first value of a feature that float32 cannot hold."""
-        digits = np.count_nonzero(values.view(np.int64) & self._unset)
-        return bool(digits and (inexact(values) & (self._origin == 0.0)).any())
+        if self._unset is None or not np.count_nonzero(values.view(np.int64) & self._unset):
+            return False
+        return bool((inexact(values) & (self._origin == 0.0)).any())
 
     def _move(self, values: np.ndarray) -> None:
         """Count the features that have no origin yet, and need one for this event, from its values."""
