@@ -30,10 +30,14 @@ def write(path: str | os.PathLike[str], config: dict[str, Any], estimator: Any, 
         "estimator": {"kind": kind, **{name: _plain(value) for name, value in dataclasses.asdict(estimator).items()}},
         "config": config,
     }
+    try:
+        metadata = {HEADER: json.dumps(header)}
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"the engine's notes cannot be saved: {error}; they must be what JSON holds") from error
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        contents = safetensors.numpy.save(tensors, metadata={HEADER: json.dumps(header)})
+        contents = safetensors.numpy.save(tensors, metadata=metadata)
         with open(temporary, "wb") as file:
             file.write(contents)
             file.flush()

@@ -1,5 +1,6 @@
 """The command line: parses, calls, prints. Heavy imports stand in the commands, so that `--help` comes at once."""
 
+import signal
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ def main() -> None:
     """The entry point `onlineguard`."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a slice's name must not end a run
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # what stops a service works as Ctrl-C does
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     app()
 
 
@@ -67,8 +70,8 @@ From a pipe, and measured against known anomalies:
 
   [cyan]zstdcat log.csv.zst | onlineguard run - --slice host --feature latency --label incident[/cyan]
 
-Exit codes: 0 done; 2 wrong use, or a source or state file that cannot be used; 130 Ctrl-C, after what was judged until
-then has been written.
+Exit codes: 0 done; 2 wrong use, or a source or state file that cannot be used; 130 Ctrl-C or SIGTERM, after what was
+judged until then has been written. A run that breaks off in any other way writes nothing: it can be repeated.
 """
 
 
@@ -145,10 +148,11 @@ def run(
             if report is not None:
                 shown = summary.oddest[: console.REPORTED]
                 write_report(report, shown, console.facts(summary), f"Anomalies in {events.name}")
-            if writer is not None:
-                writer.commit()
-            if state is not None:
-                engine.save(state)
+            with runner.undisturbed():  # the verdicts and the state that gave them belong together
+                if writer is not None:
+                    writer.commit()
+                if state is not None:
+                    engine.save(state)
         finally:
             if writer is not None:
                 writer.discard()

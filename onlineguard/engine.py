@@ -11,8 +11,9 @@ import numpy as np
 from onlineguard import checkpoint
 from onlineguard.detector import MIN_SEEN, Detector
 from onlineguard.errors import InvalidArgument
-from onlineguard.events import LARGEST, as_events, as_float32
-from onlineguard.packed import FIELDS, LANES, Layout, advance, grown, put_row
+from onlineguard.events import as_events
+from onlineguard.origins import Origins, inexact, moved
+from onlineguard.packed import FIELDS, LANES, Layout, advance, grown, put_row, put_rows, taken_rows
 from onlineguard.slices import UNKNOWN, Keys, SliceTable, as_keys, check_key
 from onlineguard.verdicts import Verdicts
 
@@ -26,7 +27,7 @@ SMALLEST_BATCH, LARGEST_BATCH = 32, 65_536  # batches are padded to powers of tw
 FIRST_CAPACITY = 1_024  # rows; doubled when full
 POOL_SAMPLE = 64  # slices, those of the lowest rows, that the pooled model is the median of
 POOL_FIRST, POOL_EVERY = 1_024, 65_536  # pooled at these events: powers of two from the first, then multiples
-FLOAT64_NOISE = 2.0**-50  # relative difference that is rounding, not news: four times the spacing of float64
+APART = 256  # states moved at once, and events scored at once where states have to be moved for it
 LIKELY = 10.0  # a new slice starts from the typical one if its first event scores less than this under it
 
 
@@ -69,6 +70,7 @@ class Engine:
         self.estimator = estimator or Detector(_checked_rate(target_rate), float(patience))
         self.target_rate = _checked_rate(self.estimator.target_rate)
         self.n_events = 0  # taken by update, over all slices
+        self.notes: dict[str, Any] = {}  # the caller's own, saved along: whatever JSON can hold
         self._pooling_at = POOL_FIRST
         # One feature needs no padding; more are padded to whole vector registers with features that are always missing.
         self._width = self.n_features if self.n_features < 8 else -(-self.n_features // 8) * 8
@@ -111,7 +113,7 @@ class Engine:
             reads, rows = self._admit(keys, events, start, known)
             known = None  # births and evictions may have changed it
             end = start + len(rows)
-            parts.append(self._run(reads, rows, events[start:end], self._origins.of(rows)))
+            parts.append(self._learn(reads, rows, events[start:end]))
             self._slices.touch(rows, self.n_events)
             self.n_events += len(rows)
             if self.n_events == self._pooling_at:
@@ -122,25 +124,22 @@ class Engine:
     def score(self, slices: Any, X: Any) -> Verdicts:
         """The verdict that `update` would give to each of these events if it came next; nothing is learned."""
         events, _, rows = self._read(slices, X)
-        parts: list[np.ndarray] = []
-        for start in range(0, len(events), LARGEST_BATCH):
-            chunk, reads = events[start : start + LARGEST_BATCH], rows[start : start + LARGEST_BATCH]
-            origins = self._origins.of(reads)
-            new = np.flatnonzero(reads == UNKNOWN)
-            if len(new):
-                reads[new], births = self._starts(chunk[new])
-                origins = np.zeros(chunk.shape) if origins is None else origins
-                origins[new] = births
-            parts.append(self._run(reads, np.full_like(reads, WASTE), chunk, origins))
-        return self._verdicts(parts)
+        plain = (rows != UNKNOWN).all() and self._origins.due(rows, events) is None
+        step = LARGEST_BATCH if plain else APART
+        cuts = [slice(start, start + step) for start in range(0, len(events), step)]
+        return self._verdicts([self._peek(rows[cut], events[cut]) for cut in cuts])
 
     def explain(self, slice_: Hashable, x: Any) -> dict[Hashable, float]:
         """Each feature's share of the score that x would get in the slice now, largest first; 0 where it is missing.
 
         Features are named, or counted from 0. Raises KeyError for a slice that is not known.
         """
-        state, origins = self.state(slice_), self._origins.of(np.array([self._slices.rows[slice_]]))
-        relative = self._padded(as_events([x], self.n_features, self.features), origins, 1)[0]
+        row = np.array([self._slices.rows[slice_]], np.int32)
+        event = as_events([x], self.n_features, self.features)
+        reads, homes = self._apart(row, row, event)
+        state = self._layout.unpack(np.asarray(taken_rows(self._table, reads)))
+        state = jax.tree.map(lambda leaf: leaf[0], state)
+        relative = self._padded(homes, event, 1)[0]
         with np.errstate(all="ignore"):
             squares = np.square(np.float64(self.estimator.residuals(state, relative)))[: self.n_features]
         shares = squares / max(squares.sum(), np.finfo(float).tiny)
@@ -166,8 +165,10 @@ class Engine:
         n = SMALLEST_BATCH
         while n <= LARGEST_BATCH:
             rows = np.full(n, WASTE, np.int32)
-            self._run(rows, rows, np.full((n, self.n_features), np.nan, np.float32), None)
+            self._run(rows, rows, np.full((n, self.n_features), np.nan, np.float32), rows)
             n *= 2
+        waste = np.full(1, WASTE, np.int32)
+        self._move(waste, waste, waste, np.zeros((1, self.n_features)))
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the engine to one file: safetensors with a JSON header, no pickle.
@@ -182,11 +183,13 @@ class Engine:
             "n_events": self.n_events,
             "pooling_at": self._pooling_at,
             "slices": slices,
+            "notes": self.notes,
         }
         used = np.concatenate([[FRESH, TYPICAL], self._slices.used()])
         tensors["table"] = np.zeros((self._slices.end, self._layout.length), np.float32)
         tensors["table"][used] = np.asarray(self._table)[used]
-        tensors["origins"] = self._origins.table
+        tensors["origins"] = np.zeros((self._slices.end, self.n_features))
+        tensors["origins"][used] = self._origins.of(used)
         checkpoint.write(path, config, self.estimator, tensors)
 
     @classmethod
@@ -203,8 +206,10 @@ class Engine:
             config["n_features"], features=config["features"], max_slices=config["max_slices"], estimator=estimator
         )
         engine.n_events, engine._pooling_at = config["n_events"], config["pooling_at"]
+        engine.notes = dict(config.get("notes", {}))  # files of earlier versions have none
         engine._slices.restore(config["slices"], tensors)
-        engine._origins.table = tensors["origins"]
+        if tensors["origins"].any():
+            engine._origins.table = tensors["origins"]
         rows = max(FIRST_CAPACITY, 1 << (len(tensors["table"]) - 1).bit_length())
         if tensors["table"].shape != (engine._slices.end, engine._layout.length):
             raise ValueError(f"its table has shape {tensors['table'].shape}")
@@ -246,8 +251,7 @@ class Engine:
                 self._slices.birth(key)
                 born.append(i)
             rows[i] = self._slices.rows[key]
-        while self._slices.end > self._table.shape[0]:
-            self._table = grown(self._table, 2 * self._table.shape[0])
+        self._reserve(self._slices.end)
         reads = rows
         if born:
             reads = rows.copy()
@@ -258,35 +262,99 @@ class Engine:
     def _starts(self, events: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows that new slices start from, given the first event of each, and their origins."""
         rows = np.full(len(events), TYPICAL, np.int32)
-        origins = self._origins.of(rows)
-        scores = self._run(rows, np.full_like(rows, WASTE), events, origins)[:, 0]
+        scores = self._run(rows, np.full_like(rows, WASTE), events, rows)[:, 0]
         likely = scores < LIKELY
-        with np.errstate(over="ignore"):
-            inexact = np.isfinite(events) & (events.astype(np.float32) != events) & (abs(events) < LARGEST)
-        fresh = np.where(inexact, events, 0.0)
-        return np.where(likely, TYPICAL, FRESH), np.where(likely[:, None], 0.0 if origins is None else origins, fresh)
+        values = events.astype(np.float64)
+        fresh = np.where(inexact(values), values, 0.0)
+        return np.where(likely, TYPICAL, FRESH), np.where(likely[:, None], self._origins.of(rows), fresh)
 
-    def _run(self, reads: np.ndarray, writes: np.ndarray, events: np.ndarray, origins: np.ndarray | None) -> np.ndarray:
-        """Run at most LARGEST_BATCH events through the table; their judgements (n, 6)."""
+    def _learn(self, reads: np.ndarray, rows: np.ndarray, events: np.ndarray) -> np.ndarray:
+        """Run events and write the states back; judgements (n, 6).
+
+        A slice whose origin has to move stops before that event. Slices never touch each other, so all run until there,
+        all that stopped are moved at once, and they go on.
+        """
+        due = self._origins.due(rows, events)
+        if due is None:
+            return self._run(reads, rows, events, rows)
+        reads, judgements = reads.copy(), np.empty((len(events), FIELDS), np.float32)
+        waiting = np.arange(len(events))
+        while due is not None:
+            movers = np.flatnonzero(due.any(axis=1))
+            first = movers[np.unique(rows[waiting[movers]], return_index=True)[1]]
+            stop = np.full(rows.max() + 1, len(waiting))
+            stop[rows[waiting[first]]] = first
+            stopped = np.arange(len(waiting)) >= stop[rows[waiting]]
+            go, at = waiting[~stopped], waiting[first]
+            judgements[go] = self._run(reads[go], rows[go], events[go], rows[go])
+            self._move(reads[at], rows[at], rows[at], np.where(due[first], events[at], 0.0))
+            reads[at] = rows[at]
+            waiting = waiting[stopped]
+            due = self._origins.due(rows[waiting], events[waiting])
+        judgements[waiting] = self._run(reads[waiting], rows[waiting], events[waiting], rows[waiting])
+        return judgements
+
+    def _peek(self, rows: np.ndarray, events: np.ndarray) -> np.ndarray:
+        """Judgements (n, 6) of events of slices in these rows, some of them UNKNOWN; nothing is learned."""
+        reads, homes = rows.copy(), rows.copy()
+        new = np.flatnonzero(rows == UNKNOWN)
+        if len(new):
+            homes[new] = self._slices.end + new
+            reads[new], origins = self._starts(events[new])
+            self._origins.put(homes[new], origins)
+        reads, homes = self._apart(reads, homes, events)
+        return self._run(reads, np.full_like(reads, WASTE), events, homes)
+
+    def _apart(self, reads: np.ndarray, homes: np.ndarray, events: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows to read the states and the origins from: where an event would move an origin, those of a moved copy."""
+        due = self._origins.due(homes, events)
+        if due is None:
+            return reads, homes
+        at = np.flatnonzero(due.any(axis=1))
+        spare = (self._slices.end + at).astype(np.int32)  # no slice has these rows; one that gets them overwrites them
+        self._move(reads[at], homes[at], spare, np.where(due[at], events[at], 0.0))
+        reads, homes = reads.copy(), homes.copy()
+        reads[at] = homes[at] = spare
+        return reads, homes
+
+    def _move(self, reads: np.ndarray, homes: np.ndarray, targets: np.ndarray, by: np.ndarray) -> None:
+        """Copy states from the rows `reads`, counted from the origins of `homes`, to `targets`; these count from `by`
+        (n, d) more.
+        """
+        self._origins.put(targets, self._origins.of(homes) + by)
+        self._reserve(int(targets.max()) + 1)
+        for start in range(0, len(reads), APART):
+            n = len(reads[start : start + APART])
+            rows, wide = np.full((2, APART), WASTE, np.int32), np.zeros((APART, self._width))
+            rows[:, :n] = reads[start : start + APART], targets[start : start + APART]
+            wide[:n, : self.n_features] = by[start : start + APART]
+            states = self._layout.unpack(np.asarray(taken_rows(self._table, rows[0])))
+            self._table = put_rows(self._table, self._layout.pack(moved(states, wide)), rows[1])
+
+    def _reserve(self, rows: int) -> None:
+        """Double the table until it has so many rows."""
+        while rows > self._table.shape[0]:
+            self._table = grown(self._table, 2 * self._table.shape[0])
+
+    def _run(self, reads: np.ndarray, writes: np.ndarray, events: np.ndarray, homes: np.ndarray) -> np.ndarray:
+        """Run at most LARGEST_BATCH events, counted from the origins of `homes`, through the table.
+
+        Returns their judgements (n, 6).
+        """
         n = len(events)
         size = max(SMALLEST_BATCH, 1 << (n - 1).bit_length())
         rows = np.zeros((2, size), np.int32)
         rows[0, :n], rows[1, :n] = reads, writes
-        padded = self._padded(events, origins, size)
+        padded = self._padded(homes, events, size)
         self._table, judgements = advance(self._params, self._layout, self._table, rows, padded, np.int32(n))
         return np.asarray(judgements)[:n]
 
-    def _padded(self, events: np.ndarray, origins: np.ndarray | None, size: int) -> np.ndarray:
+    def _padded(self, homes: np.ndarray, events: np.ndarray, size: int) -> np.ndarray:
         """Events relative to their origins, float32 (size, width); what pads them is missing, or never read."""
         padded = self._buffers.get(size)
         if padded is None:
             padded = self._buffers[size] = aligned(size, self._width)
-        if origins is None:
-            relative = events
-        else:
-            relative = events - origins
-            relative[abs(relative) <= FLOAT64_NOISE * abs(origins)] = 0.0
-        as_float32(relative, padded[: len(events), : self.n_features])
+        self._origins.relative(homes, events, padded[: len(events), : self.n_features])
         return padded
 
     def _put(self, row: int, state: Any) -> None:
@@ -299,10 +367,8 @@ class Engine:
         states = self._layout.unpack(np.asarray(self._table)[sample])
         seasoned = states.seen >= MIN_SEEN
         if seasoned.any():
-            origins = self._origins.of(sample[seasoned])
             padded = np.zeros((int(seasoned.sum()), self._width))
-            if origins is not None:
-                padded[:, : self.n_features] = origins
+            padded[:, : self.n_features] = self._origins.of(sample[seasoned])
             typical, fresh, origin = self.estimator.pooled(jax.tree.map(lambda leaf: leaf[seasoned], states), padded)
             self._put(TYPICAL, typical)
             self._put(FRESH, fresh)
@@ -311,37 +377,6 @@ class Engine:
     def _verdicts(self, parts: list[np.ndarray]) -> Verdicts:
         fields = np.concatenate(parts) if parts else np.empty((0, FIELDS), np.float32)
         return Verdicts(fields[:, 0], fields[:, 1], fields[:, 5] > 0, fields[:, 2:5], self.target_rate)
-
-
-class Origins:
-    """What the events of each row are counted from, in float64, so that float32 can hold what is left of them.
-
-    Zero, unless the first event of a slice has more digits than float32: then that event. Takes no memory and no time
-    as long as all are zero.
-    """
-
-    def __init__(self, n_features: int):
-        self.table = np.zeros((0, n_features))
-
-    def of(self, rows: np.ndarray) -> np.ndarray | None:
-        """Origins (n, d) of the rows, None if no row has any."""
-        if not len(self.table):
-            return None
-        self._cover(rows)
-        return self.table[rows]
-
-    def put(self, rows: np.ndarray, origins: np.ndarray) -> None:
-        """Set the origins of the rows."""
-        if len(self.table) or origins.any():
-            self._cover(rows)
-            self.table[rows] = origins
-
-    def _cover(self, rows: np.ndarray) -> None:
-        needed = int(rows.max(initial=0)) + 1
-        if needed > len(self.table):
-            grown = np.zeros((1 << needed.bit_length(), self.table.shape[1]))
-            grown[: len(self.table)] = self.table
-            self.table = grown
 
 
 def aligned(rows: int, columns: int) -> np.ndarray:

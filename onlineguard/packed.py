@@ -41,12 +41,16 @@ class Layout:
         return -(-sum(map(math.prod, self.shapes)) // LANES) * LANES
 
     def pack(self, state: Any) -> Array:
-        """The leaves of a state in one row (length,); NumPy in gives NumPy out, and so for JAX."""
+        """The leaves of a state in one row (length,), or of stacked states in rows (..., length).
+
+        NumPy in gives NumPy out, and so for JAX.
+        """
         leaves = jax.tree.leaves(state)
         xp = jnp if any(isinstance(leaf, jax.Array) for leaf in leaves) else np
-        parts = [xp.reshape(xp.asarray(leaf, dtype=np.float32), (-1,)) for leaf in leaves]
-        spare = self.length - sum(part.shape[0] for part in parts)
-        return xp.concatenate([*parts, xp.zeros(spare, dtype=np.float32)])
+        lead = np.shape(leaves[0])[: np.ndim(leaves[0]) - len(self.shapes[0])]
+        parts = [xp.reshape(xp.asarray(leaf, dtype=np.float32), (*lead, -1)) for leaf in leaves]
+        spare = self.length - sum(part.shape[-1] for part in parts)
+        return xp.concatenate([*parts, xp.zeros((*lead, spare), dtype=np.float32)], axis=-1)
 
     def unpack(self, rows: Array) -> Any:
         """The state in a row (length,), or the stacked states in rows (..., length)."""
@@ -85,6 +89,18 @@ def advance(params: Any, layout: Layout, table: Array, rows: Array, events: Arra
 def put_row(table: Array, row: Array, at: Array) -> Array:
     """The table with one row replaced, in place."""
     return jax.lax.dynamic_update_index_in_dim(table, row, at, 0)
+
+
+@jax.jit
+def taken_rows(table: Array, at: Array) -> Array:
+    """Rows of the table."""
+    return table[at]
+
+
+@functools.partial(jax.jit, donate_argnums=(0,))
+def put_rows(table: Array, rows: Array, at: Array) -> Array:
+    """The table with some rows replaced, in place."""
+    return table.at[at].set(rows)
 
 
 @functools.partial(jax.jit, static_argnums=(1,))

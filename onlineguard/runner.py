@@ -25,6 +25,7 @@ from onlineguard.sinks import VerdictWriter
 from onlineguard.sources import ALL, Batch, Source
 from onlineguard.verdicts import Verdicts
 
+SLICE_COLUMNS = "slice_columns"  # among the notes of an engine: the columns that its slices are told apart by
 FEW_FEATURES = 4  # up to so many values at a time are a series
 EXPLAINED_A_SLICE, EXPLAINED_A_BATCH, EXPLAINED = 4, 64, 2_000  # most events explained: of a slice in a batch, ...
 
@@ -40,7 +41,7 @@ class Summary:
     target_rate: float
     seconds: float  # from the first byte read to the last event judged, compiling included
     last_line: int  # line number of the last event
-    interrupted: bool  # by Ctrl-C: the stream was taken to end there
+    interrupted: bool  # by Ctrl-C or SIGTERM: the stream was taken to end there
     oddest: list[SliceReport]  # the recorded slices, highest score first
     quality: Quality | None  # where the source has labels
 
@@ -79,7 +80,8 @@ def open_engine(
     """The engine that `state` holds, a new one where there is no such file.
 
     Raises CheckpointError where the file holds an engine of another kind than the other arguments ask for, or one whose
-    slices are not told apart by as many columns as `slice_columns`, where that is given.
+    slices are told apart by other columns than `slice_columns`, where that is given. The columns are kept among the
+    engine's notes; of a file without them only the number of columns can be compared.
     """
     new = Engine(
         features=features,
@@ -87,23 +89,23 @@ def open_engine(
         patience=patience,
         estimator=new_estimator(detector, rate, patience, period),
     )
+    columns = None if slice_columns is None else list(slice_columns)
+    if columns is not None:
+        new.notes[SLICE_COLUMNS] = columns
     if state is None or not state.exists():
         return new
     saved = Engine.load(state)
     was, now = _settings(saved), _settings(new)
     for name in now:
         if was.get(name) != now[name]:
-            raise CheckpointError(
-                f"{state} was written with {name} {was.get(name)!r}, but this run has {now[name]!r}; "
-                f"run with the former or name another state file"
-            )
-    if slice_columns is not None and saved.slices:
-        n_was, n_now = _key_columns(saved), len(slice_columns)
-        if n_was != n_now:
-            raise CheckpointError(
-                f"{state} was written with {_columns(n_was)}, but this run has {list(slice_columns) or _columns(0)}; "
-                f"run with the former or name another state file"
-            )
+            raise _other_run(state, f"{name} {was.get(name)!r}", repr(now[name]))
+    if columns is not None:
+        known = saved.notes.get(SLICE_COLUMNS)
+        if known is not None and known != columns:
+            raise _other_run(state, _named(known), _named(columns))
+        if known is None and saved.slices and _key_columns(saved) != len(columns):
+            raise _other_run(state, _counted(_key_columns(saved)), _named(columns))
+        saved.notes[SLICE_COLUMNS] = columns
     return saved
 
 
@@ -122,8 +124,8 @@ def run(
     recorder: records the oddest slices; with `explain` also what drove some of their anomalous events.
     progress: called after each batch with the number of events so far.
 
-    Ctrl-C ends the stream after the batch in work. Raises SourceError where the source breaks off, and where every row
-    of it was rejected.
+    A KeyboardInterrupt ends the stream after the batch in work. Raises SourceError where the source breaks off, and
+    where every row of it was rejected.
     """
     recorder = recorder or SeriesRecorder(gap=GAP)
     labelled = Labelled() if source.label_column is not None else None
@@ -132,7 +134,7 @@ def run(
     began = time.perf_counter()
     try:
         for batch in source:
-            with _undisturbed():
+            with undisturbed():
                 verdicts = engine.update(batch.slices, batch.X)
                 if writer is not None:
                     writer.add(batch, verdicts)
@@ -205,8 +207,18 @@ def _key_columns(engine: Engine) -> int:
     return len(keys[0]) if isinstance(keys[0], tuple) else 1
 
 
-def _columns(n: int) -> str:
+def _counted(n: int) -> str:
     return f"{n or 'no'} slice column{'' if n == 1 else 's'}"
+
+
+def _named(columns: list[str]) -> str:
+    return f"slice columns {columns}" if columns else _counted(0)
+
+
+def _other_run(state: Path, was: str, now: str) -> CheckpointError:
+    return CheckpointError(
+        f"{state} was written with {was}, but this run has {now}; run with the former or name another state file"
+    )
 
 
 def _settings(engine: Engine) -> dict[str, Any]:
@@ -235,8 +247,8 @@ def _value_name(source: Source) -> str:
 
 
 @contextmanager
-def _undisturbed() -> Generator[None]:
-    """Put off Ctrl-C to the end of the block: what is half learned can be neither saved nor repeated."""
+def undisturbed() -> Generator[None]:
+    """Put off a KeyboardInterrupt to the end of the block: what is half done can be neither kept nor repeated."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -246,10 +258,14 @@ def _undisturbed() -> Generator[None]:
         nonlocal interrupted
         interrupted = True
 
-    before = signal.signal(signal.SIGINT, later)
+    both = (signal.SIGINT, signal.SIGTERM)
+    interrupting = [signum for signum in both if signal.getsignal(signum) is signal.default_int_handler]
+    for signum in interrupting:
+        signal.signal(signum, later)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for signum in interrupting:
+            signal.signal(signum, signal.default_int_handler)
     if interrupted:
         raise KeyboardInterrupt

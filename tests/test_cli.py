@@ -115,10 +115,10 @@ def test_a_state_that_does_not_fit_is_refused_and_stays_as_it_was(csv_file, tmp_
     refused(invoke(*ours(csv_file), "--state", state, "--rate", 0.05), "rate 0.01", "0.05")
     refused(invoke(*ours(csv_file), "--state", state, "--detector", "series"), "detector 'point'")
     refused(invoke("run", csv_file, "--feature", "t", "--state", state), "features ['x']")
-    refused(
-        invoke("run", csv_file, "--slice", "host,odd", "--feature", "x", "--state", state), "1 slice column", "this run"
-    )
-    refused(invoke("run", csv_file, "--feature", "x", "--state", state), "1 slice column", "this run")
+    for slices in ("odd", "host,odd"):
+        result = invoke("run", csv_file, "--slice", slices, "--feature", "x", "--state", state)
+        refused(result, "slice columns ['host']", f"this run has slice columns {slices.split(',')}")
+    refused(invoke("run", csv_file, "--feature", "x", "--state", state), "['host']", "this run has no slice columns")
     assert state.read_bytes() == before
     state.write_bytes(before[:-50])
     refused(invoke(*ours(csv_file), "--state", state), str(state))
@@ -171,6 +171,17 @@ def test_a_state_of_one_slice_for_all_is_not_continued_by_host(csv_file, tmp_pat
     assert invoke("run", csv_file, "--feature", "x", "--state", tmp_path / "state").exit_code == 0
     refused(invoke(*ours(csv_file), "--state", tmp_path / "state"), "no slice columns", "['host']")
     assert invoke("run", csv_file, "--feature", "x", "--state", tmp_path / "state").exit_code == 0
+
+
+def test_a_state_that_names_no_slice_columns_is_continued_and_names_them_from_then_on(csv_file, tmp_path):
+    state = tmp_path / "state"
+    assert invoke(*ours(csv_file), "--state", state).exit_code == 0
+    engine = onlineguard.Engine.load(state)
+    engine.notes.clear()  # as in the files of earlier versions
+    engine.save(state)
+    refused(invoke("run", csv_file, "--feature", "x", "--state", state), "1 slice column", "no slice columns")
+    assert invoke(*ours(csv_file), "--state", state).exit_code == 0
+    refused(invoke("run", csv_file, "--slice", "odd", "--feature", "x", "--state", state), "['host']", "['odd']")
 
 
 def test_an_option_that_is_missing_or_unknown_is_exit_code_2(csv_file):
@@ -226,7 +237,8 @@ def test_a_real_process_reads_a_pipe_and_shows_no_bar_where_there_is_no_terminal
     assert b"\x1b" not in result.stdout + result.stderr
 
 
-def test_ctrl_c_ends_the_stream_there_with_everything_saved(tmp_path):
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_ctrl_c_or_sigterm_ends_the_stream_there_with_everything_saved(tmp_path, stop):
     # A shell that starts the tests in the background has its children ignore Ctrl-C.
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += "from onlineguard.cli import main; main()"
@@ -242,7 +254,7 @@ def test_ctrl_c_ends_the_stream_there_with_everything_saved(tmp_path):
                     break
                 time.sleep(0.05)
             for _ in range(6):  # polars keeps the Ctrl-C for itself that comes while it parses; one presses it again
-                process.send_signal(signal.SIGINT)
+                process.send_signal(stop)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(10)
                     break

@@ -1,4 +1,5 @@
 import itertools
+import json
 
 import numpy as np
 import pandas as pd
@@ -179,6 +180,32 @@ def test_a_truncated_checkpoint_is_refused(tmp_path_factory, keep):
     path.write_bytes(whole[: int(keep * len(whole))])
     with pytest.raises(CheckpointError, match="engine"):
         Engine.load(path)
+
+
+def test_notes_are_saved_along_and_must_be_what_json_holds(tmp_path):
+    engine = Engine(2)
+    engine.notes["source"] = {"columns": ["a", "ü"]}
+    engine.save(tmp_path / "engine")
+    assert Engine.load(tmp_path / "engine").notes == engine.notes
+    engine.notes["source"] = {1, 2}
+    with pytest.raises(CheckpointError, match="notes cannot be saved"):
+        engine.save(tmp_path / "engine")
+    assert Engine.load(tmp_path / "engine").notes == {"source": {"columns": ["a", "ü"]}}
+
+
+def test_a_file_from_before_there_were_notes_is_read(tmp_path):
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    Engine(2).save(tmp_path / "engine")
+    with safe_open(tmp_path / "engine", "numpy") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
+    header = json.loads(metadata["onlineguard"])
+    del header["config"]["notes"]
+    tensors["origins"] = np.zeros((0, 2))  # as it was where no slice had an origin
+    save_file(tensors, tmp_path / "old", metadata={"onlineguard": json.dumps(header)})
+    assert Engine.load(tmp_path / "old").notes == {}
+    assert_equal(Engine.load(tmp_path / "old").update(*stream(d=2)), Engine(2).update(*stream(d=2)))
 
 
 def test_foreign_newer_and_missing_checkpoints_are_refused(tmp_path):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from onlineguard.events import as_float32
+from onlineguard.origins import LOST, inexact, moved
 from onlineguard.packed import FIELDS, Layout
 from onlineguard.types import Array
 
@@ -27,8 +28,8 @@ ALIGNED = 16  # float32 numbers; JAX need not copy an array that starts at such 
 class PackedModel:
     """A detector's state, and what is needed to step it: `judge` and `learn` take and return NumPy arrays.
 
-    Features are counted from their first value where float32 cannot hold that exactly, so that values far from zero
-    keep their digits. Nothing but NumPy is pickled.
+    Features are counted from their first value that float32 cannot hold, as `onlineguard.origins` says. Nothing but
+    NumPy is pickled.
     """
 
     def __init__(self, estimator: Any):
@@ -40,9 +41,7 @@ class PackedModel:
 
     def grow(self, first: np.ndarray) -> None:
         """Make room for new features, given the first value of each."""
-        with np.errstate(over="ignore"):
-            inexact = (np.float32(first) != first) & (first * first < IN_RANGE)
-        self._origin = np.concatenate([self._origin, np.where(inexact, first, 0.0)])
+        self._origin = np.concatenate([self._origin, np.where(inexact(first), first, 0.0)])
         count, old = len(self._origin), self.width
         width = max(SMALLEST_WIDTH, 1 << (count - 1).bit_length())
         if width == old:
@@ -65,12 +64,21 @@ class PackedModel:
 
     def judge(self, values: np.ndarray) -> np.ndarray:
         """The row (…, FIELDS) that an event (d,) would lead to; nothing is learned."""
+        if self._unset is not None and self._due(values):
+            kept = self._row, self._origin
+            self._move(values)
+            after = np.asarray(self._run(values))
+            self._row, self._origin = kept
+            self._prepare()
+            return after
         after = self._run(values)
         self._after = (values.tobytes(), after)
         return np.asarray(after)
 
     def learn(self, values: np.ndarray) -> np.ndarray:
         """Learn an event (d,); the row afterwards, with the judgement of the event from before it."""
+        if self._unset is not None and self._due(values):
+            self._move(values)
         if self._after is not None and self._after[0] == values.tobytes():
             self._row = self._after[1]  # what was judged last is now learned: the usual order of river's calls
         else:
@@ -80,6 +88,34 @@ class PackedModel:
 
     def judge_many(self, values: np.ndarray, learn: bool) -> np.ndarray:
         """Judgements (n, FIELDS) of events (n, d), in order; each is learned before the next, if at all."""
+        judgements = np.empty((len(values), FIELDS), np.float32)
+        if not learn:
+            due = (inexact(values) & (self._origin == 0.0)).any(axis=1)
+            judgements[~due] = self._judge_batch(values[~due], learn)
+            for i in np.flatnonzero(due).tolist():
+                judgements[i] = self.judge(values[i])[JUDGEMENT]
+            return judgements
+        start = 0
+        while start < len(values):
+            due = (inexact(values[start:]) & (self._origin == 0.0)).any(axis=1)
+            end = start + int(due.argmax()) if due.any() else len(values)
+            judgements[start:end] = self._judge_batch(values[start:end], learn)
+            if end < len(values):
+                self._move(values[end])
+            start = end
+        return judgements
+
+    def relative(self, values: np.ndarray) -> np.ndarray:
+        """An event (width,) as the estimator sees it."""
+        self._write(values)
+        return self._buffer.copy()
+
+    def absolute(self, values: np.ndarray) -> np.ndarray:
+        """Features (d,) as the caller counts them, from the estimator's (width,)."""
+        return values[: len(self._origin)] + self._origin
+
+    def _judge_batch(self, values: np.ndarray, learn: bool) -> np.ndarray:
+        """`judge_many` of events for which no origin has to move."""
         judgements = [np.zeros((0, FIELDS), np.float32)]
         for start in range(0, len(values), LARGEST_BATCH):
             chunk = values[start : start + LARGEST_BATCH] - self._origin
@@ -92,14 +128,20 @@ class PackedModel:
                 self._row, self._after = row, None
         return np.concatenate(judgements)
 
-    def relative(self, values: np.ndarray) -> np.ndarray:
-        """An event (width,) as the estimator sees it."""
-        self._write(values)
-        return self._buffer.copy()
+    def _due(self, values: np.ndarray) -> bool:
+        """Whether the event holds the first value of a feature that float32 cannot hold."""
+        if self._unset is None or not np.count_nonzero(values.view(np.int64) & self._unset):
+            return False
+        return bool((inexact(values) & (self._origin == 0.0)).any())
 
-    def absolute(self, values: np.ndarray) -> np.ndarray:
-        """Features (d,) as the caller counts them, from the estimator's (width,)."""
-        return values[: len(self._origin)] + self._origin
+    def _move(self, values: np.ndarray) -> None:
+        """Count the features that have no origin yet, and need one for this event, from its values."""
+        by = np.zeros(self.width)
+        by[: len(values)] = np.where(inexact(values) & (self._origin == 0.0), values, 0.0)
+        packed = self._layout().pack(moved(self.state, by))
+        self._row = np.concatenate([packed, np.asarray(self._row)[len(packed) :]])
+        self._origin = self._origin + by[: len(values)]
+        self._prepare()
 
     def _run(self, values: np.ndarray) -> Any:
         self._write(values)
@@ -120,6 +162,8 @@ class PackedModel:
         start = -(spare.ctypes.data // spare.itemsize) % ALIGNED
         self._buffer = spare[start : start + self.width]
         self._view = self._buffer[: len(self._origin)]
+        unset = self._origin == 0.0
+        self._unset = np.where(unset, LOST, 0) if unset.any() else None  # the bits that would need an origin
         self._one, self._many = _programs(jax.tree.structure(self.estimator), self._layout())
         self._after = None
 
