@@ -66,10 +66,10 @@ def plain_loop(rows, X, target_rate, patience, location, scale, floor, quantiles
                 location[row, 1, j] = x if seen < 7.0 else location[row, 0, j]
                 scale[row, 1, j] = scale[row, 0, j]
         fast_rate = max(usual, early)
-        slow_rate = 0.05 / patience if odd or run >= 20.0 else fast_rate
+        slow_rate = 0.05 / patience if run >= 20.0 else fast_rate
         for memory in range(2 if seen >= 8.0 else 0):
             rate = fast_rate if memory else slow_rate
-            decay = 1.0 - fast_rate if memory else 1.0 - 0.125 / patience
+            decay = 1.0 - fast_rate if memory else 1.0 - 0.02 / patience
             for j in range(d):
                 x = X[i, j]
                 if not math.isfinite(x):

@@ -137,9 +137,9 @@ class Detector:
         z, score, ready, odd, usable = once(z, score, ready, odd, usable)
 
         usual_rate = larger(self.patience ** (-2 / 3), START / (state.seen + START))
-        slow_rate = where(odd | (state.run >= LONG_RUN), ODD_SHARE / self.patience, usual_rate)
+        slow_rate = where(state.run >= LONG_RUN, ODD_SHARE / self.patience, usual_rate)
         z_fast = standardised(state.fast, x, present)[0]
-        slow = remembered(state.slow, x, present, z, slow_rate, 1.0 - 0.125 / self.patience)
+        slow = remembered(state.slow, x, present, z, slow_rate, 1.0 - 0.02 / self.patience)
         fast = remembered(state.fast, x, present, z_fast, usual_rate, 1.0 - usual_rate)
         young = state.seen < YOUNG
         first_slow, first_fast = begun(state.slow, state.fast, x, present, state.seen >= YOUNG - 1)
