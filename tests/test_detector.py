@@ -53,7 +53,7 @@ def test_the_share_over_the_threshold_converges_to_the_target_rate(law, rate):
 
 @pytest.mark.parametrize("rest", ["exponential", "normal", "log-normal"])
 @pytest.mark.parametrize(
-    ("zeros", "d"), [(0.8, 1), (0.9, 1), (0.94, 1), (0.8, 5), (0.9, 5), (0.95, 5), (0.98, 5), (0.8, 20), (0.95, 20)]
+    ("zeros", "d"), [(0.8, 1), (0.9, 1), (0.94, 1), (0.8, 5), (0.9, 5), (0.95, 5), (0.8, 20), (0.95, 20)]
 )
 def test_the_share_converges_to_the_target_rate_where_most_values_are_zero(zeros, d, rest):
     """Of a single feature more than 5 % must differ: rarer values that lie far out are what an attack looks like."""
