@@ -28,7 +28,7 @@ def plain_loop(rows, X, target_rate, patience, location, scale, floor, quantiles
     d = X.shape[1]
     levels = np.array([0.5, 0.2, 0.05, target_rate])
     usual = patience ** (-2.0 / 3.0)
-    steps = math.log(0.05 / (target_rate / 50.0)) / math.log(4.0)
+    steps = math.log(0.05 / (target_rate / 20.0)) / math.log(4.0)
     new_quantiles = np.empty(4, X.dtype)
     for i in range(len(rows)):
         row = rows[i]
@@ -66,10 +66,10 @@ def plain_loop(rows, X, target_rate, patience, location, scale, floor, quantiles
                 location[row, 1, j] = x if seen < 7.0 else location[row, 0, j]
                 scale[row, 1, j] = scale[row, 0, j]
         fast_rate = max(usual, early)
-        slow_rate = 0.05 / patience if odd or run >= 20.0 else fast_rate
+        slow_rate = 0.05 / patience if run >= (2.0 if odd else 20.0) else fast_rate
         for memory in range(2 if seen >= 8.0 else 0):
             rate = fast_rate if memory else slow_rate
-            decay = 1.0 - fast_rate if memory else 1.0 - 0.125 / patience
+            decay = 1.0 - fast_rate if memory else 1.0 - 0.02 / patience
             for j in range(d):
                 x = X[i, j]
                 if not math.isfinite(x):
@@ -82,7 +82,7 @@ def plain_loop(rows, X, target_rate, patience, location, scale, floor, quantiles
                 new_location, new_scale = m, abs(x - m)
                 if s > 0.0:
                     u = min(max((x - m) / s, -K), K)
-                    if s > least:
+                    if s > (1.0 + 1e-6) * least:  # a scale that was set to it may have been rounded up
                         new_location, new_scale = m + rate * u * s, s * (1.0 + rate * (u * u - B))
                 f = max(floor[row, memory, j] * decay, 1e-3 * new_scale, least)
                 location[row, memory, j], scale[row, memory, j] = new_location, max(new_scale, f)

@@ -15,9 +15,11 @@ variance or a share of anomalies:
    budget of false alarms, or it would lift the threshold over itself.
 
 **Two memories** of stage 1 are kept. The fast one learns from every event at the derived rate patience^(-2/3). The
-slow one, against which events are judged, learns from usual events at that rate as well, but from odd ones at a small
-share of 1 / patience, so that a burst is odd to its end. Once odd events have outnumbered usual ones for `patience`
-events they are a new regime: the slow memory takes over what the fast one has learned.
+slow one, against which events are judged, learns at that rate as well, but from odd events in a row at a small share of
+1 / patience, so that a burst is odd to its end. Scattered odd events teach it as usual ones do, since the clip bounds
+what they can do: without them a feature that is mostly constant would look ever more constant. Once odd events have
+outnumbered usual ones for `patience` events they are a new regime: the slow memory takes over what the fast one has
+learned.
 
 Source: the rate T^(-2/3) for a horizon T is that of Sankararaman and Narayanaswamy, "Online robust non-stationary
 estimation", NeurIPS 2023; location and scale are those of Huber, "Robust estimation of a location parameter", Annals
@@ -38,7 +40,8 @@ from onlineguard.types import Array
 K = 2.5  # where a standardised residual is clipped; 99 % of a normal law lies within
 B = 0.9775598  # E min(Z^2, K^2) for a standard normal Z: makes the scale of a normal law its standard deviation
 START = 4.0  # early rate START / (seen + START): first values are forgotten as seen^-START
-ODD_SHARE = 0.05  # pull of an odd event on the slow memory, in units of 1 / patience
+ODD_SHARE = 0.05  # pull on the slow memory of odd events in a row, in units of 1 / patience
+IN_A_ROW = 2.0  # odd events ahead of usual ones that make the next odd one no longer scattered
 LEVELS = (0.5, 0.2, 0.05)  # exceedance levels of the quantiles that shape a p-value, beside the target rate
 LEVEL_RATE = 0.01  # of the quantiles: share and level differ by at most |change of ln q| / (LEVEL_RATE * events)
 LEVEL_START = (20.0, 200.0)  # early rate of the quantiles, 20 / (age + 200)
@@ -46,14 +49,15 @@ RENEWED_AGE = 200.0  # age of the quantiles, at most, after a new regime
 LEAST_SCORE = 0.1  # no quantile falls below: on a constant stream a change of one ulp is not odd
 DISTRUST = 0.01  # weight in the quantiles of scores beyond the tail's reach,
 RUN_DISTRUST = 0.001  # and of scores in a long odd run
-REACH = 1 / 50  # the tail is trusted down to this share of target_rate
+REACH = 1 / 20  # the tail is trusted down to this share of target_rate
 NEAR = 2.0  # thresholds within which a score is always trusted
 LONG_RUN = 20.0  # odd events ahead of usual ones that make a run long
 LONGEST_RUN = 100.0  # usual events in a row, at most, that end a run
 MIN_SEEN = 100.0  # events before a slice is judged
 YOUNG = 8.0  # first events, from which location and scale start
 LEAST_REGIME = 100.0  # a young slice accepts a regime half as long as all it has seen, but none shorter than this
-FLOOR_SHARE = 1e-3  # the scale falls fast to this share of its recent peak, and slowly from there
+FLOOR_SHARE = 1e-3  # the scale falls fast to this share of its recent peak,
+FLOOR_DECAY = 0.02  # and at this rate from there, in units of 1 / patience; the quantiles must keep up with it
 RESOLUTION = 2.0**-18  # least scale relative to the location: what float32 resolves, with room
 TINY = 1e-30  # least scale of all, so that a stream of zeros can be divided by it
 FAR = 1e15  # standardised residuals end here, so that their squares add up in float32
@@ -130,16 +134,17 @@ class Detector:
         xp = namespace(x)
         present = xp.isfinite(x)
         z, known = standardised(state.slow, x, present)
-        total, count, usable = xp.sum(z * z), xp.sum(known), xp.any(present)
-        score = (total / larger(count, 1)) ** 0.5
+        count, usable = xp.sum(known), xp.any(present)
+        score = self._score(z, count)
         ready = (state.seen >= MIN_SEEN) & (count > 0)
         odd = ready & (score > state.threshold)
         z, score, ready, odd, usable = once(z, score, ready, odd, usable)
 
         usual_rate = larger(self.patience ** (-2 / 3), START / (state.seen + START))
-        slow_rate = where(odd | (state.run >= LONG_RUN), ODD_SHARE / self.patience, usual_rate)
+        in_a_row = state.run >= where(odd, IN_A_ROW, LONG_RUN)
+        slow_rate = where(in_a_row, ODD_SHARE / self.patience, usual_rate)
         z_fast = standardised(state.fast, x, present)[0]
-        slow = remembered(state.slow, x, present, z, slow_rate, 1.0 - 0.125 / self.patience)
+        slow = remembered(state.slow, x, present, z, slow_rate, 1.0 - FLOOR_DECAY / self.patience)
         fast = remembered(state.fast, x, present, z_fast, usual_rate, 1.0 - usual_rate)
         young = state.seen < YOUNG
         first_slow, first_fast = begun(state.slow, state.fast, x, present, state.seen >= YOUNG - 1)
@@ -190,6 +195,10 @@ class Detector:
     def residuals(self, state: State, x: Array) -> Array:
         """Standardised residuals (d,) of x, signed, 0 where missing: what its score is the root mean square of."""
         return standardised(state.slow, x, namespace(x).isfinite(x))[0]
+
+    def _score(self, z: Array, count: Array) -> Array:
+        """How odd standardised residuals (d,) are, of which `count` are known and the others 0; never negative."""
+        return (namespace(z).sum(z * z) / larger(count, 1)) ** 0.5
 
     def _learn_quantiles(self, state: State, score: Array, usable: Array) -> tuple[Array, Array, Array, Array]:
         """The four quantiles after a score."""

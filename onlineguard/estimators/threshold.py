@@ -9,26 +9,8 @@ import numpy as np
 from river import anomaly, base
 from river.utils import dataframe
 
-from onlineguard.arrays import namespace, where
-from onlineguard.detector import (
-    LAST_COUNT,
-    LEAST_REGIME,
-    LEVELS,
-    LONG_RUN,
-    MIN_SEEN,
-    ODD_SHARE,
-    RENEWED_AGE,
-    START,
-    Detector,
-    Judgement,
-    Memory,
-    State,
-    larger,
-    once,
-    remembered,
-    smaller,
-    standardised,
-)
+from onlineguard.arrays import namespace
+from onlineguard.detector import LEVELS, MIN_SEEN, Detector, State, larger, smaller
 from onlineguard.errors import InvalidArgument
 from onlineguard.estimators.detector import checked_patience, checked_target_rate
 from onlineguard.estimators.packed_model import READY, SCORE, THRESHOLD, PackedModel
@@ -43,8 +25,7 @@ class OneSided(Detector):
     """`Detector` for a single number that is odd only where it is high.
 
     In place of a distance comes the height h = 1 + z for z > 0, exp(z) below, z the standardised number: positive, so
-    that its quantiles can be tracked in the log, and rising with the number everywhere. One memory is kept; a new
-    regime is learned afresh.
+    that its quantiles can be tracked in the log, and rising with the number everywhere.
     """
 
     def init(self, n_features: int, width: int | None = None) -> State:
@@ -54,37 +35,11 @@ class OneSided(Detector):
         start = super().init(n_features, width)
         return start._replace(median=median, fifth=fifth, twentieth=twentieth, threshold=threshold)
 
-    def step(self, state: State, x: Array) -> tuple[State, Judgement]:
-        """Judge x, shape (width,) of which the first is the number, with the state from before it; then learn it."""
-        xp = namespace(x)
-        present = xp.isfinite(x)
-        z, known = standardised(state.slow, x, present)
-        usable, scored, z_one = once(xp.any(present), xp.any(known), xp.sum(z))
-        score = larger(1.0 + z_one, xp.exp(smaller(z_one, 0.0 * z_one)))
-        ready = scored & (state.seen >= MIN_SEEN)
-        odd = ready & (score > state.threshold)
-
-        run = larger(state.run + where(usable, where(odd, 1.0, -1.0), 0.0), 0.0)
-        lasted = where(run > 0, state.lasted + usable, 0.0)
-        enough = smaller(self.patience, larger(LEAST_REGIME, 0.5 * state.seen))
-        afresh = (lasted >= enough) & (run >= LONG_RUN)
-
-        usual_rate = larger(self.patience ** (-2 / 3), START / (state.seen + START))
-        rate = where(odd | (state.run >= LONG_RUN), ODD_SHARE / self.patience, usual_rate)
-        memory = remembered(state.slow, x, present, z, rate, 1.0 - 0.125 / self.patience)
-        kept = where(afresh, 0.0, 1.0)
-        memory = Memory(where(afresh, x, memory.location), kept * memory.scale, kept * memory.floor)
-        learned = State(
-            memory,
-            memory,
-            *self._learn_quantiles(state, score, usable & scored),
-            where(afresh, 0.0, smaller(state.seen + usable, LAST_COUNT)),
-            smaller(state.age + usable, where(afresh, RENEWED_AGE, LAST_COUNT)),
-            where(afresh, 0.0, run),
-            where(afresh, 0.0, lasted),
-        )
-        known_score = where(scored, score, math.nan)
-        return learned, Judgement(known_score, state.threshold, state.median, state.fifth, state.twentieth, 1.0 * ready)
+    def _score(self, z: Array, count: Array) -> Array:
+        """The height of the one known number; all others are 0."""
+        xp = namespace(z)
+        only = xp.sum(z)
+        return larger(1.0 + only, xp.exp(smaller(only, 0.0 * only)))
 
 
 class AdaptiveThreshold(base.AnomalyFilter):
