@@ -296,16 +296,15 @@ def test_without_folder_and_network_the_error_names_what_was_tried_and_the_way_o
 
 def test_an_interrupted_transfer_leaves_the_files_that_are_whole(mirror, cache, monkeypatch):
     mirror.offer("a")
-    fetch = data._fetch
 
-    def interrupted(url):
-        if LABELS_NAME in url:
+    def interrupted(bar, task, received):
+        if LABELS_NAME in bar.tasks[task].description:
             raise KeyboardInterrupt
-        return fetch(url)
 
-    monkeypatch.setattr(data, "_fetch", interrupted)
+    monkeypatch.setattr("rich.progress.Progress.advance", interrupted)
     with pytest.raises(KeyboardInterrupt):
         data.load(None, quick=False)
+    assert mirror.asked[-1] == f"/a/{LABELS_NAME}.gz"
     assert contents(cache) == {f"{IMAGES_NAME}.gz": PACKED[IMAGES_NAME]}
 
 
