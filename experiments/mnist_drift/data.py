@@ -105,11 +105,13 @@ def load(folder: Path | None, quick: bool, test: bool = False) -> Digits:
 def _small_digits(test: bool) -> Digits:
     from sklearn.datasets import load_digits  # here, since a run with MNIST need not wait for scikit-learn
 
-    digits = load_digits()
+    pixels, digits = load_digits(return_X_y=True)
     part = slice(_SMALL_TRAINING, None) if test else slice(_SMALL_TRAINING)
-    labels = np.asarray(digits.target[part], np.int64)
-    source = f"8x8 digits of scikit-learn, {len(labels):,} {'test' if test else 'training'} images"
-    return Digits((digits.images[part] / 16).astype(np.float32), labels, source)
+    images = np.asarray(pixels, np.float32).reshape(-1, 8, 8)[part] / np.float32(16)
+    labels = np.asarray(digits, np.int64)[part]
+    return Digits(
+        images, labels, f"8x8 digits of scikit-learn, {len(labels):,} {'test' if test else 'training'} images"
+    )
 
 
 def _find(folder: Path, file: _File) -> Path:
