@@ -1,0 +1,1 @@
+"""Claims of the field, tested: one command an experiment. See README.md."""
