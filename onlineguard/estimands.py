@@ -81,7 +81,7 @@ class Mean(_Estimand):
         return event - theta
 
     def surprise(self, theta: Array, event: Array, limit: Array) -> Array:
-        """Minus the log likelihood of a Student t law in all features, up to a constant; `limit` is a usual distance."""
+        """Minus the log likelihood of a Student t law in all features; `limit` is a usual distance."""
         return _student(self.observe(theta, event).score / limit, theta.shape[-1])
 
 
@@ -243,7 +243,7 @@ class LinearRegression(_Regression):
         return 0.5 * (self.predict(theta, x) - y) ** 2 + self._penalty(theta, x)
 
     def surprise(self, theta: Linear, event: tuple[Array, Array], limit: Array) -> Array:
-        """Minus the log likelihood of a residual with Student t tails, up to a constant; `limit` is a usual one."""
+        """Minus the log likelihood of a residual with Student t tails; `limit` is a usual one."""
         return _student((self.predict(theta, event[0]) - event[1]) / limit, 1)
 
 
