@@ -24,6 +24,7 @@ from onlineguard.types import Array, Clip, Estimand, Event, Observation, Score, 
 
 USUAL = 1.5  # running medians of the residual's length are the usual length that the loss is told: a normal sigma
 ABSURD = 1e5  # nats; beyond, copies differ by rounding alone, and the event says nothing about which is best
+LEAST = 2.0**-30  # a rate below this remembers more events than int32 counts
 
 
 class Mixture(NamedTuple):
@@ -111,11 +112,13 @@ class Experts:
         weights = (1.0 - share) * trust / total + share / len(rates)
         lost = xp.maximum(state.lost + excess + xp.log(total), 0.0)
         again = known & (lost > xp.log(len(rates) / share))  # what the share would cost a switch to this copy
-        best = weights.argmax()
-        source = _pick(copies, best)
-        source = source._replace(seen=xp.full_like(copies.seen, _memory(sgd.rate(copies.seen))[best]))
+        if xp is not np or again.any():  # NumPy can see that there is nothing to do
+            best = weights.argmax()
+            memory = _memory(sgd.rate(copies.seen))[best]
+            source = _pick(copies, best)._replace(seen=xp.full_like(copies.seen, memory))
+            copies = choose(again, source, copies)
         return Mixture(
-            choose(again, source, copies),
+            copies,
             choose(known, weights, state.weights),
             choose(known, where(again, 0.0 * lost, lost), state.lost),
             choose(known, scale, state.scale),
@@ -131,8 +134,9 @@ def _mean(weights: Array, theta: Array) -> Array:
 
 
 def _memory(rates: Array) -> Array:
-    """How many events a running mean has seen whose next step is `rates`."""
-    return (1.0 / rates).astype(np.int32) - 1
+    """How many events a running mean has seen whose next step is `rates`; none for rates above 1."""
+    xp = namespace(rates)
+    return xp.maximum(1.0 / xp.maximum(rates, LEAST), 1.0).astype(np.int32) - 1
 
 
 def _pick(tree: Any, copy: Array) -> Any:

@@ -116,3 +116,10 @@ def test_far_points_in_one_direction_pull_the_mixture_no_more_than_its_copies():
     slow = ClippedSGD(Mean(100), Decay())
     mixture = np.linalg.norm(params.theta(scan(params, params.init(), x)[0]))
     assert mixture < 1.4 * np.linalg.norm(scan(slow, slow.init(), x)[0].theta)
+
+
+@pytest.mark.parametrize("rates", [(0.0, 1.0), (4.0, 0.1)])
+def test_a_rate_may_be_zero_or_above_one(rates):
+    x = 5.0 + np.random.default_rng(8).standard_normal((3000, 1)).astype(np.float32)
+    params = Experts(Mean(1), rates=rates)
+    assert params.theta(scan(params, params.init(), x)[0])[0] == pytest.approx(5.0, abs=0.7)
