@@ -530,10 +530,10 @@ def draw_jump(seeds: int, length: int) -> Figure:
     for name, far in lines.items():
         low, middle, high = np.quantile(far[:, shown], (0.25, 0.5, 0.75), axis=0)
         colour, line = LINES[name]
-        label = f"best fixed rate in hindsight, 2^-{best}" if name == "best fixed" else LABELS[name]
+        label = f"best fixed rate, 2^-{best}" if name == "best fixed" else LABELS[name]
         axis.plot(t, middle, line, color=colour, label=label)
         axis.fill_between(t, low, high, color=colour, alpha=0.15, linewidth=0)
     axis.set(yscale="log", xlabel="events since the jump", ylabel="distance to the truth")
     axis.set_title(f"{JUMP.name}: median and quartiles of {seeds} seeds", loc="left")
-    axis.legend(loc="upper right", ncols=2)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8)
     return figure
