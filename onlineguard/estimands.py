@@ -82,8 +82,8 @@ class Mean(_Estimand):
         return event - theta
 
     def surprise(self, theta: Array, event: Array, limit: Array) -> Array:
-        """Huber's loss of the distance in units of `limit`, times the number of features."""
-        return theta.shape[-1] * _huber(self.observe(theta, event).score / limit)
+        """Minus the log likelihood of a Student t law in all features; `limit` is a usual distance."""
+        return _student(self.observe(theta, event).score / limit, theta.shape[-1])
 
 
 @pytree
@@ -244,8 +244,8 @@ class LinearRegression(_Regression):
         return 0.5 * (self.predict(theta, x) - y) ** 2 + self._penalty(theta, x)
 
     def surprise(self, theta: Linear, event: tuple[Array, Array], limit: Array) -> Array:
-        """Huber's loss of the residual in units of `limit`."""
-        return _huber(abs(self.predict(theta, event[0]) - event[1]) / limit)
+        """Minus the log likelihood of a residual with Student t tails; `limit` is a usual one."""
+        return _student((self.predict(theta, event[0]) - event[1]) / limit, 1)
 
 
 @pytree
@@ -349,9 +349,10 @@ class Covariance(_Estimand):
         return xp.sqrt(where(square > 0.0, square, 0.0 * square)), xp.linalg.slogdet(sigma)[1]
 
 
-def _huber(ratio: Array) -> Array:
-    """Huber's loss with its corner at 1."""
-    return where(ratio < 1.0, 0.5 * ratio * ratio, ratio - 0.5)
+def _student(ratio: Array, features: int) -> Array:
+    """Minus the log density of a multivariate Student t law whose usual length is 1, up to a constant."""
+    ratio = capped(ratio)
+    return 0.5 * (DEGREES + features) * namespace(ratio).log(1.0 + ratio * ratio * (features / DEGREES))
 
 
 def _present(x: Array) -> Array:

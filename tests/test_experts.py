@@ -77,3 +77,49 @@ def test_other_estimands_find_their_truth_without_a_rate():
     theta = params.theta(scan(params, params.init(), (x, 2 * x[:, 0] - x[:, 1] + 1 + z))[0])
     np.testing.assert_allclose(theta.w, [2.0, -1.0], atol=0.15)
     np.testing.assert_allclose(theta.b, 1.0, atol=0.15)
+
+
+@pytest.mark.parametrize("features", [20, 100])
+def test_rates_too_long_for_a_regression_do_not_spoil_the_mixture(features):
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((6000, features)).astype(np.float32)
+    w = rng.standard_normal(features).astype(np.float32) / np.float32(features**0.5)
+    params = Experts(LinearRegression(features))
+    events = (x, x @ w + rng.standard_normal(6000).astype(np.float32))
+    state, _ = scan(params, params.init(), events)
+    assert np.linalg.norm(params.theta(state).w - w) < 2.0 * (features / 6000) ** 0.5  # twice least squares' error
+    assert np.isfinite(state.copies.theta.w).all()
+
+
+def test_a_still_stream_is_averaged_over_nearly_all_of_it():
+    x = np.random.default_rng(5).standard_normal((20, 30_000, 1)).astype(np.float32)
+    params = Experts(Mean(1))
+    errors = [abs(float(params.theta(scan(params, params.init(), lane)[0])[0])) for lane in x]
+    assert np.mean(errors) < 2.5 * np.mean(abs(x.mean(1)))
+
+
+def test_slow_copies_start_again_where_fast_ones_are():
+    params = Experts(Mean(2))
+    x = np.random.default_rng(6).standard_normal((3000, 2)).astype(np.float32)
+    x[2000:] += 20.0
+    state, _ = scan(params, params.init(), x[:2000])
+    assert (np.linalg.norm(state.copies.theta, axis=1) < 2.0).all()
+    state, _ = scan(params, state, x[2000:2050])
+    assert (np.linalg.norm(state.copies.theta - 20.0, axis=1) < 3.0).all()  # the slowest remembers 262,144 events
+
+
+def test_far_points_in_one_direction_pull_the_mixture_no_more_than_its_copies():
+    rng = np.random.default_rng(7)
+    x = rng.standard_normal((6000, 100)).astype(np.float32)
+    x[rng.random(6000) < 0.1] = 10.0
+    truth = np.zeros(6000, np.float32)
+    mixture = _error(Experts(Mean(100)), x, truth, lambda params, state: params.theta(state))
+    slow = _error(ClippedSGD(Mean(100), Decay()), x, truth, lambda params, state: state.theta)
+    assert mixture < 1.25 * slow
+
+
+@pytest.mark.parametrize("rates", [(0.0, 1.0), (4.0, 0.1)])
+def test_a_rate_may_be_zero_or_above_one(rates):
+    x = 5.0 + np.random.default_rng(8).standard_normal((3000, 1)).astype(np.float32)
+    params = Experts(Mean(1), rates=rates)
+    assert params.theta(scan(params, params.init(), x)[0])[0] == pytest.approx(5.0, abs=0.7)
