@@ -456,30 +456,37 @@ def _draw_delays(delays: dict[str, Any]) -> Any:
     common.style()
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(2, 2, figsize=(8.5, 6), sharex=True, height_ratios=[2, 1])
+    figure, axes = plt.subplots(3, 2, figsize=(8.5, 7.5), sharex=True, height_ratios=[2.4, 1, 1])
     for column, (law, models) in enumerate(delays.items()):
+        delay, missed, before = axes[:, column]
         for model, cells in models.items():
             colour, marker = LOOKS[model]
+            look = {"marker": marker, "color": colour, "markersize": 4}
             jumps = [float(jump) for jump in cells]
             middle, low, high = np.transpose([cell["delay"] for cell in cells.values()])
-            axes[0, column].fill_between(jumps, low, high, color=colour, alpha=0.12, linewidth=0)
-            axes[0, column].plot(jumps, middle, marker, color=colour, linestyle="-", label=model, markersize=4)
-            missed = [100 * cell["missed"] for cell in cells.values()]
-            axes[1, column].plot(jumps, missed, marker, color=colour, linestyle="-", markersize=4)
-        tail = "normal" if law == "Normal" else "Pareto, shape 2.01"
-        axes[0, column].set_title(f"{tail}: events from the change to its alarm")
-        axes[0, column].axhline(AFTER, color="#7F7F7F", linestyle=":", linewidth=1.0)
-        axes[0, column].set_yscale("log")
-        axes[1, column].set_title("changes missed, %")
-        axes[1, column].set_ylim(-4, 104)
-        axes[1, column].set_xscale("log")
+            delay.fill_between(jumps, low, high, color=colour, alpha=0.12, linewidth=0)
+            delay.plot(jumps, middle, label=model, **look)
+            missed.plot(jumps, [100 * cell["missed"] for cell in cells.values()], **look)
+            before.plot(jumps, [100 * cell["alarm before"] for cell in cells.values()], **look)
+        delay.set_title("normal" if law == "Normal" else "Pareto, shape 2.01")
+        delay.axhline(AFTER, color="#7F7F7F", linestyle=":", linewidth=1.0)
+        delay.set_yscale("log")
+        for axis in (missed, before):
+            axis.set_ylim(-6, 106)
+        before.set_xscale("log")
         ticks = [jump for jump in JUMPS if jump in (0.25, 0.5, 1.0, 2.0, 5.0)]
-        axes[1, column].set_xticks(ticks, [f"{jump:g}" for jump in ticks])
-        axes[1, column].minorticks_off()
-        axes[1, column].set_xlabel("jump of the mean, in standard deviations (Pareto: of its middle 68 %)")
-        axes[1, column].xaxis.label.set_fontsize(8)
-    axes[0, 0].legend(loc="lower left")
-    figure.suptitle("One change after 1,000 events: median, band of 95 % of the runs; dotted: not found in 1,000")
+        before.set_xticks(ticks, [f"{jump:g}" for jump in ticks])
+        before.minorticks_off()
+        unit = "standard deviations" if law == "Normal" else "half widths of its middle 68 %"
+        before.set_xlabel(f"jump of the mean, in {unit}")
+    for axis, label in zip(axes[:, 0], ("events to the next alarm", "missed, %", "false alarm before, %"), strict=True):
+        axis.set_ylabel(label)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.suptitle(
+        "One change after 1,000 events: median and band of 95 % of the runs; dotted: not found in 1,000 events\n"
+        "Where false alarms are common, so are short delays: an alarm soon after a change may be one of them",
+        fontsize=9,
+    )
     return figure
 
 
@@ -505,6 +512,7 @@ def _draw_stationary(stationary: dict[str, Any]) -> Any:
                 axes.text(place, most * 1.15, "0", ha="center", va="bottom", fontsize=8, color=colour)
                 if label:
                     axes.bar([0], [0], color=colour, label=label)
+    axes.set_axisbelow(True)
     axes.set_yscale("log")
     axes.set_ylim(floor, 1e5)
     axes.set_xticks(range(len(laws)), laws)
