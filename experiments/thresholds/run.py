@@ -171,10 +171,10 @@ def judged(probability: np.ndarray, doubt: float | None) -> np.ndarray:
 class Given(base.AnomalyDetector):
     """The score itself, as a detector that a filter of river can hold."""
 
-    def learn_one(self, x: dict[str, float]) -> None:
+    def learn_one(self, x: dict[Any, Any]) -> None:
         """There is nothing to learn."""
 
-    def score_one(self, x: dict[str, float]) -> float:
+    def score_one(self, x: dict[Any, Any]) -> float:
         return x["score"]
 
 
