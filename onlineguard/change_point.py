@@ -12,12 +12,15 @@ told of the stream and an event costs the same for ever. Ours are:
   that is told. The paper's order 1/t^2 + 1/t stays, its constants do not: they suit one domain, one variance and a few
   thousand events. With the step 2 / (m (t + gamma)) at m = 2, gamma = 0, a running mean,
   B(t) = (a / t) (1 + g u / 3 + (1.5 + k) u^2 / 12), u^2 = 2 L / t. Here `a` bounds the squared length of d correlated
-  normal numbers, a = (d - F) + 2 sqrt((d - F) F L) + 2 F L, where F^2 estimates the squared Frobenius norm of their
-  correlations: d if there are none, d^2 if all features are one; with one feature a = 2 L. The bracket is Cramer's
-  correction for few events: g is the absolute skewness and k the positive part of the excess kurtosis of the clipped
-  distances, both the largest of all features.
-- L = ln(16 (1 + log2(n))^2 / delta), n the events since the last change: two sides, four starts and two tests for each
-  doubling. It is a calibrated test, not a proven one: tests between these count as one, and the unit is an estimate.
+  normal numbers (Laurent and Massart, Adaptive estimation of a quadratic functional by model selection, Annals of
+  Statistics 2000, Lemma 1), a = (d - p) + 2 sqrt((F^2 - p^2) L) + 2 p L, where p estimates the largest eigenvalue of
+  their correlations and F^2 the sum of the squares of all: 1 and d if there are no correlations, d and d^2 if all
+  features are one; with one feature a = 2 L. The bracket is Cramer's correction for few events: g is the absolute
+  skewness and k the positive part of the excess kurtosis of the clipped distances, both the largest of all features.
+- L = ln(2 (n / t) (1 + log2(n))^2 / delta), n the events since the last change, t those of them since the start: two
+  sides, n / t windows that do not overlap, and a test for each pair of powers of two. Short windows, of which there are
+  many, thus pay for being many, and long ones do not. It is a calibrated test, not a proven one: the unit is an
+  estimate.
 - All means are of the same clipped events. The first events only calibrate, so that an absurd one does no harm, and a
   new segment starts at the median of the latest events.
 
@@ -55,7 +58,8 @@ class Segment(NamedTuple):
     settled: Array  # (d,) events that taught the scale, as a float
     previous: Array  # (d,) the last clipped distances, in their unit
     latest_events: Array  # (5, d) with missing features at their mean
-    overlap: Array  # running mean of their squared product with the ones before: F^2
+    leading: Array  # (d,) the direction in which the features vary most, as long as their variance there
+    overlap: Array  # running mean of the squared product of `previous` and the ones before: F^2
     seen: Array  # events learned; saturates
     fired: Array  # bool: the last event showed a change
     earliest: Array  # the last change lies between these two events, counted from 0; -1 before the first
@@ -82,9 +86,11 @@ class ChangePoint:
         never = (np.bool(False), np.int32(-1), np.int32(-1), zero)  # fired, earliest, latest, changes
         latest = np.zeros((LATEST, self.features), np.float32)
         many = np.zeros(self.starts, np.int32)
+        leading = np.full(self.features, np.sqrt(self.features), np.float32)
         means = np.zeros((self.starts, self.features), np.float32)
-        overlap, moments = np.float32(self.features**2), np.zeros((3, self.features), np.float32)
-        return Segment(d, d, moments, zero, means, means, many, many, d, d, d, latest, overlap, zero, *never)
+        moments = np.zeros((3, self.features), np.float32)
+        overlap = np.float32(self.features**2)
+        return Segment(d, d, moments, zero, means, means, many, many, d, d, d, latest, leading, overlap, zero, *never)
 
     def score(self, state: Segment, event: Event) -> Score:
         """The evidence for a change once this event is counted in, over its bound, less one."""
@@ -147,7 +153,8 @@ class ChangePoint:
         moments = state.moments + (xp.stack([z**2, z**3, z**4]) - state.moments) / (n + 1.0)
         unit = pull * _inverse_root(power)
         product = (unit * state.previous).sum(-1)
-        # forgets like the scale; starts from the worst, all features being one
+        along = (unit * state.leading).sum(-1) * _inverse_root((state.leading * state.leading).sum(-1))
+        # both forget like the scale, and start from the worst, all features being one
         rate = xp.maximum(strong(4.0 / (n + 64.0)), SCALE_RATE)
         overlap = state.overlap + rate * (product * product - state.overlap)
         learned = state._replace(
@@ -158,6 +165,7 @@ class ChangePoint:
             settled=state.settled + teaches.astype(np.float32),
             previous=unit,
             overlap=xp.minimum(xp.maximum(overlap, float(self.features)), float(self.features**2)),
+            leading=state.leading + rate * (along * unit - state.leading),
             latest_events=xp.concatenate([state.latest_events[1:], x[None]]),
             seen=saturating_add(state.seen, there.any(-1)),
         )
@@ -185,10 +193,14 @@ class ChangePoint:
         """Squared distance between the means before and after each start, over its bound; 0 for slots not filled."""
         xp, d = namespace(state.mean), self.features
         distance = (state.before - state.after) * _inverse_root(state.power)[None]
-        level = xp.log(strong(4.0 * PER_LEVEL / self.delta))
-        level = level + 2.0 * xp.log(1.0 + xp.log(strong(to_float(state.length))) * np.float32(1.0 / np.log(2.0)))
-        f = xp.sqrt(state.overlap)
-        size = (d - f) + 2.0 * xp.sqrt((d - f) * f * level) + 2.0 * f * level
+        length = xp.maximum(strong(to_float(state.length)), 1.0)
+        windows = xp.maximum(length / xp.maximum(to_float(state.count_after), 1.0), 1.0)
+        lengths = 1.0 + xp.log(length) * np.float32(1.0 / np.log(2.0))
+        level = xp.log(windows) + xp.log(strong(2.0 / self.delta)) + 2.0 * xp.log(lengths)
+        largest = xp.sqrt((state.leading * state.leading).sum(-1))
+        largest = xp.minimum(xp.maximum(largest, state.overlap / d), xp.sqrt(state.overlap))
+        others = xp.maximum(state.overlap - largest * largest, 0.0)
+        size = (d - largest) + 2.0 * xp.sqrt(others * level) + 2.0 * largest * level
         second = xp.maximum(state.moments[0], 1e-6)
         skewness = (abs(state.moments[1]) / (second * xp.sqrt(second))).max()
         kurtosis = 1.5 + xp.maximum(state.moments[2] / (second * second) - 3.0, 0.0).max()

@@ -57,6 +57,37 @@ def test_each_of_three_changes_is_found_sooner_than_published(law, d, delta, pub
     assert (np.asarray(earliest) <= np.asarray(latest)).all()
 
 
+def test_many_independent_features_cost_little():
+    rng = np.random.default_rng(8)
+    noise = rng.standard_normal((8, 1600, 32)) * 32**-0.25  # the covariance of the paper's section 5, as printed
+    events = 0.5 / np.sqrt(32) * (TRUTH % 2)[None, :, None] + noise
+    found, _, _ = _follow(ChangePoint(32), events.astype(np.float32))
+    assert (np.asarray(found)[:, -1] == 3).all()
+    assert np.median(abs(np.asarray(found) - TRUTH).sum(1)) < 400  # published: 1,427
+
+
+@pytest.mark.parametrize("features", ["one", "factor", "blocks", "decay"])
+def test_correlated_features_raise_no_more_false_alarms_than_delta(features):
+    rng = np.random.default_rng(9)
+    noise = rng.standard_normal((100, 1600, 8))
+    common = rng.standard_normal((100, 1600, 2))
+    correlations = 0.8 ** abs(np.subtract.outer(np.arange(8), np.arange(8)))
+    events = {
+        "one": np.repeat(common[..., :1], 8, -1),
+        "factor": noise + 0.5 * common[..., :1],
+        "blocks": np.repeat(common, 4, -1) + 0.1 * noise,
+        "decay": noise @ np.linalg.cholesky(correlations).T,
+    }[features]
+    found, _, _ = _follow(ChangePoint(8, 0.1), events.astype(np.float32))
+    assert (np.asarray(found)[:, -1] > 0).mean() <= 0.1
+
+
+def test_a_long_stationary_stream_has_no_more_false_alarms_than_delta():
+    events = np.exp(np.random.default_rng(10).standard_normal((40, 50_000, 1)))  # the log-normal raised the most
+    found, _, _ = _follow(ChangePoint(1, 0.1), events.astype(np.float32))
+    assert (np.asarray(found)[:, -1] > 0).mean() <= 0.1
+
+
 @pytest.mark.parametrize("level", [0.3, 0.15])
 def test_changes_of_a_probability_are_found(level):
     rng = np.random.default_rng(1)
