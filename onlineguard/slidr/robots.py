@@ -2,17 +2,17 @@
 
 | kind | how it shows | what it hides behind |
 |---|---|---|
-| burst | hundreds of clicks from one address within minutes; slower and shorter every week | nothing |
-| slow | no night; few user agents and ads, old browsers | thousands of home addresses, a click each, far apart |
-| datacentre | one prefix clicks around the clock; other prefixes and lower rates every week | usual browsers, fresh cookies |
-| imitator | more visits a day than people make, pauses too even; both less so every week | people's rhythm, homes, ads |
-| takeover | long quick visits at any hour of an account that did not do so before | real accounts, their RFM scores |
+| burst | hundreds of clicks from one address in minutes; slower and shorter every week | nothing |
+| slow | no night; few user agents and ads, old browsers | thousands of homes, a click each, far apart |
+| datacentre | a prefix clicks around the clock; other ones, less each, every week | usual browsers, fresh cookies |
+| imitator | more visits a day than people, more even pauses; both fade by week | people's rhythm, homes, ads |
+| takeover | long quick visits at any hour, mostly of accounts long unused | real accounts, their RFM scores |
 | farm | many phones behind few carrier addresses, around the clock; from the second week on | a crowd of real phones |
 | attack | one campaign only, one or two clicks a visitor; for two days | people's rhythm, homes, carriers |
 
-Robots do not buy, but for the account takeovers: 0.2 % of their clicks do, with somebody else's money. Nor do their
-accounts have a history of orders, with the same exception: a takeover click carries the RFM score of its victim, so that
-a label made from RFM scores is sometimes wrong, as it is in life.
+Robots do not buy, but for the account takeovers: 0.2 % of their clicks do, with somebody else's money. Nor do robots
+have a history of orders, with the same exception: a takeover click carries the RFM score of its victim, so that a label
+made from RFM scores is sometimes wrong, as it is in life.
 """
 
 from collections.abc import Callable
@@ -54,7 +54,7 @@ class Today:
     people: People
     rhythm: Rhythm
     day: int
-    accounts: Int[np.ndarray, " accounts"]  # people with an RFM score
+    rfm: Float[np.ndarray, " people"]  # NaN without orders in 90 days
     kind: int
     seed: int
     rng: np.random.Generator
@@ -154,15 +154,16 @@ def datacentre(today: Today, clicks: float) -> Sessions:
     """Short visits around the clock from the rented machines of a few prefixes."""
     rng, week = today.rng, today.week
     n = rng.poisson(clicks / 5.5)
-    machines = max(4, int(clicks / (60 * 0.7**week)))
+    machines = max(4, int(clicks / (200 * 0.75**week)))
     block = today.fixed().integers(0, (1 << 17) // 256)
     machine = rng.integers(0, machines, n)
     place = 256 * (block + machine // 100) + machine % 100  # a hundred machines in each prefix
     marketplace = today.marketplaces(n, (0.50, 0.12, 0.28, 0.04, 0.06))
     device = today.devices(n, (0.80, 0.15, 0.05))
+    shift = machine * 5 % 24 * HOUR + rng.integers(0, 6 * HOUR, n)  # six hours a day each, one after the other
     return sessions(
         n,
-        start=today.any_time(n),
+        start=today.rhythm.midnight + shift % DAY,
         clicks=rng.integers(3, 9, n),
         pause=np.log(25_000) + 0.4 * rng.standard_normal(n),
         spread=0.9,
@@ -183,7 +184,7 @@ def datacentre(today: Today, clicks: float) -> Sessions:
 def imitator(today: Today, clicks: float) -> Sessions:
     """Visits in people's rhythm from people's homes; only more of them, and more even."""
     rng, week = today.rng, today.week
-    visits = 5.0 * 0.85**week  # a day
+    visits = 8.0 * 0.85**week  # a day
     bots = rng.poisson(clicks / (visits * 6.0))
     who = np.repeat(np.arange(bots), rng.poisson(visits, bots))
     n = len(who)
@@ -217,10 +218,10 @@ def imitator(today: Today, clicks: float) -> Sessions:
 def takeover(today: Today, clicks: float) -> Sessions:
     """Long quick visits of stolen accounts, at any hour."""
     rng = today.rng
-    if not len(today.accounts):
-        return burst(today, 0.0)
     bots = rng.poisson(clicks / (2.5 * 18.0))
-    victim = rng.choice(today.accounts, bots)
+    dormant = np.flatnonzero(np.isnan(today.rfm) & today.people.account)
+    active = np.flatnonzero(~np.isnan(today.rfm))
+    victim = np.where(rng.random(bots) < 0.85, rng.choice(dormant, bots), rng.choice(active, bots))
     who = np.repeat(np.arange(bots), rng.integers(1, 5, bots))
     n = len(who)
     country = today.people.marketplace[victim]
@@ -234,7 +235,7 @@ def takeover(today: Today, clicks: float) -> Sessions:
         n,
         start=today.any_time(n),
         clicks=rng.integers(8, 29, n),
-        pause=np.log(7_000) + 0.3 * rng.standard_normal(n),
+        pause=np.log(5_000) + 0.3 * rng.standard_normal(n),
         spread=0.6,
         user=victim[who],
         session=0,
@@ -339,9 +340,8 @@ def robots(
     rng: np.random.Generator,
 ) -> list[Sessions]:
     """About `clicks` clicks of robots on a usual day of this week, kind by kind."""
-    accounts = np.flatnonzero(~np.isnan(rfm))
     shares = weights(day // 7, under_attack)
     return [
-        make(Today(people, rhythm, day, accounts, kind, seed, rng), clicks * shares[name])
+        make(Today(people, rhythm, day, rfm, kind, seed, rng), clicks * shares[name])
         for kind, (name, (make, _)) in enumerate(ROBOTS.items(), start=1)
     ]

@@ -2,16 +2,16 @@
 
 `write_traffic` writes three Parquet files, `simulate` gives the same as frames:
 
-| file | a row | columns |
-|---|---|---|
-| clicks.parquet | a click as it arrives | click_id, ts, user_id, session_id, ip, user_agent, device, marketplace, logged_in, ad_id, purchase_ts, rfm |
-| truth.parquet | a click id | click_id, robot, kind: "person" or one of `robots.ROBOTS`. For measuring only: nothing that trains or calibrates may read it |
-| orders.parquet | an order of an account | user_id, ts, amount: 90 days before the first click, and until the last purchase |
+- clicks.parquet: a row a click, in order of arrival; columns as in `CLICKS`.
+- truth.parquet: a row a click id, with `robot` and `kind`: "person" or one of `robots.ROBOTS`. It is for measuring:
+  nothing that trains or calibrates may read it.
+- orders.parquet: a row an order of an account, by time, with `user_id`, `ts` and `amount`; from 90 days before the
+  first click until the last purchase.
 
 Times are milliseconds since 1970 UTC. Of the clicks, 0.5 % arrive up to 15 minutes late, so that `ts` is not quite in
-order, and 0.1 % arrive twice, under the same id. `rfm` is the account's score (see `world.Ledger`) at the midnight (UTC)
-before the click, null for unknown visitors and for accounts without orders in 90 days. A purchase made by a known
-account is also an order of that account at `purchase_ts`.
+order, and 0.1 % arrive twice, under the same id. `rfm` is the account's score (see `world.Ledger`) at the midnight
+(UTC) before the click, null for unknown visitors and for accounts without orders in 90 days. A purchase by a known
+account is also an order of that account at `purchase_ts`, which comes after the click.
 
 The same configuration and seed give the same rows, with the same versions of NumPy on the same kind of processor.
 """
@@ -83,9 +83,10 @@ _FEWEST = 200  # clicks a day
 class Traffic:
     """What to simulate. Raises InvalidArgument where that cannot be.
 
-    The options come on top: `holiday` adds clicks to the number asked for. `label_outage` hours of purchases are lost
-    to `purchase_ts` (the orders are known to the shop all the same). With `clock_fault`, one of eight front ends stamps
-    the `ts` (and `purchase_ts`) of its clicks wrongly for two hours: in 1970 during the first, a week ahead in the second.
+    `holiday` adds people's clicks to the number asked for: two and a half times as many on one day, fewer on the days
+    beside it. For `label_outage` hours no purchase finds its way to `purchase_ts` (the shop has the orders all the
+    same). With `clock_fault`, one of eight front ends stamps the `ts` and `purchase_ts` of its clicks wrongly for two
+    hours: in 1970 during the first, a week ahead during the second.
     """
 
     clicks: int = 1_000_000  # about so many
@@ -101,7 +102,7 @@ class Traffic:
             raise InvalidArgument(f"days is {self.days}; it must be 1 to 366, e.g. 14 for two weeks")
         if not _FEWEST * self.days <= self.clicks <= 2_000_000_000:
             raise InvalidArgument(
-                f"clicks is {self.clicks:,}; it must be {_FEWEST * self.days:,} ({_FEWEST} for each of {self.days} days) "
+                f"clicks is {self.clicks:,}; it must be {_FEWEST * self.days:,} ({_FEWEST} a day for {self.days} days) "
                 "to 2,000,000,000; ask for more clicks or fewer days"
             )
         if not 0.0 <= self.robots <= 0.9:
@@ -210,7 +211,9 @@ def write_traffic(
             os.replace(path, Path(folder) / name)
     except OSError as error:
         reason = error.strerror or error
-        raise InvalidArgument(f"out is {folder}, where no files can be written ({reason}); name another folder") from error
+        raise InvalidArgument(
+            f"out is {folder}, where no files can be written ({reason}); name another folder"
+        ) from error
     finally:
         for path in temporary:
             with suppress(OSError):
@@ -250,7 +253,9 @@ class Simulation:
             self._ledger.day(midnight, rng)
             made = self._expanded(self._planned(day, rfm, rng), rng)
             arrived = made if carried is None else _together(carried, made)
-            key = np.sort(((arrived.arrival - midnight) << 32) | np.arange(len(arrived.arrival)))  # ties keep their order
+            key = np.sort(
+                ((arrived.arrival - midnight) << 32) | np.arange(len(arrived.arrival))
+            )  # ties keep their order
             due = int(np.searchsorted(key, DAY << 32))
             row = key & 0xFFFFFFFF
             carried = arrived.take(row[due:])
@@ -321,14 +326,15 @@ class Simulation:
         arrival = ts.copy()
         late = rng.integers(0, max(n, 1), rng.binomial(n, _LATE))
         arrival[late] += rng.integers(0, _LATEST, len(late))
-        again = rng.integers(0, max(n, 1), rng.binomial(n, _TWICE))
         number = self._made + np.arange(n)
         self._made += n
-        twice = np.zeros(n + len(again), np.bool_)
-        twice[n:] = True
-        both = [np.concatenate([column, column[again]]) for column in (arrival, ts, row, ad, purchase, number)]
-        both[0][n:] += rng.integers(50, MINUTE, len(again))
-        return _Clicks(sessions, *both, twice)
+
+        again = rng.integers(0, max(n, 1), rng.binomial(n, _TWICE))
+        once = _Clicks(sessions, arrival, ts, row, ad, purchase, number, np.zeros(n, np.bool_))
+        clicks = once.take_clicks(np.concatenate([np.arange(n), again]))
+        clicks.arrival[n:] += rng.integers(50, MINUTE, len(again))
+        clicks.twice[n:] = True
+        return clicks
 
     def _purchases(
         self, sessions: Sessions, row: Int[np.ndarray, " n"], ts: Int[np.ndarray, " n"], rng: np.random.Generator

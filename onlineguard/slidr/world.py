@@ -48,7 +48,7 @@ _HABITS = np.array(
 )
 _SIGNED_IN = np.array([0.50, 0.78, 0.62])  # of the sessions of a person with an account, by device
 _LENGTH = np.array([2.6, 1.5, 1.9])  # mean further clicks of a usual session, by device
-_LONG, _LONGER = 0.04, 8.0  # share of sessions that compare everything, and how many times longer they are
+_LONG, _LONGER = 0.02, 5.0  # share of sessions that compare everything, and how many times longer they are
 
 # Clicks by local hour, 0 to 23, for desktop, mobile and tablet; weekdays, then Saturday and Sunday.
 _WEEKDAY = np.array(
@@ -203,7 +203,7 @@ class People:
         firms = int(np.clip(n // 400, 3, _FIRMS_EACH))
         firm = self.marketplace.astype(np.int32) * _FIRMS_EACH + _zipf(firms, rng.random(n))
         self.firm = np.where(employed, firm, -1).astype(np.int32)
-        self.orders_a_day = np.where(self.account, np.exp(0.4 * activity + rng.standard_normal(n, np.float32)), 0) / 70
+        self.orders_a_day = np.where(self.account, np.exp(0.15 * activity + rng.standard_normal(n, np.float32)), 0) / 70
         self.spends = 0.6 * rng.standard_normal(n, np.float32)  # log of how much more than others
         self._mine = [max(8, int(count) // 120) for count in np.diff(self.first)]  # carrier addresses in use
 
@@ -233,7 +233,7 @@ class People:
         logged_in = account & (rng.random(n, np.float32) < _SIGNED_IN.astype(np.float32)[device] * self.signs_in[who])
         user = np.where(logged_in | self.recognised[who], who, UNKNOWN)
         score = rfm[who]
-        buys = np.where(np.isnan(score), np.where(account, 0.008, 0.003), 0.012 + 0.006 * (score - 3))
+        buys = 0.018 + 0.001 * np.nan_to_num(score - 3)
         length = _LENGTH.astype(np.float32)[device] * np.where(rng.random(n, np.float32) < _LONG, _LONGER, 1.0)
         return sessions(
             n,
@@ -250,7 +250,7 @@ class People:
             logged_in=logged_in,
             ad=marketplace.astype(np.int32) * ADS,
             ads=ADS,
-            buys=buys * np.where(logged_in, 1.0, 0.5),
+            buys=np.where(logged_in, buys, 0.016),  # signed out, everyone alike: guests buy, too
             kind=0,
         )
 
@@ -398,9 +398,9 @@ def _quintiles(values: Num[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     n = len(values)
     if n == 0:
         return np.ones(0, np.int64)
-    places = [-(-k * n // 5) - 1 for k in range(1, 5)]  # the value must be over that many and one
-    ordered = np.partition(values, places)
-    return 1 + sum((values > ordered[place]).astype(np.int64) for place in places)
+    places = [-(-k * n // 5) - 1 for k in range(1, 5)]  # strictly above this one of n: at least k fifths are smaller
+    bounds = np.partition(values, places)[places]
+    return 1 + np.count_nonzero(values[:, None] > bounds, axis=1)
 
 
 def _uniform(x: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
