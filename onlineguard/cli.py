@@ -192,9 +192,11 @@ def demo(
 
 SIMULATE_EPILOG = """[bold]What is written[/bold]
 
-[cyan]clicks.parquet[/cyan]: a row a click, in order of arrival. [cyan]orders.parquet[/cyan]: the accounts' orders, from
-90 days before the first click on. [cyan]truth.parquet[/cyan]: for each click id whether it was a robot, and of which
-kind; for measuring only, nothing that trains or calibrates may read it.
+[cyan]clicks.parquet[/cyan]: a row a click, in order of arrival.
+
+[cyan]orders.parquet[/cyan]: the accounts' orders, from 90 days before the first click on.
+
+[cyan]truth.parquet[/cyan]: whether each click was a robot's, and of which kind. For measuring, never for training.
 
 [bold]Examples[/bold]
 
@@ -228,9 +230,11 @@ def simulate(
 ) -> None:
     """Make up ad clicks of people and robots, with the truth in a file apart.
 
-    People follow the day and the week of their marketplace, in sessions, from homes, carriers and offices, and some
-    buy. Robots burst, go slow from many addresses, rent servers, imitate people, take over accounts, run racks of
-    phones from the second week on, and attack one campaign for two days; they change their ways every week.
+    People keep the hours and the week of their marketplace; they come from homes, carriers and offices; some buy.
+
+    Robots burst, go slow, rent servers, imitate people, steal accounts, own racks of phones, attack a campaign.
+
+    They change their ways every week: the phones come in the second one. The attack lasts two days.
     """
     with _one_line_errors():
         from onlineguard import console

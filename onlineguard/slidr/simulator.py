@@ -17,8 +17,8 @@ The same configuration and seed give the same rows, with the same versions of Nu
 """
 
 import os
+import shutil
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -59,8 +59,8 @@ CLICKS: dict[str, type[pl.DataType]] = {
     "user_agent": pl.String,
     "device": pl.String,
     "marketplace": pl.String,
-    "logged_in": pl.Boolean,
     "ad_id": pl.String,
+    "logged_in": pl.Boolean,
     "purchase_ts": pl.Int64,
     "rfm": pl.Float64,
 }
@@ -201,23 +201,20 @@ def write_traffic(
         (TRUTH, simulation.truth),
         (ORDERS, simulation.orders),
     )
-    temporary = [Path(folder) / f".{name}.{os.getpid()}.tmp" for name in FILES]
+    temporary = Path(folder) / f".simulate.{os.getpid()}.tmp"
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        for path, (schema, frames) in zip(temporary, parts, strict=True):
-            path.touch()  # an error of ours, before polars has one
-            _source(schema, frames).sink_parquet(path, compression="zstd", compression_level=1)
-        for path, name in zip(temporary, FILES, strict=True):
-            os.replace(path, Path(folder) / name)
+        temporary.mkdir(parents=True, exist_ok=True)
+        for name, (schema, frames) in zip(FILES, parts, strict=True):
+            _source(schema, frames).sink_parquet(temporary / name, compression="zstd", compression_level=1)
+        for name in FILES:
+            os.replace(temporary / name, Path(folder) / name)
     except OSError as error:
         reason = error.strerror or error
         raise InvalidArgument(
-            f"out is {folder}, where no files can be written ({reason}); name another folder"
+            f"folder is {folder}, where no files can be written ({reason}); name another folder"
         ) from error
     finally:
-        for path in temporary:
-            with suppress(OSError):
-                path.unlink()
+        shutil.rmtree(temporary, ignore_errors=True)
     return simulation.tally
 
 
@@ -388,8 +385,9 @@ class Simulation:
         return visits.select(pl.all().gather(pl.Series(row))).select(
             pl.lit(identifiers(clicks.number, self._key)).alias("click_id"),
             pl.lit(pl.Series(ts)).alias("ts"),
-            *visits.columns,
+            pl.exclude("logged_in"),
             pl.lit(AD_IDS.gather(pl.Series(clicks.ad))).alias("ad_id"),
+            "logged_in",
             pl.lit(pl.Series(purchase).set(pl.Series(purchase == UNKNOWN), None)).alias("purchase_ts"),
             pl.lit(pl.Series(rfm, dtype=pl.Float64, nan_to_null=True)).alias("rfm"),
         )
