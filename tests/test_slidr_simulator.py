@@ -1,8 +1,14 @@
 """Simulated traffic: its files, its laws, and that people and robots do what is said of them."""
 
 import ipaddress
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -12,6 +18,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
+import onlineguard
 from onlineguard.cli import app
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr import world
@@ -426,3 +433,15 @@ def test_files_of_an_earlier_run_stay_until_the_new_ones_are_whole(tmp_path, mon
         write_traffic(tmp_path, Traffic(clicks=1_000, days=1), 1, fail)
     assert (tmp_path / "clicks.parquet").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
+
+
+def test_ctrl_c_ends_with_130_and_leaves_nothing_behind(tmp_path):
+    command = [sys.executable, "-m", "onlineguard", "simulate", str(tmp_path / "t"), "--clicks", "50000000"]
+    environment = os.environ | {"PYTHONPATH": str(Path(onlineguard.__file__).parents[1])}
+    run = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    while run.poll() is None:  # again and again: an interrupt within a garbage collection is dropped
+        if list(tmp_path.glob("t/.simulate.*/clicks.parquet")):
+            run.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    assert run.returncode == 130
+    assert list((tmp_path / "t").iterdir()) == []

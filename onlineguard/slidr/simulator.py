@@ -214,7 +214,11 @@ def write_traffic(
             f"folder is {folder}, where no files can be written ({reason}); name another folder"
         ) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+        except KeyboardInterrupt:  # polars raises a Ctrl-C, and then Python raises the same one here
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
     return simulation.tally
 
 

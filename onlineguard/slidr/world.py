@@ -205,7 +205,7 @@ class People:
         self.firm = np.where(employed, firm, -1).astype(np.int32)
         self.orders_a_day = np.where(self.account, np.exp(0.15 * activity + rng.standard_normal(n, np.float32)), 0) / 70
         self.spends = 0.6 * rng.standard_normal(n, np.float32)  # log of how much more than others
-        self._mine = [max(8, int(count) // 120) for count in np.diff(self.first)]  # carrier addresses in use
+        self._mine = [max(8, int(count) // 60) for count in np.diff(self.first)]  # carrier addresses in use
 
     def expected_clicks(self, rhythm: Rhythm) -> float:
         """On a day of this rhythm, before scaling."""
@@ -263,9 +263,9 @@ class People:
         return _HOMES + marketplace * _HOMES_EACH + place
 
     def carriers(self, marketplace: Int[np.ndarray, " n"], u: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        """One of the carrier addresses in use, which about 120 people share each; u in [0, 1) says which."""
+        """One of the carrier addresses in use, one for 60 people; u in [0, 1) says which, the first ones most often."""
         mine = np.array(self._mine)[marketplace]
-        return _CARRIERS + marketplace.astype(np.int64) * _CARRIERS_EACH + (u * mine).astype(np.int64)
+        return _CARRIERS + marketplace.astype(np.int64) * _CARRIERS_EACH + (u * u * mine).astype(np.int64)
 
     def anyone(self, marketplace: Int[np.ndarray, " n"], rng: np.random.Generator) -> Int[np.ndarray, " n"]:
         """A person of each of these marketplaces."""
