@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,7 @@ import onlineguard
 EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
 # What the library calls differently in its errors, or without the dashes.
 FLAGS = {name: f"--{name}" for name in ("patience", "period", "state", "out", "report", "slice")} | {
+    **{name: f"--{name.replace('_', '-')}" for name in ("clicks", "days", "start", "robots", "seed", "label_outage")},
     "target_rate": "--rate",
     "feature_columns": "--feature",
     "slice_columns": "--slice",
@@ -190,6 +192,71 @@ def demo(
         with console.progress("made stream", len(stream.values)) as progress:
             result = demonstration.judge(stream, report, progress)
         console.print_demo(result, report)
+
+
+SIMULATE_EPILOG = """[bold]What is written[/bold]
+
+[cyan]clicks.parquet[/cyan]: a row a click, in order of arrival.
+
+[cyan]orders.parquet[/cyan]: the accounts' orders, from 90 days before the first click on.
+
+[cyan]truth.parquet[/cyan]: whether each click was a robot's, and of which kind. For measuring, never for training.
+
+[bold]Examples[/bold]
+
+Two weeks, a million clicks, a fifth of them by robots:
+
+  [cyan]onlineguard simulate traffic[/cyan]
+
+A month with a holiday, six hours without purchase labels, and a front end whose clock is wrong:
+
+  [cyan]onlineguard simulate month --days 30 --clicks 5000000 --holiday --label-outage 6 --clock-fault[/cyan]
+"""
+
+
+@app.command(epilog=SIMULATE_EPILOG)
+def simulate(
+    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the files go; made if it is missing.")],
+    clicks: Annotated[int, typer.Option(help="About how many.")] = 1_000_000,
+    days: Annotated[int, typer.Option(help="From midnight to midnight UTC.")] = 14,
+    start: Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="The first day.")] = "2026-03-02",
+    robots: Annotated[float, typer.Option(help="Their share of the clicks, up to 0.9.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Another seed, other traffic; the same seed, the same.")] = 0,
+    holiday: Annotated[
+        bool, typer.Option("--holiday", help="One day on which people click two and a half times as much; on top.")
+    ] = False,
+    label_outage: Annotated[
+        float, typer.Option(metavar="HOURS", help="So long no purchase is recorded, from the middle of the days on.")
+    ] = 0.0,
+    clock_fault: Annotated[
+        bool, typer.Option("--clock-fault", help="For two hours, one front end of eight has its clock wrong.")
+    ] = False,
+) -> None:
+    """Make up ad clicks of people and robots, with the truth in a file apart.
+
+    People keep the hours and the week of their marketplace; they come from homes, carriers and offices; some buy.
+
+    Robots burst, go slow, rent servers, imitate people, steal accounts, own racks of phones, attack a campaign.
+
+    They change their ways every week: the phones come in the second one. The attack lasts two days.
+    """
+    with _one_line_errors():
+        from onlineguard import console
+        from onlineguard.slidr.simulator import Traffic, write_traffic
+
+        traffic = Traffic(clicks, days, _day("--start", start), robots, holiday, label_outage, clock_fault)
+        with console.progress("simulated clicks", clicks) as progress:
+            tally = write_traffic(out, traffic, seed, progress)
+        console.print_traffic(tally, out)
+
+
+def _day(flag: str, text: str) -> date:
+    from onlineguard.errors import InvalidArgument
+
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise InvalidArgument(f"{flag} is {text!r}; it must be a day such as 2026-03-02") from None
 
 
 def _columns(flag: str, names: str) -> list[str]:

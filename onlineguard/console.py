@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -19,6 +20,8 @@ from onlineguard.demo import ONLINEGUARD, TROUBLES, Comparison
 from onlineguard.engine import Engine
 from onlineguard.metrics import Quality
 from onlineguard.runner import Summary
+from onlineguard.slidr.simulator import FILES, Tally
+from onlineguard.slidr.world import DEVICES, MARKETPLACES
 from onlineguard.sources import Source
 
 SHOWN, REPORTED = 5, 20  # slices in the table, and in the report
@@ -156,6 +159,45 @@ def print_demo(comparison: Comparison, report: Path) -> None:
     console.print(Text(comparison.conclusion))
     console.print()
     _remark(f"report: {report}")
+
+
+def print_traffic(tally: Tally, folder: Path) -> None:
+    """What was simulated: clicks by kind, and robots and purchases by slice."""
+    console = Console()
+    table = Table(title="Clicks by who made them", **_STYLE)
+    table.add_column("kind")
+    for heading in ("clicks", "share"):
+        table.add_column(heading, justify="right")
+    for kind, clicks in tally.kinds.items():
+        table.add_row(kind, f"{clicks:,}", f"{clicks / tally.clicks:.2%}")
+    table.add_row("all", f"{tally.clicks:,}", "", style="bold")
+    console.print(table)
+    table = Table(title="Slices", **_STYLE)
+    for heading in ("device", "marketplace", "logged in"):
+        table.add_column(heading)
+    for heading in ("clicks", "robots", "purchases"):
+        table.add_column(heading, justify="right")
+    for place in np.ndindex(tally.purchases.shape):
+        device, marketplace, logged_in = place
+        clicks = int(tally.slices[place].sum())
+        table.add_row(
+            DEVICES[device],
+            MARKETPLACES[marketplace],
+            "yes" if logged_in else "no",
+            f"{clicks:,}",
+            f"{1 - tally.slices[place][0] / max(clicks, 1):.1%}" if clicks else "",
+            f"{tally.purchases[place]:,}",
+        )
+    console.print(table)
+    facts = (
+        _counted(int(tally.purchases.sum()), "recorded purchase"),
+        _counted(tally.orders, "order"),
+        f"{_counted(tally.duplicates, 'click')} arrived twice",
+    )
+    console.print(Text(", ".join(facts) + "."))
+    console.print()
+    for name in FILES:
+        _remark(f"{name.partition('.')[0]}: {folder / name}")
 
 
 def _counted(n: int, noun: str) -> str:
