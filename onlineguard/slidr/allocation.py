@@ -3,11 +3,11 @@
     maximise   sum_s gain_s(x_s)      over x, the purchasing clicks that each slice may mark
     subject to lower_s <= x_s <= upper_s   and   sum_s x_s <= budget
 
-With concave gains this is convex, and one number, the multiplier nu of the budget, says it all: every slice buys as long
-as one more purchasing click gains at least nu clicks. `Quadratic` takes a concave quadratic a slice, `Envelope` the
-points of any rising curve, of which it takes the concave envelope. Both are prepared once, by a sort, and then solved
-for any number of budgets; both are exact but for rounding, without iterating towards a tolerance, and without a loop
-over slices. No slice gets less from a larger budget.
+With concave gains this is convex, and one number, the multiplier nu of the budget, says it all: every slice buys as
+long as one more purchasing click gains at least nu clicks. `Quadratic` takes a concave quadratic a slice, `Envelope`
+the points of any rising curve, of which it takes the concave envelope. Both are prepared once, by a sort, and then
+solved for any number of budgets; both are exact but for rounding, without iterating towards a tolerance and without a
+loop over slices. No slice gets less from a larger budget.
 
 Source of the problem: Muralidhar, Chitlangia, Agarwal, Ahmed, "Real-time detection of robotic traffic in online
 advertising", IAAI 2023. The weights by clicks and purchasing clicks and both solutions are derived here.
@@ -139,24 +139,23 @@ def corners(
     for all slices in one pass: each slice's slopes are brought to [-1, 1] and set below those of the slice before,
     so that no pool reaches across. That costs digits, so whatever is left in the wrong order is taken out after.
     """
-    kept = np.arange(len(slices))
     segment = np.flatnonzero(np.diff(slices) == 0)  # from a point to the next one of its slice
     if not len(segment):
-        return kept
+        return np.arange(len(slices))
     width = (cost[segment + 1] - cost[segment]).astype(np.float64)
     slope = (gain[segment + 1] - gain[segment]) / width
     of = slices[segment]
     largest = np.zeros(int(of[-1]) + 1)
     np.maximum.at(largest, of, abs(slope))
     leveled = slope / np.where(largest > 0.0, largest, 1.0)[of] - 3.0 * of
-    pools = isotonic_regression(leveled, weights=width, increasing=False).blocks[:-1]
-    pooled = np.ones(len(segment), bool)
-    pooled[pools] = False
-    kept = np.delete(kept, segment[pooled])  # a point inside a pool starts a segment that starts no pool
+    bends = np.ones(len(slices), bool)
+    bends[segment] = False  # a point within a pool starts a segment, but no pool
+    bends[segment[isotonic_regression(leveled, weights=width, increasing=False).blocks[:-1]]] = True
+    kept = np.flatnonzero(bends)
     while True:
-        slope = np.diff(gain[kept]) / np.where(np.diff(slices[kept]) == 0, np.diff(cost[kept]), np.inf)
-        inner = (np.diff(slices[kept])[1:] == 0) & (np.diff(slices[kept])[:-1] == 0)
-        wrong = np.flatnonzero(inner & (slope[1:] > slope[:-1])) + 1
+        same = np.diff(slices[kept]) == 0
+        slope = np.diff(gain[kept]) / np.where(same, np.diff(cost[kept]), np.inf)
+        wrong = np.flatnonzero(same[1:] & same[:-1] & (slope[1:] > slope[:-1])) + 1
         if not len(wrong):
             return kept
         kept = np.delete(kept, wrong)
@@ -169,9 +168,9 @@ def _check(holds: Bool[np.ndarray, " n"], name: str, values: Float[np.ndarray, "
 
 
 def _check_budget(budget: float, least: float) -> None:
-    if not budget >= least:
+    if not budget >= least * (1.0 - 1e-12):
         raise InfeasibleBudget(
-            f"budget is {budget} purchasing clicks; the lower bounds ask for {least}: raise the one or lower the others",
+            f"budget is {budget} purchasing clicks; the lower bounds ask for {least}: raise it or lower them",
             {},
             least,
         )

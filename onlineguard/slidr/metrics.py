@@ -45,7 +45,7 @@ class Rate:
     @property
     def total(self) -> "Rate":
         """The rate over all slices together."""
-        return Rate(np.sum(self.hits), np.sum(self.trials))
+        return Rate(np.asarray(np.sum(self.hits)), np.asarray(np.sum(self.trials)))
 
     def interval(self, level: float = 0.95) -> tuple[Float[np.ndarray, "*slices"], Float[np.ndarray, "*slices"]]:
         """The exact two-sided interval, `clopper_pearson`; 0 to 1 without trials."""
@@ -54,7 +54,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Curve:
-    """IVR and FPR at every threshold worth choosing, from nothing marked to everything; arrays (m,), m <= purchases + 2.
+    """IVR and FPR at every threshold worth choosing, from nothing marked to everything: at most purchases + 2 of them.
 
     A click is robotic when its score is strictly greater than the threshold. Thresholds are scores that were seen, and
     one just under the smallest of them, so that clicks with equal scores are never told apart. Of the thresholds with
@@ -97,10 +97,11 @@ def true_fpr(robotic: Marks, robot: Marks, slice_ids: Codes | None = None, n_sli
 
 
 def clopper_pearson(hits: Any, trials: Any, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Exact interval (low, high) of a binomial share, numbers or arrays: it holds the share at least `level` of the time.
+    """Exact interval (low, high) of a binomial share, numbers or arrays.
 
-    Without trials it is 0 to 1; with no hit it starts at 0, with hits alone it ends at 1. It takes clicks as
-    independent; those of one person are not, so over few persons it is too narrow.
+    It holds the share at least `level` of the time. Without trials it is 0 to 1; with no hit it starts at 0, with hits
+    alone it ends at 1. It takes clicks as independent; those of one person are not, so over few persons it is too
+    narrow.
 
     Source: Clopper, Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial",
     Biometrika 1934; the limits are quantiles of Beta(k, n - k + 1) and Beta(k + 1, n - k).
@@ -125,7 +126,9 @@ def curve(p_robot: Float[np.ndarray, " n"], human: Marks) -> Curve:
     scores, human = as_scores(p_robot), as_marks(human, "human", len(p_robot))
     points = Points.of(scores, human, np.zeros(len(scores), np.int64))
     with np.errstate(invalid="ignore"):
-        return Curve(points.thresholds, points.humans / human.sum(dtype=np.float64), points.clicks / max(len(scores), 1))
+        return Curve(
+            points.thresholds, points.humans / human.sum(dtype=np.float64), points.clicks / max(len(scores), 1)
+        )
 
 
 def knee(curve: Curve) -> int:
@@ -208,7 +211,9 @@ def as_scores(p_robot: Any) -> Float[np.ndarray, " n"]:
         raise InvalidArgument(f"p_robot has shape {scores.shape}; it must be (n,), one score a click")
     wrong = np.flatnonzero(~np.isfinite(scores))
     if len(wrong):
-        raise InvalidArgument(f"p_robot[{wrong[0]}] is {scores[wrong[0]]}; a click that cannot be scored must be left out")
+        raise InvalidArgument(
+            f"p_robot[{wrong[0]}] is {scores[wrong[0]]}; a click that cannot be scored must be left out"
+        )
     return scores
 
 
@@ -236,6 +241,6 @@ def _rate(hits: Marks, among: Marks | None, slice_ids: Codes | None, n_slices: i
     hits = as_marks(hits, "robotic", len(hits))
     trials = np.ones(len(hits), bool) if among is None else as_marks(among, "the other marks", len(hits))
     if slice_ids is None:
-        return Rate(np.sum(hits & trials), np.sum(trials))
+        return Rate(np.asarray(np.sum(hits & trials)), np.asarray(np.sum(trials)))
     codes, count = as_codes(slice_ids, len(hits), n_slices)
     return Rate(np.bincount(codes[hits & trials], minlength=count), np.bincount(codes[trials], minlength=count))
