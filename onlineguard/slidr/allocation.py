@@ -52,7 +52,7 @@ class Quadratic:
         self._reaches_lower = clicks * (b + 2.0 * a * lower) / purchases  # the nu from which on f = lower
         corners = np.unique(np.concatenate([self._leaves_upper, self._reaches_lower]))
         self._corners = np.append(0.0, corners[corners > 0.0])
-        self.least = float(purchases @ lower)
+        self.least = float(np.sum(purchases * lower))
 
     def at(self, budget: float) -> Allocation:
         """The best split of `budget` purchasing clicks; raises InfeasibleBudget where the lower bounds ask for more."""
@@ -61,18 +61,20 @@ class Quadratic:
         low, high = 0, 2 * len(self._corners) - 2
         while low < high:  # the first stop that spends no more than the budget
             middle = (low + high) // 2
-            if self._purchases @ self._stop(middle) <= budget:
+            if self._spent(self._stop(middle)) <= budget:
                 high = middle
             else:
                 low = middle + 1
         f, nu = self._stop(low), self._nu(low)
-        if low > 0:
+        if low > 0 and (spent := self._spent(f)) < budget:
             more = self._stop(low - 1)
-            spent, over = self._purchases @ f, self._purchases @ more
-            part = np.clip((budget - spent) / (over - spent), 0.0, 1.0)
+            part = (budget - spent) / (self._spent(more) - spent)
             f, nu = f + part * (more - f), nu + part * (self._nu(low - 1) - nu)
-        gain = float(self._clicks @ (self._a * f**2 + self._b * f))
+        gain = float(np.sum(self._clicks * (self._a * f**2 + self._b * f)))
         return Allocation(self._purchases * f, float(nu), gain)
+
+    def _spent(self, f: Slices) -> float:
+        return float(np.sum(self._purchases * f))
 
     def _nu(self, stop: int) -> float:
         return float(self._corners[(stop + 1) // 2])
