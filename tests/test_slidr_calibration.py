@@ -12,8 +12,8 @@ from hypothesis.extra import numpy as hnp
 from scipy import special
 
 from onlineguard.errors import CheckpointError, InfeasibleBudget, InvalidArgument
-from onlineguard.slidr import metrics
-from onlineguard.slidr.allocation import Envelope, corners
+from onlineguard.slidr import allocation, metrics
+from onlineguard.slidr.allocation import corners
 from onlineguard.slidr.calibration import NEVER, Calibration, _quadratics, calibrate, parents_of, pool
 
 METHODS = ["envelope", "quadratic", "global", "knee"]
@@ -96,14 +96,14 @@ def every_choice(traffic):
 
 
 @given(clicks(most=12), st.floats(0.0, 1.0))
-def test_no_choice_of_thresholds_within_the_budget_marks_more_than_the_limit(traffic, budget):
+def test_the_envelope_marks_the_most_that_any_thresholds_within_the_budget_mark(traffic, budget):
     scores, codes, human, _ = traffic
     codes = codes % 2
-    human |= np.arange(len(codes)) == np.argmax(codes)  # a purchase in either slice, so that neither is pooled
+    human[np.unique(codes, return_index=True)[1]] = True  # a purchase in either slice, so that neither is pooled
     traffic = scores, codes, human, None
     best = max(share for spent, share in every_choice(traffic) if spent <= budget)
     envelope = calibrate(*traffic, budget=budget, min_purchases=1)
-    assert envelope.ivr.total.value <= best
+    assert envelope.ivr.total.value == best
     assert best <= envelope.ivr_limit + 1e-12
     assert calibrate(*traffic, budget=budget, min_purchases=1, method="quadratic").ivr.total.value <= best
 
@@ -116,10 +116,13 @@ def test_one_slice_gets_the_best_threshold_there_is(traffic, budget, method):
     assert calibrate(*traffic, budget=budget, method=method).ivr.total.value == best
 
 
+@pytest.mark.parametrize("work", [0, 10**9])
 @given(clicks(), st.floats(0.0, 1.0))
-def test_the_envelope_loses_by_rounding_less_than_one_of_its_segments(traffic, budget):
+def test_the_envelope_loses_by_rounding_less_than_one_of_its_segments(work, traffic, budget):
     scores, codes, human, _ = traffic
-    found = calibrate(scores, codes, human, budget=budget, min_purchases=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(allocation, "WORK", work)  # 0: only rounded down
+        found = calibrate(scores, codes, human, budget=budget, min_purchases=1)
     points = metrics.Points.of(scores, human, found.pools[codes])
     points = points.where(np.diff(points.group * 100 + points.humans, append=-1) != 0)
     corner = corners(points.group, points.humans.astype(float), points.clicks.astype(float))
@@ -130,14 +133,16 @@ def test_the_envelope_loses_by_rounding_less_than_one_of_its_segments(traffic, b
 
 
 @given(clicks(), st.floats(0.0, 1.0), st.floats(0.0, 1.0), st.sampled_from(["envelope", "global"]))
-def test_a_larger_budget_raises_no_threshold(traffic, one, other, method):
+def test_a_larger_budget_marks_no_less(traffic, one, other, method):
     small, large = (
         calibrate(*traffic, budget=budget, min_purchases=2, method=method) for budget in sorted([one, other])
     )
-    assert (small.thresholds >= large.thresholds).all()
+    assert small.ivr.total.value <= large.ivr.total.value
     assert small.default >= large.default
     if method == "envelope":
         assert small.ivr_limit <= large.ivr_limit + 1e-12
+    else:
+        assert (small.thresholds >= large.thresholds).all()
 
 
 @given(clicks(), st.floats(0.0, 1.0), st.sampled_from(METHODS), st.randoms(use_true_random=False))
@@ -314,12 +319,13 @@ def test_an_infeasible_demand_names_the_slices_and_what_they_ask_for():
 
 @given(clicks(), st.sampled_from([0.3, 0.7, 1.0]), st.sampled_from(BUDGETED))
 def test_the_smallest_budget_that_an_error_names_is_feasible_and_nothing_less_is(traffic, needed, method):
-    try:
+    if demanding(traffic, 0.0, needed, method, 2) is not None:
+        return
+    with pytest.raises(InfeasibleBudget) as caught:
         calibrate(*traffic, budget=0.0, min_coverage=needed, method=method, min_purchases=2)
-    except InfeasibleBudget as error:
-        found = calibrate(*traffic, budget=error.least, min_coverage=needed, method=method, min_purchases=2)
-        assert found.fpr.total.value == error.least
-        assert demanding(traffic, np.nextafter(error.least, 0.0), needed, method, 2) is None
+    least = caught.value.least
+    assert demanding(traffic, least, needed, method, 2).fpr.total.value == least
+    assert demanding(traffic, np.nextafter(least, 0.0), needed, method, 2) is None
 
 
 def test_a_slice_may_have_a_demand_of_its_own():
@@ -375,8 +381,7 @@ def test_with_confidence_the_budget_holds_in_the_sample_too(traffic, budget, nee
                 scores, codes, human, heavy, budget=budget, min_coverage=needed, confidence=0.6, method=method,
                 min_purchases=2, seed=seed,
             )  # fmt: skip
-        except InfeasibleBudget as error:
-            assert error.least > budget
+        except InfeasibleBudget:
             continue
         assert found.fpr.total.value <= budget
         assert found.fpr_bound <= budget

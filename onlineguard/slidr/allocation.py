@@ -21,6 +21,8 @@ from scipy.optimize import isotonic_regression
 
 from onlineguard.errors import InfeasibleBudget, InvalidArgument
 
+WORK = 50_000_000  # additions that `whole_points` may take: a fraction of a second
+
 Slices = Float[np.ndarray, " slices"]
 
 
@@ -129,6 +131,58 @@ class Envelope:
         spend[self._slices[whole]] += part
         slope = float(self._slope[whole])
         return Allocation(spend, slope, gain + part * slope)
+
+
+def whole_points(
+    slices: Int[np.ndarray, " m"],
+    cost: Int[np.ndarray, " m"],
+    gain: Int[np.ndarray, " m"],
+    budget: int,
+    chosen: Int[np.ndarray, " slices"],
+    relaxed: Allocation,
+) -> Int[np.ndarray, " slices"]:
+    """Index of the point of every slice that together gain the most within the budget, no slice standing between two.
+
+    `chosen` is a choice within the budget and `relaxed` what `Envelope` splits the same budget into. Every choice gains
+    as much less than the relaxed one as its points lie under the line with the slope of the multiplier, or more; so
+    whatever lies deeper under it than `chosen` as a whole cannot be part of a better choice. Dynamic programming goes
+    over the rest. Where that would be more than WORK, `chosen` comes back, which then is not improved.
+
+    Source: the multiple-choice knapsack problem, and its reduction by Lagrangian bounds, as in Kellerer, Pferschy,
+    Pisinger, "Knapsack problems", 2004, chapter 11.
+    """
+    gap = relaxed.gain - gain[chosen].sum()
+    value = gain - relaxed.multiplier * cost
+    first = np.flatnonzero(np.diff(slices, prepend=-1) != 0)
+    under = np.maximum.reduceat(value, first)[slices] - value
+    kept = np.flatnonzero(under <= gap - 1.0 + 1e-6)  # gains are whole: a better choice is better by one
+    if gap < 1.0 - 1e-6:
+        return chosen
+    head = np.diff(slices[kept], prepend=-1) != 0
+    found = kept[head]
+    room = min(budget - int(cost[found].sum()), int((cost[kept[np.append(head[1:], True)]] - cost[found]).sum()))
+    if room < 0 or len(kept) * (room + 1_000) > WORK:
+        return chosen
+    best = np.zeros(room + 1)  # gained over `found` with so many purchasing clicks more, or fewer
+    steps: list[tuple[int, Int[np.ndarray, " room"]]] = []
+    others = np.split(kept, np.flatnonzero(head)[1:])
+    for number in np.flatnonzero(np.diff(np.append(np.flatnonzero(head), len(kept))) > 1).tolist():
+        before, best = best, best.copy()
+        pick = np.full(room + 1, found[number])
+        for point in others[number][1:].tolist():
+            more = int(cost[point] - cost[found[number]])
+            gained = before[: max(room + 1 - more, 0)] + (gain[point] - gain[found[number]])
+            better = np.flatnonzero(gained > best[more:])
+            best[more:][better] = gained[better]
+            pick[more:][better] = point
+        steps.append((number, pick))
+    if gain[found].sum() + best[room] <= gain[chosen].sum():
+        return chosen
+    for number, pick in reversed(steps):
+        point = int(pick[room])
+        room -= int(cost[point] - cost[found[number]])
+        found[number] = point
+    return found
 
 
 def corners(

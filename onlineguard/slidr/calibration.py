@@ -7,16 +7,17 @@ A click is robotic when its score `p_robot` is strictly greater than its slice's
 falls with its threshold, so a least coverage is a lower bound on its FPR. `method` says how a slice's IVR-FPR curve
 enters:
 
-    "envelope"   its least concave envelope, from the lower bound on: exact on the sample but for one slice, see below
+    "envelope"   its least concave envelope, from the lower bound on: the best there is on the sample, see below
     "quadratic"  the concave quadratic in the FPR that fits it best by least squares: the paper's
     "global"     one threshold for all slices, the lowest that keeps the budget
     "knee"       one threshold for all slices, at the knee of their common curve; looks at no budget
 
 Thresholds. A threshold can stand at a score that was seen, nowhere between, so a slice marks a whole number of its
 purchasing clicks. What `allocation` grants a slice is rounded down to that: the budget always holds on the sample. The
-envelope loses by it less than one of its segments, in one slice; `ivr_limit` tells how much no choice of thresholds can
-exceed. The quadratic loses a part of a purchasing click in every slice, so it is solved for the largest nominal budget
-whose rounded thresholds keep the real one.
+envelope loses by it less than one of its segments, in one slice, and a search for whole numbers takes even that back
+where it is no more work than `allocation.WORK`: no other thresholds, pooled so, then mark more clicks of the sample.
+`ivr_limit` tells how much none can exceed in any case. The quadratic loses a part of a purchasing click in every slice,
+so it is solved for the largest nominal budget whose rounded thresholds keep the real one.
 
 Pools. The curve of a slice with few purchasing clicks says little, so slices with fewer than `min_purchases` share a
 threshold; see `pool`. Each slice of a pool keeps its own demand for coverage.
@@ -51,7 +52,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Integer
 
 from onlineguard.errors import CheckpointError, InfeasibleBudget, InvalidArgument
-from onlineguard.slidr.allocation import Allocation, Envelope, Quadratic
+from onlineguard.slidr.allocation import Allocation, Envelope, Quadratic, whole_points
 from onlineguard.slidr.metrics import Points, Rate, as_codes, as_marks, as_scores, clopper_pearson, coverage, fpr, ivr
 
 MIN_PURCHASES = 100  # one purchasing click marked is then an FPR of 1 %
@@ -183,17 +184,19 @@ def calibrate(
         family = _Family(points, method, budget, (scores[used], pools[codes[used]]) if charged else None)
         if not people.allow(family.thresholds(family.least)):
             raise _infeasible(people, family.thresholds(family.least), below, pools, names)
-        steps = range(1, STEPS * (family.largest - family.least) + 1)
-        allowed = bisect.bisect_left(
-            steps, True, key=lambda step: not people.allow(family.thresholds(family.least + step / STEPS))
-        )
-        nominal = family.least + allowed / STEPS
-        of_pool = family.thresholds(nominal)
-        if confidence is None:
+        if method == "envelope" and confidence is None:
             nominal = float(people.most)
-            limit = None if method != "envelope" else family.split(nominal).gain / len(scores)
+            of_pool, most = family.best(people.most)
+            limit = most / len(scores)
         else:
-            bound = people.bound(of_pool)
+            steps = range(1, STEPS * (family.largest - family.least) + 1)
+            allowed = bisect.bisect_left(
+                steps, True, key=lambda step: not people.allow(family.thresholds(family.least + step / STEPS))
+            )
+            nominal = family.least + allowed / STEPS
+            of_pool = family.thresholds(nominal)
+            nominal = nominal if charged else float(people.most)
+            bound = None if confidence is None else people.bound(of_pool)
         multiplier = None if whole else family.split(nominal).multiplier
 
     thresholds = of_pool[pools]
@@ -316,9 +319,7 @@ class _Family:
     def thresholds(self, nominal: float) -> Float[np.ndarray, " pools"]:
         """The lowest thresholds that mark no more than each pool gets."""
         spend = self.split(nominal).spend + 1e-6  # a whole number that came out a hair short is whole
-        whole = np.minimum(spend.astype(np.int64), self._width - 1)
-        at = np.searchsorted(self._place, np.arange(len(spend)) * self._width + whole, side="right") - 1
-        points = self._points
+        at, points = self._rounded(spend), self._points
         if self._ranked is None or self._start is None:
             return points.thresholds[at]
         after = np.minimum(at + 1, len(points.group) - 1)
@@ -327,6 +328,18 @@ class _Family:
         further = np.floor(part * (points.clicks[after] - points.clicks[at])).astype(np.int64)
         lowered = self._ranked[self._start + np.where(further > 0, points.clicks[at] + further, 0)]
         return np.where(further > 0, lowered, points.thresholds[at])
+
+    def best(self, budget: int) -> tuple[Float[np.ndarray, " pools"], float]:
+        """The thresholds that mark the most clicks within a real budget, and how many none can exceed."""
+        split, points = self.split(float(budget)), self._points
+        at = self._rounded(split.spend + 1e-6)
+        return points.thresholds[
+            whole_points(points.group, points.humans, points.clicks, budget, at, split)
+        ], split.gain
+
+    def _rounded(self, spend: Float[np.ndarray, " pools"]) -> Int[np.ndarray, " pools"]:
+        whole = np.minimum(spend.astype(np.int64), self._width - 1)
+        return np.searchsorted(self._place, np.arange(len(spend)) * self._width + whole, side="right") - 1
 
 
 class _People:
