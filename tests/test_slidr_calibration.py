@@ -370,6 +370,18 @@ def test_too_few_purchases_for_the_confidence_are_refused_with_what_they_could_s
     assert found.fpr_bound <= caught.value.least
 
 
+@pytest.mark.parametrize("method", BUDGETED)
+def test_with_confidence_too_the_smallest_budget_named_is_feasible_and_nothing_less_is(method):
+    scores, codes, human, heavy = Population().draw(15_000, seed=0)
+    demand = {"min_coverage": 0.7, "confidence": 0.9, "method": method}
+    with pytest.raises(InfeasibleBudget, match=r"at confidence 0\.9; min_coverage needs at least") as caught:
+        calibrate(scores, codes, human, heavy, budget=0.01, **demand)
+    found = calibrate(scores, codes, human, heavy, budget=caught.value.least, **demand)
+    assert (found.coverage.value >= 0.7).all()
+    with pytest.raises(InfeasibleBudget):
+        calibrate(scores, codes, human, heavy, budget=caught.value.least * (1.0 - 1e-9), **demand)
+
+
 @example(traffic=(np.array([0.5]), np.array([0]), np.array([True]), np.array([False])), budget=1.0, needed=0.0, seed=0)
 @given(clicks(), st.floats(0.0, 1.0), st.sampled_from([0.0, 0.5]), st.integers(0, 5))
 def test_with_confidence_the_budget_holds_in_the_sample_too(traffic, budget, needed, seed):
@@ -428,6 +440,7 @@ def test_a_threshold_that_marks_nothing_survives_json():
         lambda plain: plain.pop("pools"),
         lambda plain: plain.update(thresholds=[0.5]),
         lambda plain: plain.update(thresholds=[None] * 8),
+        lambda plain: plain.update(default=float("inf")),
         lambda plain: plain.update(fpr={"hits": [1]}),
     ],
 )
@@ -442,6 +455,7 @@ def test_what_is_no_calibration_is_refused(change):
     ("changed", "message"),
     [
         ({"p_robot": np.array([0.1, np.nan, 0.3])}, r"p_robot\[1\] is nan"),
+        ({"p_robot": ["a", "b", "c"]}, "p_robot cannot be read as numbers"),
         ({"p_robot": np.ones((3, 1))}, r"p_robot has shape \(3, 1\)"),
         ({"slice_ids": np.array([0, -1, 0])}, r"slice_ids\[1\] is -1"),
         ({"slice_ids": np.array([0.0, 1.0, 0.0])}, "slice_ids is float64"),

@@ -74,16 +74,14 @@ class Calibration:
     confidence: float | None
     names: tuple[str, ...]  # of the slices
     thresholds: Float[np.ndarray, " slices"]
-    default: float  # the threshold of any other slice: the global one for this budget, without demand for coverage
+    default: float  # the threshold of any other slice: the global one, for slices' methods without demand for coverage
     pools: Int[np.ndarray, " slices"]  # slices with the same number share a threshold
     ivr: Rate  # of each slice, all clicks counted; `.total` is over all
     fpr: Rate
     coverage: Rate
-    multiplier: float | None  # clicks that one purchasing click more would mark, as the curves have it
-    ivr_limit: (
-        float | None
-    )  # no thresholds, pooled so, have a higher IVR on the sample; the envelope's without confidence
-    fpr_bound: float | None  # with confidence: the upper bound that the test clicks show for the FPR over all
+    multiplier: float | None  # clicks that one purchasing click more would mark, as the curves have it; slices' methods
+    ivr_limit: float | None  # no thresholds, pooled so, have a higher IVR on the sample; envelope without confidence
+    fpr_bound: float | None  # with confidence: the upper bound that the tested clicks show for the FPR over all
 
     def robotic(self, p_robot: Float[np.ndarray, " n"], slice_ids: Integer[np.ndarray, " n"]) -> Marks:
         """Whether each click is robotic; a score of NaN is not, and a code of no slice here has the default threshold.
@@ -92,8 +90,6 @@ class Calibration:
         """
         codes = np.asarray(slice_ids)
         known = (codes >= 0) & (codes < len(self.thresholds))
-        if not len(self.thresholds):
-            return np.asarray(p_robot) > self.default
         return np.asarray(p_robot) > np.where(known, self.thresholds[np.where(known, codes, 0)], self.default)
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,8 +114,10 @@ class Calibration:
                 fields[name] = Rate(hits, trials)
             lengths = {len(fields[name]) for name in ("names", "thresholds", "pools")}
             lengths |= {len(counts) for name in ("ivr", "fpr", "coverage") for counts in vars(fields[name]).values()}
-            if len(lengths) > 1 or not np.isfinite(fields["thresholds"]).all():
-                raise CheckpointError("the calibration's lists differ in length, or a threshold is not finite")
+            if len(lengths) > 1 or lengths == {0}:
+                raise CheckpointError("the calibration's lists are empty or differ in length")
+            if not np.isfinite([*fields["thresholds"], fields["default"]]).all():
+                raise CheckpointError("a threshold of the calibration is not finite")
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"this is no calibration: {type(error).__name__} {error}") from error
         return cls(**fields)
@@ -197,7 +195,8 @@ def calibrate(
             of_pool = family.thresholds(nominal)
             nominal = nominal if charged else float(people.most)
             bound = None if confidence is None else people.bound(of_pool)
-        multiplier = None if whole else family.split(nominal).multiplier
+        if not whole:
+            multiplier = family.split(nominal).multiplier * int(n_purchases.sum()) / len(people.scores)
 
     thresholds = of_pool[pools]
     robotic = scores > thresholds[codes]
@@ -295,8 +294,8 @@ class _Family:
         if method == "envelope":
             self._problem = Envelope(points.group, points.humans.astype(np.float64), points.clicks.astype(np.float64))
         else:
-            some = points.where((points.clicks > 0) | (np.diff(points.group, append=-1) != 0))
-            self._problem = None if method == "global" else _quadratics(some, budget)
+            start = points if between is None else points.where(points.clicks > 0)
+            self._problem = None if method == "global" else _quadratics(start, budget)
         self._ranked = self._start = None
         if between is not None:
             scores, pools = between

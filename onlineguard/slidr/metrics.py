@@ -206,7 +206,10 @@ class Points:
 
 def as_scores(p_robot: Any) -> Float[np.ndarray, " n"]:
     """Scores as float64; raises InvalidArgument, naming the index, for one that is NaN or infinite."""
-    scores = np.asarray(p_robot, np.float64)
+    try:
+        scores = np.asarray(p_robot, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"p_robot cannot be read as numbers: {error}") from error
     if scores.ndim != 1:
         raise InvalidArgument(f"p_robot has shape {scores.shape}; it must be (n,), one score a click")
     wrong = np.flatnonzero(~np.isfinite(scores))
