@@ -1,0 +1,145 @@
+"""The networks: pure `init`, `apply` and `loss` over a pytree of weights.
+
+    mlp         z -> hidden ReLU layers -> logit
+    cross       the same beside cross layers x <- z * (W x + b) + x, which form products of features; both feed the logit
+    embedding   the mlp, given beside z one learned vector each for user agent, ip prefix and ad
+
+z are the standardised features. The logit is that of a human; p_robot = sigmoid(-logit). `apply` takes one row, in NumPy
+or traced by JAX, which vmaps it over a batch: one formula for training, for batches and for the single click.
+
+Source: three ReLU layers and a sigmoid with L2 are the model of "SLIDR", IAAI 2023; its widths are not public. Cross
+layers: Wang et al., "DCN V2", WWW 2021, the parallel form.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt32
+
+from onlineguard.arrays import namespace
+from onlineguard.errors import InvalidArgument
+
+KINDS = ("mlp", "cross", "embedding")
+CATEGORIES = 3  # user agent, ip prefix, ad
+REACH = 8.0  # standard deviations beyond which a feature counts as this far: no single click's outlier decides
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What the operator chose: the architecture first, then how it is trained."""
+
+    kind: str = "mlp"
+    hidden: tuple[int, ...] = (128, 64, 32)  # units of each layer; () leaves a logistic regression
+    crosses: int = 2  # cross layers, of kind "cross"
+    bits: int = 14  # rows of each embedding table, as a power of two, of kind "embedding"
+    dim: int = 8  # numbers in an embedding
+    l2: float = 1e-5  # per squared weight of the hidden and cross layers
+    batch: int = 1024  # clicks a step
+    rate: float = 2e-3  # Adam's largest step; rises over `warm_up`, then falls to 0 along a cosine
+    warm_up: float = 0.05  # share of all steps
+    epochs: int = 1
+
+    def __post_init__(self) -> None:
+        rules: tuple[tuple[str, bool, str], ...] = (
+            ("kind", self.kind in KINDS, f"it must be one of {', '.join(KINDS)}"),
+            ("hidden", all(units >= 1 for units in self.hidden), "every layer needs at least one unit"),
+            ("crosses", self.crosses >= 1, "it must be at least 1; kind='mlp' has none"),
+            ("bits", 1 <= self.bits <= 24, "it must lie between 1 and 24, e.g. 14 for 16,384 rows"),
+            ("dim", self.dim >= 1, "it must be at least 1"),
+            ("l2", 0.0 <= self.l2 < np.inf, "it must not be negative; 0 turns it off"),
+            ("batch", self.batch >= 1, "it must be at least 1"),
+            ("rate", 0.0 < self.rate < np.inf, "it must be positive, e.g. 0.002"),
+            ("warm_up", 0.0 <= self.warm_up < 1.0, "it must lie between 0 and 1, 1 not included"),
+            ("epochs", self.epochs >= 1, "it must be at least 1"),
+        )
+        for name, holds, rule in rules:
+            if not holds:
+                raise InvalidArgument(f"{name} is {getattr(self, name)!r}; {rule}")
+
+
+class Layer(NamedTuple):
+    """x -> x @ kernel + bias."""
+
+    kernel: Any  # (inputs, units)
+    bias: Any  # (units,)
+
+
+class Params(NamedTuple):
+    """What training learns."""
+
+    hidden: tuple[Layer, ...]
+    crosses: tuple[Layer, ...]  # () unless the kind is "cross"
+    tables: Any  # (CATEGORIES, 2^bits, dim), or None unless the kind is "embedding"
+    head: Layer
+
+
+class Batch(NamedTuple):
+    """Clicks to learn from; those of weight 0 are padding."""
+
+    z: Any  # (n, width)
+    categories: Any  # (n, CATEGORIES) uint32, or None
+    human: Any  # (n,) 1 or 0
+    weight: Any  # (n,)
+
+
+def init(seed: int, width: int, config: Config) -> Params:
+    """Weights to start from, the same on every machine: normal, of variance 2 / inputs before a ReLU, else 1 / inputs.
+
+    Embeddings start at zero, so a value that training never met says nothing (unless it shares a row with one).
+    """
+    rng = np.random.default_rng(seed)
+
+    def layer(inputs: int, units: int, gain: float) -> Layer:
+        kernel = rng.standard_normal((inputs, units)) * np.sqrt(gain / inputs)
+        return Layer(kernel.astype(np.float32), np.zeros(units, np.float32))
+
+    tables = None
+    if config.kind == "embedding":
+        tables = np.zeros((CATEGORIES, 2**config.bits, config.dim), np.float32)
+        width += CATEGORIES * config.dim
+    sizes = (width, *config.hidden)
+    hidden = tuple(layer(inputs, units, 2.0) for inputs, units in zip(sizes, sizes[1:], strict=False))
+    crosses = tuple(layer(width, width, 1.0) for _ in range(config.crosses if config.kind == "cross" else 0))
+    return Params(hidden, crosses, tables, layer(sizes[-1] + (width if crosses else 0), 1, 1.0))
+
+
+def apply(params: Params, z: Float[Array, " width"], categories: UInt32[Array, " 3"] | None = None) -> Any:
+    """The logit of human of one click. A NaN feature makes it NaN."""
+    xp = namespace(z)
+    if params.tables is not None:
+        shift = 33 - params.tables.shape[1].bit_length()  # the hash's highest bits are the row
+        rows = categories >> np.uint32(shift)  # type: ignore[operator]
+        z = xp.concatenate([z, *(params.tables[i][rows[i]] for i in range(CATEGORIES))])
+    deep = z
+    for layer in params.hidden:
+        deep = xp.maximum(deep @ layer.kernel + layer.bias, 0.0)
+    if params.crosses:
+        crossed = z
+        for layer in params.crosses:
+            crossed = z * (crossed @ layer.kernel + layer.bias) + crossed
+        deep = xp.concatenate([deep, crossed])
+    return (deep @ params.head.kernel + params.head.bias)[0]
+
+
+def loss(params: Params, batch: Batch, l2: Any) -> tuple[Any, Any]:
+    """What training minimises, and its first part alone: weighted cross-entropy a click, plus l2 * squared weights."""
+    logits = logit_of_human(params, batch.z, batch.categories)
+    entropy = jax.nn.softplus(logits) - batch.human * logits
+    mean = (batch.weight * entropy).sum() / len(batch.human)
+    penalty = sum((jnp.sum(layer.kernel**2) for layer in (*params.hidden, *params.crosses)), start=jnp.float32(0.0))
+    return mean + l2 * penalty, mean
+
+
+def logit_of_human(params: Params, z: Float[Array, "n width"], categories: UInt32[Array, "n 3"] | None) -> Any:
+    """`apply` over a batch, in JAX. Products are taken in full float32 also where a GPU could round them to fewer bits."""
+    with jax.default_matmul_precision("highest"):
+        return jax.vmap(apply, (None, 0, None if categories is None else 0))(params, z, categories)
+
+
+def standardise(x: Float[Array, " width"], mean: Float[Array, " width"], scale: Float[Array, " width"]) -> Any:
+    """(x - mean) * scale of one row, held within REACH; `scale` is one over the standard deviation."""
+    xp = namespace(x)
+    return xp.minimum(xp.maximum((x - mean) * scale, -REACH), REACH)

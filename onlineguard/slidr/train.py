@@ -1,0 +1,266 @@
+"""One pass of Adam over a week of clicks, and the network that comes of it.
+
+Clicks are shuffled by the seed and given in minibatches; a loop over many of them is one compiled program, so that
+nothing but data crosses between Python and the device. Memory beside `X`: a few copies of 64 minibatches.
+"""
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from onlineguard.errors import InvalidArgument
+from onlineguard.slidr import scorer
+from onlineguard.slidr.network import (
+    CATEGORIES,
+    Batch,
+    Config,
+    Params,
+    apply,
+    init,
+    logit_of_human,
+    loss,
+    standardise,
+)
+
+STEPS = 64  # minibatches given to the device at once
+ROWS = 65_536  # rows scored at once, the largest padded size
+LONGEST = 1.0  # norm to which a gradient is shortened: one click may carry a weight of thousands, see weights.py
+
+Progress = Callable[[int, int, float], None]  # clicks learned, clicks in all, mean cross-entropy of the latest ones
+
+_OPTIMISER = optax.chain(optax.clip_by_global_norm(LONGEST), optax.scale_by_adam())
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+    """A trained network; a `Scorer`."""
+
+    config: Config
+    params: Params
+    mean: np.ndarray  # (width,) of the training clicks, before standardisation
+    scale: np.ndarray  # (width,) one over their standard deviation; 1 where a feature never varied
+    losses: np.ndarray  # (steps,) weighted cross-entropy of each minibatch before it was learned: the loss curve
+
+    @property
+    def width(self) -> int:
+        """Number of features."""
+        return len(self.mean)
+
+    def p_robot(self, X: np.ndarray, categories: np.ndarray | None = None) -> np.ndarray:
+        """p_robot (n,) float32 of features X (n, width); `categories` (n, 3) uint32 for the kind "embedding".
+
+        Rows are padded to a power of two, so that batches of all sizes share a handful of compiled programs. One row's
+        answer is the same to a few ulps whatever it is batched with. A NaN feature makes it NaN.
+        """
+        X = scorer.matrix(X, self.width)
+        codes = self._categories(categories, len(X))
+        out = np.empty(len(X), np.float32)
+        for start in range(0, len(X), ROWS):
+            cut = slice(start, start + ROWS)
+            rows = len(out[cut])
+            size = 1 << (rows - 1).bit_length()
+            part = None if codes is None else _padded(codes[cut], size)
+            out[cut] = np.asarray(_p_robot(self.params, self.mean, self.scale, _padded(X[cut], size), part))[:rows]
+        return out
+
+    def p_robot_one(self, x: np.ndarray, categories: np.ndarray | None = None) -> float:
+        """p_robot of one click, x (width,) float32 and categories (3,) uint32, without JAX: some microseconds.
+
+        Checks nothing. Equal to `p_robot` to a few ulps.
+        """
+        logit = float(apply(self.params, standardise(x, self.mean, self.scale), categories))
+        return 1.0 / (1.0 + math.exp(min(logit, 700.0)))
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write `scorer.safetensors` into the folder, which is made if need be."""
+        tensors = {"mean": self.mean, "scale": self.scale, "losses": self.losses, **_named(self.params)}
+        scorer.write(folder, type(self).__name__, dataclasses.asdict(self.config), tensors)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """What `save` wrote. Raises CheckpointError for a file that is missing, truncated, foreign, damaged or newer."""
+        config_, tensors = scorer.read(folder, (cls.__name__,))
+        try:
+            config = Config(**{**config_, "hidden": tuple(config_["hidden"])})
+            params = init(0, len(tensors["mean"]), config)  # for its structure
+            expected = {name: leaf.shape for name, leaf in _named(params).items()}
+            expected |= {name: tensors["mean"].shape for name in ("mean", "scale")}
+            for name, shape in expected.items():
+                if tensors[name].shape != shape or tensors[name].dtype != np.float32:
+                    raise ValueError(f"{name} is {tensors[name].dtype} {tensors[name].shape}, expected float32 {shape}")
+            learned = _unnamed(params, tensors)
+            return cls(config, learned, tensors["mean"], tensors["scale"], tensors["losses"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise scorer.damaged(folder, f"{type(error).__name__} {error}") from error
+
+    def _categories(self, categories: np.ndarray | None, n: int) -> np.ndarray | None:
+        if self.params.tables is None:
+            return None
+        return _categories(categories, n)
+
+
+def train(
+    X: np.ndarray,
+    categories: np.ndarray | None,
+    human: np.ndarray,
+    weights: np.ndarray | None = None,
+    config: Config | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Network:
+    """A network that tells humans from the rest.
+
+    X: (n, width) float32 features, finite; categories: (n, 3) uint32, used by the kind "embedding" only; human: (n,)
+    bool, both kinds present; weights: (n,) of `weights.cell_weights`, by default 1 for each click.
+
+    Features are standardised by the mean and deviation of these clicks. `progress` is called after every 64
+    minibatches. The same arguments give the same network, bit for bit, on one CPU; other machines differ by rounding,
+    and so may two runs of the kind "embedding" on a GPU, which adds up the gradient of a table in no fixed order.
+    """
+    config = config or Config()
+    X, human, weights = _checked(X, human, weights)
+    n = len(X)
+    codes = _categories(categories, n) if config.kind == "embedding" else None
+    mean, scale = _moments(X)
+    params: Any = jax.tree.map(jnp.asarray, init(seed, X.shape[1], config))
+    memory = _OPTIMISER.init(params)
+    rng = np.random.default_rng(seed)
+    steps = math.ceil(n / config.batch)
+    total = steps * config.epochs
+    rates = _rates(config, total)
+    losses: list[np.ndarray] = []
+    for epoch in range(config.epochs):
+        order = rng.permutation(n)
+        for step in range(0, steps, STEPS):
+            rows = order[step * config.batch : (step + STEPS) * config.batch]
+            count = math.ceil(len(rows) / config.batch)
+            data = Batch(*(_batches(column, rows, config.batch) for column in (X, codes, human, weights)))
+            at = epoch * steps + step
+            rate = _padded(rates[at : at + count], STEPS)
+            params, memory, entropy = _advance(params, memory, data, rate, mean, scale, np.float32(config.l2), count)
+            # the last minibatch may be a part of one, and is divided by the size of a whole one
+            size = np.full(count, config.batch)
+            size[-1] = len(rows) - (count - 1) * config.batch
+            losses.append(np.asarray(entropy)[:count] * (config.batch / size).astype(np.float32))
+            if progress is not None:
+                done = epoch * n + min(n, (step + count) * config.batch)
+                progress(done, n * config.epochs, float(losses[-1] @ size / size.sum()))
+    learned: Params = jax.tree.map(np.asarray, params)
+    return Network(config, learned, mean, scale, np.concatenate(losses))
+
+
+@jax.jit
+def _advance(
+    params: Any, memory: Any, data: Batch, rates: Any, mean: Any, scale: Any, l2: Any, count: Any
+) -> tuple[Any, Any, Any]:
+    """`count` steps through the minibatches, one a row of `data`; their cross-entropies come third."""
+
+    def step(i: Any, carry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+        params, memory, entropies = carry
+        x, categories, human, weight = jax.tree.map(lambda column: column[i], data)
+        batch = Batch(jax.vmap(standardise, (0, None, None))(x, mean, scale), categories, human, weight)
+        (_, entropy), gradient = jax.value_and_grad(loss, has_aux=True)(params, batch, l2)
+        move, memory = _OPTIMISER.update(gradient, memory)
+        params = jax.tree.map(lambda p, m: p - rates[i] * m, params, move)
+        return params, memory, entropies.at[i].set(entropy)
+
+    return jax.lax.fori_loop(0, count, step, (params, memory, jnp.zeros_like(rates)))
+
+
+@jax.jit
+def _p_robot(params: Any, mean: Any, scale: Any, X: Any, categories: Any) -> Any:
+    z = jax.vmap(standardise, (0, None, None))(X, mean, scale)
+    return jax.nn.sigmoid(-logit_of_human(params, z, categories))
+
+
+def _rates(config: Config, total: int) -> np.ndarray:
+    """The size of every step (total,) float32."""
+    warm = min(int(config.warm_up * total), total - 1)
+    start = 0.0 if warm else config.rate
+    schedule = optax.warmup_cosine_decay_schedule(start, config.rate, warm, total)
+    return np.asarray(jax.vmap(schedule)(np.arange(1, total + 1) if warm else np.arange(total)), np.float32)
+
+
+def _checked(
+    X: np.ndarray, human: np.ndarray, weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    X, human = np.asarray(X, np.float32), np.asarray(human)
+    if X.ndim != 2:
+        raise InvalidArgument(f"X has the shape {X.shape}; give features (n, width), one row a click")
+    weights = np.ones(len(X), np.float32) if weights is None else np.asarray(weights, np.float32)
+    for name, column in (("human", human), ("weights", weights)):
+        if column.shape != (len(X),):
+            raise InvalidArgument(f"{name} has the shape {column.shape}; X has {len(X)} rows, so give ({len(X)},)")
+    if human.dtype != np.bool_:
+        raise InvalidArgument(f"human is {human.dtype}; give bool, True for clicks known to be human")
+    for label in (True, False):
+        if not (human == label).any():
+            raise InvalidArgument(
+                f"none of the {len(human)} clicks has human={label}; both labels are needed, so take a longer history"
+            )
+    usable = np.isfinite(weights) & (weights >= 0.0)
+    if not usable.all():
+        i = int(np.argmin(usable))
+        raise InvalidArgument(f"weights[{i}] is {weights[i]}; a weight must be finite and not negative")
+    return X, human.astype(np.float32), weights
+
+
+def _categories(categories: np.ndarray | None, n: int) -> np.ndarray:
+    if categories is None:
+        raise InvalidArgument("categories is None; a network of kind 'embedding' takes them, see categories.categories")
+    if categories.shape != (n, CATEGORIES) or categories.dtype != np.uint32:
+        raise InvalidArgument(
+            f"categories is {categories.dtype} {categories.shape}; give uint32 ({n}, {CATEGORIES}), one row a row of X"
+        )
+    return categories
+
+
+def _moments(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and one over the standard deviation (width,) float32 of every feature, summed in float64 block by block.
+
+    A feature that does not vary beyond rounding gets the scale 1.
+    """
+    blocks = range(0, len(X), ROWS)
+    mean = sum((X[i : i + ROWS].sum(0, dtype=np.float64) for i in blocks), np.zeros(X.shape[1])) / len(X)
+    if not np.isfinite(mean).all():
+        row, column = np.argwhere(~np.isfinite(X))[0]
+        raise InvalidArgument(f"X[{row}, {column}] is {X[row, column]}; every feature of a click must be finite")
+    squares = sum((((X[i : i + ROWS] - mean) ** 2).sum(0) for i in blocks), np.zeros(X.shape[1]))
+    deviation = np.sqrt(squares / len(X))
+    varies = deviation > 1e-6 * np.abs(mean)
+    scale = 1.0 / np.where(varies, deviation, 1.0)
+    return mean.astype(np.float32), scale.astype(np.float32)
+
+
+def _batches(column: np.ndarray | None, rows: np.ndarray, batch: int) -> np.ndarray | None:
+    """The rows as (STEPS, batch, ...), zeros behind the last."""
+    if column is None:
+        return None
+    return _padded(column[rows], STEPS * batch).reshape(STEPS, batch, *column.shape[1:])
+
+
+def _padded(column: np.ndarray, size: int) -> np.ndarray:
+    """The column with zeros behind it, `size` rows in all."""
+    if len(column) == size:
+        return column
+    out = np.zeros((size, *column.shape[1:]), column.dtype)
+    out[: len(column)] = column
+    return out
+
+
+def _named(params: Params) -> dict[str, np.ndarray]:
+    """The leaves by name, such as hidden.0.kernel."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in leaves}
+
+
+def _unnamed(like: Params, tensors: dict[str, np.ndarray]) -> Params:
+    leaves = [tensors[name] for name in _named(like)]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
