@@ -38,8 +38,8 @@ def humans(frame: pl.DataFrame, known_at: int, rfm_at_least: float = 12.0) -> np
 def rfm_scores(orders: pl.DataFrame, at: int) -> pl.DataFrame:
     """Quintiles (1 to 5) of every account's recency, frequency and monetary value at the time `at`, and their sum.
 
-    `orders` has the columns user_id, ts (milliseconds since 1970 UTC) and amount. Only orders of the 90 days up to and
-    including `at` count. Recency is the time of the last order, frequency their number, monetary value the sum of the
+    `orders` has the columns user_id, ts (milliseconds since 1970 UTC) and amount. Only orders of the 90 days before
+    `at` count: at - 90 days <= ts < at. Recency is the time of the last order, frequency their number, monetary value the sum of the
     amounts; 5 is the latest, the most and the largest. An account's quintile is 1 + floor(5 * the share of accounts
     that are lower): accounts that tie share the quintile of their lowest, so where most have ordered once, all of
     these have frequency 1. A negative amount is a refund: it lowers the monetary value and is no order of its own.
@@ -51,7 +51,7 @@ def rfm_scores(orders: pl.DataFrame, at: int) -> pl.DataFrame:
     _require(orders, "orders", ("user_id", "ts", "amount"))
     accounts = (
         orders.lazy()
-        .filter(pl.col("ts").is_between(at - WINDOW, at, closed="right"))
+        .filter(pl.col("ts").is_between(at - WINDOW, at, closed="left"))
         .filter(pl.col("user_id").is_not_null(), pl.col("amount").cast(pl.Float64).is_finite())
         .group_by("user_id")
         .agg(

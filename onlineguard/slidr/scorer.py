@@ -76,14 +76,12 @@ def write(
         raise CheckpointError(f"cannot write {target}: {error.strerror or error}") from error
 
 
-def read(folder: str | os.PathLike[str], kinds: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Config and tensors of a model that is one of `kinds`."""
+def read(folder: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Config and tensors of a model of this kind."""
     path = Path(folder) / FILE
     header, tensors = _header(path)
-    if header["kind"] not in kinds:
-        raise CheckpointError(
-            f"{path} holds a {header['kind']}, not a {' or '.join(kinds)}; `scorer.load` takes every kind"
-        )
+    if header["kind"] != kind:
+        raise CheckpointError(f"{path} holds a {header['kind']}, not a {kind}; `scorer.load` takes every kind")
     return header["config"], tensors
 
 
@@ -94,12 +92,10 @@ def damaged(folder: str | os.PathLike[str], why: object) -> CheckpointError:
 
 def matrix(X: np.ndarray, width: int) -> np.ndarray:
     """X as float32 (n, width). Raises InvalidArgument for any other shape."""
-    X = np.asarray(X, np.float32)
-    if X.ndim != 2 or X.shape[1] != width:
-        raise InvalidArgument(
-            f"X has the shape {X.shape}; this model takes (n, {width}), the features it was trained on, in their order"
-        )
-    return X
+    rows = np.asarray(X, np.float32)
+    if rows.ndim != 2 or rows.shape[1] != width:
+        raise InvalidArgument(f"X has the shape {rows.shape}; this model takes (n, {width}), one row a click")
+    return rows
 
 
 def _header(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -117,5 +113,7 @@ def _header(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} was not written by the `save` of a model; name a folder with a model") from error
     if version > VERSION:
-        raise CheckpointError(f"{path} has format {version}, this version of onlineguard reads up to {VERSION}; upgrade")
+        raise CheckpointError(
+            f"{path} has format {version}, this version of onlineguard reads up to {VERSION}; upgrade"
+        )
     return header, tensors

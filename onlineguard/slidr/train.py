@@ -59,15 +59,16 @@ class Network:
         Rows are padded to a power of two, so that batches of all sizes share a handful of compiled programs. One row's
         answer is the same to a few ulps whatever it is batched with. A NaN feature makes it NaN.
         """
-        X = scorer.matrix(X, self.width)
-        codes = self._categories(categories, len(X))
-        out = np.empty(len(X), np.float32)
-        for start in range(0, len(X), ROWS):
+        features = scorer.matrix(X, self.width)
+        codes = None if self.params.tables is None else _hashes(categories, len(features))
+        out = np.empty(len(features), np.float32)
+        for start in range(0, len(out), ROWS):
             cut = slice(start, start + ROWS)
             rows = len(out[cut])
             size = 1 << (rows - 1).bit_length()
             part = None if codes is None else _padded(codes[cut], size)
-            out[cut] = np.asarray(_p_robot(self.params, self.mean, self.scale, _padded(X[cut], size), part))[:rows]
+            answer = _p_robot(self.params, self.mean, self.scale, _padded(features[cut], size), part)
+            out[cut] = np.asarray(answer)[:rows]
         return out
 
     def p_robot_one(self, x: np.ndarray, categories: np.ndarray | None = None) -> float:
@@ -85,10 +86,11 @@ class Network:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
-        """What `save` wrote. Raises CheckpointError for a file that is missing, truncated, foreign, damaged or newer."""
-        config_, tensors = scorer.read(folder, (cls.__name__,))
+        """What `save` wrote. Raises CheckpointError for a file that is missing, foreign, damaged or newer."""
+        header, tensors = scorer.read(folder, cls.__name__)
         try:
-            config = Config(**{**config_, "hidden": tuple(config_["hidden"])})
+            fields: dict[str, Any] = {**header, "hidden": tuple(header["hidden"])}
+            config = Config(**fields)
             params = init(0, len(tensors["mean"]), config)  # for its structure
             expected = {name: leaf.shape for name, leaf in _named(params).items()}
             expected |= {name: tensors["mean"].shape for name in ("mean", "scale")}
@@ -99,11 +101,6 @@ class Network:
             return cls(config, learned, tensors["mean"], tensors["scale"], tensors["losses"])
         except (ValueError, KeyError, TypeError) as error:
             raise scorer.damaged(folder, f"{type(error).__name__} {error}") from error
-
-    def _categories(self, categories: np.ndarray | None, n: int) -> np.ndarray | None:
-        if self.params.tables is None:
-            return None
-        return _categories(categories, n)
 
 
 def train(
@@ -125,11 +122,11 @@ def train(
     and so may two runs of the kind "embedding" on a GPU, which adds up the gradient of a table in no fixed order.
     """
     config = config or Config()
-    X, human, weights = _checked(X, human, weights)
-    n = len(X)
-    codes = _categories(categories, n) if config.kind == "embedding" else None
-    mean, scale = _moments(X)
-    params: Any = jax.tree.map(jnp.asarray, init(seed, X.shape[1], config))
+    features, labels, loads = checked(X, human, weights)
+    n = len(features)
+    codes = _hashes(categories, n) if config.kind == "embedding" else None
+    mean, scale = _moments(features)
+    params: Any = jax.tree.map(jnp.asarray, init(seed, features.shape[1], config))
     memory = _OPTIMISER.init(params)
     rng = np.random.default_rng(seed)
     steps = math.ceil(n / config.batch)
@@ -141,7 +138,7 @@ def train(
         for step in range(0, steps, STEPS):
             rows = order[step * config.batch : (step + STEPS) * config.batch]
             count = math.ceil(len(rows) / config.batch)
-            data = Batch(*(_batches(column, rows, config.batch) for column in (X, codes, human, weights)))
+            data = Batch(*(_batches(column, rows, config.batch) for column in (features, codes, labels, loads)))
             at = epoch * steps + step
             rate = _padded(rates[at : at + count], STEPS)
             params, memory, entropy = _advance(params, memory, data, rate, mean, scale, np.float32(config.l2), count)
@@ -154,6 +151,30 @@ def train(
                 progress(done, n * config.epochs, float(losses[-1] @ size / size.sum()))
     learned: Params = jax.tree.map(np.asarray, params)
     return Network(config, learned, mean, scale, np.concatenate(losses))
+
+
+def checked(X: np.ndarray, human: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Arguments of training: features and weights as float32, human as 1 and 0. Raises InvalidArgument for bad ones."""
+    features, labels = np.asarray(X, np.float32), np.asarray(human)
+    if features.ndim != 2:
+        raise InvalidArgument(f"X has the shape {features.shape}; give features (n, width), one row a click")
+    n = len(features)
+    loads = np.ones(n, np.float32) if weights is None else np.asarray(weights, np.float32)
+    for name, column in (("human", labels), ("weights", loads)):
+        if column.shape != (n,):
+            raise InvalidArgument(f"{name} has the shape {column.shape}; X has {n} rows, so give ({n},)")
+    if labels.dtype != np.bool_:
+        raise InvalidArgument(f"human is {labels.dtype}; give bool, True for clicks known to be human")
+    for label in (True, False):
+        if not (labels == label).any():
+            raise InvalidArgument(
+                f"none of the {n} clicks has human={label}; both labels are needed, so take a longer history"
+            )
+    usable = np.isfinite(loads) & (loads >= 0.0)
+    if not usable.all():
+        i = int(np.argmin(usable))
+        raise InvalidArgument(f"weights[{i}] is {loads[i]}; a weight must be finite and not negative")
+    return features, labels.astype(np.float32), loads
 
 
 @jax.jit
@@ -181,38 +202,12 @@ def _p_robot(params: Any, mean: Any, scale: Any, X: Any, categories: Any) -> Any
 
 
 def _rates(config: Config, total: int) -> np.ndarray:
-    """The size of every step (total,) float32."""
-    warm = min(int(config.warm_up * total), total - 1)
-    start = 0.0 if warm else config.rate
-    schedule = optax.warmup_cosine_decay_schedule(start, config.rate, warm, total)
-    return np.asarray(jax.vmap(schedule)(np.arange(1, total + 1) if warm else np.arange(total)), np.float32)
+    """The size of every step (total,) float32, taken in the middle of the step, where none is 0."""
+    schedule = optax.warmup_cosine_decay_schedule(0.0, config.rate, int(config.warm_up * total), total)
+    return np.asarray(jax.vmap(schedule)(np.arange(total, dtype=np.float32) + 0.5), np.float32)
 
 
-def _checked(
-    X: np.ndarray, human: np.ndarray, weights: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    X, human = np.asarray(X, np.float32), np.asarray(human)
-    if X.ndim != 2:
-        raise InvalidArgument(f"X has the shape {X.shape}; give features (n, width), one row a click")
-    weights = np.ones(len(X), np.float32) if weights is None else np.asarray(weights, np.float32)
-    for name, column in (("human", human), ("weights", weights)):
-        if column.shape != (len(X),):
-            raise InvalidArgument(f"{name} has the shape {column.shape}; X has {len(X)} rows, so give ({len(X)},)")
-    if human.dtype != np.bool_:
-        raise InvalidArgument(f"human is {human.dtype}; give bool, True for clicks known to be human")
-    for label in (True, False):
-        if not (human == label).any():
-            raise InvalidArgument(
-                f"none of the {len(human)} clicks has human={label}; both labels are needed, so take a longer history"
-            )
-    usable = np.isfinite(weights) & (weights >= 0.0)
-    if not usable.all():
-        i = int(np.argmin(usable))
-        raise InvalidArgument(f"weights[{i}] is {weights[i]}; a weight must be finite and not negative")
-    return X, human.astype(np.float32), weights
-
-
-def _categories(categories: np.ndarray | None, n: int) -> np.ndarray:
+def _hashes(categories: np.ndarray | None, n: int) -> np.ndarray:
     if categories is None:
         raise InvalidArgument("categories is None; a network of kind 'embedding' takes them, see categories.categories")
     if categories.shape != (n, CATEGORIES) or categories.dtype != np.uint32:
@@ -222,20 +217,21 @@ def _categories(categories: np.ndarray | None, n: int) -> np.ndarray:
     return categories
 
 
-def _moments(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and one over the standard deviation (width,) float32 of every feature, summed in float64 block by block.
 
     A feature that does not vary beyond rounding gets the scale 1.
     """
-    blocks = range(0, len(X), ROWS)
-    mean = sum((X[i : i + ROWS].sum(0, dtype=np.float64) for i in blocks), np.zeros(X.shape[1])) / len(X)
+    n, width = features.shape
+    blocks = [features[i : i + ROWS] for i in range(0, n, ROWS)]
+    mean = sum((block.sum(0, dtype=np.float64) for block in blocks), np.zeros(width)) / n
     if not np.isfinite(mean).all():
-        row, column = np.argwhere(~np.isfinite(X))[0]
-        raise InvalidArgument(f"X[{row}, {column}] is {X[row, column]}; every feature of a click must be finite")
-    squares = sum((((X[i : i + ROWS] - mean) ** 2).sum(0) for i in blocks), np.zeros(X.shape[1]))
-    deviation = np.sqrt(squares / len(X))
-    varies = deviation > 1e-6 * np.abs(mean)
-    scale = 1.0 / np.where(varies, deviation, 1.0)
+        row, column = np.argwhere(~np.isfinite(features))[0]
+        raise InvalidArgument(
+            f"X[{row}, {column}] is {features[row, column]}; every feature of a click to learn must be finite"
+        )
+    deviation = np.sqrt(sum((((block - mean) ** 2).sum(0) for block in blocks), np.zeros(width)) / n)
+    scale = 1.0 / np.where(deviation > 1e-6 * np.abs(mean), deviation, 1.0)
     return mean.astype(np.float32), scale.astype(np.float32)
 
 
