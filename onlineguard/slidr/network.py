@@ -137,6 +137,7 @@ def loss(params: Params, batch: Batch, l2: Any) -> tuple[Any, Any]:
 
 def logit_of_human(params: Params, z: Array, categories: Array | None) -> Array:
     """`apply` over a batch, z (n, width) and categories (n, 3); in full float32 also where a GPU would use less."""
+    params = jax.tree.map(jnp.asarray, params)  # a NumPy table could not be indexed by a traced row
     with jax.default_matmul_precision("highest"):
         return jax.vmap(apply, (None, 0, None if categories is None else 0))(params, z, categories)
 

@@ -31,11 +31,12 @@ from onlineguard.slidr.network import (
 
 STEPS = 64  # minibatches given to the device at once
 ROWS = 65_536  # rows scored at once, the largest padded size
-LONGEST = 1.0  # norm to which a gradient is shortened: one click may carry a weight of thousands, see weights.py
 
 Progress = Callable[[int, int, float], None]  # clicks learned, clicks in all, mean cross-entropy of the latest ones
 
-_OPTIMISER = optax.chain(optax.clip_by_global_norm(LONGEST), optax.scale_by_adam())
+# Adam's step is bounded however heavy one click weighs. Gradients are not shortened before: only those with a click from
+# a sparse cell would be, which takes from such cells just what their weights give them.
+_OPTIMISER = optax.scale_by_adam()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -22,9 +22,9 @@ def cell_weights(
     """The weight (n,) float32 of every click; their mean is 1.
 
     hour: (n,) 0 to 23, and weekday: (n,) 0 to 6, both in the time by which the visitor lives; logged_in and human: (n,)
-    bool. By default a click alone in its cell weighs as much as that whole cell should, n / m, which may be thousands;
-    training bounds the length of a gradient for that reason. With `largest`, no weight exceeds it and what is cut off
-    goes to all other clicks in proportion; sparse cells then weigh less than others. No clicks, no weights.
+    bool. By default a click alone in its cell weighs n / m, as much as any whole cell, which may be thousands. With
+    `largest`, no weight exceeds it and what is cut off goes to all other clicks in proportion; sparse cells then weigh
+    less than others. No clicks, no weights.
 
     >>> hour = np.array([3, 12, 12])
     >>> cell_weights(hour, np.zeros(3, int), np.zeros(3, bool), np.zeros(3, bool)).tolist()
