@@ -92,7 +92,8 @@ def test_the_network_is_the_default_of_the_paper_three_relu_layers():
     params = init(0, 43, Config())
     assert [layer.kernel.shape for layer in params.hidden] == [(43, 128), (128, 64), (64, 32)]
     assert params.head.kernel.shape == (32, 1)
-    assert params.crosses == () and params.tables is None
+    assert params.crosses == ()
+    assert params.tables is None
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(params))
 
 

@@ -87,7 +87,9 @@ def test_the_effective_size_is_n_for_equal_weights_and_smaller_for_all_others():
 def test_a_bad_argument_is_named_with_its_value_and_rule(change, message):
     good = {"hour": [0, 1], "weekday": [0, 1], "logged_in": [True, False], "human": [True, False]}
     with pytest.raises(InvalidArgument, match=message):
-        cell_weights(**{name: np.array(value) if name != "largest" else value for name, value in (good | change).items()})
+        cell_weights(
+            **{name: np.array(value) if name != "largest" else value for name, value in (good | change).items()}
+        )
 
 
 def test_no_clicks_have_no_weights():

@@ -39,11 +39,11 @@ def rfm_scores(orders: pl.DataFrame, at: int) -> pl.DataFrame:
     """Quintiles (1 to 5) of every account's recency, frequency and monetary value at the time `at`, and their sum.
 
     `orders` has the columns user_id, ts (milliseconds since 1970 UTC) and amount. Only orders of the 90 days before
-    `at` count: at - 90 days <= ts < at. Recency is the time of the last order, frequency their number, monetary value the sum of the
-    amounts; 5 is the latest, the most and the largest. An account's quintile is 1 + floor(5 * the share of accounts
-    that are lower): accounts that tie share the quintile of their lowest, so where most have ordered once, all of
-    these have frequency 1. A negative amount is a refund: it lowers the monetary value and is no order of its own.
-    Orders without user, time or finite amount are left out.
+    `at` count: at - 90 days <= ts < at. Recency is the time of the last order, frequency their number, monetary value
+    the sum of the amounts; 5 is the latest, the most and the largest. An account's quintile is 1 + floor(5 * the share
+    of accounts that are lower): accounts that tie share the quintile of their lowest, so where most have ordered once,
+    all of these have frequency 1. A negative amount is a refund: it lowers the monetary value and is no order of its
+    own. Orders without user, time or finite amount are left out.
 
     Returns user_id, recency, frequency, monetary (Int64) and rfm (Float64, 3 to 15), sorted by user_id; an account
     without an order in the window has no row, so a left join gives it a null.

@@ -143,6 +143,6 @@ def logit_of_human(params: Params, z: Array, categories: Array | None) -> Array:
 
 
 def standardise(x: Array, mean: Array, scale: Array) -> Array:
-    """(x - mean) * scale of one row, held within REACH; `scale` is one over the standard deviation."""
+    """(x - mean) * scale of one row or, in NumPy, of many, held within REACH; `scale` is one over the deviation."""
     xp = namespace(x)
     return xp.minimum(xp.maximum((x - mean) * scale, -REACH), REACH)

@@ -34,8 +34,8 @@ ROWS = 65_536  # rows scored at once, the largest padded size
 
 Progress = Callable[[int, int, float], None]  # clicks learned, clicks in all, mean cross-entropy of the latest ones
 
-# Adam's step is bounded however heavy one click weighs. Gradients are not shortened before: only those with a click from
-# a sparse cell would be, which takes from such cells just what their weights give them.
+# Adam's step is bounded however heavy a click weighs. Gradients are not shortened before: only those with a click from a
+# sparse cell would be, which takes from such cells just what their weights give them.
 _OPTIMISER = optax.scale_by_adam()
 
 
@@ -126,7 +126,7 @@ def train(
     features, labels, loads = checked(X, human, weights)
     n = len(features)
     codes = _hashes(categories, n) if config.kind == "embedding" else None
-    mean, scale = _moments(features)
+    mean, scale = moments(features)
     params: Any = jax.tree.map(jnp.asarray, init(seed, features.shape[1], config))
     memory = _OPTIMISER.init(params)
     rng = np.random.default_rng(seed)
@@ -178,6 +178,24 @@ def checked(X: np.ndarray, human: np.ndarray, weights: np.ndarray | None) -> tup
     return features, labels.astype(np.float32), loads
 
 
+def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and one over the standard deviation (width,) float32 of every feature, summed in float64 block by block.
+
+    A feature that does not vary beyond rounding gets the scale 1.
+    """
+    n, width = features.shape
+    blocks = [features[i : i + ROWS] for i in range(0, n, ROWS)]
+    mean = sum((block.sum(0, dtype=np.float64) for block in blocks), np.zeros(width)) / n
+    if not np.isfinite(mean).all():
+        row, column = np.argwhere(~np.isfinite(features))[0]
+        raise InvalidArgument(
+            f"X[{row}, {column}] is {features[row, column]}; every feature of a click to learn must be finite"
+        )
+    deviation = np.sqrt(sum((((block - mean) ** 2).sum(0) for block in blocks), np.zeros(width)) / n)
+    scale = 1.0 / np.where(deviation > 1e-6 * np.abs(mean), deviation, 1.0)
+    return mean.astype(np.float32), scale.astype(np.float32)
+
+
 @jax.jit
 def _advance(
     params: Any, memory: Any, data: Batch, rates: Any, mean: Any, scale: Any, l2: Any, count: Any
@@ -216,24 +234,6 @@ def _hashes(categories: np.ndarray | None, n: int) -> np.ndarray:
             f"categories is {categories.dtype} {categories.shape}; give uint32 ({n}, {CATEGORIES}), one row a row of X"
         )
     return categories
-
-
-def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and one over the standard deviation (width,) float32 of every feature, summed in float64 block by block.
-
-    A feature that does not vary beyond rounding gets the scale 1.
-    """
-    n, width = features.shape
-    blocks = [features[i : i + ROWS] for i in range(0, n, ROWS)]
-    mean = sum((block.sum(0, dtype=np.float64) for block in blocks), np.zeros(width)) / n
-    if not np.isfinite(mean).all():
-        row, column = np.argwhere(~np.isfinite(features))[0]
-        raise InvalidArgument(
-            f"X[{row}, {column}] is {features[row, column]}; every feature of a click to learn must be finite"
-        )
-    deviation = np.sqrt(sum((((block - mean) ** 2).sum(0) for block in blocks), np.zeros(width)) / n)
-    scale = 1.0 / np.where(deviation > 1e-6 * np.abs(mean), deviation, 1.0)
-    return mean.astype(np.float32), scale.astype(np.float32)
 
 
 def _batches(column: np.ndarray | None, rows: np.ndarray, batch: int) -> np.ndarray | None:
