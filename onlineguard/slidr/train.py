@@ -34,8 +34,8 @@ ROWS = 65_536  # rows scored at once, the largest padded size
 
 Progress = Callable[[int, int, float], None]  # clicks learned, clicks in all, mean cross-entropy of the latest ones
 
-# Adam's step is bounded however heavy a click weighs. Gradients are not shortened before: only those with a click from a
-# sparse cell would be, which takes from such cells just what their weights give them.
+# Adam's step is bounded however heavy a click weighs. Gradients are not shortened before: only those with a click from
+# a sparse cell would be, which takes from such cells just what their weights give them.
 _OPTIMISER = optax.scale_by_adam()
 
 
