@@ -48,7 +48,7 @@ def training(n: int, repeats: int) -> dict[str, Network]:
             networks[config.kind] = train(X, hashes, human, weights, config)
 
         start = time.perf_counter()
-        train(X[:2048], hashes[:2048], human[:2048], weights[:2048], config)
+        train(X[:20_000], hashes[:20_000], human[:20_000], weights[:20_000], config)
         compiled = time.perf_counter() - start
         emit(
             figure="training",

@@ -11,8 +11,9 @@ from onlineguard.slidr import scorer
 from onlineguard.slidr.baselines import ENTITIES, WINDOWS, LogisticBaseline, TreesBaseline, VelocityRule
 from onlineguard.slidr.train import Network
 
-COUNTERS = [f"clicks_{entity}_{window}" for entity, window in itertools.product(ENTITIES, WINDOWS)]
+COUNTERS = [f"clicks_{entity}_{window}" for entity, window in itertools.product(ENTITIES, ("1m", "5m", "1h", "24h"))]
 NAMES = ["hour_sin", *COUNTERS, "velocity_user_1m_5m"]
+VELOCITY = [i for i, name in enumerate(NAMES) if name in COUNTERS and name.endswith(WINDOWS)]
 
 
 def clicks(n, seed=0):
@@ -55,7 +56,8 @@ def test_a_plane_that_separates_the_labels_leaves_the_logistic_baseline_finite()
 def test_the_velocity_rule_is_the_largest_share_of_training_clicks_below():
     X, _, _ = clicks(400)
     p = VelocityRule.train(X, NAMES).p_robot(X)
-    counters = X[:, 1:17]
+    counters = X[:, VELOCITY]
+    assert len(VELOCITY) == 8
     below = (counters[None, :, :] < counters[:, None, :]).mean(1)  # (clicks, counters)
     np.testing.assert_allclose(p, below.max(1), atol=1e-6)
 
@@ -63,18 +65,20 @@ def test_the_velocity_rule_is_the_largest_share_of_training_clicks_below():
 def test_the_velocity_rule_never_falls_as_a_counter_rises_and_reaches_1_beyond_all():
     X, _, _ = clicks(5000)
     rule = VelocityRule.train(X, NAMES)
-    for column in range(1, 17):
+    for column in VELOCITY:
         rising = np.tile(X[7], (60, 1))
         rising[:, column] = np.linspace(0.0, 12.0, 60)
         assert (np.diff(rule.p_robot(rising)) >= 0).all()
         assert rule.p_robot(rising)[-1] == 1.0
 
 
-def test_the_velocity_rule_looks_at_counters_alone():
+def test_the_velocity_rule_looks_at_counters_of_minutes_alone_in_either_way_of_naming_them():
     X, _, _ = clicks(500)
     rule = VelocityRule.train(X, NAMES)
     other = X.copy()
-    other[:, [0, 17]] = 1e6
+    other[:, [i for i in range(18) if i not in VELOCITY]] = 1e6
+    renamed = [f"{name.split('_')[1]}_clicks_{name.split('_')[2]}" if name in COUNTERS else name for name in NAMES]
+    np.testing.assert_array_equal(rule.p_robot(X), VelocityRule.train(X, renamed).p_robot(X))
     np.testing.assert_array_equal(rule.p_robot(X), rule.p_robot(other))
 
 
@@ -82,7 +86,7 @@ def test_the_velocity_rule_tells_the_rarest_apart():
     """With a million clicks, counts above all but 1 in 10,000 and above all but 1 in 100,000 differ."""
     rng = np.random.default_rng(0)
     X = rng.exponential(1.0, (1_000_000, 1)).astype(np.float32)
-    rule = VelocityRule.train(X, ["clicks_ip_1h"])
+    rule = VelocityRule.train(X, ["clicks_ip_1m"])
     at = -np.log([1e-1, 1e-2, 1e-3, 1e-4, 1e-5])[:, None].astype(np.float32)
     np.testing.assert_allclose(1.0 - rule.p_robot(at), [1e-1, 1e-2, 1e-3, 1e-4, 1e-5], rtol=0.6)
 

@@ -20,7 +20,7 @@ from onlineguard.slidr.network import (
 )
 
 WIDTH = 5
-SMALL = {"hidden": (7, 4, 3), "bits": 3, "dim": 2}
+SMALL = {"hidden": (7, 4, 3), "crosses": 2, "bits": 3, "dim": 2}
 
 
 def made(kind, n=40, seed=0):
@@ -146,6 +146,7 @@ def test_standardised_features_are_held_within_reach_and_nan_stays_nan(xp):
         ("bits", 0),
         ("bits", 25),
         ("dim", 0),
+        ("rare", -1),
         ("l2", -1.0),
         ("l2", float("nan")),
         ("batch", 0),

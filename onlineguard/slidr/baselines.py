@@ -18,11 +18,12 @@ from onlineguard.slidr.network import Config, Layer, Params, standardise
 from onlineguard.slidr.train import Network, checked, moments
 
 ENTITIES = ("user", "session", "ip", "prefix")
-WINDOWS = ("1m", "5m", "1h", "24h")
+WINDOWS = ("1m", "5m")  # velocity: longer windows count volume, by which any large gateway stands out
 RAREST = 1e-6  # the rarest share that the velocity rule tells apart
 LEVELS = 1.0 - np.geomspace(1.0, RAREST, 512)  # evenly spaced in the log of the share above: fine in the upper tail
 
-_COUNTER = re.compile(f"clicks_({'|'.join(ENTITIES)})_({'|'.join(WINDOWS)})")
+_ENTITY = f"({'|'.join(ENTITIES)})"
+_COUNTER = re.compile(f"(clicks_{_ENTITY}|{_ENTITY}_clicks)_({'|'.join(WINDOWS)})")
 
 
 class LogisticBaseline(Network):
@@ -49,9 +50,9 @@ class LogisticBaseline(Network):
 class VelocityRule:
     """A click is as suspect as its most unusual counter: p_robot = max over counters of the share of clicks below it.
 
-    The counters are the clicks of user, session, ip and prefix in 1 min to 24 h. "Below" is measured among the training
-    clicks, labels unseen, and interpolated between 512 of their quantiles; a count below all of theirs scores 0 and one
-    above all of theirs 1.
+    The counters are the clicks of user, session, ip and prefix in 1 and in 5 minutes. "Below" is measured among the
+    training clicks, labels unseen, and interpolated between 512 of their quantiles; a count below all of theirs scores 0
+    and one above all of theirs 1.
     """
 
     columns: np.ndarray  # (counters,) int64, where they stand in X
@@ -61,7 +62,10 @@ class VelocityRule:
 
     @classmethod
     def train(cls, X: np.ndarray, names: Sequence[str]) -> Self:
-        """Take the quantiles of the features (n, width) float32 whose names are clicks_{entity}_{window}."""
+        """Take the quantiles of the features (n, width) float32 that are named clicks_{entity}_{window}.
+
+        {entity}_clicks_{window} will do as well.
+        """
         features = scorer.matrix(X, len(names))
         columns = np.array([i for i, name in enumerate(names) if _COUNTER.fullmatch(name)], np.int64)
         if not len(columns):

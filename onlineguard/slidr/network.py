@@ -35,12 +35,13 @@ class Config:
 
     kind: str = "mlp"
     hidden: tuple[int, ...] = (128, 64, 32)  # units of each layer; () leaves a logistic regression
-    crosses: int = 2  # cross layers, of kind "cross"
+    crosses: int = 1  # cross layers, of kind "cross"
     bits: int = 14  # rows of each embedding table, as a power of two, of kind "embedding"
     dim: int = 8  # numbers in an embedding
+    rare: int = 100  # a row of a table that fewer training clicks share stays zero: it would learn them by heart
     l2: float = 1e-5  # per squared weight of the hidden and cross layers
-    batch: int = 1024  # clicks a step
-    rate: float = 2e-3  # Adam's largest step; rises over `warm_up`, then falls to 0 along a cosine
+    batch: int = 128  # clicks a step; with a week of a few 100,000 clicks, larger ones leave one pass unfinished
+    rate: float = 5e-3  # Adam's largest step; rises over `warm_up`, then falls to 0 along a cosine
     warm_up: float = 0.05  # share of all steps
     epochs: int = 1
 
@@ -51,6 +52,7 @@ class Config:
             ("crosses", self.crosses >= 1, "it must be at least 1; kind='mlp' has none"),
             ("bits", 1 <= self.bits <= 24, "it must lie between 1 and 24, e.g. 14 for 16,384 rows"),
             ("dim", self.dim >= 1, "it must be at least 1"),
+            ("rare", self.rare >= 0, "it must not be negative; 0 lets every row learn"),
             ("l2", 0.0 <= self.l2 < np.inf, "it must not be negative; 0 turns it off"),
             ("batch", self.batch >= 1, "it must be at least 1"),
             ("rate", 0.0 < self.rate < np.inf, "it must be positive, e.g. 0.002"),
@@ -90,7 +92,7 @@ class Batch(NamedTuple):
 def init(seed: int, width: int, config: Config) -> Params:
     """Weights to start from, the same on every machine: normal, of variance 2 / inputs before a ReLU, else 1 / inputs.
 
-    Embeddings start at zero, so a value that training never met says nothing (unless it shares a row with one).
+    Embeddings start at zero, so a value that training never met says nothing (unless it shares a row with one it met).
     """
     rng = np.random.default_rng(seed)
 
@@ -112,8 +114,7 @@ def apply(params: Params, z: Array, categories: Array | None = None) -> Array:
     """The logit of human of one click: z (width,), categories (3,) uint32. A NaN feature makes it NaN."""
     xp = namespace(z)
     if params.tables is not None:
-        shift = 33 - params.tables.shape[1].bit_length()  # the hash's highest bits are the row
-        rows = categories >> np.uint32(shift)  # type: ignore[operator]
+        rows = rows_of(categories, params.tables.shape[1])
         z = xp.concatenate([z, *(params.tables[i][rows[i]] for i in range(CATEGORIES))])
     deep = z
     for layer in params.hidden:
@@ -140,6 +141,11 @@ def logit_of_human(params: Params, z: Array, categories: Array | None) -> Array:
     params = jax.tree.map(jnp.asarray, params)  # a NumPy table could not be indexed by a traced row
     with jax.default_matmul_precision("highest"):
         return jax.vmap(apply, (None, 0, None if categories is None else 0))(params, z, categories)
+
+
+def rows_of(categories: Array, n_rows: int) -> Array:
+    """The rows of a table, a power of two, that hash values belong to: their highest bits."""
+    return categories >> np.uint32(33 - n_rows.bit_length())
 
 
 def standardise(x: Array, mean: Array, scale: Array) -> Array:

@@ -1,7 +1,7 @@
 """One pass of Adam over a week of clicks, and the network that comes of it.
 
 Clicks are shuffled by the seed and given in minibatches; a loop over many of them is one compiled program, so that
-nothing but data crosses between Python and the device. Memory beside `X`: a few copies of 64 minibatches.
+nothing but data crosses between Python and the device. Memory beside `X`: a few copies of 512 minibatches.
 """
 
 import dataclasses
@@ -26,10 +26,11 @@ from onlineguard.slidr.network import (
     init,
     logit_of_human,
     loss,
+    rows_of,
     standardise,
 )
 
-STEPS = 64  # minibatches given to the device at once
+STEPS = 512  # minibatches given to the device at once
 ROWS = 65_536  # rows scored at once, the largest padded size
 
 Progress = Callable[[int, int, float], None]  # clicks learned, clicks in all, mean cross-entropy of the latest ones
@@ -118,7 +119,7 @@ def train(
     X: (n, width) float32 features, finite; categories: (n, 3) uint32, used by the kind "embedding" only; human: (n,)
     bool, both kinds present; weights: (n,) of `weights.cell_weights`, by default 1 for each click.
 
-    Features are standardised by the mean and deviation of these clicks. `progress` is called after every 64
+    Features are standardised by the mean and deviation of these clicks. `progress` is called after every 512
     minibatches. The same arguments give the same network, bit for bit, on one CPU; other machines differ by rounding,
     and so may two runs of the kind "embedding" on a GPU, which adds up the gradient of a table in no fixed order.
     """
@@ -129,6 +130,7 @@ def train(
     mean, scale = moments(features)
     params: Any = jax.tree.map(jnp.asarray, init(seed, features.shape[1], config))
     memory = _OPTIMISER.init(params)
+    learns = None if codes is None else _frequent(codes, config)
     rng = np.random.default_rng(seed)
     steps = math.ceil(n / config.batch)
     total = steps * config.epochs
@@ -142,7 +144,9 @@ def train(
             data = Batch(*(_batches(column, rows, config.batch) for column in (features, codes, labels, loads)))
             at = epoch * steps + step
             rate = _padded(rates[at : at + count], STEPS)
-            params, memory, entropy = _advance(params, memory, data, rate, mean, scale, np.float32(config.l2), count)
+            params, memory, entropy = _advance(
+                params, memory, data, rate, mean, scale, learns, np.float32(config.l2), count
+            )
             # the last minibatch may be a part of one, and is divided by the size of a whole one
             size = np.full(count, config.batch)
             size[-1] = len(rows) - (count - 1) * config.batch
@@ -198,7 +202,7 @@ def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @jax.jit
 def _advance(
-    params: Any, memory: Any, data: Batch, rates: Any, mean: Any, scale: Any, l2: Any, count: Any
+    params: Any, memory: Any, data: Batch, rates: Any, mean: Any, scale: Any, learns: Any, l2: Any, count: Any
 ) -> tuple[Any, Any, Any]:
     """`count` steps through the minibatches, one a row of `data`; their cross-entropies come third."""
 
@@ -207,6 +211,8 @@ def _advance(
         x, categories, human, weight = jax.tree.map(lambda column: column[i], data)
         batch = Batch(jax.vmap(standardise, (0, None, None))(x, mean, scale), categories, human, weight)
         (_, entropy), gradient = jax.value_and_grad(loss, has_aux=True)(params, batch, l2)
+        if learns is not None:
+            gradient = gradient._replace(tables=gradient.tables * learns)
         move, memory = _OPTIMISER.update(gradient, memory)
         params = jax.tree.map(lambda p, m: p - rates[i] * m, params, move)
         return params, memory, entropies.at[i].set(entropy)
@@ -224,6 +230,13 @@ def _rates(config: Config, total: int) -> np.ndarray:
     """The size of every step (total,) float32, taken in the middle of the step, where none is 0."""
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.rate, int(config.warm_up * total), total)
     return np.asarray(jax.vmap(schedule)(np.arange(total, dtype=np.float32) + 0.5), np.float32)
+
+
+def _frequent(categories: np.ndarray, config: Config) -> np.ndarray:
+    """1 for the rows of the tables (CATEGORIES, 2^bits, 1) float32 that enough clicks share to learn, else 0."""
+    n_rows = 2**config.bits
+    counts = [np.bincount(column, minlength=n_rows) for column in rows_of(categories, n_rows).T]
+    return (np.stack(counts) >= config.rare).astype(np.float32)[:, :, None]
 
 
 def _hashes(categories: np.ndarray | None, n: int) -> np.ndarray:
