@@ -1,0 +1,1 @@
+"""SLIDR: robots among ad clicks, from raw clicks to calibrated decisions."""
