@@ -51,8 +51,8 @@ class VelocityRule:
     """A click is as suspect as its most unusual counter: p_robot = max over counters of the share of clicks below it.
 
     The counters are the clicks of user, session, ip and prefix in 1 and in 5 minutes. "Below" is measured among the
-    training clicks, labels unseen, and interpolated between 512 of their quantiles; a count below all of theirs scores 0
-    and one above all of theirs 1.
+    training clicks, labels unseen, and interpolated between 512 of their quantiles; a count below all of theirs scores
+    0, one above all of theirs 1.
     """
 
     columns: np.ndarray  # (counters,) int64, where they stand in X
