@@ -1,6 +1,7 @@
 """Counters in Redis: equal to those in the process, under Cluster too, and what they leave behind."""
 
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -30,8 +31,12 @@ def cluster(tmp_path_factory):
     with serving(tmp_path_factory.mktemp("cluster"), "--cluster-enabled", "yes") as port:
         with redis.Redis(port=port) as node:
             node.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-            while b"cluster_state:ok" not in node.execute_command("CLUSTER INFO", NEVER_DECODE=True):
-                pass
+            for _ in range(100):
+                if "ok" in str(node.execute_command("CLUSTER INFO")["cluster_state"]):
+                    break
+                time.sleep(0.05)
+            else:
+                pytest.fail("the cluster did not come up")
         with redis.RedisCluster(host="127.0.0.1", port=port) as client:
             yield client
 

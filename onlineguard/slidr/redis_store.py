@@ -176,7 +176,7 @@ class RedisStore:
             return []
         pipeline = self._client.pipeline(transaction=False)
         for call in calls:
-            pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.arguments)
+            pipeline.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.arguments)
         answers = pipeline.execute(raise_on_error=False)
         for i, (call, answer) in enumerate(zip(calls, answers, strict=True)):
             if type(answer).__name__ == "NoScriptError":  # a machine that has not seen it yet
