@@ -288,7 +288,9 @@ def _cast(raw: pl.Series, kind: pl.DataType) -> pl.Series:
         if kind == pl.String() and raw.dtype.is_nested():
             return pl.Series([None] * len(raw), dtype=kind)
         column = raw.cast(kind, strict=False)
-        if raw.dtype.is_numeric() and not kind == pl.String():  # 1.5 is no whole number, and 2 is neither true nor false
+        if (
+            raw.dtype.is_numeric() and not kind == pl.String()
+        ):  # 1.5 is no whole number, and 2 is neither true nor false
             column = column.zip_with((column.cast(pl.Float64) == raw.cast(pl.Float64)).fill_null(True), _nulls(column))
         return column
     except pl.exceptions.PolarsError:
@@ -378,5 +380,6 @@ def _explained(error: str, body: bytes) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
+    value = value.to_list() if isinstance(value, pl.Series) else value
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else json.dumps(value, default=str)
     return text if len(text) <= 100 else text[:99] + "…"

@@ -146,7 +146,7 @@ _HEAD, _HEAD_MS = 47, 48
 _RING = np.repeat(np.arange(5), [n for _, n in RINGS] + [LANES - 47])  # by lane; 4 is no ring
 _PLACE = np.concatenate([np.arange(n) for _, n in RINGS] + [np.full(LANES - 47, 10**6)]).astype(np.int32)
 _SLOTS = np.array([n for _, n in RINGS] + [0], np.int32)[_RING]
-_MOVED_ON = 2 * 24 * 360
+MOVED_ON = 2 * 24 * 360
 
 # What an ip has besides: rings of the distinct users and sessions by their newest click, and of the 1 h numbers' peaks.
 _GATEWAY_LANES = 128
@@ -219,7 +219,7 @@ class ProcessStore:
             flat[start : start + width] = rows.table[place]
         flat[_PAIRS:_EVENT] = self._pairs.table[pairs, 0]
         flat[_EVENT:_NUMBERS] = (
-            time // BUCKET_MS + _MOVED_ON,
+            time // BUCKET_MS + MOVED_ON,
             time % BUCKET_MS,
             counted and user > 0,
             counted and session > 0,
@@ -258,7 +258,7 @@ class ProcessStore:
             tables.append(_padded(rows.table[at], size))
         events[:n, 4], events[:n, 5] = np.split(self._pairs.slots(pairs), 2)
         tables.append(_padded(self._pairs.table[pairs], 2 * size))
-        events[:n, 6] = times // BUCKET_MS + _MOVED_ON
+        events[:n, 6] = times // BUCKET_MS + MOVED_ON
         events[:n, 7] = times % BUCKET_MS
         events[:n, 8], events[:n, 9], events[:n, 10] = counted & (users > 0), counted & (sessions > 0), counted
         tables, counts = _advance(tables, events, np.int32(n))
@@ -290,12 +290,12 @@ class _Rows:
         rows = np.fromiter((shards[hash(key) % _SHARDS].get(key, -1) for key in keys), np.int32, len(keys))
         self._touched[rows] = hour  # before any birth, which may drop what was not touched; -1 is the last row, unused
         if (unknown := rows < 0).any():
-            for i in np.flatnonzero(unknown & born).tolist():
+            for i in np.flatnonzero(unknown).tolist():
                 shard = shards[hash(keys[i]) % _SHARDS]
-                if (row := shard.get(keys[i])) is None:
+                row = shard.get(keys[i], 0)  # perhaps born by now
+                if not row and born[i]:
                     row = shard[keys[i]] = self._birth(keys[i], hour)
                 rows[i] = row
-            rows[rows < 0] = 0
         return rows
 
     def find_one(self, key: Hashable, born: bool, hour: int) -> int:
@@ -337,7 +337,7 @@ class _Rows:
         for row in dead:
             del self._shards[hash(self._keys[row]) % _SHARDS][self._keys[row]]
         self._free = dead
-        if len(dead) < len(self.table) // 8:
+        if len(dead) < max(1, len(self.table) // 8):
             room = len(self.table)
             self.table = np.concatenate([self.table, np.zeros_like(self.table)])
             self._touched = np.concatenate([self._touched, np.zeros(room, np.int64)])
