@@ -121,7 +121,7 @@ class Envelope:
     def at(self, budget: float) -> Allocation:
         """The best split of `budget` purchasing clicks; raises InfeasibleBudget where the lower bounds ask for more."""
         _check_budget(budget, self.least)
-        left = budget - self.least
+        left = max(budget - self.least, 0.0)
         whole = int(np.searchsorted(self._spent, left, side="right"))
         spend = self._lower + np.bincount(self._slices[:whole], self._width[:whole], len(self._lower))
         gain = self._first_gain + (float(self._gained[whole - 1]) if whole else 0.0)
