@@ -233,7 +233,10 @@ def read_clicks(
 
 
 def check_clicks(frame: pl.DataFrame, fields: tuple[str, ...] = tuple(SCHEMA)) -> pl.DataFrame:
-    """The named fields of a frame of clicks, in their types; raises InvalidArgument with column, row, value and rule."""
+    """The named fields of a frame of clicks, in their types.
+
+    Raises InvalidArgument with column, row (from 1), value and rule.
+    """
     if absent := [field for field in fields if field not in frame.columns]:
         raise InvalidArgument(
             f"clicks has no column {', '.join(absent)}; its columns are {', '.join(frame.columns)}. "

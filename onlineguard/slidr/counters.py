@@ -43,14 +43,15 @@ number ever changes by it.
 """
 
 import functools
+import itertools
 from collections import deque
 from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Int, Int32, Int64
+from jaxtyping import Bool, Int32, Int64
 
 import onlineguard.packed  # noqa: F401  (sets how JAX dispatches before the first array is made)
 from onlineguard.slidr.clicks import prefix
@@ -191,12 +192,14 @@ class ProcessStore:
         counts = np.empty((len(keys.ts), len(COLUMNS)), np.int32)
         cuts = {*range(0, len(keys.ts), LARGE), *(np.flatnonzero(np.diff(reading.era)) + 1).tolist(), len(keys.ts)}
         ends = sorted(cuts)
-        for start, end in zip(ends, ends[1:], strict=False):
+        for start, end in itertools.pairwise(ends):
             part = slice(start, end)
             if reading.era[start] != self._era:
                 self._forget(int(reading.era[start]))
             rows = Keys(*(column[part] for column in keys))
-            counts[part] = self._count(rows, reading.times[part], counted[part], int(reading.now[end - 1] // HOUR_MS))
+            counts[part] = self._count(
+                rows, reading.times[part], counted[part], reading.now[[start, end - 1]] // HOUR_MS
+            )
         return counts
 
     def _count_one(self, keys: Keys) -> Int32[np.ndarray, "1 26"]:
@@ -232,16 +235,16 @@ class ProcessStore:
         return flat[None, _NUMBERS:]
 
     def _count(
-        self, keys: Keys, times: Int64[np.ndarray, " n"], counted: Bool[np.ndarray, " n"], hour: int
+        self, keys: Keys, times: Int64[np.ndarray, " n"], counted: Bool[np.ndarray, " n"], hours: Int64[np.ndarray, "2"]
     ) -> Int32[np.ndarray, "n 26"]:
-        users = self._users.find(keys.users, counted, hour)
-        sessions = self._sessions.find(keys.sessions, counted, hour)
-        ips = self._ips.find(keys.ips, counted, hour)
-        prefixes = self._prefixes.find([prefix(ip) for ip in keys.ips], counted, hour)
+        users = self._users.find(keys.users, counted, hours)
+        sessions = self._sessions.find(keys.sessions, counted, hours)
+        ips = self._ips.find(keys.ips, counted, hours)
+        prefixes = self._prefixes.find([prefix(ip) for ip in keys.ips], counted, hours)
         places = ips.astype(np.int64) << 33
         at_ip = np.concatenate([places + 2 * users, places + 2 * sessions + 1])
         at_ip[np.concatenate([users, sessions]) == 0] = _NOBODY
-        pairs = self._pairs.find(at_ip.tolist(), np.concatenate([counted, counted]), hour)
+        pairs = self._pairs.find(at_ip.tolist(), np.concatenate([counted, counted]), hours)
 
         n, size = len(times), SMALL if len(times) <= SMALL else LARGE
         work = [
@@ -284,17 +287,24 @@ class _Rows:
     def __len__(self) -> int:
         return len(self._keys) - 1 - len(self._free)
 
-    def find(self, keys: Sequence[Hashable], born: Bool[np.ndarray, " n"], hour: int) -> Int32[np.ndarray, " n"]:
-        """The rows of n keys; where `born`, a key not known gets one, and elsewhere it reads 0."""
+    def find(
+        self, keys: Sequence[Hashable], born: Bool[np.ndarray, " n"], hours: Int64[np.ndarray, "2"]
+    ) -> Int32[np.ndarray, " n"]:
+        """The rows of n keys; where `born`, a key not known gets one, and elsewhere it reads 0.
+
+        `hours` are those of the stream's clock at the first and the last of the clicks.
+        """
         shards = self._shards
         rows = np.fromiter((shards[hash(key) % _SHARDS].get(key, -1) for key in keys), np.int32, len(keys))
-        self._touched[rows] = hour  # before any birth, which may drop what was not touched; -1 is the last row, unused
+        self._touched[rows] = hours[
+            1
+        ]  # before any birth, which may drop what was not touched; -1 is the last row, unused
         if (unknown := rows < 0).any():
             for i in np.flatnonzero(unknown).tolist():
                 shard = shards[hash(keys[i]) % _SHARDS]
                 row = shard.get(keys[i], 0)  # perhaps born by now
                 if not row and born[i]:
-                    row = shard[keys[i]] = self._birth(keys[i], hour)
+                    row = shard[keys[i]] = self._birth(keys[i], int(hours[0]), int(hours[1]))
                 rows[i] = row
         return rows
 
@@ -305,7 +315,7 @@ class _Rows:
         if row is None:
             row = 0
             if born:
-                row = shard[key] = self._birth(key, hour)
+                row = shard[key] = self._birth(key, hour, hour)
         self._touched[row] = hour
         return row
 
@@ -314,7 +324,7 @@ class _Rows:
         self._places[rows] = np.arange(len(rows), dtype=np.int32)
         return self._places[rows]
 
-    def _birth(self, key: Hashable, hour: int) -> int:
+    def _birth(self, key: Hashable, hour: int, touched: int) -> int:
         if not self._free and len(self._keys) == len(self.table) - 1:
             self._make_room(hour)
         if self._free:
@@ -323,15 +333,15 @@ class _Rows:
         else:
             row = len(self._keys)
             self._keys.append(key)
-        self._touched[row] = hour
+        self._touched[row] = touched
         return row
 
     def _make_room(self, hour: int) -> None:
         """Drop the entities that read like new ones, and double the table if few do.
 
-        Their rows need no cleaning, for that very reason. An entity last touched at hour h of the clock has its head
-        less than an hour above h. A click to be counted now is less than 24 h behind the clock, so if the clock reads
-        an hour beyond h + 50, more than 25 h beyond the head: every bucket of the row is out of its window.
+        Their rows need no cleaning, for that very reason. An entity last touched in hour h of the clock has its head
+        before h + 1.5 h. A click to be counted, from an hour of the clock beyond h + 50 on, is less than 24 h behind
+        it, so more than 25 h after the head: every bucket of the row is out of its window.
         """
         dead = np.flatnonzero(self._touched[: len(self._keys)] < hour - KEEP_HOURS)[1:].tolist()
         for row in dead:

@@ -10,7 +10,7 @@ click, its counts and ratios are 0 and its time since the last click is that of 
 | `ip_users_1h` … `ip_sessions_24h` | log1p of the distinct users and sessions of the ip |
 | `ip_users_largest`, `ip_sessions_largest` | log1p of the largest such hour of the day: large gateways are no robots |
 | `user_since` … `prefix_since` | log1p of the seconds since the last click, 24 h for a first one |
-| `hour_sin`, `hour_cos`, `weekday_sin`, `weekday_cos` | local minute of the day and day of the week on the unit circle |
+| `hour_sin`, `hour_cos`, `weekday_sin`, `weekday_cos` | local minute of the day, day of the week, on the unit circle |
 | `logged_in` | 1 or 0 |
 
 Local time is that of the marketplace: the zone that `Featuriser.timezones` names for it, and UTC for all others.
@@ -20,6 +20,7 @@ Source: the features follow Muralidhar, Chitlangia, Agarwal, Ahmed: "SLIDR: Real
 online advertising" (IAAI 2023) and its authors' public descriptions, which leave the windows open: those are ours.
 """
 
+import itertools
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -31,7 +32,7 @@ from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.clicks import LATEST, Click, check_clicks
 from onlineguard.slidr.counters import COLUMNS, ENTITIES, WINDOWS, Keys, ProcessStore, Store
 
-_PAIRS = tuple(zip(WINDOWS, WINDOWS[1:], strict=False))
+_PAIRS = tuple(itertools.pairwise(WINDOWS))
 
 NAMES: tuple[str, ...] = (
     *(f"{entity}_clicks_{window}" for entity in ENTITIES for window in WINDOWS),
