@@ -55,4 +55,4 @@ def gateway(n: int, members: int, seed: int) -> Keys:
 def cut(keys: Keys, at: list[int]) -> list[Keys]:
     """The stream in parts."""
     ends = [0, *sorted(at), len(keys.ts)]
-    return [Keys(*(column[a:b] for column in keys)) for a, b in itertools.pairwise(ends)]
+    return [keys.part(a, b) for a, b in itertools.pairwise(ends)]

@@ -13,7 +13,7 @@ from slidr_oracle import Oracle
 from slidr_streams import cut, gateway, streams
 
 from onlineguard.errors import InvalidArgument
-from onlineguard.slidr.counters import HOUR_MS, Keys, ProcessStore
+from onlineguard.slidr.counters import HOUR_MS, ProcessStore
 from onlineguard.slidr.redis_store import RedisStore
 
 _names = map("stream{}".format, itertools.count())  # every example has keys of its own
@@ -66,9 +66,9 @@ def test_two_machines_that_share_a_redis_count_as_one(client):
 
 def test_a_redis_that_forgot_the_scripts_is_given_them_again(client):
     stream, name = gateway(40, 9, 3), next(_names)
-    first = RedisStore(client, name).count(Keys(*(column[:20] for column in stream)))
+    first = RedisStore(client, name).count(stream.part(0, 20))
     client.script_flush()
-    second = RedisStore(client, name).count(Keys(*(column[20:] for column in stream)))
+    second = RedisStore(client, name).count(stream.part(20, 40))
     np.testing.assert_array_equal(np.concatenate([first, second]), ProcessStore().count(stream))
 
 

@@ -50,7 +50,7 @@ RFM = (3.0, 15.0)
 _UNITS = {"s": (1_000, 1), "ms": (1, 1), "us": (1, 1_000), "ns": (1, 1_000_000)}  # times this, over that, are ms
 _WORDS = {"true": True, "false": False, "1": True, "0": False}
 _YEAR_1990 = 631_152_000_000  # ms
-_RULES = {  # what a field takes, in words
+_RULES: dict[pl.DataType, str] = {  # what a field takes, in words
     pl.String(): "must be text",
     pl.Int64(): f"must be a whole number from 0 to {LATEST}: milliseconds since 1970 UTC",
     pl.Boolean(): "must be true or false",
@@ -355,10 +355,10 @@ def _write_rejects(path: Path, log: pl.DataFrame, first_wrong: pl.Series, mappin
     rows = first_wrong.is_not_null().arg_true().to_list()
     if not rows:
         return
-    raws = {field: _raw(log, field, mapping) for field in first_wrong.unique().to_list() if field is not None}
+    raws = {field: _raw(log, field, mapping) for field in SCHEMA}
     with path.open("w", encoding="utf-8") as file:
         for row in rows:
-            field = first_wrong[row]
+            field = str(first_wrong[row])
             column = "|".join(_listed(mapping.columns.get(field, field)))
             reject = {"row": row + 1, "column": column, "value": raws[field][row], "reason": _rule(field, mapping)}
             file.write(json.dumps(reject, ensure_ascii=False, default=str) + "\n")

@@ -53,9 +53,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
-import onlineguard.packed  # noqa: F401  (sets how JAX dispatches before the first array is made)
 from onlineguard.slidr.clicks import prefix
 from onlineguard.types import Array
+
+jax.config.update("jax_cpu_enable_async_dispatch", False)  # halves a call with one click; see `onlineguard.packed`
 
 ENTITIES = ("user", "session", "ip", "prefix")
 BUCKET_MS = 10_000  # the shortest bucket; all others are whole numbers of it
@@ -86,6 +87,11 @@ class Keys(NamedTuple):
     users: Sequence[str | None]  # None: unknown, with no counters; all its numbers are those of a user never seen
     sessions: Sequence[str | None]
     ips: Sequence[str]
+
+    def part(self, start: int, end: int) -> "Keys":
+        """Those of the clicks from `start` up to `end`."""
+        cut = slice(start, end)
+        return Keys(self.click_ids[cut], self.ts[cut], self.users[cut], self.sessions[cut], self.ips[cut])
 
 
 class Store(Protocol):
@@ -196,9 +202,8 @@ class ProcessStore:
             part = slice(start, end)
             if reading.era[start] != self._era:
                 self._forget(int(reading.era[start]))
-            rows = Keys(*(column[part] for column in keys))
             counts[part] = self._count(
-                rows, reading.times[part], counted[part], reading.now[[start, end - 1]] // HOUR_MS
+                keys.part(start, end), reading.times[part], counted[part], reading.now[[start, end - 1]] // HOUR_MS
             )
         return counts
 

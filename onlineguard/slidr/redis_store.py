@@ -100,7 +100,7 @@ class RedisStore:
 
     def count(self, keys: Keys) -> Int32[np.ndarray, "n 26"]:
         """See `Store.count`."""
-        parts = [Keys(*(column[i : i + BATCH] for column in keys)) for i in range(0, len(keys.ts), BATCH)]
+        parts = [keys.part(i, i + BATCH) for i in range(0, len(keys.ts), BATCH)]
         return np.concatenate([np.empty((0, len(COLUMNS)), np.int32), *map(self._count, parts)])
 
     def _count(self, keys: Keys) -> Int32[np.ndarray, "n 26"]:
