@@ -1,15 +1,17 @@
-"""Clicks a second through the counters and features, in this process and over Redis, beside plain Python doing the same.
+"""Clicks a second through the counters and features, in this process and over Redis, beside plain Python.
 
     uv run python -m benchmarks.bench_features [--quick]
 
-The peer is what a programmer would write: for each entity a deque of the times of its last day, and for each ip a dict
-of when its users and sessions were last seen; its windows are exact times, not buckets, and it knows no late clicks,
-duplicates or wrong clocks. One JSON line a figure; both sides of every ratio are measured in the same run, compilation
-apart. Redis is a redis-server that the benchmark starts on a free port; without one on PATH its figures are left out.
+The peer is what a programmer would write: for each entity and window a deque of its times, and for each ip a dict of
+when its users and sessions were last seen, the oldest first. Its windows are exact times, not buckets, and it knows no
+largest hours, late clicks, duplicates or wrong clocks. One JSON line a figure; both sides of every ratio are measured
+in the same run, compilation apart. Redis is a redis-server that the benchmark starts on a free port; without one on
+PATH its figures are left out.
 """
 
 import argparse
 import gc
+import itertools
 import platform
 import shutil
 import socket
@@ -67,7 +69,7 @@ class PlainCounters:
     """The peer: dicts of deques."""
 
     def __init__(self) -> None:
-        self.times: dict[tuple[str, str], deque[int]] = defaultdict(deque)
+        self.times: dict[tuple[str, str], list[deque[int]]] = {}
         self.members: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
 
     def count(self, keys: Keys) -> list[list[int]]:
@@ -79,25 +81,25 @@ class PlainCounters:
             if name is None:
                 numbers += [0, 0, 0, 0, WINDOWS_MS[-1]]
                 continue
-            times = self.times[kind, name]
-            since = ts - times[-1] if times else WINDOWS_MS[-1]
-            times.append(ts)
-            while times[0] <= ts - WINDOWS_MS[-1]:
-                times.popleft()
-            counts = [0, 0, 0, len(times)]
-            for time_ in reversed(times):
-                if time_ <= ts - WINDOWS_MS[2]:
-                    break
-                counts[2] += 1
-                counts[1] += time_ > ts - WINDOWS_MS[1]
-                counts[0] += time_ > ts - WINDOWS_MS[0]
-            numbers += [*counts, since]
+            windows = self.times.get((kind, name))
+            if windows is None:
+                windows = self.times[kind, name] = [deque() for _ in WINDOWS_MS]
+            since = ts - windows[-1][-1] if windows[-1] else WINDOWS_MS[-1]
+            for times, length in zip(windows, WINDOWS_MS, strict=True):
+                times.append(ts)
+                while times[0] <= ts - length:
+                    times.popleft()
+                numbers.append(len(times))
+            numbers.append(since)
         for kind, name in (("user", user), ("session", session)):
             members = self.members[kind, ip]
             if name is not None:
+                members.pop(name, None)
                 members[name] = ts
-            numbers.append(sum(last > ts - WINDOWS_MS[2] for last in members.values()))
-            numbers.append(len(members))
+            while members and members[oldest := next(iter(members))] <= ts - WINDOWS_MS[3]:
+                del members[oldest]
+            recent = itertools.takewhile(lambda last: last > ts - WINDOWS_MS[2], reversed(members.values()))
+            numbers += [sum(1 for _ in recent), len(members)]
         return numbers
 
 

@@ -96,6 +96,7 @@ def decode_click(body: bytes) -> Click:
         raise InvalidArgument(f"click is {_shown(body)}; it must be a JSON object in UTF-8 ({error})") from error
 
 
+@lru_cache(1 << 16)
 def prefix(ip: str) -> str:
     """The network that an address is in: /24 of IPv4, /48 of IPv6; anything else is its own.
 
@@ -104,11 +105,6 @@ def prefix(ip: str) -> str:
     >>> prefix("192.0.2.77"), prefix("2001:db8:1:2::3"), prefix("87540")
     ('192.0.2.0/24', '2001:db8:1::/48', '87540')
     """
-    return _prefix(ip)
-
-
-@lru_cache(1 << 16)
-def _prefix(ip: str) -> str:
     try:
         address = ipaddress.ip_address(ip)
     except ValueError:

@@ -79,16 +79,17 @@ TIMEZONES: Mapping[str, str] = MappingProxyType(
     }
 )
 
-_QUARTER_MS = 900_000  # no zone changes its offset within a quarter of an hour
-_MOST_OFFSETS = 100_000  # kept before all are dropped: a month of 30 marketplaces
+_QUARTER_MS, _QUARTERS = 900_000, 96  # no zone changes its offset within a quarter of an hour; those of a day
+_MOST_OFFSETS = 10_000  # days of marketplaces kept before all are dropped
 _FIELDS = ("click_id", "ts", "user_id", "session_id", "ip", "marketplace", "logged_in")
 
 _columns = {name: i for i, name in enumerate(COLUMNS)}
-_CLICKS = [_columns[f"{entity}_{window}"] for entity in ENTITIES for window in WINDOWS]
-_SINCE = [_columns[f"{entity}_since"] for entity in ENTITIES]
-_DISTINCT = [_columns[name] for name in COLUMNS[-6:]]
-_SHORT = [NAMES.index(f"{entity}_clicks_{short}") for entity in ENTITIES for short, _ in _PAIRS]
-_LONG = [NAMES.index(f"{entity}_clicks_{long}") for entity in ENTITIES for _, long in _PAIRS]
+_ON_LOG_SCALE = [  # clicks, distinct, since: the features 0 to 16 and 28 to 38
+    *(_columns[f"{entity}_{window}"] for entity in ENTITIES for window in WINDOWS),
+    *(_columns[name] for name in COLUMNS[-6:]),
+    *(_columns[f"{entity}_since"] for entity in ENTITIES),
+]
+_SCALE = np.array([1.0] * 22 + [1_000.0] * 4)  # ms in a second
 
 
 def _circle(steps: int) -> Float32[np.ndarray, "steps 2"]:
@@ -114,10 +115,10 @@ class Featuriser:
     def __init__(self, store: Store | None = None, timezones: Mapping[str, str] = TIMEZONES):
         self.store: Store = ProcessStore() if store is None else store
         self.timezones = dict(timezones)
-        self._offsets: dict[tuple[str | None, int], int] = {}  # by marketplace and quarter of an hour since 1970: in ms
+        self._offsets: dict[tuple[str, int], list[int]] = {}  # by marketplace and day since 1970
         for marketplace, zone in self.timezones.items():
             try:
-                _offset(zone, 0)
+                _offsets(zone, 0)
             except pl.exceptions.PolarsError as error:
                 raise InvalidArgument(
                     f"timezones[{marketplace!r}] is {zone!r}; it must be a zone of the tz database, e.g. 'Asia/Tokyo'"
@@ -148,11 +149,11 @@ class Featuriser:
         self, counts: Int32[np.ndarray, "n 26"], local: Int64[np.ndarray, " n"], logged_in: np.ndarray
     ) -> Float32[np.ndarray, "n {WIDTH}"]:
         features = np.empty((len(counts), WIDTH), np.float32)
-        clicks = counts[:, _CLICKS].astype(np.float64)
-        features[:, :16] = np.log1p(clicks)
-        features[:, 16:28] = clicks[:, _SHORT] / np.maximum(clicks[:, _LONG], 1.0)
-        features[:, 28:34] = np.log1p(counts[:, _DISTINCT].astype(np.float64))
-        features[:, 34:38] = np.log1p(counts[:, _SINCE] / 1_000.0)
+        numbers = counts.take(_ON_LOG_SCALE, axis=1) / _SCALE
+        logs = np.log1p(numbers)
+        features[:, :16], features[:, 28:38] = logs[:, :16], logs[:, 16:]
+        clicks = numbers[:, :16].reshape(-1, len(ENTITIES), len(WINDOWS))
+        features[:, 16:28] = (clicks[:, :, :-1] / np.maximum(clicks[:, :, 1:], 1.0)).reshape(-1, 12)
         minutes = local // 60_000
         features[:, 38:40] = _MINUTE[minutes % 1_440]
         features[:, 40:42] = _WEEKDAY[(minutes // 1_440 + 3) % 7]  # 1970 began on a Thursday, weeks on Monday
@@ -169,17 +170,20 @@ class Featuriser:
         return joined["offset"].to_numpy()
 
     def _offset(self, marketplace: str, quarter: int) -> int:
-        offset = self._offsets.get((marketplace, quarter))
-        if offset is None:
+        """Milliseconds by which the marketplace's local time is ahead of UTC in that quarter of an hour since 1970."""
+        day, quarter = divmod(quarter, _QUARTERS)
+        offsets = self._offsets.get((marketplace, day))
+        if offsets is None:
             if len(self._offsets) >= _MOST_OFFSETS:
                 self._offsets.clear()
             zone = self.timezones.get(marketplace)
-            offset = self._offsets[marketplace, quarter] = 0 if zone is None else _offset(zone, quarter)
-        return offset
+            offsets = [0] * _QUARTERS if zone is None else _offsets(zone, day)
+            self._offsets[marketplace, day] = offsets
+        return offsets[quarter]
 
 
-def _offset(zone: str, quarter: int) -> int:
-    """Milliseconds by which the zone's local time is ahead of UTC at that quarter of an hour since 1970."""
-    utc = pl.Series([quarter * _QUARTER_MS]).cast(pl.Datetime("ms", "UTC"))
-    local = utc.dt.convert_time_zone(zone).dt.replace_time_zone(None)
-    return local.dt.epoch("ms")[0] - quarter * _QUARTER_MS
+def _offsets(zone: str, day: int) -> list[int]:
+    """Milliseconds by which the zone's local time is ahead of UTC in each quarter of an hour of a day since 1970."""
+    quarters = pl.Series(range(day * _QUARTERS, (day + 1) * _QUARTERS)) * _QUARTER_MS
+    local = quarters.cast(pl.Datetime("ms", "UTC")).dt.convert_time_zone(zone).dt.replace_time_zone(None)
+    return (local.dt.epoch("ms") - quarters).to_list()
