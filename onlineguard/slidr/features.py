@@ -98,7 +98,7 @@ def _circle(steps: int) -> Float32[np.ndarray, "steps 2"]:
 
 
 # Looked up, not computed: a sine may differ in its last bit between one value and many.
-_MINUTE, _WEEKDAY = _circle(1_440), _circle(7)
+_MINUTE, _WEEKDAY = _circle(1_440), _circle(7)  # 1970 began on a Thursday, weeks begin on Monday
 
 
 class Featuriser:
@@ -134,7 +134,12 @@ class Featuriser:
         ids, _, users, sessions, ips, marketplaces, logged_in = (clicks[field].to_list() for field in _FIELDS)
         ts = clicks["ts"].to_numpy().astype(np.int64)
         counts = self.store.count(Keys(ids, ts, users, sessions, ips))
-        return self._features(counts, ts + self._local(marketplaces, ts), np.array(logged_in, bool))
+        features = _counters(counts)
+        minutes = (ts + self._local(marketplaces, ts)) // 60_000
+        features[:, 38:40] = _MINUTE[minutes % 1_440]
+        features[:, 40:42] = _WEEKDAY[(minutes // 1_440 + 3) % 7]
+        features[:, 42] = logged_in
+        return features
 
     def transform_one(self, click: Click) -> Float32[np.ndarray, " {WIDTH}"]:
         """Count one click, and return its features: those that `transform` gives for it."""
@@ -142,22 +147,11 @@ class Featuriser:
             raise InvalidArgument(f"ts is {click.ts}; it must be milliseconds since 1970 UTC, from 0 to {LATEST}")
         ts = np.array([click.ts], np.int64)
         counts = self.store.count(Keys([click.click_id], ts, [click.user_id], [click.session_id], [click.ip]))
-        local = ts + self._offset(click.marketplace, click.ts // _QUARTER_MS)
-        return self._features(counts, local, np.array([click.logged_in]))[0]
-
-    def _features(
-        self, counts: Int32[np.ndarray, "n 26"], local: Int64[np.ndarray, " n"], logged_in: np.ndarray
-    ) -> Float32[np.ndarray, "n {WIDTH}"]:
-        features = np.empty((len(counts), WIDTH), np.float32)
-        numbers = counts.take(_ON_LOG_SCALE, axis=1) / _SCALE
-        logs = np.log1p(numbers)
-        features[:, :16], features[:, 28:38] = logs[:, :16], logs[:, 16:]
-        clicks = numbers[:, :16].reshape(-1, len(ENTITIES), len(WINDOWS))
-        features[:, 16:28] = (clicks[:, :, :-1] / np.maximum(clicks[:, :, 1:], 1.0)).reshape(-1, 12)
-        minutes = local // 60_000
-        features[:, 38:40] = _MINUTE[minutes % 1_440]
-        features[:, 40:42] = _WEEKDAY[(minutes // 1_440 + 3) % 7]  # 1970 began on a Thursday, weeks on Monday
-        features[:, 42] = logged_in
+        features = _counters(counts)[0]
+        minutes = (click.ts + self._offset(click.marketplace, click.ts // _QUARTER_MS)) // 60_000
+        features[38:40] = _MINUTE[minutes % 1_440]
+        features[40:42] = _WEEKDAY[(minutes // 1_440 + 3) % 7]
+        features[42] = click.logged_in
         return features
 
     def _local(self, marketplaces: list[str], ts: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
@@ -180,6 +174,17 @@ class Featuriser:
             offsets = [0] * _QUARTERS if zone is None else _offsets(zone, day)
             self._offsets[marketplace, day] = offsets
         return offsets[quarter]
+
+
+def _counters(counts: Int32[np.ndarray, "n 26"]) -> Float32[np.ndarray, "n {WIDTH}"]:
+    """Features of which the first 38 are filled."""
+    features = np.empty((len(counts), WIDTH), np.float32)
+    numbers = counts.take(_ON_LOG_SCALE, axis=1) / _SCALE
+    logs = np.log1p(numbers)
+    features[:, :16], features[:, 28:38] = logs[:, :16], logs[:, 16:]
+    clicks = numbers[:, :16].reshape(-1, len(ENTITIES), len(WINDOWS))
+    features[:, 16:28] = (clicks[:, :, :-1] / np.maximum(clicks[:, :, 1:], 1.0)).reshape(-1, 12)
+    return features
 
 
 def _offsets(zone: str, day: int) -> list[int]:
