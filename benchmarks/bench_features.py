@@ -31,7 +31,7 @@ import redis
 
 from benchmarks.workloads import emit
 from onlineguard.slidr.clicks import SCHEMA, Click, prefix
-from onlineguard.slidr.counters import Keys, ProcessStore
+from onlineguard.slidr.counters import CAP, Keys, ProcessStore
 from onlineguard.slidr.features import Featuriser
 from onlineguard.slidr.redis_store import RedisStore
 
@@ -99,7 +99,7 @@ class PlainCounters:
             while members and members[oldest := next(iter(members))] <= ts - WINDOWS_MS[3]:
                 del members[oldest]
             recent = itertools.takewhile(lambda last: last > ts - WINDOWS_MS[2], reversed(members.values()))
-            numbers += [sum(1 for _ in recent), len(members)]
+            numbers += [sum(1 for _ in itertools.islice(recent, CAP)), min(len(members), CAP)]
         return numbers
 
 
@@ -131,7 +131,7 @@ def batches(frame: pl.DataFrame, size: int, count: Callable[[Keys], Any]) -> Cal
 
 def in_process(quick: bool) -> None:
     """All in one batch against the peer: the counters alone, and the features from a frame; runs interleaved."""
-    n, repeats = (20_000, 2) if quick else (400_000, 5)
+    n, repeats = (20_000, 2) if quick else (200_000, 3)
     frame = clicks(n)
     batches(frame[:5_000], 5_000, ProcessStore().count)()  # compiles
     rates: dict[str, list[float]] = defaultdict(list)
@@ -152,7 +152,7 @@ def in_process(quick: bool) -> None:
 
 def one_at_a_time(quick: bool) -> None:
     """Microseconds of one click: its counters, and all its features."""
-    n = 1_000 if quick else 20_000
+    n = 1_000 if quick else 10_000
     frame = clicks(n)
     keys = keys_of(frame)
     singles = [keys.part(i, i + 1) for i in range(n)]
@@ -221,7 +221,7 @@ def over_redis(quick: bool) -> None:
 
 def memory(quick: bool) -> None:
     """Bytes an entity in this process: its row, its key, and what both cost besides; ids of clicks included."""
-    n = 20_000 if quick else 200_000
+    n = 20_000 if quick else 100_000
     keys = keys_of(clicks(n))
     for name, make in (("counters", ProcessStore), ("dicts of deques", PlainCounters)):
         store = make()
