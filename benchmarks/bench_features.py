@@ -221,7 +221,7 @@ def over_redis(quick: bool) -> None:
 
 def memory(quick: bool) -> None:
     """Bytes an entity in this process: its row, its key, and what both cost besides; ids of clicks included."""
-    n = 20_000 if quick else 100_000
+    n = 10_000 if quick else 20_000
     keys = keys_of(clicks(n))
     for name, make in (("counters", ProcessStore), ("dicts of deques", PlainCounters)):
         store = make()
