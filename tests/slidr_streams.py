@@ -1,5 +1,7 @@
 """Streams of clicks for property tests: late, doubled, tied, unknown, behind gateways, with wrong clocks."""
 
+import itertools
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -53,4 +55,4 @@ def gateway(n: int, members: int, seed: int) -> Keys:
 def cut(keys: Keys, at: list[int]) -> list[Keys]:
     """The stream in parts."""
     ends = [0, *sorted(at), len(keys.ts)]
-    return [Keys(*(column[a:b] for column in keys)) for a, b in zip(ends, ends[1:], strict=False)]
+    return [keys.part(a, b) for a, b in itertools.pairwise(ends)]

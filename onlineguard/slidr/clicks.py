@@ -50,7 +50,7 @@ RFM = (3.0, 15.0)
 _UNITS = {"s": (1_000, 1), "ms": (1, 1), "us": (1, 1_000), "ns": (1, 1_000_000)}  # times this, over that, are ms
 _WORDS = {"true": True, "false": False, "1": True, "0": False}
 _YEAR_1990 = 631_152_000_000  # ms
-_RULES = {  # what a field takes, in words
+_RULES: dict[pl.DataType, str] = {  # what a field takes, in words
     pl.String(): "must be text",
     pl.Int64(): f"must be a whole number from 0 to {LATEST}: milliseconds since 1970 UTC",
     pl.Boolean(): "must be true or false",
@@ -96,6 +96,7 @@ def decode_click(body: bytes) -> Click:
         raise InvalidArgument(f"click is {_shown(body)}; it must be a JSON object in UTF-8 ({error})") from error
 
 
+@lru_cache(1 << 16)
 def prefix(ip: str) -> str:
     """The network that an address is in: /24 of IPv4, /48 of IPv6; anything else is its own.
 
@@ -104,11 +105,6 @@ def prefix(ip: str) -> str:
     >>> prefix("192.0.2.77"), prefix("2001:db8:1:2::3"), prefix("87540")
     ('192.0.2.0/24', '2001:db8:1::/48', '87540')
     """
-    return _prefix(ip)
-
-
-@lru_cache(1 << 16)
-def _prefix(ip: str) -> str:
     try:
         address = ipaddress.ip_address(ip)
     except ValueError:
@@ -233,7 +229,10 @@ def read_clicks(
 
 
 def check_clicks(frame: pl.DataFrame, fields: tuple[str, ...] = tuple(SCHEMA)) -> pl.DataFrame:
-    """The named fields of a frame of clicks, in their types; raises InvalidArgument with column, row, value and rule."""
+    """The named fields of a frame of clicks, in their types.
+
+    Raises InvalidArgument with column, row (from 1), value and rule.
+    """
     if absent := [field for field in fields if field not in frame.columns]:
         raise InvalidArgument(
             f"clicks has no column {', '.join(absent)}; its columns are {', '.join(frame.columns)}. "
@@ -352,10 +351,10 @@ def _write_rejects(path: Path, log: pl.DataFrame, first_wrong: pl.Series, mappin
     rows = first_wrong.is_not_null().arg_true().to_list()
     if not rows:
         return
-    raws = {field: _raw(log, field, mapping) for field in first_wrong.unique().to_list() if field is not None}
+    raws = {field: _raw(log, field, mapping) for field in SCHEMA}
     with path.open("w", encoding="utf-8") as file:
         for row in rows:
-            field = first_wrong[row]
+            field = str(first_wrong[row])
             column = "|".join(_listed(mapping.columns.get(field, field)))
             reject = {"row": row + 1, "column": column, "value": raws[field][row], "reason": _rule(field, mapping)}
             file.write(json.dumps(reject, ensure_ascii=False, default=str) + "\n")

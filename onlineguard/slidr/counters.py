@@ -43,18 +43,20 @@ number ever changes by it.
 """
 
 import functools
+import itertools
 from collections import deque
 from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Int, Int32, Int64
+from jaxtyping import Bool, Int32, Int64
 
-import onlineguard.packed  # noqa: F401  (sets how JAX dispatches before the first array is made)
 from onlineguard.slidr.clicks import prefix
 from onlineguard.types import Array
+
+jax.config.update("jax_cpu_enable_async_dispatch", False)  # halves a call with one click; see `onlineguard.packed`
 
 ENTITIES = ("user", "session", "ip", "prefix")
 BUCKET_MS = 10_000  # the shortest bucket; all others are whole numbers of it
@@ -85,6 +87,11 @@ class Keys(NamedTuple):
     users: Sequence[str | None]  # None: unknown, with no counters; all its numbers are those of a user never seen
     sessions: Sequence[str | None]
     ips: Sequence[str]
+
+    def part(self, start: int, end: int) -> "Keys":
+        """Those of the clicks from `start` up to `end`."""
+        cut = slice(start, end)
+        return Keys(self.click_ids[cut], self.ts[cut], self.users[cut], self.sessions[cut], self.ips[cut])
 
 
 class Store(Protocol):
@@ -157,15 +164,16 @@ _PART_SLOTS = np.array([12, 12, 24, 24, 24, 24, 0], np.int32)[_PART]
 SMALL, LARGE = 32, 2_048  # clicks that a call of the compiled loop takes; XLA makes slower code for fewer than 32
 FIRST_ROOM = 1_024
 _NOBODY = -1  # the key of a pair of which one is not known
-_SHARDS = 64  # a dictionary of two million keys stalls for 200 ms when it grows; one of 64 does not
+_SHARDS = 64  # a power of two; a dictionary of two million keys stalls for 200 ms when it grows, one of 64 does not
+_SHARD = _SHARDS - 1
 
 
 class ProcessStore:
     """Counters in this process.
 
-    Holds the entities of the last two days: about 450 bytes a user, session or prefix, 970 an ip and 230 for each user
-    or session at an ip, keys included, and 200 a click of the last day for its id; room grows by doubling. Not safe
-    under threads.
+    Holds the entities of the last two days: about 360 bytes for a user, session or prefix, 920 for an ip, 130 for each
+    user or session at an ip, and 40 for the id of each click of the last day, the texts of names not counted. Room
+    grows by doubling, so it may be up to twice that. Not safe under threads.
     """
 
     def __init__(self) -> None:
@@ -191,19 +199,20 @@ class ProcessStore:
         counts = np.empty((len(keys.ts), len(COLUMNS)), np.int32)
         cuts = {*range(0, len(keys.ts), LARGE), *(np.flatnonzero(np.diff(reading.era)) + 1).tolist(), len(keys.ts)}
         ends = sorted(cuts)
-        for start, end in zip(ends, ends[1:], strict=False):
+        for start, end in itertools.pairwise(ends):
             part = slice(start, end)
             if reading.era[start] != self._era:
                 self._forget(int(reading.era[start]))
-            rows = Keys(*(column[part] for column in keys))
-            counts[part] = self._count(rows, reading.times[part], counted[part], int(reading.now[end - 1] // HOUR_MS))
+            counts[part] = self._count(
+                keys.part(start, end), reading.times[part], counted[part], reading.now[[start, end - 1]] // HOUR_MS
+            )
         return counts
 
     def _count_one(self, keys: Keys) -> Int32[np.ndarray, "1 26"]:
         """`count` of a single click, in a third of the time."""
         time, counted, now, era = self._clock.take(int(keys.ts[0]))
         hour = now // HOUR_MS
-        counted = not self._ids.seen_one(keys.click_ids[0], hour, era) and counted
+        counted = not self._ids.seen_at(keys.click_ids, hour, era)[0] and counted
         if era != self._era:
             self._forget(era)
         tables = (self._users, self._sessions, self._ips, self._prefixes)
@@ -214,34 +223,35 @@ class ProcessStore:
             self._pairs.find_one((ip << 33) + 2 * user if user else _NOBODY, counted, hour),
             self._pairs.find_one((ip << 33) + 2 * session + 1 if session else _NOBODY, counted, hour),
         ]
-        flat = np.empty(_FLAT, np.int32)
-        for start, width, rows, place in zip(_STARTS, _WIDTHS, tables, places, strict=True):
-            flat[start : start + width] = rows.table[place]
-        flat[_PAIRS:_EVENT] = self._pairs.table[pairs, 0]
-        flat[_EVENT:_NUMBERS] = (
+        pair = self._pairs.table
+        event = (
+            pair[pairs[0], 0],
+            pair[pairs[1], 0],
             time // BUCKET_MS + MOVED_ON,
             time % BUCKET_MS,
             counted and user > 0,
             counted and session > 0,
             counted,
+            1,
         )
-        flat = np.asarray(_advance_one(flat, np.int32(1)))
-        for start, width, rows, place in zip(_STARTS, _WIDTHS, tables, places, strict=True):
-            rows.table[place] = flat[start : start + width]
-        self._pairs.table[pairs, 0] = flat[_PAIRS:_EVENT]
+        states = [rows.table[place] for rows, place in zip(tables, places, strict=True)]
+        flat = np.asarray(_advance_one(np.concatenate([*states, np.array(event, np.int32), _NO_NUMBERS])))
+        for state, start, width in zip(states, _STARTS, _WIDTHS, strict=True):
+            state[:] = flat[start : start + width]  # a view of the table
+        pair[pairs[0], 0], pair[pairs[1], 0] = flat[_PAIRS], flat[_PAIRS + 1]
         return flat[None, _NUMBERS:]
 
     def _count(
-        self, keys: Keys, times: Int64[np.ndarray, " n"], counted: Bool[np.ndarray, " n"], hour: int
+        self, keys: Keys, times: Int64[np.ndarray, " n"], counted: Bool[np.ndarray, " n"], hours: Int64[np.ndarray, "2"]
     ) -> Int32[np.ndarray, "n 26"]:
-        users = self._users.find(keys.users, counted, hour)
-        sessions = self._sessions.find(keys.sessions, counted, hour)
-        ips = self._ips.find(keys.ips, counted, hour)
-        prefixes = self._prefixes.find([prefix(ip) for ip in keys.ips], counted, hour)
+        users = self._users.find(keys.users, counted, hours)
+        sessions = self._sessions.find(keys.sessions, counted, hours)
+        ips = self._ips.find(keys.ips, counted, hours)
+        prefixes = self._prefixes.find([prefix(ip) for ip in keys.ips], counted, hours)
         places = ips.astype(np.int64) << 33
         at_ip = np.concatenate([places + 2 * users, places + 2 * sessions + 1])
         at_ip[np.concatenate([users, sessions]) == 0] = _NOBODY
-        pairs = self._pairs.find(at_ip.tolist(), np.concatenate([counted, counted]), hour)
+        pairs = self._pairs.find(at_ip.tolist(), np.concatenate([counted, counted]), hours)
 
         n, size = len(times), SMALL if len(times) <= SMALL else LARGE
         work = [
@@ -279,33 +289,41 @@ class _Rows:
         self._places = np.zeros(FIRST_ROOM, np.int32)  # scratch of `slots`
         self._free: list[int] = []
         for nothing in (None, _NOBODY):
-            self._shards[hash(nothing) % _SHARDS][nothing] = 0
+            self._shards[hash(nothing) & _SHARD][nothing] = 0
 
     def __len__(self) -> int:
         return len(self._keys) - 1 - len(self._free)
 
-    def find(self, keys: Sequence[Hashable], born: Bool[np.ndarray, " n"], hour: int) -> Int32[np.ndarray, " n"]:
-        """The rows of n keys; where `born`, a key not known gets one, and elsewhere it reads 0."""
+    def find(
+        self, keys: Sequence[Hashable], born: Bool[np.ndarray, " n"], hours: Int64[np.ndarray, "2"]
+    ) -> Int32[np.ndarray, " n"]:
+        """The rows of n keys; where `born`, a key not known gets one, and elsewhere it reads 0.
+
+        `hours` are those of the stream's clock at the first and the last of the clicks.
+        """
         shards = self._shards
-        rows = np.fromiter((shards[hash(key) % _SHARDS].get(key, -1) for key in keys), np.int32, len(keys))
-        self._touched[rows] = hour  # before any birth, which may drop what was not touched; -1 is the last row, unused
+        found = [shards[hash(key) & _SHARD].get(key, -1) for key in keys]
+        rows = np.fromiter(found, np.int32, len(keys))
+        self._touched[rows] = hours[
+            1
+        ]  # before any birth, which may drop what was not touched; -1 is the last row, unused
         if (unknown := rows < 0).any():
             for i in np.flatnonzero(unknown).tolist():
-                shard = shards[hash(keys[i]) % _SHARDS]
+                shard = shards[hash(keys[i]) & _SHARD]
                 row = shard.get(keys[i], 0)  # perhaps born by now
                 if not row and born[i]:
-                    row = shard[keys[i]] = self._birth(keys[i], hour)
+                    row = shard[keys[i]] = self._birth(keys[i], int(hours[0]), int(hours[1]))
                 rows[i] = row
         return rows
 
     def find_one(self, key: Hashable, born: bool, hour: int) -> int:
         """`find` of one key."""
-        shard = self._shards[hash(key) % _SHARDS]
+        shard = self._shards[hash(key) & _SHARD]
         row = shard.get(key)
         if row is None:
             row = 0
             if born:
-                row = shard[key] = self._birth(key, hour)
+                row = shard[key] = self._birth(key, hour, hour)
         self._touched[row] = hour
         return row
 
@@ -314,7 +332,7 @@ class _Rows:
         self._places[rows] = np.arange(len(rows), dtype=np.int32)
         return self._places[rows]
 
-    def _birth(self, key: Hashable, hour: int) -> int:
+    def _birth(self, key: Hashable, hour: int, touched: int) -> int:
         if not self._free and len(self._keys) == len(self.table) - 1:
             self._make_room(hour)
         if self._free:
@@ -323,19 +341,19 @@ class _Rows:
         else:
             row = len(self._keys)
             self._keys.append(key)
-        self._touched[row] = hour
+        self._touched[row] = touched
         return row
 
     def _make_room(self, hour: int) -> None:
         """Drop the entities that read like new ones, and double the table if few do.
 
-        Their rows need no cleaning, for that very reason. An entity last touched at hour h of the clock has its head
-        less than an hour above h. A click to be counted now is less than 24 h behind the clock, so if the clock reads
-        an hour beyond h + 50, more than 25 h beyond the head: every bucket of the row is out of its window.
+        Their rows need no cleaning, for that very reason. An entity last touched in hour h of the clock has its head
+        before h + 1.5 h. A click to be counted, from an hour of the clock beyond h + 50 on, is less than 24 h behind
+        it, so more than 25 h after the head: every bucket of the row is out of its window.
         """
         dead = np.flatnonzero(self._touched[: len(self._keys)] < hour - KEEP_HOURS)[1:].tolist()
         for row in dead:
-            del self._shards[hash(self._keys[row]) % _SHARDS][self._keys[row]]
+            del self._shards[hash(self._keys[row]) & _SHARD][self._keys[row]]
         self._free = dead
         if len(dead) < max(1, len(self.table) // 8):
             room = len(self.table)
@@ -359,32 +377,40 @@ class _Ids:
         self, ids: Sequence[str], hours: Int64[np.ndarray, " n"], eras: Int64[np.ndarray, " n"]
     ) -> Bool[np.ndarray, " n"]:
         """Which of n clicks are duplicates; the others are remembered."""
-        read = zip(ids, hours.tolist(), eras.tolist(), strict=True)
-        return np.fromiter((self.seen_one(id_, hour, era) for id_, hour, era in read), bool, len(ids))
+        duplicates = np.zeros(len(ids), bool)
+        turns = np.flatnonzero((np.diff(hours) != 0) | (np.diff(eras) != 0)) + 1
+        for start, end in itertools.pairwise([0, *turns.tolist(), len(ids)]):
+            if start < end:
+                duplicates[start:end] = self.seen_at(ids[start:end], int(hours[start]), int(eras[start]))
+        return duplicates
 
-    def seen_one(self, id_: str, hour: int, era: int) -> bool:
-        """`seen` of one click."""
+    def seen_at(self, ids: Sequence[str], hour: int, era: int) -> list[bool]:
+        """`seen` of clicks of one hour of the clock."""
         if era != self._era:
             self._forget(era)
-        shard = self._hours[hash(id_) % _SHARDS]
-        if hour - shard.get(id_, -DUPLICATE_HOURS) < DUPLICATE_HOURS:
-            return True
-        shard[id_] = hour
+        shards, longest = self._hours, hour - DUPLICATE_HOURS
+        duplicates: list[bool] = []
+        for id_ in ids:
+            shard = shards[hash(id_) & _SHARD]
+            seen = shard.get(id_, longest)
+            duplicates.append(seen > longest)
+            if seen <= longest:
+                shard[id_] = hour
         if not self._order or self._order[-1][0] != hour:
             self._order.append((hour, []))
-        self._order[-1][1].append(id_)
-        self._drop(hour)
-        return False
+        self._order[-1][1].extend(ids)
+        self._drop(hour, 2 * len(ids))
+        return duplicates
 
-    def _drop(self, hour: int) -> None:
-        """Drop two of the ids that are too old to make a duplicate, so that no call waits for many to be dropped."""
-        for _ in range(2):
+    def _drop(self, hour: int, at_most: int) -> None:
+        """Drop some of the ids that are too old to make a duplicate, so that no call waits for all to be dropped."""
+        for _ in range(at_most):
             oldest, ids = self._order[0]
             if hour - oldest < DUPLICATE_HOURS:
                 return
             if ids:
                 id_ = ids.pop()
-                shard = self._hours[hash(id_) % _SHARDS]
+                shard = self._hours[hash(id_) & _SHARD]
                 if hour - shard.get(id_, hour) >= DUPLICATE_HOURS:  # else it was seen again since
                     del shard[id_]
             else:
@@ -430,20 +456,21 @@ _WIDTHS = (LANES, LANES, LANES + _GATEWAY_LANES, LANES)
 _STARTS = (0, LANES, 2 * LANES, 3 * LANES + _GATEWAY_LANES)
 _PAIRS = _STARTS[3] + LANES
 _EVENT = _PAIRS + 2
-_NUMBERS = _EVENT + 5
-_FLAT = _NUMBERS + len(COLUMNS)
+_TIMES = _EVENT + 5  # how often the loop runs: once
+_NUMBERS = _TIMES + 1
+_NO_NUMBERS = np.zeros(len(COLUMNS), np.int32)
 
 
 @jax.jit
-def _advance_one(flat: Array, n: Array) -> Array:
-    """`_advance` for one click, n being 1: as a loop it is one function, without it XLA makes a thread pool's task."""
+def _advance_one(flat: Array) -> Array:
+    """`_advance` for one click. In a loop it is one function; without, XLA hands its parts to a pool of threads."""
 
     def body(_: Array, flat: Array) -> Array:
         rows = [flat[start : start + width] for start, width in zip(_STARTS, _WIDTHS, strict=True)]
-        rows, newest, numbers = _step(rows, [flat[_PAIRS], flat[_PAIRS + 1]], flat[_EVENT:_NUMBERS])
+        rows, newest, numbers = _step(rows, [flat[_PAIRS], flat[_PAIRS + 1]], flat[_EVENT:_TIMES])
         return jnp.concatenate([*rows, jnp.stack(newest), flat[_EVENT:_NUMBERS], numbers])
 
-    return jax.lax.fori_loop(0, n, body, flat)
+    return jax.lax.fori_loop(0, flat[_TIMES], body, flat)
 
 
 def _step(rows: list[Array], last: list[Array], event: Array) -> tuple[list[Array], list[Array], Array]:

@@ -10,7 +10,7 @@ click, its counts and ratios are 0 and its time since the last click is that of 
 | `ip_users_1h` … `ip_sessions_24h` | log1p of the distinct users and sessions of the ip |
 | `ip_users_largest`, `ip_sessions_largest` | log1p of the largest such hour of the day: large gateways are no robots |
 | `user_since` … `prefix_since` | log1p of the seconds since the last click, 24 h for a first one |
-| `hour_sin`, `hour_cos`, `weekday_sin`, `weekday_cos` | local minute of the day and day of the week on the unit circle |
+| `hour_sin`, `hour_cos`, `weekday_sin`, `weekday_cos` | local minute of the day, day of the week, on the unit circle |
 | `logged_in` | 1 or 0 |
 
 Local time is that of the marketplace: the zone that `Featuriser.timezones` names for it, and UTC for all others.
@@ -20,6 +20,7 @@ Source: the features follow Muralidhar, Chitlangia, Agarwal, Ahmed: "SLIDR: Real
 online advertising" (IAAI 2023) and its authors' public descriptions, which leave the windows open: those are ours.
 """
 
+import itertools
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -31,7 +32,7 @@ from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.clicks import LATEST, Click, check_clicks
 from onlineguard.slidr.counters import COLUMNS, ENTITIES, WINDOWS, Keys, ProcessStore, Store
 
-_PAIRS = tuple(zip(WINDOWS, WINDOWS[1:], strict=False))
+_PAIRS = tuple(itertools.pairwise(WINDOWS))
 
 NAMES: tuple[str, ...] = (
     *(f"{entity}_clicks_{window}" for entity in ENTITIES for window in WINDOWS),
@@ -78,16 +79,17 @@ TIMEZONES: Mapping[str, str] = MappingProxyType(
     }
 )
 
-_QUARTER_MS = 900_000  # no zone changes its offset within a quarter of an hour
-_MOST_OFFSETS = 100_000  # kept before all are dropped: a month of 30 marketplaces
+_QUARTER_MS, _QUARTERS = 900_000, 96  # no zone changes its offset within a quarter of an hour; those of a day
+_MOST_OFFSETS = 10_000  # days of marketplaces kept before all are dropped
 _FIELDS = ("click_id", "ts", "user_id", "session_id", "ip", "marketplace", "logged_in")
 
 _columns = {name: i for i, name in enumerate(COLUMNS)}
-_CLICKS = [_columns[f"{entity}_{window}"] for entity in ENTITIES for window in WINDOWS]
-_SINCE = [_columns[f"{entity}_since"] for entity in ENTITIES]
-_DISTINCT = [_columns[name] for name in COLUMNS[-6:]]
-_SHORT = [NAMES.index(f"{entity}_clicks_{short}") for entity in ENTITIES for short, _ in _PAIRS]
-_LONG = [NAMES.index(f"{entity}_clicks_{long}") for entity in ENTITIES for _, long in _PAIRS]
+_ON_LOG_SCALE = [  # clicks, distinct, since: the features 0 to 16 and 28 to 38
+    *(_columns[f"{entity}_{window}"] for entity in ENTITIES for window in WINDOWS),
+    *(_columns[name] for name in COLUMNS[-6:]),
+    *(_columns[f"{entity}_since"] for entity in ENTITIES),
+]
+_SCALE = np.array([1.0] * 22 + [1_000.0] * 4)  # ms in a second
 
 
 def _circle(steps: int) -> Float32[np.ndarray, "steps 2"]:
@@ -96,7 +98,7 @@ def _circle(steps: int) -> Float32[np.ndarray, "steps 2"]:
 
 
 # Looked up, not computed: a sine may differ in its last bit between one value and many.
-_MINUTE, _WEEKDAY = _circle(1_440), _circle(7)
+_MINUTE, _WEEKDAY = _circle(1_440), _circle(7)  # 1970 began on a Thursday, weeks begin on Monday
 
 
 class Featuriser:
@@ -105,17 +107,18 @@ class Featuriser:
     >>> featuriser = Featuriser()
     >>> click = Click(click_id="1", ts=1_700_000_000_000, user_id="anna", ip="192.0.2.7", user_agent="", device="pc",
     ...               marketplace="DE", ad_id="7", logged_in=True)
-    >>> dict(zip(NAMES, featuriser.transform_one(click).tolist()))["user_clicks_1m"] == np.log1p(np.float32(1))
-    True
+    >>> features = featuriser.transform_one(click)
+    >>> round(float(np.expm1(features[NAMES.index("user_clicks_1m")])))
+    1
     """
 
     def __init__(self, store: Store | None = None, timezones: Mapping[str, str] = TIMEZONES):
         self.store: Store = ProcessStore() if store is None else store
         self.timezones = dict(timezones)
-        self._offsets: dict[tuple[str | None, int], int] = {}  # by marketplace and quarter of an hour since 1970: in ms
+        self._offsets: dict[tuple[str, int], list[int]] = {}  # by marketplace and day since 1970
         for marketplace, zone in self.timezones.items():
             try:
-                _offset(zone, 0)
+                _offsets(zone, 0)
             except pl.exceptions.PolarsError as error:
                 raise InvalidArgument(
                     f"timezones[{marketplace!r}] is {zone!r}; it must be a zone of the tz database, e.g. 'Asia/Tokyo'"
@@ -131,7 +134,12 @@ class Featuriser:
         ids, _, users, sessions, ips, marketplaces, logged_in = (clicks[field].to_list() for field in _FIELDS)
         ts = clicks["ts"].to_numpy().astype(np.int64)
         counts = self.store.count(Keys(ids, ts, users, sessions, ips))
-        return self._features(counts, ts + self._local(marketplaces, ts), np.array(logged_in, bool))
+        features = _counters(counts)
+        minutes = (ts + self._local(marketplaces, ts)) // 60_000
+        features[:, 38:40] = _MINUTE[minutes % 1_440]
+        features[:, 40:42] = _WEEKDAY[(minutes // 1_440 + 3) % 7]
+        features[:, 42] = logged_in
+        return features
 
     def transform_one(self, click: Click) -> Float32[np.ndarray, " {WIDTH}"]:
         """Count one click, and return its features: those that `transform` gives for it."""
@@ -139,22 +147,11 @@ class Featuriser:
             raise InvalidArgument(f"ts is {click.ts}; it must be milliseconds since 1970 UTC, from 0 to {LATEST}")
         ts = np.array([click.ts], np.int64)
         counts = self.store.count(Keys([click.click_id], ts, [click.user_id], [click.session_id], [click.ip]))
-        local = ts + self._offset(click.marketplace, click.ts // _QUARTER_MS)
-        return self._features(counts, local, np.array([click.logged_in]))[0]
-
-    def _features(
-        self, counts: Int32[np.ndarray, "n 26"], local: Int64[np.ndarray, " n"], logged_in: np.ndarray
-    ) -> Float32[np.ndarray, "n {WIDTH}"]:
-        features = np.empty((len(counts), WIDTH), np.float32)
-        clicks = counts[:, _CLICKS].astype(np.float64)
-        features[:, :16] = np.log1p(clicks)
-        features[:, 16:28] = clicks[:, _SHORT] / np.maximum(clicks[:, _LONG], 1.0)
-        features[:, 28:34] = np.log1p(counts[:, _DISTINCT].astype(np.float64))
-        features[:, 34:38] = np.log1p(counts[:, _SINCE] / 1_000.0)
-        minutes = local // 60_000
-        features[:, 38:40] = _MINUTE[minutes % 1_440]
-        features[:, 40:42] = _WEEKDAY[(minutes // 1_440 + 3) % 7]  # 1970 began on a Thursday, weeks on Monday
-        features[:, 42] = logged_in
+        features = _counters(counts)[0]
+        minutes = (click.ts + self._offset(click.marketplace, click.ts // _QUARTER_MS)) // 60_000
+        features[38:40] = _MINUTE[minutes % 1_440]
+        features[40:42] = _WEEKDAY[(minutes // 1_440 + 3) % 7]
+        features[42] = click.logged_in
         return features
 
     def _local(self, marketplaces: list[str], ts: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
@@ -167,17 +164,31 @@ class Featuriser:
         return joined["offset"].to_numpy()
 
     def _offset(self, marketplace: str, quarter: int) -> int:
-        offset = self._offsets.get((marketplace, quarter))
-        if offset is None:
+        """Milliseconds by which the marketplace's local time is ahead of UTC in that quarter of an hour since 1970."""
+        day, quarter = divmod(quarter, _QUARTERS)
+        offsets = self._offsets.get((marketplace, day))
+        if offsets is None:
             if len(self._offsets) >= _MOST_OFFSETS:
                 self._offsets.clear()
             zone = self.timezones.get(marketplace)
-            offset = self._offsets[marketplace, quarter] = 0 if zone is None else _offset(zone, quarter)
-        return offset
+            offsets = [0] * _QUARTERS if zone is None else _offsets(zone, day)
+            self._offsets[marketplace, day] = offsets
+        return offsets[quarter]
 
 
-def _offset(zone: str, quarter: int) -> int:
-    """Milliseconds by which the zone's local time is ahead of UTC at that quarter of an hour since 1970."""
-    utc = pl.Series([quarter * _QUARTER_MS]).cast(pl.Datetime("ms", "UTC"))
-    local = utc.dt.convert_time_zone(zone).dt.replace_time_zone(None)
-    return local.dt.epoch("ms")[0] - quarter * _QUARTER_MS
+def _counters(counts: Int32[np.ndarray, "n 26"]) -> Float32[np.ndarray, "n {WIDTH}"]:
+    """Features of which the first 38 are filled."""
+    features = np.empty((len(counts), WIDTH), np.float32)
+    numbers = counts.take(_ON_LOG_SCALE, axis=1) / _SCALE
+    logs = np.log1p(numbers)
+    features[:, :16], features[:, 28:38] = logs[:, :16], logs[:, 16:]
+    clicks = numbers[:, :16].reshape(-1, len(ENTITIES), len(WINDOWS))
+    features[:, 16:28] = (clicks[:, :, :-1] / np.maximum(clicks[:, :, 1:], 1.0)).reshape(-1, 12)
+    return features
+
+
+def _offsets(zone: str, day: int) -> list[int]:
+    """Milliseconds by which the zone's local time is ahead of UTC in each quarter of an hour of a day since 1970."""
+    quarters = pl.Series(range(day * _QUARTERS, (day + 1) * _QUARTERS)) * _QUARTER_MS
+    local = quarters.cast(pl.Datetime("ms", "UTC")).dt.convert_time_zone(zone).dt.replace_time_zone(None)
+    return (local.dt.epoch("ms") - quarters).to_list()
