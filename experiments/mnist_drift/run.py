@@ -152,7 +152,7 @@ def scores(models: Mapping[str, Any], events: Any) -> dict[str, Float[np.ndarray
 
 
 def scores_of(
-    streams: Sequence[Stream], labelled: bool, ours: bool = True, river: bool = True
+    streams: Sequence[Stream], labelled: bool, ours: bool = True, river: bool = True, without: Sequence[str] = ()
 ) -> dict[str, np.ndarray]:
     """Scores (streams, n) of all models of a reading over streams of one length."""
     pixels = np.stack([stream.pixels for stream in streams])
