@@ -39,6 +39,7 @@ class Recent(NamedTuple):
     images: Array  # the last images at unit length, a ring; zeros where none was yet
     oldest: Array  # where in the ring the next image goes
     weights: Array  # trust in each window
+    near: Any  # what the clip of distances learned
 
 
 @pytree
@@ -49,8 +50,9 @@ class Neighbours:
     of the k-th nearest of the last L images, its surprise under a window (L, k) is that of a nearest-neighbour density
     of `dimension` dimensions, -log p = dimension log r - log(k / L). The score mixes the windows' surprises by weights
     that follow exponential weights with fixed share, as in `Experts`: the long window is the most precise, a short one
-    is the first to know a new normal. No window's surprise counts for more than `cap` nats beyond the least, so that an
-    anomaly has as little say in the weights as a clipped gradient has in a mean.
+    is the first to know a new normal. Clipped twice, as a gradient would be: no window's surprise counts in the weights
+    for more than `cap` nats beyond the least, and an image that is far under every window, beyond a running quantile
+    `heard` of these distances, does not count at all.
 
     Sources: fine-tuning on recent similar samples, Sankararaman et al., FITNESS, ICML 2022; fixed share, Herbster and
     Warmuth, Tracking the best expert, 1998. The mixture over windows is ours. Cost: 512 images are compared an event.
@@ -61,22 +63,26 @@ class Neighbours:
     dimension: Array = 16.0
     cap: Array = 1.0
     share: Array = 0.01
+    heard: Array = 0.8
 
     def init(self) -> Recent:
         """No image yet; all windows are trusted alike."""
         count = len(self.windows)
         images = np.zeros((max(length for length, _ in self.windows), self.side**2), np.float32)
-        return Recent(images, np.int32(0), np.full(count, 1 / count, np.float32))
+        return Recent(images, np.int32(0), np.full(count, 1 / count, np.float32), Adaptive(self.heard).init())
 
     def step(self, state: Recent, x: Array) -> tuple[Recent, Score]:
         """Score the image, then keep it in place of the oldest."""
         x = unit(x)
         likeness = jnp.roll(state.images @ x, -state.oldest)  # cosines, the oldest first
         nats = jnp.stack([self._surprise(likeness[-length:], k) for length, k in self.windows])
-        trust = state.weights * jnp.exp(-jnp.minimum(nats - nats.min(), self.cap))
+        near = jnp.exp(nats.min() / self.dimension)
+        limit, clip = Adaptive(self.heard).observe(state.near, near, (0.0, np.inf))
+        excess = jnp.where(near <= limit, jnp.minimum(nats - nats.min(), self.cap), 0.0)
+        trust = state.weights * jnp.exp(-excess)
         weights = (1.0 - self.share) * trust / trust.sum() + self.share / len(self.windows)
         images = jax.lax.dynamic_update_index_in_dim(state.images, x, state.oldest, 0)
-        return Recent(images, (state.oldest + 1) % images.shape[0], weights), (state.weights * nats).sum()
+        return Recent(images, (state.oldest + 1) % images.shape[0], weights, clip), (state.weights * nats).sum()
 
     def _surprise(self, likeness: Array, k: int) -> Array:
         square = jnp.maximum(2.0 - 2.0 * jax.lax.top_k(likeness, k)[0][-1], 1e-6)
@@ -94,16 +100,31 @@ class Fitness:
     length: int = static(default=256)
     k: int = static(default=5)
 
-    def init(self) -> Recent:
-        """No image yet."""
-        return Recent(np.zeros((self.length, self.side**2), np.float32), np.int32(0), np.ones(1, np.float32))
+    def init(self) -> tuple[Array, Array]:
+        """A ring without an image yet, and where in it the next one goes."""
+        return np.zeros((self.length, self.side**2), np.float32), np.int32(0)
 
-    def step(self, state: Recent, x: Array) -> tuple[Recent, Score]:
+    def step(self, state: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], Score]:
         """Score the image, then keep it in place of the oldest."""
+        images, oldest = state
         x = unit(x)
-        near = state.images[jax.lax.top_k(state.images @ x, self.k)[1]].mean(0)
-        images = jax.lax.dynamic_update_index_in_dim(state.images, x, state.oldest, 0)
-        return Recent(images, (state.oldest + 1) % self.length, state.weights), jnp.sqrt(((x - near) ** 2).sum())
+        near = images[jax.lax.top_k(images @ x, self.k)[1]].mean(0)
+        images = jax.lax.dynamic_update_index_in_dim(images, x, oldest, 0)
+        return (images, (oldest + 1) % self.length), jnp.sqrt(((x - near) ** 2).sum())
+
+
+@pytree
+class Pruned(Experts):
+    """Experts that predict without the copies they have given up.
+
+    A copy that its first event threw to 1e6 may never come back, and the fixed share leaves it some 1e-4 of the weight:
+    enough to displace the mixture by hundreds.
+    """
+
+    def theta(self, state: Any) -> Array:
+        """The weighted mean of the copies that have more than twice the weight that the fixed share leaves to any."""
+        weights = jnp.where(state.weights > 2 * self.share / len(self.rates), state.weights, 0.0)
+        return (weights[:, None] * state.copies.theta).sum(0) / weights.sum()
 
 
 # ------------------------------------------------------------------------------------- stages in front of an estimator
@@ -290,12 +311,13 @@ def unsupervised(side: int) -> dict[str, Any]:
         return ClippedSGD(LogisticRegression(FEATURES, l2=l2), Constant(CONSTANT), Adaptive(0.9))
 
     return (
-        {"neighbours": Neighbours(side), "neighbours, uncapped": Neighbours(side, cap=np.inf)}
+        {"neighbours": Neighbours(side), "neighbours, uncapped": Neighbours(side, cap=np.inf, heard=1.0)}
         | {f"neighbours, last {length}": Neighbours(side, ((length, k),)) for length, k in WINDOWS[1::2]}
         | {"FITNESS": Fitness(side)}
         | {f"mean, {name}": model for name, model in rates(mean, Adaptive(), CONSTANT).items()}
         | {f"mean, {name}, unclipped": model for name, model in rates(mean, UNCLIPPED, CONSTANT).items()}
         | {
+            "mean, Experts, pruned": Pruned(mean),
             "mean, frozen": Frozen(ClippedSGD(mean)),
             "mean of features": on_features(Experts(Mean(FEATURES))),
             "location and scale": on_features(
