@@ -50,9 +50,8 @@ class Neighbours:
     of the k-th nearest of the last L images, its surprise under a window (L, k) is that of a nearest-neighbour density
     of `dimension` dimensions, -log p = dimension log r - log(k / L). The score mixes the windows' surprises by weights
     that follow exponential weights with fixed share, as in `Experts`: the long window is the most precise, a short one
-    is the first to know a new normal. Clipped twice, as a gradient would be: no window's surprise counts in the weights
-    for more than `cap` nats beyond the least, and an image that is far under every window, beyond a running quantile
-    `heard` of these distances, does not count at all.
+    is the first to know a new normal. An image that is far under every window, beyond a running quantile `heard` of
+    these distances, has no say in the weights: the clip of this model.
 
     Sources: fine-tuning on recent similar samples, Sankararaman et al., FITNESS, ICML 2022; fixed share, Herbster and
     Warmuth, Tracking the best expert, 1998. The mixture over windows is ours. Cost: 512 images are compared an event.
@@ -61,7 +60,6 @@ class Neighbours:
     side: int = static()
     windows: tuple[tuple[int, int], ...] = static(default=WINDOWS)
     dimension: Array = 16.0
-    cap: Array = 1.0
     share: Array = 0.01
     heard: Array = 0.8
 
@@ -78,8 +76,7 @@ class Neighbours:
         nats = jnp.stack([self._surprise(likeness[-length:], k) for length, k in self.windows])
         near = jnp.exp(nats.min() / self.dimension)
         limit, clip = Adaptive(self.heard).observe(state.near, near, (0.0, np.inf))
-        excess = jnp.where(near <= limit, jnp.minimum(nats - nats.min(), self.cap), 0.0)
-        trust = state.weights * jnp.exp(-excess)
+        trust = state.weights * jnp.exp(jnp.where(near <= limit, nats.min() - nats, 0.0))
         weights = (1.0 - self.share) * trust / trust.sum() + self.share / len(self.windows)
         images = jax.lax.dynamic_update_index_in_dim(state.images, x, state.oldest, 0)
         return Recent(images, (state.oldest + 1) % images.shape[0], weights, clip), (state.weights * nats).sum()
@@ -311,7 +308,7 @@ def unsupervised(side: int) -> dict[str, Any]:
         return ClippedSGD(LogisticRegression(FEATURES, l2=l2), Constant(CONSTANT), Adaptive(0.9))
 
     return (
-        {"neighbours": Neighbours(side), "neighbours, uncapped": Neighbours(side, cap=np.inf, heard=1.0)}
+        {"neighbours": Neighbours(side)}
         | {f"neighbours, last {length}": Neighbours(side, ((length, k),)) for length, k in WINDOWS[1::2]}
         | {"FITNESS": Fitness(side)}
         | {f"mean, {name}": model for name, model in rates(mean, Adaptive(), CONSTANT).items()}

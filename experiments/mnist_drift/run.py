@@ -28,13 +28,12 @@ SALT, SALTED = 1e6, 0.1  # a corrupted image has a tenth of its pixels at 1e6
 LONG = np.geomspace(500, 5_000, 10).astype(int)  # segment lengths of the long stream, shuffled anew for each seed
 ALIGNED = (1_000,) * 4  # and of streams whose switches coincide, to average over seeds
 SHORT = (1_000,) * 3  # and of those in the sweep
-QUICK_LONG, QUICK_ALIGNED, QUICK_SHORT = (400, 600), (400,) * 4, (400, 400)
+QUICK_LONG, QUICK_ALIGNED, QUICK_SHORT = (500, 500), (400,) * 4, (400, 400)
 RECOVERY = 300  # images after a switch, scored apart from those after them
 BINS = np.arange(0, 1_001, 50)  # images since the switch, for the course of recovery
 NEAR = 0.02  # of its own steady AUROC: recovered
 TARGETS = (0.01, 0.05)  # false alarm rates asked of the online threshold
 RIVER_SEEDS = 3  # of the sweep: river takes 0.5 ms an image
-UNSWEPT = ("neighbours, uncapped",)  # left out of the sweep, for time
 RESAMPLES = 1_000  # bootstrap over seeds
 ROLLING = 250  # images of the running AUROC
 
@@ -152,7 +151,7 @@ def scores(models: Mapping[str, Any], events: Any) -> dict[str, Float[np.ndarray
 
 
 def scores_of(
-    streams: Sequence[Stream], labelled: bool, ours: bool = True, river: bool = True, without: Sequence[str] = ()
+    streams: Sequence[Stream], labelled: bool, ours: bool = True, river: bool = True
 ) -> dict[str, np.ndarray]:
     """Scores (streams, n) of all models of a reading over streams of one length."""
     pixels = np.stack([stream.pixels for stream in streams])
@@ -161,7 +160,6 @@ def scores_of(
     found: dict[str, np.ndarray] = {}
     if ours:
         models = supervised(side) if labelled else unsupervised(side)
-        models = {name: model for name, model in models.items() if name not in without}
         found |= scores(models, (pixels, revealed) if labelled else pixels)
     if river:
         peer = River(side)
@@ -329,7 +327,7 @@ def _sweep(digits: Digits, work: Work) -> dict[bool, dict[str, list[list[float]]
     found: dict[bool, dict[str, list[list[float]]]] = {False: {}, True: {}}
     for labelled, of_reading in found.items():
         streams = [corrupted(clean[rate, angle], work.seed, *kind) for rate, angle, kind in cells(labelled, work.quick)]
-        for name, each in scores_of(streams, labelled, not river, river, without=UNSWEPT).items():
+        for name, each in scores_of(streams, labelled, not river, river).items():
             values = [measured(one, stream) for one, stream in zip(each, streams, strict=True)]
             of_reading[name] = [[v["auroc settled"], v["auroc after switch"]] for v in values]
     return found
