@@ -127,9 +127,10 @@ def test_corrupted_images_count_in_no_measure(digits):
 def test_a_model_has_recovered_at_the_first_bin_near_its_settled_auroc():
     pairs = np.ones((2, len(run.BINS), 2)) * (90.0, 100.0)
     pairs[:, :3, 0] = (20.0, 60.0, 87.0)  # and then settled: 0.9
-    assert run.recovered(pairs[:, :, :]) == run.BINS[4]
-    assert run.recovered(pairs, 0.6) == run.BINS[2]
-    assert np.isnan(run.recovered(pairs, 0.95))
+    pairs[1, 0] = (0.0, 0.0)  # a bin without an anomaly says nothing
+    assert run.recovered(pairs).tolist() == [run.BINS[4]] * 2
+    assert run.recovered(pairs, 0.6).tolist() == [run.BINS[2]] * 2
+    assert np.isinf(run.recovered(pairs, 0.95)).all()
 
 
 # models

@@ -28,7 +28,7 @@ SALT, SALTED = 1e6, 0.1  # a corrupted image has a tenth of its pixels at 1e6
 LONG = np.geomspace(500, 5_000, 10).astype(int)  # segment lengths of the long stream, shuffled anew for each seed
 ALIGNED = (1_000,) * 4  # and of streams whose switches coincide, to average over seeds
 SHORT = (1_000,) * 3  # and of those in the sweep
-QUICK_LONG, QUICK_ALIGNED, QUICK_SHORT = (500, 500), (400,) * 4, (400, 400)
+QUICK_LONG = QUICK_ALIGNED = QUICK_SHORT = (400, 400)  # of one length, so that models compile once
 RECOVERY = 300  # images after a switch, scored apart from those after them
 BINS = np.arange(0, 1_001, 50)  # images since the switch, for the course of recovery
 NEAR = 0.02  # of its own steady AUROC: recovered
@@ -225,15 +225,15 @@ def course(score: np.ndarray, stream: Stream) -> Float[np.ndarray, "bins+1 2"]:
     return pairs
 
 
-def recovered(pairs: Float[np.ndarray, "seeds bins+1 2"], level: float | None = None) -> float:
-    """Images after a switch until a bin's AUROC is within NEAR of the settled one, or at `level`; NaN if it never is.
+def recovered(pairs: Float[np.ndarray, "*draws bins+1 2"], level: float | None = None) -> Float[np.ndarray, "*draws"]:
+    """Images after a switch until a bin's AUROC is within NEAR of the settled one, or at `level`; infinite if never.
 
-    Pairs are pooled over seeds and switches; the answer is the end of the bin.
+    Pairs are pooled over what is to be averaged, such as seeds; the answer is the end of the bin.
     """
-    right, total = pairs.sum(0).T
-    curve = right / np.maximum(total, 1.0)
-    there = (total[:-1] > 0) & (curve[:-1] >= (curve[-1] - NEAR if level is None else level))
-    return float(BINS[1:][there][0]) if there.any() else np.nan
+    curve = pairs[..., 0] / np.maximum(pairs[..., 1], 1.0)
+    least = curve[..., -1:] - NEAR if level is None else level
+    there = (pairs[..., :-1, 1] > 0) & (curve[..., :-1] >= least)
+    return np.where(there.any(-1), BINS[1:][there.argmax(-1)], np.inf)
 
 
 def alarms(found: Mapping[str, np.ndarray], stream: Stream) -> dict[str, dict[str, float]]:
@@ -376,13 +376,12 @@ def collect(options: Options) -> Found:
 
 
 def recovery(found: Found, name: str, level: float | None = None) -> dict[str, float]:
-    """Images until recovered, with a bootstrap interval over seeds."""
+    """Images until recovered, over all seeds, with a bootstrap interval over seeds."""
     pairs = found.courses[name]
-    random = rng(4)
-    draws = [recovered(pairs[random.integers(len(pairs), size=len(pairs))], level) for _ in range(RESAMPLES)]
-    never = np.where(np.isfinite(draws), draws, np.inf)
-    low, high = np.quantile(never, (0.025, 0.975), method="nearest")
-    return {"images": recovered(pairs, level), "low": float(low), "high": float(high)}
+    seeds = len(pairs)
+    counts = rng(4).multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
+    low, high = np.quantile(recovered(np.tensordot(counts, pairs, 1), level), (0.025, 0.975), method="nearest")
+    return {"images": float(recovered(pairs.sum(0), level)), "low": float(low), "high": float(high)}
 
 
 def over_cells(found: Found, labelled: bool, name: str, quick: bool, kinds: Sequence[tuple[str, float]]) -> np.ndarray:
@@ -560,7 +559,7 @@ def draw_running(found: Found) -> Figure:
 
 def draw_recovery(found: Found) -> Figure:
     """AUROC by images since a switch."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True)
     for axis, styles, title in (
         (axes[0], STYLES, "(b) no labels ever"),
         (axes[1], LABELLED_STYLES, "(a) labels revealed after scoring"),
@@ -572,8 +571,8 @@ def draw_recovery(found: Found) -> Figure:
             axis.plot(BINS[1:][there], curve[:-1][there], line, color=colour, label=name)
             axis.plot([BINS[-1] * 1.03], curve[-1:], marker="_", ms=12, mew=2.5, color=colour)
         axis.set(xlabel="images since the switch, in bins of 50; at the right: settled", title=title)
-        axis.legend(fontsize=7, ncols=2, loc="lower right")
-    axes[0].set(ylabel="AUROC, all switches and seeds", ylim=(0.1, 1.0))
+        axis.legend(fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    axes[0].set(ylabel="AUROC, all switches and seeds", ylim=(0.2, 1.0))
     return figure
 
 
@@ -584,14 +583,17 @@ def draw_threshold(found: Found) -> Figure:
     for axis, name in zip(axes, ("neighbours", "mean, derived"), strict=True):
         heights, limits = followed(scores_[name], TARGETS[0])
         normal, odd = ~stream.anomalous, stream.anomalous
-        axis.plot(np.flatnonzero(normal), heights[normal], ".", ms=2, color=COLOURS["frozen"], label="normal")
+        axis.plot(np.flatnonzero(normal), heights[normal], ".", ms=2, color=COLOURS["frozen"], label="normal image")
         axis.plot(np.flatnonzero(odd), heights[odd], ".", ms=4.5, color="#D62728", label="anomaly")
-        axis.plot(limits, color=COLOURS["truth"], lw=1.2, label="threshold for 1 % false alarms")
+        axis.plot(limits, color=COLOURS["truth"], lw=1.2, label=f"threshold, target {TARGETS[0]:g}")
+        limits = followed(scores_[name], TARGETS[1])[1]
+        axis.plot(limits, "--", color=COLOURS["truth"], lw=1.2, label=f"threshold, target {TARGETS[1]:g}")
         for switch in np.flatnonzero(np.diff(stream.segment)) + 1:
             axis.axvline(switch, color=COLOURS["derived"], lw=1.2)
-        axis.set(yscale="log", ylabel="height of the score", title=name, xlim=(0, len(heights)))
-    axes[0].legend(loc="upper right", ncols=3, fontsize=8, markerscale=2)
-    axes[1].set_xlabel("image; blue: the normal digit switches. Height: 1 + z above the usual score, exp(z) below")
+        axis.set(yscale="log", ylabel="height of the score", xlim=(0, len(heights)), ylim=(0.1, None))
+        axis.set_title(name, loc="left")
+    axes[0].legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, fontsize=8, markerscale=2)
+    axes[1].set_xlabel("image; blue: the normal digit switches. Height: 1 + z above the usual score, exp(z) below it")
     return figure
 
 
@@ -636,7 +638,7 @@ def draw_sweep(found: Found, labelled: bool, quick: bool) -> Figure:
                     lw=1.2,
                     elinewidth=0.8,
                 )
-            axis.set(xscale="log", ylim=(0.2, 1.0))
+            axis.set(xscale="log", ylim=(0.3, 1.0))
             axis.set_xticks(at, [f"{x:g}" for x in at])
             axis.minorticks_off()
         share = f"{100 * kind[1]:g} % {kind[0]} corrupted" if kind[1] else "nothing corrupted"
