@@ -194,7 +194,7 @@ class Standardised:
 class Frozen:
     """An estimator that learns from the first `TRAINED` events and never again."""
 
-    inner: Estimator
+    inner: Any
 
     def init(self) -> Any:
         """The estimator's state, and events seen."""

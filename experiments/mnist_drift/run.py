@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from scipy.stats import rankdata
 
 from experiments.common import COLOURS, Options, Outcome, interval, markdown_table, over, rng, style
@@ -287,7 +288,7 @@ def done(work: Work) -> Any:
 
 def _long(digits: Digits, work: Work) -> dict[str, Any]:
     """Every measure of every model over one long stream; both readings."""
-    lengths = rng(3, work.seed).permutation(QUICK_LONG if work.quick else LONG)
+    lengths = rng(3, work.seed).permutation(QUICK_LONG if work.quick else LONG).tolist()
     stream = draw(digits, work.seed, lengths, *USUAL)
     found = {name: one[0] for labelled in (False, True) for name, one in scores_of([stream], labelled).items()}
     judged = alarms(found, stream)
@@ -314,7 +315,7 @@ def _aligned(digits: Digits, work: Work) -> dict[str, Any]:
 
 def cells(labelled: bool, quick: bool) -> list[tuple[float, float, tuple[str, float]]]:
     """Anomaly rate, angle and corruption of every cell of the sweep; labels can only be corrupted where told."""
-    rates_, angles = (ANOMALY_RATES[1::2], ANGLES[1:2]) if quick else (ANOMALY_RATES, ANGLES)
+    rates_, angles = (ANOMALY_RATES[1:2], ANGLES[1:2]) if quick else (ANOMALY_RATES, ANGLES)
     kinds = [corruption for corruption in CORRUPTIONS if labelled or corruption[0] != "labels"]
     return [(rate, angle, kind) for kind in kinds for rate in rates_ for angle in angles]
 
@@ -524,7 +525,7 @@ def draw_stream(found: Found) -> Figure:
             left = gap + place * (side + gap)
             if stream.anomalous[i]:
                 axis.add_patch(
-                    plt.Rectangle((left - 1.5, gap - 1.5), side + 2, side + 2, fill=False, color="#D62728", lw=1.8)
+                    Rectangle((left - 1.5, gap - 1.5), side + 2, side + 2, fill=False, color="#D62728", lw=1.8)
                 )
         axis.axvline(gap / 2 + before * (side + gap) - 0.5, color=COLOURS["derived"], lw=2.2)
         axis.set_axis_off()
@@ -613,7 +614,7 @@ def draw_sweep(found: Found, labelled: bool, quick: bool) -> Figure:
     """Settled AUROC over anomaly rates, a column an angle, a row a corruption."""
     styles = LABELLED_STYLES if labelled else STYLES
     grid = cells(labelled, quick)
-    angles, kinds = [list(dict.fromkeys(cell[i] for cell in grid)) for i in (1, 2)]
+    angles, kinds = list(dict.fromkeys(cell[1] for cell in grid)), list(dict.fromkeys(cell[2] for cell in grid))
     figure, axes = plt.subplots(
         len(kinds), len(angles), figsize=(10, 1.9 * len(kinds) + 1.0), sharex=True, sharey=True, squeeze=False
     )
