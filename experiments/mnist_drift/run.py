@@ -481,6 +481,20 @@ def table(found: Found) -> str:
     return markdown_table([*header, *(f"FA / miss % at {t:g}" for t in TARGETS)], rows)
 
 
+def sweep_table(found: Found, quick: bool) -> str:
+    """The mean over the sweep's anomaly rates and angles in Markdown, a column a corruption."""
+    rows = []
+    for labelled, of_reading in found.sweep.items():
+        for name in of_reading:
+            columns = [
+                interval(over_cells(found, labelled, name, quick, [kind])) if labelled or kind[0] != "labels" else ""
+                for kind in CORRUPTIONS
+            ]
+            rows.append([name, len(of_reading[name]), *columns])
+    header = [f"{kind} {100 * share:g} %" if share else "nothing corrupted" for kind, share in CORRUPTIONS]
+    return markdown_table(["AUROC settled, mean over the sweep", "seeds", *header], rows)
+
+
 def run(options: Options) -> Outcome:
     """The whole experiment."""
     style()
@@ -500,7 +514,7 @@ def run(options: Options) -> Outcome:
         "sweep_unlabelled": draw_sweep(found, False, options.quick),
         "sweep_labelled": draw_sweep(found, True, options.quick),
     }
-    return Outcome(results, figures, table(found))
+    return Outcome(results, figures, f"{table(found)}\n\n{sweep_table(found, options.quick)}")
 
 
 # ---------------------------------------------------------------------------------------------------------- figures
