@@ -61,6 +61,8 @@ LABELLED_STYLES: dict[str, tuple[str, str]] = {
 
 # ---------------------------------------------------------------------------------------------------------- streams
 
+Cell = tuple[float, float, tuple[str, float]]  # of the sweep: anomaly rate, angle, and kind and share of corruption
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -313,7 +315,7 @@ def _aligned(digits: Digits, work: Work) -> dict[str, Any]:
     return {"ends": ends, "running": running, "picture": picture}
 
 
-def cells(labelled: bool, quick: bool) -> list[tuple[float, float, tuple[str, float]]]:
+def cells(labelled: bool, quick: bool) -> list[Cell]:
     """Anomaly rate, angle and corruption of every cell of the sweep; labels can only be corrupted where told."""
     rates_, angles = (ANOMALY_RATES[1:2], ANGLES[1:2]) if quick else (ANOMALY_RATES, ANGLES)
     kinds = [corruption for corruption in CORRUPTIONS if labelled or corruption[0] != "labels"]
@@ -637,10 +639,7 @@ def draw_sweep(found: Found, labelled: bool, quick: bool) -> Figure:
             chosen = [i for i, cell in enumerate(grid) if cell[1:] == (angle, kind)]
             at = [100 * grid[i][0] for i in chosen]
             for name, (colour, line) in styles.items():
-                values = found.sweep[labelled].get(name)
-                if values is None:
-                    continue
-                bands = [interval(values[:, i, 0]) for i in chosen]
+                bands = [interval(_in_cell(found, labelled, name, grid[i], quick)) for i in chosen]
                 axis.errorbar(
                     at,
                     [b.mean for b in bands],
@@ -665,3 +664,12 @@ def draw_sweep(found: Found, labelled: bool, quick: bool) -> Figure:
     handles, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=5, fontsize=8)
     return figure
+
+
+def _in_cell(found: Found, labelled: bool, name: str, cell: Cell, quick: bool) -> np.ndarray:
+    """Settled AUROC in a cell, a number a seed; to a model that is told no label, false ones are none."""
+    if name in found.sweep[labelled]:
+        return found.sweep[labelled][name][:, cells(labelled, quick).index(cell), 0]
+    rate, angle, kind = cell
+    same = (rate, angle, CORRUPTIONS[0] if kind[0] == "labels" else kind)
+    return found.sweep[False][name][:, cells(False, quick).index(same), 0]
