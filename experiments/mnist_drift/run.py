@@ -596,7 +596,7 @@ def draw_recovery(found: Found) -> Figure:
 def draw_threshold(found: Found) -> Figure:
     """Score and online threshold over time for one run."""
     stream, scores_ = found.picture
-    figure, axes = plt.subplots(2, 1, figsize=(10, 5.6), sharex=True)
+    figure, axes = plt.subplots(2, 1, figsize=(10, 5.6), sharex=True, sharey=True)
     for axis, name in zip(axes, ("neighbours", "mean, derived"), strict=True):
         heights, limits = followed(scores_[name], TARGETS[0])
         normal, odd = ~stream.anomalous, stream.anomalous
