@@ -607,8 +607,10 @@ def draw_threshold(found: Found) -> Figure:
         axis.plot(limits, "--", color=COLOURS["truth"], lw=1.2, label=f"threshold, target {TARGETS[1]:g}")
         for switch in np.flatnonzero(np.diff(stream.segment)) + 1:
             axis.axvline(switch, color=COLOURS["derived"], lw=1.2)
-        axis.set(yscale="log", ylabel="height of the score", xlim=(0, len(heights)), ylim=(0.1, None))
+        axis.set(yscale="log", ylabel="height of the score", xlim=(0, len(heights)), ylim=(0.1, 12.0))
         axis.set_title(name, loc="left")
+        axis.set_yticks([0.1, 1, 10], ["0.1", "1", "10"])
+        axis.minorticks_off()
     axes[0].legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, fontsize=8, markerscale=2)
     axes[1].set_xlabel("image; blue: the normal digit switches. Height: 1 + z above the usual score, exp(z) below it")
     return figure
@@ -655,8 +657,8 @@ def draw_sweep(found: Found, labelled: bool, quick: bool) -> Figure:
             axis.set(xscale="log", ylim=(0.3, 1.0))
             axis.set_xticks(at, [f"{x:g}" for x in at])
             axis.minorticks_off()
-        share = f"{100 * kind[1]:g} % {kind[0]} corrupted" if kind[1] else "nothing corrupted"
-        row[0].set_ylabel(f"{share}\nAUROC")
+        of = "images: 1e6 in pixels" if kind[0] == "pixels" else "labels false"
+        row[0].set_ylabel(f"{100 * kind[1]:g} % of {of}\nAUROC" if kind[1] else "nothing corrupted\nAUROC")
     for axis, angle in zip(axes[0], angles, strict=True):
         axis.set_title(f"turned by up to {angle:g}°")
     for axis in axes[-1]:
