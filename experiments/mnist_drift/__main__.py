@@ -1,0 +1,14 @@
+"""Anomalies among handwritten digits whose normal one switches, by every kind of model and rate.
+
+One digit is normal, shown turned at random; a share of the images are other digits, the anomalies; at times unknown to
+the models the normal digit switches. Every image is scored before it is learned, in two readings: (a) its label is
+revealed after scoring, (b) no label is ever told. Measured are AUROC and average precision, once settled and in the 300
+images after a switch, false alarms and misses under the online threshold, and all of that over anomaly rates, angles
+and corrupted pixels and labels. A full run takes about ten minutes on two cores.
+"""
+
+from experiments.common import main
+from experiments.mnist_drift.run import run
+
+if __name__ == "__main__":
+    main(run, __file__, seeds=10, takes_data=True)

@@ -1,0 +1,677 @@
+"""MNIST in a stream whose normal digit switches: streams, scores of every model, measures, figures, table."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from scipy.stats import rankdata
+
+from experiments.common import COLOURS, Options, Outcome, interval, markdown_table, over, rng, style
+from experiments.mnist_drift.data import Digits, load
+from experiments.mnist_drift.models import Alarm, Fitness, Neighbours, River, supervised, unsupervised
+from onlineguard.estimators.threshold import OneSided
+from onlineguard.schedules import scan, scan_lanes
+
+ANOMALY_RATES = (0.01, 0.05, 0.1, 0.2)
+ANGLES = (0.0, 30.0, 45.0, 180.0)  # degrees; each image is turned by up to that much, either way
+CORRUPTIONS = (("none", 0.0), ("pixels", 0.05), ("pixels", 0.2), ("labels", 0.05), ("labels", 0.2))
+USUAL = (0.05, 30.0)  # anomaly rate and angle of the long streams
+SALT, SALTED = 1e6, 0.1  # a corrupted image has a tenth of its pixels at 1e6
+LONG = np.geomspace(500, 5_000, 10).astype(int)  # segment lengths of the long stream, shuffled anew for each seed
+ALIGNED = (1_000,) * 4  # and of streams whose switches coincide, to average over seeds
+SHORT = (1_000,) * 3  # and of those in the sweep
+QUICK_LONG = QUICK_ALIGNED = QUICK_SHORT = (400, 400)  # of one length, so that models compile once
+RECOVERY = 300  # images after a switch, scored apart from those after them
+BINS = np.arange(0, 1_001, 50)  # images since the switch, for the course of recovery
+NEAR = 0.02  # of its own steady AUROC: recovered
+TARGETS = (0.01, 0.05)  # false alarm rates asked of the online threshold
+RIVER_SEEDS = 3  # of the sweep: river takes 0.5 ms an image
+RESAMPLES = 1_000  # bootstrap over seeds
+ROLLING = 250  # images of the running AUROC
+
+STYLES: dict[str, tuple[str, str]] = {  # what is drawn, in which colour and line
+    "neighbours": (COLOURS["ours"], "-"),
+    "FITNESS": (COLOURS["derived"], "-"),
+    "location and scale": (COLOURS["decay"], "-"),
+    "mean, derived": (COLOURS["constant"], "-"),
+    "mean, derived, unclipped": (COLOURS["unclipped"], "--"),
+    "mean, frozen": (COLOURS["frozen"], ":"),
+    "river HalfSpaceTrees": (COLOURS["peer"], "-"),
+    "river LODA": (COLOURS["peer 2"], "-"),
+    "river OneClassSVM": (COLOURS["peer 3"], "-."),
+}
+LABELLED_STYLES: dict[str, tuple[str, str]] = {
+    "neighbours": (COLOURS["ours"], "-"),
+    "LR, constant": (COLOURS["constant"], "-"),
+    "LR, Experts": (COLOURS["derived"], "-"),
+    "LR, constant, unclipped": (COLOURS["unclipped"], "--"),
+    "LR, frozen": (COLOURS["frozen"], ":"),
+    "river LogisticRegression": (COLOURS["peer"], "-"),
+}
+
+
+# ---------------------------------------------------------------------------------------------------------- streams
+
+Cell = tuple[float, float, tuple[str, float]]  # of the sweep: anomaly rate, angle, and kind and share of corruption
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Images one after the other, with the truth about them."""
+
+    pixels: Float[np.ndarray, "n pixels"]  # float32, as the models get them
+    anomalous: Bool[np.ndarray, " n"]
+    revealed: Float[np.ndarray, " n"]  # float32; the label that reading (a) is told: 1 is an anomaly
+    whole: Bool[np.ndarray, " n"]  # no pixel was corrupted; only these images are counted
+    segment: Int[np.ndarray, " n"]
+    since: Int[np.ndarray, " n"]  # images since the segment's first
+
+
+def draw(digits: Digits, seed: int, lengths: Sequence[int], anomaly_rate: float, angle: float) -> Stream:
+    """A stream through as many digits as `lengths`; with one seed, streams differ only in what is asked for.
+
+    A digit's images are used in random order, the normal ones from the front, as anomalies from the back, and anew
+    only when all are used.
+    """
+    random = rng(1, seed)
+    order = random.permutation(10)[: len(lengths)]
+    pools = [random.permutation(np.flatnonzero(digits.labels == digit)) for digit in range(10)]
+    n = int(sum(lengths))
+    segment = np.repeat(np.arange(len(lengths)), lengths)
+    since = np.arange(n) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    anomalous = random.random(n) < anomaly_rate
+    other = random.integers(1, 10, n)
+    turn = random.uniform(-1.0, 1.0, n)
+    digit = np.where(anomalous, (order[segment] + other) % 10, order[segment])
+    index = np.empty(n, int)
+    for pool, own in zip(pools, [digit == d for d in range(10)], strict=True):
+        for chosen, images in ((own & ~anomalous, pool), (own & anomalous, pool[::-1])):
+            index[chosen] = images[np.arange(chosen.sum()) % len(images)]
+    pixels = rotated(digits.images[index], turn * angle)
+    return Stream(pixels, anomalous, anomalous.astype(np.float32), np.ones(n, bool), segment, since)
+
+
+def corrupted(stream: Stream, seed: int, kind: str, share: float) -> Stream:
+    """The stream with a share of its images salted, or of its revealed labels turned round."""
+    random = rng(2, seed)
+    hit = random.random(len(stream.whole)) < share
+    if kind == "labels":
+        return replace(stream, revealed=(stream.anomalous ^ hit).astype(np.float32))
+    salt = hit[:, None] & (random.random(stream.pixels.shape, np.float32) < SALTED)
+    return replace(stream, pixels=np.where(salt, np.float32(SALT), stream.pixels), whole=~hit)
+
+
+def rotated(images: Float[np.ndarray, "n side side"], degrees: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n d"]:
+    """Images turned about their centre, bilinearly and dark beyond the edges; larger ones at half the resolution."""
+    n, side, _ = images.shape
+    step = 2 if side > 20 else 1  # a new pixel is the mean of step x step old ones
+    soft = images
+    if step == 2:
+        soft = 0.25 * (images[:, :-1, :-1] + images[:, 1:, :-1] + images[:, :-1, 1:] + images[:, 1:, 1:])
+    width = soft.shape[1] + 2
+    flat = np.pad(soft, ((0, 0), (1, 1), (1, 1))).reshape(n, -1)
+    centres = np.arange((step - 1) / 2, side, step) - (side - 1) / 2
+    down, right = (axis.ravel() for axis in np.meshgrid(centres, centres, indexing="ij"))
+    turn = np.deg2rad(degrees)[:, None]
+    corners, weights = [], []
+    for place in (np.cos(turn) * down - np.sin(turn) * right, np.sin(turn) * down + np.cos(turn) * right):
+        place = np.clip(place + (width - 1) / 2, 0.0, width - 1.001)
+        corners.append(place.astype(np.int32))
+        weights.append((place - corners[-1]).astype(np.float32))
+    at, (y, x) = corners[0] * width + corners[1], weights
+
+    def corner(offset: int) -> np.ndarray:
+        return np.take_along_axis(flat, at + offset, axis=1)
+
+    above, below = (1 - x) * corner(0) + x * corner(1), (1 - x) * corner(width) + x * corner(width + 1)
+    return ((1 - y) * above + y * below).astype(np.float32)
+
+
+# ----------------------------------------------------------------------------------------------------------- scores
+
+
+def scores(models: Mapping[str, Any], events: Any) -> dict[str, Float[np.ndarray, "streams n"]]:
+    """Every model's scores over streams of one length; arrays of `events` have the streams on their first axis."""
+    streams, n = jax.tree.leaves(events)[0].shape[:2]
+    found: dict[str, np.ndarray] = {}
+    for name, model in models.items():
+        if isinstance(model, Neighbours | Fitness):  # their states fill the cache: one stream after the other
+            each = [scan(model, model.init(), jax.tree.map(lambda a, i=i: a[i], events))[1] for i in range(streams)]
+            found[name] = np.stack([np.asarray(one) for one in each])
+        else:
+            states = jax.tree.map(lambda leaf: np.stack([leaf] * streams), model.init())
+            found[name] = np.asarray(scan_lanes(model, states, events, np.ones((streams, n), bool))[1])
+    return found
+
+
+def scores_of(
+    streams: Sequence[Stream], labelled: bool, ours: bool = True, river: bool = True
+) -> dict[str, np.ndarray]:
+    """Scores (streams, n) of all models of a reading over streams of one length."""
+    pixels = np.stack([stream.pixels for stream in streams])
+    revealed = np.stack([stream.revealed for stream in streams])
+    side = round(pixels.shape[-1] ** 0.5)
+    found: dict[str, np.ndarray] = {}
+    if ours:
+        models = supervised(side) if labelled else unsupervised(side)
+        found |= scores(models, (pixels, revealed) if labelled else pixels)
+    if river:
+        peer = River(side)
+        each = [
+            peer.supervised(stream.pixels, stream.revealed) if labelled else peer.unsupervised(stream.pixels)
+            for stream in streams
+        ]
+        found |= {name: np.stack([one[name] for one in each]) for name in each[0]}
+    return {name: np.nan_to_num(s, nan=-np.inf, posinf=np.inf, neginf=-np.inf) for name, s in found.items()}
+
+
+# --------------------------------------------------------------------------------------------------------- measures
+
+
+def auroc(score: Float[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"]) -> float:
+    """Share of pairs of an anomaly and a normal image in which the anomaly scores higher, ties half; NaN without."""
+    right, pairs = concordant(score, anomalous)
+    return right / pairs if pairs else np.nan
+
+
+def concordant(score: np.ndarray, anomalous: np.ndarray) -> tuple[float, float]:
+    """The number of such pairs in which the anomaly scores higher, and of all pairs."""
+    found = int(anomalous.sum())
+    return float(rankdata(score)[anomalous].sum() - found * (found + 1) / 2), float(found * (len(score) - found))
+
+
+def average_precision(score: Float[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"]) -> float:
+    """Precision at every anomaly, averaged, images of one score taken together; NaN without anomalies."""
+    if not anomalous.any():
+        return np.nan
+    values, group = np.unique(-score, return_inverse=True)
+    positives = np.bincount(group, anomalous, len(values))
+    taken = np.cumsum(np.bincount(group, minlength=len(values)))
+    return float((positives * np.cumsum(positives) / taken).sum() / positives.sum())
+
+
+def measured(score: np.ndarray, stream: Stream) -> dict[str, float]:
+    """AUROC and average precision a segment, averaged: of the images after the first 300, and of those 300.
+
+    The first segment's first images are counted in neither: no model knows anything then.
+    """
+    settled, fresh = [], []
+    for segment in range(stream.segment[-1] + 1):
+        inside = (stream.segment == segment) & stream.whole
+        settled.append(inside & (stream.since >= RECOVERY))
+        if segment:
+            fresh.append(inside & (stream.since < RECOVERY))
+    return {
+        f"{name} {when}": _mean([measure(score[part], stream.anomalous[part]) for part in parts])
+        for name, measure in (("auroc", auroc), ("ap", average_precision))
+        for when, parts in (("settled", settled), ("after switch", fresh))
+    }
+
+
+def course(score: np.ndarray, stream: Stream) -> Float[np.ndarray, "bins+1 2"]:
+    """Concordant and all pairs in each bin of images since a switch, pairs within one segment only; then settled."""
+    edges = [*pairwise(BINS), (RECOVERY, np.inf)]
+    pairs = np.zeros((len(edges), 2))
+    for segment in range(1, stream.segment[-1] + 1):
+        for row, (low, high) in enumerate(edges):
+            part = (stream.segment == segment) & (stream.since >= low) & (stream.since < high) & stream.whole
+            pairs[row] += concordant(score[part], stream.anomalous[part])
+    return pairs
+
+
+def recovered(pairs: Float[np.ndarray, "*draws bins+1 2"], level: float | None = None) -> Float[np.ndarray, "*draws"]:
+    """Images after a switch until a bin's AUROC is within NEAR of the settled one, or at `level`; infinite if never.
+
+    Pairs are pooled over what is to be averaged, such as seeds; the answer is the end of the bin.
+    """
+    curve = pairs[..., 0] / np.maximum(pairs[..., 1], 1.0)
+    least = curve[..., -1:] - NEAR if level is None else level
+    there = (pairs[..., :-1, 1] > 0) & (curve[..., :-1] >= least)
+    return np.where(there.any(-1), BINS[1:][there.argmax(-1)], np.inf)
+
+
+def alarms(found: Mapping[str, np.ndarray], stream: Stream) -> dict[str, dict[str, float]]:
+    """Shares of false alarms and of misses of every model under the online threshold, settled images only."""
+    settled = stream.whole & (stream.since >= RECOVERY)
+    events = np.stack([one.astype(np.float32)[:, None] for one in found.values()])
+    events = np.clip(events, -1e30, 1e30)
+    shares: dict[str, dict[str, float]] = {name: {} for name in found}
+    for target in TARGETS:
+        alarm = Alarm(target)
+        states = jax.tree.map(lambda leaf: np.stack([np.asarray(leaf)] * len(found)), alarm.init())
+        raised = np.asarray(scan_lanes(alarm, states, events, np.ones(events.shape[:2], bool))[1]) > 0
+        for name, one in zip(found, raised, strict=True):
+            shares[name][f"false alarms at {target:g}"] = float(one[settled & ~stream.anomalous].mean())
+            shares[name][f"misses at {target:g}"] = float((~one)[settled & stream.anomalous].mean())
+    return shares
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else np.nan
+
+
+# ------------------------------------------------------------------------------------- one seed's work, in a process
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a process is asked for."""
+
+    kind: str  # long, aligned, sweep, sweep with river
+    seed: int
+    quick: bool
+    data: Path | None
+
+
+@functools.lru_cache(1)
+def _digits(data: Path | None, quick: bool) -> Digits:
+    return load(data, quick)
+
+
+def done(work: Work) -> Any:
+    """The result of one piece of work: plain numbers and arrays."""
+    digits = _digits(work.data, work.quick)
+    if work.kind == "long":
+        return _long(digits, work)
+    if work.kind == "aligned":
+        return _aligned(digits, work)
+    return _sweep(digits, work)
+
+
+def _long(digits: Digits, work: Work) -> dict[str, Any]:
+    """Every measure of every model over one long stream; both readings."""
+    lengths = rng(3, work.seed).permutation(QUICK_LONG if work.quick else LONG).tolist()
+    stream = draw(digits, work.seed, lengths, *USUAL)
+    found = {name: one[0] for labelled in (False, True) for name, one in scores_of([stream], labelled).items()}
+    judged = alarms(found, stream)
+    return {name: (measured(one, stream) | judged[name], course(one, stream)) for name, one in found.items()}
+
+
+def _aligned(digits: Digits, work: Work) -> dict[str, Any]:
+    """Running AUROC through three switches; of the first seed also what the pictures show."""
+    stream = draw(digits, work.seed, QUICK_ALIGNED if work.quick else ALIGNED, *USUAL)
+    found = {
+        name: one[0]
+        for labelled, styles in ((False, STYLES), (True, LABELLED_STYLES))
+        for name, one in scores_of([stream], labelled).items()
+        if name in styles
+    }
+    ends = np.arange(ROLLING, len(stream.pixels) + 1, 10)
+    running = {
+        name: np.array([auroc(one[end - ROLLING : end], stream.anomalous[end - ROLLING : end]) for end in ends])
+        for name, one in found.items()
+    }
+    picture = (stream, found) if work.seed == 0 else None
+    return {"ends": ends, "running": running, "picture": picture}
+
+
+def cells(labelled: bool, quick: bool) -> list[Cell]:
+    """Anomaly rate, angle and corruption of every cell of the sweep; labels can only be corrupted where told."""
+    rates_, angles = (ANOMALY_RATES[1:2], ANGLES[1:2]) if quick else (ANOMALY_RATES, ANGLES)
+    kinds = [corruption for corruption in CORRUPTIONS if labelled or corruption[0] != "labels"]
+    return [(rate, angle, kind) for kind in kinds for rate in rates_ for angle in angles]
+
+
+def _sweep(digits: Digits, work: Work) -> dict[bool, dict[str, list[list[float]]]]:
+    """AUROC, settled and after a switch, of every model in every cell; by reading."""
+    river = work.kind == "sweep with river"
+    lengths = QUICK_SHORT if work.quick else SHORT
+    clean = {cell[:2]: draw(digits, work.seed, lengths, *cell[:2]) for cell in cells(False, work.quick)}
+    found: dict[bool, dict[str, list[list[float]]]] = {False: {}, True: {}}
+    for labelled, of_reading in found.items():
+        streams = [corrupted(clean[rate, angle], work.seed, *kind) for rate, angle, kind in cells(labelled, work.quick)]
+        for name, each in scores_of(streams, labelled, not river, river).items():
+            values = [measured(one, stream) for one, stream in zip(each, streams, strict=True)]
+            of_reading[name] = [[v["auroc settled"], v["auroc after switch"]] for v in values]
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------- results
+
+
+@dataclass(frozen=True)
+class Found:
+    """All that was measured, seeds on the first axis of every array."""
+
+    measures: dict[str, dict[str, np.ndarray]]  # on the long stream, by model and measure
+    courses: dict[str, np.ndarray]  # pairs since a switch, by model
+    ends: np.ndarray  # last image of each window of the running AUROC
+    running: dict[str, np.ndarray]
+    picture: tuple[Stream, dict[str, np.ndarray]]
+    sweep: dict[bool, dict[str, np.ndarray]]  # (seeds, cells, 2), by reading and model
+
+
+def collect(options: Options) -> Found:
+    """Do all the work, in as many processes as there are cores."""
+    kinds = {"long": options.seeds, "aligned": options.seeds, "sweep": options.seeds}
+    kinds["sweep with river"] = min(options.seeds, RIVER_SEEDS)
+    keys = [Work(kind, seed, options.quick, options.data) for kind, count in kinds.items() for seed in range(count)]
+    _digits(options.data, options.quick)  # what is wrong with the data is said before any process starts
+    results = over(done, keys, "streams", processes=1 if options.quick else None)
+    by_kind = {kind: [result for key, result in zip(keys, results, strict=True) if key.kind == kind] for kind in kinds}
+    long, aligned = by_kind["long"], by_kind["aligned"]
+    names = list(long[0])
+    return Found(
+        {name: {m: np.array([one[name][0][m] for one in long]) for m in long[0][name][0]} for name in names},
+        {name: np.stack([one[name][1] for one in long]) for name in names},
+        aligned[0]["ends"],
+        {name: np.stack([one["running"][name] for one in aligned]) for name in aligned[0]["running"]},
+        aligned[0]["picture"],
+        {
+            labelled: {
+                name: np.array([one[labelled][name] for one in by_kind[kind]])
+                for kind in ("sweep", "sweep with river")
+                for name in by_kind[kind][0][labelled]
+            }
+            for labelled in (False, True)
+        },
+    )
+
+
+def recovery(found: Found, name: str, level: float | None = None) -> dict[str, float]:
+    """Images until recovered, over all seeds, with a bootstrap interval over seeds."""
+    pairs = found.courses[name]
+    seeds = len(pairs)
+    counts = rng(4).multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
+    low, high = np.quantile(recovered(np.tensordot(counts, pairs, 1), level), (0.025, 0.975), method="nearest")
+    return {"images": float(recovered(pairs.sum(0), level)), "low": float(low), "high": float(high)}
+
+
+def over_cells(found: Found, labelled: bool, name: str, quick: bool, kinds: Sequence[tuple[str, float]]) -> np.ndarray:
+    """Settled AUROC, mean over the sweep's cells of these corruptions, a number a seed."""
+    chosen = [i for i, cell in enumerate(cells(labelled, quick)) if cell[2] in kinds]
+    return np.nanmean(found.sweep[labelled][name][:, chosen, 0], axis=1)
+
+
+def claims(found: Found, quick: bool) -> dict[str, Any]:
+    """What was to be shown, as numbers."""
+    rates_ = ("1/t", "constant", "derived", "Experts")
+    clean = [CORRUPTIONS[0]]
+    said: dict[str, Any] = {}
+    for labelled, model, kinds in ((False, "mean", ("pixels",)), (True, "LR", ("pixels", "labels"))):
+        for kind in kinds:
+            hit = [corruption for corruption in CORRUPTIONS if corruption[0] == kind]
+            said[f"{model}, {kind} corrupted: mean over the sweep"] = {
+                name: interval(over_cells(found, labelled, name, quick, hit))
+                for rate in rates_
+                for name in (f"{model}, {rate}", f"{model}, {rate}, unclipped")
+            }
+        said[f"{model}, nothing corrupted: what the clip adds"] = {
+            rate: interval(
+                over_cells(found, labelled, f"{model}, {rate}", quick, clean)
+                - over_cells(found, labelled, f"{model}, {rate}, unclipped", quick, clean)
+            )
+            for rate in rates_
+        }
+    unlabelled = found.sweep[False]
+    said["neighbours: mean over the sweep"] = {
+        f"{kind} {share:g}": {
+            name: interval(over_cells(found, False, name, quick, [(kind, share)]))
+            for name in unlabelled
+            if name.startswith(("neighbours", "FITNESS"))
+        }
+        for kind, share in CORRUPTIONS
+        if kind != "labels"
+    }
+    for peer in (name for name in unlabelled if name.startswith("river")):
+        count = len(unlabelled[peer])
+        margin = np.nanmean(unlabelled["neighbours"][:count, :, 0] - unlabelled[peer][:, :, 0], axis=0)
+        said[f"neighbours less {peer}, settled AUROC"] = {
+            "least over the cells": margin.min(),
+            "mean": margin.mean(),
+            "cells led": int((margin > 0).sum()),
+            "cells": len(margin),
+        }
+    return said
+
+
+def tabulate(found: Found, quick: bool) -> dict[str, Any]:
+    """results.json without what it says about the run itself."""
+    return {
+        "long stream": {
+            name: {measure: interval(values) for measure, values in measures.items()}
+            | {
+                "images until within 0.02 of the own settled AUROC": recovery(found, name),
+                "images until AUROC 0.85": recovery(found, name, 0.85),
+            }
+            for name, measures in found.measures.items()
+        },
+        "sweep": {
+            "(a) labels revealed" if labelled else "(b) no labels": {
+                f"{kind} {share:g}, {rate:g} anomalous, {angle:g} degrees": {
+                    name: {
+                        "settled": interval(values[:, i, 0]),
+                        "after switch": float(np.nanmean(values[:, i, 1]))
+                        if np.isfinite(values[:, i, 1]).any()
+                        else None,
+                    }
+                    for name, values in found.sweep[labelled].items()
+                }
+                for i, (rate, angle, (kind, share)) in enumerate(cells(labelled, quick))
+            }
+            for labelled in (False, True)
+        },
+        "claims": claims(found, quick),
+    }
+
+
+def table(found: Found) -> str:
+    """The long stream in Markdown."""
+    rows = []
+    for name, measures in found.measures.items():
+        images = [recovery(found, name)["images"], recovery(found, name, 0.85)["images"]]
+        judged = [[100 * measures[f"{what} at {t:g}"].mean() for what in ("false alarms", "misses")] for t in TARGETS]
+        rows.append(
+            [
+                name,
+                *(interval(measures[m]) for m in ("auroc settled", "ap settled", "auroc after switch")),
+                *(f"{count:.0f}" if np.isfinite(count) else "never" for count in images),
+                *(f"{false:.1f} / {missed:.0f}" for false, missed in judged),
+            ]
+        )
+    header = ["model", "AUROC settled", "AP settled", "AUROC first 300", "to own - 0.02", "to 0.85"]
+    return markdown_table([*header, *(f"FA / miss % at {t:g}" for t in TARGETS)], rows)
+
+
+def sweep_table(found: Found, quick: bool) -> str:
+    """The mean over the sweep's anomaly rates and angles in Markdown, a column a corruption."""
+    rows = []
+    for labelled, of_reading in found.sweep.items():
+        for name in of_reading:
+            columns = [
+                interval(over_cells(found, labelled, name, quick, [kind])) if labelled or kind[0] != "labels" else ""
+                for kind in CORRUPTIONS
+            ]
+            rows.append([name, len(of_reading[name]), *columns])
+    header = [f"{kind} {100 * share:g} %" if share else "nothing corrupted" for kind, share in CORRUPTIONS]
+    return markdown_table(["AUROC settled, mean over the sweep", "seeds", *header], rows)
+
+
+def run(options: Options) -> Outcome:
+    """The whole experiment."""
+    style()
+    found = collect(options)
+    digits = _digits(options.data, options.quick)
+    results = {
+        "data": digits.source,
+        "seeds": options.seeds,
+        "seeds of river in the sweep": min(options.seeds, RIVER_SEEDS),
+        "quick": options.quick,
+    } | tabulate(found, options.quick)
+    figures = {
+        "stream": draw_stream(found),
+        "running": draw_running(found),
+        "recovery": draw_recovery(found),
+        "threshold": draw_threshold(found),
+        "sweep_unlabelled": draw_sweep(found, False, options.quick),
+        "sweep_labelled": draw_sweep(found, True, options.quick),
+    }
+    return Outcome(results, figures, f"{table(found)}\n\n{sweep_table(found, options.quick)}")
+
+
+# ---------------------------------------------------------------------------------------------------------- figures
+
+
+def draw_stream(found: Found) -> Figure:
+    """The images around every switch, in order, anomalies framed in red."""
+    stream, _ = found.picture
+    side = round(stream.pixels.shape[1] ** 0.5)
+    starts = np.flatnonzero(np.diff(stream.segment)) + 1
+    before, wide = 12, 36
+    figure, axes = plt.subplots(len(starts), 1, figsize=(10, 0.62 * len(starts) + 0.5), squeeze=False)
+    for axis, start in zip(axes[:, 0], starts, strict=True):
+        shown = np.arange(start - before, start - before + wide)
+        gap = 2
+        canvas = np.ones((side + 2 * gap, wide * (side + gap) + gap))
+        for place, i in enumerate(shown):
+            left = gap + place * (side + gap)
+            canvas[gap : gap + side, left : left + side] = 1.0 - np.clip(stream.pixels[i].reshape(side, side), 0, 1)
+        axis.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        for place, i in enumerate(shown):
+            left = gap + place * (side + gap)
+            if stream.anomalous[i]:
+                axis.add_patch(
+                    Rectangle((left - 1.5, gap - 1.5), side + 2, side + 2, fill=False, color="#D62728", lw=1.8)
+                )
+        axis.axvline(gap / 2 + before * (side + gap) - 0.5, color=COLOURS["derived"], lw=2.2)
+        axis.set_axis_off()
+        axis.set_title(f"images {shown[0]:,} to {shown[-1]:,}", loc="left", fontsize=8, pad=2)
+    figure.suptitle(
+        "The stream around its switches (blue line): turned by up to 30°, anomalies (5 %) framed in red", fontsize=10
+    )
+    return figure
+
+
+def draw_running(found: Found) -> Figure:
+    """AUROC of the last 250 images through the switches, means over seeds with 95 % bands."""
+    figure, axes = plt.subplots(2, 1, figsize=(9, 7), sharex=True)
+    switches = np.flatnonzero(np.diff(found.picture[0].segment)) + 1
+    for axis, styles, title in (
+        (axes[0], STYLES, "(b) no labels ever"),
+        (axes[1], LABELLED_STYLES, "(a) labels revealed after scoring (neighbours: still none)"),
+    ):
+        for name, (colour, line) in styles.items():
+            bands = [interval(values) for values in found.running[name].T]
+            axis.plot(found.ends, [b.mean for b in bands], line, color=colour, label=name)
+            axis.fill_between(
+                found.ends, [b.low for b in bands], [b.high for b in bands], color=colour, alpha=0.12, lw=0
+            )
+        for switch in switches:
+            axis.axvline(switch, color="black", lw=0.8, ls=":")
+        axis.set(ylabel="AUROC of the last 250 images", ylim=(0.2, 1.0), title=title)
+        axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+    axes[1].set_xlabel("image; dotted: the normal digit switches. Lines are means over seeds, bands 95 % intervals")
+    return figure
+
+
+def draw_recovery(found: Found) -> Figure:
+    """AUROC by images since a switch."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True)
+    for axis, styles, title in (
+        (axes[0], STYLES, "(b) no labels ever"),
+        (axes[1], LABELLED_STYLES, "(a) labels revealed after scoring"),
+    ):
+        for name, (colour, line) in styles.items():
+            right, total = found.courses[name].sum(0).T
+            curve = right / np.maximum(total, 1.0)
+            there = total[:-1] > 0
+            axis.plot(BINS[1:][there], curve[:-1][there], line, color=colour, label=name)
+            axis.plot([BINS[-1] * 1.03], curve[-1:], marker="_", ms=12, mew=2.5, color=colour)
+        axis.set(xlabel="images since the switch, in bins of 50; at the right: settled", title=title)
+        axis.legend(fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    axes[0].set(ylabel="AUROC, all switches and seeds", ylim=(0.2, 1.0))
+    return figure
+
+
+def draw_threshold(found: Found) -> Figure:
+    """Score and online threshold over time for one run."""
+    stream, scores_ = found.picture
+    figure, axes = plt.subplots(2, 1, figsize=(10, 5.6), sharex=True, sharey=True)
+    for axis, name in zip(axes, ("neighbours", "mean, derived"), strict=True):
+        heights, limits = followed(scores_[name], TARGETS[0])
+        normal, odd = ~stream.anomalous, stream.anomalous
+        axis.plot(np.flatnonzero(normal), heights[normal], ".", ms=2, color=COLOURS["frozen"], label="normal image")
+        axis.plot(np.flatnonzero(odd), heights[odd], ".", ms=4.5, color="#D62728", label="anomaly")
+        axis.plot(limits, color=COLOURS["truth"], lw=1.2, label=f"threshold, target {TARGETS[0]:g}")
+        limits = followed(scores_[name], TARGETS[1])[1]
+        axis.plot(limits, "--", color=COLOURS["truth"], lw=1.2, label=f"threshold, target {TARGETS[1]:g}")
+        for switch in np.flatnonzero(np.diff(stream.segment)) + 1:
+            axis.axvline(switch, color=COLOURS["derived"], lw=1.2)
+        axis.set(yscale="log", ylabel="height of the score", xlim=(0, len(heights)), ylim=(0.1, 12.0))
+        axis.set_title(name, loc="left")
+        axis.set_yticks([0.1, 1, 10], ["0.1", "1", "10"])
+        axis.minorticks_off()
+    axes[0].legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, fontsize=8, markerscale=2)
+    axes[1].set_xlabel("image; blue: the normal digit switches. Height: 1 + z above the usual score, exp(z) below it")
+    return figure
+
+
+def followed(score: np.ndarray, target: float) -> tuple[np.ndarray, np.ndarray]:
+    """The height of every score and the threshold before it, as the library's one-sided threshold sees them."""
+    model = OneSided(target, 500.0)
+    state, seen = model.init(1), []
+    with np.errstate(all="ignore"):
+        for value in score.astype(np.float32):
+            state, judged = model.step(state, np.array([value]))
+            seen.append((float(judged.score), float(judged.threshold)))
+    heights, limits = np.array(seen).T
+    return np.maximum(heights, 1e-3), limits
+
+
+def draw_sweep(found: Found, labelled: bool, quick: bool) -> Figure:
+    """Settled AUROC over anomaly rates, a column an angle, a row a corruption."""
+    styles = LABELLED_STYLES if labelled else STYLES
+    grid = cells(labelled, quick)
+    angles, kinds = list(dict.fromkeys(cell[1] for cell in grid)), list(dict.fromkeys(cell[2] for cell in grid))
+    figure, axes = plt.subplots(
+        len(kinds), len(angles), figsize=(10, 1.9 * len(kinds) + 1.0), sharex=True, sharey=True, squeeze=False
+    )
+    for row, kind in zip(axes, kinds, strict=True):
+        for axis, angle in zip(row, angles, strict=True):
+            chosen = [i for i, cell in enumerate(grid) if cell[1:] == (angle, kind)]
+            at = [100 * grid[i][0] for i in chosen]
+            for name, (colour, line) in styles.items():
+                bands = [interval(_in_cell(found, labelled, name, grid[i], quick)) for i in chosen]
+                axis.errorbar(
+                    at,
+                    [b.mean for b in bands],
+                    [np.nan_to_num(b.high - b.mean) for b in bands],
+                    ls=line,
+                    color=colour,
+                    label=name,
+                    marker="o",
+                    ms=2.5,
+                    lw=1.2,
+                    elinewidth=0.8,
+                )
+            axis.set(xscale="log", ylim=(0.3, 1.0))
+            axis.set_xticks(at, [f"{x:g}" for x in at])
+            axis.minorticks_off()
+        of = "images: 1e6 in pixels" if kind[0] == "pixels" else "labels false"
+        row[0].set_ylabel(f"{100 * kind[1]:g} % of {of}\nAUROC" if kind[1] else "nothing corrupted\nAUROC")
+    for axis, angle in zip(axes[0], angles, strict=True):
+        axis.set_title(f"turned by up to {angle:g}°")
+    for axis in axes[-1]:
+        axis.set_xlabel("anomalies, %")
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=5, fontsize=8)
+    return figure
+
+
+def _in_cell(found: Found, labelled: bool, name: str, cell: Cell, quick: bool) -> np.ndarray:
+    """Settled AUROC in a cell, a number a seed; to a model that is told no label, false ones are none."""
+    if name in found.sweep[labelled]:
+        return found.sweep[labelled][name][:, cells(labelled, quick).index(cell), 0]
+    rate, angle, kind = cell
+    same = (rate, angle, CORRUPTIONS[0] if kind[0] == "labels" else kind)
+    return found.sweep[False][name][:, cells(False, quick).index(same), 0]
