@@ -231,6 +231,9 @@ def simulate(
     clock_fault: Annotated[
         bool, typer.Option("--clock-fault", help="For two hours, one front end of eight has its clock wrong.")
     ] = False,
+    biased_purchases: Annotated[
+        bool, typer.Option("--biased-purchases", help="Let those signed in buy more; by default all clicks buy alike.")
+    ] = False,
 ) -> None:
     """Make up ad clicks of people and robots, with the truth in a file apart.
 
@@ -244,7 +247,7 @@ def simulate(
         from onlineguard import console
         from onlineguard.slidr.simulator import Traffic, write_traffic
 
-        traffic = Traffic(clicks, days, _day("--start", start), robots, holiday, label_outage, clock_fault)
+        traffic = Traffic(clicks, days, _day("--start", start), robots, holiday, label_outage, clock_fault, biased_purchases)
         with console.progress("simulated clicks", clicks) as progress:
             tally = write_traffic(out, traffic, seed, progress)
         console.print_traffic(tally, out)
