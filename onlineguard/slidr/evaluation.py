@@ -26,7 +26,7 @@ from onlineguard.slidr.weights import effective_size
 
 POINTS = 100  # of a curve that are kept: as many as a drawing shows
 BINS = 20  # of the reliability diagram
-NONE = "–"  # what is written where there is nothing to measure
+NONE = "\N{EN DASH}"  # what is written where there is nothing to measure
 
 Row = dict[str, str]  # one row of a table: heading to text, every row with the same headings
 Marks = Bool[np.ndarray, " n"]
