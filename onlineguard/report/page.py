@@ -116,9 +116,10 @@ def _panel(id_: str, plot: Plot, axis: Axis, name: str, marks: str, facts: str) 
     )
     return (
         f'<div class="panel"><h3>{escaped(name)}{scale}</h3><div class="plot"><svg viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'preserveAspectRatio="none" role="img" aria-labelledby="{id_}t {id_}d"><title id="{id_}t">{escaped(name)} of '
-        f'{escaped(plot.of_slice.name)} over time</title><desc id="{id_}d">{facts}.</desc><path class="grid" d="{grid}"/>'
-        f'{bands}{marks}</svg><div class="y" aria-hidden="true">{labels}</div></div></div>'
+        f'preserveAspectRatio="none" role="img" aria-labelledby="{id_}t {id_}d"><title id="{id_}t">{escaped(name)} '
+        f'of {escaped(plot.of_slice.name)} over time</title><desc id="{id_}d">{facts}.</desc>'
+        f'<path class="grid" d="{grid}"/>{bands}{marks}</svg>'
+        f'<div class="y" aria-hidden="true">{labels}</div></div></div>'
     )
 
 

@@ -82,7 +82,7 @@ class Bin:
 
     clicks: int
     predicted: float  # mean p_human
-    known: float  # share of purchasing clicks
+    known: float  # share of them that are known people's
     low: float
     high: float
 
@@ -138,6 +138,7 @@ def evaluate(
     truth: Marks | None = None,
     level: float = 0.95,
     weights: Float[np.ndarray, " n"] | None = None,
+    known: Marks | None = None,
 ) -> Evaluation:
     """Measure the decisions that `calibration` makes of these scores.
 
@@ -149,6 +150,7 @@ def evaluate(
     level: of the intervals, which take clicks as independent.
     weights: sample weights; reliability is then that of the weighted clicks, which is what a network that was trained
         with such weights predicts.
+    known: the clicks of known people by `labels.humans`, for reliability; by default the purchasing ones.
 
     Raises InvalidArgument for anything malformed.
     """
@@ -164,6 +166,7 @@ def evaluate(
         )
     human = as_marks(human, "human", n)
     heavy = np.zeros(n, bool) if heavy is None else as_marks(heavy, "heavy", n)
+    known = human if known is None else as_marks(known, "known", n)
     truth = None if truth is None else as_marks(truth, "truth", n)
     if weights is not None:
         weights = np.asarray(weights, np.float64)
@@ -181,7 +184,7 @@ def evaluate(
             _group(_name(key), float(threshold), clicks.of(part), level)
             for key, threshold, part in zip(slice_keys, thresholds, parts, strict=True)
         ),
-        reliability=_reliability(1.0 - scores, human, weights, level),
+        reliability=_reliability(1.0 - scores, known, weights, level),
         weighted=weights is not None,
         level=level,
         method=calibration.method,
@@ -216,8 +219,8 @@ def compare(evaluations: Mapping[str, Evaluation]) -> list[Row]:
 
 def hourly_fpr(robotic: Marks, human: Marks, hour: Int[np.ndarray, " n"], level: float = 0.95) -> tuple[Share, ...]:
     """The FPR in each of the 24 local hours of the day; `hour` is 0 to 23. For `Extras.hourly`."""
-    hits, trials = (rate_of for rate_of in _counts(metrics.fpr(robotic, human, hour, 24)))
-    return tuple(Share.of(k, m, level) for k, m in zip(hits, trials, strict=True))
+    rate = metrics.fpr(robotic, human, hour, 24)
+    return tuple(Share.of(int(k), int(m), level) for k, m in zip(rate.hits, rate.trials, strict=True))
 
 
 def threshold_text(threshold: float | None) -> str:
@@ -292,7 +295,7 @@ def _auc(scores: Float[np.ndarray, " n"], human: Marks) -> float:
 
 
 def _reliability(
-    p_human: Float[np.ndarray, " n"], human: Marks, weights: Float[np.ndarray, " n"] | None, level: float
+    p_human: Float[np.ndarray, " n"], known: Marks, weights: Float[np.ndarray, " n"] | None, level: float
 ) -> tuple[Bin, ...]:
     """Bins of about equally many clicks; equal scores are never parted."""
     if p_human.min() < 0.0 or p_human.max() > 1.0:
@@ -303,10 +306,10 @@ def _reliability(
     bins: list[Bin] = []
     for number in np.unique(of_bin):
         rows = of_bin == number
-        predicted, known = (float(np.average(x[rows], weights=w[rows])) for x in (p_human, human))
+        predicted, share = (float(np.average(x[rows], weights=w[rows])) for x in (p_human, known))
         size = effective_size(w[rows])
-        low, high = clopper_pearson(min(known * size, size), size, level)
-        bins.append(Bin(int(rows.sum()), predicted, known, float(low), float(high)))
+        low, high = clopper_pearson(min(share * size, size), size, level)
+        bins.append(Bin(int(rows.sum()), predicted, share, float(low), float(high)))
     return tuple(bins)
 
 
@@ -316,10 +319,6 @@ def _shares(group: Group, truth: bool) -> Row:
         of_truth = {"recall": group.recall, "precision": group.precision, "true FPR": group.true_fpr}
         row |= {name: NONE if share is None else str(share) for name, share in of_truth.items()}
     return row
-
-
-def _counts(rate: Rate) -> tuple[list[int], list[int]]:
-    return rate.hits.tolist(), rate.trials.tolist()
 
 
 def _name(key: str | Sequence[object]) -> str:
