@@ -161,13 +161,15 @@ def print_story(story: Story, report: Path) -> None:
         Text(f"Ad clicks: {learned}{story.purchases:,} of which were known to have led to a purchase.", "dim")
     )
     console.print()
-    rest = len(story.slices) - SHOWN
-    table = Table(title=f"The judged week: the {SHOWN} largest slices, and all {len(story.slices)}", **_STYLE)
-    table.add_column("device/market/signed in")
+    table = Table(
+        title=f"The judged week: the {SHOWN} largest slices (device/marketplace/signed in) of {len(story.slices)}",
+        **_STYLE,
+    )
+    table.add_column("slice")
     for heading in ("threshold", "clicks", "robots\ncaught", "people\naccused"):
         table.add_column(heading, justify="right")
     for group in (*story.slices[:SHOWN], story.total):
-        name = f"all, {rest} more among them" if group is story.total and rest > 0 else _short(group.name)
+        name = "all slices" if group is story.total else _short(group.name)
         threshold = "" if group.threshold is None else _threshold(group.threshold)
         table.add_row(name, threshold, f"{group.clicks:,}", *_caught(group), style="bold" if not threshold else "")
     console.print(table)

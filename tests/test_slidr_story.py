@@ -43,7 +43,7 @@ def test_kinds_and_slices_are_parts_of_the_same_clicks(tale):
     for parts in (tale.kinds, tale.slices):
         for name in ("clicks", "robots", "caught", "accused", "unusual"):
             assert sum(getattr(part, name) for part in parts) == getattr(tale.total, name)
-    for group in (tale.total, tale.worst_ad, *tale.kinds, *tale.slices):
+    for group in (tale.total, tale.best_ad, *tale.kinds, *tale.slices):
         assert 0 <= group.caught <= group.robots <= group.clicks
         assert 0 <= group.accused <= group.people
 
@@ -84,8 +84,8 @@ def test_the_engine_finds_about_its_share_of_peoples_clicks_unusual_and_more_of_
 
 def test_the_conclusion_says_what_was_not_billed(tale):
     assert f"{story.PRICE * tale.total.robotic:,.2f} euros" in tale.conclusion
-    assert f"{story.PRICE * tale.total.accused:,.2f} were for people" in tale.conclusion
-    assert tale.worst_ad.name in tale.conclusion
+    assert f"{story.PRICE * tale.total.accused:,.2f} were for people." in tale.conclusion
+    assert tale.best_ad.name in tale.conclusion
 
 
 def test_every_stage_is_told_how_far_it_is_up_to_its_end(told):

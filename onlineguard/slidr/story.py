@@ -92,19 +92,20 @@ class Story:
     total: Group
     kinds: tuple[Group, ...]  # people first
     slices: tuple[Group, ...]  # those with the most clicks first
-    worst_ad: Group  # the ad that robots clicked most
+    best_ad: Group  # the ad with the most robotic clicks: the largest saving
     examples: tuple[Example, ...]  # of each kind, the one with the median p_robot
 
     @property
     def conclusion(self) -> str:
-        """Two sentences."""
-        total, ad = self.total, self.worst_ad
+        """Three sentences."""
+        total, ad = self.total, self.best_ad
         return (
             f"Of {total.robots:,} clicks by robots {total.caught / max(total.robots, 1):.0%} were caught; of "
             f"{total.people:,} clicks by people {total.accused / max(total.people, 1):.2%} were taken for robots'. "
             f"Advertisers were not billed {PRICE * total.robotic:,.2f} euros, at {PRICE:.2f} a click, of which "
-            f"{PRICE * total.accused:,.2f} were for people; the ad that robots clicked most, {ad.name}, saved "
-            f"{ad.robotic / max(ad.clicks, 1):.0%} of its bill."
+            f"{PRICE * total.accused:,.2f} were for people. The ad that saved most, {ad.name}, was not billed "
+            f"{PRICE * ad.robotic:,.2f} of {PRICE * ad.clicks:,.2f} euros; robots had clicked for "
+            f"{PRICE * ad.robots:,.2f}."
         )
 
 
@@ -147,7 +148,7 @@ def tell(clicks: int, seed: int, report: str | Path, progress: Progress) -> Stor
         total=judged.group("all"),
         kinds=judged.kinds(),
         slices=judged.slices(),
-        worst_ad=judged.worst_ad(),
+        best_ad=judged.best_ad(),
         examples=judged.examples(),
     )
 
@@ -190,11 +191,11 @@ class _Judged:
         ]
         return tuple(sorted(groups, key=lambda group: -group.clicks))
 
-    def worst_ad(self) -> Group:
+    def best_ad(self) -> Group:
         ads = self.prepared.frame["ad_id"].to_numpy()[self.rows]
-        names, counts = np.unique(ads[self.kind[self.rows] != "person"], return_counts=True)
-        worst = str(names[np.argmax(counts)])
-        return self.group(worst, ads == worst)
+        names, position = np.unique(ads, return_inverse=True)
+        best = str(names[np.argmax(np.bincount(position, self.robotic[self.rows]))])
+        return self.group(best, ads == best)
 
     def examples(self) -> tuple[Example, ...]:
         shown: list[Example] = []
