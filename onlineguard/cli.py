@@ -189,7 +189,6 @@ def demo(
     with _one_line_errors():
         from onlineguard import console, runner
         from onlineguard import demo as demonstration
-
         from onlineguard.slidr import story
 
         clicks_report = report.with_name(f"{report.stem}-clicks.html")
