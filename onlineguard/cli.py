@@ -174,24 +174,31 @@ DEMO_EPILOG = """[bold]Examples[/bold]
 @app.command(epilog=DEMO_EPILOG)
 def demo(
     events: Annotated[int, typer.Option(min=80_000, help="Events of the made stream.")] = 200_000,
+    clicks: Annotated[int, typer.Option(min=60_000, help="Ad clicks to simulate, in three weeks.")] = 500_000,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another stream.")] = 0,
     report: Annotated[Path, typer.Option(metavar="FILE", help="Where the report goes.")] = Path(
         "onlineguard-demo.html"
     ),
 ) -> None:
-    """Watch it work: eight made slices full of trouble with hidden anomalies, beside a running z-score.
+    """Watch it work: hidden anomalies in a made stream, beside a running z-score; then robots in a week of ad clicks.
 
-    Needs no data and no network, and takes some seconds.
+    The clicks are simulated: two weeks to learn from and to set the thresholds of every slice, and one to be judged.
+
+    Needs no data and no network, and takes a minute or so. The clicks' report stands beside the other, as NAME-clicks.
     """
     with _one_line_errors():
         from onlineguard import console, runner
         from onlineguard import demo as demonstration
+        from onlineguard.slidr import story
 
+        clicks_report = report.with_name(f"{report.stem}-clicks.html")
         runner.check_destinations(None, {"report": report})
         stream = demonstration.made_stream(events, seed)
         with console.progress("made stream", len(stream.values)) as progress:
             result = demonstration.judge(stream, report, progress)
         console.print_demo(result, report)
+        told = story.tell(clicks, seed, clicks_report, console.progress)
+        console.print_story(told, clicks_report)
 
 
 SIMULATE_EPILOG = """[bold]What is written[/bold]
@@ -231,6 +238,9 @@ def simulate(
     clock_fault: Annotated[
         bool, typer.Option("--clock-fault", help="For two hours, one front end of eight has its clock wrong.")
     ] = False,
+    biased_purchases: Annotated[
+        bool, typer.Option("--biased-purchases", help="Let those signed in buy more; by default all clicks buy alike.")
+    ] = False,
 ) -> None:
     """Make up ad clicks of people and robots, with the truth in a file apart.
 
@@ -244,7 +254,9 @@ def simulate(
         from onlineguard import console
         from onlineguard.slidr.simulator import Traffic, write_traffic
 
-        traffic = Traffic(clicks, days, _day("--start", start), robots, holiday, label_outage, clock_fault)
+        traffic = Traffic(
+            clicks, days, _day("--start", start), robots, holiday, label_outage, clock_fault, biased_purchases
+        )
         with console.progress("simulated clicks", clicks) as progress:
             tally = write_traffic(out, traffic, seed, progress)
         console.print_traffic(tally, out)

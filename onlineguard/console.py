@@ -16,11 +16,12 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
-from onlineguard.demo import ONLINEGUARD, TROUBLES, Comparison
+from onlineguard.demo import ONLINEGUARD, Comparison
 from onlineguard.engine import Engine
 from onlineguard.metrics import Quality
 from onlineguard.runner import Summary
 from onlineguard.slidr.simulator import FILES, Tally
+from onlineguard.slidr.story import Group, Story
 from onlineguard.slidr.world import DEVICES, MARKETPLACES
 from onlineguard.sources import Source
 
@@ -134,19 +135,9 @@ def print_summary(summary: Summary, source: Source, written: dict[str, Path | No
 
 
 def print_demo(comparison: Comparison, report: Path) -> None:
-    """Found, missed and false alarms, by slice and in all; the conclusion; where the report is."""
+    """Found, missed and false alarms in all; the conclusion; where the report, which shows the slices, is."""
     console = Console()
-    table = Table(title="Hidden anomalies found, with equally many false alarms for each method", **_STYLE)
-    table.add_column("slice")
-    for heading in ("scale", "hidden", *comparison.by_slice):
-        table.add_column(heading.replace(", ", "\n"), justify="right")
-    for i, trouble in enumerate(TROUBLES):
-        tallies = [tally[i] for tally in comparison.by_slice.values()]
-        shares = [tally.found / max(tally.hidden, 1) for tally in tallies]
-        cells = [Text(f"{share:.0%}", "bold green" if share == max(shares) else "") for share in shares]
-        table.add_row(trouble.name, f"{trouble.scale:g}", f"{tallies[0].hidden:,}", *cells)
-    console.print(table)
-    table = Table(title="All slices together", **_STYLE)
+    table = Table(title="The engine: hidden anomalies in a made stream of eight slices full of trouble", **_STYLE)
     table.add_column("method")
     for heading in ("threshold", "found", "missed", "false alarms"):
         table.add_column(heading, justify="right")
@@ -159,6 +150,64 @@ def print_demo(comparison: Comparison, report: Path) -> None:
     console.print(Text(comparison.conclusion))
     console.print()
     _remark(f"report: {report}")
+
+
+def print_story(story: Story, report: Path) -> None:
+    """The thresholds, who was caught and who accused, examples with the engine's p-value, and what was saved."""
+    console = Console()
+    console.print()
+    learned = f"{story.learned:,} clicks of a first week learned, thresholds set on {story.calibrated:,} of a second, "
+    console.print(
+        Text(f"Ad clicks: {learned}{story.purchases:,} of which were known to have led to a purchase.", "dim")
+    )
+    console.print()
+    table = Table(
+        title=f"The judged week: the {SHOWN} largest slices (device/marketplace/signed in) of {len(story.slices)}",
+        **_STYLE,
+    )
+    table.add_column("slice")
+    for heading in ("threshold", "clicks", "robots\ncaught", "people\naccused"):
+        table.add_column(heading, justify="right")
+    for group in (*story.slices[:SHOWN], story.total):
+        name = "all slices" if group is story.total else _short(group.name)
+        threshold = "" if group.threshold is None else _threshold(group.threshold)
+        table.add_row(name, threshold, f"{group.clicks:,}", *_caught(group), style="bold" if not threshold else "")
+    console.print(table)
+    table = Table(title="By who clicked", **_STYLE)
+    table.add_column("who")
+    for heading in ("clicks", "robotic", "unusual to\nthe engine"):
+        table.add_column(heading, justify="right")
+    for group in story.kinds:
+        shares = (f"{part / group.clicks:.1%}" for part in (group.robotic, group.unusual))
+        table.add_row(group.name, f"{group.clicks:,}", *shares)
+    console.print(table)
+    table = Table(title="One click of each, with the engine's p-value beside the decision", **_STYLE)
+    table.add_column("who")
+    table.add_column("slice")
+    for heading in ("p(robot)", "threshold", "decision", "p-value"):
+        table.add_column(heading, justify="right")
+    for click in story.examples:
+        decision = Text("robotic", "bold red") if click.robotic else Text("billed")
+        numbers = (f"{click.p_robot:.4f}", _threshold(click.threshold), decision, f"{click.p_value:.2g}")
+        table.add_row(click.kind, _short(click.slice), *numbers)
+    console.print(table)
+    console.print()
+    console.print(Text(story.conclusion))
+    console.print()
+    _remark(f"report: {report}")
+
+
+def _short(slice_: str) -> str:
+    return slice_.replace(" / ", "/")
+
+
+def _threshold(value: float) -> str:
+    return f"{value:.4f}" if value <= 1.0 else "none"
+
+
+def _caught(group: Group) -> tuple[str, str]:
+    robots = f"{group.caught / group.robots:.0%} of {group.robots:,}" if group.robots else ""
+    return robots, f"{group.accused / max(group.people, 1):.2%} of {group.people:,}"
 
 
 def print_traffic(tally: Tally, folder: Path) -> None:

@@ -197,8 +197,30 @@ def test_purchases_follow_the_click_and_only_stolen_accounts_among_robots_make_a
     assert delay.max() <= DAY
     assert 10 * MINUTE < np.median(delay) < 40 * MINUTE
     assert set(bought["kind"]) <= {"person", "takeover"}
-    share = dict(of(clicks, "person").group_by("logged_in").agg(pl.col("purchase_ts").count() / pl.len()).rows())
-    assert 0.01 < share[False] < share[True] < 0.05
+
+
+def bought(frame: pl.DataFrame, *by: str) -> dict[object, tuple[int, float]]:
+    """Clicks of people, and the share of them that led to a purchase, by the values of a column."""
+    counts = frame.group_by(*by).agg(pl.len(), pl.col("purchase_ts").count() / pl.len()).rows()
+    return {key: (n, share) for key, n, share in counts}
+
+
+@pytest.mark.parametrize("by", ["logged_in", "device", "marketplace", "week", "valued"])
+def test_purchases_are_equally_likely_for_all_clicks_of_people(many_clicks, by):
+    people = of(many_clicks, "person").with_columns(valued=(pl.col("rfm") >= 12).fill_null(False))
+    everyone = people["purchase_ts"].count() / len(people)
+    for n, share in bought(people, by).values():
+        assert share == pytest.approx(everyone, abs=4.5 * np.sqrt(everyone / n))
+
+
+def test_biased_purchases_are_likelier_signed_in_and_with_a_high_score():
+    config = Traffic(clicks=200_000, biased_purchases=True)
+    traffic = simulate(config, seed=3)
+    people = of(traffic.clicks.join(traffic.truth, on="click_id"), "person")
+    signed = bought(people, "logged_in")
+    assert 0.01 < signed[False][1] < signed[True][1] < 0.05
+    valued = bought(people.filter("logged_in").with_columns(high=(pl.col("rfm") >= 12).fill_null(False)), "high")
+    assert valued[True][1] > valued[False][1]
 
 
 def test_a_purchase_of_a_signed_in_account_is_an_order_of_that_time(traffic, clicks):

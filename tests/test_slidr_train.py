@@ -41,7 +41,7 @@ def auc(p_human, human):
 def trained(request):
     """A network of each kind, and the clicks it learned."""
     X, hashes, human = clicks(30_000)
-    return train(X, hashes, human, config=Config(kind=request.param, batch=128)), (X, hashes, human)
+    return train(X, hashes, human, config=Config(kind=request.param, batch=128, epochs=1)), (X, hashes, human)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_the_padding_of_the_last_minibatch_counts_for_nothing():
     weights = np.ones(129, np.float32)
     last = np.random.default_rng(0).permutation(129)[128]  # the one that seed 0 shows last
     weights[last] = 0.0
-    config = Config(hidden=(), l2=0.0, batch=128)
+    config = Config(hidden=(), l2=0.0, batch=128, epochs=1)
     whole, without = (train(X, None, human, w, config).losses for w in (None, weights))
     assert whole[0] == without[0]
     assert without[1] == 0.0
@@ -135,7 +135,7 @@ def test_weights_say_which_clicks_count():
     flipped = human.copy()
     flipped[10_000:] = ~flipped[10_000:]  # the second half is labelled wrongly
     weights = (np.arange(20_000) < 10_000).astype(np.float32)
-    config = Config(batch=128)
+    config = Config(batch=128, epochs=1)
     new, _, new_human = clicks(5000, seed=1)
     assert auc(1 - train(X, None, flipped, weights, config).p_robot(new), new_human) > 0.8
     assert auc(1 - train(X, None, flipped, None, config).p_robot(new), new_human) < 0.65
@@ -144,7 +144,10 @@ def test_weights_say_which_clicks_count():
 def test_l2_shrinks_the_intermediate_layers():
     X, _, human = clicks(10_000)
     squares = [
-        sum((layer.kernel**2).sum() for layer in train(X, None, human, config=Config(l2=l2, batch=128)).params.hidden)
+        sum(
+            (layer.kernel**2).sum()
+            for layer in train(X, None, human, config=Config(l2=l2, batch=128, epochs=1)).params.hidden
+        )
         for l2 in (0.0, 0.1)
     ]
     assert squares[1] < 0.9 * squares[0]
@@ -159,7 +162,7 @@ def test_features_are_standardised_by_the_training_clicks_and_constant_ones_left
 
 def test_units_do_not_matter():
     X, _, human = clicks(2000)
-    config = Config(hidden=(8,), batch=128)
+    config = Config(hidden=(8,), batch=128, epochs=1)
     one = train(X, None, human, config=config).p_robot(X)
     scaled = X * np.float32(1024.0)
     np.testing.assert_allclose(train(scaled, None, human, config=config).p_robot(scaled), one, rtol=0, atol=1e-5)

@@ -87,6 +87,10 @@ class Traffic:
     beside it. For `label_outage` hours no purchase finds its way to `purchase_ts` (the shop has the orders all the
     same). With `clock_fault`, one of eight front ends stamps the `ts` and `purchase_ts` of its clicks wrongly for two
     hours: in 1970 during the first, a week ahead during the second.
+
+    People's clicks all lead to a purchase with the same probability, so that purchasing clicks are typical of people's,
+    as SLIDR takes them to be. With `biased_purchases` people who are signed in buy more, the more so the higher their
+    RFM score, and a false-positive rate over purchases is no longer that over people.
     """
 
     clicks: int = 1_000_000  # about so many
@@ -96,6 +100,7 @@ class Traffic:
     holiday: bool = False
     label_outage: float = 0.0  # hours
     clock_fault: bool = False
+    biased_purchases: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.days <= 366:
@@ -295,7 +300,7 @@ class Simulation:
         scale, near = self._scale, -1 if peak is None else day - peak + 1
         if 0 <= near < len(_PEAK):
             scale *= _PEAK[near]
-        people = self._people.sessions(rhythm, scale, day, rfm, rng)
+        people = self._people.sessions(rhythm, scale, day, rfm, self.config.biased_purchases, rng)
         if day == peak:
             people = replace(people, buys=people.buys * np.float32(_PEAK_BUYS))
         under_attack = day in self.config.attack

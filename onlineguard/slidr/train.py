@@ -1,4 +1,4 @@
-"""One pass of Adam over a week of clicks, and the network that comes of it.
+"""A few passes of Adam over a week of clicks, and the network that comes of them.
 
 Clicks are shuffled by the seed and given in minibatches; a loop over many of them is one compiled program, so that
 nothing but data crosses between Python and the device. Memory beside `X`: a few copies of 512 minibatches.

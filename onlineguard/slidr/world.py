@@ -67,6 +67,7 @@ _WEEKEND = np.array(
     ],
     np.float64,
 )
+_BUYS = 0.019  # share of people's clicks
 _HOMES, _CARRIERS, _GATEWAYS, _DATA_CENTRES = 10 << 24, (100 << 24) + (64 << 16), (172 << 24) + (16 << 16), 0xC6120000
 _HOMES_EACH, _CARRIERS_EACH = 1 << 21, 1 << 19  # addresses a marketplace
 _FIRMS_EACH = 800  # at most, a marketplace; each has a prefix of its own
@@ -216,9 +217,18 @@ class People:
         return float(np.einsum("mh,hd,md,d->", rates, _OWNERS, rhythm.volume, 1 + length))
 
     def sessions(
-        self, rhythm: Rhythm, scale: float, day: int, rfm: Float[np.ndarray, " people"], rng: np.random.Generator
+        self,
+        rhythm: Rhythm,
+        scale: float,
+        day: int,
+        rfm: Float[np.ndarray, " people"],
+        biased: bool,
+        rng: np.random.Generator,
     ) -> Sessions:
-        """What people do on a day, `scale` times their rate; `rfm` is NaN without orders in the last 90 days."""
+        """What people do on a day, `scale` times their rate; `rfm` is NaN without orders in the last 90 days.
+
+        If biased, those signed in buy more, and more with every point of their score; if not, all click to buy alike.
+        """
         by_device = np.einsum("hd,md->mhd", _OWNERS, rhythm.volume).reshape(-1, len(DEVICES))
         mean = (scale * by_device.sum(axis=1)).astype(np.float32)[self.group] * self.rate
         who = np.repeat(np.arange(self.n), rng.poisson(mean))
@@ -232,8 +242,7 @@ class People:
         account = self.account[who]
         logged_in = account & (rng.random(n, np.float32) < _SIGNED_IN.astype(np.float32)[device] * self.signs_in[who])
         user = np.where(logged_in | self.recognised[who], who, UNKNOWN)
-        score = rfm[who]
-        buys = 0.018 + 0.001 * np.nan_to_num(score - 3)
+        of_accounts = 0.018 + 0.001 * np.nan_to_num(rfm[who] - 3)
         length = _LENGTH.astype(np.float32)[device] * np.where(rng.random(n, np.float32) < _LONG, _LONGER, 1.0)
         return sessions(
             n,
@@ -250,7 +259,7 @@ class People:
             logged_in=logged_in,
             ad=marketplace.astype(np.int32) * ADS,
             ads=ADS,
-            buys=np.where(logged_in, buys, 0.016),  # signed out, everyone alike: guests buy, too
+            buys=np.where(logged_in, of_accounts, 0.016) if biased else _BUYS,  # guests buy, too
             kind=0,
         )
 
