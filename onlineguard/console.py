@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -159,6 +159,26 @@ def print_demo(comparison: Comparison, report: Path) -> None:
     console.print(Text(comparison.conclusion))
     console.print()
     _remark(f"report: {report}")
+
+
+def print_rows(title: str, rows: Sequence[Mapping[str, str]]) -> None:
+    """A table with a column a key; the first is text, the others are figures."""
+    if not rows:
+        return
+    table = Table(title=title, **_STYLE)
+    for number, heading in enumerate(rows[0]):
+        table.add_column(heading, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_clean(cell)) for cell in row.values()))
+    console = Console()
+    console.print()
+    console.print(table)
+
+
+def say(*lines: str) -> None:
+    """Remarks on standard error."""
+    for line in lines:
+        _remark(line)
 
 
 def print_traffic(tally: Tally, folder: Path) -> None:

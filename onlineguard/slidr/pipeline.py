@@ -279,11 +279,12 @@ def slice_name(key: Key) -> str:
     return " / ".join(key)
 
 
-def moment(text: str, first: int, last: int) -> int:
+def moment(text: str, first: int, last: int, name: str = "time") -> int:
     """A time in milliseconds since 1970 UTC, from what a user wrote about a log of clicks from `first` to `last`.
 
     A share of the log's time such as 50%, a time after its first click such as 90m, 36h or 7d, or an ISO 8601 time, UTC
-    where it names no offset. 100% is after the last click. Raises InvalidArgument for anything else.
+    where it names no offset. 100% is after the last click. Raises InvalidArgument, whose text begins with `name`, for
+    anything else.
 
     >>> moment("50%", 1_000, 2_999), moment("2h", 1_000, 2_999), moment("1970-01-01T00:00:03", 1_000, 2_999)
     (2000, 7201000, 3000)
@@ -300,8 +301,8 @@ def moment(text: str, first: int, last: int) -> int:
         except (ValueError, OverflowError):
             pass
     raise InvalidArgument(
-        f"time is {text!r}; it must be a share of the log from 0% to 100%, a time after its first click such as 36h or "
-        "7d, or a time such as 2026-03-09T00:00"
+        f"{name} is {text!r}; it must be a share of the log from 0% to 100%, a time after its first click such as "
+        "36h or 7d, or a time such as 2026-03-09T00:00"
     )
 
 
