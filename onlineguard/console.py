@@ -169,7 +169,8 @@ def print_rows(title: str, rows: Sequence[Mapping[str, str]]) -> None:
     for number, heading in enumerate(rows[0]):
         table.add_column(heading, justify="right" if number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_clean(cell)) for cell in row.values()))
+        # a rate as "1.00% (0.50 to 1.80)" has its interval on a line of its own
+        table.add_row(*(Text("\n(".join(map(_clean, cell.split(" (")))) for cell in row.values()))
     console = Console()
     console.print()
     console.print(table)

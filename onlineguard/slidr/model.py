@@ -176,12 +176,14 @@ def _check_features(path: Path, found: Mapping[str, Any]) -> None:
         )
 
 
-def _config(plain: Mapping[str, Any]) -> Config:
-    network = NetworkConfig(**{**plain["network"], "hidden": tuple(plain["network"]["hidden"])})
-    known = {item.name for item in fields(Config)}
-    if plain.keys() != known:
-        raise ValueError(f"config has {', '.join(sorted(plain.keys() ^ known))} too many or too few")
-    return Config(**{**plain, "slices": tuple(plain["slices"]), "network": network})
+def _config(plain: dict[str, Any]) -> Config:
+    values: dict[str, Any] = dict(plain)
+    network: dict[str, Any] = dict(plain["network"])
+    network["hidden"] = tuple(network["hidden"])
+    values["network"], values["slices"] = NetworkConfig(**network), tuple(plain["slices"])
+    if lacking := {item.name for item in fields(Config)} - values.keys():
+        raise KeyError(f"config lacks {', '.join(sorted(lacking))}")
+    return Config(**values)
 
 
 def _thresholds(path: Path, config: Config) -> Thresholds:
