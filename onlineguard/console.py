@@ -172,6 +172,8 @@ def print_rows(title: str, rows: Sequence[Mapping[str, str]]) -> None:
         # a rate as "1.00% (0.50 to 1.80)" has its interval on a line of its own
         table.add_row(*(Text("\n(".join(map(_clean, cell.split(" (")))) for cell in row.values()))
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)  # a file has room for what a terminal must wrap
     console.print()
     console.print(table)
 
