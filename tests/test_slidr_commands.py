@@ -129,7 +129,11 @@ def test_baselines_are_compared_on_the_same_clicks(clicks, model, tmp_path):
 def test_baselines_need_the_log_that_was_learned(clicks, model, tmp_path):
     later = tmp_path / "later.parquet"
     pl.read_parquet(clicks).tail(5_000).write_parquet(later)
-    refused(invoke("evaluate", later, "--model", model, "--baselines"), "--baselines needs the", "has 0 and 0 in those times")
+    refused(
+        invoke("evaluate", later, "--model", model, "--baselines"),
+        "--baselines needs the",
+        "has 0 and 0 in those times",
+    )
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv", "ndjson"])

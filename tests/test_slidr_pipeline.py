@@ -102,6 +102,15 @@ def test_parts_of_a_log_meet_without_overlap(prepared):
     assert late.any()
 
 
+def test_a_wrong_clock_does_not_move_the_parts_of_a_log(traffic, prepared):
+    first, last = int(prepared.ts.min()), int(prepared.ts.max())
+    assert prepared.bounds == (first, last)
+    ts = prepared.ts.copy()
+    ts[100:110], ts[200:210] = 5, last + 3000 * DAY
+    wrong = prepare(traffic[0].with_columns(ts=pl.Series(ts)))
+    assert wrong.bounds == (first, last)
+
+
 def test_a_purchase_is_not_known_before_it_was_made(traffic, prepared):
     at = int(prepared.ts.min()) + 2 * DAY
     known = purchasing(prepared, at)

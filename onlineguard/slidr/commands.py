@@ -182,7 +182,7 @@ def calibrate(
 
         known = load_model(model)
         prepared = _prepared(clicks, mapping, known.config, known)
-        fresh = int(prepared.ts.min()) >= known.trained.until
+        fresh = prepared.bounds[0] >= known.trained.until
         start, end = _span(prepared, since, until, known.trained.until, "100%" if fresh else CALIBRATE_UNTIL)
         _warn(start, known.trained, "learned")
         options: dict[str, Any] = {
@@ -334,7 +334,7 @@ def _span(
     from onlineguard.errors import InvalidArgument
     from onlineguard.slidr.pipeline import moment
 
-    first, last = int(prepared.ts.min()), int(prepared.ts.max())
+    first, last = prepared.bounds
     start = first if usual_since is None else usual_since
     if since is not None:
         start = moment(since, first, last, "--since")
