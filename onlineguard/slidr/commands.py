@@ -59,8 +59,10 @@ Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="End,
 
 TIMES = """[bold]Times[/bold]
 
-A share of the log's time: [cyan]50%[/cyan]. A time after its first click: [cyan]36h[/cyan], [cyan]7d[/cyan]. Or a time
-in UTC: [cyan]2026-03-09T00:00[/cyan]. Clicks before --since are still counted for the features of those after it.
+A share of the log's time, [cyan]50%[/cyan]; a time after its first click, [cyan]36h[/cyan] or [cyan]7d[/cyan]; or a \
+time in UTC, [cyan]2026-03-09T00:00[/cyan].
+
+Clicks before --since are still counted for the features of those after it.
 """
 
 TRAIN_EPILOG = f"""{TIMES}
@@ -87,8 +89,9 @@ A log with columns of its own, all of it, with slices by device alone:
 def slidr() -> None:
     """Robots among ad clicks: train a model, choose thresholds, measure them, score clicks.
 
-    A click that led to a purchase, or of an account of high worth, was a person's; of others nothing is known. A model
-    learns from those, and thresholds, one a slice, hold the share of purchasing clicks called robotic within a budget.
+    A click that led to a purchase, or of an account of high worth, was a person's; of others nothing is known.
+
+    A model learns from those. Thresholds, one a slice, hold the share of purchases called robotic within a budget.
     """
 
 
@@ -139,8 +142,9 @@ def train(
 
 
 CALIBRATE_EPILOG = f"""{TIMES}
-Without --since the part begins where training ended. Without --until it ends at 71.43% of the log, or at its end where
-the log itself begins after training.
+Without --since the part begins where training ended.
+
+Without --until it ends at 71.43% of the log, or at its end where the log itself begins after training.
 
 [bold]Examples[/bold]
 
@@ -210,8 +214,8 @@ Without --since the part begins where the calibration ended; without --until it 
 
   [cyan]onlineguard slidr evaluate traffic/clicks.parquet --model model --report slidr.html --json slidr.json[/cyan]
 
-Beside logistic regression, the velocity rule, gradient-boosted trees, and the model without sample weights, all trained
-and calibrated on the clicks that the model was, which the log must hold:
+Beside logistic regression, the velocity rule, gradient-boosted trees, and the model without sample weights, all \
+trained and calibrated on the clicks that the model was, which the log must hold:
 
   [cyan]onlineguard slidr evaluate traffic/clicks.parquet --model model --baselines[/cyan]
 """
@@ -275,8 +279,9 @@ def evaluate(
 
 SCORE_EPILOG = """[bold]What is written[/bold]
 
-click_id, p_robot, threshold, slice, robotic (p_robot above the threshold) and model, its version; a row a click, in the
-order of the log.
+click_id, p_robot, threshold, slice, robotic (p_robot above the threshold) and model, its version.
+
+A row a click, in the order of the log; a click that arrived twice has two.
 
 [bold]Examples[/bold]
 
