@@ -2,8 +2,6 @@
 
 import signal
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
@@ -12,15 +10,8 @@ from typing import Annotated
 import typer
 
 import onlineguard
-
-EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
-# What the library calls differently in its errors, or without the dashes.
-FLAGS = {name: f"--{name}" for name in ("patience", "period", "state", "out", "report", "slice")} | {
-    **{name: f"--{name.replace('_', '-')}" for name in ("clicks", "days", "start", "robots", "seed", "label_outage")},
-    "target_rate": "--rate",
-    "feature_columns": "--feature",
-    "slice_columns": "--slice",
-}
+from onlineguard.exits import EXIT_INTERRUPTED, one_line_errors
+from onlineguard.slidr import commands
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +20,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(commands.app, name="slidr")
 
 
 class DetectorName(StrEnum):
@@ -123,7 +115,7 @@ def run(
 
     Rows that cannot be read are written to SOURCE.rejects.ndjson with their line number and the reason.
     """
-    with _one_line_errors():
+    with one_line_errors():
         from onlineguard import console, runner
         from onlineguard.metrics import GAP
         from onlineguard.report import SeriesRecorder, write_report
@@ -186,7 +178,7 @@ def demo(
 
     Needs no data and no network, and takes a minute or so. The clicks' report stands beside the other, as NAME-clicks.
     """
-    with _one_line_errors():
+    with one_line_errors():
         from onlineguard import console, runner
         from onlineguard import demo as demonstration
         from onlineguard.slidr import story
@@ -250,7 +242,7 @@ def simulate(
 
     They change their ways every week: the phones come in the second one. The attack lasts two days.
     """
-    with _one_line_errors():
+    with one_line_errors():
         from onlineguard import console
         from onlineguard.slidr.simulator import Traffic, write_traffic
 
@@ -278,25 +270,3 @@ def _columns(flag: str, names: str) -> list[str]:
     if not columns:
         raise InvalidArgument(f"{flag} is {names!r}; it must name at least one column, e.g. {flag} host")
     return columns
-
-
-@contextmanager
-def _one_line_errors() -> Generator[None]:
-    """Errors that have a reason become one line and exit code 2, Ctrl-C exit code 130."""
-    from onlineguard.errors import InvalidArgument, OnlineguardError
-
-    try:
-        yield
-    except InvalidArgument as error:
-        from onlineguard import console
-
-        argument, space, rest = str(error).partition(" ")
-        console.print_error(InvalidArgument(FLAGS.get(argument, argument) + space + rest))
-        raise typer.Exit(EXIT_ERROR) from None
-    except OnlineguardError as error:
-        from onlineguard import console
-
-        console.print_error(error)
-        raise typer.Exit(EXIT_ERROR) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -208,6 +208,29 @@ def _threshold(value: float) -> str:
 def _caught(group: Group) -> tuple[str, str]:
     robots = f"{group.caught / group.robots:.0%} of {group.robots:,}" if group.robots else ""
     return robots, f"{group.accused / max(group.people, 1):.2%} of {group.people:,}"
+
+
+def print_rows(title: str, rows: Sequence[Mapping[str, str]]) -> None:
+    """A table with a column a key; the first is text, the others are figures."""
+    if not rows:
+        return
+    table = Table(title=title, **_STYLE)
+    for number, heading in enumerate(rows[0]):
+        table.add_column(heading, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        # a rate as "1.00% (0.50 to 1.80)" has its interval on a line of its own
+        table.add_row(*(Text("\n(".join(map(_clean, cell.split(" (")))) for cell in row.values()))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)  # a file has room for what a terminal must wrap
+    console.print()
+    console.print(table)
+
+
+def say(*lines: str) -> None:
+    """Remarks on standard error."""
+    for line in lines:
+        _remark(line)
 
 
 def print_traffic(tally: Tally, folder: Path) -> None:

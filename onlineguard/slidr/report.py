@@ -21,12 +21,14 @@ SMOOTHED = 60  # means that the loss curve is drawn through
 _FPR_TICKS = (0, 1, 5, 20, 50, 100)  # in percent
 _COLOURS = ("series", "alarm", "label", "score")  # of the template
 _STYLE = """
+.tiles{grid-template-columns:repeat(auto-fit,minmax(10rem,1fr))}
 .tiles small{display:block;font-size:.75rem;letter-spacing:0}
 .overview>h2,section>h2{margin-bottom:.2rem}
 .text{max-width:48rem;margin:.2rem 0 1rem;color:var(--soft);font-size:.875rem}
 .lead{max-width:48rem;margin:0 0 1.5rem}
 td small{display:block}
-.short tbody th{min-width:9rem}
+th,td{padding-inline:.45rem}
+tbody th{min-width:8rem}
 .multiples{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(19rem,100%),1fr));gap:1.6rem 1.2rem;
 margin-top:1.6rem}
 .multiples>*{min-width:0}
@@ -34,7 +36,8 @@ margin-top:1.6rem}
 .chart h3{margin-bottom:.1rem;overflow-wrap:anywhere}
 .chart .facts{margin:0 0 .5rem;font-size:.78rem}
 .chart .x,.chart .xname{margin-left:0}
-.chart.square{max-width:28rem}.chart.square .plot{height:auto;aspect-ratio:1}
+#s0 .plot{height:clamp(12rem,30vw,18rem)}
+.chart.square{max-width:24rem}.chart.square .plot{height:auto;aspect-ratio:1}
 .chart .few span:nth-child(even){display:inline}
 path.mark{stroke-width:1.6}
 path.dot{stroke-width:7;stroke-linecap:round}
@@ -120,8 +123,6 @@ def _tiles(evaluation: Evaluation) -> str:
         for name, share, noun in shares
         if share is not None
     ]
-    auc = NONE if math.isnan(all_.auc) else f"{all_.auc:.3f}"
-    tiles.append(("AUC", auc, "purchasing clicks below<br>all others"))
     return (
         '<dl class="tiles">'
         + "".join(f"<div><dt>{name}</dt><dd>{value}<small>{small}</small></dd></div>" for name, value, small in tiles)
@@ -137,6 +138,8 @@ def _verdict(evaluation: Evaluation) -> str:
     if evaluation.confidence is not None:
         of += f" at confidence {evaluation.confidence:g}"
     of += f"; exact {_level(evaluation)} intervals, which take clicks as independent. "
+    if not math.isnan(all_.auc):
+        of += f"A purchasing click scores below another with probability {all_.auc:.3f} (AUC). "
     if budget is None:
         return of + "This method looks at no budget."
     if not all_.fpr.trials:
@@ -169,8 +172,8 @@ def _slices(evaluation: Evaluation, drawn: Sequence[Group]) -> str:
         share = sum(group.clicks for group in rest) / evaluation.overall.clicks
         more += f"the other {len(rest):,} hold {share:.1%} of the clicks."
     return (
-        f'<h2>Slices</h2><p class="text">{_many(len(groups), "slice")}, each with its own threshold: a click whose '
-        f"p_robot is above it is robotic. Below each rate is its {_level(evaluation)} interval.{more}</p>"
+        f'<h2>Slices</h2><p class="text">{_many(len(groups), "slice")} with their thresholds: a click whose '
+        f"p_robot is above its slice's is robotic. Below each rate is its {_level(evaluation)} interval.{more}</p>"
         + _table("Slices", head, rows)
     )
 
@@ -232,7 +235,7 @@ def _reliability(evaluation: Evaluation) -> str:
     weighted = (
         "Clicks count by their sample weights here, as they did in training, so intervals are approximate. "
         if evaluation.weighted
-        else "A model trained with sample weights predicts the share among clicks so weighted, these count alike. "
+        else "A model trained with sample weights predicts the share among clicks so weighted; here all count alike. "
     )
     return (
         '<section aria-labelledby="reliability"><h2 id="reliability">Reliability</h2><p class="text">Of clicks with '
@@ -275,11 +278,11 @@ def _hourly(hourly: Mapping[str, Sequence[Share]], budget: float | None) -> str:
     return (
         '<section class="long" aria-labelledby="weights"><h2 id="weights">What sample weights do</h2>'
         '<p class="text">False-positive rate by local hour of the day. Weights let sparse cells of the week, such as '
-        "night hours, count as much as busy ones; without them a model tends to take the few people of the night for "
+        "night hours, count as much as busy ones; without them a model may take the few people of the night for "
         "robots. Intervals that leave the drawing are cut.</p>"
         f'<ul class="legend">{legend}{_budget_legend(budget)}</ul>'
         + _chart("h0", "FPR by hour, %", "", axis, marks, ticks, "local hour", few=True)
-        + f"<details><summary>The figures</summary>{_table('FPR by hour', head, rows, short=True)}</details></section>"
+        + f"<details><summary>The figures</summary>{_table('FPR by hour', head, rows)}</details></section>"
     )
 
 
@@ -296,7 +299,7 @@ def _comparison(rows: Sequence[Row]) -> str:
         text += " &ldquo;gain&rdquo; is the IVR less that of the first, in percentage points."
     return (
         '<section class="long" aria-labelledby="comparison"><h2 id="comparison">Against other scorers</h2>'
-        f'<p class="text">{text}</p>' + _table("Scorers", [first, *others], lines, short=True) + "</section>"
+        f'<p class="text">{text}</p>' + _table("Scorers", [first, *others], lines) + "</section>"
     )
 
 
@@ -358,10 +361,10 @@ def _chart(
     )
 
 
-def _table(label: str, head: Sequence[str], rows: Sequence[str], short: bool = False) -> str:
+def _table(label: str, head: Sequence[str], rows: Sequence[str]) -> str:
     columns = "".join(f'<th scope="col">{escaped(name)}</th>' for name in head)
     return (
-        f'<div class="wide{" short" * short}" tabindex="0" role="region" aria-label="{label}"><table><thead><tr>'
+        f'<div class="wide" tabindex="0" role="region" aria-label="{label}"><table><thead><tr>'
         f"{columns}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
