@@ -200,9 +200,14 @@ def test_a_comparison_tells_what_each_scorer_adds_to_the_first():
     gain = 100 * (e.overall.ivr.value - worse.overall.ivr.value)
     assert rows[1]["gain"] == f"{gain:+.2f}"
     assert gain > 0
+    for row, scored in zip(rows, (other, clicks), strict=True):
+        thresholds = np.unique(scored.p[scored.human])  # nothing else changes the count of marked purchases
+        best = max((scored.p > t).mean() for t in thresholds if (scored.p[scored.human] > t).mean() <= 0.02)
+        assert row["IVR at budget"] == f"{best:.2%}"
     assert "budget" not in rows[0]
     knee = evaluate(clicks.p, clicks.codes, KEYS, clicks.human, None, calibration_of(clicks, method="knee"))
     assert [row["budget"] for row in compare({"a": e, "b": knee})] == ["2.00%", NONE]
+    assert compare({"b": knee})[0]["IVR at budget"] == NONE
     assert compare({}) == []
 
 

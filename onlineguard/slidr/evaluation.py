@@ -71,6 +71,7 @@ class Group:
     auc: float  # probability that a purchasing click scores below another, ties count half; NaN without either
     curve: Curve | None  # thinned to about POINTS; None without purchasing clicks
     knee: int | None  # index into the curve
+    ivr_at_budget: float  # highest on the whole curve with an FPR within the budget; NaN without curve or budget
     recall: Share | None  # these three on simulated traffic alone
     precision: Share | None
     true_fpr: Share | None
@@ -179,9 +180,9 @@ def evaluate(
     one = float(thresholds[0]) if n_slices and np.all(thresholds == thresholds[0]) else None
     parts = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes, minlength=n_slices))[:-1])
     return Evaluation(
-        overall=_group("all", one, clicks, level),
+        overall=_group("all", one, clicks, calibration.budget, level),
         slices=tuple(
-            _group(_name(key), float(threshold), clicks.of(part), level)
+            _group(_name(key), float(threshold), clicks.of(part), calibration.budget, level)
             for key, threshold, part in zip(slice_keys, thresholds, parts, strict=True)
         ),
         reliability=_reliability(1.0 - scores, known, weights, level),
@@ -196,8 +197,9 @@ def evaluate(
 def compare(evaluations: Mapping[str, Evaluation]) -> list[Row]:
     """One row a scorer, in the given order; "gain" is the IVR less that of the first, in percentage points.
 
-    The rows of `Extras.comparison`. All must be of the same clicks, or InvalidArgument is raised; where budgets
-    differ, so that the gain is no gain at one FPR, a column tells them.
+    "IVR at budget" is by one threshold that just keeps the budget on these very clicks, so that scorers compare at one
+    FPR whatever their calibrations made of it. The rows are those of `Extras.comparison`. All must be of the same
+    clicks, or InvalidArgument is raised; where budgets differ, a column tells them.
     """
     if not evaluations:
         return []
@@ -211,6 +213,8 @@ def compare(evaluations: Mapping[str, Evaluation]) -> list[Row]:
     for number, (name, e) in enumerate(evaluations.items()):
         budget = {"budget": NONE if e.budget is None else f"{e.budget:.2%}"} if several else {}
         gain = {"gain": f"{100 * (e.overall.ivr.value - first):+.2f}" if number else NONE}
+        at_budget = e.overall.ivr_at_budget
+        gain["IVR at budget"] = NONE if math.isnan(at_budget) else f"{at_budget:.2%}"
         auc = {"AUC": NONE if math.isnan(e.overall.auc) else f"{e.overall.auc:.3f}"}
         shares = _shares(e.overall, truth)
         rows.append({"scorer": name, **budget, "IVR": shares.pop("IVR"), **gain, **shares, **auc})
@@ -243,14 +247,16 @@ class _Clicks:
         return _Clicks(self.scores[rows], self.human[rows], self.heavy[rows], self.robotic[rows], truth)
 
 
-def _group(name: str, threshold: float | None, clicks: _Clicks, level: float) -> Group:
+def _group(name: str, threshold: float | None, clicks: _Clicks, budget: float | None, level: float) -> Group:
     def share(rate: Rate) -> Share:
         return Share.of(int(rate.hits), int(rate.trials), level)
 
     robotic, truth = clicks.robotic, clicks.truth
-    curve = knee = None
+    curve, knee, at_budget = None, None, math.nan
     if clicks.human.any():
-        curve, knee = _thinned(metrics.curve(clicks.scores, clicks.human))
+        whole = metrics.curve(clicks.scores, clicks.human)
+        curve, knee = _thinned(whole)
+        at_budget = math.nan if budget is None else float(whole.ivr[whole.fpr <= budget].max())
     return Group(
         name=name,
         threshold=threshold,
@@ -262,6 +268,7 @@ def _group(name: str, threshold: float | None, clicks: _Clicks, level: float) ->
         auc=_auc(clicks.scores, clicks.human),
         curve=curve,
         knee=knee,
+        ivr_at_budget=at_budget,
         recall=None if truth is None else share(metrics.recall(robotic, truth)),
         precision=None if truth is None else share(metrics.precision(robotic, truth)),
         true_fpr=None if truth is None else share(metrics.true_fpr(robotic, truth)),

@@ -34,6 +34,7 @@ margin-top:1.6rem}
 .multiples>*{min-width:0}
 .chart{margin-left:3rem}
 .chart h3{margin-bottom:.1rem;overflow-wrap:anywhere}
+.chart svg{overflow:visible}
 .chart .facts{margin:0 0 .5rem;font-size:.78rem}
 .chart .x,.chart .xname{margin-left:0}
 #s0 .plot{height:clamp(12rem,30vw,18rem)}
@@ -297,6 +298,11 @@ def _comparison(rows: Sequence[Row]) -> str:
     text = "Each scorer with thresholds calibrated in the same way, on the same clicks."
     if "gain" in others:
         text += " &ldquo;gain&rdquo; is the IVR less that of the first, in percentage points."
+    if "IVR at budget" in others:
+        text += (
+            " &ldquo;IVR at budget&rdquo; is that of one threshold that just keeps the budget on these very clicks: "
+        )
+        text += "it compares scorers at one FPR."
     return (
         '<section class="long" aria-labelledby="comparison"><h2 id="comparison">Against other scorers</h2>'
         f'<p class="text">{text}</p>' + _table("Scorers", [first, *others], lines) + "</section>"
