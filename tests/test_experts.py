@@ -123,3 +123,11 @@ def test_a_rate_may_be_zero_or_above_one(rates):
     x = 5.0 + np.random.default_rng(8).standard_normal((3000, 1)).astype(np.float32)
     params = Experts(Mean(1), rates=rates)
     assert params.theta(scan(params, params.init(), x)[0])[0] == pytest.approx(5.0, abs=0.7)
+
+
+def test_absurd_first_events_are_forgotten():
+    events = np.random.default_rng(0).normal(0.0, 1.0, (2_000, 3)).astype(np.float32)
+    events[:2] = 1e6
+    params = Experts(Mean(3))
+    state, _ = scan(params, params.init(), events)
+    assert np.linalg.norm(params.theta(state)) < 1.0

@@ -110,20 +110,6 @@ class Fitness:
         return (images, (oldest + 1) % self.length), jnp.sqrt(((x - near) ** 2).sum())
 
 
-@pytree
-class Pruned(Experts):
-    """Experts that predict without the copies they have given up.
-
-    A copy that its first event threw to 1e6 may never come back, and the fixed share leaves it some 1e-4 of the weight:
-    enough to displace the mixture by hundreds.
-    """
-
-    def theta(self, state: Any) -> Array:
-        """The weighted mean of the copies that have more than twice the weight that the fixed share leaves to any."""
-        weights = jnp.where(state.weights > 2 * self.share / len(self.rates), state.weights, 0.0)
-        return (weights[:, None] * state.copies.theta).sum(0) / weights.sum()
-
-
 # ------------------------------------------------------------------------------------- stages in front of an estimator
 
 
@@ -314,7 +300,6 @@ def unsupervised(side: int) -> dict[str, Any]:
         | {f"mean, {name}": model for name, model in rates(mean, Adaptive(), CONSTANT).items()}
         | {f"mean, {name}, unclipped": model for name, model in rates(mean, UNCLIPPED, CONSTANT).items()}
         | {
-            "mean, Experts, pruned": Pruned(mean),
             "mean, frozen": Frozen(ClippedSGD(mean)),
             "mean of features": on_features(Experts(Mean(FEATURES))),
             "location and scale": on_features(
