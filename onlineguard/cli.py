@@ -2,8 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,14 +10,8 @@ from typing import Annotated
 import typer
 
 import onlineguard
-
-EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
-# What the library calls differently in its errors, or without the dashes.
-FLAGS = {name: f"--{name}" for name in ("patience", "period", "state", "out", "report", "slice")} | {
-    "target_rate": "--rate",
-    "feature_columns": "--feature",
-    "slice_columns": "--slice",
-}
+from onlineguard.exits import EXIT_INTERRUPTED, one_line_errors
+from onlineguard.slidr import commands
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +20,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(commands.app, name="slidr")
 
 
 class DetectorName(StrEnum):
@@ -121,7 +115,7 @@ def run(
 
     Rows that cannot be read are written to SOURCE.rejects.ndjson with their line number and the reason.
     """
-    with _one_line_errors():
+    with one_line_errors():
         from onlineguard import console, runner
         from onlineguard.metrics import GAP
         from onlineguard.report import SeriesRecorder, write_report
@@ -172,24 +166,101 @@ DEMO_EPILOG = """[bold]Examples[/bold]
 @app.command(epilog=DEMO_EPILOG)
 def demo(
     events: Annotated[int, typer.Option(min=80_000, help="Events of the made stream.")] = 200_000,
+    clicks: Annotated[int, typer.Option(min=60_000, help="Ad clicks to simulate, in three weeks.")] = 500_000,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another stream.")] = 0,
     report: Annotated[Path, typer.Option(metavar="FILE", help="Where the report goes.")] = Path(
         "onlineguard-demo.html"
     ),
 ) -> None:
-    """Watch it work: eight made slices full of trouble with hidden anomalies, beside a running z-score.
+    """Watch it work: hidden anomalies in a made stream, beside a running z-score; then robots in a week of ad clicks.
 
-    Needs no data and no network, and takes some seconds.
+    The clicks are simulated: two weeks to learn from and to set the thresholds of every slice, and one to be judged.
+
+    Needs no data and no network, and takes a minute or so. The clicks' report stands beside the other, as NAME-clicks.
     """
-    with _one_line_errors():
+    with one_line_errors():
         from onlineguard import console, runner
         from onlineguard import demo as demonstration
+        from onlineguard.slidr import story
 
+        clicks_report = report.with_name(f"{report.stem}-clicks.html")
         runner.check_destinations(None, {"report": report})
         stream = demonstration.made_stream(events, seed)
         with console.progress("made stream", len(stream.values)) as progress:
             result = demonstration.judge(stream, report, progress)
         console.print_demo(result, report)
+        told = story.tell(clicks, seed, clicks_report, console.progress)
+        console.print_story(told, clicks_report)
+
+
+SIMULATE_EPILOG = """[bold]What is written[/bold]
+
+[cyan]clicks.parquet[/cyan]: a row a click, in order of arrival.
+
+[cyan]orders.parquet[/cyan]: the accounts' orders, from 90 days before the first click on.
+
+[cyan]truth.parquet[/cyan]: whether each click was a robot's, and of which kind. For measuring, never for training.
+
+[bold]Examples[/bold]
+
+Two weeks, a million clicks, a fifth of them by robots:
+
+  [cyan]onlineguard simulate traffic[/cyan]
+
+A month with a holiday, six hours without purchase labels, and a front end whose clock is wrong:
+
+  [cyan]onlineguard simulate month --days 30 --clicks 5000000 --holiday --label-outage 6 --clock-fault[/cyan]
+"""
+
+
+@app.command(epilog=SIMULATE_EPILOG)
+def simulate(
+    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the files go; made if it is missing.")],
+    clicks: Annotated[int, typer.Option(help="About how many.")] = 1_000_000,
+    days: Annotated[int, typer.Option(help="From midnight to midnight UTC.")] = 14,
+    start: Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="The first day.")] = "2026-03-02",
+    robots: Annotated[float, typer.Option(help="Their share of the clicks, up to 0.9.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Another seed, other traffic; the same seed, the same.")] = 0,
+    holiday: Annotated[
+        bool, typer.Option("--holiday", help="One day on which people click two and a half times as much; on top.")
+    ] = False,
+    label_outage: Annotated[
+        float, typer.Option(metavar="HOURS", help="So long no purchase is recorded, from the middle of the days on.")
+    ] = 0.0,
+    clock_fault: Annotated[
+        bool, typer.Option("--clock-fault", help="For two hours, one front end of eight has its clock wrong.")
+    ] = False,
+    biased_purchases: Annotated[
+        bool, typer.Option("--biased-purchases", help="Let those signed in buy more; by default all clicks buy alike.")
+    ] = False,
+) -> None:
+    """Make up ad clicks of people and robots, with the truth in a file apart.
+
+    People keep the hours and the week of their marketplace; they come from homes, carriers and offices; some buy.
+
+    Robots burst, go slow, rent servers, imitate people, steal accounts, own racks of phones, attack a campaign.
+
+    They change their ways every week: the phones come in the second one. The attack lasts two days.
+    """
+    with one_line_errors():
+        from onlineguard import console
+        from onlineguard.slidr.simulator import Traffic, write_traffic
+
+        traffic = Traffic(
+            clicks, days, _day("--start", start), robots, holiday, label_outage, clock_fault, biased_purchases
+        )
+        with console.progress("simulated clicks", clicks) as progress:
+            tally = write_traffic(out, traffic, seed, progress)
+        console.print_traffic(tally, out)
+
+
+def _day(flag: str, text: str) -> date:
+    from onlineguard.errors import InvalidArgument
+
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise InvalidArgument(f"{flag} is {text!r}; it must be a day such as 2026-03-02") from None
 
 
 def _columns(flag: str, names: str) -> list[str]:
@@ -199,25 +270,3 @@ def _columns(flag: str, names: str) -> list[str]:
     if not columns:
         raise InvalidArgument(f"{flag} is {names!r}; it must name at least one column, e.g. {flag} host")
     return columns
-
-
-@contextmanager
-def _one_line_errors() -> Generator[None]:
-    """Errors that have a reason become one line and exit code 2, Ctrl-C exit code 130."""
-    from onlineguard.errors import InvalidArgument, OnlineguardError
-
-    try:
-        yield
-    except InvalidArgument as error:
-        from onlineguard import console
-
-        argument, space, rest = str(error).partition(" ")
-        console.print_error(InvalidArgument(FLAGS.get(argument, argument) + space + rest))
-        raise typer.Exit(EXIT_ERROR) from None
-    except OnlineguardError as error:
-        from onlineguard import console
-
-        console.print_error(error)
-        raise typer.Exit(EXIT_ERROR) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(EXIT_INTERRUPTED) from None

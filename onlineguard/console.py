@@ -3,22 +3,26 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from onlineguard.demo import ONLINEGUARD, TROUBLES, Comparison
+from onlineguard.demo import ONLINEGUARD, Comparison
 from onlineguard.engine import Engine
 from onlineguard.metrics import Quality
 from onlineguard.runner import Summary
+from onlineguard.slidr.simulator import FILES, Tally
+from onlineguard.slidr.story import Group, Story
+from onlineguard.slidr.world import DEVICES, MARKETPLACES
 from onlineguard.sources import Source
 
 SHOWN, REPORTED = 5, 20  # slices in the table, and in the report
@@ -131,19 +135,9 @@ def print_summary(summary: Summary, source: Source, written: dict[str, Path | No
 
 
 def print_demo(comparison: Comparison, report: Path) -> None:
-    """Found, missed and false alarms, by slice and in all; the conclusion; where the report is."""
+    """Found, missed and false alarms in all; the conclusion; where the report, which shows the slices, is."""
     console = Console()
-    table = Table(title="Hidden anomalies found, with equally many false alarms for each method", **_STYLE)
-    table.add_column("slice")
-    for heading in ("scale", "hidden", *comparison.by_slice):
-        table.add_column(heading.replace(", ", "\n"), justify="right")
-    for i, trouble in enumerate(TROUBLES):
-        tallies = [tally[i] for tally in comparison.by_slice.values()]
-        shares = [tally.found / max(tally.hidden, 1) for tally in tallies]
-        cells = [Text(f"{share:.0%}", "bold green" if share == max(shares) else "") for share in shares]
-        table.add_row(trouble.name, f"{trouble.scale:g}", f"{tallies[0].hidden:,}", *cells)
-    console.print(table)
-    table = Table(title="All slices together", **_STYLE)
+    table = Table(title="The engine: hidden anomalies in a made stream of eight slices full of trouble", **_STYLE)
     table.add_column("method")
     for heading in ("threshold", "found", "missed", "false alarms"):
         table.add_column(heading, justify="right")
@@ -156,6 +150,126 @@ def print_demo(comparison: Comparison, report: Path) -> None:
     console.print(Text(comparison.conclusion))
     console.print()
     _remark(f"report: {report}")
+
+
+def print_story(story: Story, report: Path) -> None:
+    """The thresholds, who was caught and who accused, examples with the engine's p-value, and what was saved."""
+    console = Console()
+    console.print()
+    learned = f"{story.learned:,} clicks of a first week learned, thresholds set on {story.calibrated:,} of a second, "
+    console.print(
+        Text(f"Ad clicks: {learned}{story.purchases:,} of which were known to have led to a purchase.", "dim")
+    )
+    console.print()
+    table = Table(
+        title=f"The judged week: the {SHOWN} largest slices (device/marketplace/signed in) of {len(story.slices)}",
+        **_STYLE,
+    )
+    table.add_column("slice")
+    for heading in ("threshold", "clicks", "robots\ncaught", "people\naccused"):
+        table.add_column(heading, justify="right")
+    for group in (*story.slices[:SHOWN], story.total):
+        name = "all slices" if group is story.total else _short(group.name)
+        threshold = "" if group.threshold is None else _threshold(group.threshold)
+        table.add_row(name, threshold, f"{group.clicks:,}", *_caught(group), style="bold" if not threshold else "")
+    console.print(table)
+    table = Table(title="By who clicked", **_STYLE)
+    table.add_column("who")
+    for heading in ("clicks", "robotic", "unusual to\nthe engine"):
+        table.add_column(heading, justify="right")
+    for group in story.kinds:
+        shares = (f"{part / group.clicks:.1%}" for part in (group.robotic, group.unusual))
+        table.add_row(group.name, f"{group.clicks:,}", *shares)
+    console.print(table)
+    table = Table(title="One click of each, with the engine's p-value beside the decision", **_STYLE)
+    table.add_column("who")
+    table.add_column("slice")
+    for heading in ("p(robot)", "threshold", "decision", "p-value"):
+        table.add_column(heading, justify="right")
+    for click in story.examples:
+        decision = Text("robotic", "bold red") if click.robotic else Text("billed")
+        numbers = (f"{click.p_robot:.4f}", _threshold(click.threshold), decision, f"{click.p_value:.2g}")
+        table.add_row(click.kind, _short(click.slice), *numbers)
+    console.print(table)
+    console.print()
+    console.print(Text(story.conclusion))
+    console.print()
+    _remark(f"report: {report}")
+
+
+def _short(slice_: str) -> str:
+    return slice_.replace(" / ", "/")
+
+
+def _threshold(value: float) -> str:
+    return f"{value:.4f}" if value <= 1.0 else "none"
+
+
+def _caught(group: Group) -> tuple[str, str]:
+    robots = f"{group.caught / group.robots:.0%} of {group.robots:,}" if group.robots else ""
+    return robots, f"{group.accused / max(group.people, 1):.2%} of {group.people:,}"
+
+
+def print_rows(title: str, rows: Sequence[Mapping[str, str]]) -> None:
+    """A table with a column a key; the first is text, the others are figures."""
+    if not rows:
+        return
+    table = Table(title=title, **_STYLE)
+    for number, heading in enumerate(rows[0]):
+        table.add_column(heading, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        # a rate as "1.00% (0.50 to 1.80)" has its interval on a line of its own
+        table.add_row(*(Text("\n(".join(map(_clean, cell.split(" (")))) for cell in row.values()))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)  # a file has room for what a terminal must wrap
+    console.print()
+    console.print(table)
+
+
+def say(*lines: str) -> None:
+    """Remarks on standard error."""
+    for line in lines:
+        _remark(line)
+
+
+def print_traffic(tally: Tally, folder: Path) -> None:
+    """What was simulated: clicks by kind, and robots and purchases by slice."""
+    console = Console()
+    table = Table(title="Clicks by who made them", **_STYLE)
+    table.add_column("kind")
+    for heading in ("clicks", "share"):
+        table.add_column(heading, justify="right")
+    for kind, clicks in tally.kinds.items():
+        table.add_row(kind, f"{clicks:,}", f"{clicks / tally.clicks:.2%}")
+    table.add_row("all", f"{tally.clicks:,}", "", style="bold")
+    console.print(table)
+    table = Table(title="Slices", **_STYLE)
+    for heading in ("device", "marketplace", "logged in"):
+        table.add_column(heading)
+    for heading in ("clicks", "robots", "purchases"):
+        table.add_column(heading, justify="right")
+    for place in np.ndindex(tally.purchases.shape):
+        device, marketplace, logged_in = place
+        clicks = int(tally.slices[place].sum())
+        table.add_row(
+            DEVICES[device],
+            MARKETPLACES[marketplace],
+            "yes" if logged_in else "no",
+            f"{clicks:,}",
+            f"{1 - tally.slices[place][0] / max(clicks, 1):.1%}" if clicks else "",
+            f"{tally.purchases[place]:,}",
+        )
+    console.print(table)
+    facts = (
+        _counted(int(tally.purchases.sum()), "recorded purchase"),
+        _counted(tally.orders, "order"),
+        f"{_counted(tally.duplicates, 'click')} arrived twice",
+    )
+    console.print(Text(", ".join(facts) + "."))
+    console.print()
+    for name in FILES:
+        _remark(f"{name.partition('.')[0]}: {folder / name}")
 
 
 def _counted(n: int, noun: str) -> str:

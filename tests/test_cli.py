@@ -271,12 +271,15 @@ def test_ctrl_c_or_sigterm_ends_the_stream_there_with_everything_saved(tmp_path,
 
 def test_the_demo_needs_nothing_and_says_what_it_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = invoke("demo", "--events", 80_000)
+    result = invoke("demo", "--events", 80_000, "--clicks", 60_000)
     assert result.exit_code == 0, result.output
-    for words in ("everything at once", "found", "missed", "false alarms", "the usual rule", "onlineguard found"):
+    for words in ("found", "missed", "false alarms", "the usual rule", "onlineguard found"):
         assert words in result.stdout
-    assert "report: onlineguard-demo.html" in result.stderr
-    assert (tmp_path / "onlineguard-demo.html").stat().st_size > 10_000
+    for words in ("threshold", "caught", "accused", "datacentre", "p-value", "not billed"):
+        assert words in result.stdout
+    for name in ("onlineguard-demo.html", "onlineguard-demo-clicks.html"):
+        assert f"report: {name}" in result.stderr
+        assert (tmp_path / name).stat().st_size > 10_000
 
 
 def test_the_documented_run_over_real_server_metrics_works(data_dir, tmp_path):

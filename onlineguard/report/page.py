@@ -1,22 +1,19 @@
 """The page of a report: one self-contained HTML file."""
 
-import html
 import math
-import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from onlineguard.errors import InvalidArgument
 from onlineguard.report.axes import HEIGHT, WIDTH, Axis
 from onlineguard.report.formats import counted, format_moment, format_number
 from onlineguard.report.paths import band_path, line_path
 from onlineguard.report.plot import Plot
 from onlineguard.report.template import PAGE, STYLE
 from onlineguard.report.track import SliceReport
+from onlineguard.report.writing import escaped, write_page
 
 _ALARM_ROWS, _DRIVER_ROWS = 5, 6
 
@@ -29,29 +26,18 @@ def write_report(
     All text is escaped. An existing file is replaced at once, or left as it was. Raises InvalidArgument where the file
     cannot be written.
     """
-    path = Path(path)
     plots = [Plot.of(slice_) for slice_ in slices]
-    tiles = "".join(f"<div><dt>{_text(k)}</dt><dd>{_text(_value(v))}</dd></div>" for k, v in summary.items())
+    tiles = "".join(f"<div><dt>{escaped(k)}</dt><dd>{escaped(_value(v))}</dd></div>" for k, v in summary.items())
     labelled = any(plot.labels for plot in plots)
     page = PAGE.substitute(
-        title=_text(title),
+        title=escaped(title),
         style=STYLE,
         tiles=f'<dl class="tiles">{tiles}</dl>' if tiles else "",
         table=_table(plots) if plots else "<p>No slice was recorded.</p>",
         legend=_legend(labelled) if plots else "",
         sections="".join(_section(number, plot) for number, plot in enumerate(plots, 1)),
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        try:
-            temporary.write_text(page, encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise InvalidArgument(
-            f"path is {path}, where no report can be written ({error.strerror}); name a file in a folder that can be"
-        ) from error
+    write_page(path, page)
 
 
 def _table(plots: Sequence[Plot]) -> str:
@@ -65,12 +51,12 @@ def _table(plots: Sequence[Plot]) -> str:
         line = line_path(plot.x * (120 / WIDTH), Axis.of(plot.values).y(plot.values))
         bands = band_path([(low // 6, -(-high // 6)) for low, high in plot.alarms])
         rows.append(
-            f'<tr><th scope="row"><a href="#s{number}"><bdi>{_text(slice_.name)}</bdi></a></th>'
+            f'<tr><th scope="row"><a href="#s{number}"><bdi>{escaped(slice_.name)}</bdi></a></th>'
             f'<td class="spark"><svg viewBox="0 0 120 {HEIGHT}" preserveAspectRatio="none" aria-hidden="true">'
             f'<path class="alarm" d="{bands}"/><path class="series" d="{line}"/></svg></td>'
             f"<td>{slice_.n_events:,}</td><td>{slice_.n_anomalies:,}{share}</td><td>{plot.n_alarms:,}</td>"
             f"<td>{format_number(peak)}</td><td>{format_number(p_value)}</td>"
-            f'<td class="by"><bdi>{_text(driver) or "n/a"}</bdi></td></tr>'
+            f'<td class="by"><bdi>{escaped(driver) or "n/a"}</bdi></td></tr>'
         )
     return (
         '<div class="wide" tabindex="0" role="region" aria-label="Slices">'
@@ -89,7 +75,7 @@ def _legend(labelled: bool) -> str:
 
 def _section(number: int, plot: Plot) -> str:
     slice_, id_ = plot.of_slice, f"s{number}"
-    name = _text(slice_.name)
+    name = escaped(slice_.name)
     facts = f"{counted(slice_.n_events, 'event')}, {counted(slice_.n_anomalies, 'anomaly', 'anomalies')} in "
     facts += counted(plot.n_alarms, "alarm")
     if plot.times is not None:
@@ -129,10 +115,11 @@ def _panel(id_: str, plot: Plot, axis: Axis, name: str, marks: str, facts: str) 
         if spans
     )
     return (
-        f'<div class="panel"><h3>{_text(name)}{scale}</h3><div class="plot"><svg viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'preserveAspectRatio="none" role="img" aria-labelledby="{id_}t {id_}d"><title id="{id_}t">{_text(name)} of '
-        f'{_text(plot.of_slice.name)} over time</title><desc id="{id_}d">{facts}.</desc><path class="grid" d="{grid}"/>'
-        f'{bands}{marks}</svg><div class="y" aria-hidden="true">{labels}</div></div></div>'
+        f'<div class="panel"><h3>{escaped(name)}{scale}</h3><div class="plot"><svg viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'preserveAspectRatio="none" role="img" aria-labelledby="{id_}t {id_}d"><title id="{id_}t">{escaped(name)} '
+        f'of {escaped(plot.of_slice.name)} over time</title><desc id="{id_}d">{facts}.</desc>'
+        f'<path class="grid" d="{grid}"/>{bands}{marks}</svg>'
+        f'<div class="y" aria-hidden="true">{labels}</div></div></div>'
     )
 
 
@@ -144,7 +131,7 @@ def _drivers(slice_: SliceReport) -> str:
     if rest:
         shown.append((f"{len(rest)} others", sum(share for _, share in rest)))
     bars = "".join(
-        f'<li><span><bdi>{_text(feature)}</bdi></span><b><i style="width:{min(max(share, 0), 1):.1%}"></i></b>'
+        f'<li><span><bdi>{escaped(feature)}</bdi></span><b><i style="width:{min(max(share, 0), 1):.1%}"></i></b>'
         f"<em>{share:.0%}</em></li>"
         for feature, share in shown
     )
@@ -167,12 +154,6 @@ def _alarms(plot: Plot) -> str:
         '<th scope="col">Length</th><th scope="col">Peak score</th><th scope="col">p-value</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div></div>"
     )
-
-
-def _text(text: object) -> str:
-    """As it may stand anywhere in the page: escaped, and without characters that HTML does not know."""
-    clean = re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]", "\ufffd", str(text))
-    return html.escape(clean)
 
 
 def _value(value: object) -> str:

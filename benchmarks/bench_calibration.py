@@ -1,0 +1,135 @@
+"""Seconds to split a false-positive budget over slices, beside a generic convex solver, and to choose the thresholds.
+
+    uv run python -m benchmarks.bench_calibration [--quick]
+
+One JSON line a figure. The generic solver is Clarabel through cvxpy, at fewer slices; its time is that of the solver,
+without cvxpy's own. Ours is that of preparing a problem and solving it once, from arrays.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+import cvxpy as cp
+import numpy as np
+
+from benchmarks.workloads import emit
+from onlineguard.slidr.allocation import Allocation, Envelope, Quadratic
+from onlineguard.slidr.calibration import calibrate
+
+POINTS = 31  # of every curve: 0 to 30 purchasing clicks
+BUDGET = 0.01  # of all purchasing clicks
+
+
+def quadratics(n_slices: int, seed: int = 0) -> tuple[np.ndarray, ...]:
+    """(a, b, clicks, purchases, lower, upper) of rising concave quadratics, half of them with a lower bound."""
+    rng = np.random.default_rng(seed)
+    b = rng.uniform(0.5, 5.0, n_slices)
+    a = -0.5 * b * rng.uniform(0.1, 1.0, n_slices)
+    lower = 0.005 * rng.random(n_slices) * (rng.random(n_slices) < 0.5)
+    clicks, purchases = rng.integers(1_000, 100_000, n_slices), rng.integers(30, 1_000, n_slices)
+    return a, b, clicks.astype(float), purchases.astype(float), lower, np.ones(n_slices)
+
+
+def curves(n_slices: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(slices, cost, gain) of rising curves that are concave but for noise."""
+    rng = np.random.default_rng(seed)
+    steps = rng.exponential(1.0, (n_slices, POINTS)) * rng.uniform(10.0, 1_000.0, (n_slices, 1))
+    gain = np.cumsum(steps / np.arange(1, POINTS + 1), axis=1)
+    return np.repeat(np.arange(n_slices), POINTS), np.tile(np.arange(float(POINTS)), n_slices), gain.ravel()
+
+
+def generic_quadratic(problem: tuple[np.ndarray, ...], budget: float) -> tuple[float, float]:
+    """(gain, seconds) of the generic solver."""
+    a, b, clicks, purchases, lower, upper = problem
+    f = cp.Variable(len(a))
+    gain = cp.sum(cp.multiply(clicks * a, cp.square(f))) + (clicks * b) @ f
+    return solved(cp.Problem(cp.Maximize(gain), [f >= lower, f <= upper, purchases @ f <= budget]))
+
+
+def generic_envelope(problem: tuple[np.ndarray, np.ndarray, np.ndarray], budget: float) -> tuple[float, float]:
+    """(gain, seconds) of the generic solver, a slice being a mixture of its points."""
+    _, cost, gain = problem
+    weight = cp.Variable((len(cost) // POINTS, POINTS), nonneg=True)
+    spent = cp.sum(cp.multiply(cost.reshape(-1, POINTS), weight))
+    gained = cp.sum(cp.multiply(gain.reshape(-1, POINTS), weight))
+    return solved(cp.Problem(cp.Maximize(gained), [cp.sum(weight, axis=1) == 1, spent <= budget]))
+
+
+def solved(problem: cp.Problem) -> tuple[float, float]:
+    problem.solve(solver=cp.CLARABEL)
+    return float(problem.value), float(problem.solver_stats.solve_time)
+
+
+def ours(method: str, problem: tuple[np.ndarray, ...], budget: float) -> Allocation:
+    return (Quadratic if method == "quadratic" else Envelope)(*problem).at(budget)
+
+
+def seconds(run: Callable[[], object], repeats: int) -> dict[str, float]:
+    """Median, fastest and slowest of the repeats, after one run that is not counted."""
+    times: list[float] = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    times = times[1:]
+    return {
+        "seconds": round(statistics.median(times), 5),
+        "fastest": round(min(times), 5),
+        "slowest": round(max(times), 5),
+    }
+
+
+def splitting(quick: bool) -> None:
+    """Both methods by the number of slices; at the smallest number beside the generic solver."""
+    repeats, sizes = (3, [100, 1_000]) if quick else (7, [1_000, 10_000, 100_000])
+    for method, make, generic in [
+        ("quadratic", quadratics, generic_quadratic),
+        ("envelope", curves, generic_envelope),
+    ]:
+        for n_slices in sizes:
+            problem = make(n_slices)
+            purchases = problem[3].sum() if method == "quadratic" else (POINTS - 1) * n_slices
+            budget = BUDGET * float(purchases)
+            figures: dict[str, object] = dict(seconds(partial(ours, method, problem, budget), repeats))
+            if n_slices == sizes[0]:
+                gain, taken = generic(problem, budget)
+                figures["generic_seconds"] = round(taken, 5)
+                figures["relative_difference"] = ours(method, problem, budget).gain / gain - 1.0
+            emit(bench="calibration", figure="split a budget", method=method, slices=n_slices, **figures)
+
+
+def choosing(quick: bool) -> None:
+    """From clicks to thresholds; a tenth of the clicks are purchases."""
+    n = 20_000 if quick else 1_000_000
+    rng = np.random.default_rng(0)
+    for n_slices in (24, 1_000):
+        codes, robot = rng.integers(0, n_slices, n), rng.random(n) < 0.2
+        scores = (rng.standard_normal(n) + np.where(robot, 1.5, -1.5)).astype(np.float32)
+        human = ~robot & (rng.random(n) < 0.125)
+        for method in ("envelope", "quadratic", "global"):
+            for confidence in (None, 0.95):
+                run = partial(calibrate, scores, codes, human, method=method, confidence=confidence, budget=0.02)
+                emit(
+                    bench="calibration",
+                    figure="choose thresholds",
+                    method=method,
+                    confidence=confidence,
+                    clicks=n,
+                    slices=n_slices,
+                    **seconds(run, 1 if quick else 3),
+                )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
+    quick = parser.parse_args().quick
+    splitting(quick)
+    choosing(quick)
+
+
+if __name__ == "__main__":
+    main()

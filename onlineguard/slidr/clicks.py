@@ -1,0 +1,384 @@
+"""Click records: their one shape, how they are checked at the edge, and how a log of any shape becomes one.
+
+A frame of clicks has the columns of `SCHEMA`, one row a click, in order of arrival:
+
+| column | |
+|---|---|
+| click_id | text; an id seen in the last 24 h is a duplicate, which is answered and not counted |
+| ts | time of the click, milliseconds since 1970 UTC |
+| user_id, session_id | text; null where unknown |
+| ip | dotted IPv4 or IPv6; anything else is text like any other, and its own prefix |
+| user_agent, device, marketplace, ad_id | text |
+| logged_in | true or false |
+| purchase_ts | when the click led to a purchase, in ms since 1970; null where it did not; not known before then |
+| rfm | RFM score of the account as known at the click, 3 to 15; null where unknown |
+"""
+
+import ipaddress
+import json
+import math
+import re
+import tomllib
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import polars as pl
+
+from onlineguard.errors import InvalidArgument, SourceError
+
+SCHEMA: dict[str, pl.DataType] = {
+    "click_id": pl.String(),
+    "ts": pl.Int64(),
+    "user_id": pl.String(),
+    "session_id": pl.String(),
+    "ip": pl.String(),
+    "user_agent": pl.String(),
+    "device": pl.String(),
+    "marketplace": pl.String(),
+    "ad_id": pl.String(),
+    "logged_in": pl.Boolean(),
+    "purchase_ts": pl.Int64(),
+    "rfm": pl.Float64(),
+}
+NULLABLE = frozenset({"user_id", "session_id", "purchase_ts", "rfm"})
+TIMES = ("ts", "purchase_ts")
+LATEST = 2**31 * 10_000 - 96 * 3_600_000  # ms since 1970, in the year 2650: the counters number 10 s with 31 bits
+RFM = (3.0, 15.0)
+
+_UNITS = {"s": (1_000, 1), "ms": (1, 1), "us": (1, 1_000), "ns": (1, 1_000_000)}  # times this, over that, are ms
+_WORDS = {"true": True, "false": False, "1": True, "0": False}
+_YEAR_1990 = 631_152_000_000  # ms
+_RULES: dict[pl.DataType, str] = {  # what a field takes, in words
+    pl.String(): "must be text",
+    pl.Int64(): f"must be a whole number from 0 to {LATEST}: milliseconds since 1970 UTC",
+    pl.Boolean(): "must be true or false",
+    pl.Float64(): "must be a number from 3 to 15",
+}
+
+Time = Annotated[int, msgspec.Meta(ge=0, le=LATEST)]
+
+
+class Click(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One click; the fields are those of `SCHEMA`. A field that is not among them is ignored."""
+
+    click_id: str
+    ts: Time
+    user_id: str | None = None
+    session_id: str | None = None
+    ip: str
+    user_agent: str
+    device: str
+    marketplace: str
+    ad_id: str
+    logged_in: bool
+    purchase_ts: Time | None = None
+    rfm: Annotated[float, msgspec.Meta(ge=RFM[0], le=RFM[1])] | None = None
+
+
+_decoder = msgspec.json.Decoder(Click)
+
+
+def decode_click(body: bytes) -> Click:
+    """A click from a JSON object. Raises InvalidArgument with the path, the value and the rule.
+
+    >>> decode_click(b'{"click_id": "a", "ts": "now"}')
+    Traceback (most recent call last):
+    onlineguard.errors.InvalidArgument: click field $.ts is "now"; it must be a whole number from 0 to \
+21474490880000: milliseconds since 1970 UTC
+    """
+    try:
+        return _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise InvalidArgument(_explained(str(error), body)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"click is {_shown(body)}; it must be a JSON object in UTF-8 ({error})") from error
+
+
+@lru_cache(1 << 16)
+def prefix(ip: str) -> str:
+    """The network that an address is in: /24 of IPv4, /48 of IPv6; anything else is its own.
+
+    An IPv4 address written as IPv6 (::ffff:192.0.2.1) is in its IPv4 network.
+
+    >>> prefix("192.0.2.77"), prefix("2001:db8:1:2::3"), prefix("87540")
+    ('192.0.2.0/24', '2001:db8:1::/48', '87540')
+    """
+    try:
+        address = ipaddress.ip_address(ip)
+    except ValueError:
+        return ip
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is None:
+            return f"{ipaddress.IPv6Address(int(address) >> 80 << 80)}/48"
+        address = address.ipv4_mapped
+    return f"{ipaddress.IPv4Address(int(address) >> 8 << 8)}/24"
+
+
+class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the fields of a click are found in a log.
+
+    columns: for each field the log's column, or several columns, whose texts are joined by "|". A field without one
+        takes its constant; `click_id` without one is the row's number; the fields that may be null are then null.
+    constants: the value of a field in every row.
+    time: how the log writes `ts` and `purchase_ts`: `unit` "s", "ms", "us" or "ns" since 1970, or a `format` as in
+        Python's strptime and a `zone`, by default UTC. By default milliseconds.
+    """
+
+    columns: dict[str, str | list[str]]
+    constants: dict[str, str | bool | int | float] = {}
+    time: "TimeRule" = msgspec.field(default_factory=lambda: TimeRule())
+
+    @staticmethod
+    def load(path: str | Path) -> "Mapping":
+        """The mapping in a TOML file. Raises SourceError if it cannot be read, InvalidArgument if it is no mapping."""
+        try:
+            text = Path(path).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SourceError(f"mapping {path} cannot be read: {error}") from error
+        try:
+            mapping = msgspec.convert(tomllib.loads(text), Mapping)
+        except (msgspec.ValidationError, tomllib.TOMLDecodeError) as error:
+            raise InvalidArgument(f"mapping {path}: {error}") from error
+        mapping.check(f"mapping {path}")
+        return mapping
+
+    def check(self, name: str = "mapping") -> None:
+        """Raises InvalidArgument, whose text begins with the name, unless the fields are those of a click."""
+        for part, fields in (("columns", self.columns), ("constants", self.constants)):
+            for field in fields:
+                if field not in SCHEMA:
+                    raise InvalidArgument(
+                        f"{name}: {part}.{field} is no field of a click; the fields are {', '.join(SCHEMA)}"
+                    )
+        if both := sorted(self.columns.keys() & self.constants.keys()):
+            raise InvalidArgument(f"{name}: {both[0]} has a column and a constant; give it one of them")
+        for field in SCHEMA:
+            if field not in self.columns.keys() | self.constants.keys() | NULLABLE | {"click_id"}:
+                raise InvalidArgument(f'{name}: {field} is missing; name its column, e.g. columns.{field} = "{field}"')
+        self.time.check(name)
+
+
+class TimeRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a log writes its times; see `Mapping`."""
+
+    unit: str | None = None
+    format: str | None = None
+    zone: str = "UTC"
+
+    def check(self, name: str) -> None:
+        """Raises InvalidArgument, whose text begins with the name."""
+        if self.unit is not None and self.format is not None:
+            raise InvalidArgument(f"{name}: time has a unit and a format; a log's times are numbers or texts, give one")
+        if self.unit is not None and self.unit not in _UNITS:
+            raise InvalidArgument(f"{name}: time.unit is {self.unit!r}; it must be one of {', '.join(_UNITS)}")
+        try:
+            pl.Series([0]).cast(pl.Datetime("us")).dt.replace_time_zone(self.zone)
+        except pl.exceptions.PolarsError as error:
+            raise InvalidArgument(
+                f"{name}: time.zone is {self.zone!r}; it must be a zone such as UTC or Asia/Shanghai"
+            ) from error
+
+
+def read_clicks(
+    source: str | Path | pl.DataFrame, mapping: Mapping | None = None, rejects: str | Path | None = None
+) -> pl.DataFrame:
+    """The clicks of a CSV (also .csv.gz), NDJSON or Parquet file, or of a frame, in the columns of `SCHEMA`.
+
+    Without a mapping the log's columns are the fields' names, and times are milliseconds; columns of other names are
+    left out. In CSV an empty field is null. The rows keep their order, which is taken for that of arrival.
+
+    A row that is no click is an InvalidArgument naming column, row (from 1, without a header), value and rule; with
+    `rejects` such rows are instead written to that file, one JSON object {"row", "column", "value", "reason"} a line.
+    Raises SourceError if the file cannot be read or lacks a column.
+    """
+    name = "clicks" if isinstance(source, pl.DataFrame) else str(source)
+    log = source if isinstance(source, pl.DataFrame) else _read(Path(source))
+    if mapping is None:
+        optional = NULLABLE - set(log.columns)
+        mapping = Mapping(columns={field: field for field in SCHEMA if field not in optional})
+    mapping.check()
+    wanted = [column for columns in mapping.columns.values() for column in _listed(columns)]
+    if absent := sorted(set(wanted) - set(log.columns)):
+        raise SourceError(
+            f"{name} has no column {', '.join(absent)}; its columns are {', '.join(log.columns)}. A mapping says which "
+            f"column holds which field"
+        )
+    columns: list[pl.Series] = []
+    first_wrong = pl.Series([None] * log.height, dtype=pl.String)
+    for field, kind in SCHEMA.items():
+        raw = _raw(log, field, mapping)
+        column = _times(raw, mapping.time) if field in TIMES and field in mapping.columns else _cast(raw, kind)
+        wrong = _wrong(field, raw, column)
+        if wrong.any():
+            if rejects is None:
+                raise InvalidArgument(_located(name, mapping.columns.get(field, field), field, raw, wrong, mapping))
+            first_wrong = first_wrong.zip_with(~(wrong & first_wrong.is_null()), pl.Series([field] * log.height))
+        columns.append(column.alias(field))
+    frame = pl.DataFrame(columns)
+    if log.height and 0 < (frame["ts"].max() or 0) < _YEAR_1990:  # type: ignore[operator]
+        raise InvalidArgument(
+            f"{name}: all of ts is before 1990 when read as {mapping.time.unit or 'ms'}; give the unit of the log's "
+            f"times in a mapping, e.g. time.unit = 's'"
+        )
+    if rejects is not None:
+        _write_rejects(Path(rejects), log, first_wrong, mapping)
+        frame = frame.filter(first_wrong.is_null())
+    return frame
+
+
+def check_clicks(frame: pl.DataFrame, fields: tuple[str, ...] = tuple(SCHEMA)) -> pl.DataFrame:
+    """The named fields of a frame of clicks, in their types.
+
+    Raises InvalidArgument with column, row (from 1), value and rule.
+    """
+    if absent := [field for field in fields if field not in frame.columns]:
+        raise InvalidArgument(
+            f"clicks has no column {', '.join(absent)}; its columns are {', '.join(frame.columns)}. "
+            f"`read_clicks` makes a frame of clicks from any log"
+        )
+    columns: list[pl.Series] = []
+    for field in fields:
+        raw, kind = frame[field], SCHEMA[field]
+        column = raw if raw.dtype == kind else _cast(raw, kind)
+        wrong = _wrong(field, raw, column)
+        if wrong.any():
+            raise InvalidArgument(_located("clicks", field, field, raw, wrong, None))
+        columns.append(column)
+    return pl.DataFrame(columns)
+
+
+def _listed(columns: str | list[str]) -> list[str]:
+    return [columns] if isinstance(columns, str) else columns
+
+
+def _read(path: Path) -> pl.DataFrame:
+    name = path.name.lower()
+    try:
+        if name.endswith((".csv", ".csv.gz")):
+            return pl.read_csv(path, infer_schema=False)
+        if name.endswith((".ndjson", ".jsonl")):
+            return pl.read_ndjson(path, infer_schema_length=None)
+        if name.endswith((".parquet", ".pq")):
+            return pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise SourceError(f"{path} cannot be read: {error}") from error
+    raise SourceError(f"{path} has no known ending; name a .csv, .csv.gz, .ndjson or .parquet file")
+
+
+def _raw(log: pl.DataFrame, field: str, mapping: Mapping) -> pl.Series:
+    """The field as the log has it."""
+    if field in mapping.constants:
+        return pl.Series([mapping.constants[field]] * log.height)
+    if field not in mapping.columns:
+        return pl.Series(range(1, log.height + 1) if field == "click_id" else [None] * log.height, dtype=pl.Int64)
+    columns = _listed(mapping.columns[field])
+    if len(columns) == 1:
+        return log[columns[0]]
+    return log.select(pl.concat_str([pl.col(column).cast(pl.String) for column in columns], separator="|")).to_series()
+
+
+def _cast(raw: pl.Series, kind: pl.DataType) -> pl.Series:
+    """The values in another type, null where they do not fit it exactly."""
+    try:
+        if kind == pl.Boolean() and raw.dtype == pl.String():
+            return raw.str.to_lowercase().replace_strict(_WORDS, default=None, return_dtype=pl.Boolean)
+        if kind == pl.String() and raw.dtype.is_nested():
+            return pl.Series([None] * len(raw), dtype=kind)
+        column = raw.cast(kind, strict=False)
+        if (
+            raw.dtype.is_numeric() and not kind == pl.String()
+        ):  # 1.5 is no whole number, and 2 is neither true nor false
+            column = column.zip_with((column.cast(pl.Float64) == raw.cast(pl.Float64)).fill_null(True), _nulls(column))
+        return column
+    except pl.exceptions.PolarsError:
+        return pl.Series([None] * len(raw), dtype=kind)
+
+
+def _times(raw: pl.Series, rule: TimeRule) -> pl.Series:
+    """Milliseconds since 1970 UTC, null where there is no time."""
+    if rule.format is not None and raw.dtype == pl.String():
+        raw = raw.str.to_datetime(rule.format, time_unit="us", strict=False)
+    if isinstance(raw.dtype, pl.Datetime):
+        if raw.dtype.time_zone is None:
+            raw = raw.dt.replace_time_zone(rule.zone, ambiguous="earliest", non_existent="null")
+        return raw.dt.epoch("ms")
+    times, over = _UNITS[rule.unit or "ms"]
+    whole = _cast(raw, pl.Int64())
+    if (whole.is_null() == raw.is_null()).all():
+        return whole * times // over
+    return (_cast(raw, pl.Float64()) * times / over).floor().cast(pl.Int64, strict=False)
+
+
+def _nulls(column: pl.Series) -> pl.Series:
+    return pl.Series([None] * len(column), dtype=column.dtype)
+
+
+def _wrong(field: str, raw: pl.Series, column: pl.Series) -> pl.Series:
+    """By row whether the value is none for the field."""
+    wrong = column.is_null() if field not in NULLABLE else column.is_null() & raw.is_not_null()
+    if field in TIMES:
+        wrong = wrong | ~column.is_between(0, LATEST).fill_null(True)
+    if field == "rfm":
+        wrong = wrong | ~column.is_between(*RFM).fill_null(True) | column.is_nan().fill_null(False)
+    return wrong
+
+
+def _located(
+    name: str, column: str | list[str], field: str, raw: pl.Series, wrong: pl.Series, mapping: Mapping | None
+) -> str:
+    """What is wrong with the first wrong value, and how many there are."""
+    row = int(wrong.arg_max() or 0)
+    way_out = "" if mapping is None else "; mend it, change the mapping, or set such rows aside with `rejects`"
+    which = "|".join(_listed(column))
+    return (
+        f"{name}: column {which}, row {row + 1} is {_shown(raw[row])}; {_rule(field, mapping)}"
+        f" ({int(wrong.sum()):,} of {len(wrong):,} rows are wrong){way_out}"
+    )
+
+
+def _rule(field: str, mapping: Mapping | None) -> str:
+    if mapping is not None and field in TIMES and mapping.time.format is not None:
+        return f"{field} must be a time written as {mapping.time.format}"
+    nullable = " or null" if field in NULLABLE else ""
+    return f"{field} {_RULES[SCHEMA[field]]}{nullable}"
+
+
+def _write_rejects(path: Path, log: pl.DataFrame, first_wrong: pl.Series, mapping: Mapping) -> None:
+    """One JSON object for each row that has a wrong field; no file if there is none."""
+    path.unlink(missing_ok=True)
+    rows = first_wrong.is_not_null().arg_true().to_list()
+    if not rows:
+        return
+    raws = {field: _raw(log, field, mapping) for field in SCHEMA}
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            field = str(first_wrong[row])
+            column = "|".join(_listed(mapping.columns.get(field, field)))
+            reject = {"row": row + 1, "column": column, "value": raws[field][row], "reason": _rule(field, mapping)}
+            file.write(json.dumps(reject, ensure_ascii=False, default=str) + "\n")
+
+
+def _explained(error: str, body: bytes) -> str:
+    """msgspec's message with the value that it is about."""
+    found = re.search(r"`(\$[^`]*)`", error)
+    path = found[1] if found else "$"
+    value: Any = msgspec.json.decode(body)
+    for part in path.split(".")[1:]:
+        value = value.get(part) if isinstance(value, dict) else value
+    if (missing := re.search(r"missing required field `(\w+)`", error)) is not None:
+        field = missing[1]
+        return f"click has no field {field}; {field} {_RULES[SCHEMA[field]]}"
+    field = path.removeprefix("$.")
+    if field not in SCHEMA:
+        return f"click is {_shown(value)}; it must be a JSON object with the fields {', '.join(SCHEMA)}"
+    return f"click field {path} is {_shown(value)}; it {_RULES[SCHEMA[field]]}{' or null' * (field in NULLABLE)}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    value = value.to_list() if isinstance(value, pl.Series) else value
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else json.dumps(value, default=str)
+    return text if len(text) <= 100 else text[:99] + "…"

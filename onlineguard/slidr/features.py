@@ -1,0 +1,194 @@
+"""What the models see of a click: counters on a log scale, ratios, time of day and week, and whether it was logged in.
+
+The counts are those of `counters`, each with the click itself included. Where an entity is unknown, or has no counted
+click, its counts and ratios are 0 and its time since the last click is that of a first click.
+
+| features | |
+|---|---|
+| `user_clicks_1m` … `prefix_clicks_24h` | log1p of the clicks of user, session, ip and prefix in the four windows |
+| `user_ratio_1m_5m` … `prefix_ratio_1h_24h` | velocity: a window's clicks over the next longer one's, in [0, 1] |
+| `ip_users_1h` … `ip_sessions_24h` | log1p of the distinct users and sessions of the ip |
+| `ip_users_largest`, `ip_sessions_largest` | log1p of the largest such hour of the day: large gateways are no robots |
+| `user_since` … `prefix_since` | log1p of the seconds since the last click, 24 h for a first one |
+| `hour_sin`, `hour_cos`, `weekday_sin`, `weekday_cos` | local minute of the day, day of the week, on the unit circle |
+| `logged_in` | 1 or 0 |
+
+Local time is that of the marketplace: the zone that `Featuriser.timezones` names for it, and UTC for all others.
+Everything is computed value by value, so that a log in one batch and its clicks one by one give the same bits.
+
+Source: the features follow Muralidhar, Chitlangia, Agarwal, Ahmed: "SLIDR: Real-time detection of robotic traffic in
+online advertising" (IAAI 2023) and its authors' public descriptions, which leave the windows open: those are ours.
+"""
+
+import itertools
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float32, Int32, Int64
+
+from onlineguard.errors import InvalidArgument
+from onlineguard.slidr.clicks import LATEST, Click, check_clicks
+from onlineguard.slidr.counters import COLUMNS, ENTITIES, WINDOWS, Keys, ProcessStore, Store
+
+_PAIRS = tuple(itertools.pairwise(WINDOWS))
+
+NAMES: tuple[str, ...] = (
+    *(f"{entity}_clicks_{window}" for entity in ENTITIES for window in WINDOWS),
+    *(f"{entity}_ratio_{short}_{long}" for entity in ENTITIES for short, long in _PAIRS),
+    *("ip_users_1h", "ip_users_24h", "ip_sessions_1h", "ip_sessions_24h", "ip_users_largest", "ip_sessions_largest"),
+    *(f"{entity}_since" for entity in ENTITIES),
+    *("hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "logged_in"),
+)
+UNITS: tuple[str, ...] = (
+    *("log1p clicks",) * 16,
+    *("share",) * 12,
+    *("log1p users", "log1p users", "log1p sessions", "log1p sessions", "log1p users", "log1p sessions"),
+    *("log1p seconds",) * 4,
+    *("",) * 4,
+    "0 or 1",
+)
+WIDTH = len(NAMES)
+
+# The largest marketplaces, by country and by the names that are usual beside it; a wide country by its largest zone.
+TIMEZONES: Mapping[str, str] = MappingProxyType(
+    {
+        "AE": "Asia/Dubai",
+        "AU": "Australia/Sydney",
+        "BE": "Europe/Brussels",
+        "BR": "America/Sao_Paulo",
+        "CA": "America/Toronto",
+        "CN": "Asia/Shanghai",
+        "DE": "Europe/Berlin",
+        "ES": "Europe/Madrid",
+        "FR": "Europe/Paris",
+        "GB": "Europe/London",
+        "IN": "Asia/Kolkata",
+        "IT": "Europe/Rome",
+        "JP": "Asia/Tokyo",
+        "MX": "America/Mexico_City",
+        "NL": "Europe/Amsterdam",
+        "PL": "Europe/Warsaw",
+        "SA": "Asia/Riyadh",
+        "SE": "Europe/Stockholm",
+        "SG": "Asia/Singapore",
+        "TR": "Europe/Istanbul",
+        "UK": "Europe/London",
+        "US": "America/New_York",
+    }
+)
+
+_QUARTER_MS, _QUARTERS = 900_000, 96  # no zone changes its offset within a quarter of an hour; those of a day
+_MOST_OFFSETS = 10_000  # days of marketplaces kept before all are dropped
+_FIELDS = ("click_id", "ts", "user_id", "session_id", "ip", "marketplace", "logged_in")
+
+_columns = {name: i for i, name in enumerate(COLUMNS)}
+_ON_LOG_SCALE = [  # clicks, distinct, since: the features 0 to 16 and 28 to 38
+    *(_columns[f"{entity}_{window}"] for entity in ENTITIES for window in WINDOWS),
+    *(_columns[name] for name in COLUMNS[-6:]),
+    *(_columns[f"{entity}_since"] for entity in ENTITIES),
+]
+_SCALE = np.array([1.0] * 22 + [1_000.0] * 4)  # ms in a second
+
+
+def _circle(steps: int) -> Float32[np.ndarray, "steps 2"]:
+    angles = 2.0 * np.pi * np.arange(steps) / steps
+    return np.stack([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
+
+
+# Looked up, not computed: a sine may differ in its last bit between one value and many.
+_MINUTE, _WEEKDAY = _circle(1_440), _circle(7)  # 1970 began on a Thursday, weeks begin on Monday
+
+
+class Featuriser:
+    """Features of clicks, from counters in a store: by default one in this process.
+
+    >>> featuriser = Featuriser()
+    >>> click = Click(click_id="1", ts=1_700_000_000_000, user_id="anna", ip="192.0.2.7", user_agent="", device="pc",
+    ...               marketplace="DE", ad_id="7", logged_in=True)
+    >>> features = featuriser.transform_one(click)
+    >>> round(float(np.expm1(features[NAMES.index("user_clicks_1m")])))
+    1
+    """
+
+    def __init__(self, store: Store | None = None, timezones: Mapping[str, str] = TIMEZONES):
+        self.store: Store = ProcessStore() if store is None else store
+        self.timezones = dict(timezones)
+        self._offsets: dict[tuple[str, int], list[int]] = {}  # by marketplace and day since 1970
+        for marketplace, zone in self.timezones.items():
+            try:
+                _offsets(zone, 0)
+            except pl.exceptions.PolarsError as error:
+                raise InvalidArgument(
+                    f"timezones[{marketplace!r}] is {zone!r}; it must be a zone of the tz database, e.g. 'Asia/Tokyo'"
+                ) from error
+
+    def transform(self, frame: pl.DataFrame) -> Float32[np.ndarray, "n {WIDTH}"]:
+        """Count the clicks of a frame (see `clicks`) in the order of its rows, and return the features of each.
+
+        Counting goes on over calls: how a log is cut into frames changes no bit. Raises InvalidArgument, before
+        anything is counted, if a column is missing or holds what it must not.
+        """
+        clicks = check_clicks(frame, _FIELDS)
+        ids, _, users, sessions, ips, marketplaces, logged_in = (clicks[field].to_list() for field in _FIELDS)
+        ts = clicks["ts"].to_numpy().astype(np.int64)
+        counts = self.store.count(Keys(ids, ts, users, sessions, ips))
+        features = _counters(counts)
+        minutes = (ts + self._local(marketplaces, ts)) // 60_000
+        features[:, 38:40] = _MINUTE[minutes % 1_440]
+        features[:, 40:42] = _WEEKDAY[(minutes // 1_440 + 3) % 7]
+        features[:, 42] = logged_in
+        return features
+
+    def transform_one(self, click: Click) -> Float32[np.ndarray, " {WIDTH}"]:
+        """Count one click, and return its features: those that `transform` gives for it."""
+        if not 0 <= click.ts <= LATEST:  # `decode_click` sees to it, the constructor does not
+            raise InvalidArgument(f"ts is {click.ts}; it must be milliseconds since 1970 UTC, from 0 to {LATEST}")
+        ts = np.array([click.ts], np.int64)
+        counts = self.store.count(Keys([click.click_id], ts, [click.user_id], [click.session_id], [click.ip]))
+        features = _counters(counts)[0]
+        minutes = (click.ts + self._offset(click.marketplace, click.ts // _QUARTER_MS)) // 60_000
+        features[38:40] = _MINUTE[minutes % 1_440]
+        features[40:42] = _WEEKDAY[(minutes // 1_440 + 3) % 7]
+        features[42] = click.logged_in
+        return features
+
+    def _local(self, marketplaces: list[str], ts: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """By how many milliseconds local time is ahead of UTC at each click."""
+        quarters = pl.DataFrame({"marketplace": marketplaces, "quarter": ts // _QUARTER_MS})
+        pairs = quarters.unique()
+        offsets = [self._offset(marketplace, quarter) for marketplace, quarter in pairs.iter_rows()]
+        pairs = pairs.with_columns(offset=pl.Series(offsets, dtype=pl.Int64))
+        joined = quarters.join(pairs, on=["marketplace", "quarter"], how="left", maintain_order="left")
+        return joined["offset"].to_numpy()
+
+    def _offset(self, marketplace: str, quarter: int) -> int:
+        """Milliseconds by which the marketplace's local time is ahead of UTC in that quarter of an hour since 1970."""
+        day, quarter = divmod(quarter, _QUARTERS)
+        offsets = self._offsets.get((marketplace, day))
+        if offsets is None:
+            if len(self._offsets) >= _MOST_OFFSETS:
+                self._offsets.clear()
+            zone = self.timezones.get(marketplace)
+            offsets = [0] * _QUARTERS if zone is None else _offsets(zone, day)
+            self._offsets[marketplace, day] = offsets
+        return offsets[quarter]
+
+
+def _counters(counts: Int32[np.ndarray, "n 26"]) -> Float32[np.ndarray, "n {WIDTH}"]:
+    """Features of which the first 38 are filled."""
+    features = np.empty((len(counts), WIDTH), np.float32)
+    numbers = counts.take(_ON_LOG_SCALE, axis=1) / _SCALE
+    logs = np.log1p(numbers)
+    features[:, :16], features[:, 28:38] = logs[:, :16], logs[:, 16:]
+    clicks = numbers[:, :16].reshape(-1, len(ENTITIES), len(WINDOWS))
+    features[:, 16:28] = (clicks[:, :, :-1] / np.maximum(clicks[:, :, 1:], 1.0)).reshape(-1, 12)
+    return features
+
+
+def _offsets(zone: str, day: int) -> list[int]:
+    """Milliseconds by which the zone's local time is ahead of UTC in each quarter of an hour of a day since 1970."""
+    quarters = pl.Series(range(day * _QUARTERS, (day + 1) * _QUARTERS)) * _QUARTER_MS
+    local = quarters.cast(pl.Datetime("ms", "UTC")).dt.convert_time_zone(zone).dt.replace_time_zone(None)
+    return (local.dt.epoch("ms") - quarters).to_list()

@@ -1,0 +1,243 @@
+"""A model in a folder: everything that a decision takes, and what ensures that it fits together.
+
+| file | |
+|---|---|
+| scorer.safetensors | the weights of the network or baseline, see `scorer` |
+| thresholds.json | the slice columns, the slices and their calibration; missing until the model is calibrated |
+| features.json | names, units, windows and time zones of the features, and the version of this specification |
+| manifest.json | SHA-256 of the other files, the model's version, and on what it was trained and calibrated |
+
+The model's version is a hash of the other files' hashes: the same contents have the same version anywhere. Times in the
+manifest are those of the clicks, never of the clock, so that a training repeated gives the same folder.
+
+Each file is replaced as a whole, the manifest last. After a crash between two of them the hashes do not fit, and the
+folder is refused, never used half new.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import onlineguard
+from onlineguard.errors import CheckpointError
+from onlineguard.slidr import scorer
+from onlineguard.slidr.calibration import Calibration
+from onlineguard.slidr.counters import WINDOWS
+from onlineguard.slidr.features import NAMES, TIMEZONES, UNITS, WIDTH, Featuriser
+from onlineguard.slidr.network import Config as NetworkConfig
+from onlineguard.slidr.pipeline import Config, Thresholds
+from onlineguard.slidr.scorer import Scorer
+
+FORMAT = 1  # of the folder
+FEATURES = 1  # of the features: what the names mean; a change of a window or a unit is a new one
+SCORER, THRESHOLDS, SPECIFICATION, MANIFEST = scorer.FILE, "thresholds.json", "features.json", "manifest.json"
+PARTS = (SCORER, THRESHOLDS, SPECIFICATION)
+
+_AGAIN = "train again, or use a copy that is whole"
+
+
+@dataclass(frozen=True)
+class Span:
+    """The clicks that something was learned from, and what was known of them. Times in milliseconds since 1970 UTC."""
+
+    since: int
+    until: int  # not included
+    known_at: int  # labels as of this time
+    clicks: int
+    humans: int  # clicks known to be human, for a calibration: to have led to a purchase
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What a model folder holds."""
+
+    config: Config
+    scorer: Scorer
+    trained: Span
+    thresholds: Thresholds | None = None  # None until calibrated
+    calibrated: Span | None = None
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])  # that `calibrate_model` was called with
+    timezones: Mapping[str, str] = TIMEZONES  # of the marketplaces, as in training
+    version: str = ""  # of what was saved or loaded; empty before
+
+    def featuriser(self) -> Featuriser:
+        """A new one, with nothing counted, that makes the features this model takes."""
+        return Featuriser(timezones=self.timezones)
+
+
+def save_model(folder: str | os.PathLike[str], model: Model) -> Model:
+    """Write the folder, which is made if need be, and return the model with its version.
+
+    Raises CheckpointError if it cannot be written, InvalidArgument for `TreesBaseline`, which has no safe format.
+    """
+    path = Path(folder)
+    model.scorer.save(path)
+    specification = {"version": FEATURES, **_features(), "timezones": dict(model.timezones)}
+    _write(path / SPECIFICATION, specification)
+    if model.thresholds is None:
+        _remove(path / THRESHOLDS)  # of a model that stood here: they are not this one's
+    else:
+        plain = {"slices": model.thresholds.slices, "keys": model.thresholds.keys}
+        _write(path / THRESHOLDS, plain | {"calibration": model.thresholds.calibration.to_dict()})
+    hashes = {name: _sha256(path / name) for name in PARTS if name != THRESHOLDS or model.thresholds is not None}
+    version = _version(hashes)
+    manifest = {
+        "format": FORMAT,
+        "onlineguard": onlineguard.__version__,
+        "version": version,
+        "files": hashes,
+        "config": asdict(model.config),
+        "trained": asdict(model.trained),
+        "calibrated": None if model.calibrated is None else asdict(model.calibrated),
+        "options": dict(model.options),
+    }
+    _write(path / MANIFEST, manifest)
+    return replace(model, version=version)
+
+
+def load_model(folder: str | os.PathLike[str]) -> Model:
+    """What `save_model` wrote.
+
+    Raises CheckpointError, which says what does not fit, for a file that is missing, changed, newer than this version,
+    or of other features, slices or width than the rest.
+    """
+    path = Path(folder)
+    manifest = _read(path / MANIFEST)
+    if not isinstance(manifest.get("format"), int) or not isinstance(manifest.get("files"), dict):
+        raise CheckpointError(f"{path / MANIFEST} is no manifest of a model; name a folder that `slidr train` wrote")
+    if manifest["format"] > FORMAT:
+        raise CheckpointError(
+            f"{path} has format {manifest['format']}, onlineguard {onlineguard.__version__} reads up to {FORMAT}; "
+            f"it was written by {manifest.get('onlineguard')}: upgrade"
+        )
+    _check_files(path, manifest)
+    specification = _read(path / SPECIFICATION)
+    _check_features(path / SPECIFICATION, specification)
+    try:
+        config = _config(manifest["config"])
+        trained = Span(**manifest["trained"])
+        calibrated = None if manifest["calibrated"] is None else Span(**manifest["calibrated"])
+        options: dict[str, Any] = dict(manifest["options"])
+        timezones: dict[str, str] = dict(specification["timezones"])
+        Featuriser(timezones=timezones)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {type(error).__name__} {error}; {_AGAIN}") from error
+    loaded = scorer.load(path)
+    if (width := getattr(loaded, "width", None)) != WIDTH:
+        raise CheckpointError(f"{path / SCORER} takes {width} features, {SPECIFICATION} has {WIDTH}; {_AGAIN}")
+    thresholds = _thresholds(path / THRESHOLDS, config) if THRESHOLDS in manifest["files"] else None
+    if (thresholds is None) != (calibrated is None):
+        raise CheckpointError(f"{path} has thresholds without a word on what they rest on, or none; calibrate again")
+    return Model(config, loaded, trained, thresholds, calibrated, options, timezones, manifest["version"])
+
+
+def _features() -> dict[str, Any]:
+    """What the features of this version of onlineguard are."""
+    return {"names": list(NAMES), "units": list(UNITS), "windows": list(WINDOWS)}
+
+
+def _version(hashes: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _check_files(path: Path, manifest: Mapping[str, Any]) -> None:
+    listed: Mapping[str, Any] = manifest["files"]
+    if set(listed) not in ({SCORER, SPECIFICATION}, set(PARTS)):
+        raise CheckpointError(f"{path / MANIFEST} lists {', '.join(listed) or 'no files'}; {_AGAIN}")
+    for name, expected in listed.items():
+        if _sha256(path / name) != expected:
+            raise CheckpointError(
+                f"{path / name} is not the file that {MANIFEST} was written for (SHA-256 differs); {_AGAIN}"
+            )
+    if manifest.get("version") != _version(listed):
+        raise CheckpointError(f"{path / MANIFEST} has version {manifest.get('version')!r}, its files another; {_AGAIN}")
+    if THRESHOLDS not in listed and (path / THRESHOLDS).exists():
+        raise CheckpointError(f"{path / THRESHOLDS} is none of the files in {MANIFEST}; remove it, or calibrate again")
+
+
+def _check_features(path: Path, found: Mapping[str, Any]) -> None:
+    if found.get("version") != FEATURES:
+        raise CheckpointError(
+            f"{path} has version {found.get('version')} of the features, onlineguard {onlineguard.__version__} makes "
+            f"version {FEATURES}; train again with this onlineguard, or use the one that wrote the model"
+        )
+    for part, ours in _features().items():
+        if (theirs := found.get(part)) == ours:
+            continue
+        differ = [name for name in [*(theirs or []), *ours] if (name in ours) != (name in (theirs or []))]
+        what = f"; they differ in {', '.join(map(str, differ[:5]))}" if differ else "; their order differs"
+        raise CheckpointError(
+            f"{path} has other {part} of features than onlineguard {onlineguard.__version__} makes{what}. Train again "
+            "with this onlineguard, or use the one that wrote the model"
+        )
+
+
+def _config(plain: dict[str, Any]) -> Config:
+    values: dict[str, Any] = dict(plain)
+    network: dict[str, Any] = dict(plain["network"])
+    network["hidden"] = tuple(network["hidden"])
+    values["network"], values["slices"] = NetworkConfig(**network), tuple(plain["slices"])
+    if lacking := {item.name for item in fields(Config)} - values.keys():
+        raise KeyError(f"config lacks {', '.join(sorted(lacking))}")
+    return Config(**values)
+
+
+def _thresholds(path: Path, config: Config) -> Thresholds:
+    plain = _read(path)
+    try:
+        slices = tuple(plain["slices"])
+        keys = tuple(tuple(str(part) for part in key) for key in plain["keys"])
+        calibration = Calibration.from_dict(plain["calibration"])
+        if slices != config.slices:
+            raise CheckpointError(f"{path} is for slices of {slices}, the model has {config.slices}; calibrate again")
+        if len(keys) != len(calibration.thresholds) or {len(key) for key in keys} != {len(slices)}:
+            raise CheckpointError(f"{path} has {len(keys)} slices and other thresholds; calibrate again")
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged: {type(error).__name__} {error}; calibrate again") from error
+    return Thresholds(slices, keys, calibration)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        plain = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing; name a folder that `slidr train` wrote") from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is no JSON: {error}; {_AGAIN}") from error
+    if not isinstance(plain, dict):
+        raise CheckpointError(f"{path} is no JSON object; {_AGAIN}")
+    return plain  # pyright: ignore[reportUnknownVariableType]
+
+
+def _write(path: Path, plain: Mapping[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(json.dumps(plain, indent=1, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"cannot remove {path}: {error.strerror or error}") from error
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing, though {MANIFEST} lists it; {_AGAIN}") from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error

@@ -1,0 +1,337 @@
+"""From a log of clicks to a trained and calibrated model: the steps in their order, over frames and arrays, no files.
+
+    prepared = prepare(clicks, config)                              features, slices, marks; one pass over the whole log
+    scorer = train_model(prepared, learned, known_at, config)       learned: which clicks, (n,) bool
+    thresholds = calibrate_model(prepared, scorer, later, known_at, config, budget=0.01)
+    thresholds.robotic(scorer.p_robot(prepared.X, prepared.categories), prepared)
+
+Features are counted from the first click of the log on, and each click sees only those before it, so a part of the log
+may be learned, the next calibrate, the last be judged. Labels are those known at the time `known_at`: a purchase that
+came later is no purchase yet.
+
+A click that arrives again under its id is scored like any other, but neither learned, calibrated nor judged.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, Float, Int
+
+from onlineguard.errors import InvalidArgument
+from onlineguard.slidr.baselines import LogisticBaseline, TreesBaseline, VelocityRule
+from onlineguard.slidr.calibration import MIN_PURCHASES, Calibration, Method, calibrate, parents_of
+from onlineguard.slidr.categories import categories
+from onlineguard.slidr.clicks import SCHEMA, check_clicks
+from onlineguard.slidr.features import NAMES, WIDTH, Featuriser
+from onlineguard.slidr.labels import humans
+from onlineguard.slidr.metrics import HEAVY, heavy_sessions
+from onlineguard.slidr.network import Config as NetworkConfig
+from onlineguard.slidr.scorer import Scorer
+from onlineguard.slidr.train import Progress, train
+from onlineguard.slidr.weights import cell_weights
+
+SLICES = ("device", "marketplace", "logged_in")
+BATCH = 65_536  # clicks featurised between two reports of progress
+# By share of the log's time: of two weeks, days 1 to 7 are learned, 8 to 10 calibrate, 11 to 14 are for evaluation.
+TRAIN_UNTIL, CALIBRATE_UNTIL = "50%", "71.43%"
+
+Kind = Literal["mlp", "cross", "embedding", "logistic", "velocity", "trees"]
+Rows = Bool[np.ndarray, " n"]
+Key = tuple[str, ...]  # the values of the slice columns, e.g. ("phone", "US", "true")
+
+_SLICEABLE = tuple(name for name, kind in SCHEMA.items() if kind in (pl.String(), pl.Boolean()) and name != "click_id")
+_UNITS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the operator chose about a model; the thresholds' options go to `calibrate_model`."""
+
+    kind: Kind = "mlp"
+    slices: tuple[str, ...] = SLICES  # columns of a click, the coarsest part of a slice first
+    rfm_at_least: float = 12.0  # a click of an account with this score is learned as human
+    weighted: bool = True  # `weights.cell_weights`, else every click weighs 1
+    largest_weight: float | None = 100.0  # an hour of the week with a single human must not outweigh thousands
+    heavy: int = HEAVY  # a session with more clicks within an hour counts as robotic coverage
+    network: NetworkConfig = field(default_factory=NetworkConfig)  # of the networks; `kind` stands in place of its own
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise InvalidArgument(f"kind is {self.kind!r}; it must be one of {', '.join(get_args(Kind))}")
+        if wrong := [name for name in self.slices if name not in _SLICEABLE]:
+            raise InvalidArgument(
+                f"slices names {wrong[0]!r}; a slice is told by one or more of {', '.join(_SLICEABLE)}"
+            )
+        if not self.slices or len(set(self.slices)) < len(self.slices):
+            raise InvalidArgument(f"slices is {self.slices}; name each column once, and one at least, e.g. device")
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A log as the models take it. Arrays have one entry a click, in the order of the frame."""
+
+    frame: pl.DataFrame
+    X: Float[np.ndarray, "n features"]  # float32
+    slices: tuple[str, ...]  # the columns that make a slice
+    slice_keys: tuple[Key, ...]  # of all slices seen, sorted
+    slice_ids: Int[np.ndarray, " n"]  # their numbers
+    heavy: Rows  # clicks of heavy sessions
+    hour: Int[np.ndarray, " n"]  # of the day, 0 to 23, local time
+    weekday: Int[np.ndarray, " n"]  # 0 is Monday
+    first: Rows  # not a repeat of an earlier click_id
+
+    @cached_property
+    def categories(self) -> np.ndarray:
+        """(n, 3) uint32 of user agent, ip prefix and ad, for the kind "embedding"."""
+        return categories(self.frame)
+
+    @cached_property
+    def ts(self) -> Int[np.ndarray, " n"]:
+        """Milliseconds since 1970 UTC."""
+        return self.frame["ts"].to_numpy()
+
+    @cached_property
+    def bounds(self) -> tuple[int, int]:
+        """The first and the last `ts`, but for clocks that are wrong.
+
+        A click farther outside the middle 98 % of the clicks than these last does not count: a front end that lost its
+        clock writes 1970, and the log is no longer for that.
+        """
+        low, high = np.quantile(self.ts, (0.01, 0.99))
+        near = self.ts[(self.ts >= 2 * low - high) & (self.ts <= 2 * high - low)]
+        return int(near.min()), int(near.max())
+
+    def between(self, since: int, until: int) -> Rows:
+        """Clicks, repeats left out, with since <= ts < until."""
+        return self.first & (self.ts >= since) & (self.ts < until)
+
+    def ids_among(self, keys: Sequence[Key]) -> tuple[Int[np.ndarray, " n"], tuple[Key, ...]]:
+        """Slice numbers by another list of keys, and that list; slices that it lacks are added at its end."""
+        number = {key: i for i, key in enumerate(keys)}
+        for key in self.slice_keys:
+            number.setdefault(key, len(number))
+        renamed = np.array([number[key] for key in self.slice_keys], np.int64)
+        return renamed[self.slice_ids] if len(renamed) else self.slice_ids, tuple(number)
+
+
+@dataclass(frozen=True, eq=False)
+class Thresholds:
+    """A calibration, and which slices its numbers stand for."""
+
+    slices: tuple[str, ...]  # columns
+    keys: tuple[Key, ...]
+    calibration: Calibration
+
+    def of(self, prepared: Prepared) -> Float[np.ndarray, " n"]:
+        """The threshold of every click; a slice that was not calibrated has the default one."""
+        ids, keys = self._ids(prepared)
+        table = np.full(len(keys), self.calibration.default)
+        table[: len(self.keys)] = self.calibration.thresholds
+        return table[ids]
+
+    def robotic(self, p_robot: Float[np.ndarray, " n"], prepared: Prepared) -> Rows:
+        """Which clicks are robotic."""
+        return self.calibration.robotic(p_robot, self._ids(prepared)[0])
+
+    def _ids(self, prepared: Prepared) -> tuple[Int[np.ndarray, " n"], tuple[Key, ...]]:
+        if prepared.slices != self.slices:
+            raise InvalidArgument(
+                f"slices of the clicks are {', '.join(prepared.slices)}, but thresholds were chosen for "
+                f"{', '.join(self.slices)}; prepare the clicks with these"
+            )
+        return prepared.ids_among(self.keys)
+
+
+def prepare(
+    frame: pl.DataFrame,
+    config: Config | None = None,
+    featuriser: Featuriser | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Prepared:
+    """Count the clicks of a log in their order, and find slices, heavy sessions, local hours and repeats.
+
+    `featuriser` continues from what it has counted; by default counting begins with the log. `progress` is told how
+    many clicks are done. Raises InvalidArgument for a frame that is not of clicks, see `clicks.read_clicks`.
+    """
+    config = config or Config()
+    frame = check_clicks(frame)
+    featuriser = featuriser or Featuriser()
+    X = np.empty((frame.height, WIDTH), np.float32)
+    for start in range(0, frame.height, BATCH):
+        part = frame[start : start + BATCH]
+        X[start : start + part.height] = featuriser.transform(part)
+        if progress is not None:
+            progress(start + part.height)
+    keys, ids = _slices(frame, config.slices)
+    first = frame["click_id"].is_first_distinct().to_numpy()
+    sessions = frame["session_id"].rank("dense").fill_null(0).to_numpy().astype(np.int64) - 1
+    sessions[~first] = -1  # an answer sent twice is no second click of its session
+    hour, weekday = _local(X)
+    return Prepared(
+        frame=frame,
+        X=X,
+        slices=config.slices,
+        slice_keys=keys,
+        slice_ids=ids,
+        heavy=heavy_sessions(sessions, frame["ts"].to_numpy(), config.heavy),
+        hour=hour,
+        weekday=weekday,
+        first=first,
+    )
+
+
+def known_humans(prepared: Prepared, known_at: int, config: Config) -> Rows:
+    """The clicks that are learned as human: a purchase known at `known_at`, or a high RFM score."""
+    return humans(prepared.frame, known_at, config.rfm_at_least)
+
+
+def purchasing(prepared: Prepared, known_at: int) -> Rows:
+    """The clicks whose purchase is known at `known_at`: those by which false positives are counted."""
+    return humans(prepared.frame, known_at, np.inf)
+
+
+def train_model(
+    prepared: Prepared, rows: Rows, known_at: int, config: Config | None = None, progress: Progress | None = None
+) -> Scorer:
+    """A model of the kind that `config` names, learned from the clicks `rows` (n,) bool with the labels of `known_at`.
+
+    Raises InvalidArgument where these clicks are none, or none or all of them are known to be human.
+    """
+    config = config or Config()
+    if not rows.any():
+        raise InvalidArgument("rows has no click; there must be some to learn from, so take a longer part of the log")
+    X, human = prepared.X[rows], known_humans(prepared, known_at, config)[rows]
+    weights = sample_weights(prepared, rows, human, config)
+    if config.kind == "velocity":
+        return VelocityRule.train(X, NAMES)
+    if config.kind == "logistic":
+        return LogisticBaseline.train(X, human, weights)
+    if config.kind == "trees":
+        return TreesBaseline.train(X, human, weights, config.seed)
+    settings = dataclasses.replace(config.network, kind=config.kind)
+    codes = prepared.categories[rows] if config.kind == "embedding" else None
+    return train(X, codes, human, weights, settings, config.seed, progress)
+
+
+def sample_weights(prepared: Prepared, rows: Rows, human: Bool[np.ndarray, " m"], config: Config) -> np.ndarray | None:
+    """The weight of each of the clicks `rows`, of which `human` says which are; None where all weigh the same."""
+    if not config.weighted:
+        return None
+    logged_in = prepared.frame["logged_in"].to_numpy()[rows]
+    return cell_weights(prepared.hour[rows], prepared.weekday[rows], logged_in, human, config.largest_weight)
+
+
+def calibrate_model(
+    prepared: Prepared,
+    scorer: Scorer,
+    rows: Rows,
+    known_at: int,
+    config: Config | None = None,
+    *,
+    budget: float = 0.01,
+    min_coverage: float = 0.0,
+    method: Method = "envelope",
+    confidence: float | None = None,
+    min_purchases: int = MIN_PURCHASES,
+) -> Thresholds:
+    """Thresholds for the slices of the clicks `rows` (n,) bool, by the purchases known at `known_at`.
+
+    The other arguments are those of `calibration.calibrate`. Slices with few purchases are pooled with those that
+    differ in the last of the slice columns, then the last two, and so on.
+    """
+    config = config or Config()
+    human = purchasing(prepared, known_at)[rows]
+    if not human.any():
+        raise InvalidArgument(
+            f"purchases: none of the {int(rows.sum()):,} clicks to calibrate on was known to have led to one, and "
+            "without any there is no false-positive rate; take a longer part of the log"
+        )
+    present, ids = np.unique(prepared.slice_ids[rows], return_inverse=True)
+    keys = tuple(prepared.slice_keys[i] for i in present)
+    calibration = calibrate(
+        scores(prepared, scorer, rows),
+        ids,
+        human,
+        prepared.heavy[rows],
+        budget=budget,
+        min_coverage=min_coverage,
+        method=method,
+        confidence=confidence,
+        names=[slice_name(key) for key in keys],
+        parents=parents_of(keys),
+        min_purchases=min_purchases,
+        seed=config.seed,
+    )
+    return Thresholds(prepared.slices, keys, calibration)
+
+
+def scores(prepared: Prepared, scorer: Scorer, rows: Rows | None = None) -> Float[np.ndarray, " m"]:
+    """p_robot, float32, of the clicks `rows`, by default of all."""
+    X = prepared.X if rows is None else prepared.X[rows]
+    if getattr(getattr(scorer, "config", None), "kind", None) != "embedding":
+        return scorer.p_robot(X)
+    return scorer.p_robot(X, prepared.categories if rows is None else prepared.categories[rows])
+
+
+def slice_name(key: Key) -> str:
+    """A slice in a table.
+
+    >>> slice_name(("phone", "US", "true"))
+    'phone / US / true'
+    """
+    return " / ".join(key)
+
+
+def moment(text: str, first: int, last: int, name: str = "time") -> int:
+    """A time in milliseconds since 1970 UTC, from what a user wrote about a log of clicks from `first` to `last`.
+
+    A share of the log's time such as 50%, a time after its first click such as 90m, 36h or 7d, or an ISO 8601 time, UTC
+    where it names no offset. 100% is after the last click. Raises InvalidArgument, whose text begins with `name`, for
+    anything else.
+
+    >>> moment("50%", 1_000, 2_999), moment("2h", 1_000, 2_999), moment("1970-01-01T00:00:03", 1_000, 2_999)
+    (2000, 7201000, 3000)
+    """
+    if match := re.fullmatch(r"(\d+(?:\.\d+)?)%", text):
+        if float(match[1]) <= 100.0:
+            return first + round((last + 1 - first) * float(match[1]) / 100.0)
+    elif match := re.fullmatch(r"(\d+(?:\.\d+)?)([mhd])", text):
+        return first + round(float(match[1]) * _UNITS[match[2]])
+    else:
+        try:
+            time = datetime.fromisoformat(text)
+            return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1_000)
+        except (ValueError, OverflowError):
+            pass
+    raise InvalidArgument(
+        f"{name} is {text!r}; it must be a share of the log from 0% to 100%, a time after its first click such as "
+        "36h or 7d, or a time such as 2026-03-09T00:00"
+    )
+
+
+def _slices(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[tuple[Key, ...], Int[np.ndarray, " n"]]:
+    """The sorted keys of all slices, and the number of each click's; a null counts as empty text."""
+    values = frame.select(pl.col(column).cast(pl.String).fill_null("") for column in columns)
+    distinct = values.unique().sort(columns).with_row_index("slice_id_")
+    ids = values.join(distinct, on=list(columns), how="left", maintain_order="left")["slice_id_"]
+    keys: list[Any] = distinct.drop("slice_id_").rows()
+    return tuple(keys), ids.to_numpy().astype(np.int64)
+
+
+def _local(X: Float[np.ndarray, "n features"]) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """Hour of the day and day of the week, read back from the features: the same local time, whatever its zones are."""
+
+    def turned(name: str, steps: int) -> Int[np.ndarray, " n"]:
+        at = NAMES.index(f"{name}_sin")
+        angle = np.arctan2(X[:, at], X[:, at + 1])
+        return np.rint(angle / (2.0 * np.pi) * steps).astype(np.int64) % steps
+
+    return turned("hour", 1_440) // 60, turned("weekday", 7)

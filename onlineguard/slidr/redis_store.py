@@ -1,0 +1,201 @@
+"""Counters in Redis, shared by any number of machines; the numbers are those of `counters.ProcessStore`, bit for bit.
+
+A batch of clicks takes three round trips: the stream's clock (one script call), the click ids (one), and the four kinds
+of entities (one call each, sent together). Each call is atomic. Batches of several machines are counted in the order
+in which Redis sees them, call by call; a machine that dies between two calls leaves its clicks remembered and perhaps
+not counted, never counted twice.
+
+**Cluster.** Every key has a hash tag, `{<namespace>:<kind><group>}`, where the group is one of `GROUPS` by the hash of
+the entity. With Redis Cluster a call is made for each group in a batch, so that no script touches keys of two slots;
+with a single Redis one call takes all groups. Keys are the same in both.
+
+**Keys and memory** (`<tag>:<era>:<16 bytes of the name's hash>`), as `MEMORY USAGE` counts them:
+
+| key | holds | bytes |
+|---|---|---|
+| clock | newest time, run, era; the only key that stays | 100 |
+| id | hour in which a click id was first seen | 90 |
+| user, session, prefix | 47 counts, head | 310 |
+| ip | the same and 48 peaks | 540 |
+| its users, its sessions | sorted sets of at most 256 hashes of 8 bytes, by newest click | 100 to 35,000 |
+
+**Expiry.** A key expires `ttl_hours` of Redis's time after it was last written. That only collects garbage: an entity
+not clicked for `KEEP_HOURS` = 50 h of the stream's time reads like a new one anyway. It changes no number as long as
+clicks are never handled more than `ttl_hours` - 50 h later than they happened, by default 46 h.
+
+Needs Redis 6.2. Exact but for two names with the same hash, of 128 bits for entities and of 64 bits within one ip.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int32, Int64
+
+from onlineguard.errors import InvalidArgument
+from onlineguard.slidr.clicks import prefix
+from onlineguard.slidr.counters import (
+    AHEAD_MS,
+    BEHIND_MS,
+    BUCKET_MS,
+    CAP,
+    COLUMNS,
+    DUPLICATE_HOURS,
+    ENTITIES,
+    FIRST,
+    HOUR_MS,
+    KEEP_HOURS,
+    MOVED_ON,
+    STEP_MS,
+    Keys,
+)
+
+GROUPS = 64  # a batch of 64 clicks takes at most that many calls a kind under Cluster; enough for ten nodes
+BATCH = 256  # clicks in a call: Redis answers nobody else for the few milliseconds that it takes
+
+_EVENT = np.dtype([("entity", "<u4"), ("time", "<u4"), ("ms", "<u2"), ("counted", "u1")])
+_IP_EVENT = np.dtype([*_EVENT.descr, ("has_user", "u1"), ("user", "S8"), ("has_session", "u1"), ("session", "S8")])
+
+
+class _Script(NamedTuple):
+    text: str
+    sha: str
+
+    @staticmethod
+    def read(name: str) -> "_Script":
+        text = files("onlineguard.slidr").joinpath(name).read_text("utf-8")
+        return _Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+_CLOCK, _IDS, _ENTITIES = (_Script.read(f"redis_{name}.lua") for name in ("clock", "ids", "entities"))
+
+
+class _Call(NamedTuple):
+    script: _Script
+    keys: Sequence[bytes]
+    arguments: Sequence[bytes | int]
+
+
+class RedisStore:
+    """A `Store` in Redis. Errors of the connection are those of `redis`; what was counted until then stays counted.
+
+    client: a `redis.Redis`, or a `redis.RedisCluster`, without `decode_responses`.
+    namespace: what the names of all keys begin with; one stream of clicks has one.
+    ttl_hours: see this module's docstring.
+    """
+
+    def __init__(self, client: Any, namespace: str = "onlineguard", ttl_hours: int = 96):
+        if not namespace or set(namespace) & set("{}"):
+            raise InvalidArgument(f"namespace is {namespace!r}; it must be text without braces, e.g. 'clicks'")
+        if ttl_hours <= KEEP_HOURS:
+            raise InvalidArgument(f"ttl_hours is {ttl_hours}; it must be more than {KEEP_HOURS}, e.g. 96")
+        if client.get_encoder().decode_responses:
+            raise InvalidArgument("client has decode_responses=True; the counters are bytes, so it must be without")
+        self._client = client
+        self._namespace = namespace
+        self._ttl = ttl_hours * HOUR_MS
+        self._cluster = hasattr(client, "nodes_manager")
+
+    def count(self, keys: Keys) -> Int32[np.ndarray, "n 26"]:
+        """See `Store.count`."""
+        parts = [keys.part(i, i + BATCH) for i in range(0, len(keys.ts), BATCH)]
+        return np.concatenate([np.empty((0, len(COLUMNS)), np.int32), *map(self._count, parts)])
+
+    def _count(self, keys: Keys) -> Int32[np.ndarray, "n 26"]:
+        clock = self._key("clock", 0, b"")
+        packed = keys.ts.astype("<f8").tobytes()
+        (answer,) = self._run([_Call(_CLOCK, [clock], [packed, AHEAD_MS, BEHIND_MS, STEP_MS])])
+        times, in_time, now, eras = np.frombuffer(answer, "<f8").reshape(-1, 4).T.astype(np.int64)
+        counted = in_time.astype(bool) & ~self._seen(keys.click_ids, now // HOUR_MS, eras)
+
+        events = np.zeros(len(keys.ts), _IP_EVENT)
+        events["time"] = times // BUCKET_MS + MOVED_ON
+        events["ms"] = times % BUCKET_MS
+        for name, members in (("user", keys.users), ("session", keys.sessions)):
+            events[f"has_{name}"] = [member is not None for member in members]
+            events[name] = [b"" if member is None else _digest(member)[:8] for member in members]
+        names = {"user": keys.users, "session": keys.sessions, "ip": keys.ips, "prefix": list(map(prefix, keys.ips))}
+        counts = np.zeros((len(events), len(COLUMNS)), np.int32)
+        counts[:, [COLUMNS.index(f"{kind}_since") for kind in ENTITIES]] = FIRST  # of an unknown user or session
+
+        calls: list[_Call] = []
+        places: list[tuple[np.ndarray, slice]] = []
+        for j, kind in enumerate(ENTITIES):
+            for rows, called in self._grouped(kind, names[kind], eras):
+                entities, which = _numbered(called)
+                mine = events[rows]
+                mine["entity"], mine["counted"] = which, counted[rows]
+                if kind == "ip":
+                    entities = [key + part for key in entities for part in (b"", b":u", b":s")]
+                else:
+                    mine = mine[list(_EVENT.names or ())].astype(_EVENT)
+                calls.append(_Call(_ENTITIES, entities, [mine.tobytes(), self._ttl, int(kind == "ip"), FIRST, CAP]))
+                places.append((rows, slice(5 * j, 5 * j + 5)))
+        for (rows, columns), call, answer in zip(places, calls, self._run(calls), strict=True):
+            numbers = np.frombuffer(answer, "<u4").reshape(len(rows), -1)
+            counts[rows, columns] = numbers[:, :5]
+            if call.arguments[2]:
+                counts[rows, 20:] = numbers[:, 5:]
+        return counts
+
+    def _seen(
+        self, ids: Sequence[str], hours: Int64[np.ndarray, " n"], eras: Int64[np.ndarray, " n"]
+    ) -> Bool[np.ndarray, " n"]:
+        """Which of n clicks are duplicates; the others are remembered."""
+        groups = list(self._grouped("id", ids, eras))
+        calls = [
+            _Call(_IDS, keys, [hours[rows].astype("<f8").tobytes(), DUPLICATE_HOURS, self._ttl])
+            for rows, keys in groups
+        ]
+        duplicates = np.zeros(len(ids), bool)
+        for (rows, _), answer in zip(groups, self._run(calls), strict=True):
+            duplicates[rows] = np.frombuffer(answer, "u1") == ord("1")
+        return duplicates
+
+    def _grouped(
+        self, kind: str, names: Sequence[str | None], eras: Int64[np.ndarray, " n"]
+    ) -> Iterable[tuple[np.ndarray, list[bytes]]]:
+        """The rows of one call, and their keys: all of them, or under Cluster those of one hash slot."""
+        rows = [i for i, name in enumerate(names) if name is not None]
+        digests = {i: _digest(names[i] or "") for i in rows}
+        keys = {i: self._key(kind, int(eras[i]), digests[i]) for i in rows}
+        groups: dict[int, list[int]] = {}
+        for i in rows:
+            groups.setdefault(_group(digests[i]) if self._cluster else 0, []).append(i)
+        for members in groups.values():
+            yield np.array(members), [keys[i] for i in members]
+
+    def _key(self, kind: str, era: int, digest: bytes) -> bytes:
+        return f"{{{self._namespace}:{kind}{_group(digest)}}}:{era}:".encode() + digest
+
+    def _run(self, calls: Sequence[_Call]) -> list[bytes]:
+        """The answers to some calls that touch different keys; one round trip to each machine."""
+        if not calls:
+            return []
+        pipeline = self._client.pipeline(transaction=False)
+        for call in calls:
+            pipeline.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.arguments)
+        answers = pipeline.execute(raise_on_error=False)
+        for i, (call, answer) in enumerate(zip(calls, answers, strict=True)):
+            if type(answer).__name__ == "NoScriptError":  # a machine that has not seen it yet
+                answers[i] = self._client.eval(call.script.text, len(call.keys), *call.keys, *call.arguments)
+            elif isinstance(answer, Exception):
+                raise answer
+        return answers
+
+
+def _digest(name: str) -> bytes:
+    return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _group(digest: bytes) -> int:
+    return int.from_bytes(digest[:2]) % GROUPS
+
+
+def _numbered(keys: Sequence[bytes]) -> tuple[list[bytes], list[int]]:
+    """The different keys, in order of appearance, and the number of each."""
+    numbers: dict[bytes, int] = {}
+    which = [numbers.setdefault(key, len(numbers)) for key in keys]
+    return list(numbers), which

@@ -1,0 +1,91 @@
+"""Sample weights that let every hour of the week count alike, with and without login, for either label.
+
+    w_i = n / (m N_i)
+
+N_i is the number of clicks in the cell (hour, weekday, logged in, label) of click i, n the number of all clicks and m
+the number of cells that have any: every such cell weighs n / m in total, and the mean weight is 1. Without weights a
+network learns the busy hours: at night, when few people and many robots come, it would take everybody for a robot.
+
+Source: w_i = C / N_i in "SLIDR", IAAI 2023, and its team's workshop paper at NeurIPS 2022; C = n / m is our choice.
+"""
+
+import numpy as np
+
+from onlineguard.errors import InvalidArgument
+
+CELLS = 24 * 7 * 2 * 2  # hour x weekday x logged in x label
+
+
+def cell_weights(
+    hour: np.ndarray, weekday: np.ndarray, logged_in: np.ndarray, human: np.ndarray, largest: float | None = None
+) -> np.ndarray:
+    """The weight (n,) float32 of every click; their mean is 1.
+
+    hour: (n,) 0 to 23, and weekday: (n,) 0 to 6, both in the time by which the visitor lives; logged_in and human: (n,)
+    bool. By default a click alone in its cell weighs n / m, as much as any whole cell, which may be thousands. With
+    `largest`, no weight exceeds it and what is cut off goes to all other clicks in proportion; sparse cells then weigh
+    less than others. No clicks, no weights.
+
+    >>> hour = np.array([3, 12, 12])
+    >>> cell_weights(hour, np.zeros(3, int), np.zeros(3, bool), np.zeros(3, bool)).tolist()
+    [1.5, 0.75, 0.75]
+    """
+    codes = cells(hour, weekday, logged_in, human)
+    if largest is not None and not largest > 1.0:
+        raise InvalidArgument(f"largest is {largest}; it must exceed 1, the mean weight, e.g. 100; None sets no bound")
+    counts = np.bincount(codes, minlength=CELLS)
+    filled = counts > 0
+    weight = np.zeros(CELLS)
+    weight[filled] = len(codes) / (filled.sum() * counts[filled])
+    if largest is not None:
+        weight = _capped(weight, counts, largest)
+    return weight[codes].astype(np.float32)
+
+
+def cells(hour: np.ndarray, weekday: np.ndarray, logged_in: np.ndarray, human: np.ndarray) -> np.ndarray:
+    """The number of every click's cell (n,), below CELLS: ((weekday * 24 + hour) * 2 + logged in) * 2 + human."""
+    columns = {"hour": hour, "weekday": weekday, "logged_in": logged_in, "human": human}
+    arrays = {name: np.asarray(column) for name, column in columns.items()}
+    shapes = {array.shape for array in arrays.values()}
+    if len(shapes) > 1 or arrays["hour"].ndim != 1:
+        raise InvalidArgument(
+            "hour, weekday, logged_in and human have the shapes "
+            f"{', '.join(str(array.shape) for array in arrays.values())}; give one number a click to each, (n,)"
+        )
+    for name, limit in (("hour", 24), ("weekday", 7), ("logged_in", 2), ("human", 2)):
+        outside = np.flatnonzero(~np.isin(arrays[name], np.arange(limit)))
+        if len(outside):
+            raise InvalidArgument(
+                f"{name}[{outside[0]}] is {arrays[name][outside[0]]}; it must be a whole number from 0 to {limit - 1}"
+                + (" (Monday is 0; polars counts from 1)" if name == "weekday" else "")
+            )
+    hour, weekday, logged_in, human = (array.astype(np.int64) for array in arrays.values())
+    return ((weekday * 24 + hour) * 2 + logged_in) * 2 + human
+
+
+def effective_size(weights: np.ndarray) -> float:
+    """How many equally weighted clicks estimate a mean as well as these: (sum w)^2 / sum w^2. 0 for no clicks.
+
+    Source: Kish, "Survey Sampling", 1965.
+    """
+    w = np.asarray(weights, np.float64)
+    squares = float(w @ w)
+    return float(w.sum()) ** 2 / squares if squares > 0.0 else 0.0
+
+
+def _capped(weight: np.ndarray, counts: np.ndarray, largest: float) -> np.ndarray:
+    """Weights a cell, none above `largest`, the others scaled by one factor so that the mean over clicks stays 1."""
+    n = counts.sum()
+    order = np.argsort(-weight)
+    # With the k heaviest cells at the bound, the rest must share n - largest * (their clicks): the smallest k for which
+    # the heaviest of the rest stays below the bound. It exists, since a bound above 1 cannot hold for all clicks.
+    factor, heavy = 1.0, order[:0]
+    for k in range(len(order)):
+        heavy, rest = order[:k], order[k:]
+        total = (weight[rest] * counts[rest]).sum()
+        factor = (n - largest * counts[heavy].sum()) / total if total > 0.0 else 1.0
+        if factor * weight[order[k]] <= largest:
+            break
+    capped = weight * factor
+    capped[heavy] = largest
+    return capped

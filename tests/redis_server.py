@@ -1,0 +1,50 @@
+"""A redis-server of the tests' own, on a free port, with nothing written to disk."""
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+from conftest import CI
+
+
+@contextmanager
+def serving(folder: Path, *options: str) -> Iterator[int]:
+    """The port of a running redis-server; skips where there is none on PATH, and fails where CI=true."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        reason = "redis-server is not on PATH; install it (e.g. apt-get install redis-server) to run this test"
+        if CI:
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *options]
+    with (folder / "redis.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        _wait_for(port, process, folder)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], folder: Path) -> None:
+    client = redis.Redis(port=port)
+    for _ in range(200):
+        try:
+            if client.ping():
+                client.close()
+                return
+        except redis.ConnectionError:
+            if process.poll() is not None:
+                break
+            time.sleep(0.05)
+    pytest.fail(f"redis-server did not start: {(folder / 'redis.log').read_text()}", pytrace=False)
