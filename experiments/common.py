@@ -21,6 +21,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.pyplot import close
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -232,6 +233,8 @@ def publish(outcome: Outcome, out: Path) -> None:
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        for figure in outcome.figures.values():
+            close(figure)
 
 
 def _rounded(value: Any) -> Any:

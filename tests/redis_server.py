@@ -1,11 +1,12 @@
 """A redis-server of the tests' own, on a free port, with nothing written to disk."""
 
+import os
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,7 @@ def serving(folder: Path, *options: str) -> Iterator[int]:
         if CI:
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *options]
     with (folder / "redis.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -34,6 +33,15 @@ def serving(folder: Path, *options: str) -> Iterator[int]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+def _free_port() -> int:
+    """A free port that leaves room for a cluster's own, 10,000 higher."""
+    for port in range(20_000 + 7 * (os.getpid() % 4_000), 55_535):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    pytest.fail("no port below 55,535 is free", pytrace=False)
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], folder: Path) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import river.checks
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from river import anomaly, base, compose, drift, evaluate, metrics, preprocessing
 from sklearn.metrics import roc_auc_score
 from strategies import streams
@@ -189,6 +189,9 @@ def test_a_frame_with_targets_gives_the_same_bits_as_its_rows(kind, frame):
 
 @pytest.mark.parametrize("kind", DETECTORS, ids=lambda kind: kind.__name__)
 @settings(max_examples=15)
+@example(
+    table=np.array([[0, 0, 0], [0, np.inf, 0], [0, np.inf, 0]], np.float32)
+)  # infinite is missing, and no distance
 @given(table=streams(features=3, most=30))
 def test_no_event_whatever_it_holds_breaks_a_detector(kind, table):
     model = kind()

@@ -82,7 +82,8 @@ class ClippedQuantile(EagerDetector):
 
     def _judged(self, values: np.ndarray) -> tuple[float, np.ndarray, Tracked]:
         distance = values - self._state.theta
-        unit, spread = Adaptive().observe(self._state.spread, abs(distance), (0.0, np.inf))
-        known = np.isfinite(distance) & (unit > 0.0) & (self._state.seen > 1)
+        there = np.isfinite(distance)
+        unit, spread = Adaptive().observe(self._state.spread, np.where(there, abs(distance), 0.0), (0.0, np.inf))
+        known = there & (unit > 0.0) & (self._state.seen > 1)
         excess = (distance if self.level >= 0.5 else -distance)[known] / unit[known]
         return (float(excess.max()) if len(excess) else 0.0), unit, spread
