@@ -189,9 +189,7 @@ def test_a_frame_with_targets_gives_the_same_bits_as_its_rows(kind, frame):
 
 @pytest.mark.parametrize("kind", DETECTORS, ids=lambda kind: kind.__name__)
 @settings(max_examples=15)
-@example(
-    table=np.array([[0, 0, 0], [0, np.inf, 0], [0, np.inf, 0]], np.float32)
-)  # infinite: missing
+@example(table=np.array([[0, 0, 0], [0, np.inf, 0], [0, np.inf, 0]], np.float32))  # infinite: missing
 @given(table=streams(features=3, most=30))
 def test_no_event_whatever_it_holds_breaks_a_detector(kind, table):
     model = kind()
