@@ -3,8 +3,9 @@
 Each public name is loaded when first used, so `import onlineguard` costs no JAX.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from onlineguard.lazy import loading
 
 if TYPE_CHECKING:
     from onlineguard.chain import Chain
@@ -64,16 +65,4 @@ _NAMES = {
     "series": ["Series"],
     "verdicts": ["Verdicts"],
 }
-_MODULE = {name: module for module, names in _NAMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULE[name]}"), name)
-    globals()[name] = value  # from now on found without this function
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = loading(__name__, _NAMES)

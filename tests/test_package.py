@@ -24,7 +24,7 @@ def test_every_public_name_resolves(name):
 
 
 def test_the_public_names_are_exactly_those_that_can_be_loaded():
-    assert sorted(onlineguard.__all__) == sorted(onlineguard._MODULE)
+    assert sorted(onlineguard.__all__) == sorted(name for names in onlineguard._NAMES.values() for name in names)
     with pytest.raises(AttributeError, match="no attribute 'Enigne'"):
         _ = onlineguard.Enigne
 
