@@ -401,6 +401,49 @@ def test_with_confidence_the_budget_holds_in_the_sample_too(traffic, budget, nee
             assert found.coverage.value[code] >= needed
 
 
+def halves(population, seed, n=15_000):
+    """Twice n clicks, of which the first n are earlier ones; the marks of those."""
+    scores, codes, human, heavy = population.draw(2 * n, seed)
+    return (scores, codes, human, heavy), np.arange(2 * n) < n
+
+
+@pytest.mark.parametrize("method", ["envelope", "quadratic"])
+def test_with_earlier_clicks_all_later_purchases_test_and_the_true_fpr_is_within_the_budget(method):
+    population = Population()
+    within = gained = 0
+    for seed in range(100):
+        (scores, codes, human, heavy), earlier = halves(population, seed)
+        scores = np.where(earlier & human, scores - 0.2, scores)  # what a model has learned it flatters
+        traffic = (scores, codes, human, heavy)
+        found = calibrate(*traffic, budget=0.03, confidence=0.95, method=method, earlier=earlier)
+        assert found.fpr_bound <= 0.03
+        assert int(found.fpr.total.trials) == int((human & ~earlier).sum())
+        assert int(found.ivr.total.trials) == int((~earlier).sum())
+        within += population.true_fpr(found.thresholds) <= 0.03
+        later = (values[~earlier] for values in traffic)
+        without = calibrate(*later, budget=0.03, confidence=0.95, method=method, seed=seed)
+        gained += found.ivr.total.value - without.ivr.total.value
+    assert within >= 95
+    assert gained > 0.0  # they are worth having
+
+
+def test_earlier_clicks_without_purchases_and_thresholds_for_all_slices_know_only_the_later_ones():
+    (scores, codes, human, heavy), earlier = halves(Population(), 0)
+    later = [values[~earlier] for values in (scores, codes, human, heavy)]
+    for method, marks in (("global", human), ("envelope", human & ~earlier)):
+        options = {"budget": 0.03, "confidence": 0.9, "method": method}
+        with_them = calibrate(scores, codes, marks, heavy, earlier=earlier, **options)
+        assert with_them.to_dict() == calibrate(*later, **options).to_dict()
+
+
+def test_earlier_clicks_alone_or_without_a_confidence_are_refused():
+    (scores, codes, human, _), earlier = halves(Population(), 0)
+    with pytest.raises(InvalidArgument, match="earlier is for thresholds with a confidence"):
+        calibrate(scores, codes, human, earlier=earlier)
+    with pytest.raises(InvalidArgument, match="human marks no click"):
+        calibrate(scores, codes, human & earlier, earlier=earlier, confidence=0.9)
+
+
 def test_the_same_seed_gives_the_same_thresholds():
     traffic = Population().draw(15_000, seed=0)
     one, same, other = (calibrate(*traffic, budget=0.03, confidence=0.9, seed=seed).to_dict() for seed in (1, 1, 2))

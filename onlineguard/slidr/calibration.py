@@ -32,8 +32,10 @@ budget. As the FPR rises along the family, so does the count on the held-out cli
 budget passes with a probability of at most 1 - confidence; the choice is over the budget only if that one passes. The
 bound is on the FPR over all slices together, for clicks mixed as in the sample, and takes purchasing clicks as
 independent draws; those of one person are not, so for a strict bound mark one a person as human. The demand for
-coverage then is on the clicks that are not held out. A global threshold needs no held-out clicks: its family, all
-thresholds, is fixed beforehand, so every purchasing click tests it.
+coverage then is on the clicks that are not held out. Where there are `earlier` clicks, such as those that the model has
+learned, none need be held out: their purchasing clicks choose and all later ones test. A model's scores of what it has
+learned flatter it, which may choose a worse family, but tests are none the worse for it. A global threshold needs
+neither: its family, all thresholds, is fixed beforehand, so every purchasing click tests it.
 
 Source: problem and quadratic from Muralidhar, Chitlangia, Agarwal, Ahmed, "Real-time detection of robotic traffic in
 online advertising", IAAI 2023, whose range of the fit is unknown; the envelope, pools and rounding are ours. Confidence
@@ -137,6 +139,7 @@ def calibrate(
     parents: Sequence[Integer[np.ndarray, " slices"]] = (),
     min_purchases: int = MIN_PURCHASES,
     held_out: float = 0.5,
+    earlier: Marks | None = None,
     seed: int = 0,
 ) -> Calibration:
     """Choose the thresholds; the module says how. A budget of 0 marks what lies above every purchasing click.
@@ -148,6 +151,8 @@ def calibrate(
     min_coverage: least robotic coverage, of every slice or one number a slice; a slice without heavy clicks is free.
     parents: coarser and coarser groups to pool slices in, one code a slice each; `parents_of` makes them of names.
     confidence, held_out, seed: with the first, the budget holds for the true FPR with that probability.
+    earlier: with a confidence, clicks by whose purchases slices' thresholds are weighed against each other, so that all
+        others test them and nothing is held out; the rates that come back are of the others.
 
     Raises InfeasibleBudget, naming slices and what they ask for, where the demand for coverage exceeds the budget or
     the clicks are too few for the confidence; InvalidArgument for anything malformed.
@@ -159,11 +164,23 @@ def calibrate(
     names = tuple(str(code) for code in range(n_slices)) if names is None else tuple(names)
     needed = np.asarray(min_coverage, np.float64)
     _check(budget, needed, n_slices, method, confidence, parents, min_purchases, held_out)
-    if not human.any():
+    whole = method in ("global", "knee")
+    if earlier is not None:
+        earlier = as_marks(earlier, "earlier", len(scores))
+        if confidence is None:
+            raise InvalidArgument("earlier is for thresholds with a confidence; give one, or leave earlier out")
+        if whole or not (human & earlier).any():
+            scores, codes, human, heavy = (values[~earlier] for values in (scores, codes, human, heavy))
+            earlier = None
+    if not (human if earlier is None else human & ~earlier).any():
         raise InvalidArgument("human marks no click; without a purchasing click there is no false-positive rate")
 
-    whole = method in ("global", "knee")
-    tested = human if whole else _drawn(human, 0.0 if confidence is None else held_out, seed)
+    if whole:
+        tested = human
+    elif earlier is not None:
+        tested = human & ~earlier
+    else:
+        tested = _drawn(human, 0.0 if confidence is None else held_out, seed)
     used = np.ones(len(scores), bool) if whole else ~tested
     n_purchases = np.bincount(codes[used & human], minlength=n_slices)
     pools = np.zeros(n_slices, np.int64) if whole else pool(n_purchases, min_purchases, parents)
@@ -199,6 +216,8 @@ def calibrate(
             multiplier = family.split(nominal).multiplier * int(n_purchases.sum()) / len(people.scores)
 
     thresholds = of_pool[pools]
+    if earlier is not None:
+        scores, codes, human, heavy = (values[~earlier] for values in (scores, codes, human, heavy))
     robotic = scores > thresholds[codes]
     return Calibration(
         method=method,

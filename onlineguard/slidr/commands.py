@@ -197,7 +197,7 @@ def calibrate(
             "min_purchases": min_purchases,
         }
         rows = prepared.between(start, end)
-        thresholds = _calibrated(prepared, known.scorer, rows, end, known.config, options)
+        thresholds = _calibrated(prepared, known, known.scorer, rows, end, options)
         spent = _used(start, end, rows, purchasing(prepared, end))
         saved = save_model(model, dataclasses.replace(known, thresholds=thresholds, calibrated=spent, options=options))
         console.print_rows("Thresholds, and what they do on the clicks they were chosen on", _chosen(thresholds))
@@ -364,11 +364,15 @@ def _trained(prepared: "Prepared", rows: "Rows", known_at: int, config: "Config"
 
 
 def _calibrated(
-    prepared: "Prepared", scorer: "Scorer", rows: "Rows", known_at: int, config: "Config", options: Any
+    prepared: "Prepared", model: "Model", scorer: "Scorer", rows: "Rows", known_at: int, options: Any
 ) -> "Thresholds":
+    """Thresholds of a scorer that learned what the model has, whose clicks are used too where the log holds them."""
     from onlineguard.slidr.pipeline import calibrate_model
 
-    return calibrate_model(prepared, scorer, rows, known_at, config, **options)
+    learned: Rows | None = prepared.between(model.trained.since, model.trained.until)
+    if int(learned.sum()) != model.trained.clicks or (learned & rows).any():
+        learned = None
+    return calibrate_model(prepared, scorer, rows, known_at, model.config, **options, learned=learned)
 
 
 def _used(start: int, end: int, rows: "Rows", human: "Rows") -> "Span":
@@ -449,7 +453,7 @@ def _compared(
 
     for name, config in others.items():
         scorer = _trained(prepared, learned, model.trained.known_at, config)
-        thresholds = _calibrated(prepared, scorer, later, calibrated.known_at, config, model.options)
+        thresholds = _calibrated(prepared, model, scorer, later, calibrated.known_at, model.options)
         found[name] = _evaluated(prepared, scorer, thresholds, rows, known_at, robot, config)
         if name == bare and model.thresholds is not None:
             judge("with weights", model.scorer, model.thresholds)

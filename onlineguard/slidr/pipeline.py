@@ -241,25 +241,31 @@ def calibrate_model(
     method: Method = "envelope",
     confidence: float | None = None,
     min_purchases: int = MIN_PURCHASES,
+    learned: Rows | None = None,
 ) -> Thresholds:
     """Thresholds for the slices of the clicks `rows` (n,) bool, by the purchases known at `known_at`.
 
     The other arguments are those of `calibration.calibrate`. Slices with few purchases are pooled with those that
-    differ in the last of the slice columns, then the last two, and so on.
+    differ in the last of the slice columns, then the last two, and so on. With a confidence, the purchases of the
+    clicks that the model has `learned` (n,) bool weigh the slices against each other, so that all of `rows` can test.
     """
     config = config or Config()
-    human = purchasing(prepared, known_at)[rows]
-    if not human.any():
+    human = purchasing(prepared, known_at)
+    if not human[rows].any():
         raise InvalidArgument(
             f"purchases: none of the {int(rows.sum()):,} clicks to calibrate on was known to have led to one, and "
             "without any there is no false-positive rate; take a longer part of the log"
         )
+    earlier = None
+    if learned is not None and confidence is not None and method in ("envelope", "quadratic"):
+        rows, later = rows | learned, rows
+        earlier = ~later[rows]
     present, ids = np.unique(prepared.slice_ids[rows], return_inverse=True)
     keys = tuple(prepared.slice_keys[i] for i in present)
     calibration = calibrate(
         scores(prepared, scorer, rows),
         ids,
-        human,
+        human[rows],
         prepared.heavy[rows],
         budget=budget,
         min_coverage=min_coverage,
@@ -268,6 +274,7 @@ def calibrate_model(
         names=[slice_name(key) for key in keys],
         parents=parents_of(keys),
         min_purchases=min_purchases,
+        earlier=earlier,
         seed=config.seed,
     )
     return Thresholds(prepared.slices, keys, calibration)

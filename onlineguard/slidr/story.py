@@ -23,6 +23,7 @@ from onlineguard.slidr.features import NAMES
 from onlineguard.slidr.pipeline import (
     Config,
     Prepared,
+    Rows,
     Thresholds,
     calibrate_model,
     prepare,
@@ -125,7 +126,7 @@ def tell(clicks: int, seed: int, report: str | Path, progress: Progress) -> Stor
     with progress("network", config.network.epochs * int(learning.sum())) as done:
         scorer = train_model(prepared, learning, trained, config, lambda clicks, _, __: done(clicks))
     losses: np.ndarray = getattr(scorer, "losses", np.empty(0))
-    thresholds = _thresholds(prepared, scorer, setting, calibrated, config)
+    thresholds = _thresholds(prepared, scorer, setting, learning, calibrated, config)
     p_robot = scores(prepared, scorer)
     robotic = thresholds.robotic(p_robot, prepared)
     with progress("engine", len(p_robot)) as done:
@@ -216,12 +217,14 @@ class _Judged:
 
 
 def _thresholds(
-    prepared: Prepared, scorer: Scorer, rows: Bool[np.ndarray, " n"], known_at: int, config: Config
+    prepared: Prepared, scorer: Scorer, rows: Rows, learned: Rows, known_at: int, config: Config
 ) -> Thresholds:
     """With confidence where there are purchases enough for it, else without."""
     options: dict[str, Any] = {"budget": BUDGET, "min_purchases": MIN_PURCHASES}
     try:
-        return calibrate_model(prepared, scorer, rows, known_at, config, confidence=CONFIDENCE, **options)
+        return calibrate_model(
+            prepared, scorer, rows, known_at, config, confidence=CONFIDENCE, learned=learned, **options
+        )
     except InfeasibleBudget:
         return calibrate_model(prepared, scorer, rows, known_at, config, **options)
 
