@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from onlineguard.slidr.counters import COLUMNS, Keys
+from onlineguard.slidr.counters import Keys
+from onlineguard.slidr.windows import COLUMNS
 
 MINUTE, HOUR = 60_000, 3_600_000
 DAY = 24 * HOUR

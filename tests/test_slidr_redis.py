@@ -13,8 +13,9 @@ from slidr_oracle import Oracle
 from slidr_streams import cut, gateway, streams
 
 from onlineguard.errors import InvalidArgument
-from onlineguard.slidr.counters import HOUR_MS, ProcessStore
+from onlineguard.slidr.counters import ProcessStore
 from onlineguard.slidr.redis_store import RedisStore
+from onlineguard.slidr.windows import HOUR_MS
 
 _names = map("stream{}".format, itertools.count())  # every example has keys of its own
 

@@ -36,7 +36,9 @@ from jaxtyping import Bool, Int32, Int64
 
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.clicks import prefix
-from onlineguard.slidr.counters import (
+from onlineguard.slidr.counter_step import MOVED_ON
+from onlineguard.slidr.counters import Keys
+from onlineguard.slidr.windows import (
     AHEAD_MS,
     BEHIND_MS,
     BUCKET_MS,
@@ -47,9 +49,7 @@ from onlineguard.slidr.counters import (
     FIRST,
     HOUR_MS,
     KEEP_HOURS,
-    MOVED_ON,
     STEP_MS,
-    Keys,
 )
 
 GROUPS = 64  # a batch of 64 clicks takes at most that many calls a kind under Cluster; enough for ten nodes

@@ -1,0 +1,155 @@
+"""One click into the rows of its entities, compiled: what the counters of `counters` are made of."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from onlineguard.slidr.windows import BUCKET_MS, CAP, COLUMNS, FIRST, RINGS
+from onlineguard.types import Array
+
+jax.config.update("jax_cpu_enable_async_dispatch", False)  # halves a call with one click; see `onlineguard.packed`
+
+# A row of one entity: the counts of all buckets of all rings, each ring turned so that bucket b is at b modulo its
+# length; then the head, as its shortest bucket and the milliseconds within. A row of zeros is an entity never seen:
+# times are moved on by two days, so that a head of 0 is always too old to matter.
+LANES = 64
+_HEAD, _HEAD_MS = 47, 48
+_RING = np.repeat(np.arange(5), [n for _, n in RINGS] + [LANES - 47])  # by lane; 4 is no ring
+_PLACE = np.concatenate([np.arange(n) for _, n in RINGS] + [np.full(LANES - 47, 10**6)]).astype(np.int32)
+_SLOTS = np.array([n for _, n in RINGS] + [0], np.int32)[_RING]
+MOVED_ON = 2 * 24 * 360
+
+# What an ip has besides: rings of the distinct users and sessions by their newest click, and of the 1 h numbers' peaks.
+GATEWAY_LANES = 128
+_PART = np.repeat(np.arange(7), [12, 12, 24, 24, 24, 24, 8])  # 1 h users, sessions; 24 h; peaks; nothing
+_PART_PLACE = np.concatenate([np.arange(n) for n in (12, 12, 24, 24, 24, 24)] + [np.full(8, 10**6)]).astype(np.int32)
+_PART_SLOTS = np.array([12, 12, 24, 24, 24, 24, 0], np.int32)[_PART]
+
+
+@functools.partial(jax.jit, donate_argnums=(0,))
+def advance(tables: list[Array], events: Array, n: Array) -> tuple[list[Array], Array]:
+    """Take the first n events in order; returns the tables and the counts, of which n rows are filled.
+
+    An event is the places of its user, session, ip and prefix in their tables, those of its two pairs in theirs, and
+    what `_step` takes.
+    """
+
+    def body(i: Array, carry: tuple[list[Array], Array]) -> tuple[list[Array], Array]:
+        (*tables, pairs), counts = carry
+        event = jax.lax.dynamic_index_in_dim(events, i, keepdims=False)
+        # Without the barrier a row is read once per use, and XLA must copy the table to keep the old one alive.
+        rows, last = jax.lax.optimization_barrier(
+            (
+                [jax.lax.dynamic_index_in_dim(tables[j], event[j], keepdims=False) for j in range(4)],
+                [jax.lax.dynamic_index_in_dim(pairs, event[4 + k], keepdims=False)[0] for k in range(2)],
+            )
+        )
+        rows, newest, numbers = _step(rows, last, event[6:])
+        tables = [jax.lax.dynamic_update_index_in_dim(tables[j], rows[j], event[j], 0) for j in range(4)]
+        for k in range(2):
+            pairs = jax.lax.dynamic_update_index_in_dim(pairs, newest[k][None], event[4 + k], 0)
+        return [*tables, pairs], jax.lax.dynamic_update_index_in_dim(counts, numbers, i, 0)
+
+    counts = jnp.zeros((events.shape[0], len(COLUMNS)), jnp.int32)
+    return jax.lax.fori_loop(0, n, body, (tables, counts))
+
+
+# One click's rows one after the other, what `_step` takes of its event, and the numbers that come back.
+WIDTHS = (LANES, LANES, LANES + GATEWAY_LANES, LANES)
+STARTS = (0, LANES, 2 * LANES, 3 * LANES + GATEWAY_LANES)
+PAIRS = STARTS[3] + LANES
+_EVENT = PAIRS + 2
+_TIMES = _EVENT + 5  # how often the loop runs: once
+NUMBERS = _TIMES + 1
+NO_NUMBERS = np.zeros(len(COLUMNS), np.int32)
+
+
+@jax.jit
+def advance_one(flat: Array) -> Array:
+    """`advance` for one click. In a loop it is one function; without, XLA hands its parts to a pool of threads."""
+
+    def body(_: Array, flat: Array) -> Array:
+        rows = [flat[start : start + width] for start, width in zip(STARTS, WIDTHS, strict=True)]
+        rows, newest, numbers = _step(rows, [flat[PAIRS], flat[PAIRS + 1]], flat[_EVENT:_TIMES])
+        return jnp.concatenate([*rows, jnp.stack(newest), flat[_EVENT:NUMBERS], numbers])
+
+    return jax.lax.fori_loop(0, flat[_TIMES], body, flat)
+
+
+def _step(rows: list[Array], last: list[Array], event: Array) -> tuple[list[Array], list[Array], Array]:
+    """The rows of user, session, ip and prefix and the newest clicks of the two pairs after a click; its numbers.
+
+    The event is its time as shortest bucket and milliseconds within, and 1 or 0 for whether its user, its session, and
+    it at all are counted.
+    """
+    time, ms, user, session, any_ = (event[k] for k in range(5))
+    after, numbers = zip(
+        *(
+            _count_click(row[:LANES], time, ms, counted)
+            for row, counted in zip(rows, (user, session, any_, any_), strict=True)
+        ),
+        strict=True,
+    )
+    newest = [jnp.maximum(last[k], jnp.where(event[2 + k] > 0, time // 30, 0)) for k in range(2)]
+    there, distinct = _count_distinct(rows[2], time, (user, session, any_), last, newest)
+    gateway = jnp.concatenate([after[2], there])
+    return [after[0], after[1], gateway, after[3]], newest, jnp.concatenate([*numbers, distinct])
+
+
+def _count_click(row: Array, time: Array, ms: Array, counted: Array) -> tuple[Array, Array]:
+    """An entity's row after the click, and its four counts and milliseconds since the last click."""
+    head, head_ms = row[_HEAD], row[_HEAD_MS]
+    end = jnp.maximum(head, time)  # the bucket that the windows end with
+    ages, passed = _ages(end, head, _RING, _PLACE, _SLOTS)
+    late = _by_ring(_RING, [end // length - time // length for length, _ in RINGS])
+    rings = jnp.where(ages >= passed, row, 0) + jnp.where(ages == late, counted, 0)
+    sums = [jnp.sum(jnp.where(_RING == k, rings, 0)) for k in range(len(RINGS))]
+    gap = jnp.clip((time - head) * BUCKET_MS + ms - head_ms, 0, FIRST)
+    since = jnp.where(end // 360 - head // 360 >= 24, FIRST, gap)
+    later = (time > head) | ((time == head) & (ms > head_ms))
+    lane = np.arange(LANES)
+    rings = jnp.where(lane == _HEAD, end, jnp.where(lane == _HEAD_MS, jnp.where(later, ms, head_ms), rings))
+    return jnp.where(counted > 0, rings, row), jnp.stack([*sums, since])
+
+
+def _count_distinct(
+    row: Array, time: Array, counted: tuple[Array, Array, Array], last: list[Array], newest: list[Array]
+) -> tuple[Array, Array]:
+    """What an ip's row holds besides its counts, after the click, and its six numbers.
+
+    `last` and `newest` are the 5 min buckets of the newest click of this user, and of this session, at this ip, before
+    the click and with it: each is counted in one bucket of each ring, and moves from the one to the other.
+    """
+    head, there = row[_HEAD], row[LANES:]
+    end = jnp.maximum(head, time)
+    rings = np.array([2, 2, 3, 3, 3, 3, 4])[_PART]
+    ages, passed = _ages(end, head, rings, _PART_PLACE, _PART_SLOTS)
+    was = [end // 30 - last[0], end // 30 - last[1], end // 360 - last[0] // 12, end // 360 - last[1] // 12]
+    now = [end // 30 - newest[0], end // 30 - newest[1], end // 360 - newest[0] // 12, end // 360 - newest[1] // 12]
+    gained = (ages == _by_ring(_PART, now)).astype(jnp.int32) - (ages == _by_ring(_PART, was)).astype(jnp.int32)
+    moves = _by_ring(_PART, [counted[0], counted[1], counted[0], counted[1]])
+    kept = jnp.where(ages >= passed, there, 0)
+    after = kept + jnp.where(_PART < 4, gained * moves, 0)
+    sums = [jnp.minimum(jnp.sum(jnp.where(_PART == k, after, 0)), CAP) for k in range(4)]
+    peak = jnp.where(_PART == 4, sums[0], jnp.where(_PART == 5, sums[1], 0)) * counted[2]
+    after = jnp.where((_PART > 3) & (ages == 0), jnp.maximum(after, peak), after)
+    largest = [jnp.max(jnp.where(_PART == k, after, 0)) for k in (4, 5)]
+    numbers = jnp.stack([sums[0], sums[2], sums[1], sums[3], *largest])
+    return jnp.where(counted[2] > 0, after, there), numbers
+
+
+def _ages(end: Array, head: Array, ring: np.ndarray, place: np.ndarray, slots: np.ndarray) -> tuple[Array, Array]:
+    """By lane: how many buckets before that of `end` its bucket is, and how many buckets have passed since `head`."""
+    turned = _by_ring(ring, [end // length % n for length, n in RINGS])
+    passed = _by_ring(ring, [end // length - head // length for length, _ in RINGS])
+    return turned - place + jnp.where(place > turned, slots, 0), passed
+
+
+def _by_ring(ring: np.ndarray, values: list[Array]) -> Array:
+    """The value of each lane's ring; the last of them for lanes of none."""
+    lanes = values[-1]
+    for k in range(len(values) - 1):
+        lanes = jnp.where(ring == k, values[k], lanes)
+    return lanes
