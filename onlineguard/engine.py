@@ -157,13 +157,14 @@ class Engine:
         """Drop a slice and all it has taught; raises KeyError if it is not known."""
         self._slices.forget(slice_)
 
-    def warmup(self) -> None:
-        """Compile the programs for all batch sizes, so that no later call waits for a compiler.
+    def warmup(self, batch: int = LARGEST_BATCH, slices: int = 0) -> None:
+        """Compile the programs for calls of up to `batch` events, so that none of them waits for a compiler.
 
-        A table that has to grow compiles again; it grows by doubling.
+        A table that has to grow compiles again. It grows by doubling; `slices` makes room for so many beforehand.
         """
+        self._reserve(FIRST_ROW + min(slices, self._slices.max_slices))
         n = SMALLEST_BATCH
-        while n <= LARGEST_BATCH:
+        while n < 2 * min(batch, LARGEST_BATCH):
             rows = np.full(n, WASTE, np.int32)
             self._run(rows, rows, np.full((n, self.n_features), np.nan, np.float32), rows)
             n *= 2
@@ -174,6 +175,14 @@ class Engine:
         """Write the engine to one file: safetensors with a JSON header, no pickle.
 
         A crash on the way leaves the old file or the new one. Raises CheckpointError if it cannot be written.
+        """
+        config, tensors = self.dump()
+        checkpoint.write(path, config, self.estimator, tensors)
+
+    def dump(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """A copy of all that the operator chose and the stream taught but for the estimator: plain values, and arrays.
+
+        What `save` writes; a service keeps it in snapshots of its own.
         """
         slices, tensors = self._slices.dump()
         config = {
@@ -190,7 +199,7 @@ class Engine:
         tensors["table"][used] = np.asarray(self._table)[used]
         tensors["origins"] = np.zeros((self._slices.end, self.n_features))
         tensors["origins"][used] = self._origins.of(used)
-        checkpoint.write(path, config, self.estimator, tensors)
+        return config, tensors
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "Engine":
@@ -198,10 +207,11 @@ class Engine:
 
         Raises CheckpointError for a file that is missing, truncated, of another program or of a newer version.
         """
-        return checkpoint.restored(path, cls._restored)
+        return checkpoint.restored(path, cls.restored)
 
     @classmethod
-    def _restored(cls, config: dict[str, Any], estimator: Any, tensors: dict[str, np.ndarray]) -> "Engine":
+    def restored(cls, config: dict[str, Any], estimator: Any, tensors: dict[str, np.ndarray]) -> "Engine":
+        """The engine that was dumped, given its estimator; raises ValueError, KeyError or TypeError if it is none."""
         engine = cls(
             config["n_features"], features=config["features"], max_slices=config["max_slices"], estimator=estimator
         )

@@ -10,7 +10,8 @@ import msgspec
 
 from onlineguard.slidr.clicks import RFM, Click, Time
 
-SliceKey = str | int | list[str | int]
+Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+SliceKey = str | Whole | list[str | Whole]
 
 Of = Literal["events", "clicks"]  # which of the two streams a slice belongs to
 

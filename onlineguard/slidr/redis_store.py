@@ -27,7 +27,7 @@ Needs Redis 6.2. Exact but for two names with the same hash, of 128 bits for ent
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -78,37 +78,28 @@ class _Call(NamedTuple):
     arguments: Sequence[bytes | int]
 
 
-class RedisStore:
-    """A `Store` in Redis. Errors of the connection are those of `redis`; what was counted until then stays counted.
+class _Plan:
+    """Which scripts are to be called for clicks, and what their answers mean; the stores call them."""
 
-    client: a `redis.Redis`, or a `redis.RedisCluster`, without `decode_responses`.
-    namespace: what the names of all keys begin with; one stream of clicks has one.
-    ttl_hours: see this module's docstring.
-    """
-
-    def __init__(self, client: Any, namespace: str = "onlineguard", ttl_hours: int = 96):
+    def __init__(self, client: Any, namespace: str, ttl_hours: int):
         if not namespace or set(namespace) & set("{}"):
             raise InvalidArgument(f"namespace is {namespace!r}; it must be text without braces, e.g. 'clicks'")
         if ttl_hours <= KEEP_HOURS:
             raise InvalidArgument(f"ttl_hours is {ttl_hours}; it must be more than {KEEP_HOURS}, e.g. 96")
         if client.get_encoder().decode_responses:
             raise InvalidArgument("client has decode_responses=True; the counters are bytes, so it must be without")
-        self._client = client
         self._namespace = namespace
         self._ttl = ttl_hours * HOUR_MS
         self._cluster = hasattr(client, "nodes_manager")
 
-    def count(self, keys: Keys) -> Int32[np.ndarray, "n 26"]:
-        """See `Store.count`."""
-        parts = [keys.part(i, i + BATCH) for i in range(0, len(keys.ts), BATCH)]
-        return np.concatenate([np.empty((0, len(COLUMNS)), np.int32), *map(self._count, parts)])
-
-    def _count(self, keys: Keys) -> Int32[np.ndarray, "n 26"]:
+    def counting(self, keys: Keys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 26"]]:
+        """Count at most BATCH clicks: yields calls to be made, is sent their answers, and returns the counts."""
         clock = self._key("clock", 0, b"")
         packed = keys.ts.astype("<f8").tobytes()
-        (answer,) = self._run([_Call(_CLOCK, [clock], [packed, AHEAD_MS, BEHIND_MS, STEP_MS])])
+        (answer,) = yield [_Call(_CLOCK, [clock], [packed, AHEAD_MS, BEHIND_MS, STEP_MS])]
         times, in_time, now, eras = np.frombuffer(answer, "<f8").reshape(-1, 4).T.astype(np.int64)
-        counted = in_time.astype(bool) & ~self._seen(keys.click_ids, now // HOUR_MS, eras)
+        seen = yield from self._seen(keys.click_ids, now // HOUR_MS, eras)
+        counted = in_time.astype(bool) & ~seen
 
         events = np.zeros(len(keys.ts), _IP_EVENT)
         events["time"] = times // BUCKET_MS + MOVED_ON
@@ -133,7 +124,8 @@ class RedisStore:
                     mine = mine[list(_EVENT.names or ())].astype(_EVENT)
                 calls.append(_Call(_ENTITIES, entities, [mine.tobytes(), self._ttl, int(kind == "ip"), FIRST, CAP]))
                 places.append((rows, slice(5 * j, 5 * j + 5)))
-        for (rows, columns), call, answer in zip(places, calls, self._run(calls), strict=True):
+        answers = yield calls
+        for (rows, columns), call, answer in zip(places, calls, answers, strict=True):
             numbers = np.frombuffer(answer, "<u4").reshape(len(rows), -1)
             counts[rows, columns] = numbers[:, :5]
             if call.arguments[2]:
@@ -142,7 +134,7 @@ class RedisStore:
 
     def _seen(
         self, ids: Sequence[str], hours: Int64[np.ndarray, " n"], eras: Int64[np.ndarray, " n"]
-    ) -> Bool[np.ndarray, " n"]:
+    ) -> Generator[Sequence[_Call], list[bytes], Bool[np.ndarray, " n"]]:
         """Which of n clicks are duplicates; the others are remembered."""
         groups = list(self._grouped("id", ids, eras))
         calls = [
@@ -150,7 +142,8 @@ class RedisStore:
             for rows, keys in groups
         ]
         duplicates = np.zeros(len(ids), bool)
-        for (rows, _), answer in zip(groups, self._run(calls), strict=True):
+        answers = yield calls
+        for (rows, _), answer in zip(groups, answers, strict=True):
             duplicates[rows] = np.frombuffer(answer, "u1") == ord("1")
         return duplicates
 
@@ -170,20 +163,106 @@ class RedisStore:
     def _key(self, kind: str, era: int, digest: bytes) -> bytes:
         return f"{{{self._namespace}:{kind}{_group(digest)}}}:{era}:".encode() + digest
 
+
+class RedisStore:
+    """A `Store` in Redis. Errors of the connection are those of `redis`; what was counted until then stays counted.
+
+    client: a `redis.Redis`, or a `redis.RedisCluster`, without `decode_responses`.
+    namespace: what the names of all keys begin with; one stream of clicks has one.
+    ttl_hours: see this module's docstring.
+    """
+
+    def __init__(self, client: Any, namespace: str = "onlineguard", ttl_hours: int = 96):
+        self._plan = _Plan(client, namespace, ttl_hours)
+        self._client = client
+
+    def count(self, keys: Keys) -> Int32[np.ndarray, "n 26"]:
+        """See `Store.count`."""
+        parts = [_driven(self._plan.counting(part), self._run) for part in _parts(keys)]
+        return np.concatenate([np.empty((0, len(COLUMNS)), np.int32), *parts])
+
     def _run(self, calls: Sequence[_Call]) -> list[bytes]:
         """The answers to some calls that touch different keys; one round trip to each machine."""
-        if not calls:
-            return []
         pipeline = self._client.pipeline(transaction=False)
         for call in calls:
-            pipeline.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.arguments)
+            pipeline.execute_command(*_command(call))
         answers = pipeline.execute(raise_on_error=False)
-        for i, (call, answer) in enumerate(zip(calls, answers, strict=True)):
-            if type(answer).__name__ == "NoScriptError":  # a machine that has not seen it yet
-                answers[i] = self._client.eval(call.script.text, len(call.keys), *call.keys, *call.arguments)
-            elif isinstance(answer, Exception):
-                raise answer
+        for i, call in _unknown(calls, answers):
+            answers[i] = self._client.execute_command(*_command(call, whole=True))
         return answers
+
+
+class AsyncRedisStore:
+    """`RedisStore` for a `redis.asyncio.Redis`: awaits its answers, so that others get their turn meanwhile."""
+
+    def __init__(self, client: Any, namespace: str = "onlineguard", ttl_hours: int = 96):
+        self._plan = _Plan(client, namespace, ttl_hours)
+        self._client = client
+
+    async def count(self, keys: Keys) -> Int32[np.ndarray, "n 26"]:
+        """See `Store.count`."""
+        counts: list[np.ndarray] = []
+        for part in _parts(keys):
+            steps = self._plan.counting(part)
+            answers: list[bytes] | None = None
+            while True:
+                try:
+                    calls = next(steps) if answers is None else steps.send(answers)
+                except StopIteration as stop:
+                    counts.append(stop.value)
+                    break
+                answers = await self._run(calls) if calls else []
+        return counts[0] if len(counts) == 1 else np.concatenate([np.empty((0, len(COLUMNS)), np.int32), *counts])
+
+    async def _run(self, calls: Sequence[_Call]) -> list[bytes]:
+        if len(calls) == 1:
+            try:
+                return [await self._client.execute_command(*_command(calls[0]))]
+            except Exception as error:
+                _check_unknown(error)
+                return [await self._client.execute_command(*_command(calls[0], whole=True))]
+        pipeline = self._client.pipeline(transaction=False)
+        for call in calls:
+            pipeline.execute_command(*_command(call))
+        answers = await pipeline.execute(raise_on_error=False)
+        for i, call in _unknown(calls, answers):
+            answers[i] = await self._client.execute_command(*_command(call, whole=True))
+        return answers
+
+
+def _parts(keys: Keys) -> list[Keys]:
+    return [keys.part(i, i + BATCH) for i in range(0, len(keys.ts), BATCH)]
+
+
+def _driven[T](steps: Generator[Sequence[_Call], list[bytes], T], run: Callable[[Sequence[_Call]], list[bytes]]) -> T:
+    """What the generator returns, once all that it yielded was answered by `run`."""
+    try:
+        calls = next(steps)
+        while True:
+            calls = steps.send(run(calls) if calls else [])
+    except StopIteration as stop:
+        return stop.value
+
+
+def _command(call: _Call, whole: bool = False) -> tuple[Any, ...]:
+    """The command that runs the script, by its hash, or by its whole text for a machine that has not seen it yet."""
+    script = ("EVAL", call.script.text) if whole else ("EVALSHA", call.script.sha)
+    return (*script, len(call.keys), *call.keys, *call.arguments)
+
+
+def _unknown(calls: Sequence[_Call], answers: Sequence[Any]) -> list[tuple[int, _Call]]:
+    """The calls whose script was not known, with their places; raises what any other met."""
+    unknown: list[tuple[int, _Call]] = []
+    for i, (call, answer) in enumerate(zip(calls, answers, strict=True)):
+        if isinstance(answer, Exception):
+            _check_unknown(answer)
+            unknown.append((i, call))
+    return unknown
+
+
+def _check_unknown(error: Exception) -> None:
+    if type(error).__name__ != "NoScriptError":
+        raise error
 
 
 def _digest(name: str) -> bytes:

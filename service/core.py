@@ -1,0 +1,386 @@
+"""Core: the guard, made durable. What the HTTP layer calls, and nothing that knows of HTTP.
+
+Every request that changes something becomes entries of the journal, and each entry is applied when it is written, in
+the order of the journal. `open` takes the newest snapshot and applies the entries after it, so a service that was
+killed goes on as if it had not been.
+
+Large requests are worked off in parts, between which others get their turn; each part is an entry of its own.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import msgspec
+import numpy as np
+
+from onlineguard.errors import CheckpointError, InvalidArgument
+from onlineguard.slidr.clicks import Click
+from service import guard as entries
+from service.counting import CountersUnavailable, Counting
+from service.guard import Guard, Options
+from service.journal import Journal, open_journal
+from service.models import Models
+from service.packing import pack, unpack
+from service.schema import ClickAnswer, Event, Label, Of
+
+CLICKS_AT_ONCE = 64  # of a request, before others get their turn: a millisecond or two
+EVENTS_AT_ONCE = 256
+ROOM = 10_000  # slices that the engines have room for before a table grows, which compiles again
+DEGRADED = ["counters"]
+LATENCIES = 4_096  # of the latest requests, for the page
+MINUTE = 60  # seconds that the page's IVR is taken over
+
+log = logging.getLogger("onlineguard.service")
+_json = msgspec.json.Encoder()
+
+
+class Settings(Protocol):
+    """The part of the service's settings that this module reads; `config` documents them."""
+
+    state: Path
+    model: Path | None
+    redis: str | None
+    journal: Any
+    durability: Any
+    snapshot_every: float
+    remember: int
+    features: tuple[str, ...]
+    n_features: int
+    target_rate: float
+    patience: float
+    max_slices: int
+
+
+class Core:
+    """See this module. Made by `open`."""
+
+    def __init__(self, guard: Guard, journal: Journal, models: Models, counting: Counting | None, every: float):
+        self._guard, self._journal, self._models, self._counting = guard, journal, models, counting
+        self._every = every
+        self._snapshot: dict[str, Any] = {"sequence": 0, "t": None}
+        self._snapshotting = asyncio.Lock()
+        self._timer: asyncio.Task[None] | None = None
+        self._closing = False
+        self._queue = 0  # requests under way
+        self._degraded = 0  # clicks that could not be judged
+        self._latencies: deque[float] = deque(maxlen=LATENCIES)
+        self._ticks: deque[tuple[float, int, int, int]] = deque(maxlen=MINUTE + 1)  # when, events, clicks, robotic
+
+    @classmethod
+    async def open(cls, settings: Settings) -> "Core":
+        """Recover, or begin; then compile everything. Takes seconds, with a new model some more.
+
+        Raises CheckpointError where the state is damaged, newer, or was begun with other options.
+        """
+        _Compilations.listen()
+        options = Options(
+            features=tuple(settings.features),
+            n_features=settings.n_features,
+            target_rate=settings.target_rate,
+            patience=settings.patience,
+            max_slices=settings.max_slices,
+            remember=settings.remember,
+            counting=settings.redis is None,
+        )
+        models = Models(settings.state / "models")
+        journal = await open_journal(settings)
+        try:
+            guard = await asyncio.to_thread(_recovered, journal, options, models)
+            first = None
+            if guard is None:
+                first = await asyncio.to_thread(_first_model, settings, models)
+                guard = Guard(options, first, models.get)
+            await asyncio.to_thread(guard.warmup, max(CLICKS_AT_ONCE, EVENTS_AT_ONCE), ROOM)
+            counting = None if settings.redis is None else await Counting.open(settings.redis)
+            core = cls(guard, journal, models, counting, settings.snapshot_every)
+            if first is not None:
+                await journal.commit(entries.encode(entries.Begin(options, first, _now())), core._began)
+            elif settings.model is not None:
+                await core.switch(settings.model)
+        except BaseException:
+            await journal.close()
+            raise
+        core._timer = asyncio.create_task(core._snapshots())
+        return core
+
+    def _began(self, sequence: int) -> None:
+        self._guard.sequence = sequence
+
+    async def update(self, events: Sequence[Event]) -> list[bytes]:
+        """Judge events, then learn them, in order; one JSON answer each.
+
+        Raises InvalidArgument for any that does not fit, JournalUnavailable if nothing can be kept: of the part of the
+        request that it hits nothing is then learned, and sending all of it again does no harm where events have ids.
+        """
+        self._guard.check(events)
+        answers: list[bytes] = []
+        with self._under_way():
+            for start in range(0, len(events), EVENTS_AT_ONCE):
+                if start:
+                    await asyncio.sleep(0)
+                answers += await self._commit(entries.Events(list(events[start : start + EVENTS_AT_ONCE]), _now()))
+        return answers
+
+    def score(self, events: Sequence[Event]) -> list[bytes]:
+        """The answers that these events would get if each came next; nothing is learned. Raises InvalidArgument."""
+        return self._guard.score(events) if events else []
+
+    async def clicks(self, clicks: Sequence[Click]) -> list[bytes]:
+        """Decide about clicks, and learn them, in order; one JSON answer each.
+
+        Where the counters cannot be reached the answer is "unknown" and says so, and nothing is learned.
+        """
+        answers: list[bytes] = []
+        with self._under_way():
+            for start in range(0, len(clicks), CLICKS_AT_ONCE):
+                if start:
+                    await asyncio.sleep(0)
+                answers += await self._judge(list(clicks[start : start + CLICKS_AT_ONCE]))
+        return answers
+
+    async def _judge(self, clicks: list[Click]) -> list[bytes]:
+        counts = b""
+        if self._counting is not None:
+            try:
+                counts = (await self._counting.count(entries.keys_of(clicks))).tobytes()
+            except CountersUnavailable as error:
+                log.warning("counters cannot be reached: %s", error)
+                return self._unjudged(clicks)
+        return await self._commit(entries.Clicks(clicks, _now(), counts))
+
+    def _unjudged(self, clicks: list[Click]) -> list[bytes]:
+        answers: list[bytes] = []
+        for click in clicks:
+            answer = self._guard.told(click.click_id)
+            if answer is None:
+                self._degraded += 1
+                slice_, version = self._guard.slice_of(click), self._guard.model.version
+                answer = _json.encode(
+                    ClickAnswer(click.click_id, "unknown", None, None, slice_, version, None, DEGRADED)
+                )
+            answers.append(answer)
+        return answers
+
+    async def labels(self, labels: Sequence[Label]) -> list[bytes]:
+        """Take what became known of clicks; one JSON answer each."""
+        with self._under_way():
+            return await self._commit(entries.Labels(list(labels), _now())) if labels else []
+
+    async def switch(self, folder: Path) -> str:
+        """Let the model of a folder decide from now on, and return its version. Raises CheckpointError if it cannot."""
+        model = await asyncio.to_thread(self._models.put, folder)
+        if model.version != self._guard.model.version:
+            await asyncio.to_thread(self._guard.warm, model)
+            await self._commit(entries.Switch(model.version, _now()))
+        return model.version
+
+    async def snapshot(self) -> int:
+        """Write all state beside the journal, and return the number of the last entry that it holds."""
+        async with self._snapshotting:
+            dump = self._guard.dump()
+            sequence = await self._journal.begin_snapshot(lambda: {name: pack(part) for name, part in dump.items()})
+            self._snapshot = {"sequence": sequence, "t": _now()}
+            return sequence
+
+    def explain(self, event: Event | Click) -> dict[str, Any]:
+        """See `Guard.explain`."""
+        return self._guard.explain(event)
+
+    def slices(
+        self, of: Of | None, sort: str = "events", descending: bool = True, limit: int = 100, offset: int = 0
+    ) -> dict[str, Any]:
+        """Slices for a table, sorted by one of its columns; those that lack it come last."""
+        rows = self._rows("clicks" if of is None else of)
+        if of is None:
+            rows += self._rows("events")
+        column = {"name": "slice"}.get(sort, sort)
+        if column == "slice":
+            rows.sort(key=lambda row: _shown_key(row["slice"]), reverse=descending)
+        else:
+            rows.sort(key=lambda row: _shown_key(row["slice"]))
+            lacking = [row for row in rows if row.get(column) is None]
+            rows = [row for row in rows if row.get(column) is not None]
+            rows.sort(key=lambda row: row[column], reverse=descending)
+            rows += lacking
+        return {"slices": rows[offset : offset + limit], "total": len(rows)}
+
+    def _rows(self, of: Of) -> list[dict[str, Any]]:
+        figures = self._guard.click_figures if of == "clicks" else self._guard.event_figures
+        return [{"of": of, **row} for row in figures.rows(of == "clicks")]
+
+    def slice(self, of: Of, key: Any) -> dict[str, Any]:
+        """One slice with its latest judgements, and what drove the last of them. Raises KeyError for one not known."""
+        key = tuple(key) if isinstance(key, list) else key
+        figures = self._guard.click_figures if of == "clicks" else self._guard.event_figures
+        row = figures.row(key, of == "clicks")
+        return {
+            "of": of,
+            **row,
+            "history": figures.history(key, of == "clicks"),
+            "drivers": self._guard.drivers(of, key),
+        }
+
+    def took(self, seconds: float) -> None:
+        """Note how long a request took, for the page."""
+        self._latencies.append(seconds)
+
+    def live(self) -> dict[str, Any]:
+        """What the page shows of this moment; rates are since the call before."""
+        events, clicks = (figures.totals() for figures in (self._guard.event_figures, self._guard.click_figures))
+        self._ticks.append((time.monotonic(), events["events"], clicks["events"], clicks["robotic"]))
+        oldest, (now, n_events, n_clicks, robotic) = self._ticks[0], self._ticks[-1]
+        before = self._ticks[-2] if len(self._ticks) > 1 else self._ticks[-1]
+        passed = max(now - before[0], 1e-3)
+        took = np.array(self._latencies) * 1_000.0
+        self._latencies.clear()
+        return {
+            "t": _now(),
+            "model_version": self._guard.model.version,
+            "marks": [{"t": t, "model_version": version} for t, version in self._guard.marks],
+            "rates": {"events": (n_events - before[1]) / passed, "clicks": (n_clicks - before[2]) / passed},
+            "latency": {
+                "p50": float(np.quantile(took, 0.5)) if len(took) else None,
+                "p99": float(np.quantile(took, 0.99)) if len(took) else None,
+            },
+            "ivr": (robotic - oldest[3]) / (n_clicks - oldest[2]) if n_clicks > oldest[2] else None,
+        }
+
+    def status(self) -> dict[str, Any]:
+        """What health checks and metrics show."""
+        reasons = [reason for reason in (self._journal.unavailable,) if reason]
+        if self._closing:
+            reasons.append("shutting down")
+        events, clicks = (figures.totals() for figures in (self._guard.event_figures, self._guard.click_figures))
+        return {
+            "ready": not reasons,
+            "reasons": reasons,
+            "events": events["events"],
+            "clicks": clicks["events"],
+            "anomalies": events["anomalies"] + clicks["anomalies"],
+            "robotic": clicks["robotic"],
+            "degraded": self._degraded,
+            "journal": {"sequence": self._journal.sequence, "lag": self._journal.lag},
+            "snapshot": dict(self._snapshot),
+            "queue": self._queue,
+            "compilations": _Compilations.seen,
+            "labels": {"last_ts": self._guard.label_t},
+            "model_version": self._guard.model.version,
+            "ivr": self._guard.click_figures.ivr(),
+        }
+
+    def digest(self) -> str:
+        """A hash of all state; see `Guard.digest`."""
+        return self._guard.digest()
+
+    async def close(self) -> None:
+        """Take nothing more, wait for what is under way, write a last snapshot."""
+        self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._timer
+        while self._queue:
+            await asyncio.sleep(0.01)
+        try:
+            if self._guard.sequence > self._snapshot["sequence"]:
+                await self.snapshot()
+        except Exception as error:  # all of it is in the journal
+            log.error("the last snapshot could not be written: %s", error)
+        finally:
+            await self._journal.close()
+            if self._counting is not None:
+                await self._counting.close()
+
+    async def _commit(self, entry: entries.Entry) -> list[bytes]:
+        return await self._journal.commit(entries.encode(entry), lambda sequence: self._guard.apply(entry, sequence))
+
+    @contextlib.contextmanager
+    def _under_way(self) -> Any:
+        self._queue += 1
+        try:
+            yield
+        finally:
+            self._queue -= 1
+
+    async def _snapshots(self) -> None:
+        while True:
+            await asyncio.sleep(self._every)
+            if self._guard.sequence > self._snapshot["sequence"]:
+                try:
+                    await self.snapshot()
+                except Exception as error:  # the journal has everything: the next one may succeed
+                    log.error("a snapshot could not be written: %s", error)
+
+
+def _recovered(journal: Journal, options: Options, models: Models) -> Guard | None:
+    """The guard as it was after the last entry; None where nothing has begun."""
+    guard: Guard | None = None
+    found = journal.newest_snapshot()
+    if found is not None:
+        _, parts = found
+        dump = {name: unpack(part) for name, part in parts.items()}
+        guard = Guard.restored(dump, options, models.get)
+    n = 0
+    for sequence, data in journal.replay(0 if guard is None else guard.sequence):
+        entry = entries.decode(data)
+        if guard is None:
+            if not isinstance(entry, entries.Begin):
+                raise CheckpointError(f"entry {sequence} of the journal is the first and begins nothing")
+            guard = Guard(entry.options, entry.version, models.get)
+            guard.sequence = sequence
+        else:
+            with contextlib.suppress(InvalidArgument):  # refused then, and now
+                guard.apply(entry, sequence)
+        n += 1
+    if guard is not None:
+        _check(guard.options, options)
+        log.info("recovered %d entries after snapshot %s", n, None if found is None else found[0])
+    return guard
+
+
+def _check(kept: Options, asked: Options) -> None:
+    for name in kept.__struct_fields__:
+        if getattr(kept, name) != getattr(asked, name):
+            raise CheckpointError(
+                f"the state was begun with {name} = {getattr(kept, name)!r}, now it is {getattr(asked, name)!r}; keep "
+                "what it was, or name another --state folder to begin anew"
+            )
+
+
+def _first_model(settings: Settings, models: Models) -> str:
+    if settings.model is not None:
+        return models.put(settings.model).version
+    log.info("no model is given: one is made of simulated clicks, which takes some seconds")
+    return models.make().version
+
+
+def _shown_key(key: Any) -> str:
+    return key if isinstance(key, str) else str(key)
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class _Compilations:
+    """How many programs XLA has compiled in this process."""
+
+    seen = 0
+    _listening = False
+
+    @classmethod
+    def listen(cls) -> None:
+        if not cls._listening:
+            cls._listening = True
+            jax.monitoring.register_event_duration_secs_listener(cls._heard)
+
+    @classmethod
+    def _heard(cls, event: str, duration_secs: float, **kwargs: str | int) -> None:
+        cls.seen += event.endswith("backend_compile_duration")

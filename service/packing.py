@@ -1,0 +1,39 @@
+"""Nested dictionaries of arrays and plain values to bytes and back, for snapshots, by MessagePack."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+_ARRAY = 1  # code of the extension
+
+
+def pack(value: Any) -> bytes:
+    """Dictionaries with text keys, lists, numbers, text, bytes, None, arrays of numbers; tuples come back as lists."""
+    return _encoder.encode(value)
+
+
+def unpack(data: bytes) -> Any:
+    """What was packed. Raises msgspec.DecodeError for anything else."""
+    return _decoder.decode(data)
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        header = msgspec.msgpack.encode([value.dtype.str, list(value.shape)])
+        return msgspec.msgpack.Ext(_ARRAY, len(header).to_bytes(2) + header + np.ascontiguousarray(value).tobytes())
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a {type(value).__name__} cannot be packed")
+
+
+def _decode(code: int, data: memoryview) -> Any:
+    if code != _ARRAY:
+        raise msgspec.DecodeError(f"extension {code} is unknown")
+    end = 2 + int.from_bytes(data[:2])
+    dtype, shape = msgspec.msgpack.decode(data[2:end])
+    return np.frombuffer(data[end:], np.dtype(dtype)).reshape(shape).copy()  # a view could not be written
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_encode)
+_decoder = msgspec.msgpack.Decoder(ext_hook=_decode)
