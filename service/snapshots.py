@@ -1,0 +1,126 @@
+"""Snapshots: a state as named bytes, kept as one file each, `snapshot-<sequence>`, or in pieces anywhere else.
+
+| bytes | |
+|---|---|
+| 8 | `OGSNAPSH` |
+| 4, 4 | format version; length of the table that follows |
+| the table | JSON: the sequence number, and name and length of each part |
+| the rest | the parts, one after another |
+| last 32 | SHA-256 of all before |
+
+All numbers are little-endian. Every version keeps the first twelve bytes and the last 32, so that a newer snapshot can
+be told from a damaged one.
+"""
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from onlineguard.errors import CheckpointError
+
+VERSION = 1
+PIECE = 1 << 20  # bytes; written and synced piece by piece, so that the journal's own syncs never queue behind much
+SYNCED_PIECES = 4
+
+_MAGIC = b"OGSNAPSH"
+_LEAD = struct.Struct("<8sII")
+_DIGEST = hashlib.sha256().digest_size
+_NAME = "snapshot-"
+
+
+class DamagedSnapshot(CheckpointError):
+    """A snapshot whose contents are not what was written; an older one may still be whole."""
+
+
+def write(folder: Path, sequence: int, parts: Mapping[str, bytes]) -> Path:
+    """Write a temporary file, sync it, rename it, sync the folder: a crash leaves the whole snapshot or none.
+
+    Raises OSError, for instance where the disk is full; the temporary file is then gone.
+    """
+    path = path_of(folder, sequence)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb", buffering=0) as file:
+            for i, piece in enumerate(pieces(sequence, parts)):
+                left = memoryview(piece)
+                while left:
+                    left = left[file.write(left) :]
+                if (i + 1) % SYNCED_PIECES == 0:
+                    os.fdatasync(file.fileno())
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_folder(folder)
+    return path
+
+
+def read(path: Path) -> tuple[int, dict[str, bytes]]:
+    """The sequence number and the parts. Raises DamagedSnapshot, or CheckpointError where the format is newer."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return whole(iter(lambda: file.read(PIECE), b""), str(path))
+    except OSError as error:
+        raise DamagedSnapshot(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def found(folder: Path) -> list[int]:
+    """The sequence numbers of the snapshots in a folder, newest first, whether whole or not."""
+    names = (path.name.removeprefix(_NAME) for path in folder.glob(f"{_NAME}*"))
+    return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
+
+
+def path_of(folder: Path, sequence: int) -> Path:
+    """Where the snapshot of that sequence number lies."""
+    return folder / f"{_NAME}{sequence:020}"
+
+
+def pieces(sequence: int, parts: Mapping[str, bytes]) -> Iterator[bytes | memoryview]:
+    """The snapshot as at most `PIECE` bytes at a time; no part is copied."""
+    table = json.dumps({"sequence": sequence, "parts": [[name, len(part)] for name, part in parts.items()]}).encode()
+    digest = hashlib.sha256()
+    for block in (_LEAD.pack(_MAGIC, VERSION, len(table)) + table, *parts.values()):
+        for start in range(0, len(block), PIECE):
+            piece = memoryview(block)[start : start + PIECE]
+            digest.update(piece)
+            yield piece
+    yield digest.digest()
+
+
+def whole(taken: Iterable[bytes], name: str) -> tuple[int, dict[str, bytes]]:
+    """The sequence number and the parts of a snapshot that comes in pieces of any length. Raises as `read` does."""
+    contents = bytearray()
+    for piece in taken:
+        contents += piece
+    view = memoryview(contents)
+    if len(view) < _LEAD.size + _DIGEST or hashlib.sha256(view[:-_DIGEST]).digest() != view[-_DIGEST:]:
+        raise DamagedSnapshot(f"{name} is damaged or cut off: its checksum is not that of its contents")
+    magic, version, length = _LEAD.unpack_from(view)
+    if magic != _MAGIC:
+        raise DamagedSnapshot(f"{name} is no snapshot: it begins with {bytes(magic)!r}")
+    if version > VERSION:
+        raise CheckpointError(
+            f"{name} has format {version} and this version of onlineguard reads up to {VERSION}; upgrade it"
+        )
+    start = _LEAD.size + length
+    table = json.loads(bytes(view[_LEAD.size : start]))
+    parts: dict[str, bytes] = {}
+    for part, size in table["parts"]:
+        parts[part] = bytes(view[start : start + size])
+        start += size
+    return table["sequence"], parts
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder as durable as the files are."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
