@@ -299,8 +299,8 @@ class FolderJournal:
         contents = segment.path.read_bytes()
         self._mark = _mark(segment, contents)
         self.sequence, self._end = segment.first - 1, _HEADER_BYTES
-        for self.sequence, _, self._end in _good(contents, self._mark, segment.first):
-            pass
+        for sequence, _, end in _good(contents, self._mark, segment.first):
+            self.sequence, self._end = sequence, end
         if self._end < len(contents):
             if _good_behind(contents, self._mark, self._end, self.sequence):
                 raise CheckpointError(_bad(segment.path, self._end))

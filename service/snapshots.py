@@ -99,7 +99,7 @@ def whole(taken: Iterable[bytes], name: str) -> tuple[int, dict[str, bytes]]:
     for piece in taken:
         contents += piece
     view = memoryview(contents)
-    if len(view) < _LEAD.size + _DIGEST or hashlib.sha256(view[:-_DIGEST]).digest() != view[-_DIGEST:]:
+    if len(view) < _LEAD.size + _DIGEST or hashlib.sha256(view[:-_DIGEST]).digest() != bytes(view[-_DIGEST:]):
         raise DamagedSnapshot(f"{name} is damaged or cut off: its checksum is not that of its contents")
     magic, version, length = _LEAD.unpack_from(view)
     if magic != _MAGIC:
