@@ -168,7 +168,9 @@ class Engine:
             rows = np.full(n, WASTE, np.int32)
             self._run(rows, rows, np.full((n, self.n_features), np.nan, np.float32), rows)
             n *= 2
+        self._put(WASTE, self._layout.unpack(np.asarray(self._table[WASTE])))
         waste = np.full(1, WASTE, np.int32)
+        np.asarray(taken_rows(self._table, waste))
         self._move(waste, waste, waste, np.zeros((1, self.n_features)))
 
     def save(self, path: str | PathLike[str]) -> None:

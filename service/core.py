@@ -25,7 +25,7 @@ from onlineguard.slidr.clicks import Click
 from service import guard as entries
 from service.counting import CountersUnavailable, Counting
 from service.guard import Guard, Options
-from service.journal import Journal, open_journal
+from service.journal import FolderJournal, Journal
 from service.models import Models
 from service.packing import pack, unpack
 from service.schema import ClickAnswer, Event, Label, Of
@@ -90,7 +90,7 @@ class Core:
             counting=settings.redis is None,
         )
         models = Models(settings.state / "models")
-        journal = await open_journal(settings)
+        journal = await asyncio.to_thread(FolderJournal, settings.state / "journal", settings.durability)
         try:
             guard = await asyncio.to_thread(_recovered, journal, options, models)
             first = None
@@ -130,7 +130,8 @@ class Core:
 
     def score(self, events: Sequence[Event]) -> list[bytes]:
         """The answers that these events would get if each came next; nothing is learned. Raises InvalidArgument."""
-        return self._guard.score(events) if events else []
+        parts = [events[start : start + EVENTS_AT_ONCE] for start in range(0, len(events), EVENTS_AT_ONCE)]
+        return [answer for part in parts for answer in self._guard.score(part)]
 
     async def clicks(self, clicks: Sequence[Click]) -> list[bytes]:
         """Decide about clicks, and learn them, in order; one JSON answer each.
@@ -185,7 +186,7 @@ class Core:
         """Write all state beside the journal, and return the number of the last entry that it holds."""
         async with self._snapshotting:
             dump = self._guard.dump()
-            sequence = await self._journal.begin_snapshot(lambda: {name: pack(part) for name, part in dump.items()})
+            sequence = await self._journal.begin_snapshot({name: pack(part) for name, part in dump.items()})
             self._snapshot = {"sequence": sequence, "t": _now()}
             return sequence
 
@@ -254,7 +255,7 @@ class Core:
 
     def status(self) -> dict[str, Any]:
         """What health checks and metrics show."""
-        reasons = [reason for reason in (self._journal.unavailable,) if reason]
+        reasons = [reason for reason in (getattr(self._journal, "unavailable", None),) if reason]
         if self._closing:
             reasons.append("shutting down")
         events, clicks = (figures.totals() for figures in (self._guard.event_figures, self._guard.click_figures))
@@ -326,7 +327,7 @@ def _recovered(journal: Journal, options: Options, models: Models) -> Guard | No
     if found is not None:
         _, parts = found
         dump = {name: unpack(part) for name, part in parts.items()}
-        guard = Guard.restored(dump, options, models.get)
+        guard = Guard.restored(dump, models.get)
     n = 0
     for sequence, data in journal.replay(0 if guard is None else guard.sequence):
         entry = entries.decode(data)

@@ -337,6 +337,7 @@ class Guard:
     def dump(self) -> dict[str, Any]:
         """A copy of all that the entries taught: nested dictionaries of arrays and of what MessagePack holds."""
         return {
+            "options": msgspec.to_builtins(self.options),
             "sequence": self.sequence,
             "model": self.model.version,
             "marks": [list(mark) for mark in self.marks],
@@ -352,8 +353,9 @@ class Guard:
         }
 
     @classmethod
-    def restored(cls, dump: dict[str, Any], options: Options, models: Callable[[str], Model]) -> "Guard":
+    def restored(cls, dump: dict[str, Any], models: Callable[[str], Model]) -> "Guard":
         """The guard that was dumped: it goes on as that one would, to the last bit."""
+        options = msgspec.convert(dump["options"], Options)
         guard = cls(options, dump["model"], models)
         guard.sequence, guard.label_t = dump["sequence"], dump["label_t"]
         guard.marks = [(t, version) for t, version in dump["marks"]]
@@ -363,8 +365,6 @@ class Guard:
         config, tensors = dump["watch"]
         guard.watch = Engine.restored(config, guard.watch.estimator, tensors)
         if guard.store is not None:
-            if dump["store"] is None:
-                raise InvalidArgument("the state was kept with counters in Redis; start with the same --redis")
             guard.store = ProcessStore.restored(dump["store"])
             guard._take(guard.model)
         guard.event_figures = Figures.restored(dump["event_figures"])

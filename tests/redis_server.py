@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import redis
-from conftest import CI
+
+CI = os.environ.get("CI") == "true"
 
 
 @contextmanager

@@ -1,0 +1,226 @@
+"""The core: what was answered survives, bit for bit, and what cannot be kept is not learned."""
+
+import asyncio
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+import redis
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from redis_server import serving
+from test_guard import events, told
+
+from onlineguard.errors import CheckpointError, InvalidArgument
+from service.core import Core
+from service.schema import Event, Label
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """Settings of a core."""
+
+    state: Path
+    model: Path | None = None
+    redis: str | None = None
+    journal: str = "folder"
+    durability: str = "async"
+    snapshot_every: float = 3_600.0
+    remember: int = 1_000
+    features: tuple[str, ...] = ()
+    n_features: int = 0
+    target_rate: float = 0.01
+    patience: float = 5_000.0
+    max_slices: int = 1_000
+
+
+async def crashed(core):
+    """Leave the folder as a process does that is killed: no snapshot, nothing more written."""
+    core._timer.cancel()
+    await core._journal.close()
+
+
+def test_what_was_answered_is_there_after_a_crash_to_the_last_bit(tmp_path, model_folder, other_folder, clicks):
+    async def run():
+        core = await Core.open(Chosen(tmp_path, model_folder))
+        await core.update(events(700, ids=True))
+        await core.clicks(clicks[:150])
+        await core.snapshot()
+        await core.labels([Label(click.click_id, click.ts) for click in clicks[:20]])
+        await core.switch(other_folder)
+        await core.clicks(clicks[150:300])
+        digest, answers = core.digest(), await core.clicks(clicks[100:200])
+        await crashed(core)
+        again = await Core.open(Chosen(tmp_path))
+        assert again.digest() != digest  # the repeated request is an entry too
+        assert await again.clicks(clicks[100:200]) == answers
+        assert again.status()["model_version"] == told(answers)[-1]["model_version"]
+        totals = again.status()
+        await again.close()
+        assert (totals["events"], totals["clicks"]) == (700, len({click.click_id for click in clicks[:300]}))
+        third = await Core.open(Chosen(tmp_path))
+        assert third.digest() == again.digest()
+        await third.close()
+
+    asyncio.run(run())
+
+
+def test_begins_with_a_model_of_its_own_where_none_is_given(tmp_path, clicks, monkeypatch):
+    monkeypatch.setattr("service.models.CLICKS", 20_000)
+
+    async def run():
+        core = await Core.open(Chosen(tmp_path))
+        answers = told(await core.clicks(clicks[:10]))
+        version = core.status()["model_version"]
+        await core.close()
+        assert {answer["model_version"] for answer in answers} == {version}
+        again = await Core.open(Chosen(tmp_path))
+        assert again.status()["model_version"] == version
+        await again.close()
+
+    asyncio.run(run())
+
+
+def test_large_requests_equal_small_ones_and_let_others_in_between(tmp_path, model_folder, clicks):
+    async def run():
+        whole = await Core.open(Chosen(tmp_path / "a", model_folder))
+        parts = await Core.open(Chosen(tmp_path / "b", model_folder))
+        order = []
+
+        async def large():
+            answers = await whole.clicks(clicks[:300])
+            order.append("large")
+            return answers
+
+        async def small():
+            order.append(json.loads((await whole.update([Event("x", [1.0])]))[0])["slice"])
+
+        answers, _ = await asyncio.gather(large(), small())
+        assert order == ["x", "large"]
+        singly = [(await parts.clicks([click]))[0] for click in clicks[:300]]
+        for one, other in zip(told(answers), told(singly), strict=True):
+            assert one["anomaly"] == other["anomaly"]
+            assert one["p_robot"] == pytest.approx(other["p_robot"], rel=1e-5)
+        await whole.close()
+        await parts.close()
+
+    asyncio.run(run())
+
+
+def test_a_request_that_does_not_fit_is_refused_before_anything_is_learned(tmp_path, model_folder):
+    async def run():
+        core = await Core.open(Chosen(tmp_path, model_folder, n_features=2))
+        before = core.digest()
+        with pytest.raises(InvalidArgument, match=r"events\[400\]"):
+            await core.update([*events(400), Event("a", [1.0])])
+        assert core.digest() == before
+        await core.close()
+
+    asyncio.run(run())
+
+
+def test_other_options_than_the_state_was_begun_with_are_refused(tmp_path, model_folder):
+    async def run():
+        await (await Core.open(Chosen(tmp_path, model_folder))).close()
+        with pytest.raises(CheckpointError, match=r"begun with patience = 5000.0, now it is 100.0"):
+            await Core.open(Chosen(tmp_path, model_folder, patience=100.0))
+        shutil.rmtree(tmp_path / "models")
+        with pytest.raises(CheckpointError, match=r"manifest\.json is missing"):
+            await Core.open(Chosen(tmp_path))
+
+    asyncio.run(run())
+
+
+def test_nothing_is_compiled_after_opening(tmp_path, model_folder, clicks):
+    async def run():
+        core = await Core.open(Chosen(tmp_path, model_folder, n_features=2))
+        before = core.status()["compilations"]
+        for n in (1, 2, 7, 64, 300):
+            await core.clicks(clicks[n : 2 * n])
+            await core.update(events(n, seed=n))
+            core.score(events(n))
+        await core.snapshot()
+        assert core.status()["compilations"] == before
+        await core.close()
+
+    asyncio.run(run())
+
+
+def test_slices_show_what_happened_to_them(tmp_path, model_folder, clicks):
+    async def run():
+        core = await Core.open(Chosen(tmp_path, model_folder))
+        await core.update([*events(400, slices=1), Event("s0", [900.0, 100.0], ts=123)])
+        answers = told(await core.clicks(clicks[:200]))
+        shown = core.slices("events")
+        assert shown["total"] == 1
+        (row,) = shown["slices"]
+        assert (row["of"], row["slice"], row["events"], row["last_ts"]) == ("events", "s0", 401, 123)
+        assert row["anomalies"] >= 1
+        whole = core.slice("events", "s0")
+        assert len(whole["history"]["score"]) == 256
+        assert whole["history"]["anomalous"][-1] is True
+        assert next(iter(whole["drivers"])) == 0  # the first feature was the odd one
+        rows = core.slices("clicks", sort="ivr", limit=1_000)["slices"]
+        assert [row["ivr"] for row in rows] == sorted((row["ivr"] for row in rows), reverse=True)
+        first = {}
+        for answer in answers:
+            first.setdefault(answer["click_id"], answer)
+        for row in rows:
+            mine = [answer for answer in first.values() if answer["slice"] == row["slice"]]
+            assert row["events"] == len(mine)
+            assert row["ivr"] == pytest.approx(sum(a["decision"] == "robotic" for a in mine) / len(mine))
+        with pytest.raises(KeyError):
+            core.slice("events", "nobody")
+        live = core.live()
+        assert msgspec.json.encode(live)
+        await core.close()
+
+    asyncio.run(run())
+
+
+@settings(max_examples=5)
+@given(st.lists(st.tuples(st.integers(0, 2_000), st.integers(1, 90)), min_size=1, max_size=6), st.integers(0, 6))
+def test_a_snapshot_anywhere_changes_nothing(tmp_path_factory, model_folder, clicks, requests, at):
+    async def run(snapshot):
+        folder = tmp_path_factory.mktemp("state")
+        core = await Core.open(Chosen(folder, model_folder))
+        for i, (start, n) in enumerate(requests):
+            if snapshot and i == at:
+                await core.snapshot()
+            await core.clicks(clicks[start : start + n])
+        await crashed(core)
+        again = await Core.open(Chosen(folder))
+        digest = again.digest()
+        await crashed(again)
+        return digest
+
+    async def both():
+        return await run(True), await run(False)
+
+    with_one, without = asyncio.run(both())
+    assert with_one == without
+
+
+def test_without_redis_clicks_are_answered_as_unknown_and_taken_once_it_is_back(tmp_path, model_folder, clicks):
+    async def run(url, client):
+        core = await Core.open(Chosen(tmp_path / "redis", model_folder, redis=url))
+        here = await Core.open(Chosen(tmp_path / "here", model_folder))
+        first = await core.clicks(clicks[:50])
+        assert first == await here.clicks(clicks[:50])
+        client.shutdown(nosave=True)
+        before = core.digest()
+        degraded = told(await core.clicks(clicks[40:60]))
+        assert [answer["decision"] == "unknown" for answer in degraded] == [
+            click.click_id not in {c.click_id for c in clicks[:50]} for click in clicks[40:60]
+        ]
+        assert degraded[-1]["degraded"] == ["counters"]
+        assert core.digest() == before
+        assert core.status()["degraded"] > 0
+        await core.close()
+        await here.close()
+
+    with serving(tmp_path) as port:
+        asyncio.run(run(f"redis://127.0.0.1:{port}", redis.Redis(port=port)))

@@ -1,0 +1,200 @@
+"""The guard: the same entries give the same state and answers, repeats are harmless, and a dump is the whole state."""
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onlineguard import Engine
+from onlineguard.errors import InvalidArgument
+from onlineguard.slidr.counters import ProcessStore
+from onlineguard.slidr.features import Featuriser
+from onlineguard.slidr.pipeline import prepare, scores
+from service.guard import Clicks, Events, Guard, Labels, Options, Switch, decode, encode, keys_of
+from service.models import Models
+from service.packing import pack, unpack
+from service.schema import Event, Label
+
+
+@pytest.fixture(scope="module")
+def models(model_folder, other_folder, tmp_path_factory):
+    kept = Models(tmp_path_factory.mktemp("models"))
+    kept.first, kept.second = kept.put(model_folder).version, kept.put(other_folder).version
+    return kept
+
+
+def guard(models, **options):
+    return Guard(Options(**options), models.first, models.get)
+
+
+def told(answers):
+    return [msgspec.json.decode(answer) for answer in answers]
+
+
+def events(n, seed=0, slices=3, ids=False):
+    rng = np.random.default_rng(seed)
+    return [
+        Event(f"s{rng.integers(slices)}", rng.normal(100.0, 5.0, 2).tolist(), id=f"e{i}" if ids else None)
+        for i in range(n)
+    ]
+
+
+def restored(one, models):
+    return Guard.restored(unpack(pack(one.dump())), models.get)
+
+
+def test_events_are_judged_as_by_the_engine(models):
+    sent = events(600)
+    ours = told(guard(models).apply(Events(sent, 0), 1))
+    engine = Engine(2)
+    theirs = engine.update([event.slice for event in sent], [event.x for event in sent])
+    for name in ("score", "p_value", "threshold"):
+        values = [np.nan if answer[name] is None else answer[name] for answer in ours]
+        np.testing.assert_array_equal(values, getattr(theirs, name))
+    assert [answer["anomalous"] for answer in ours] == theirs.anomalous.tolist()
+    assert any(answer["ready"] for answer in ours)
+
+
+def test_clicks_are_judged_as_by_the_pipeline(models, clicks, frame):
+    answers = told(guard(models).apply(Clicks(clicks, 0), 1))
+    model = models.get(models.first)
+    prepared = prepare(frame[: len(clicks)], model.config, Featuriser())
+    p_robot = scores(prepared, model.scorer)
+    first = np.flatnonzero(prepared.first)
+    np.testing.assert_allclose([answers[i]["p_robot"] for i in first], p_robot[first], rtol=1e-5)
+    robotic = model.thresholds.robotic(p_robot, prepared)
+    clear = first[abs(p_robot - model.thresholds.of(prepared))[first] > 1e-5]
+    assert [answers[i]["decision"] == "robotic" for i in clear] == robotic[clear].tolist()
+    assert 0 < robotic[clear].sum() < len(clear)
+    assert {answer["model_version"] for answer in answers} == {models.first}
+
+
+@settings(max_examples=15)
+@given(st.lists(st.sampled_from("ecls"), min_size=1, max_size=12), st.integers(0, 11), st.data())
+def test_a_restored_guard_goes_on_as_the_one_that_was_dumped(models, clicks, kinds, at, data):
+    entries = []
+    for kind in kinds:
+        start, n = data.draw(st.integers(0, 2_900)), data.draw(st.integers(1, 70))
+        if kind == "e":
+            entries.append(Events(events(n, start, ids=bool(start % 2)), start))
+        elif kind == "c":
+            entries.append(Clicks(clicks[start : start + n], start))
+        elif kind == "l":
+            entries.append(Labels([Label(click.click_id, click.ts) for click in clicks[start : start + n]], start))
+        else:
+            entries.append(Switch(models.second if start % 2 else models.first, start))
+    one = guard(models, remember=100)
+    for sequence, entry in enumerate(entries[:at], 1):
+        one.apply(decode(encode(entry)), sequence)
+    other = restored(one, models)
+    assert other.digest() == one.digest()
+    for sequence, entry in enumerate(entries[at:], at + 1):
+        assert other.apply(decode(encode(entry)), sequence) == one.apply(entry, sequence)
+    assert other.digest() == one.digest()
+
+
+def test_what_is_learned_changes_the_digest(models, clicks):
+    one, other = guard(models), guard(models)
+    assert one.digest() == other.digest()
+    one.apply(Clicks(clicks[:1], 0), 1)
+    other.apply(Clicks(clicks[1:2], 0), 1)
+    assert one.digest() != other.digest()
+
+
+def test_a_repeated_id_is_answered_as_before_and_not_learned_again(models, clicks):
+    one, other = guard(models), guard(models)
+    sent = events(20, ids=True)
+    first = one.apply(Events(sent, 0), 1)
+    assert one.apply(Events(sent[5:10] + sent[:3], 0), 2) == first[5:10] + first[:3]
+    assert one.apply(Events([sent[0], *sent[:2]], 0), 3) == [first[0], *first[:2]]
+    judged = one.apply(Clicks([*clicks[:30], clicks[0]], 0), 4)
+    assert judged[30] == judged[0]
+    assert one.apply(Clicks(clicks[10:20], 0), 5) == judged[10:20]
+    other.apply(Events(sent, 0), 1)
+    other.apply(Clicks(clicks[:30], 0), 5)
+    assert one.digest() == other.digest()
+
+
+def test_an_id_is_forgotten_only_after_as_many_others_as_are_remembered(models):
+    one = guard(models, remember=10)
+    sent = events(11, ids=True)
+    first = one.apply(Events(sent[:10], 0), 1)
+    assert one.apply(Events(sent[:1], 0), 2) == first[:1]
+    one.apply(Events(sent[10:], 0), 3)
+    assert one.apply(Events(sent[:1], 0), 4) != first[:1]
+
+
+def test_scoring_learns_nothing_and_gives_what_updating_would(models):
+    one = guard(models)
+    assert not told(one.score(events(1)))[0]["ready"]
+    one.apply(Events(events(600, slices=1), 0), 1)
+    before, odd = one.digest(), [Event("s0", [500.0, None])]
+    scored = one.score(odd)
+    assert one.digest() == before
+    assert one.apply(Events(odd, 0), 2) == scored
+    assert told(scored)[0]["anomalous"]
+
+
+def test_features_by_name_are_those_of_the_first_event_in_any_order(models):
+    one = guard(models)
+    one.apply(Events([Event("a", features={"b": 1.0, "a": 2.0})], 0), 1)
+    answers = one.apply(Events([Event("a", features={"a": 3.0}), Event("a", [1.0, 2.0])], 0), 2)
+    assert len(answers) == 2
+    with pytest.raises(InvalidArgument, match=r"events\[0\].features has 'c'; this stream has a, b"):
+        one.check([Event("a", features={"c": 1.0})])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ([Event("a", [1.0, 2.0]), Event("a", [1.0])], r"events\[1\].x has 1 numbers; this stream has 2"),
+        ([Event("a")], "must have one of x and features"),
+        ([Event("a", [1.0], {"b": 1.0})], "must have one of x and features"),
+        ([Event([], [1.0, 2.0])], r"events\[0\].slice is \[\]"),
+        ([Event("a", features={})], "names features|is empty"),
+    ],
+)
+@pytest.mark.parametrize("begun", [False, True])
+def test_events_that_do_not_fit_are_refused_whole(models, wrong, message, begun):
+    one = guard(models)
+    if begun:
+        one.apply(Events(events(5), 0), 1)
+    before = one.digest()
+    with pytest.raises(InvalidArgument, match=message if begun or "2" not in message else None):
+        one.check(wrong)
+    with pytest.raises(InvalidArgument):
+        one.apply(Events(wrong, 0), one.sequence)
+    assert one.digest() == before
+
+
+def test_labels_count_purchases_once_and_know_only_clicks_that_were_judged(models, clicks):
+    one = guard(models)
+    answers = told(one.apply(Clicks(clicks[:50], 0), 1))
+    labels = [Label(click.click_id, click.ts) for click in clicks[:50]]
+    assert [a["decision"] for a in told(one.apply(Labels(labels, 7), 2))] == [a["decision"] for a in answers]
+    assert told(one.apply(Labels([labels[0], Label("never seen", 5)], 8), 3))[1] == {
+        "click_id": "never seen",
+        "known": False,
+        "decision": None,
+    }
+    totals = one.click_figures.totals()
+    assert totals["purchases"] == len({click.click_id for click in clicks[:50]})
+    assert totals["purchases_robotic"] == sum(a["decision"] == "robotic" for a in answers)
+    assert one.label_t == 8
+
+
+def test_a_switch_of_the_model_decides_from_then_on_and_is_marked(models, clicks):
+    one = guard(models)
+    one.apply(Clicks(clicks[:5], 0), 1)
+    one.apply(Switch(models.second, 77), 2)
+    assert {a["model_version"] for a in told(one.apply(Clicks(clicks[5:9], 0), 3))} == {models.second}
+    assert {a["model_version"] for a in told(one.apply(Clicks(clicks[:5], 0), 4))} == {models.first}
+    assert one.marks == [(77, models.second)]
+
+
+def test_counts_that_an_entry_brings_along_give_the_answers_of_counters_here(models, clicks):
+    here, there = guard(models), guard(models, counting=False)
+    sent = clicks[:100]
+    counts = ProcessStore().count(keys_of(sent)).tobytes()
+    assert there.apply(Clicks(sent, 0, counts), 1) == here.apply(Clicks(sent, 0), 1)
