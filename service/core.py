@@ -18,7 +18,6 @@ from typing import Any, Protocol
 
 import jax
 import msgspec
-import numpy as np
 
 from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard.slidr.clicks import Click
@@ -34,7 +33,6 @@ CLICKS_AT_ONCE = 64  # of a request, before others get their turn: a millisecond
 EVENTS_AT_ONCE = 256
 ROOM = 10_000  # slices that the engines have room for before a table grows, which compiles again
 DEGRADED = ["counters"]
-LATENCIES = 4_096  # of the latest requests, for the page
 MINUTE = 60  # seconds that the page's IVR is taken over
 
 log = logging.getLogger("onlineguard.service")
@@ -70,7 +68,6 @@ class Core:
         self._closing = False
         self._queue = 0  # requests under way
         self._degraded = 0  # clicks that could not be judged
-        self._latencies: deque[float] = deque(maxlen=LATENCIES)
         self._ticks: deque[tuple[float, int, int, int]] = deque(maxlen=MINUTE + 1)  # when, events, clicks, robotic
 
     @classmethod
@@ -228,28 +225,18 @@ class Core:
             "drivers": self._guard.drivers(of, key),
         }
 
-    def took(self, seconds: float) -> None:
-        """Note how long a request took, for the page."""
-        self._latencies.append(seconds)
-
     def live(self) -> dict[str, Any]:
-        """What the page shows of this moment; rates are since the call before."""
+        """What the page shows of this moment but for latencies; rates are since the call before."""
         events, clicks = (figures.totals() for figures in (self._guard.event_figures, self._guard.click_figures))
         self._ticks.append((time.monotonic(), events["events"], clicks["events"], clicks["robotic"]))
         oldest, (now, n_events, n_clicks, robotic) = self._ticks[0], self._ticks[-1]
         before = self._ticks[-2] if len(self._ticks) > 1 else self._ticks[-1]
         passed = max(now - before[0], 1e-3)
-        took = np.array(self._latencies) * 1_000.0
-        self._latencies.clear()
         return {
             "t": _now(),
             "model_version": self._guard.model.version,
             "marks": [{"t": t, "model_version": version} for t, version in self._guard.marks],
             "rates": {"events": (n_events - before[1]) / passed, "clicks": (n_clicks - before[2]) / passed},
-            "latency": {
-                "p50": float(np.quantile(took, 0.5)) if len(took) else None,
-                "p99": float(np.quantile(took, 0.99)) if len(took) else None,
-            },
             "ivr": (robotic - oldest[3]) / (n_clicks - oldest[2]) if n_clicks > oldest[2] else None,
         }
 

@@ -375,9 +375,9 @@ class Guard:
         return guard
 
     def digest(self) -> str:
-        """A hash of the whole state: equal for equal states, whatever process they are in."""
+        """A hash of all that was learned, but not of how many entries it took: repeats are entries too."""
         found = hashlib.sha256()
-        _hash(self.dump(), found.update)
+        _hash({name: part for name, part in self.dump().items() if name != "sequence"}, found.update)
         return found.hexdigest()
 
 

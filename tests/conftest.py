@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["served"]  # a small model and clicks, for the tests of the service and its faults
+
 CI = os.environ.get("CI") == "true"
 
 # No deadline: the first example of a test pays for compiling its program.
