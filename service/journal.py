@@ -254,15 +254,14 @@ class FolderJournal:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         waiting = [waiter for waiter in (*self._syncing, *self._waiting) if not waiter.done()]
         await asyncio.gather(*waiting, return_exceptions=True)
-        failed = self._refusal
-        self._refusal = "it is closed"
+        failed, self._refusal = self._refusal is not None, "it is closed"
         if self._thread is not None:
             self._jobs.put(None)
             await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+            await asyncio.sleep(0)  # how its last sync went
         try:
-            if failed is None:
+            if not failed and self._refusal == "it is closed":
                 os.fsync(self._file)
-                snapshots.sync_folder(self._folder)
         except OSError as error:
             raise JournalUnavailable(f"the journal in {self._folder} could not be synced: {error.strerror}") from error
         finally:

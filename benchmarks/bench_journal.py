@@ -1,0 +1,227 @@
+"""Microseconds of a commit to the journal, by durability level, beside SQLite.
+
+    uv run python -m benchmarks.bench_journal [--quick] [--folder FOLDER]
+
+An entry has 300 bytes, which is a click and what was decided about it. At 1,000 commits a second (Poisson arrivals, in
+one event loop) the time runs from the call to the answer; "closed" are 1 and 16 tasks that commit again and again.
+The peer is a table in SQLite, WAL mode, one transaction an entry, in the same loop: `synchronous=NORMAL` promises what
+level async does, `FULL` what group and sync do. The rounds of all are interleaved, so that a busy disk meets each of
+them. `fdatasync` is what the disk itself takes for an appended entry, `during a snapshot` a run at 1,000 a second while
+snapshots of 100 MB are written. Redis is a redis-server that the benchmark starts on a free port; without one on PATH
+its figures are left out.
+"""
+
+import argparse
+import asyncio
+import gc
+import os
+import platform
+import random
+import sqlite3
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from benchmarks.bench_features import redis_server
+from benchmarks.workloads import emit
+from service.journal import FolderJournal
+from service.redis_journal import RedisJournal
+
+ENTRY = bytes(range(250)) + bytes(50)
+RATE = 1_000  # commits a second
+
+Commit = Callable[[bytes, Callable[[int], None]], Awaitable[None]]
+
+
+class Committing(Protocol):
+    async def commit(self, entry: bytes, apply: Callable[[int], None]) -> None: ...
+    async def close(self) -> None: ...
+
+
+class Sqlite:
+    """The peer."""
+
+    def __init__(self, path: Path, synchronous: str):
+        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute(f"PRAGMA synchronous={synchronous}")
+        self._db.execute("CREATE TABLE IF NOT EXISTS entries (sequence INTEGER PRIMARY KEY, entry BLOB)")
+
+    async def commit(self, entry: bytes, apply: Callable[[int], None]) -> None:
+        cursor = self._db.execute("INSERT INTO entries (entry) VALUES (?)", (entry,))
+        apply(cursor.lastrowid or 0)
+
+    async def close(self) -> None:
+        self._db.close()
+
+
+async def at_a_rate(journal: Committing, seconds: float, seed: int) -> list[float]:
+    """Seconds of each commit."""
+    took: list[float] = []
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def one() -> None:
+        start = time.perf_counter()
+        await journal.commit(ENTRY, nothing)
+        took.append(time.perf_counter() - start)
+
+    chance = random.Random(seed)
+    begin = due = time.perf_counter()
+    while due < begin + seconds:
+        due += chance.expovariate(RATE)
+        if (left := due - time.perf_counter()) > 0:
+            await asyncio.sleep(left)
+        task = asyncio.create_task(one())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+    await asyncio.gather(*tasks)
+    return took
+
+
+async def closed(journal: Committing, tasks: int, seconds: float) -> tuple[list[float], float]:
+    """Seconds of each commit, and commits a second."""
+    took: list[float] = []
+    begin = time.perf_counter()
+
+    async def again() -> None:
+        while (start := time.perf_counter()) < begin + seconds:
+            await journal.commit(ENTRY, nothing)
+            took.append(time.perf_counter() - start)
+            if tasks == 1 and len(took) % 100 == 0:
+                await asyncio.sleep(0)  # what never waits would let nothing else run, not even the syncs
+
+    await asyncio.gather(*(again() for _ in range(tasks)))
+    return took, len(took) / (time.perf_counter() - begin)
+
+
+def nothing(_: int) -> None:
+    """What a commit applies here."""
+
+
+def percentiles(took: list[float]) -> dict[str, float]:
+    micros = np.array(took) * 1e6
+    names = {"p50_us": 50, "p99_us": 99, "p999_us": 99.9, "max_us": 100}
+    return {name: round(float(np.percentile(micros, p)), 1) for name, p in names.items()}
+
+
+def peers(folder: Path, url: str | None) -> dict[str, Callable[[], Any]]:
+    """Opens each of them, where the round before left it."""
+    makers: dict[str, Callable[[], Any]] = {
+        "journal async": lambda: FolderJournal(folder / "async", "async"),
+        "journal group": lambda: FolderJournal(folder / "group", "group"),
+        "journal sync": lambda: FolderJournal(folder / "sync", "sync"),
+        "SQLite WAL NORMAL": lambda: Sqlite(folder / "normal.db", "NORMAL"),
+        "SQLite WAL FULL": lambda: Sqlite(folder / "full.db", "FULL"),
+    }
+    if url is not None:
+        makers["journal in Redis, async"] = lambda: RedisJournal(url, "bench")
+    return makers
+
+
+async def compare(folder: Path, url: str | None, seconds: float, rounds: int) -> None:
+    makers = peers(folder, url)
+    paced: dict[str, list[float]] = defaultdict(list)
+    singles: dict[tuple[str, int], list[float]] = defaultdict(list)
+    rates: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for i in range(rounds):
+        for name, make in makers.items():
+            journal = make()
+            gc.collect()
+            await closed(journal, 1, 0.05)  # warms up
+            paced[name] += await at_a_rate(journal, seconds / rounds, i)
+            for tasks in (1, 16):
+                took, rate = await closed(journal, tasks, seconds / rounds / 4)
+                singles[name, tasks] += took
+                rates[name, tasks].append(rate)
+            await journal.close()
+    for name, took in paced.items():
+        emit(figure="commit", journal=name, load=f"{RATE}/s", **percentiles(took), commits=len(took))
+    for (name, tasks), took in singles.items():
+        per_second = round(float(np.median(rates[name, tasks])))
+        emit(figure="commit", journal=name, load=f"closed, {tasks}", **percentiles(took), per_s=per_second)
+
+
+async def during_snapshots(folder: Path, seconds: float, size: int) -> None:
+    journal = FolderJournal(folder / "snapshots", "group")
+    parts = {"state": bytes(size)}
+    written: list[float] = []
+
+    async def again() -> None:
+        while True:
+            start = time.perf_counter()
+            await journal.begin_snapshot(parts)
+            written.append(time.perf_counter() - start)
+
+    await journal.commit(ENTRY, nothing)
+    snapshots = asyncio.create_task(again())
+    took = await at_a_rate(journal, seconds, 0)
+    snapshots.cancel()
+    with suppress(asyncio.CancelledError):
+        await snapshots
+    await journal.close()
+    emit(figure="commit", journal="journal group", load=f"{RATE}/s during a snapshot", **percentiles(took))
+    if written:
+        emit(figure="snapshot", mb=round(size / 1e6), seconds=round(float(np.median(written)), 2), written=len(written))
+
+
+def fdatasync(folder: Path, n: int) -> None:
+    file = os.open(folder / "plain", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    took: list[float] = []
+    for _ in range(n):
+        os.write(file, ENTRY)
+        start = time.perf_counter()
+        os.fdatasync(file)
+        took.append(time.perf_counter() - start)
+    os.close(file)
+    emit(figure="fdatasync", **percentiles(took))
+
+
+def recovery(folder: Path, n: int) -> None:
+    """Opening and replaying a journal of n entries."""
+
+    async def fill() -> None:
+        journal = FolderJournal(folder / "replay", "async")
+        for _ in range(n):
+            await journal.commit(ENTRY, nothing)
+        await journal.close()
+
+    asyncio.run(fill())
+    start = time.perf_counter()
+    journal = FolderJournal(folder / "replay", "async")
+    opened = time.perf_counter()
+    count = sum(1 for _ in journal.replay(0))
+    done = time.perf_counter()
+    asyncio.run(journal.close())
+    emit(
+        figure="recovery", entries=count, open_s=round(opened - start, 3), entries_per_s=round(count / (done - opened))
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
+    parser.add_argument("--folder", type=Path, help="on the disk to measure; by default a temporary one")
+    arguments = parser.parse_args()
+    quick: bool = arguments.quick
+    emit(figure="machine", processor=platform.processor() or platform.machine(), python=platform.python_version())
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as name, redis_server() as client:
+        folder = Path(name)
+        fdatasync(folder, 100 if quick else 2_000)
+        url = None
+        if client is None:
+            emit(figure="commit", journal="journal in Redis, async", skipped="no redis-server on PATH")
+        else:
+            url = f"redis://127.0.0.1:{client.connection_pool.connection_kwargs['port']}"
+        asyncio.run(compare(folder, url, 0.2 if quick else 12.0, 1 if quick else 4))
+        asyncio.run(during_snapshots(folder, 0.3 if quick else 10.0, 1_000_000 if quick else 100_000_000))
+        recovery(folder, 10_000 if quick else 500_000)
+
+
+if __name__ == "__main__":
+    main()
