@@ -25,17 +25,17 @@ is trimmed before it is answered is lost, which is logged.
 | the answer is degraded, e.g. the counters are gone | left pending and delivered again; nobody judged or learned it |
 | the worker dies | another claims its entries `claim_after` seconds after they were delivered |
 | an entry was delivered `deliveries` times | a dead letter with the last reason |
-| the service is down, not ready, or too busy | the worker keeps its batch, asks again with backoff, reads nothing more |
+| the service is down, not ready, or too busy | the worker keeps its batch, asks again with backoff, reads no more |
 | Redis is down | the worker waits with backoff; it publishes the batch in its hands afterwards |
-| the key is refused (401, 403), or the URL is no service (404) | the worker ends with the error; its batch stays pending |
+| the key is refused (401, 403), or the URL is wrong (404) | the worker ends with the error; its batch stays pending |
 
 While all answers of a batch are degraded, the worker pauses with the same backoff, up to 30 s, before it takes another,
 so that an outage of a part sends a trickle of clicks towards the dead letters and leaves the rest in the stream: a
 click becomes one after `deliveries` times `claim_after`, by default 10 minutes. A service that is down counts for no
 delivery while its workers wait, and a new worker reads nothing before the service is ready.
 
-A dead letter has the fields `reason`, `deliveries`, `entry`, and the original fields with `field:` before their names;
-to answer it after all, add the original fields to the stream of clicks again.
+A dead letter has the fields `reason`, `deliveries`, `entry`, and the original fields (at most 1,000 of them) with
+`field:` before their names; to answer it after all, add the original fields to the stream of clicks again.
 
 **Stopping.** On SIGTERM or SIGINT the worker finishes its batch and leaves the group. If the service is down then, the
 batch stays pending for another worker.
@@ -54,6 +54,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -81,6 +82,7 @@ log = logging.getLogger("onlineguard.worker")
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 30.0  # seconds
 REFUSED = frozenset({400, 413, 422})  # the click is wrong, and will be whenever it is sent
 REPORT_EVERY = 10.0  # seconds between two lines of progress
+MOST_FIELDS = 1_000  # of a dead letter: a script's call takes no more than some thousand texts
 GONE_AFTER = 3_600.0  # seconds that a consumer without entries was silent before it is taken off the group
 REDIS_GONE = (  # wait, and it may be there again
     RedisConnectionError,
@@ -98,13 +100,13 @@ _WORDS = {b"true": True, b"True": True, b"1": True, b"false": False, b"False": F
 # key it goes to, how many texts follow, and these. Published before acknowledged: an XADD that fails ends the script,
 # and must not leave an entry that is neither pending nor answered.
 _SETTLE = """
-local at, settled = 3, 0
+local at, settled = 3, {}
 while at <= #ARGV do
   local id, to, n = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   if #redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1) == 1 then
     redis.call('XADD', KEYS[to], 'MAXLEN', '~', ARGV[2], '*', unpack(ARGV, at + 3, at + 2 + n))
     redis.call('XACK', KEYS[1], ARGV[1], id)
-    settled = settled + 1
+    settled[#settled + 1] = id
   end
   at = at + 3 + n
 end
@@ -225,9 +227,7 @@ class Worker:
                 try:
                     while not self.stop.is_set():
                         await self._batch()
-                    await self._leave(self.name)
-                except REDIS_GONE as error:
-                    log.warning("left without telling Redis: %s", error)
+                    await self._patiently(lambda: self._leave(self.name))
                 finally:
                     await redis.aclose()
         log.info("worker %s stopped: %s", self.name, self.progress)
@@ -236,7 +236,10 @@ class Worker:
     async def _batch(self) -> None:
         """Take entries, have them answered, settle them."""
         entries = await self._patiently(self._take)
-        if not entries or (outcomes := await self._judge(entries)) is None:
+        if not entries:
+            self._backoff = FIRST_BACKOFF
+            return
+        if (outcomes := await self._judge(entries)) is None:
             return
         await self._patiently(lambda: self._settle(entries, outcomes))
         if all(isinstance(outcome, Later) for outcome in outcomes):
@@ -355,30 +358,28 @@ class Worker:
         """Publish and acknowledge what is answered or dead; leave the rest pending."""
         s = self.settings
         arguments: list[bytes | str | int] = [s.group, s.keep]
-        settled = robotic = dead = later = 0
+        ends: dict[bytes, Outcome] = {}
         for entry, outcome in zip(entries, outcomes, strict=True):
             if isinstance(outcome, Later) and entry.deliveries < s.deliveries:
-                later += 1
                 continue
+            ends[entry.id] = outcome
             if isinstance(outcome, ClickAnswer):
                 to = 2
                 texts = ["click_id", outcome.click_id, "answer", msgspec.json.encode(outcome), "entry", entry.id]
-                robotic += outcome.decision == "robotic"
             else:
                 to = 3
                 texts = ["reason", outcome.reason, "deliveries", entry.deliveries, "entry", entry.id]
-                texts += [text for name, value in entry.fields.items() for text in (b"field:" + name, value)]
-                dead += 1
+                for name, value in islice(entry.fields.items(), MOST_FIELDS):
+                    texts += [b"field:" + name, value]
                 log.warning("dead letter: entry %s, delivered %d times: %s", entry.id, entry.deliveries, outcome.reason)
             arguments += [entry.id, to, len(texts), *texts]
-            settled += 1
-        if settled:
-            done = await self._redis.eval(_SETTLE, 3, s.stream, s.output, s.dead, *arguments)
-            self.progress.taken += settled - done
-        self.progress.answered += settled - dead
-        self.progress.robotic += robotic
-        self.progress.dead += dead
-        self.progress.later += later
+        settled = await self._redis.eval(_SETTLE, 3, s.stream, s.output, s.dead, *arguments) if ends else []
+        answers = [end for end in map(ends.__getitem__, settled) if isinstance(end, ClickAnswer)]
+        self.progress.answered += len(answers)
+        self.progress.robotic += sum(answer.decision == "robotic" for answer in answers)
+        self.progress.dead += len(settled) - len(answers)
+        self.progress.later += len(entries) - len(ends)
+        self.progress.taken += len(ends) - len(settled)
 
     async def _forget_the_gone(self) -> None:
         """Workers that died leave their names in the group."""
@@ -401,6 +402,8 @@ class Worker:
                     return None
                 await self._pause(f"Redis is away: {error}")
             except ResponseError as error:
+                if str(error).startswith("UNBLOCKED"):  # a failover while it waited for entries
+                    continue
                 if not str(error).startswith("NOGROUP"):
                     raise
                 log.error("Redis lost the group %s of %s; made again", self.settings.group, self.settings.stream)
