@@ -81,6 +81,7 @@ log = logging.getLogger("onlineguard.worker")
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 30.0  # seconds
 REFUSED = frozenset({400, 413, 422})  # the click is wrong, and will be whenever it is sent
+BLOCK = 250  # ms to wait for a click; a worker without any stops within that
 REPORT_EVERY = 10.0  # seconds between two lines of progress
 MOST_FIELDS = 1_000  # of a dead letter: a script's call takes no more than some thousand texts
 GONE_AFTER = 3_600.0  # seconds that a consumer without entries was silent before it is taken off the group
@@ -220,8 +221,7 @@ class Worker:
         s = self.settings
         async with AsyncClient(s.url, api_key=s.api_key, timeout=s.timeout, retries=0, batch=s.batch) as self._service:
             log.info("worker %s: clicks of %s, asked at %s", self.name, s.stream, self._service.base_url)
-            await self._ready()
-            redis = await self._patiently(self._connect)
+            redis = await self._patiently(self._connect) if await self._ready() else None
             if redis is not None:
                 self._redis = redis
                 try:
@@ -252,10 +252,14 @@ class Worker:
 
     # --- the service
 
-    async def _ready(self) -> None:
-        while not self.stop.is_set() and not await self._service.ready():
+    async def _ready(self) -> bool:
+        """Once the service is ready, True; False if the worker was stopped before that."""
+        while not await self._service.ready():
             await self._pause(f"the service at {self._service.base_url} is not ready")
+            if self.stop.is_set():
+                return False
         self._backoff = FIRST_BACKOFF
+        return True
 
     async def _judge(self, entries: Sequence[Entry]) -> list[Outcome] | None:
         """What becomes of each entry; None if the worker was stopped while the service was away."""
@@ -327,11 +331,11 @@ class Worker:
                 raise
 
     async def _take(self) -> list[Entry]:
-        """Entries of workers that died, else new ones, waited for up to a second."""
+        """Entries of workers that died, else new ones, waited for a moment."""
         if time.monotonic() >= self._next_claim and (entries := await self._claim()):
             return entries
         s = self.settings
-        read = await self._redis.xreadgroup(s.group, self.name, {s.stream: ">"}, count=s.batch, block=1_000)
+        read = await self._redis.xreadgroup(s.group, self.name, {s.stream: ">"}, count=s.batch, block=BLOCK)
         return [Entry(id, fields) for _, found in read or [] for id, fields in found]
 
     async def _claim(self) -> list[Entry]:

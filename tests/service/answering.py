@@ -30,6 +30,10 @@ class Answering:
 
     def __init__(self) -> None:
         self.url = ""
+        self.forget()
+
+    def forget(self) -> None:
+        """Be as at the start."""
         self.ready = True
         self.applied: Counter[str] = Counter()  # by id: how often learned, which is to be once
         self.order: list[str] = []  # ids in the order in which they were learned

@@ -21,10 +21,16 @@ from onlineguard.client import AsyncClient, Client
 from onlineguard.errors import InvalidArgument, ServiceError, ServiceUnavailable
 
 
-@pytest.fixture
-def server():
+@pytest.fixture(scope="module")
+def running():
     with answering() as state:
         yield state
+
+
+@pytest.fixture
+def server(running):
+    running.forget()
+    return running
 
 
 @pytest.fixture
