@@ -157,7 +157,7 @@ def test_poison_is_a_dead_letter_with_its_reason_and_the_others_are_answered(cli
     assert letters[2][b"field:a"] == b"\xff"
     assert len(letters[3]) == 3 + 1_000
     reasons = [letter[b"reason"].decode() for letter in letters]
-    assert reasons[0].startswith("click is {; it must be a JSON object") or "must be a JSON object" in reasons[0]
+    assert "must be a JSON object" in reasons[0]
     assert reasons[1].startswith("click has no field ts")
     assert "UTF-8" in reasons[2]
     assert reasons[3].startswith("click has no field click_id")
@@ -214,6 +214,8 @@ def test_while_everything_is_degraded_the_worker_takes_a_trickle_and_leaves_the_
     assert 1 <= progress.waits <= 5
     assert progress.later == 8 * progress.waits
     assert client.xlen(settings.dead) == client.xlen(settings.output) == 0
+    pending = client.xpending(settings.stream, settings.group)["pending"]
+    assert pending == progress.later  # a worker that leaves takes no pending entry with it
 
 
 def test_a_service_that_is_down_loses_nothing_and_counts_no_delivery(client, server, settings, caplog):
@@ -231,8 +233,7 @@ def test_a_service_that_is_down_loses_nothing_and_counts_no_delivery(client, ser
 def test_a_worker_reads_nothing_before_the_service_is_ready(client, server, settings):
     server.ready = False
     put(client, settings, ["a"])
-    asked = lambda: len(server.requests) >= 2  # noqa: E731
-    work(settings, until=asked)
+    work(settings, until=lambda: len(server.requests) >= 2)
     assert not client.xlen(settings.output)
     assert not any(path == "/v1/clicks" for path, _, _ in server.requests)
     assert client.xinfo_groups(settings.stream) == []
@@ -267,6 +268,21 @@ def test_entries_of_a_dead_worker_are_claimed_after_the_time_and_those_that_kill
     assert list(server.applied) == ["a"]
 
 
+def test_a_consumer_without_entries_that_was_long_silent_is_taken_off_the_group(client, server, settings, monkeypatch):
+    monkeypatch.setattr("service.worker.GONE_AFTER", 0.2)
+    settings = dataclasses.replace(settings, claim_after=0.02)
+    put(client, settings, ["a"])
+    client.xgroup_create(settings.stream, settings.group, id="0")
+    client.xgroup_createconsumer(settings.stream, settings.group, "died")
+
+    def until():
+        return b"died" not in {consumer["name"] for consumer in client.xinfo_consumers(settings.stream, settings.group)}
+
+    assert not until()
+    work(settings, until=until)
+    assert [id for id, *_ in published(client, settings)] == ["a"]
+
+
 def test_a_worker_that_is_slower_than_the_claim_of_another_publishes_nothing_twice(client, server, settings):
     settings = dataclasses.replace(settings, claim_after=0.1, deliveries=1_000)
     entries = put(client, settings, ids := [f"c{i}" for i in range(80)])
@@ -274,8 +290,7 @@ def test_a_worker_that_is_slower_than_the_claim_of_another_publishes_nothing_twi
     with answering() as slow:
         slow.delay = 0.5
         slower = dataclasses.replace(settings, url=slow.url)
-        both_are_done = lambda: len(slow.order) and finished(client, settings, 80)()  # noqa: E731
-        progress = work(slower, slower, settings, until=both_are_done)
+        progress = work(slower, slower, settings, until=lambda: slow.order and finished(client, settings, 80)())
     assert sorted(published(client, settings)) == sorted(
         (id, msgspec.json.encode(click_answer(id)), entry) for id, entry in zip(ids, entries, strict=True)
     )
