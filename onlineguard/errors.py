@@ -4,8 +4,13 @@ OnlineguardError(Exception)                 catch this one to catch them all
 ├── InvalidArgument(…, ValueError)          the call is wrong: change the argument
 ├── InfeasibleBudget(…, ValueError)         the demands on thresholds contradict each other: lower one of them
 ├── CheckpointError                         the saved state is wrong: use another file
-└── SourceError                             the event source is wrong: mend or name another source
+├── SourceError                             the event source is wrong: mend or name another source
+└── ServiceError                            the service refused a request, or failed at it: mend what `detail` names
+    └── ServiceUnavailable                  it could not be reached, is not ready, or is too busy: try again later
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 
 class OnlineguardError(Exception):
@@ -37,3 +42,24 @@ class CheckpointError(OnlineguardError):
 
 class SourceError(OnlineguardError):
     """An event source that cannot be read at all: missing, empty, not a table, or without a named column."""
+
+
+class ServiceError(OnlineguardError):
+    """What `onlineguard.client` raises when the service did not answer a request.
+
+    title, detail: what is wrong, in short, and which field of which event it is, as the service says it.
+    status: the HTTP status; None if there was no answer at all.
+    answers: the answers to the events before the refused request, when many events were given: those are done, and
+        `events[len(error.answers):]` is what is left.
+    """
+
+    def __init__(self, title: str, detail: str, status: int | None = None, answers: Sequence[Any] = ()):
+        super().__init__(f"{title}: {detail}" if status is None else f"{status} {title}: {detail}")
+        self.title, self.detail, self.status, self.answers = title, detail, status, list(answers)
+
+    def __reduce__(self) -> tuple[type["ServiceError"], tuple[str, str, int | None, list[Any]]]:
+        return type(self), (self.title, self.detail, self.status, self.answers)
+
+
+class ServiceUnavailable(ServiceError):
+    """The service cannot be reached, is not ready, or refuses more for now. The same call may succeed later."""
