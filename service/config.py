@@ -1,0 +1,246 @@
+"""What the operator may choose, each documented once: the same text stands in `--help`, `--show-config` and errors.
+
+A value is taken from the flag, else from the environment (`ONLINEGUARD_<NAME>`), else from the table [serve] of the
+TOML file that `--config` or `ONLINEGUARD_CONFIG` names, else it is the default.
+"""
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from onlineguard.errors import InvalidArgument
+
+PREFIX = "ONLINEGUARD_"
+CONFIG = PREFIX + "CONFIG"
+TABLE = "serve"
+
+Level = Literal["debug", "info", "warning", "error", "critical"]
+
+
+def _of(default: Any, about: str, least: float | None = None, most: float | None = None, **more: Any) -> Any:
+    """A setting: its default, what it is, and the bounds of a number."""
+    return field(default=default, metadata={"about": about, "least": least, "most": most}, **more)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the service runs. Raises InvalidArgument for a value that cannot work."""
+
+    host: str = _of("127.0.0.1", "Address to listen on; 0.0.0.0 or :: for all, which should have keys and TLS.")
+    port: int = _of(8080, "Port to listen on; 0 takes a free one.", 0, 65_535)
+    state: Path = _of(Path("onlineguard-state"), "Folder of the journal and the snapshots; made if it is missing.")
+    model: Path | None = _of(None, "Folder of a model, as `slidr train` writes it; without it one of simulated clicks.")
+    redis: str | None = _of(
+        None, "URL of the Redis that counts, as redis://host:6379/0; without it the process counts.", repr=False
+    )
+    journal: Literal["folder", "redis"] = _of("folder", "Where the journal is: in the folder of the state, or in Redis.")
+    durability: Literal["async", "group", "sync"] = _of(
+        "group",
+        "When a request is answered. async: once the system has it, which a power cut may undo; group: once it is on "
+        "the disk, together with others; sync: once it is on the disk, by itself.",
+    )
+    snapshot_every: float = _of(60.0, "Seconds between snapshots; a start replays the journal since the last.", 1)
+    remember: int = _of(100_000, "Answers that are kept for requests that are sent again.", 0)
+    features: tuple[str, ...] = _of((), "Names of the numbers of an event, in order; none: events are lists.")
+    n_features: int = _of(0, "How many numbers an event has; 0: as many as the features, or as the first event.", 0)
+    target_rate: float = _of(0.01, "Share of usual events that may be flagged.", 1e-6, 0.2)
+    patience: float = _of(5_000.0, "Events that a new regime must last before it counts as usual.", 1)
+    max_slices: int = _of(100_000, "Slices that are kept; of more, the one longest not seen goes.", 1)
+    body_limit: int = _of(4_194_304, "Bytes of a request at most.", 1_024)
+    batch_limit: int = _of(10_000, "Events, clicks or labels in a request at most.", 1)
+    rate_limit: float = _of(0.0, "Requests a second of one key, or of one address without a key; 0: any.", 0)
+    keys: Path | None = _of(None, "TOML file of API keys, see --new-key; without it requests need none.")
+    tls_cert: Path | None = _of(None, "Certificate chain (PEM); with it the service speaks TLS 1.2 or newer.")
+    tls_key: Path | None = _of(None, "Private key of the certificate (PEM).")
+    keep_alive: int = _of(75, "Seconds after which an idle connection is closed.", 1)
+    backlog: int = _of(2_048, "Connections that may wait to be accepted.", 1)
+    grace: float = _of(30.0, "Seconds that requests under way are given at shutdown.", 0)
+    log_level: Level = _of("info", "Least level that is logged; debug logs every request.")
+
+    def __post_init__(self) -> None:
+        for name in FIELDS:
+            _check(name, getattr(self, name), name)
+        if (self.tls_cert is None) != (self.tls_key is None):
+            given, absent = ("tls_cert", "tls_key") if self.tls_key is None else ("tls_key", "tls_cert")
+            raise InvalidArgument(f"{given} is {getattr(self, given)}, but {absent} is not set; TLS needs both")
+        if self.journal == "redis" and self.redis is None:
+            raise InvalidArgument("journal is 'redis', but redis is not set; give the URL of the Redis that holds it")
+        if self.features and self.n_features not in (0, len(self.features)):
+            raise InvalidArgument(
+                f"n_features is {self.n_features}, but features names {len(self.features)}; leave n_features out"
+            )
+        if len(set(self.features)) < len(self.features):
+            raise InvalidArgument(f"features is {','.join(self.features)}; each name may stand once")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The settings, and for each where its value comes from, in words."""
+
+    settings: Settings
+    sources: dict[str, str]
+
+
+FIELDS = {each.name: each for each in fields(Settings)}
+TYPES: dict[str, Any] = get_type_hints(Settings)
+
+
+def load(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None = None) -> Loaded:
+    """The settings under the flags that were given (None: not given), the environment and the file.
+
+    Raises InvalidArgument naming the flag, the variable, or the file and its key.
+    """
+    if file is None and environ.get(CONFIG):
+        file = Path(environ[CONFIG])
+    table = _read(file) if file is not None else {}
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for name in FIELDS:
+        flag, variable = "--" + name.replace("_", "-"), PREFIX + name.upper()
+        if flags.get(name) is not None:
+            source, raw, named = f"flag {flag}", flags[name], flag
+        elif environ.get(variable):
+            source, raw, named = f"environment {variable}", environ[variable], variable
+        elif name in table:
+            source, raw, named = f"file {file}", table[name], f"{file}: {TABLE}.{name}"
+        else:
+            sources[name] = "default"
+            continue
+        values[name] = _check(name, _converted(name, raw), named)
+        sources[name] = source
+    return Loaded(Settings(**values), sources)
+
+
+def show(loaded: Loaded) -> str:
+    """The settings as a TOML file, each line with what it is and where its value comes from; secrets are masked."""
+    lines = ["# Settings of `onlineguard serve`: flag, else environment, else file, else default.", f"[{TABLE}]"]
+    for name, source in loaded.sources.items():
+        value = getattr(loaded.settings, name)
+        lines += ["", f"# {about(name)}"]
+        told = " ".join(source.split())
+        lines.append(f"# {name} is not set  # {told}" if value is None else f"{name} = {_toml(name, value)}  # {told}")
+    return "\n".join(lines) + "\n"
+
+
+def about(name: str) -> str:
+    """What a setting is, with its rule."""
+    rule = _rule(name)
+    return FIELDS[name].metadata["about"] + (f" ({rule})" if _bounded(name) else "")
+
+
+def default(name: str) -> str | None:
+    """A setting's default as it is shown."""
+    value = FIELDS[name].default
+    assert value is not MISSING
+    return None if value is None else ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def masked(url: str) -> str:
+    """A URL without its user and password, and without what its query says.
+
+    >>> masked("redis://me:secret@db:6379/0?password=x")
+    'redis://***@db:6379/0?***'
+    """
+    return re.sub(r"\?.*", "?***", re.sub(r"//[^/]*@", "//***@", url))
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A hint at the known name that a wrong one is closest to, or all of them."""
+    close = difflib.get_close_matches(name, known, 1, 0.5)
+    return f"did you mean {close[0]}?" if close else f"it must be one of {', '.join(known)}"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        whole = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise InvalidArgument(f"--config {file} cannot be read: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"--config {file} is no TOML: {error}") from error
+    for key in whole:
+        if key != TABLE:
+            raise InvalidArgument(f"{file}: {key} is unknown; the settings stand in the table [{TABLE}]")
+    table = whole.get(TABLE, {})
+    if not isinstance(table, dict):
+        raise InvalidArgument(f"{file}: {TABLE} must be a table, [{TABLE}]")
+    for key in table:
+        if key not in FIELDS:
+            raise InvalidArgument(f"{file}: {TABLE}.{key} is unknown; {nearest(key, list(FIELDS))}")
+    return table
+
+
+def _converted(name: str, raw: Any) -> Any:
+    """The value in the setting's type where that can be; else as it is, for the check to refuse."""
+    kind = _plain(TYPES[name])
+    try:
+        if isinstance(raw, str) and kind is int:
+            return int(raw)
+        if kind is float and isinstance(raw, str | int) and not isinstance(raw, bool):
+            return float(raw)
+        if kind is Path and isinstance(raw, str) and raw:
+            return Path(raw)
+        if get_origin(kind) is tuple and isinstance(raw, str | list):
+            return tuple(part.strip() for part in raw.split(",")) if isinstance(raw, str) else tuple(raw)
+    except ValueError:
+        pass
+    return raw
+
+
+def _check(name: str, value: Any, named: str) -> Any:
+    """The value, or InvalidArgument with the name under which it was given."""
+    kind, bounds = TYPES[name], FIELDS[name].metadata
+    plain = _plain(kind)
+    if value is None and kind is not plain:
+        return value
+    if get_origin(plain) is Literal:
+        right = value in get_args(plain)
+    elif get_origin(plain) is tuple:
+        right = isinstance(value, tuple) and all(isinstance(part, str) and part for part in value)
+    elif plain is float:
+        right = isinstance(value, int | float) and not isinstance(value, bool)
+    else:
+        right = isinstance(value, plain) and not isinstance(value, bool) and value != ""
+    if right and plain in (int, float):
+        least, most = bounds["least"], bounds["most"]
+        right = (least is None or value >= least) and (most is None or value <= most) and abs(value) < float("inf")
+    if not right:
+        shown = masked(value) if name == "redis" and isinstance(value, str) else value
+        raise InvalidArgument(f"{named} is {shown!r}; it must be {_rule(name)}. {bounds['about']}")
+    return value
+
+
+def _plain(kind: Any) -> Any:
+    """The type without None."""
+    kinds = [part for part in get_args(kind) if part is not NoneType]
+    return kinds[0] if NoneType in get_args(kind) else kind
+
+
+def _bounded(name: str) -> bool:
+    return _plain(TYPES[name]) in (int, float) or get_origin(TYPES[name]) is Literal
+
+
+def _rule(name: str) -> str:
+    kind, bounds = _plain(TYPES[name]), FIELDS[name].metadata
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    if get_origin(kind) is tuple:
+        return "names, separated by commas or as a list"
+    if kind in (int, float):
+        number, least, most = "a whole number" if kind is int else "a number", bounds["least"], bounds["most"]
+        return f"{number} from {least:g} to {most:g}" if most is not None else f"{number} of at least {least:g}"
+    return "a path" if kind is Path else "text"
+
+
+def _toml(name: str, value: Any) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(name, part) for part in value) + "]"
+    if isinstance(value, int | float):
+        return repr(value)
+    text = masked(value) if name == "redis" else str(value)
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

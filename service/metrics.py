@@ -1,0 +1,161 @@
+"""What Prometheus is told at `/metrics`. A request only raises integers here; a scrape turns them into families.
+
+The counters of the guard (events, anomalies, journal, ...) are those of `Core.status()` at the moment of the scrape.
+"""
+
+import time
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+import onlineguard
+
+SECONDS = (
+    *(0.0001, 0.00015, 0.0002, 0.0003, 0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005),
+    *(0.0075, 0.01, 0.02, 0.05, 0.1, 0.5, 2.5),
+)  # upper ends of the latency buckets: close together where a request should lie
+ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 4_096, 16_384)  # of the batch sizes
+SLICES = 100  # slices whose IVR is told: more would be a burden to Prometheus, and are at /v1/slices
+RECENT = 5.0  # seconds that `latency` looks back
+PREFIX = "onlineguard_"
+
+
+class Metrics(Collector):
+    """Counts requests, and tells Prometheus of them and of the core, which `status` describes once it is there."""
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self, status: Callable[[], Mapping[str, Any] | None]):
+        self._status = status
+        self.requests: dict[tuple[str, int], int] = {}
+        self._latency: dict[str, _Histogram] = {}
+        self._items: dict[str, _Histogram] = {}
+        self._recent: deque[tuple[float, float]] = deque(maxlen=20_000)  # when, and how long
+        self.under_way = 0
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+
+    def count(self, route: str, status: int, began: float, items: int = 0) -> None:
+        """A request was answered; `began` by time.perf_counter. The route is one of ours, never what a client sent."""
+        now = time.perf_counter()
+        seconds = now - began
+        key = (route, status)
+        self.requests[key] = self.requests.get(key, 0) + 1
+        latency = self._latency.get(route)
+        if latency is None:
+            latency = self._latency[route] = _Histogram(SECONDS)
+        latency.add(seconds)
+        if items:
+            sizes = self._items.get(route)
+            if sizes is None:
+                sizes = self._items[route] = _Histogram(ITEMS)
+            sizes.add(items)
+            self._recent.append((now, seconds))
+
+    def latency(self) -> dict[str, float] | None:
+        """p50 and p99 of the requests of the last seconds that were learned or scored, in ms; None without any."""
+        after = time.perf_counter() - RECENT
+        taken = sorted(seconds for when, seconds in self._recent if when >= after)
+        if not taken:
+            return None
+        return {"p50": taken[len(taken) // 2] * 1e3, "p99": taken[min(len(taken) * 99 // 100, len(taken) - 1)] * 1e3}
+
+    def text(self) -> bytes:
+        """All of it, in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterable[Metric]:
+        """What this process counted, and what the core says."""
+        requests = CounterMetricFamily(PREFIX + "requests", "Requests by route and status.", labels=["route", "status"])
+        for (route, status), count in list(self.requests.items()):
+            requests.add_metric([route, str(status)], count)
+        yield requests
+        yield _family("request_seconds", "Seconds from a request's headers to its answer, by route.", self._latency)
+        yield _family("batch_items", "Events, clicks or labels in a request, by route.", self._items)
+        yield _gauge("requests_under_way", "Requests that are being answered.", self.under_way)
+        info = GaugeMetricFamily(PREFIX + "build", "The version; always 1.", labels=["version"])
+        info.add_metric([onlineguard.__version__], 1)
+        yield info
+        status = self._status()
+        yield _gauge("ready", "1 when requests are answered.", float(bool(status and status.get("ready"))))
+        if status is not None:
+            yield from _core(status)
+
+
+class _Histogram:
+    def __init__(self, ends: tuple[float, ...]):
+        self.ends, self.counts, self.sum = ends, [0] * (len(ends) + 1), 0.0
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.ends, value)] += 1
+        self.sum += value
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulative, as Prometheus has them."""
+        total, found = 0, list[tuple[str, float]]()
+        for end, count in zip((*map(float, self.ends), float("inf")), self.counts, strict=True):
+            total += count
+            found.append(("+Inf" if end == float("inf") else repr(end), total))
+        return found
+
+
+def _core(status: Mapping[str, Any]) -> Iterable[Metric]:
+    for name, about in (
+        ("events", "Events that were learned."),
+        ("clicks", "Clicks that were learned."),
+        ("anomalies", "Events that were flagged."),
+        ("robotic", "Clicks that were called robotic."),
+        ("degraded", "Clicks that were not judged because a part had failed."),
+        ("compilations", "Programs compiled; none should be added after the start."),
+    ):
+        if status.get(name) is not None:
+            yield CounterMetricFamily(PREFIX + name, about, value=float(status[name]))
+    journal, snapshot = status.get("journal") or {}, status.get("snapshot") or {}
+    gauges = {
+        "queue": ("Requests that wait for the core.", status.get("queue")),
+        "journal_sequence": ("Number of the newest entry of the journal.", journal.get("sequence")),
+        "journal_lag_seconds": ("How long the oldest entry not yet durable has waited.", journal.get("lag")),
+        "journal_bytes": ("Size of the journal.", journal.get("bytes")),
+        "snapshot_sequence": ("Number of the entry that the newest snapshot stands at.", snapshot.get("sequence")),
+        "snapshot_age_seconds": ("Time since the newest snapshot.", _age(snapshot.get("t"))),
+        "labels_age_seconds": (
+            "Time since the newest purchase or RFM score became known.",
+            _age((status.get("labels") or {}).get("last_ts")),
+        ),
+    }
+    for name, (about, value) in gauges.items():
+        if value is not None:
+            yield _gauge(name, about, float(value))
+    model = GaugeMetricFamily(PREFIX + "model", "The model in use; always 1.", labels=["version"])
+    model.add_metric([str(status.get("model_version"))], 1)
+    yield model
+    ivr = GaugeMetricFamily(PREFIX + "ivr", f"Share of clicks called robotic, {SLICES} slices at most.", labels=["slice"])
+    for _, (slice_, rate) in zip(range(SLICES), (status.get("ivr") or {}).items(), strict=False):
+        if rate is not None:
+            ivr.add_metric([str(slice_)], float(rate))
+    yield ivr
+
+
+def _family(name: str, about: str, histograms: dict[str, _Histogram]) -> Metric:
+    family = HistogramMetricFamily(PREFIX + name, about, labels=["route"])
+    for route, histogram in list(histograms.items()):
+        family.add_metric([route], histogram.buckets(), histogram.sum)
+    return family
+
+
+def _gauge(name: str, about: str, value: float) -> Metric:
+    return GaugeMetricFamily(PREFIX + name, about, value=value)
+
+
+def _age(ms: float | None) -> float | None:
+    """Seconds since a time in ms since 1970."""
+    return None if ms is None else max(0.0, time.time() - ms / 1_000)
