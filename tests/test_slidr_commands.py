@@ -1,9 +1,10 @@
 """`onlineguard slidr` as its users meet it: a log in; a model, a report and decisions out; and clear refusals."""
 
 import json
+import shutil
 import subprocess
 import sys
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
@@ -105,7 +106,39 @@ def test_evaluation_measures_later_clicks_and_writes_report_and_figures(traffic,
     assert overall["clicks"] == frame.filter(pl.col("ts") >= load_model(model).calibrated.until).height
     assert overall["ivr"]["low"] < overall["ivr"]["value"] < overall["ivr"]["high"]
     assert overall["recall"]["value"] > 3 * overall["true_fpr"]["value"]
-    assert "beware" not in result.stderr
+    assert "beware: some of these clicks" not in result.stderr
+
+
+def test_thresholds_of_some_days_of_the_week_are_not_passed_off_as_those_of_all(clicks, model, tmp_path):
+    advice = "; people click otherwise on other days: give three weeks"
+    result = invoke("evaluate", clicks, "--model", model)
+    assert f"beware: thresholds rest on Wed, these clicks are of Thu{advice}" in result.stderr
+    shutil.copytree(model, tmp_path / "again")
+    result = invoke("calibrate", clicks, "--model", tmp_path / "again", "--since", "2d", "--until", "4d")
+    assert f"beware: thresholds rest on Wed and Thu{advice}" in result.stderr
+    result = invoke("evaluate", clicks, "--model", tmp_path / "again", "--since", "2d", "--until", "3d")
+    assert advice not in result.stderr
+
+
+def test_three_weeks_are_learned_calibrated_and_evaluated_a_week_each(tmp_path):
+    write_traffic(tmp_path, Traffic(clicks=24_000, days=22, start=date(2026, 3, 2)), 1)
+    log, folder = tmp_path / "clicks.parquet", tmp_path / "model"
+    said = [
+        invoke("train", log, "--out", folder, "--kind", "velocity"),
+        invoke("calibrate", log, "--model", folder, "--budget", 0.1),
+        invoke("evaluate", log, "--model", folder),
+    ]
+    assert [result.exit_code for result in said] == [0, 0, 0], said
+    assert "beware" not in "".join(result.stderr for result in said)
+    loaded = load_model(folder)
+    days = [
+        datetime.fromtimestamp(time / 1_000, UTC).isoformat()[:13]
+        for time in (loaded.trained.since, loaded.trained.until, loaded.calibrated.since, loaded.calibrated.until)
+    ]
+    assert days == ["2026-03-03T00", "2026-03-10T00", "2026-03-10T00", "2026-03-17T00"]
+    assert invoke("train", log, "--out", folder, "--kind", "velocity", "--until", "100%").exit_code == 0
+    trained = load_model(folder).trained
+    assert trained.until - trained.since > 21.9 * 86_400_000
 
 
 def test_clicks_that_were_calibrated_on_are_not_passed_off_as_new(clicks, model):

@@ -66,9 +66,13 @@ Clicks before --since are still counted for the features of those after it.
 """
 
 TRAIN_EPILOG = f"""{TIMES}
+Without either, the last week but two of a log of three weeks or more, and the first half of a shorter one.
+
+With one of them, the other is the first click, or where that week or half ends.
+
 [bold]Examples[/bold]
 
-Two weeks of made clicks, a model of the first, thresholds from the next three days, judged by the last four:
+Three weeks of made clicks: a model of the first, thresholds from the second, judged by the third:
 
   [cyan]onlineguard simulate traffic[/cyan]
 
@@ -111,7 +115,7 @@ def train(
         str, typer.Option("--slice", metavar="COLUMN[,COLUMN]", help="Fields of a click that tell slices apart.")
     ] = "device,marketplace,logged_in",
     since: Since = None,
-    until: Until = "50%",
+    until: Until = None,
     rfm_at_least: Annotated[float, typer.Option(help="Accounts with this RFM score, 3 to 15, are people.")] = 12.0,
     weights: Annotated[
         bool, typer.Option(help="Let every hour of the week count alike, with and without login, for either label.")
@@ -123,14 +127,15 @@ def train(
         from onlineguard import console
         from onlineguard.errors import CheckpointError
         from onlineguard.slidr.model import Model, save_model
-        from onlineguard.slidr.pipeline import Config, known_humans
+        from onlineguard.slidr.pipeline import Config, known_humans, split
 
         if out.exists() and not out.is_dir():
             raise CheckpointError(f"--out is {out}, which is a file; name a folder")
         columns = tuple(name.strip() for name in slice_.split(",") if name.strip())
         config = Config(kind=kind.value, slices=columns, rfm_at_least=rfm_at_least, weighted=weights, seed=seed)
         prepared = _prepared(clicks, mapping, config)
-        start, end = _span(prepared, since, until, None, "50%")
+        parts = split(*prepared.bounds)
+        start, end = _span(prepared, since, until, parts.train_since if until is None else None, parts.train_until)
         rows = prepared.between(start, end)
         scorer = _trained(prepared, rows, end, config)
         spent = _used(start, end, rows, known_humans(prepared, end, config))
@@ -144,7 +149,8 @@ def train(
 CALIBRATE_EPILOG = f"""{TIMES}
 Without --since the part begins where training ended.
 
-Without --until it ends at 71.43% of the log, or at its end where the log itself begins after training.
+Without --until it ends a week before the end of a log of three weeks or more, and at 71.43% of a shorter one; or with \
+the log, where that begins after training.
 
 [bold]Examples[/bold]
 
@@ -182,13 +188,15 @@ def calibrate(
     with one_line_errors():
         from onlineguard import console
         from onlineguard.slidr.model import load_model, save_model
-        from onlineguard.slidr.pipeline import CALIBRATE_UNTIL, purchasing
+        from onlineguard.slidr.pipeline import purchasing, split
 
         known = load_model(model)
         prepared = _prepared(clicks, mapping, known.config, known)
         fresh = prepared.bounds[0] >= known.trained.until
-        start, end = _span(prepared, since, until, known.trained.until, "100%" if fresh else CALIBRATE_UNTIL)
+        usual_until = None if fresh else split(*prepared.bounds).calibrate_until
+        start, end = _span(prepared, since, until, known.trained.until, usual_until)
         _warn(start, known.trained, "learned")
+        _warn_of_weekdays((start, end))
         options: dict[str, Any] = {
             "budget": budget,
             "min_coverage": min_coverage,
@@ -246,8 +254,9 @@ def evaluate(
         known = load_model(model)
         thresholds, calibrated = _ready(known, model)
         prepared = _prepared(clicks, mapping, known.config, known)
-        start, end = _span(prepared, since, until, calibrated.until, "100%")
+        start, end = _span(prepared, since, until, calibrated.until, None)
         _warn(start, calibrated, "calibrated on")
+        _warn_of_weekdays((calibrated.since, calibrated.until), (start, end))
         rows, robot = prepared.between(start, end), None if truth is None else _truth(truth, prepared)
         found = {known.config.kind: _evaluated(prepared, known.scorer, thresholds, rows, end, robot, known.config)}
         hourly: dict[str, Any] = {}
@@ -312,7 +321,7 @@ def score(
         known = load_model(model)
         thresholds, _ = _ready(known, model)
         prepared = _prepared(clicks, mapping, known.config, known)
-        start, end = _span(prepared, since, until, None, "100%")
+        start, end = _span(prepared, since, until, None, None)
         rows = (prepared.ts >= start) & (prepared.ts < end)
         decisions = _decisions(prepared, known, thresholds, rows)
         _replace(out, lambda path: getattr(decisions, f"write_{out.suffix.lower()[1:]}")(path))
@@ -333,17 +342,19 @@ def _prepared(clicks: Path, mapping: Path | None, config: "Config", model: "Mode
 
 
 def _span(
-    prepared: "Prepared", since: str | None, until: str | None, usual_since: int | None, usual_until: str
+    prepared: "Prepared", since: str | None, until: str | None, usual_since: int | None, usual_until: int | None
 ) -> tuple[int, int]:
-    """The part of the log that is used, which has clicks."""
+    """The part of the log that is used, which has clicks; its bounds are also those of the log where None."""
     from onlineguard.errors import InvalidArgument
     from onlineguard.slidr.pipeline import moment
 
     first, last = prepared.bounds
     start = first if usual_since is None else usual_since
+    end = last + 1 if usual_until is None else usual_until
     if since is not None:
         start = moment(since, first, last, "--since")
-    end = moment(until or usual_until, first, last, "--until")
+    if until is not None:
+        end = moment(until, first, last, "--until")
     if not prepared.between(start, end).any():
         raise InvalidArgument(
             f"--since {_day(start)} --until {_day(end)} leaves no clicks; the log runs from {_day(first)} to "
@@ -545,6 +556,23 @@ def _warn(start: int, span: "Span", what: str) -> None:
         console.say(
             f"beware: some of these clicks the model has {what}, up to {_day(span.until)}; figures will flatter"
         )
+
+
+def _warn_of_weekdays(calibrated: tuple[int, int], used: tuple[int, int] | None = None) -> None:
+    """Say so where days of the week, by default any, were not calibrated on."""
+    from onlineguard import console
+    from onlineguard.slidr.pipeline import WEEKDAYS, weekdays
+
+    known, these = weekdays(*calibrated), WEEKDAYS if used is None else weekdays(*used)
+    if set(these) - set(known):
+        of = "" if used is None else f", these clicks are of {_listed(these)}"
+        console.say(
+            f"beware: thresholds rest on {_listed(known)}{of}; people click otherwise on other days: give three weeks"
+        )
+
+
+def _listed(days: tuple[str, ...]) -> str:
+    return ", ".join(days[:-1]) + " and " * (len(days) > 1) + days[-1]
 
 
 def _times(span: "Span") -> str:
