@@ -209,6 +209,48 @@ def test_a_log_of_any_shape_is_read_through_a_mapping(clicks, model, tmp_path):
     refused(invoke("score", log, "--model", model, "--out", out), "has no column", "A mapping says")
 
 
+def test_rows_that_are_no_clicks_are_set_aside_where_a_file_for_them_is_named(clicks, model, tmp_path):
+    log, out, rejects = tmp_path / "log.csv", tmp_path / "out.parquet", tmp_path / "rejects.ndjson"
+    frame = pl.read_parquet(clicks).head(1_000).cast(pl.String)
+    wrong = pl.Series([i in (3, 700) for i in range(frame.height)])
+    frame.with_columns(ts=pl.when(wrong).then(pl.lit("noon")).otherwise("ts")).write_csv(log)
+    good = frame.filter(~wrong)["click_id"].to_list()
+    refused(invoke("score", log, "--model", model, "--out", out), "row 4", '"noon"', "--rejects FILE")
+    commands = {
+        "train": ["--out", tmp_path / "model", "--until", "100%"],
+        "calibrate": ["--model", tmp_path / "model", "--since", "0%", "--until", "100%", "--budget", "0.5"],
+        "evaluate": ["--model", tmp_path / "model", "--since", "0%"],
+        "score": ["--model", tmp_path / "model", "--out", out],
+    }
+    for command, options in commands.items():
+        rejects.unlink(missing_ok=True)
+        result = invoke(command, log, *options, "--rejects", rejects)
+        assert result.exit_code == 0, result.output
+        assert f"2 rows could not be read: see {rejects}" in result.stderr
+        rows = [json.loads(line) for line in rejects.read_text().splitlines()]
+        assert [(row["row"], row["column"], row["value"]) for row in rows] == [(4, "ts", "noon"), (701, "ts", "noon")]
+    assert pl.read_parquet(out)["click_id"].to_list() == good
+
+
+def test_a_file_of_rejects_is_neither_another_file_nor_left_from_before(clicks, model, tmp_path):
+    log, out, rejects = tmp_path / "log.csv", tmp_path / "out.csv", tmp_path / "rejects.ndjson"
+    frame = pl.read_parquet(clicks).head(50).cast(pl.String)
+    frame.write_csv(log)
+    options = ["--model", model, "--out", out]
+    before = log.read_bytes()
+    refused(invoke("score", log, *options, "--rejects", log), "--rejects is", "also the source")
+    refused(invoke("score", log, *options, "--rejects", out), "--rejects is", "which is also out")
+    refused(
+        invoke("score", log, *options, "--rejects", tmp_path / "no" / "r"), "--rejects is", "no file can be written"
+    )
+    assert log.read_bytes() == before
+    rejects.write_text("of another run")
+    assert invoke("score", log, *options, "--rejects", rejects).exit_code == 0
+    assert not rejects.exists()
+    frame.with_columns(ts=pl.lit("noon")).write_csv(log)
+    refused(invoke("score", log, *options, "--rejects", rejects), "every row of", f"see {rejects}")
+
+
 def test_the_same_seed_trains_the_same_model(clicks, tmp_path):
     options = ["--until", "1d", "--seed", 4]
     for name in ("a", "b"):

@@ -53,6 +53,15 @@ MappingFile = Annotated[
         help="Which column of the log is which field of a click. Without it columns have the fields' names.",
     ),
 ]
+Rejects = Annotated[
+    Path | None,
+    typer.Option(
+        "--rejects",
+        metavar="FILE",
+        help="Write rows that are no clicks there, as NDJSON with row number and reason, and go on. Without it the "
+        "first one ends the command.",
+    ),
+]
 ModelFolder = Annotated[Path, typer.Option("--model", metavar="FOLDER", help="What `slidr train` wrote.")]
 Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="First click that is used.")]
 Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="End, itself not included.")]
@@ -104,6 +113,7 @@ def train(
     clicks: Clicks,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model goes; one that is there is replaced.")],
     mapping: MappingFile = None,
+    rejects: Rejects = None,
     kind: Annotated[
         KindName,
         typer.Option(
@@ -124,16 +134,17 @@ def train(
 ) -> None:
     """Train a model on the first part of a log, with the labels known when that part ends."""
     with one_line_errors():
-        from onlineguard import console
+        from onlineguard import console, runner
         from onlineguard.errors import CheckpointError
         from onlineguard.slidr.model import Model, save_model
         from onlineguard.slidr.pipeline import Config, known_humans, split
 
         if out.exists() and not out.is_dir():
             raise CheckpointError(f"--out is {out}, which is a file; name a folder")
+        runner.check_destinations(None, {"rejects": rejects}, {"the source": clicks, "--mapping": mapping})
         columns = tuple(name.strip() for name in slice_.split(",") if name.strip())
         config = Config(kind=kind.value, slices=columns, rfm_at_least=rfm_at_least, weighted=weights, seed=seed)
-        prepared = _prepared(clicks, mapping, config)
+        prepared = _prepared(clicks, mapping, rejects, config)
         parts = split(*prepared.bounds)
         start, end = _span(prepared, since, until, parts.train_since if until is None else None, parts.train_until)
         rows = prepared.between(start, end)
@@ -165,6 +176,7 @@ def calibrate(
     clicks: Clicks,
     model: ModelFolder,
     mapping: MappingFile = None,
+    rejects: Rejects = None,
     since: Since = None,
     until: Until = None,
     budget: Annotated[float, typer.Option(help="Share of purchasing clicks that may be called robotic.")] = 0.01,
@@ -186,12 +198,13 @@ def calibrate(
 ) -> None:
     """Choose a threshold for every slice on clicks that the model has not learned, and write them into its folder."""
     with one_line_errors():
-        from onlineguard import console
+        from onlineguard import console, runner
         from onlineguard.slidr.model import load_model, save_model
         from onlineguard.slidr.pipeline import purchasing, split
 
+        runner.check_destinations(None, {"rejects": rejects}, {"the source": clicks, "--mapping": mapping})
         known = load_model(model)
-        prepared = _prepared(clicks, mapping, known.config, known)
+        prepared = _prepared(clicks, mapping, rejects, known.config, known)
         fresh = prepared.bounds[0] >= known.trained.until
         usual_until = None if fresh else split(*prepared.bounds).calibrate_until
         start, end = _span(prepared, since, until, known.trained.until, usual_until)
@@ -234,6 +247,7 @@ def evaluate(
     clicks: Clicks,
     model: ModelFolder,
     mapping: MappingFile = None,
+    rejects: Rejects = None,
     since: Since = None,
     until: Until = None,
     truth: Annotated[
@@ -250,10 +264,11 @@ def evaluate(
         from onlineguard.slidr.evaluation import compare
         from onlineguard.slidr.model import load_model
 
-        runner.check_destinations(None, {"report": report, "json": json_})
+        written = {"report": report, "json": json_, "rejects": rejects}
+        runner.check_destinations(None, written, {"the source": clicks, "--mapping": mapping, "--truth": truth})
         known = load_model(model)
         thresholds, calibrated = _ready(known, model)
-        prepared = _prepared(clicks, mapping, known.config, known)
+        prepared = _prepared(clicks, mapping, rejects, known.config, known)
         start, end = _span(prepared, since, until, calibrated.until, None)
         _warn(start, calibrated, "calibrated on")
         _warn_of_weekdays((calibrated.since, calibrated.until), (start, end))
@@ -304,6 +319,7 @@ def score(
     model: ModelFolder,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Decisions: .parquet, .csv or .ndjson.")],
     mapping: MappingFile = None,
+    rejects: Rejects = None,
     since: Since = None,
     until: Until = None,
 ) -> None:
@@ -315,12 +331,11 @@ def score(
 
         if out.suffix.lower() not in (".parquet", ".csv", ".ndjson"):
             raise InvalidArgument(f"--out is {out}; its name must end in .parquet, .csv or .ndjson")
-        if out.resolve() == clicks.resolve():
-            raise InvalidArgument(f"--out is {out}, which is also the source; name another file")
-        runner.check_destinations(None, {"out": out})
+        read = {"the source": clicks, "--mapping": mapping}
+        runner.check_destinations(None, {"out": out, "rejects": rejects}, read)
         known = load_model(model)
         thresholds, _ = _ready(known, model)
-        prepared = _prepared(clicks, mapping, known.config, known)
+        prepared = _prepared(clicks, mapping, rejects, known.config, known)
         start, end = _span(prepared, since, until, None, None)
         rows = (prepared.ts >= start) & (prepared.ts < end)
         decisions = _decisions(prepared, known, thresholds, rows)
@@ -328,15 +343,24 @@ def score(
         console.say(f"{int(decisions['robotic'].sum()):,} of {decisions.height:,} clicks are robotic", f"out: {out}")
 
 
-def _prepared(clicks: Path, mapping: Path | None, config: "Config", model: "Model | None" = None) -> "Prepared":
+def _prepared(
+    clicks: Path, mapping: Path | None, rejects: Path | None, config: "Config", model: "Model | None" = None
+) -> "Prepared":
     from onlineguard import console
     from onlineguard.errors import SourceError
+    from onlineguard.report.formats import counted
     from onlineguard.slidr.clicks import Mapping, read_clicks
     from onlineguard.slidr.pipeline import prepare
 
-    frame = read_clicks(clicks, None if mapping is None else Mapping.load(mapping))
+    frame = read_clicks(clicks, None if mapping is None else Mapping.load(mapping), rejects)
     if not frame.height:
-        raise SourceError(f"{clicks} has no clicks")
+        all_rejected = rejects is not None and rejects.exists()
+        raise SourceError(
+            f"every row of {clicks} was rejected; see {rejects}" if all_rejected else f"{clicks} has no clicks"
+        )
+    if rejects is not None and rejects.exists():
+        with rejects.open("rb") as file:
+            console.say(f"{counted(sum(1 for _ in file), 'row')} could not be read: see {rejects}")
     with console.progress("features", frame.height) as progress:
         return prepare(frame, config, None if model is None else model.featuriser(), progress)
 
