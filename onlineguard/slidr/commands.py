@@ -287,6 +287,7 @@ def evaluate(
             + _times(known.trained),
             "Calibrated on": f"{calibrated.clicks:,} clicks, {calibrated.humans:,} purchasing, {_times(calibrated)}",
             "Evaluated on": f"{int(rows.sum()):,} clicks of {clicks.name}",
+            "Slices": " / ".join(known.config.slices),
             "Seed": str(known.config.seed),
         }
         if report is not None:
