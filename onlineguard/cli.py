@@ -4,6 +4,7 @@ import signal
 import sys
 from datetime import date
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -189,7 +190,7 @@ def demo(
         with console.progress("made stream", len(stream.values)) as progress:
             result = demonstration.judge(stream, report, progress)
         console.print_demo(result, report)
-        told = story.tell(clicks, seed, clicks_report, console.progress)
+        told = story.tell(clicks, seed, clicks_report, partial(console.progress, noun="clicks"))
         console.print_story(told, clicks_report)
 
 
@@ -255,7 +256,7 @@ def simulate(
         traffic = Traffic(
             clicks, days, _day("--start", start), robots, holiday, label_outage, clock_fault, biased_purchases
         )
-        with console.progress("simulated clicks", clicks) as progress:
+        with console.progress("simulated clicks", clicks, noun="clicks") as progress:
             tally = write_traffic(out, traffic, seed, progress)
         console.print_traffic(tally, out)
 

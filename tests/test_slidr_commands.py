@@ -1,6 +1,7 @@
 """`onlineguard slidr` as its users meet it: a log in; a model, a report and decisions out; and clear refusals."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,8 @@ def model(clicks, tmp_path_factory):
     result = invoke("train", clicks, "--out", folder)
     assert result.exit_code == 0, result.output
     assert "known to be people's, 2026-03-02 00:00 UTC to 2026-03-04" in result.stderr
+    stages = [line.split(" in ")[0] for line in result.stderr.splitlines() if "a second" in line]
+    assert [re.sub(r"[\d,]+", "n", stage) for stage in stages] == ["features: n clicks", "training mlp: n clicks"]
     result = invoke("calibrate", clicks, "--model", folder, "--budget", 0.05)
     assert result.exit_code == 0, result.output
     assert "Thresholds" in result.stdout

@@ -362,7 +362,7 @@ def _prepared(
     if rejects is not None and rejects.exists():
         with rejects.open("rb") as file:
             console.say(f"{counted(sum(1 for _ in file), 'row')} could not be read: see {rejects}")
-    with console.progress("features", frame.height) as progress:
+    with console.progress("features", frame.height, noun="clicks") as progress:
         return prepare(frame, config, None if model is None else model.featuriser(), progress)
 
 
@@ -393,7 +393,7 @@ def _trained(prepared: "Prepared", rows: "Rows", known_at: int, config: "Config"
     from onlineguard.slidr.pipeline import train_model
 
     total = int(rows.sum())
-    with console.progress(f"training {config.kind}", total) as progress:
+    with console.progress(f"training {config.kind}", total, noun="clicks") as progress:
         scorer = train_model(prepared, rows, known_at, config, lambda done, _total, _loss: progress(done))
         progress(total)
     return scorer

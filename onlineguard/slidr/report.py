@@ -122,7 +122,7 @@ def _tiles(evaluation: Evaluation) -> str:
         ("True FPR", all_.true_fpr, "people's click"),
     ]
     tiles = [
-        (name, f"{share.value:.2%}", f"{_interval(share)} %<br>{share.hits:,} of {_many(share.trials, noun)}")
+        (name, f"{share.value:.2%}", f"{_interval(share)}%<br>{share.hits:,} of {_many(share.trials, noun)}")
         if share.trials
         else (name, NONE, f"no {noun}")
         for name, share, noun in shares
