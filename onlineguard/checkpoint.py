@@ -4,13 +4,11 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
+from onlineguard import tensorfile
 from onlineguard.detector import Detector
 from onlineguard.errors import CheckpointError
 from onlineguard.series import Series
@@ -34,19 +32,7 @@ def write(path: str | os.PathLike[str], config: dict[str, Any], estimator: Any, 
         metadata = {HEADER: json.dumps(header)}
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"the engine's notes cannot be saved: {error}; they must be what JSON holds") from error
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        contents = safetensors.numpy.save(tensors, metadata=metadata)
-        with open(temporary, "wb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise CheckpointError(f"cannot write {target}: {error.strerror or error}") from error
-    _sync_folder(target.parent)
+    tensorfile.write(path, metadata, tensors)
 
 
 def restored[T](path: str | os.PathLike[str], build: Callable[[dict[str, Any], Any, dict[str, np.ndarray]], T]) -> T:
@@ -54,14 +40,7 @@ def restored[T](path: str | os.PathLike[str], build: Callable[[dict[str, Any], A
 
     Raises CheckpointError for a file that is missing, truncated, foreign, damaged or newer.
     """
-    try:
-        with safetensors.safe_open(str(path), framework="numpy") as file:  # type: ignore[no-untyped-call]
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path} is no checkpoint, or a truncated one: {error}") from error
+    metadata, tensors = tensorfile.read(path)
     if HEADER not in metadata:
         raise CheckpointError(f"{path} was not written by Engine.save; give the path of a file that was")
     try:
@@ -80,12 +59,3 @@ def restored[T](path: str | os.PathLike[str], build: Callable[[dict[str, Any], A
 def _plain(value: Any) -> Any:
     """A NumPy scalar as the Python number that JSON can hold."""
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in the folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

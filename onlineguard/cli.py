@@ -4,6 +4,7 @@ import signal
 import sys
 from datetime import date
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -189,7 +190,7 @@ def demo(
         with console.progress("made stream", len(stream.values)) as progress:
             result = demonstration.judge(stream, report, progress)
         console.print_demo(result, report)
-        told = story.tell(clicks, seed, clicks_report, console.progress)
+        told = story.tell(clicks, seed, clicks_report, partial(console.progress, noun="clicks"))
         console.print_story(told, clicks_report)
 
 
@@ -203,7 +204,7 @@ SIMULATE_EPILOG = """[bold]What is written[/bold]
 
 [bold]Examples[/bold]
 
-Two weeks, a million clicks, a fifth of them by robots:
+Three weeks, a million clicks, a fifth of them by robots:
 
   [cyan]onlineguard simulate traffic[/cyan]
 
@@ -217,7 +218,13 @@ A month with a holiday, six hours without purchase labels, and a front end whose
 def simulate(
     out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the files go; made if it is missing.")],
     clicks: Annotated[int, typer.Option(help="About how many.")] = 1_000_000,
-    days: Annotated[int, typer.Option(help="From midnight to midnight UTC.")] = 14,
+    days: Annotated[
+        int,
+        typer.Option(
+            help="From midnight to midnight UTC. Three weeks: `slidr` learns one, sets its thresholds on the next and "
+            "is judged by the last; of 14 days, each gets only some days of the week."
+        ),
+    ] = 21,
     start: Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="The first day.")] = "2026-03-02",
     robots: Annotated[float, typer.Option(help="Their share of the clicks, up to 0.9.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Another seed, other traffic; the same seed, the same.")] = 0,
@@ -249,7 +256,7 @@ def simulate(
         traffic = Traffic(
             clicks, days, _day("--start", start), robots, holiday, label_outage, clock_fault, biased_purchases
         )
-        with console.progress("simulated clicks", clicks) as progress:
+        with console.progress("simulated clicks", clicks, noun="clicks") as progress:
             tally = write_traffic(out, traffic, seed, progress)
         console.print_traffic(tally, out)
 

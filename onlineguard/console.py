@@ -41,10 +41,13 @@ def say_start(detector: str, reason: str, engine: Engine, state: Path | None) ->
 
 
 @contextmanager
-def progress(name: str, total: int | None, done: Callable[[], int] | None = None) -> Generator[Callable[[int], None]]:
+def progress(
+    name: str, total: int | None, done: Callable[[], int] | None = None, noun: str = "events"
+) -> Generator[Callable[[int], None]]:
     """A bar with events a second while on a terminal, and a final line; call what it gives with the events so far.
 
-    `done` of `total` says how far that is, in events where it is not given; None where nobody knows the total.
+    `done` of `total` says how far that is, in events where it is not given; None where nobody knows the total. `name`
+    says which stage this is, `noun` what it counts.
     """
     began, so_far = time.perf_counter(), 0
     console = Console(stderr=True)
@@ -52,7 +55,7 @@ def progress(name: str, total: int | None, done: Callable[[], int] | None = None
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.fields[events]:,} events"),
+        TextColumn(f"{{task.fields[events]:,}} {noun}"),
         TextColumn("{task.fields[speed]:,.0f}/s", style="cyan"),
         TimeElapsedColumn(),
     )
@@ -67,7 +70,7 @@ def progress(name: str, total: int | None, done: Callable[[], int] | None = None
 
         yield advance
     seconds = time.perf_counter() - began
-    _remark(f"{so_far:,} events in {seconds:.1f} s, {so_far / seconds:,.0f} a second")
+    _remark(f"{_clean(name)}: {so_far:,} {noun} in {seconds:.1f} s, {so_far / seconds:,.0f} a second")
 
 
 def facts(summary: Summary) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import typer
 
 EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
 # What the library calls differently in its errors, or without the dashes.
-FLAGS = {name: f"--{name}" for name in ("patience", "period", "state", "out", "report", "slice")} | {
+FLAGS = {name: f"--{name}" for name in ("patience", "period", "state", "out", "report", "rejects", "slice")} | {
     **{name: f"--{name.replace('_', '-')}" for name in ("clicks", "days", "start", "robots", "seed", "label_outage")},
     "target_rate": "--rate",
     "feature_columns": "--feature",

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,9 +166,14 @@ def run(
     )
 
 
-def check_destinations(source: Source | None, destinations: dict[str, Path | None]) -> None:
-    """Raise InvalidArgument, before hours of work, where a file cannot be made or two of them are the same."""
-    taken: dict[Path, str] = {}
+def check_destinations(
+    source: Source | None, destinations: dict[str, Path | None], read: Mapping[str, Path | None] | None = None
+) -> None:
+    """Raise InvalidArgument, before hours of work, where a file cannot be made or two of them are the same.
+
+    `read`: files that are read besides the source, under what the error calls them.
+    """
+    taken = {path.resolve(): name for name, path in (read or {}).items() if path is not None}
     if source is not None and not source.strict:
         taken[source.rejects.resolve()] = "where rejected rows go"
     if source is not None and not source.from_stdin:

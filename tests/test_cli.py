@@ -55,7 +55,7 @@ def test_a_run_prints_what_it_found_and_writes_every_file_asked_for(csv_file, tm
     for words in ("Events", "2,000", "ROC-AUC", "Windows caught", "Median delay in time", "The oddest slices"):
         assert words in result.stdout
     assert "detector: series (there is a time and one feature)" in result.stderr
-    assert "2,000 events in" in result.stderr
+    assert "events.csv: 2,000 events in" in result.stderr
     assert len(pl.read_parquet(out)) == 2_000
     assert "<html" in report.read_text()
     assert state.stat().st_size > 0

@@ -180,6 +180,10 @@ def test_a_bad_row_is_an_error_or_is_set_aside_with_its_reason(tmp_path):
     with pytest.raises(InvalidArgument, match=r'column ts, row 2 is "soon"; ts must be .* \(1 of 3 rows are wrong\)'):
         read_clicks(path)
     assert read_clicks(path, rejects=rejects).equals(good.filter(pl.col("click_id") != "b"))
+    with pytest.raises(InvalidArgument, match=r"rejects is .*clicks\.csv, the source itself; name another file"):
+        read_clicks(path, rejects=path)
+    with pytest.raises(SourceError, match=r"rejects is .*none/r, which cannot be written"):
+        read_clicks(path, rejects=tmp_path / "none" / "r")
     (reject,) = map(json.loads, rejects.read_text().splitlines())
     assert (reject["row"], reject["column"], reject["value"]) == (2, "ts", "soon")
     assert "must be a whole number" in reject["reason"]

@@ -1,9 +1,11 @@
 """`onlineguard slidr` as its users meet it: a log in; a model, a report and decisions out; and clear refusals."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
@@ -68,6 +70,8 @@ def model(clicks, tmp_path_factory):
     result = invoke("train", clicks, "--out", folder)
     assert result.exit_code == 0, result.output
     assert "known to be people's, 2026-03-02 00:00 UTC to 2026-03-04" in result.stderr
+    stages = [line.split(" in ")[0] for line in result.stderr.splitlines() if "a second" in line]
+    assert [re.sub(r"[\d,]+", "n", stage) for stage in stages] == ["features: n clicks", "training mlp: n clicks"]
     result = invoke("calibrate", clicks, "--model", folder, "--budget", 0.05)
     assert result.exit_code == 0, result.output
     assert "Thresholds" in result.stdout
@@ -105,7 +109,39 @@ def test_evaluation_measures_later_clicks_and_writes_report_and_figures(traffic,
     assert overall["clicks"] == frame.filter(pl.col("ts") >= load_model(model).calibrated.until).height
     assert overall["ivr"]["low"] < overall["ivr"]["value"] < overall["ivr"]["high"]
     assert overall["recall"]["value"] > 3 * overall["true_fpr"]["value"]
-    assert "beware" not in result.stderr
+    assert "beware: some of these clicks" not in result.stderr
+
+
+def test_thresholds_of_some_days_of_the_week_are_not_passed_off_as_those_of_all(clicks, model, tmp_path):
+    advice = "; people click otherwise on other days: give three weeks"
+    result = invoke("evaluate", clicks, "--model", model)
+    assert f"beware: thresholds rest on Wed, these clicks are of Thu{advice}" in result.stderr
+    shutil.copytree(model, tmp_path / "again")
+    result = invoke("calibrate", clicks, "--model", tmp_path / "again", "--since", "2d", "--until", "4d")
+    assert f"beware: thresholds rest on Wed and Thu{advice}" in result.stderr
+    result = invoke("evaluate", clicks, "--model", tmp_path / "again", "--since", "2d", "--until", "3d")
+    assert advice not in result.stderr
+
+
+def test_three_weeks_are_learned_calibrated_and_evaluated_a_week_each(tmp_path):
+    write_traffic(tmp_path, Traffic(clicks=24_000, days=22, start=date(2026, 3, 2)), 1)
+    log, folder = tmp_path / "clicks.parquet", tmp_path / "model"
+    said = [
+        invoke("train", log, "--out", folder, "--kind", "velocity"),
+        invoke("calibrate", log, "--model", folder, "--budget", 0.1),
+        invoke("evaluate", log, "--model", folder),
+    ]
+    assert [result.exit_code for result in said] == [0, 0, 0], said
+    assert "beware" not in "".join(result.stderr for result in said)
+    loaded = load_model(folder)
+    days = [
+        datetime.fromtimestamp(time / 1_000, UTC).isoformat()[:13]
+        for time in (loaded.trained.since, loaded.trained.until, loaded.calibrated.since, loaded.calibrated.until)
+    ]
+    assert days == ["2026-03-03T00", "2026-03-10T00", "2026-03-10T00", "2026-03-17T00"]
+    assert invoke("train", log, "--out", folder, "--kind", "velocity", "--until", "100%").exit_code == 0
+    trained = load_model(folder).trained
+    assert trained.until - trained.since > 21.9 * 86_400_000
 
 
 def test_clicks_that_were_calibrated_on_are_not_passed_off_as_new(clicks, model):
@@ -174,6 +210,48 @@ def test_a_log_of_any_shape_is_read_through_a_mapping(clicks, model, tmp_path):
     assert invoke("score", clicks, "--model", model, "--out", plain).exit_code == 0
     assert pl.read_parquet(out).equals(pl.read_parquet(plain).head(2_000))
     refused(invoke("score", log, "--model", model, "--out", out), "has no column", "A mapping says")
+
+
+def test_rows_that_are_no_clicks_are_set_aside_where_a_file_for_them_is_named(clicks, model, tmp_path):
+    log, out, rejects = tmp_path / "log.csv", tmp_path / "out.parquet", tmp_path / "rejects.ndjson"
+    frame = pl.read_parquet(clicks).head(1_000).cast(pl.String)
+    wrong = pl.Series([i in (3, 700) for i in range(frame.height)])
+    frame.with_columns(ts=pl.when(wrong).then(pl.lit("noon")).otherwise("ts")).write_csv(log)
+    good = frame.filter(~wrong)["click_id"].to_list()
+    refused(invoke("score", log, "--model", model, "--out", out), "row 4", '"noon"', "--rejects FILE")
+    commands = {
+        "train": ["--out", tmp_path / "model", "--until", "100%"],
+        "calibrate": ["--model", tmp_path / "model", "--since", "0%", "--until", "100%", "--budget", "0.5"],
+        "evaluate": ["--model", tmp_path / "model", "--since", "0%"],
+        "score": ["--model", tmp_path / "model", "--out", out],
+    }
+    for command, options in commands.items():
+        rejects.unlink(missing_ok=True)
+        result = invoke(command, log, *options, "--rejects", rejects)
+        assert result.exit_code == 0, result.output
+        assert f"2 rows could not be read: see {rejects}" in result.stderr
+        rows = [json.loads(line) for line in rejects.read_text().splitlines()]
+        assert [(row["row"], row["column"], row["value"]) for row in rows] == [(4, "ts", "noon"), (701, "ts", "noon")]
+    assert pl.read_parquet(out)["click_id"].to_list() == good
+
+
+def test_a_file_of_rejects_is_neither_another_file_nor_left_from_before(clicks, model, tmp_path):
+    log, out, rejects = tmp_path / "log.csv", tmp_path / "out.csv", tmp_path / "rejects.ndjson"
+    frame = pl.read_parquet(clicks).head(50).cast(pl.String)
+    frame.write_csv(log)
+    options = ["--model", model, "--out", out]
+    before = log.read_bytes()
+    refused(invoke("score", log, *options, "--rejects", log), "--rejects is", "also the source")
+    refused(invoke("score", log, *options, "--rejects", out), "--rejects is", "which is also out")
+    refused(
+        invoke("score", log, *options, "--rejects", tmp_path / "no" / "r"), "--rejects is", "no file can be written"
+    )
+    assert log.read_bytes() == before
+    rejects.write_text("of another run")
+    assert invoke("score", log, *options, "--rejects", rejects).exit_code == 0
+    assert not rejects.exists()
+    frame.with_columns(ts=pl.lit("noon")).write_csv(log)
+    refused(invoke("score", log, *options, "--rejects", rejects), "every row of", f"see {rejects}")
 
 
 def test_the_same_seed_trains_the_same_model(clicks, tmp_path):

@@ -20,7 +20,9 @@ from onlineguard.slidr.pipeline import (
     purchasing,
     sample_weights,
     scores,
+    split,
     train_model,
+    weekdays,
 )
 from onlineguard.slidr.simulator import Traffic, simulate
 from onlineguard.slidr.train import Network
@@ -254,6 +256,55 @@ def test_a_part_without_clicks_or_purchases_is_refused(prepared):
 )
 def test_a_time_is_a_share_a_duration_or_a_date(text, expected):
     assert moment(text, 1_000_000, 1_999_999) == expected
+
+
+MONDAY = 1_772_409_600_000  # 2026-03-02
+
+
+@pytest.mark.parametrize(
+    ("starts", "ends", "expected"),
+    [
+        (0, 21, (0, 7, 14)),
+        (0, 28, (7, 14, 21)),
+        (0.001, 20.999, (0.001, 7, 14)),  # the clicks of the first and the last minute are missing
+        (0.2, 21, (0.2, 7, 14)),
+        (0.0, 20.8, (0.0, 6.75 + 1 / 24, 13.75 + 1 / 24)),  # the nearest full hour
+        (0.3, 21, None),
+        (0, 20.7, None),
+        (0, 14, None),
+        (0, 0.001, None),
+    ],
+)
+def test_three_whole_weeks_are_split_by_week_and_less_by_share(starts, ends, expected):
+    first, last = MONDAY + round(starts * DAY), MONDAY + round(ends * DAY) - 1
+    if expected is None:
+        assert split(first, last) == (first, moment("50%", first, last), moment("71.43%", first, last))
+    else:
+        assert split(first, last) == tuple(MONDAY + round(at * DAY) for at in expected)
+
+
+def test_a_split_by_week_calibrates_on_every_day_that_is_evaluated():
+    for hours in range(0, 168, 5):
+        first = MONDAY + hours * 3_600_000 + 1_234
+        last = first + 21 * DAY
+        parts = split(first, last)
+        assert set(weekdays(parts.train_until, parts.calibrate_until)) == set(weekdays(parts.calibrate_until, last))
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "days"),
+    [
+        (0, 7, "Mon Tue Wed Thu Fri Sat Sun"),
+        (3, 6, "Thu Fri Sat"),
+        (5.4, 7.6, "Mon Sat Sun"),
+        (5.6, 7.4, "Sun"),
+        (1.9, 2.2, "Wed"),  # less than half a day
+        (1.8, 2.1, "Tue"),
+        (-1, 30, "Mon Tue Wed Thu Fri Sat Sun"),
+    ],
+)
+def test_a_day_of_the_week_is_held_by_half_of_it_or_more(since, until, days):
+    assert " ".join(weekdays(MONDAY + round(since * DAY), MONDAY + round(until * DAY))) == days
 
 
 @pytest.mark.parametrize("text", ["", "half", "101%", "-5%", "36", "12 h", "nan%", "2026-13-01"])

@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
@@ -21,9 +22,9 @@ from typer.testing import CliRunner
 import onlineguard
 from onlineguard.cli import app
 from onlineguard.errors import InvalidArgument
-from onlineguard.slidr import world
+from onlineguard.slidr import features, world
 from onlineguard.slidr.simulator import CLICKS, FILES, KINDS, ORDERS, TRUTH, Traffic, simulate, write_traffic
-from onlineguard.slidr.world import DAY, HISTORY, HOUR, MINUTE, TIMEZONES
+from onlineguard.slidr.world import DAY, HISTORY, HOUR, MARKETPLACES, MINUTE, TIMEZONES, Rhythm
 
 CONFIG = Traffic(clicks=120_000)
 
@@ -167,6 +168,16 @@ def test_people_keep_the_hours_of_their_own_marketplace(clicks):
         hour = pl.from_epoch(mine["ts"], time_unit="ms").dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
         counts = np.bincount(hour.dt.hour().to_numpy(), minlength=24)
         assert counts[[2, 3, 4]].mean() < 0.25 * counts[[19, 20, 21]].mean()
+
+
+def test_people_live_by_the_zones_that_features_count_local_hours_by():
+    assert {name: features.TIMEZONES.get(name) for name in MARKETPLACES} == TIMEZONES
+    assert None not in TIMEZONES.values()
+    noon = datetime(2026, 7, 1, 12, tzinfo=UTC)
+    rhythm = Rhythm(noon.date(), np.random.default_rng(0))
+    for number, name in enumerate(MARKETPLACES):
+        local = noon.astimezone(ZoneInfo(features.TIMEZONES[name]))
+        assert rhythm._local[number][48] == 24 * local.weekday() + local.hour
 
 
 def test_desktops_rest_at_the_weekend_and_phones_do_not(clicks):
@@ -414,7 +425,7 @@ def test_the_command_writes_the_files_and_prints_who_clicked(tmp_path):
     assert_frame_equal(pl.read_parquet(tmp_path / "t" / "clicks.parquet"), expected.clicks)
     for words in (*KINDS, "tablet", "JP", "recorded purchases", "orders", "arrived twice"):
         assert words in result.stdout
-    assert f"{len(expected.clicks):,} events in" in result.stderr
+    assert f"simulated clicks: {len(expected.clicks):,} clicks in" in result.stderr
 
 
 @pytest.mark.parametrize(

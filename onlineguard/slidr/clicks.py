@@ -191,9 +191,16 @@ def read_clicks(
 
     A row that is no click is an InvalidArgument naming column, row (from 1, without a header), value and rule; with
     `rejects` such rows are instead written to that file, one JSON object {"row", "column", "value", "reason"} a line.
-    Raises SourceError if the file cannot be read or lacks a column.
+    An earlier file of that name goes, and none is made where every row is a click.
+    Raises SourceError if the file cannot be read or lacks a column, or that of the rejects cannot be written.
     """
     name = "clicks" if isinstance(source, pl.DataFrame) else str(source)
+    if (
+        rejects is not None
+        and not isinstance(source, pl.DataFrame)
+        and Path(rejects).resolve() == Path(source).resolve()
+    ):
+        raise InvalidArgument(f"rejects is {rejects}, the source itself; name another file")
     log = source if isinstance(source, pl.DataFrame) else _read(Path(source))
     if mapping is None:
         optional = NULLABLE - set(log.columns)
@@ -223,7 +230,12 @@ def read_clicks(
             f"times in a mapping, e.g. time.unit = 's'"
         )
     if rejects is not None:
-        _write_rejects(Path(rejects), log, first_wrong, mapping)
+        try:
+            _write_rejects(Path(rejects), log, first_wrong, mapping)
+        except OSError as error:
+            raise SourceError(
+                f"rejects is {rejects}, which cannot be written ({error.strerror}); name a file that can, e.g. in /tmp"
+            ) from error
         frame = frame.filter(first_wrong.is_null())
     return frame
 
@@ -330,7 +342,11 @@ def _located(
 ) -> str:
     """What is wrong with the first wrong value, and how many there are."""
     row = int(wrong.arg_max() or 0)
-    way_out = "" if mapping is None else "; mend it, change the mapping, or set such rows aside with `rejects`"
+    way_out = (
+        ""
+        if mapping is None
+        else "; mend it, change the mapping, or set such rows aside with `rejects` (--rejects FILE)"
+    )
     which = "|".join(_listed(column))
     return (
         f"{name}: column {which}, row {row + 1} is {_shown(raw[row])}; {_rule(field, mapping)}"

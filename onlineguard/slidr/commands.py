@@ -53,6 +53,15 @@ MappingFile = Annotated[
         help="Which column of the log is which field of a click. Without it columns have the fields' names.",
     ),
 ]
+Rejects = Annotated[
+    Path | None,
+    typer.Option(
+        "--rejects",
+        metavar="FILE",
+        help="Write rows that are no clicks there, as NDJSON with row number and reason, and go on. Without it the "
+        "first one ends the command.",
+    ),
+]
 ModelFolder = Annotated[Path, typer.Option("--model", metavar="FOLDER", help="What `slidr train` wrote.")]
 Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="First click that is used.")]
 Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="End, itself not included.")]
@@ -66,9 +75,13 @@ Clicks before --since are still counted for the features of those after it.
 """
 
 TRAIN_EPILOG = f"""{TIMES}
+Without either, the last week but two of a log of three weeks or more, and the first half of a shorter one.
+
+With one of them, the other is the first click, or where that week or half ends.
+
 [bold]Examples[/bold]
 
-Two weeks of made clicks, a model of the first, thresholds from the next three days, judged by the last four:
+Three weeks of made clicks: a model of the first, thresholds from the second, judged by the third:
 
   [cyan]onlineguard simulate traffic[/cyan]
 
@@ -100,6 +113,7 @@ def train(
     clicks: Clicks,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model goes; one that is there is replaced.")],
     mapping: MappingFile = None,
+    rejects: Rejects = None,
     kind: Annotated[
         KindName,
         typer.Option(
@@ -111,7 +125,7 @@ def train(
         str, typer.Option("--slice", metavar="COLUMN[,COLUMN]", help="Fields of a click that tell slices apart.")
     ] = "device,marketplace,logged_in",
     since: Since = None,
-    until: Until = "50%",
+    until: Until = None,
     rfm_at_least: Annotated[float, typer.Option(help="Accounts with this RFM score, 3 to 15, are people.")] = 12.0,
     weights: Annotated[
         bool, typer.Option(help="Let every hour of the week count alike, with and without login, for either label.")
@@ -120,17 +134,19 @@ def train(
 ) -> None:
     """Train a model on the first part of a log, with the labels known when that part ends."""
     with one_line_errors():
-        from onlineguard import console
+        from onlineguard import console, runner
         from onlineguard.errors import CheckpointError
         from onlineguard.slidr.model import Model, save_model
-        from onlineguard.slidr.pipeline import Config, known_humans
+        from onlineguard.slidr.pipeline import Config, known_humans, split
 
         if out.exists() and not out.is_dir():
             raise CheckpointError(f"--out is {out}, which is a file; name a folder")
+        runner.check_destinations(None, {"rejects": rejects}, {"the source": clicks, "--mapping": mapping})
         columns = tuple(name.strip() for name in slice_.split(",") if name.strip())
         config = Config(kind=kind.value, slices=columns, rfm_at_least=rfm_at_least, weighted=weights, seed=seed)
-        prepared = _prepared(clicks, mapping, config)
-        start, end = _span(prepared, since, until, None, "50%")
+        prepared = _prepared(clicks, mapping, rejects, config)
+        parts = split(*prepared.bounds)
+        start, end = _span(prepared, since, until, parts.train_since if until is None else None, parts.train_until)
         rows = prepared.between(start, end)
         scorer = _trained(prepared, rows, end, config)
         spent = _used(start, end, rows, known_humans(prepared, end, config))
@@ -144,7 +160,8 @@ def train(
 CALIBRATE_EPILOG = f"""{TIMES}
 Without --since the part begins where training ended.
 
-Without --until it ends at 71.43% of the log, or at its end where the log itself begins after training.
+Without --until it ends a week before the end of a log of three weeks or more, and at 71.43% of a shorter one; or with \
+the log, where that begins after training.
 
 [bold]Examples[/bold]
 
@@ -159,6 +176,7 @@ def calibrate(
     clicks: Clicks,
     model: ModelFolder,
     mapping: MappingFile = None,
+    rejects: Rejects = None,
     since: Since = None,
     until: Until = None,
     budget: Annotated[float, typer.Option(help="Share of purchasing clicks that may be called robotic.")] = 0.01,
@@ -180,15 +198,18 @@ def calibrate(
 ) -> None:
     """Choose a threshold for every slice on clicks that the model has not learned, and write them into its folder."""
     with one_line_errors():
-        from onlineguard import console
+        from onlineguard import console, runner
         from onlineguard.slidr.model import load_model, save_model
-        from onlineguard.slidr.pipeline import CALIBRATE_UNTIL, purchasing
+        from onlineguard.slidr.pipeline import purchasing, split
 
+        runner.check_destinations(None, {"rejects": rejects}, {"the source": clicks, "--mapping": mapping})
         known = load_model(model)
-        prepared = _prepared(clicks, mapping, known.config, known)
+        prepared = _prepared(clicks, mapping, rejects, known.config, known)
         fresh = prepared.bounds[0] >= known.trained.until
-        start, end = _span(prepared, since, until, known.trained.until, "100%" if fresh else CALIBRATE_UNTIL)
+        usual_until = None if fresh else split(*prepared.bounds).calibrate_until
+        start, end = _span(prepared, since, until, known.trained.until, usual_until)
         _warn(start, known.trained, "learned")
+        _warn_of_weekdays((start, end))
         options: dict[str, Any] = {
             "budget": budget,
             "min_coverage": min_coverage,
@@ -226,6 +247,7 @@ def evaluate(
     clicks: Clicks,
     model: ModelFolder,
     mapping: MappingFile = None,
+    rejects: Rejects = None,
     since: Since = None,
     until: Until = None,
     truth: Annotated[
@@ -242,12 +264,14 @@ def evaluate(
         from onlineguard.slidr.evaluation import compare
         from onlineguard.slidr.model import load_model
 
-        runner.check_destinations(None, {"report": report, "json": json_})
+        written = {"report": report, "json": json_, "rejects": rejects}
+        runner.check_destinations(None, written, {"the source": clicks, "--mapping": mapping, "--truth": truth})
         known = load_model(model)
         thresholds, calibrated = _ready(known, model)
-        prepared = _prepared(clicks, mapping, known.config, known)
-        start, end = _span(prepared, since, until, calibrated.until, "100%")
+        prepared = _prepared(clicks, mapping, rejects, known.config, known)
+        start, end = _span(prepared, since, until, calibrated.until, None)
         _warn(start, calibrated, "calibrated on")
+        _warn_of_weekdays((calibrated.since, calibrated.until), (start, end))
         rows, robot = prepared.between(start, end), None if truth is None else _truth(truth, prepared)
         found = {known.config.kind: _evaluated(prepared, known.scorer, thresholds, rows, end, robot, known.config)}
         hourly: dict[str, Any] = {}
@@ -263,6 +287,7 @@ def evaluate(
             + _times(known.trained),
             "Calibrated on": f"{calibrated.clicks:,} clicks, {calibrated.humans:,} purchasing, {_times(calibrated)}",
             "Evaluated on": f"{int(rows.sum()):,} clicks of {clicks.name}",
+            "Slices": " / ".join(known.config.slices),
             "Seed": str(known.config.seed),
         }
         if report is not None:
@@ -295,6 +320,7 @@ def score(
     model: ModelFolder,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Decisions: .parquet, .csv or .ndjson.")],
     mapping: MappingFile = None,
+    rejects: Rejects = None,
     since: Since = None,
     until: Until = None,
 ) -> None:
@@ -306,44 +332,54 @@ def score(
 
         if out.suffix.lower() not in (".parquet", ".csv", ".ndjson"):
             raise InvalidArgument(f"--out is {out}; its name must end in .parquet, .csv or .ndjson")
-        if out.resolve() == clicks.resolve():
-            raise InvalidArgument(f"--out is {out}, which is also the source; name another file")
-        runner.check_destinations(None, {"out": out})
+        read = {"the source": clicks, "--mapping": mapping}
+        runner.check_destinations(None, {"out": out, "rejects": rejects}, read)
         known = load_model(model)
         thresholds, _ = _ready(known, model)
-        prepared = _prepared(clicks, mapping, known.config, known)
-        start, end = _span(prepared, since, until, None, "100%")
+        prepared = _prepared(clicks, mapping, rejects, known.config, known)
+        start, end = _span(prepared, since, until, None, None)
         rows = (prepared.ts >= start) & (prepared.ts < end)
         decisions = _decisions(prepared, known, thresholds, rows)
         _replace(out, lambda path: getattr(decisions, f"write_{out.suffix.lower()[1:]}")(path))
         console.say(f"{int(decisions['robotic'].sum()):,} of {decisions.height:,} clicks are robotic", f"out: {out}")
 
 
-def _prepared(clicks: Path, mapping: Path | None, config: "Config", model: "Model | None" = None) -> "Prepared":
+def _prepared(
+    clicks: Path, mapping: Path | None, rejects: Path | None, config: "Config", model: "Model | None" = None
+) -> "Prepared":
     from onlineguard import console
     from onlineguard.errors import SourceError
+    from onlineguard.report.formats import counted
     from onlineguard.slidr.clicks import Mapping, read_clicks
     from onlineguard.slidr.pipeline import prepare
 
-    frame = read_clicks(clicks, None if mapping is None else Mapping.load(mapping))
+    frame = read_clicks(clicks, None if mapping is None else Mapping.load(mapping), rejects)
     if not frame.height:
-        raise SourceError(f"{clicks} has no clicks")
-    with console.progress("features", frame.height) as progress:
+        all_rejected = rejects is not None and rejects.exists()
+        raise SourceError(
+            f"every row of {clicks} was rejected; see {rejects}" if all_rejected else f"{clicks} has no clicks"
+        )
+    if rejects is not None and rejects.exists():
+        with rejects.open("rb") as file:
+            console.say(f"{counted(sum(1 for _ in file), 'row')} could not be read: see {rejects}")
+    with console.progress("features", frame.height, noun="clicks") as progress:
         return prepare(frame, config, None if model is None else model.featuriser(), progress)
 
 
 def _span(
-    prepared: "Prepared", since: str | None, until: str | None, usual_since: int | None, usual_until: str
+    prepared: "Prepared", since: str | None, until: str | None, usual_since: int | None, usual_until: int | None
 ) -> tuple[int, int]:
-    """The part of the log that is used, which has clicks."""
+    """The part of the log that is used, which has clicks; its bounds are also those of the log where None."""
     from onlineguard.errors import InvalidArgument
     from onlineguard.slidr.pipeline import moment
 
     first, last = prepared.bounds
     start = first if usual_since is None else usual_since
+    end = last + 1 if usual_until is None else usual_until
     if since is not None:
         start = moment(since, first, last, "--since")
-    end = moment(until or usual_until, first, last, "--until")
+    if until is not None:
+        end = moment(until, first, last, "--until")
     if not prepared.between(start, end).any():
         raise InvalidArgument(
             f"--since {_day(start)} --until {_day(end)} leaves no clicks; the log runs from {_day(first)} to "
@@ -357,7 +393,7 @@ def _trained(prepared: "Prepared", rows: "Rows", known_at: int, config: "Config"
     from onlineguard.slidr.pipeline import train_model
 
     total = int(rows.sum())
-    with console.progress(f"training {config.kind}", total) as progress:
+    with console.progress(f"training {config.kind}", total, noun="clicks") as progress:
         scorer = train_model(prepared, rows, known_at, config, lambda done, _total, _loss: progress(done))
         progress(total)
     return scorer
@@ -545,6 +581,23 @@ def _warn(start: int, span: "Span", what: str) -> None:
         console.say(
             f"beware: some of these clicks the model has {what}, up to {_day(span.until)}; figures will flatter"
         )
+
+
+def _warn_of_weekdays(calibrated: tuple[int, int], used: tuple[int, int] | None = None) -> None:
+    """Say so where days of the week, by default any, were not calibrated on."""
+    from onlineguard import console
+    from onlineguard.slidr.pipeline import WEEKDAYS, weekdays
+
+    known, these = weekdays(*calibrated), WEEKDAYS if used is None else weekdays(*used)
+    if set(these) - set(known):
+        of = "" if used is None else f", these clicks are of {_listed(these)}"
+        console.say(
+            f"beware: thresholds rest on {_listed(known)}{of}; people click otherwise on other days: give three weeks"
+        )
+
+
+def _listed(days: tuple[str, ...]) -> str:
+    return ", ".join(days[:-1]) + " and " * (len(days) > 1) + days[-1]
 
 
 def _times(span: "Span") -> str:

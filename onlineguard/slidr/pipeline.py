@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import polars as pl
@@ -39,8 +39,13 @@ from onlineguard.slidr.weights import cell_weights
 
 SLICES = ("device", "marketplace", "logged_in")
 BATCH = 65_536  # clicks featurised between two reports of progress
-# By share of the log's time: of two weeks, days 1 to 7 are learned, 8 to 10 calibrate, 11 to 14 are for evaluation.
-TRAIN_UNTIL, CALIBRATE_UNTIL = "50%", "71.43%"
+WEEK, HOUR = 604_800_000, 3_600_000  # milliseconds
+LACKING = 6 * HOUR  # so much less is three weeks still: a log may begin late on its first day, or end early on its last
+TRAIN_UNTIL, CALIBRATE_UNTIL = (
+    "50%",
+    "71.43%",
+)  # of the time of a shorter log: of two weeks, the days 1 to 7 and 8 to 10
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 Kind = Literal["mlp", "cross", "embedding", "logistic", "velocity", "trees"]
 Rows = Bool[np.ndarray, " n"]
@@ -120,6 +125,14 @@ class Prepared:
             number.setdefault(key, len(number))
         renamed = np.array([number[key] for key in self.slice_keys], np.int64)
         return renamed[self.slice_ids] if len(renamed) else self.slice_ids, tuple(number)
+
+
+class Split(NamedTuple):
+    """Which parts of a log are for what, in milliseconds since 1970 UTC; what follows the last is for evaluation."""
+
+    train_since: int
+    train_until: int
+    calibrate_until: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -322,6 +335,41 @@ def moment(text: str, first: int, last: int, name: str = "time") -> int:
         f"{name} is {text!r}; it must be a share of the log from 0% to 100%, a time after its first click such as "
         "36h or 7d, or a time such as 2026-03-09T00:00"
     )
+
+
+def split(first: int, last: int) -> Split:
+    """How a log of clicks from `first` to `last` is divided where nobody says otherwise; milliseconds since 1970 UTC.
+
+    Three weeks or more, to within some hours: of the last three the first is learned, the second calibrates and the
+    third is for evaluation, cut at the full hour. People click otherwise on Sundays, so that thresholds hold their
+    budget only on days of the week that they were set on; and a single week is what the paper trains on, since robots
+    change their ways. A shorter log is divided by time, at 50 % and 71.43 %.
+
+    >>> [time / 86_400_000 for time in split(0, 28 * 86_400_000 - 1)]
+    [7.0, 14.0, 21.0]
+    >>> [time / 86_400_000 for time in split(0, 2 * 86_400_000 - 1)]
+    [0.0, 1.0, 1.4286]
+    """
+    if last + 1 - first < 3 * WEEK - LACKING:
+        return Split(first, moment(TRAIN_UNTIL, first, last), moment(CALIBRATE_UNTIL, first, last))
+    end = round((last + 1) / HOUR) * HOUR
+    return Split(max(first, end - 3 * WEEK), end - 2 * WEEK, end - WEEK)
+
+
+def weekdays(since: int, until: int) -> tuple[str, ...]:
+    """The days of the week, from Monday on, that since <= time < until has half of or more, in UTC.
+
+    Where there is none, as in less than half a day, it is the one that most of that time lies in.
+
+    >>> weekdays(0, 86_400_000), weekdays(0, 4 * 86_400_000)
+    (('Thu',), ('Thu', 'Fri', 'Sat', 'Sun'))
+    """
+    day = 24 * HOUR
+    held = np.zeros(7, np.int64)
+    for start in range(since // day * day, until, day):
+        here = (start // day + 3) % 7  # 1970 began on a Thursday
+        held[here] = max(held[here], min(until, start + day) - max(since, start))
+    return tuple(WEEKDAYS[at] for at in np.flatnonzero(held >= min(day // 2, held.max())))
 
 
 def _slices(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[tuple[Key, ...], Int[np.ndarray, " n"]]:

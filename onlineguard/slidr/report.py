@@ -1,5 +1,6 @@
 """The evaluation of a scorer as one self-contained HTML file: no script, no other host."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ _FPR_TICKS = (0, 1, 5, 20, 50, 100)  # in percent
 _COLOURS = ("series", "alarm", "label", "score")  # of the template
 _STYLE = """
 .tiles{grid-template-columns:repeat(auto-fit,minmax(10rem,1fr))}
+.tiles>div{display:grid;grid-row:span 2;grid-template-rows:subgrid;row-gap:0}
 .tiles small{display:block;font-size:.75rem;letter-spacing:0}
 .overview>h2,section>h2{margin-bottom:.2rem}
 .text{max-width:48rem;margin:.2rem 0 1rem;color:var(--soft);font-size:.875rem}
@@ -29,6 +31,7 @@ _STYLE = """
 td small{display:block}
 th,td{padding-inline:.45rem}
 tbody th{min-width:8rem}
+th:first-child{position:sticky;left:0;background:var(--card)}
 .multiples{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(19rem,100%),1fr));gap:1.6rem 1.2rem;
 margin-top:1.6rem}
 .multiples>*{min-width:0}
@@ -37,6 +40,7 @@ margin-top:1.6rem}
 .chart svg{overflow:visible}
 .chart .facts{margin:0 0 .5rem;font-size:.78rem}
 .chart .x,.chart .xname{margin-left:0}
+.chart .yname{margin:0 0 .55rem -2.4rem;color:var(--soft);font-size:.75rem;line-height:1}
 #s0 .plot{height:clamp(12rem,30vw,18rem)}
 .chart.square{max-width:24rem}.chart.square .plot{height:auto;aspect-ratio:1}
 .chart .few span:nth-child(even){display:inline}
@@ -45,13 +49,13 @@ path.dot{stroke-width:7;stroke-linecap:round}
 path.knee{stroke:var(--ink);stroke-width:6;stroke-linecap:round}
 path.mark.alarm{fill:none;stroke:var(--alarm)}path.mark.label{fill:none;stroke:var(--label)}
 path.mark.score{stroke:var(--score)}
-path.faint{stroke:var(--score);stroke-width:1;stroke-opacity:.5}
+path.band{fill:var(--score);fill-opacity:.28}
 path.even{stroke:var(--soft);stroke-dasharray:2 4}
 .legend b{display:inline-block;width:.55rem;height:.55rem;border-radius:50%;margin-right:.45rem;background:currentColor}
 .legend b.knee{color:var(--ink)}
 .legend b:is(.alarm,.label){border:0;height:.55rem;vertical-align:0;background:currentColor}
 .legend .even{color:var(--soft);border-top-style:dotted}
-.legend .faint{color:var(--score)}
+.legend .band{height:.7rem;vertical-align:-.1em;border:0;background:var(--score);opacity:.28}
 dl.run{display:grid;grid-template-columns:minmax(7rem,auto) 1fr;gap:.3rem 1.5rem;margin:.6rem 0 0;font-size:.875rem}
 dl.run dt{color:var(--soft)}
 dl.run dd{margin:0;overflow-wrap:anywhere}
@@ -118,7 +122,7 @@ def _tiles(evaluation: Evaluation) -> str:
         ("True FPR", all_.true_fpr, "people's click"),
     ]
     tiles = [
-        (name, f"{share.value:.2%}", f"{_interval(share)}<br>{share.hits:,} of {_many(share.trials, noun)}")
+        (name, f"{share.value:.2%}", f"{_interval(share)}%<br>{share.hits:,} of {_many(share.trials, noun)}")
         if share.trials
         else (name, NONE, f"no {noun}")
         for name, share, noun in shares
@@ -174,8 +178,8 @@ def _slices(evaluation: Evaluation, drawn: Sequence[Group]) -> str:
         more += f"the other {len(rest):,} hold {share:.1%} of the clicks."
     return (
         f'<h2>Slices</h2><p class="text">{_many(len(groups), "slice")} with their thresholds: a click whose '
-        f"p_robot is above its slice's is robotic. Below each rate is its {_level(evaluation)} interval.{more}</p>"
-        + _table("Slices", head, rows)
+        f"p_robot is above its slice's is robotic. Below each rate is its {_level(evaluation)} interval, in percent."
+        f"{more}</p>" + _table("Slices", head, rows)
     )
 
 
@@ -188,10 +192,11 @@ def _curves(evaluation: Evaluation, drawn: Sequence[Group]) -> str:
     return (
         f'{head}<p class="text">Each curve is what any threshold would give on these clicks. The point is what the '
         f"calibrated threshold gave, with its {_level(evaluation)} intervals; over all clicks it may lie above the "
-        "curve, since slices have thresholds of their own. The knee is where IVR is the farthest above FPR. The FPR "
-        f"axis is by square root, to give room to small rates.{which}</p>"
+        "curve, since slices have thresholds of their own. The knee is where IVR is the farthest above FPR. A score "
+        "that knows nothing would follow the dotted line, where both are the same: bent, since the FPR axis is by "
+        f"square root, to give room to small rates.{which}</p>"
         f'<ul class="legend"><li><i class="series"></i>one threshold after the other</li><li><b class="alarm"></b>'
-        'calibrated</li><li><b class="knee"></b>knee</li>'
+        'calibrated</li><li><b class="knee"></b>knee</li><li><i class="even"></i>chance</li>'
         f"{_budget_legend(evaluation.budget)}</ul>"
         + _curve("s0", evaluation.overall, evaluation.budget)
         + '<div class="multiples">'
@@ -206,6 +211,8 @@ def _curve(id_: str, group: Group, budget: float | None) -> str:
         return ""
     x, y = _root(curve.fpr), axis.y(100 * curve.ivr)
     marks = "" if budget is None else f'<path class="threshold" d="M{_root(budget):.0f} 0v{HEIGHT}"/>'
+    chance = np.linspace(0.0, 1.0, 41)
+    marks += f'<path class="even" d="{line_path(WIDTH * chance, axis.y(100 * chance**2))}"/>'
     marks += f'<path class="series" d="{line_path(x, y)}"/>'
     marks += f'<path class="knee" d="{_dots(x[[group.knee]], y[[group.knee]])}"/>'
     at = axis.y(100 * np.array([group.ivr.value, group.ivr.low, group.ivr.high]))
@@ -216,7 +223,7 @@ def _curve(id_: str, group: Group, budget: float | None) -> str:
     facts += "" if group.threshold is None else f", threshold {threshold_text(group.threshold)}"
     name = "All clicks" if id_ == "s0" else group.name
     ticks = [(float(_root(tick / 100)), f"{tick}") for tick in _FPR_TICKS]
-    return _chart(id_, name, facts, axis, marks, ticks, "FPR, % (square-root axis); upwards IVR, %", few=True)
+    return _chart(id_, name, facts, axis, marks, ticks, "FPR, % (square-root axis)", "IVR, %", few=True)
 
 
 def _reliability(evaluation: Evaluation) -> str:
@@ -243,9 +250,7 @@ def _reliability(evaluation: Evaluation) -> str:
         f"about the same p_human, the share that is known to be people's, with its {_level(evaluation)} interval; on "
         f"the dotted line both agree. {weighted}Most people are never known as such, so p_human is the probability of "
         "being known, not of being human.</p>"
-        + _chart(
-            "r0", "Known people", "", axis, marks, ticks, "p_human, %; upwards share of known people, %", square=True
-        )
+        + _chart("r0", "Known people", "", axis, marks, ticks, "p_human, %", "share that is known, %", square=True)
         + "</section>"
     )
 
@@ -282,7 +287,7 @@ def _hourly(hourly: Mapping[str, Sequence[Share]], budget: float | None) -> str:
         "night hours, count as much as busy ones; without them a model may take the few people of the night for "
         "robots. Intervals that leave the drawing are cut.</p>"
         f'<ul class="legend">{legend}{_budget_legend(budget)}</ul>'
-        + _chart("h0", "FPR by hour, %", "", axis, marks, ticks, "local hour", few=True)
+        + _chart("h0", "False positives by hour", "", axis, marks, ticks, "local hour", "FPR, %", few=True)
         + f"<details><summary>The figures</summary>{_table('FPR by hour', head, rows)}</details></section>"
     )
 
@@ -310,18 +315,20 @@ def _comparison(rows: Sequence[Row]) -> str:
 
 
 def _losses(losses: Float[np.ndarray, " n"]) -> str:
-    axis, n = Axis.of(losses, from_zero=True), len(losses)
+    n = len(losses)
     scale = WIDTH / max(n - 1, 1)
     pieces = np.array_split(np.arange(n), min(SMOOTHED, n))
     x = np.array([piece.mean() for piece in pieces]) * scale
     means = np.array([losses[piece].mean() for piece in pieces])
-    marks = f'<path class="faint" d="{line_path(np.arange(n) * scale, axis.y(losses))}"/>'
+    low, high = np.array([np.quantile(losses[piece], (0.1, 0.9)) for piece in pieces]).T
+    axis = Axis.of(np.concatenate([means, high]), from_zero=True)
+    marks = f'<path class="band" d="{_area(x, axis.y(low), axis.y(high))}"/>'
     marks += f'<path class="series" d="{line_path(x, axis.y(means))}"/>'
     ticks = [(at * scale, text) for at, text in index_ticks(0, n - 1)]
     return (
         '<section aria-labelledby="training"><h2 id="training">Training</h2><ul class="legend"><li>'
-        '<i class="faint"></i>each minibatch, before it was learned</li><li><i class="series"></i>mean of several</li>'
-        "</ul>"
+        f'<i class="series"></i>mean of {counted(-(-n // len(pieces)), "minibatch", "minibatches")}, each before '
+        'it was learned</li><li><i class="band"></i>the middle 80 % of them</li></ul>'
         + _chart(
             "l0",
             "Weighted cross-entropy",
@@ -330,6 +337,7 @@ def _losses(losses: Float[np.ndarray, " n"]) -> str:
             marks,
             ticks,
             "minibatch",
+            "nats",
         )
         + "</section>"
     )
@@ -348,6 +356,7 @@ def _chart(
     marks: str,
     x_ticks: Sequence[tuple[float, str]],
     x_name: str,
+    y_name: str,
     few: bool = False,
     square: bool = False,
 ) -> str:
@@ -359,9 +368,10 @@ def _chart(
     scale = " <small>log scale</small>" if axis.linear_to is not None else ""
     return (
         f'<div class="chart{" square" * square}" id="{id_}"><h3><bdi>{escaped(name)}</bdi>{scale}</h3>'
-        f'<p class="facts">{escaped(facts)}</p><div class="plot"><svg viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'preserveAspectRatio="none" role="img" aria-labelledby="{id_}t"><title id="{id_}t">{escaped(name)}: '
-        f'{escaped(facts or x_name)}</title><path class="grid" d="{grid}"/>{marks}</svg>'
+        f'<p class="facts">{escaped(facts)}</p><p class="yname">{y_name}</p><div class="plot">'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" aria-labelledby="{id_}t">'
+        f'<title id="{id_}t">{escaped(name)}: {escaped(facts or f"{y_name} by {x_name}")}</title>'
+        f'<path class="grid" d="{grid}"/>{marks}</svg>'
         f'<div class="y" aria-hidden="true">{left}</div></div><div class="x{" few" * few}" aria-hidden="true">{below}'
         f'</div><p class="xname">{x_name}</p></div>'
     )
@@ -390,6 +400,17 @@ def _bars(x: Float[np.ndarray, " n"], low: Float[np.ndarray, " n"], high: Float[
     known = ~np.isnan(low)
     ends = zip(x[known].tolist(), low[known].tolist(), high[known].tolist(), strict=True)
     return "".join(f"M{a:.0f} {b:.0f}V{c:.0f}" for a, b, c in ends)
+
+
+def _area(x: Float[np.ndarray, " n"], low: Float[np.ndarray, " n"], high: Float[np.ndarray, " n"]) -> str:
+    """What lies between two lines; NaN is left out."""
+    known = ~np.isnan(low) & ~np.isnan(high)
+    if not known.any():
+        return ""
+    there, back = (zip(x[known].tolist(), y[known].tolist(), strict=True) for y in (low, high))
+    points = [(round(a), round(b)) for a, b in (*there, *reversed(tuple(back)))]
+    steps = " ".join(f"{c - a} {d - b}" for (a, b), (c, d) in itertools.pairwise(points))
+    return f"M{points[0][0]} {points[0][1]}l{steps}z"
 
 
 def _cell(share: Share) -> str:

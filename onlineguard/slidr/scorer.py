@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
+from onlineguard import tensorfile
 from onlineguard.errors import CheckpointError, InvalidArgument
 
 FILE = "scorer.safetensors"
@@ -60,20 +59,13 @@ def write(
 ) -> None:
     """Write the file of a model; a crash leaves the old one or this one."""
     target = Path(folder) / FILE
-    temporary = target.with_name(f".{FILE}.{os.getpid()}.tmp")
     header = json.dumps({"version": VERSION, "kind": kind, "config": config}, sort_keys=True)
-    contents = safetensors.numpy.save(
-        {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, metadata={HEADER: header}
-    )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
     except OSError as error:
         raise CheckpointError(f"cannot write {target}: {error.strerror or error}") from error
+    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    tensorfile.write(target, {HEADER: header}, contiguous)
 
 
 def read(folder: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -99,14 +91,7 @@ def matrix(X: np.ndarray, width: int) -> np.ndarray:
 
 
 def _header(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    try:
-        with safetensors.safe_open(str(path), framework="numpy") as file:  # type: ignore[no-untyped-call]
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}; name a folder with a model") from error
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path} is no model, or a truncated one: {error}") from error
+    metadata, tensors = tensorfile.read(path, "model", "; name a folder with a model")
     try:
         header = json.loads(metadata[HEADER])
         version, _, _ = int(header["version"]), str(header["kind"]), dict(header["config"])

@@ -262,6 +262,7 @@ def _write(
     facts = {
         "Clicks judged": f"{len(rows):,}",
         "Weeks": "the first is learned, the second sets the thresholds, the third is judged",
+        "Slices": " / ".join(prepared.slices),
         "Seed": str(seed),
     }
     write_report(report, evaluation, "onlineguard: a week of simulated clicks", facts, Extras(losses=losses.tolist()))

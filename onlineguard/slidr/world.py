@@ -13,14 +13,10 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int, Num
 
+from onlineguard.slidr import features
+
 MARKETPLACES = ("US", "UK", "DE", "JP", "IN")
-TIMEZONES = {
-    "US": "America/New_York",
-    "UK": "Europe/London",
-    "DE": "Europe/Berlin",
-    "JP": "Asia/Tokyo",
-    "IN": "Asia/Kolkata",
-}
+TIMEZONES = {name: features.TIMEZONES[name] for name in MARKETPLACES}  # those that features count local hours by
 DEVICES = ("desktop", "mobile", "tablet")
 DESKTOP, MOBILE, TABLET = range(3)
 DAY, HOUR, MINUTE = 86_400_000, 3_600_000, 60_000  # milliseconds
