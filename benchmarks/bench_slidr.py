@@ -57,9 +57,6 @@ ONE_THREAD = {  # a seed, since processes share the cores; read when the librari
 WEEK = 7 * 86_400_000  # milliseconds
 BUDGET, CONFIDENCE = 0.01, 0.95
 COVERAGES = (0.5, 0.3, 0.2, 0.1, 0.05)  # least share of heavy sessions' clicks asked for, until one fits the budget
-MIN_PURCHASES = (
-    300  # of a pool; with fewer, what slices gain is less than what their noise costs (found on other seeds)
-)
 QUICK = 120_000
 MIN_HEAVY = 100  # clicks of heavy sessions in a slice of which coverage is asked; one long visit asks for nothing
 BUDGETS = np.geomspace(0.001, 0.04, 9)  # swept
@@ -107,7 +104,6 @@ class Judge:
             self.calibrated,
             self.ends[2],
             self.config,
-            min_purchases=MIN_PURCHASES,
             learned=self.learned,
             **options,
         )
@@ -179,7 +175,6 @@ def _calibrations(judge: Judge, scorer: Scorer) -> dict[str, float]:
                 prepared.heavy[rows],
                 budget=BUDGET,
                 min_coverage=np.where(demanding, asked, 0.0),
-                min_purchases=MIN_PURCHASES,
                 names=[slice_name(key) for key in prepared.slice_keys],
                 parents=parents_of(prepared.slice_keys),
             ).coverage

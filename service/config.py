@@ -39,7 +39,9 @@ class Settings:
     redis: str | None = _of(
         None, "URL of the Redis that counts, as redis://host:6379/0; without it the process counts.", repr=False
     )
-    journal: Literal["folder", "redis"] = _of("folder", "Where the journal is: in the folder of the state, or in Redis.")
+    journal: Literal["folder", "redis"] = _of(
+        "folder", "Where the journal is: in the folder of the state, or in Redis."
+    )
     durability: Literal["async", "group", "sync"] = _of(
         "group",
         "When a request is answered. async: once the system has it, which a power cut may undo; group: once it is on "

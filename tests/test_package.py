@@ -55,7 +55,7 @@ def wheel(tmp_path_factory):
 def test_the_wheel_holds_the_package_its_types_and_licence_and_nothing_else(wheel):
     info = f"onlineguard-{onlineguard.__version__}.dist-info"
     names = set(wheel.namelist())
-    assert {name.partition("/")[0] for name in names} == {"onlineguard", info}
+    assert {name.partition("/")[0] for name in names} == {"onlineguard", "service", info}
     assert names >= {str(source) for source in SOURCES} | {"onlineguard/py.typed", f"{info}/licenses/LICENSE"}
 
 

@@ -248,7 +248,9 @@ def test_a_slice_beyond_those_calibrated_has_the_global_threshold():
 def test_slices_of_their_own_beat_one_threshold_and_the_envelope_beats_the_quadratic():
     for seed in range(20):
         traffic = Population().draw(20_000, seed)
-        shares = [calibrate(*traffic, budget=0.02, method=method).ivr.total.value for method in BUDGETED]
+        shares = [
+            calibrate(*traffic, budget=0.02, method=method, min_purchases=100).ivr.total.value for method in BUDGETED
+        ]
         assert shares[0] >= shares[1] > shares[2]
 
 
@@ -330,11 +332,11 @@ def test_the_smallest_budget_that_an_error_names_is_feasible_and_nothing_less_is
 
 def test_a_slice_may_have_a_demand_of_its_own():
     traffic = Population().draw(20_000, seed=2)
-    plain = calibrate(*traffic, budget=0.02)
+    plain = calibrate(*traffic, budget=0.02, min_purchases=100)
     weakest = int(np.argmin(plain.coverage.value))
     needed = np.zeros(8)
     needed[weakest] = plain.coverage.value[weakest] + 0.05
-    found = calibrate(*traffic, budget=0.02, min_coverage=needed)
+    found = calibrate(*traffic, budget=0.02, min_coverage=needed, min_purchases=100)
     assert found.coverage.value[weakest] >= needed[weakest]
     assert found.ivr_limit <= plain.ivr_limit
 
@@ -344,7 +346,9 @@ def test_with_confidence_the_true_fpr_is_within_the_budget_in_at_least_95_of_100
     population = Population()
     within = marked = 0
     for seed in range(100):
-        found = calibrate(*population.draw(15_000, seed), budget=0.03, confidence=0.95, method=method, seed=seed)
+        found = calibrate(
+            *population.draw(15_000, seed), budget=0.03, confidence=0.95, method=method, seed=seed, min_purchases=100
+        )
         assert found.fpr_bound <= 0.03
         assert found.fpr.total.value <= 0.03
         within += population.true_fpr(found.thresholds) <= 0.03

@@ -57,7 +57,7 @@ from onlineguard.errors import CheckpointError, InfeasibleBudget, InvalidArgumen
 from onlineguard.slidr.allocation import Allocation, Envelope, Quadratic, whole_points
 from onlineguard.slidr.metrics import Points, Rate, as_codes, as_marks, as_scores, clopper_pearson, coverage, fpr, ivr
 
-MIN_PURCHASES = 100  # one purchasing click marked is then an FPR of 1 %
+MIN_PURCHASES = 300  # with fewer, a slice loses more to chance than a threshold of its own gains (`bench_slidr`)
 REACH = 10.0  # a quadratic is fitted, and holds, up to ten budgets or ten purchasing clicks beyond the lower bound
 NEVER = float(np.finfo(np.float64).max)  # a threshold that nothing exceeds, and that JSON can hold
 STEPS = 8  # of the nominal budget to a purchasing click

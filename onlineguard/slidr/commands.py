@@ -87,7 +87,7 @@ Three weeks of made clicks: a model of the first, thresholds from the second, ju
 
   [cyan]onlineguard slidr train traffic/clicks.parquet --out model[/cyan]
 
-  [cyan]onlineguard slidr calibrate traffic/clicks.parquet --model model[/cyan]
+  [cyan]onlineguard slidr calibrate traffic/clicks.parquet --model model --confidence 0.95[/cyan]
 
   [cyan]onlineguard slidr evaluate traffic/clicks.parquet --model model --truth traffic/truth.parquet \
 --report slidr.html[/cyan]
@@ -194,7 +194,7 @@ def calibrate(
     ] = None,
     min_purchases: Annotated[
         int, typer.Option(min=1, help="Slices with fewer purchasing clicks share a threshold.")
-    ] = 100,
+    ] = 300,
 ) -> None:
     """Choose a threshold for every slice on clicks that the model has not learned, and write them into its folder."""
     with one_line_errors():

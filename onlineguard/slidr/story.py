@@ -39,7 +39,6 @@ from onlineguard.slidr.simulator import Traffic, simulate
 WEEK = 7 * 86_400_000  # milliseconds
 DAYS = 21  # whole weeks, since people click otherwise on Sundays
 BUDGET, CONFIDENCE = 0.01, 0.95  # of purchasing clicks called robotic, and how surely
-MIN_PURCHASES = 300  # of slices that have a threshold of their own
 PRICE = 0.50  # euros that a click costs its advertiser: our assumption
 UNUSUAL = 0.01  # share of usual clicks that the engine may find unusual
 WATCHED = ("user_clicks_1h", "session_clicks_1h", "ip_clicks_1h", "prefix_clicks_1h", "ip_since", "prefix_since")
@@ -220,7 +219,7 @@ def _thresholds(
     prepared: Prepared, scorer: Scorer, rows: Rows, learned: Rows, known_at: int, config: Config
 ) -> Thresholds:
     """With confidence where there are purchases enough for it, else without."""
-    options: dict[str, Any] = {"budget": BUDGET, "min_purchases": MIN_PURCHASES}
+    options: dict[str, Any] = {"budget": BUDGET}
     try:
         return calibrate_model(
             prepared, scorer, rows, known_at, config, confidence=CONFIDENCE, learned=learned, **options
