@@ -7,8 +7,8 @@ one event loop) the time runs from the call to the answer; "closed" are 1 and 16
 The peer is a table in SQLite, WAL mode, one transaction an entry, in the same loop: `synchronous=NORMAL` promises what
 level async does, `FULL` what group and sync do. The rounds of all are interleaved, so that a busy disk meets each of
 them. `fdatasync` is what the disk itself takes for an appended entry, `during a snapshot` a run at 1,000 a second while
-a snapshot of 100 MB is written, and a new one begun three seconds later. Redis is a redis-server that the benchmark starts on a free port; without one on PATH
-its figures are left out.
+a snapshot of 100 MB is written, and a new one begun three seconds later. Redis is a redis-server that the benchmark
+starts on a free port; without one on PATH its figures are left out.
 """
 
 import argparse
