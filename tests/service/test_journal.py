@@ -605,5 +605,5 @@ def test_after_kill_9_at_any_moment_all_that_was_answered_is_there_in_order(tmp_
 
 
 def test_the_journal_is_imported_without_jax():
-    script = "import sys, service.journal, service.snapshots; sys.exit('jax' in sys.modules)"
+    script = "import sys, service.journal, service.redis_journal; sys.exit('jax' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
