@@ -28,7 +28,8 @@ a bad one; being random, it cannot be forged by what a client sends.
 - The disk is full, or a file-size limit is reached: what was written of the entry is cut off again, the commit raises
   JournalUnavailable and nothing is applied; the next commits work as soon as there is room.
 - A sync fails: what is on the disk is unknown, so this and all later commits raise JournalUnavailable until a restart.
-  At level `group` entries that waited for that sync had been applied; a restart goes by what is on the disk.
+  At level `group` entries that waited for that sync had been applied; a restart goes by what can be read, and writes
+  the last segment again, since the system may show what never reached the disk.
 - The process was killed while it wrote: the rest of the last entry is cut off when the journal is next opened, with a
   warning that says how many bytes. It was never answered.
 - A bad entry with good ones behind it, or a bad segment that is not the last: CheckpointError, naming file and offset.
@@ -305,8 +306,8 @@ class FolderJournal:
                 raise CheckpointError(_bad(segment.path, self._end))
             cut = len(contents) - self._end
             _log.warning("%s ends in %d bytes of an entry that a crash left; they are cut off", segment.path, cut)
+        _write_again(segment.path, contents, self._end)
         self._file = os.open(segment.path, os.O_WRONLY | os.O_APPEND)
-        os.ftruncate(self._file, self._end)
 
     def _is_whole(self, sequence: int) -> bool:
         try:
@@ -549,6 +550,19 @@ def _good_behind(contents: bytes, mark: int, at: int, sequence: int) -> bool:
         if span is not None and span[0] > sequence:
             return True
     return False
+
+
+def _write_again(path: Path, contents: bytes, end: int) -> None:
+    """Cut a segment off and write what it holds over itself, for the next sync: after a sync that failed, the operating
+    system may show what the disk does not have, and takes it for synced."""
+    file = os.open(path, os.O_WRONLY)
+    try:
+        os.ftruncate(file, end)
+        at = 0
+        while at < end:
+            at += os.pwrite(file, memoryview(contents)[at:end], at)
+    finally:
+        os.close(file)
 
 
 def _bad(path: Path, offset: int) -> str:

@@ -23,8 +23,9 @@ opened elsewhere is refused from then on, and so is what is still on its way fro
   ends before Redis is back can a refused entry be met again, by the replay of the next process: a client that sends it
   again must give the same id, as always.
 - Redis comes back without entries that were applied (it restarted empty, or with an older file): commits raise
-  JournalUnavailable until `begin_snapshot` has put the state of this process there. `on_lost` is called, so that the
-  owner can do that at once. A process that starts with an empty Redis cannot know of it and starts from nothing.
+  JournalUnavailable until `begin_snapshot` has put the state of this process there. `on_lost` is called once, so that
+  the owner can do that at once; where it fails, it must be tried again while `lost` is true. A process
+  that starts with an empty Redis cannot know of it and starts from nothing.
 - Redis is out of memory (`maxmemory`, policy noeviction): commits raise JournalUnavailable while it is.
 - A newer format: CheckpointError.
 

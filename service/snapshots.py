@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import struct
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +25,8 @@ from onlineguard.errors import CheckpointError
 
 VERSION = 1
 PIECE = 1 << 20  # bytes; written and synced piece by piece, so that the journal's own syncs never queue behind much
-SYNCED_PIECES = 4
+REST = 3.0  # the disk's share that is left to the journal: three times as long as a piece took, but at most
+LONGEST_REST = 0.02  # seconds
 
 _MAGIC = b"OGSNAPSH"
 _LEAD = struct.Struct("<8sII")
@@ -45,12 +47,13 @@ def write(folder: Path, sequence: int, parts: Mapping[str, bytes]) -> Path:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with open(temporary, "wb", buffering=0) as file:
-            for i, piece in enumerate(pieces(sequence, parts)):
+            for piece in pieces(sequence, parts):
+                start = time.perf_counter()
                 left = memoryview(piece)
                 while left:
                     left = left[file.write(left) :]
-                if (i + 1) % SYNCED_PIECES == 0:
-                    os.fdatasync(file.fileno())
+                os.fdatasync(file.fileno())
+                time.sleep(min(REST * (time.perf_counter() - start), LONGEST_REST))
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError:

@@ -324,6 +324,22 @@ def test_a_sync_that_fails_stops_the_journal_and_those_who_wait_hear_of_it(tmp_p
     assert commit(tmp_path, [b"after"]) == [(len(entries) + 1, b"after")]
 
 
+def test_a_restart_writes_the_last_segment_again_for_a_sync_that_failed_may_have_left_it_off_the_disk(
+    tmp_path, monkeypatch
+):
+    commit(tmp_path, ENTRIES)
+    written, actual = [], os.pwrite
+
+    def spy(file, part, at):
+        length = actual(file, part, at)
+        written.append((at, bytes(part[:length])))
+        return length
+
+    monkeypatch.setattr(os, "pwrite", spy)
+    assert replayed(tmp_path) == numbered(ENTRIES)
+    assert b"".join(part for _, part in sorted(written)) == last_segment(tmp_path).read_bytes()
+
+
 def filled(folder, more_room):
     """Commit until there is no room, twice; then make room and go on. What must be in the journal in the end."""
 
@@ -589,5 +605,5 @@ def test_after_kill_9_at_any_moment_all_that_was_answered_is_there_in_order(tmp_
 
 
 def test_the_journal_is_imported_without_jax():
-    script = "import sys, service.journal, service.snapshots; sys.exit('jax' in sys.modules)"
+    script = "import sys, service.journal, service.redis_journal; sys.exit('jax' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)

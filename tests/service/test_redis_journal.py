@@ -303,15 +303,23 @@ def test_whatever_the_connection_does_what_was_applied_is_what_is_in_the_journal
             applied, refusals = [], []
 
             async def writer(i):
-                for j in range(60):
-                    entry = f"{i} {j}".encode()
+                left = 40
+                for attempt in itertools.count():
+                    entry = f"{i} {attempt}".encode()
                     try:
                         await journal.commit(entry, lambda n, entry=entry: applied.append((n, entry)))
                     except JournalUnavailable:
                         refusals.append(entry)
                         await asyncio.sleep(chance.random() / 50)
+                        continue
+                    left -= 1
+                    if not left:
+                        return
 
             async def trouble():
+                line.fates = ["held"]
+                while not refusals:
+                    await asyncio.sleep(0.01)
                 while True:
                     line.fates = chance.choices(["cut", "unanswered", "held", "fine"], k=chance.randint(1, 4))
                     await asyncio.sleep(chance.random() / 50)
@@ -324,13 +332,11 @@ def test_whatever_the_connection_does_what_was_applied_is_what_is_in_the_journal
             line.fates = []
             await until_taken(journal, b"end")
             await journal.close()
-            assert len(applied) + len(refusals) == 300
-            return applied, refusals
+            return applied
 
-    applied, refusals = run(chances())
-    assert replayed(port, name) == [*applied, (len(applied) + 1, b"end")]
-    assert len(applied) > 10
-    assert refusals
+    applied = run(chances())
+    assert len(applied) == 200
+    assert replayed(port, name) == [*applied, (201, b"end")]
 
 
 def test_while_redis_is_gone_commits_are_refused_and_queue_nowhere_and_then_they_work_again(port, client, impatient):
