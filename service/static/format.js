@@ -7,19 +7,28 @@ const compact = new Intl.NumberFormat('en-US', { notation: 'compact', maximumSig
 const three = new Intl.NumberFormat('en-US', { maximumSignificantDigits: 3 });
 const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
 const minute = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit' });
-const day = new Intl.DateTimeFormat('en-GB', { year: 'numeric', month: 'short', day: 'numeric' });
+const day = new Intl.DateTimeFormat('en-GB', { month: 'short', day: 'numeric' });
 
 const known = (write) => (value) => (typeof value === 'number' && Number.isFinite(value) ? write(value) : NONE);
 
+const packed = (n) => (Math.abs(n) >= 1e-3 && Math.abs(n) < 1e15 ? compact.format(n).replace('K', 'k') : n.toExponential(0).replace('e+', 'e'));
+
+/** A share on an axis, whose steps are round. */
+export const percentStep = known((share) => `${three.format(share * 100)}%`);
 export const count = known((n) => whole.format(n));
-export const short = known((n) => (n < 10_000 ? whole.format(n) : compact.format(n)));
-export const number = known((n) =>
-  Math.abs(n) >= 1e6 || (n !== 0 && Math.abs(n) < 1e-3) ? n.toExponential(1).replace('e+', 'e') : three.format(n));
-export const rate = known((n) => `${n < 10_000 ? three.format(n < 100 ? n : Math.round(n)) : compact.format(n)}/s`);
+export const short = known((n) => (n < 10_000 ? whole.format(n) : packed(n)));
+export const number = known((n) => {
+  const size = Math.abs(n);
+  if (size >= 1e6 || (size > 0 && size < 1e-3)) return n.toExponential(1).replace('e+', 'e');
+  return size >= 100 ? whole.format(n) : size >= 0.1 || n === 0 ? n.toFixed(size >= 10 ? 1 : 2) : n.toPrecision(2);
+});
+export const step = known((n) => (Math.abs(n) >= 1e4 || (n !== 0 && Math.abs(n) < 1e-3) ? packed(n) : three.format(n)));
+export const rate = known((n) => `${n >= 10_000 ? packed(n) : n < 100 ? three.format(n) : whole.format(n)}/s`);
+export const rateStep = known((n) => `${n >= 1000 ? packed(n) : three.format(n)}/s`);
 export const millis = known((ms) => (ms < 1000 ? `${three.format(ms)} ms` : `${three.format(ms / 1000)} s`));
 export const percent = known((share) => {
   const value = share * 100;
-  return `${value === 0 || value >= 10 ? Number(value.toFixed(1)) : value < 0.01 ? '<0.01' : three.format(value)}%`;
+  return `${value === 0 || value === 100 ? value : value < 0.01 ? '<0.01' : value < 1 ? value.toPrecision(1 + (value >= 0.1)) : value.toFixed(1)}%`;
 });
 
 export const time = known((ms) => clock.format(ms));

@@ -1,7 +1,7 @@
 // The last ten minutes: the ticks, and the three charts over them.
 
 import { Plot } from './plot.js';
-import { hour, make, millis, NONE, percent, rate, say, time } from './format.js';
+import { hour, make, millis, NONE, percent, percentStep, rate, rateStep, say, time } from './format.js';
 
 const WINDOW = 600_000; // ms shown at most
 const LEAST = 60_000; // ms shown at least
@@ -10,17 +10,17 @@ const STEPS = [15_000, 30_000, 60_000, 120_000]; // ms between the times on the 
 
 const CHARTS = [
   {
-    title: 'Rate', label: 'Events and clicks a second', y: rate, none: 'Nothing has arrived yet',
+    title: 'Rate', label: 'Events and clicks a second', y: rate, axis: rateStep, none: 'Nothing has arrived yet',
     lines: [{ name: 'events', look: 'a' }, { name: 'clicks', look: 'b' }],
     of: (tick) => [tick.rates?.events, tick.rates?.clicks],
   },
   {
-    title: 'Latency', label: 'Latency of a request', y: millis, none: 'No requests yet',
+    title: 'Latency', label: 'Latency of a request', y: millis, axis: millis, none: 'No requests yet',
     lines: [{ name: 'p50', look: 'a' }, { name: 'p99', look: 'b' }],
     of: (tick) => [tick.latency?.p50, tick.latency?.p99],
   },
   {
-    title: 'Invalidation rate', label: 'IVR: share of the last minute’s clicks decided robotic', y: percent,
+    title: 'Invalidation rate', label: 'IVR: share of the last minute’s clicks decided robotic', y: percent, axis: percentStep,
     none: 'No clicks in these minutes', lines: [{ name: 'IVR', look: 'a' }], of: (tick) => [tick.ivr], least: 0.01,
   },
 ];
@@ -33,7 +33,7 @@ export class Now {
   constructor(host) {
     this.charts = CHARTS.map((chart) => {
       const plot = new Plot({
-        label: `${chart.label}, over time`, lines: chart.lines, y: chart.y,
+        label: `${chart.label}, over time`, lines: chart.lines, y: chart.axis,
         moved: (index) => this.charts.forEach((other) => other.plot !== plot && other.plot.cross(index)),
       });
       const figures = chart.lines.map(() => make('dd', {}, NONE));
@@ -84,7 +84,7 @@ export class Now {
       const values = chart.lines.map((_, n) => shown.map((tick) => chart.of(tick)[n] ?? null));
       chart.lines.forEach((_, n) => say(chart.figures[n], chart.y(values[n].at(-1))));
       chart.plot.show({
-        xs, values, from, to, ticks: ticksOfAxis, marks: [...this.#marks.values()], gap: GAP, area: values.length === 1,
+        xs, values, from, to, ticks: ticksOfAxis, step, marks: [...this.#marks.values()], gap: GAP, area: values.length === 1,
         least: chart.least, none: chart.none,
         say: (i) => ({ head: time(xs[i]), rows: chart.lines.map((line, n) => [line.name, chart.y(values[n][i]), line.look]) }),
       });

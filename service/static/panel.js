@@ -1,7 +1,7 @@
 // One slice: its score against its threshold over the last events, its alarms, what drives it.
 
 import { Plot } from './plot.js';
-import { ago, count, date, make, NONE, number, percent, say, time } from './format.js';
+import { ago, count, date, make, NONE, number, percent, say, step, time } from './format.js';
 
 const EVERY = 2000; // ms
 const DRIVERS = 12; // bars shown at most
@@ -10,7 +10,7 @@ const FAR = 25; // times the usual score that the largest one is, from which on 
 const FIGURES = [
   ['Seen', (slice) => count(slice.events)],
   ['Anomalies', (slice) => count(slice.anomalies)],
-  ['Drift', (slice) => percent(slice.drift), 'flagged of the last 256'],
+  ['Drift', (slice) => percent(slice.drift), 'of the last 256'],
   ['Latest score', (slice) => number(slice.score), (slice) => `threshold ${number(slice.threshold)}`],
   ['P(robot)', (slice) => number(slice.p_robot), (slice) => `limit ${number(slice.robot_threshold)}`, 'clicks'],
   ['IVR', (slice) => percent(slice.ivr), 'decided robotic', 'clicks'],
@@ -59,9 +59,9 @@ export class Panel {
       const value = make('dd', {}, NONE), small = make('small', {}, typeof note === 'string' ? note : '');
       return { write, note, value, small, element: make('div', {}, make('dt', {}, name), value, small) };
     });
-    this.score = new Plot({ label: 'Score against threshold', height: 220, right: 68, y: number,
+    this.score = new Plot({ label: 'Score against threshold', height: 220, right: 68, y: step,
       lines: [{ name: 'score', look: 'a' }, { name: 'threshold', look: 'limit' }] });
-    this.robot = new Plot({ label: 'Probability of a robot against its limit', height: 170, right: 68, y: number,
+    this.robot = new Plot({ label: 'Probability of a robot against its limit', height: 170, right: 68, y: step,
       lines: [{ name: 'P(robot)', look: 'b' }, { name: 'limit', look: 'limit' }],
       moved: (index) => this.score.cross(index) });
     this.score.moved = (index) => this.robot.cross(index);
@@ -75,7 +75,7 @@ export class Panel {
       make('header', {}, make('div', {}, make('p', {}, `Slice of ${kind}`), this.heading),
         make('button', { type: 'button', 'aria-label': 'Close', onclick: () => this.dialog.close() }, '×')),
       this.notice,
-      make('dl', { class: 'figures' }, ...this.figures.map((figure) => figure.element)),
+      make('dl', { class: `figures of-${kind}` }, ...this.figures.map((figure) => figure.element)),
       make('section', {}, make('h3', {}, 'Score against threshold'), this.scoreNote, this.score.element),
       this.robotPart,
       make('section', {}, make('h3', {}, 'What drives it'), this.driversNote, this.drivers)));

@@ -30,7 +30,8 @@ export class Plot {
 
   /**
    * Show `{xs, values: [[...] a line], from, to, ticks: [{x, text}], marks: [{x, text, look}], points: [{x, y}],
-   * top, log, gap, say(i) -> {head, rows: [[name, text]]}, none}`; `none` is the text that stands where nothing is known.
+   * step, top, log, gap, area, least, say(i) -> {head, rows: [[name, text]]}, none}`; `none` is the text that stands where nothing is known,
+   * `step` the distance of the ticks, of which only every second, third, ... is named where there is no room for all.
    */
   show(data) {
     this.#data = data;
@@ -61,9 +62,11 @@ export class Plot {
       grid.append(draw('line', { x1: x0, x2: x1, y1: y(value), y2: y(value) }),
         draw('text', { x: x0 - GAP, y: y(value), 'text-anchor': 'end', 'dominant-baseline': 'middle' }, this.y(value)));
     }
+    const room = data.step && ((x1 - x0) * data.step) / (data.to - data.from);
+    const every = room ? Math.ceil(Math.max(...data.ticks.map(({ text }) => text.length * 6.5 + 12)) / room) : 1;
     for (const { x: value, text, side } of data.ticks) {
       const at = x(value);
-      if (at < x0 - 1 || at > x1 + 1) continue;
+      if (at < x0 - 1 || at > x1 + 1 || (every > 1 && (value / data.step) % every !== 0)) continue;
       const anchor = side ?? (at - x0 < 16 ? 'start' : 'middle');
       grid.append(draw('text', { x: at, y: this.height - GAP, 'text-anchor': anchor }, text));
     }
@@ -100,8 +103,8 @@ export class Plot {
       const at = x(mark.x);
       if (at < x0 || at > x1) continue;
       group.append(draw('line', { class: mark.look ?? '', x1: at, x2: at, y1: y1 - 8, y2: y0 }));
-      const text = mark.text.length > 20 ? `${mark.text.slice(0, 19)}…` : mark.text;
-      const wide = text.length * 6.4;
+      const text = mark.text.length > 26 ? `${mark.text.slice(0, 25)}…` : mark.text;
+      const wide = text.length * 6.4 + 4;
       const leftwards = at + wide > Math.min(free, x1 + this.right);
       if (leftwards && (at - wide < 0 || at > free)) continue;
       group.append(draw('text', { class: mark.look ?? '', x: leftwards ? at - 4 : at + 4, y: y1 - 6,
@@ -124,7 +127,7 @@ export class Plot {
       this.element.setAttribute('aria-valuetext', last < 0 ? data.none ?? 'nothing yet' : spoken(data.say(last)));
       return;
     }
-    const { x, y, y0, y1, x1 } = this.#scale;
+    const { x, y, y0, y1 } = this.#scale;
     const left = x(data.xs[at]), { head, rows } = data.say(at);
     this.cursor.replaceChildren(draw('line', { x1: left, x2: left, y1, y2: y0 }));
     this.lines.forEach((line, n) => {
@@ -140,7 +143,6 @@ export class Plot {
     const room = this.element.clientWidth, wide = this.tip.offsetWidth;
     const over = left + 12 + wide > room;
     this.tip.style.setProperty('left', `${Math.max(0, Math.min(room - wide, over ? left - 12 - wide : left + 12))}px`);
-    void x1;
   }
 
   #point(event) {

@@ -5,12 +5,13 @@ import { ago, count, keyText, make, NONE, number, percent, say, short } from './
 const EVERY = 2000; // ms
 const PAGE = 100; // rows asked for at first, and with each press of "more"
 const MOST = 1000; // rows asked for at most; a filter looks through as many
+const FULL = 0.1; // the drift of a full bar, unless a row shown has more
 const OTHER = 5; // polls from one look at how many slices the other stream has to the next
 
 /** What stands in each column; `sort` where the service can sort by it, `late` the less a narrow screen can spare it. */
 const COLUMNS = [
   { id: 'name', title: 'Slice', sort: 'name' },
-  { id: 'events', title: 'Events', sort: 'events', write: (row) => short(row.events), help: 'Events or clicks seen in this slice' },
+  { id: 'events', title: 'Seen', sort: 'events', write: (row) => short(row.events), help: 'Events or clicks seen in this slice' },
   { id: 'anomalies', title: 'Anomalies', sort: 'anomalies', write: (row) => short(row.anomalies), late: 2,
     help: 'Events whose score was above the threshold, since the beginning' },
   { id: 'drift', title: 'Drift', sort: 'drift', help: 'Share of the last 256 events that were flagged' },
@@ -95,7 +96,7 @@ export class Slices {
         if (this.#polls++ % OTHER === 0) await this.#total(this.of === 'clicks' ? 'events' : 'clicks');
       }
     } catch (error) {
-      if (asked === this.#asked && error.status && error.status < 500) say(this.shown, error.message);
+      if (asked === this.#asked && error.status) say(this.shown, `The slices could not be read: ${error.message}`);
     }
     if (asked === this.#asked) this.#timer = setTimeout(() => this.poll(), EVERY);
   }
@@ -178,6 +179,7 @@ export class Slices {
   /** Bring the rows into the table, keeping the elements of those that are there and what has the focus. */
   #fill(rows) {
     const now = this.now();
+    const full = Math.max(FULL, ...rows.map((row) => row.drift ?? 0));
     const keys = new Set();
     let at = this.body.firstChild;
     const focused = document.activeElement;
@@ -186,7 +188,7 @@ export class Slices {
       keys.add(key);
       let kept = this.#rows.get(key);
       if (!kept) this.#rows.set(key, (kept = this.#row(row)));
-      this.#update(kept, row, now);
+      this.#update(kept, row, now, full);
       if (kept.element === at) at = at.nextSibling;
       else this.body.insertBefore(kept.element, at);
     }
@@ -208,9 +210,9 @@ export class Slices {
     return { element: make('tr', {}, ...cells), cells, link, bar, share };
   }
 
-  #update({ element, cells, bar, share }, row, now) {
+  #update({ element, cells, bar, share }, row, now, full) {
     COLUMNS.forEach((column, n) => column.write && say(cells[n], column.write(row, now)));
-    bar.style.setProperty('width', `${100 * Math.min(1, row.drift ?? 0)}%`);
+    bar.style.setProperty('width', `${(100 * (row.drift ?? 0)) / full}%`);
     say(share, percent(row.drift));
     const over = row.score !== null && row.threshold !== null && row.score > row.threshold;
     element.classList.toggle('over', over);

@@ -75,9 +75,9 @@ class ScriptedCore:
     def slices(self, of: str, sort: str, descending: bool, limit: int, offset: int) -> dict[str, Any]:
         found = [row for (kind, _), row in self.rows.items() if kind == of]
         field = "slice" if sort == "name" else sort
-        known = sorted((row for row in found if row[field] is not None), key=lambda row: row[field])
-        if descending:
-            known.reverse()
+        written = str if sort == "name" else float
+        known = [row for row in found if row[field] is not None]
+        known.sort(key=lambda row: written(row[field]), reverse=descending)
         known += [row for row in found if row[field] is None]
         return {"slices": known[offset : offset + limit], "total": len(found)}
 
