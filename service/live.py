@@ -5,8 +5,9 @@ One task asks the core once a second, encodes its answer once, and hands the sam
     event: tick
     data: {"t": ..., "model_version": ..., "marks": [...], "rates": {...}, "latency": {...}, "ivr": ..., "started": ...}
 
-`started` is when this process began to tell, in milliseconds since 1970; it differs after a restart. The first tick of
-a connection also has `past`: up to `KEEP` earlier ticks, oldest first, without their `marks`, which the tick itself has.
+`started` is when this process began to tell, in milliseconds since 1970; it differs after a restart. The first tick
+of a connection also has `past`: up to `KEEP` - 1 earlier ticks, oldest first, without their `marks`, which the tick
+itself has.
 A reader that falls more than `BACKLOG` ticks behind is let go, and may come back; nothing is buffered for it.
 """
 
@@ -20,7 +21,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 EVERY = 1.0  # seconds from tick to tick
-KEEP = 600  # ticks kept for a reader that connects: ten minutes
+KEEP = 600  # ticks kept for a reader that connects, the newest among them: ten minutes
 BACKLOG = 8  # ticks that may wait for one reader, beside what the socket holds
 
 _HEADERS = [

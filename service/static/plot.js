@@ -2,7 +2,7 @@
 
 import { draw, make, say } from './format.js';
 
-const TOP = 22, BOTTOM = 22, GAP = 6; // pixels above and below the plot, and from it to its labels
+const TOP = 30, BOTTOM = 22, GAP = 6; // pixels above and below the plot, and from it to its labels
 
 /**
  * `lines`: [{name, look}], `look` being a class of page.css: a, b, limit or faint.
@@ -13,7 +13,7 @@ export class Plot {
   #at = null; // index under the crosshair
   #scale = null;
 
-  constructor({ label, lines, y, height = 150, left = 52, right = 64, moved = () => {} }) {
+  constructor({ label, lines, y, height = 158, left = 52, right = 64, moved = () => {} }) {
     Object.assign(this, { label, lines, y, height, left, right, moved });
     this.svg = draw('svg', { 'aria-hidden': 'true', height });
     this.tip = make('div', { class: 'tip', hidden: true, 'aria-hidden': 'true' });
@@ -102,12 +102,12 @@ export class Plot {
     for (const mark of marks.toSorted((a, b) => b.x - a.x)) {
       const at = x(mark.x);
       if (at < x0 || at > x1) continue;
-      group.append(draw('line', { class: mark.look ?? '', x1: at, x2: at, y1: y1 - 8, y2: y0 }));
+      group.append(draw('line', { class: mark.look ?? '', x1: at, x2: at, y1: y1 - 18, y2: y0 }));
       const text = mark.text.length > 26 ? `${mark.text.slice(0, 25)}…` : mark.text;
       const wide = text.length * 6.4 + 4;
       const leftwards = at + wide > Math.min(free, x1 + this.right);
       if (leftwards && (at - wide < 0 || at > free)) continue;
-      group.append(draw('text', { class: mark.look ?? '', x: leftwards ? at - 4 : at + 4, y: y1 - 6,
+      group.append(draw('text', { class: mark.look ?? '', x: leftwards ? at - 4 : at + 4, y: y1 - 12,
         'text-anchor': leftwards ? 'end' : 'start' }, text));
       free = leftwards ? at - wide - 8 : at - 8;
     }

@@ -1,7 +1,7 @@
 """A stand-in for the service: its page, `/v1/live`, and as much of the API as the page and its tests use, in memory.
 
-`python scripted_service.py PORT [KEY]` serves until it is ended. Scores are the first number of an event and are flagged
-above `THRESHOLD`; a click's probability is written in its `ad_id`.
+`python scripted_service.py PORT [KEY]` serves until it is ended. A score is the first number of an event, flagged above
+`THRESHOLD`; a click's probability is written in its `ad_id`.
 """
 
 import json
@@ -38,7 +38,7 @@ class ScriptedCore:
         self.seen = {"events": 0, "clicks": 0}
 
     def take(self, of: str, key: Any, ts: int, score: float, p_robot: float | None = None) -> dict[str, Any]:
-        place = (of, json.dumps(key))
+        place = (of, _text(key))
         row = self.rows.setdefault(
             place, {"of": of, "slice": key, "events": 0, "anomalies": 0, **dict.fromkeys(CLICK_ONLY)}
         )
@@ -82,12 +82,11 @@ class ScriptedCore:
         return {"slices": known[offset : offset + limit], "total": len(found)}
 
     def slice(self, of: str, key: str) -> dict[str, Any]:
-        text = json.dumps(key) if (of, json.dumps(key)) in self.rows else key
-        columns = zip(*self.history[of, text], strict=True)
+        columns = zip(*self.history[of, key], strict=True)
         history = dict(zip(("ts", "score", "threshold", "anomalous", "p_robot"), map(list, columns), strict=True))
         if of == "events":
             del history["p_robot"]
-        return {**self.rows[of, text], "history": history, "drivers": {"duration": 0.61, "size": 0.3, "hour": 0.09}}
+        return {**self.rows[of, key], "history": history, "drivers": {"duration": 0.61, "size": 0.3, "hour": 0.09}}
 
 
 def application(core: ScriptedCore, live: Live, key: str | None) -> ASGIApp:
@@ -160,6 +159,11 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: Any = None) -> None:
         self._live.close()
         await super().shutdown(sockets)
+
+
+def _text(key: Any) -> str:
+    """A slice's key as it stands in addresses."""
+    return key if isinstance(key, str) else json.dumps(key, separators=(",", ":"))
 
 
 def _now() -> int:
