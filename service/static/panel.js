@@ -65,20 +65,21 @@ export class Panel {
       lines: [{ name: 'P(robot)', look: 'b' }, { name: 'limit', look: 'limit' }],
       moved: (index) => this.score.cross(index) });
     this.score.moved = (index) => this.robot.cross(index);
-    this.scoreNote = make('p', {}, 'Loading …');
+    this.scoreNote = make('p', {});
     this.robotNote = make('p', {});
     this.drivers = make('ul', { class: 'drivers' });
     this.driversNote = make('p', {});
-    this.notice = make('p', { class: 'notice', role: 'status', hidden: true });
+    this.notice = make('p', { class: 'notice', role: 'status' }, 'Loading …');
     this.robotPart = make('section', { hidden: true }, make('h3', {}, 'Robot or not'), this.robotNote, this.robot.element);
-    this.dialog.replaceChildren(make('div', { class: 'inside' },
-      make('header', {}, make('div', {}, make('p', {}, `Slice of ${kind}`), this.heading),
-        make('button', { type: 'button', 'aria-label': 'Close', onclick: () => this.dialog.close() }, '×')),
-      this.notice,
+    this.known = make('div', { hidden: true },
       make('dl', { class: `figures of-${kind}` }, ...this.figures.map((figure) => figure.element)),
       make('section', {}, make('h3', {}, 'Score against threshold'), this.scoreNote, this.score.element),
       this.robotPart,
-      make('section', {}, make('h3', {}, 'What drives it'), this.driversNote, this.drivers)));
+      make('section', {}, make('h3', {}, 'What drives it'), this.driversNote, this.drivers));
+    this.dialog.replaceChildren(make('div', { class: 'inside' },
+      make('header', {}, make('div', {}, make('p', {}, `Slice of ${kind}`), this.heading),
+        make('button', { type: 'button', 'aria-label': 'Close', onclick: () => this.dialog.close() }, '×')),
+      this.notice, this.known));
     this.dialog.scrollTop = 0;
   }
 
@@ -91,6 +92,7 @@ export class Panel {
         const slice = await this.api.get(`v1/slices/${encodeURIComponent(this.key)}?of=${this.of}`);
         if (asked !== this.#asked) return;
         this.notice.hidden = true;
+        this.known.hidden = false;
         this.#fill(slice);
       }
     } catch (error) {
@@ -98,7 +100,7 @@ export class Panel {
       this.notice.hidden = false;
       say(this.notice, error.status === 404
         ? 'The service knows no such slice: it has not been seen, or was let go to make room for others.'
-        : error.status ? error.message : 'The service cannot be reached; these are its last known figures.');
+        : error.status ? error.message : this.known.hidden ? 'The service cannot be reached.' : 'The service cannot be reached; these are the last known figures.');
     }
     if (asked === this.#asked) this.#timer = setTimeout(() => this.#poll(), EVERY);
   }

@@ -217,7 +217,7 @@ function* runs(xs, values, x, y, gap = Infinity) {
 
 function path(xs, values, x, y, gap) {
   let d = '';
-  for (const run of runs(xs, values, x, y, gap)) d += `M${run.map((at) => at.join(' ')).join('L')}${run.length === 1 ? 'h.1' : ''}`;
+  for (const run of runs(xs, values, x, y, gap)) d += `M${run.map((at) => at.join(' ')).join('L')}${run.length === 1 ? 'm-1.5 0h3' : ''}`; // a single one as a dash
   return d;
 }
 

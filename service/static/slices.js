@@ -65,17 +65,11 @@ export class Slices {
 
   /** Show the slices of a stream: 'clicks' or 'events'; null leaves the choice to what the service has. */
   async choose(of) {
-    if (of === this.of && of !== null) return;
+    if (this.of !== null && (of === null || of === this.of)) return;
     if (of === null) {
-      of = this.of ?? 'clicks';
-      if (this.of === null) {
-        try {
-          const totals = await Promise.all(['clicks', 'events'].map((kind) => this.#total(kind)));
-          if (totals[0] === 0 && totals[1] > 0) of = 'events';
-        } catch {
-          // asked again at the next poll
-        }
-      }
+      const totals = await Promise.all(['clicks', 'events'].map((kind) => this.#total(kind))).catch(() => [null, null]);
+      if (this.of !== null) return; // chosen meanwhile
+      of = totals[0] === 0 && totals[1] > 0 ? 'events' : 'clicks';
     }
     this.of = of;
     this.#ask({ limit: PAGE, answer: null });
@@ -161,6 +155,7 @@ export class Slices {
     this.empty.hidden = !none;
     if (none && this.empty.dataset.of !== this.of) this.#teach();
     if (!none) delete this.empty.dataset.of;
+    this.shown.setAttribute('role', this.filter ? 'status' : 'none'); // what a filter found is read out
     say(this.shown, none ? '' : this.#summary(rows.length, all.length, answer?.total));
     this.more.hidden = !answer || Boolean(this.filter) || all.length >= answer.total || this.limit >= MOST;
   }
@@ -206,7 +201,8 @@ export class Slices {
     const cells = COLUMNS.map((column) => make(column.id === 'name' ? 'th' : 'td',
       { class: classes(column), scope: column.id === 'name' && 'row' }, ...(column.id === 'name' ? [link] : [])));
     const bar = make('i', {}), share = make('span', {});
-    cells[COLUMNS.findIndex((column) => column.id === 'drift')].append(make('b', { class: 'meter', 'aria-hidden': 'true' }, bar), share);
+    cells[COLUMNS.findIndex((column) => column.id === 'drift')].append(
+      make('span', { class: 'share' }, make('b', { class: 'meter', 'aria-hidden': 'true' }, bar), share));
     return { element: make('tr', {}, ...cells), cells, link, bar, share };
   }
 
@@ -243,7 +239,7 @@ export class Slices {
       : { slice: 'checkout', features: { duration: 120.5, size: 3 } };
     const line = [`curl ${new URL(this.of === 'clicks' ? 'v1/clicks' : 'v1/update', document.baseURI)}`,
       ...(this.api.key ? ["-H 'Authorization: Bearer YOUR_KEY'"] : []),
-      "-H 'Content-Type: application/json'", `-d '${JSON.stringify(body)}'`].join(' \\\n  ');
+      "-H 'Content-Type: application/json'", `-d '${spaced(body)}'`].join(' \\\n  ');
     const code = make('code', {}, line);
     const copy = make('button', { type: 'button', onclick: async () => {
       try {
@@ -262,6 +258,12 @@ export class Slices {
         : 'Each event names its slice: a sensor, a customer, an endpoint. Send a first one, and its slice appears here.'),
       make('div', { class: 'code' }, make('pre', { tabindex: '0', 'aria-label': 'Command that sends a first one' }, code), copy));
   }
+}
+
+/** JSON that a narrow screen can break between its fields. */
+function spaced(value) {
+  if (typeof value !== 'object') return JSON.stringify(value);
+  return `{${Object.entries(value).map(([name, inner]) => `${JSON.stringify(name)}: ${spaced(inner)}`).join(', ')}}`;
 }
 
 export const address = (of, key) => `#/${of}/${encodeURIComponent(key)}`;
