@@ -73,7 +73,8 @@ export class Api {
   }
 }
 
-/** Follow the ticks for ever. `told(tick)` at each one; `changed(state, ms)` as 'connecting', 'live' or 'waiting'. */
+/** Follow the ticks for ever. `told(tick)` at each one; `changed(state, ms, reason)` as 'connecting', 'live' or 'waiting',
+ * then with the time to the next try, and what the service said if it answered at all. */
 export class Stream {
   #skip = () => {};
 
@@ -92,6 +93,7 @@ export class Stream {
     let wait = FIRST_WAIT;
     for (;;) {
       this.changed('connecting');
+      let reason = null;
       try {
         const { response, alive, clear, abort } = await this.api.open('v1/live', 'text/event-stream');
         try {
@@ -105,10 +107,11 @@ export class Stream {
           abort.abort();
         }
       } catch (error) {
+        if (error instanceof Refused) reason = error.message;
         if (error instanceof SyntaxError) console.warn('The service sent a tick that is not JSON', error);
       }
       const pause = wait * (0.75 + 0.5 * Math.random()); // not all pages come back at the same moment
-      this.changed('waiting', pause);
+      this.changed('waiting', pause, reason);
       await new Promise((resolve) => {
         this.#skip = resolve;
         setTimeout(resolve, pause);

@@ -9,7 +9,7 @@ import { Slices } from './slices.js';
 const READY = 5000; // ms from one look at /readyz to the next
 
 const find = (id) => document.getElementById(id);
-const state = { stream: 'connecting', retry: 0, asking: false, reasons: null, started: null, clock: 0, lost: false };
+const state = { stream: 'connecting', retry: 0, asking: false, reasons: null, started: null, clock: 0, lost: false, said: null };
 
 const api = new Api(askForKey);
 const now = () => Date.now() + state.clock; // by the service's clock
@@ -36,7 +36,7 @@ function told(tick) {
   find('model').title = tick.model_version ?? '';
 }
 
-function changed(stage, pause = 0) {
+function changed(stage, pause = 0, said = null) {
   if (stage === 'live' && state.stream !== 'live') {
     if (state.lost) {
       announce('Connected again.');
@@ -45,19 +45,21 @@ function changed(stage, pause = 0) {
     state.lost = false;
   }
   if (stage === 'waiting' && !state.lost) {
-    announce('The connection to the service was lost. Trying to reconnect.');
+    announce(said ?? 'The connection to the service was lost. Trying to reconnect.');
     state.lost = true;
   }
   state.stream = stage;
+  if (stage !== 'connecting') state.said = said;
   state.retry = performance.now() + pause;
   showState();
 }
 
 function showState() {
-  const { stream: stage, asking, reasons, lost } = state;
+  const { stream: stage, asking, reasons, lost, said } = state;
   const seconds = Math.max(0, Math.ceil((state.retry - performance.now()) / 1000));
   const [look, text] = asking ? ['waiting', 'Key needed']
     : stage === 'live' ? (reasons ? ['waiting', `Not ready: ${reasons}`] : ['live', 'Live'])
+    : lost && said ? ['waiting', `Not ready: ${said}`]
     : stage === 'waiting' ? ['lost', `Reconnecting in ${seconds} s`]
     : lost ? ['lost', 'Reconnecting …'] : ['connecting', 'Connecting'];
   find('state').dataset.state = look;

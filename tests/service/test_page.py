@@ -279,6 +279,17 @@ def test_it_survives_a_restart_of_the_service_and_says_so(service: Service, page
     expect(page.locator(".marks text.restart").first).to_be_visible()
 
 
+def test_a_service_that_is_not_ready_is_quoted_until_it_is(service: Service, page: Page):
+    reason = "programs are compiled and the state is recovered"
+    problem = {"title": "Not ready", "status": 503, "detail": reason}
+    page.route("**/v1/live", lambda route: route.fulfill(status=503, json=problem))
+    page.goto(service.url)
+    expect(page.locator("#state-text")).to_have_text(f"Not ready: {reason}")
+    page.unroute_all()
+    page.get_by_role("button", name="Try now").click()
+    expect(page.locator("#state-text")).to_have_text("Live")
+
+
 @pytest.mark.parametrize("width", [360, 1920])
 def test_nothing_is_wider_than_the_screen(service: Service, page: Page, width: int):
     long = "an-endless-name-" * 20
