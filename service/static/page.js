@@ -1,0 +1,137 @@
+// The page: what the service says of itself, the last ten minutes, the slices, and one slice opened by the address.
+
+import { Api, Stream } from './api.js';
+import { say, span } from './format.js';
+import { Now } from './now.js';
+import { Panel } from './panel.js';
+import { Slices } from './slices.js';
+
+const READY = 5000; // ms from one look at /readyz to the next
+
+const find = (id) => document.getElementById(id);
+const state = { stream: 'connecting', retry: 0, asking: false, reasons: null, started: null, clock: 0, lost: false, said: null };
+
+const api = new Api(askForKey);
+const now = () => Date.now() + state.clock; // by the service's clock
+const charts = new Now(find('charts'));
+const slices = new Slices(api, { now });
+const panel = new Panel(api, { now, closed: left });
+const stream = new Stream(api, told, changed);
+
+addEventListener('hashchange', go);
+addEventListener('online', () => stream.now());
+document.addEventListener('visibilitychange', () => document.hidden || charts.show());
+find('state-button').addEventListener('click', () => (state.asking ? find('key').showModal() : stream.now()));
+setInterval(() => document.hidden || showState(), 250);
+go();
+stream.follow();
+watchReadiness();
+
+function told(tick) {
+  state.clock = tick.t - Date.now();
+  state.started = tick.started ?? null;
+  const news = charts.take(tick);
+  if (news) announce(news);
+  say(find('model'), tick.model_version ?? '–');
+  find('model').title = tick.model_version ?? '';
+}
+
+function changed(stage, pause = 0, said = null) {
+  if (stage === 'live' && state.stream !== 'live') {
+    if (state.lost) {
+      announce('Connected again.');
+      slices.poll();
+    }
+    state.lost = false;
+  }
+  if (stage === 'waiting' && !state.lost) {
+    announce(said ?? 'The connection to the service was lost. Trying to reconnect.');
+    state.lost = true;
+  }
+  state.stream = stage;
+  if (stage !== 'connecting') state.said = said;
+  state.retry = performance.now() + pause;
+  showState();
+}
+
+function showState() {
+  const { stream: stage, asking, reasons, lost, said } = state;
+  const seconds = Math.max(0, Math.ceil((state.retry - performance.now()) / 1000));
+  const [look, text] = asking ? ['waiting', 'Key needed']
+    : stage === 'live' ? (reasons ? ['waiting', `Not ready: ${reasons}`] : ['live', 'Live'])
+    : lost && said ? ['waiting', `Not ready: ${said}`]
+    : stage === 'waiting' ? ['lost', `Reconnecting in ${seconds} s`]
+    : lost ? ['lost', 'Reconnecting …'] : ['connecting', 'Connecting'];
+  find('state').dataset.state = look;
+  say(find('state-text'), text);
+  const button = find('state-button');
+  button.hidden = !asking && !lost;
+  say(button, asking ? 'Enter a key' : 'Try now');
+  say(find('uptime'), state.started === null ? '–' : lost ? 'unknown' : span(now() - state.started));
+  document.title = look === 'live' ? 'onlineguard' : `${text.replace(/ in \d+ s/, '')} – onlineguard`;
+  document.body.classList.toggle('stale', lost);
+}
+
+async function watchReadiness() {
+  if (!document.hidden && state.stream === 'live') {
+    try {
+      const response = await fetch('readyz', { cache: 'no-store' });
+      const answer = response.status === 503 ? await response.json().catch(() => ({})) : null;
+      state.reasons = answer && ([answer.reasons].flat().filter(Boolean).join(', ') || answer.detail || 'see /readyz');
+    } catch {
+      // the stream notices by itself that the service is gone
+    }
+  }
+  setTimeout(watchReadiness, READY);
+}
+
+/** Follow the address: `#/clicks`, `#/events`, or one of them with a slice's key behind it. */
+function go() {
+  const [, of, key] = /^#\/(clicks|events)(?:\/(.*))?$/s.exec(location.hash) ?? [null, null, undefined];
+  slices.choose(of);
+  panel.show(of, key === undefined ? null : decoded(key));
+}
+
+/** After a slice was closed: the address says so, and the focus goes back to the slice's row. */
+function left(of, key) {
+  if (location.hash.startsWith(`#/${of}/`)) history.pushState(null, '', `#/${of}`);
+  (slices.link(`${of} ${JSON.stringify(key)}`) ?? slices.link(`${of} ${key}`) ?? find('slices-heading')).focus();
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // typed by hand, with a lone %
+  }
+}
+
+function askForKey(refused) {
+  const dialog = find('key'), field = find('key-field');
+  state.asking = true;
+  showState();
+  find('key-refused').hidden = !refused;
+  say(find('key-refused'), refused ?? '');
+  field.value = '';
+  if (!dialog.open) dialog.showModal();
+  return new Promise((resolve) => {
+    find('key-form').onsubmit = (event) => {
+      event.preventDefault();
+      const key = field.value.trim();
+      if (!/^[\x21-\x7e]+$/.test(key)) {
+        find('key-refused').hidden = false;
+        say(find('key-refused'), 'A key has only letters, digits and signs of ASCII, without spaces.');
+        return;
+      }
+      state.asking = false;
+      dialog.close();
+      showState();
+      resolve(key);
+    };
+    find('key-later').onclick = () => dialog.close();
+  });
+}
+
+function announce(text) {
+  say(find('news'), text);
+}

@@ -1,0 +1,271 @@
+// The slices as a table: sorted by the service, filtered here, asked for anew every two seconds.
+
+import { ago, count, keyText, make, NONE, number, percent, say, short } from './format.js';
+
+const EVERY = 2000; // ms
+const PAGE = 100; // rows asked for at first, and with each press of "more"
+const MOST = 1000; // rows asked for at most; a filter looks through as many
+const FULL = 0.1; // the drift of a full bar, unless a row shown has more
+const OTHER = 5; // polls from one look at how many slices the other stream has to the next
+
+/** What stands in each column; `sort` where the service can sort by it, `late` the less a narrow screen can spare it. */
+const COLUMNS = [
+  { id: 'name', title: 'Slice', sort: 'name' },
+  { id: 'events', title: 'Seen', sort: 'events', write: (row) => short(row.events), help: 'Events or clicks seen in this slice' },
+  { id: 'anomalies', title: 'Anomalies', sort: 'anomalies', write: (row) => short(row.anomalies), late: 2,
+    help: 'Events whose score was above the threshold, since the beginning' },
+  { id: 'drift', title: 'Drift', sort: 'drift', help: 'Share of the last 256 events that were flagged' },
+  { id: 'score', title: 'Score', sort: 'score', write: (row) => number(row.score), help: 'How odd the latest event was' },
+  { id: 'threshold', title: 'Threshold', sort: 'threshold', write: (row) => number(row.threshold), late: 1,
+    help: 'A score above this is an anomaly' },
+  { id: 'ivr', title: 'IVR', sort: 'ivr', write: (row) => percent(row.ivr), clicks: true, late: 1,
+    help: 'Invalidation rate: share of the clicks decided robotic' },
+  { id: 'fpr', title: 'FPR', write: (row) => percent(row.fpr), clicks: true, late: 2,
+    help: 'False-positive rate: share of the purchasing clicks decided robotic' },
+  { id: 'p_robot', title: 'P(robot)', write: (row) => number(row.p_robot), clicks: true, late: 2,
+    help: 'The network’s probability that the latest click came from a robot' },
+  { id: 'robot_threshold', title: 'Limit', write: (row) => number(row.robot_threshold), clicks: true, late: 3,
+    help: 'A click with P(robot) above this limit is decided robotic' },
+  { id: 'last_ts', title: 'Last seen', write: (row, now) => ago(row.last_ts, now), late: 3, help: 'Time of the latest event' },
+];
+
+export class Slices {
+  #rows = new Map(); // key text to {element, cells}
+  #answer = null;
+  #asked = 0; // requests begun; an answer that is not the newest one's is dropped
+  #timer = 0;
+  #polls = 0;
+  #totals = { clicks: null, events: null };
+
+  constructor(api, { opened, now }) {
+    Object.assign(this, { api, opened, now, of: null, sort: 'events', order: 'desc', limit: PAGE, filter: '' });
+    const find = (id) => document.getElementById(id);
+    this.tabs = Object.fromEntries(['clicks', 'events'].map((of) => [of, make('button', {
+      type: 'button', 'aria-pressed': 'false', onclick: () => { location.hash = `#/${of}`; },
+    }, of === 'clicks' ? 'Clicks' : 'Events', make('small', {}))]));
+    find('tabs').append(...Object.values(this.tabs));
+    this.body = make('tbody', { onclick: (event) => this.#press(event), onkeydown: (event) => this.#walk(event) });
+    this.heads = COLUMNS.map((column) => this.#head(column));
+    this.table = make('table', {}, make('caption', { class: 'unseen' }, 'Slices with their latest figures'),
+      make('thead', {}, make('tr', {}, ...this.heads)), this.body);
+    this.host = find('table');
+    this.host.append(this.table);
+    this.empty = find('empty');
+    this.shown = find('shown');
+    this.more = find('more');
+    this.more.addEventListener('click', () => this.#ask({ limit: Math.min(MOST, this.limit + PAGE) }));
+    this.field = find('filter');
+    this.field.addEventListener('input', () => {
+      this.filter = this.field.value.trim().toLowerCase();
+      this.#show();
+      this.poll();
+    });
+    document.addEventListener('visibilitychange', () => document.hidden || this.poll());
+  }
+
+  /** Show the slices of a stream: 'clicks' or 'events'; null leaves the choice to what the service has. */
+  async choose(of) {
+    if (this.of !== null && (of === null || of === this.of)) return;
+    if (of === null) {
+      const totals = await Promise.all(['clicks', 'events'].map((kind) => this.#total(kind))).catch(() => [null, null]);
+      if (this.of !== null) return; // chosen meanwhile
+      of = totals[0] === 0 && totals[1] > 0 ? 'events' : 'clicks';
+    }
+    this.of = of;
+    this.#ask({ limit: PAGE, answer: null });
+  }
+
+  /** Ask now, and from now on every two seconds. */
+  async poll() {
+    clearTimeout(this.#timer);
+    if (this.of === null) return;
+    const asked = (this.#asked += 1);
+    try {
+      if (!document.hidden) {
+        const answer = await this.api.get(this.#address(this.of, this.filter ? MOST : this.limit));
+        if (asked !== this.#asked) return;
+        this.#answer = answer;
+        this.#totals[this.of] = answer.total;
+        this.#show();
+        if (this.#polls++ % OTHER === 0) await this.#total(this.of === 'clicks' ? 'events' : 'clicks');
+      }
+    } catch (error) {
+      if (asked === this.#asked && error.status) say(this.shown, `The slices could not be read: ${error.message}`);
+    }
+    if (asked === this.#asked) this.#timer = setTimeout(() => this.poll(), EVERY);
+  }
+
+  /** The link of a slice's row, for the focus to go back to. */
+  link(key) {
+    return this.#rows.get(key)?.link;
+  }
+
+  #ask({ answer, ...change }) {
+    Object.assign(this, change);
+    if (answer === null) this.#answer = null;
+    this.#show();
+    this.poll();
+  }
+
+  #address(of, limit, sort = this.sort, order = this.order) {
+    return `v1/slices?${new URLSearchParams({ of, sort, order, limit, offset: 0 })}`;
+  }
+
+  async #total(of) {
+    const { total } = await this.api.get(this.#address(of, 1, 'name', 'asc'));
+    this.#totals[of] = total;
+    this.#tabs();
+    return total;
+  }
+
+  #head(column) {
+    const inside = column.sort
+      ? make('button', { type: 'button', title: column.help, onclick: () => this.#sortBy(column.sort) },
+        column.title, make('i', { 'aria-hidden': 'true' }))
+      : make('span', { title: column.help }, column.title);
+    return make('th', { scope: 'col', class: classes(column) }, inside);
+  }
+
+  #sortBy(sort) {
+    if (sort === this.sort) this.#ask({ order: this.order === 'desc' ? 'asc' : 'desc' });
+    else this.#ask({ sort, order: sort === 'name' ? 'asc' : 'desc' });
+  }
+
+  #tabs() {
+    for (const [of, button] of Object.entries(this.tabs)) {
+      button.setAttribute('aria-pressed', String(of === this.of));
+      say(button.lastChild, this.#totals[of] === null ? '' : short(this.#totals[of]));
+    }
+  }
+
+  #show() {
+    this.#tabs();
+    COLUMNS.forEach((column, n) => {
+      if (!column.sort) return;
+      const sorted = column.sort === this.sort ? (this.order === 'desc' ? 'descending' : 'ascending') : 'none';
+      this.heads[n].setAttribute('aria-sort', sorted);
+    });
+    this.table.dataset.of = this.of;
+    const answer = this.#answer;
+    const all = answer?.slices ?? [];
+    const rows = this.filter ? all.filter((row) => keyText(row.slice).toLowerCase().includes(this.filter)) : all;
+    this.#fill(rows);
+    const none = answer !== null && answer.total === 0;
+    this.host.hidden = none;
+    this.empty.hidden = !none;
+    if (none && this.empty.dataset.of !== this.of) this.#teach();
+    if (!none) delete this.empty.dataset.of;
+    this.shown.setAttribute('role', this.filter ? 'status' : 'none'); // what a filter found is read out
+    say(this.shown, none ? '' : this.#summary(rows.length, all.length, answer?.total));
+    this.more.hidden = !answer || Boolean(this.filter) || all.length >= answer.total || this.limit >= MOST;
+  }
+
+  #summary(shown, searched, total) {
+    if (total === undefined) return 'Loading …';
+    const slices = total === 1 ? 'slice' : 'slices';
+    if (this.filter) {
+      const among = searched < total ? `among the first ${count(searched)} of ${count(total)} ${slices} in this order` : `of ${count(total)} ${slices}`;
+      return `${count(shown)} ${among} ${shown === 1 ? 'matches' : 'match'}`;
+    }
+    if (shown === total) return `${count(total)} ${slices}`;
+    return `${count(shown)} of ${count(total)} ${slices}${this.limit >= MOST ? '; sort by another column to see others' : ''}`;
+  }
+
+  /** Bring the rows into the table, keeping the elements of those that are there and what has the focus. */
+  #fill(rows) {
+    const now = this.now();
+    const full = Math.max(FULL, ...rows.map((row) => row.drift ?? 0));
+    const keys = new Set();
+    let at = this.body.firstChild;
+    const focused = document.activeElement;
+    for (const row of rows) {
+      const key = `${this.of} ${JSON.stringify(row.slice)}`;
+      keys.add(key);
+      let kept = this.#rows.get(key);
+      if (!kept) this.#rows.set(key, (kept = this.#row(row)));
+      this.#update(kept, row, now, full);
+      if (kept.element === at) at = at.nextSibling;
+      else this.body.insertBefore(kept.element, at);
+    }
+    for (const [key, kept] of this.#rows) {
+      if (keys.has(key)) continue;
+      kept.element.remove();
+      this.#rows.delete(key);
+    }
+    if (focused !== document.activeElement && focused?.isConnected) focused.focus({ preventScroll: true });
+  }
+
+  #row(row) {
+    const text = keyText(row.slice);
+    const link = make('a', { href: address(this.of, text), title: text }, text === '' ? '(empty)' : text);
+    const cells = COLUMNS.map((column) => make(column.id === 'name' ? 'th' : 'td',
+      { class: classes(column), scope: column.id === 'name' && 'row' }, ...(column.id === 'name' ? [link] : [])));
+    const bar = make('i', {}), share = make('span', {});
+    cells[COLUMNS.findIndex((column) => column.id === 'drift')].append(
+      make('span', { class: 'share' }, make('b', { class: 'meter', 'aria-hidden': 'true' }, bar), share));
+    return { element: make('tr', {}, ...cells), cells, link, bar, share };
+  }
+
+  #update({ element, cells, bar, share }, row, now, full) {
+    COLUMNS.forEach((column, n) => column.write && say(cells[n], column.write(row, now)));
+    bar.style.setProperty('width', `${(100 * (row.drift ?? 0)) / full}%`);
+    say(share, percent(row.drift));
+    const over = row.score !== null && row.threshold !== null && row.score > row.threshold;
+    element.classList.toggle('over', over);
+    const score = cells[COLUMNS.findIndex((column) => column.id === 'score')];
+    score.title = over ? 'Above the threshold: an anomaly' : '';
+    if (row.score === null && row.events > 0) say(score, NONE);
+  }
+
+  #press(event) {
+    if (event.target.closest('a') || String(getSelection())) return;
+    event.target.closest('tr')?.querySelector('a').click();
+  }
+
+  /** The arrow keys go from row to row. */
+  #walk(event) {
+    const row = event.target.closest('tr');
+    const to = { ArrowDown: row?.nextSibling, ArrowUp: row?.previousSibling }[event.key];
+    if (!to) return;
+    event.preventDefault();
+    to.querySelector('a').focus();
+  }
+
+  #teach() {
+    this.empty.dataset.of = this.of;
+    const body = this.of === 'clicks'
+      ? { click_id: 'first', ts: Date.now(), user_id: 'u1', session_id: 's1', ip: '203.0.113.7', user_agent: 'Mozilla/5.0',
+        device: 'phone', marketplace: 'US', ad_id: 'a1', logged_in: true }
+      : { slice: 'checkout', features: { duration: 120.5, size: 3 } };
+    const line = [`curl ${new URL(this.of === 'clicks' ? 'v1/clicks' : 'v1/update', document.baseURI)}`,
+      ...(this.api.key ? ["-H 'Authorization: Bearer YOUR_KEY'"] : []),
+      "-H 'Content-Type: application/json'", `-d '${spaced(body)}'`].join(' \\\n  ');
+    const code = make('code', {}, line);
+    const copy = make('button', { type: 'button', onclick: async () => {
+      try {
+        await navigator.clipboard.writeText(line);
+        say(copy, 'Copied');
+      } catch {
+        getSelection().selectAllChildren(code);
+        say(copy, 'Selected');
+      }
+      setTimeout(() => say(copy, 'Copy'), 2000);
+    } }, 'Copy');
+    this.empty.replaceChildren(
+      make('h3', {}, this.of === 'clicks' ? 'No clicks yet' : 'No events yet'),
+      make('p', {}, this.of === 'clicks'
+        ? 'Each click belongs to a slice: its device, marketplace and whether its user is logged in. Send a first one, and its slice appears here.'
+        : 'Each event names its slice: a sensor, a customer, an endpoint. Send a first one, and its slice appears here.'),
+      make('div', { class: 'code' }, make('pre', { tabindex: '0', 'aria-label': 'Command that sends a first one' }, code), copy));
+  }
+}
+
+/** JSON that a narrow screen can break between its fields. */
+function spaced(value) {
+  if (typeof value !== 'object') return JSON.stringify(value);
+  return `{${Object.entries(value).map(([name, inner]) => `${JSON.stringify(name)}: ${spaced(inner)}`).join(', ')}}`;
+}
+
+export const address = (of, key) => `#/${of}/${encodeURIComponent(key)}`;
+
+const classes = (column) => [column.id, column.clicks ? 'of-clicks' : '', column.late ? `late-${column.late}` : ''].filter(Boolean).join(' ');
