@@ -454,7 +454,7 @@ def _explained(error: str, body: bytes, lines: bool, noun: str) -> str:
     where, field = noun, ""
     for index, name in re.findall(r"\[([^\]]*)\]|\.([^.\[]+)", path):
         if index.isdigit() and isinstance(value, list) and int(index) < len(value):
-            where = f"{noun} {index}" if value is not None and where == noun and not field else where
+            where = where if field else f"{noun} {index}"
             value = value[int(index)]
         elif name:
             field = field or name
@@ -541,7 +541,9 @@ def _too_large(limit: int) -> Refused:
 
 
 def _too_many(count: int, noun: str, limit: int) -> Refused:
-    return Refused(413, f"the request holds {count:,} {noun}s, more than the batch_limit of {limit:,}; send it in parts")
+    return Refused(
+        413, f"the request holds {count:,} {noun}s, more than the batch_limit of {limit:,}; send it in parts"
+    )
 
 
 def _retry(seconds: float) -> list[tuple[bytes, bytes]]:
@@ -611,4 +613,3 @@ def _keys_of(text: str, of: str) -> list[Any]:
 
 
 __all__ = ["Application", "Core", "ModelFolder", "Refused", "application"]
-

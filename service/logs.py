@@ -1,6 +1,6 @@
 """Logs: one JSON object a line on standard error, for the service, uvicorn and everything else in the process.
 
-    {"t": "2026-03-02T10:00:00.000Z", "level": "error", "logger": "service.app", "message": "...", "route": "/v1/update"}
+{"t": "2026-03-02T10:00:00.000Z", "level": "error", "logger": "service.app", "message": "...", "route": "/v1/update"}
 """
 
 import json

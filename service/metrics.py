@@ -138,7 +138,9 @@ def _core(status: Mapping[str, Any]) -> Iterable[Metric]:
     model = GaugeMetricFamily(PREFIX + "model", "The model in use; always 1.", labels=["version"])
     model.add_metric([str(status.get("model_version"))], 1)
     yield model
-    ivr = GaugeMetricFamily(PREFIX + "ivr", f"Share of clicks called robotic, {SLICES} slices at most.", labels=["slice"])
+    ivr = GaugeMetricFamily(
+        PREFIX + "ivr", f"Share of clicks called robotic, {SLICES} slices at most.", labels=["slice"]
+    )
     for _, (slice_, rate) in zip(range(SLICES), (status.get("ivr") or {}).items(), strict=False):
         if rate is not None:
             ivr.add_metric([str(slice_)], float(rate))
