@@ -122,15 +122,15 @@ def build(locked: bool) -> dict[str, Any]:
             "get": _get("score", "One slice, with its history.", "Slice", _slice_query(), (404, 422, 503))
         },
         "/v1/live": {"get": _get("score", "Server-sent events, one a second.", None, [], (404, 503), _SSE)},
-        "/v1/explain": {"post": _post("score", "What drives a score.", ("Event", "Click"), "Explanation")},
-        "/v1/model": {"post": _post("admin", "Judge by another model from now on.", ("ModelFolder",), "ModelVersion")},
+        "/v1/explain": {"post": _post("score", "What drives a score.", ["Event", "Click"], "Explanation")},
+        "/v1/model": {"post": _post("admin", "Judge by another model from now on.", ["ModelFolder"], "ModelVersion")},
         "/v1/snapshot": {"post": _get("admin", "Write a snapshot now.", "Sequence", [], (503,))},
         "/metrics": {"get": _get("score", "Figures for Prometheus.", None, [], (), _TEXT)},
         "/livez": {"get": _get(None, "Whether the process answers.", "Alive", [], ())},
         "/readyz": {"get": _ready()},
         "/openapi.json": {"get": _get(None, "This document.", None, [], (), {"application/json": {}})},
     }
-    found = {
+    found: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
             "title": "onlineguard",
@@ -183,7 +183,7 @@ def _stream(scope: str, summary: str, name: str) -> dict[str, Any]:
     return {"post": {**operation, "requestBody": {"required": True, "content": _shapes(name)}}}
 
 
-def _post(scope: str, summary: str, names: tuple[str, ...], answer: str) -> dict[str, Any]:
+def _post(scope: str, summary: str, names: list[str], answer: str) -> dict[str, Any]:
     operation = _operation(scope, summary, _json(answer), (400, 404, 408, 413, 415, 422, 503))
     schema = {"anyOf": [_ref(name) for name in names]} if len(names) > 1 else _ref(names[0])
     return {**operation, "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
