@@ -453,7 +453,10 @@ def _explained(error: str, body: bytes, lines: bool, noun: str) -> str:
     where, field = noun, ""
     try:
         value: Any = msgspec.json.Decoder().decode_lines(body) if lines else msgspec.json.decode(body)
-    except (msgspec.MsgspecError, RecursionError):  # a number that no float holds
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as plain:
+        if not isinstance(plain, msgspec.ValidationError):  # no JSON after the place where the field is wrong
+            raise _no_json(plain, lines) from None
+        # a number that no float holds
         return f"{where} field {path.removeprefix('.')}: {error.partition(' - at ')[0].lower()}"
     for index, name in re.findall(r"\[([^\]]*)\]|\.([^.\[]+)", path):
         if index.isdigit() and isinstance(value, list) and int(index) < len(value):

@@ -160,7 +160,7 @@ def _config(app: Application, settings: Settings) -> uvicorn.Config:
     except OSError as error:  # ssl.SSLError is one
         why = error.strerror or str(error)
         raise InvalidArgument(
-            f"tls_cert {settings.tls_cert} with tls_key {settings.tls_key} cannot be used: {why}; both must be PEM"
+            f"--tls-cert {settings.tls_cert} with --tls-key {settings.tls_key} cannot be used: {why}; both must be PEM"
         ) from error
     if isinstance(config.ssl, ssl.SSLContext):
         config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -186,9 +186,6 @@ for name in ("starlette", "uvicorn", "httptools", "prometheus_client", "httpx", 
     sys.modules[name] = None
 from onlineguard import cli
 assert "jax" not in sys.modules and "numpy" not in sys.modules
-import importlib.util
-found = importlib.util.find_spec
-importlib.util.find_spec = lambda name: None if name in ("starlette", "uvicorn", "httpx") else found(name)
 cli.main()
 """
     environ = {name: value for name, value in os.environ.items() if not name.startswith("ONLINEGUARD_")}
@@ -199,9 +196,8 @@ cli.main()
 
     assert "serve" in run("--help").stdout
     assert "port" in run("serve", "--show-config").stdout
-    missing = run("serve")
-    assert missing.returncode == 2
-    assert missing.stderr == "error: `onlineguard serve` needs starlette, uvicorn: pip install 'onlineguard[serve]'\n"
-    missing = run("worker")
-    assert missing.returncode == 2
-    assert missing.stderr == "error: `onlineguard worker` needs httpx: pip install 'onlineguard[serve]'\n"
+    for command, needed in (("serve", "httptools, prometheus-client, starlette, uvicorn"), ("worker", "httpx, redis")):
+        missing = run(command)
+        assert missing.returncode == 2
+        told = f"error: `onlineguard {command}` needs {needed}: pip install 'onlineguard[serve]'\n"
+        assert missing.stderr == told
