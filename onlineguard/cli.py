@@ -13,6 +13,7 @@ import typer
 import onlineguard
 from onlineguard.exits import EXIT_INTERRUPTED, one_line_errors
 from onlineguard.slidr import commands
+from service import commands as service_commands
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -277,3 +278,6 @@ def _columns(flag: str, names: str) -> list[str]:
     if not columns:
         raise InvalidArgument(f"{flag} is {names!r}; it must name at least one column, e.g. {flag} host")
     return columns
+
+
+service_commands.register(app)

@@ -92,9 +92,9 @@ class Application:
         self._reason = "the service is starting: programs are compiled and the state is recovered"
         self._draining = False
         self.metrics = Metrics(lambda: None if self.core is None else self.status())
-        self._hot = {each.path: each for each in self._hot_routes()}
-        self._routes = self._cold_routes()
-        self._cold = Starlette(routes=self._routes, exception_handlers={HTTPException: _not_found})
+        self.hot = {each.path: each for each in self._hot_routes()}
+        self.routes = self._cold_routes()
+        self._cold = Starlette(routes=self.routes, exception_handlers={HTTPException: _not_found})
         self._cold.router.redirect_slashes = False
         if core is not None:
             self.begin(core)
@@ -132,7 +132,7 @@ class Application:
         began = time.perf_counter()
         self.metrics.under_way += 1
         try:
-            hot = self._hot.get(scope["path"])
+            hot = self.hot.get(scope["path"])
             if hot is not None and scope["method"] == "POST":
                 await self._answer_hot(hot, began, scope, receive, send)
             else:
@@ -309,11 +309,11 @@ class Application:
 
     def _find(self, scope: Scope) -> tuple[str | None, set[str]]:
         """The route of the request's path, as it is named in the metrics, and the methods that it takes."""
-        if scope["path"] in self._hot:
+        if scope["path"] in self.hot:
             return scope["path"], {"POST"}
-        for route in self._routes:
+        for route in self.routes:
             if route.matches(scope)[0] is not Match.NONE:
-                return route.path, set(route.methods or ())
+                return route.path.replace(":path", ""), set(route.methods or ())
         return None, set()
 
     async def _livez(self, request: Request) -> Response:
@@ -363,9 +363,9 @@ class Application:
         core, body = self._ready(), await self._read(request.scope, request.receive)
         kind = _plain_json(body)
         if isinstance(kind, dict) and "slice" not in kind and "click_id" in kind:
-            items, single = self._hot["/v1/clicks"].decode(body, False)
+            items, single = self.hot["/v1/clicks"].decode(body, False)
         else:
-            items, single = self._hot["/v1/update"].decode(body, False)
+            items, single = self.hot["/v1/update"].decode(body, False)
         if not single:
             raise Refused(422, "the body is an array; it must be one event or one click")
         return _json(core.explain(items[0]))
@@ -450,15 +450,23 @@ def _explained(error: str, body: bytes, lines: bool, noun: str) -> str:
     """msgspec's message with the item and the value that it is about, and the rule in words."""
     found = re.search(r" - at `\$([^`]*)`", error)
     path = found[1] if found else ""
-    value: Any = msgspec.json.Decoder().decode_lines(body) if lines else msgspec.json.decode(body)
     where, field = noun, ""
+    try:
+        value: Any = msgspec.json.Decoder().decode_lines(body) if lines else msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as plain:
+        if not isinstance(plain, msgspec.ValidationError):  # no JSON after the place where the field is wrong
+            raise _no_json(plain, lines) from None
+        # a number that no float holds
+        return f"{where} field {path.removeprefix('.')}: {error.partition(' - at ')[0].lower()}"
     for index, name in re.findall(r"\[([^\]]*)\]|\.([^.\[]+)", path):
         if index.isdigit() and isinstance(value, list) and int(index) < len(value):
-            where = f"{noun} {index}" if value is not None and where == noun and not field else where
+            where = where if field else f"{noun} {index}"
             value = value[int(index)]
-        elif name:
-            field = field or name
-            value = value.get(name) if isinstance(value, dict) else value
+        elif name and isinstance(value, dict):
+            field, value = field or name, value.get(name)
+        elif index == "..." and isinstance(value, dict):  # msgspec does not say which, but only numbers belong there
+            name = next((name for name, each in value.items() if type(each) not in (int, float, type(None))), "...")
+            path, value = path.replace("[...]", f"[{_shown(name)}]"), value.get(name)
     if (missing := re.search(r"missing required field `(\w+)`", error)) is not None:
         return f"{where} has no field {missing[1]}; it {_RULES.get(missing[1], 'must be text')}"
     if not field:

@@ -7,9 +7,10 @@ TOML file that `--config` or `ONLINEGUARD_CONFIG` names, else it is the default.
 import difflib
 import json
 import re
+import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -23,7 +24,7 @@ TABLE = "serve"
 Level = Literal["debug", "info", "warning", "error", "critical"]
 
 
-def _of(default: Any, about: str, least: float | None = None, most: float | None = None, **more: Any) -> Any:
+def _setting(default: Any, about: str, least: float | None = None, most: float | None = None, **more: Any) -> Any:
     """A setting: its default, what it is, and the bounds of a number."""
     return field(default=default, metadata={"about": about, "least": least, "most": most}, **more)
 
@@ -32,38 +33,42 @@ def _of(default: Any, about: str, least: float | None = None, most: float | None
 class Settings:
     """How the service runs. Raises InvalidArgument for a value that cannot work."""
 
-    host: str = _of("127.0.0.1", "Address to listen on; 0.0.0.0 or :: for all, which should have keys and TLS.")
-    port: int = _of(8080, "Port to listen on; 0 takes a free one.", 0, 65_535)
-    state: Path = _of(Path("onlineguard-state"), "Folder of the journal and the snapshots; made if it is missing.")
-    model: Path | None = _of(None, "Folder of a model, as `slidr train` writes it; without it one of simulated clicks.")
-    redis: str | None = _of(
+    host: str = _setting("127.0.0.1", "Address to listen on; 0.0.0.0 or :: for all, which should have keys and TLS.")
+    port: int = _setting(8080, "Port to listen on; 0 takes a free one.", 0, 65_535)
+    state: Path = _setting(Path("onlineguard-state"), "Folder of the journal and the snapshots; made if it is missing.")
+    model: Path | None = _setting(
+        None, "Folder of a model, as `slidr train` writes it; without it one of simulated clicks."
+    )
+    redis: str | None = _setting(
         None, "URL of the Redis that counts, as redis://host:6379/0; without it the process counts.", repr=False
     )
-    journal: Literal["folder", "redis"] = _of(
+    journal: Literal["folder", "redis"] = _setting(
         "folder", "Where the journal is: in the folder of the state, or in Redis."
     )
-    durability: Literal["async", "group", "sync"] = _of(
+    durability: Literal["async", "group", "sync"] = _setting(
         "group",
         "When a request is answered. async: once the system has it, which a power cut may undo; group: once it is on "
         "the disk, together with others; sync: once it is on the disk, by itself.",
     )
-    snapshot_every: float = _of(60.0, "Seconds between snapshots; a start replays the journal since the last.", 1)
-    remember: int = _of(100_000, "Answers that are kept for requests that are sent again.", 0)
-    features: tuple[str, ...] = _of((), "Names of the numbers of an event, in order; none: events are lists.")
-    n_features: int = _of(0, "How many numbers an event has; 0: as many as the features, or as the first event.", 0)
-    target_rate: float = _of(0.01, "Share of usual events that may be flagged.", 1e-6, 0.2)
-    patience: float = _of(5_000.0, "Events that a new regime must last before it counts as usual.", 1)
-    max_slices: int = _of(100_000, "Slices that are kept; of more, the one longest not seen goes.", 1)
-    body_limit: int = _of(4_194_304, "Bytes of a request at most.", 1_024)
-    batch_limit: int = _of(10_000, "Events, clicks or labels in a request at most.", 1)
-    rate_limit: float = _of(0.0, "Requests a second of one key, or of one address without a key; 0: any.", 0)
-    keys: Path | None = _of(None, "TOML file of API keys, see --new-key; without it requests need none.")
-    tls_cert: Path | None = _of(None, "Certificate chain (PEM); with it the service speaks TLS 1.2 or newer.")
-    tls_key: Path | None = _of(None, "Private key of the certificate (PEM).")
-    keep_alive: int = _of(75, "Seconds after which an idle connection is closed.", 1)
-    backlog: int = _of(2_048, "Connections that may wait to be accepted.", 1)
-    grace: float = _of(30.0, "Seconds that requests under way are given at shutdown.", 0)
-    log_level: Level = _of("info", "Least level that is logged; debug logs every request.")
+    snapshot_every: float = _setting(60.0, "Seconds between snapshots; a start replays the journal since the last.", 1)
+    remember: int = _setting(100_000, "Answers that are kept for requests that are sent again.", 0)
+    features: tuple[str, ...] = _setting((), "Names of the numbers of an event, in order; none: events are lists.")
+    n_features: int = _setting(
+        0, "How many numbers an event has; 0: as many as the features, or as the first event.", 0
+    )
+    target_rate: float = _setting(0.01, "Share of usual events that may be flagged.", 1e-6, 0.2)
+    patience: float = _setting(5_000.0, "Events that a new regime must last before it counts as usual.", 1)
+    max_slices: int = _setting(100_000, "Slices that are kept; of more, the one longest not seen goes.", 1)
+    body_limit: int = _setting(4_194_304, "Bytes of a request at most.", 1_024)
+    batch_limit: int = _setting(10_000, "Events, clicks or labels in a request at most.", 1)
+    rate_limit: float = _setting(0.0, "Requests a second of one key, or of one address without a key; 0: any.", 0)
+    keys: Path | None = _setting(None, "TOML file of API keys, see --new-key; without it requests need none.")
+    tls_cert: Path | None = _setting(None, "Certificate chain (PEM); with it the service speaks TLS 1.2 or newer.")
+    tls_key: Path | None = _setting(None, "Private key of the certificate (PEM).")
+    keep_alive: int = _setting(75, "Seconds after which an idle connection is closed.", 1)
+    backlog: int = _setting(2_048, "Connections that may wait to be accepted.", 1)
+    grace: float = _setting(30.0, "Seconds that requests under way are given at shutdown.", 0)
+    log_level: Level = _setting("info", "Least level that is logged; debug logs every request.")
 
     def __post_init__(self) -> None:
         for name in FIELDS:
@@ -124,23 +129,36 @@ def show(loaded: Loaded) -> str:
     lines = ["# Settings of `onlineguard serve`: flag, else environment, else file, else default.", f"[{TABLE}]"]
     for name, source in loaded.sources.items():
         value = getattr(loaded.settings, name)
-        lines += ["", f"# {about(name)}"]
+        choices = f" One of {', '.join(get_args(TYPES[name]))}." if get_origin(TYPES[name]) is Literal else ""
+        lines += ["", f"# {about(name)}{choices}"]
         told = " ".join(source.split())
         lines.append(f"# {name} is not set  # {told}" if value is None else f"{name} = {_toml(name, value)}  # {told}")
     return "\n".join(lines) + "\n"
 
 
 def about(name: str) -> str:
-    """What a setting is, with its rule."""
-    rule = _rule(name)
-    return FIELDS[name].metadata["about"] + (f" ({rule})" if _bounded(name) else "")
+    """What a setting is, with the bounds of a number."""
+    bounds = FIELDS[name].metadata
+    least, most = bounds["least"], bounds["most"]
+    if least is None:
+        return bounds["about"]
+    return f"{bounds['about']} {f'At least {least:g}' if most is None else f'{least:g} to {most:g}'}."
 
 
 def default(name: str) -> str | None:
-    """A setting's default as it is shown."""
-    value = FIELDS[name].default
-    assert value is not MISSING
-    return None if value is None else ",".join(value) if isinstance(value, tuple) else str(value)
+    """A setting's default as it is shown; None if it is not set."""
+    value: Any = FIELDS[name].default
+    return None if value is None or value == () else str(value)
+
+
+def metavar(name: str) -> str:
+    """What stands for the value in `--help`."""
+    kind = _plain(TYPES[name])
+    if get_origin(kind) is Literal:
+        return "|".join(get_args(kind))
+    if get_origin(kind) is tuple:
+        return "NAME,NAME"
+    return {int: "N", float: "NUMBER", Path: "PATH"}.get(kind, "TEXT")
 
 
 def masked(url: str) -> str:
@@ -208,9 +226,8 @@ def _check(name: str, value: Any, named: str) -> Any:
         right = isinstance(value, int | float) and not isinstance(value, bool)
     else:
         right = isinstance(value, plain) and not isinstance(value, bool) and value != ""
-    if right and plain in (int, float):
-        least, most = bounds["least"], bounds["most"]
-        right = (least is None or value >= least) and (most is None or value <= most) and abs(value) < float("inf")
+    if right and isinstance(value, int | float):
+        right = (bounds["least"] or 0) <= value <= (sys.float_info.max if bounds["most"] is None else bounds["most"])
     if not right:
         shown = masked(value) if name == "redis" and isinstance(value, str) else value
         raise InvalidArgument(f"{named} is {shown!r}; it must be {_rule(name)}. {bounds['about']}")
@@ -221,10 +238,6 @@ def _plain(kind: Any) -> Any:
     """The type without None."""
     kinds = [part for part in get_args(kind) if part is not NoneType]
     return kinds[0] if NoneType in get_args(kind) else kind
-
-
-def _bounded(name: str) -> bool:
-    return _plain(TYPES[name]) in (int, float) or get_origin(TYPES[name]) is Literal
 
 
 def _rule(name: str) -> str:

@@ -21,9 +21,9 @@ class Disconnected(Exception):
 
 
 async def read(receive: Receive, limit: int, seconds: float) -> bytes:
-    """The body of a request. Raises TooLarge as soon as more than `limit` bytes came; it holds no more than a part more.
+    """The body of a request. Raises TooLarge as soon as more than `limit` bytes came.
 
-    Raises TimeoutError if a body that did not come in one part has not come after so many seconds.
+    Raises Disconnected if the client left, and TimeoutError if what is left after its first part has not come in time.
     """
     message = await receive()
     if message["type"] == "http.disconnect":
