@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import msgspec
@@ -22,11 +22,14 @@ import msgspec
 from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard.slidr.clicks import Click
 from service import guard as entries
+from service.config import Settings
 from service.counting import CountersUnavailable, Counting
+from service.errors import JournalUnavailable
 from service.guard import Guard, Options
 from service.journal import FolderJournal, Journal
 from service.models import Models
-from service.packing import pack, unpack
+from service.packing import Packed, unpack
+from service.redis_journal import RedisJournal
 from service.schema import ClickAnswer, Event, Label, Of
 
 CLICKS_AT_ONCE = 64  # of a request, before others get their turn: a millisecond or two
@@ -39,23 +42,6 @@ log = logging.getLogger("onlineguard.service")
 _json = msgspec.json.Encoder()
 
 
-class Settings(Protocol):
-    """The part of the service's settings that this module reads; `config` documents them."""
-
-    state: Path
-    model: Path | None
-    redis: str | None
-    journal: Any
-    durability: Any
-    snapshot_every: float
-    remember: int
-    features: tuple[str, ...]
-    n_features: int
-    target_rate: float
-    patience: float
-    max_slices: int
-
-
 class Core:
     """See this module. Made by `open`."""
 
@@ -65,6 +51,7 @@ class Core:
         self._snapshot: dict[str, Any] = {"sequence": 0, "t": None}
         self._snapshotting = asyncio.Lock()
         self._timer: asyncio.Task[None] | None = None
+        self._restoring: asyncio.Task[None] | None = None
         self._closing = False
         self._queue = 0  # requests under way
         self._degraded = 0  # clicks that could not be judged
@@ -87,7 +74,7 @@ class Core:
             counting=settings.redis is None,
         )
         models = Models(settings.state / "models")
-        journal = await asyncio.to_thread(FolderJournal, settings.state / "journal", settings.durability)
+        journal = await asyncio.to_thread(_journal, settings)
         try:
             guard = await asyncio.to_thread(_recovered, journal, options, models)
             first = None
@@ -105,6 +92,8 @@ class Core:
             await journal.close()
             raise
         core._timer = asyncio.create_task(core._snapshots())
+        if isinstance(journal, RedisJournal):
+            journal.on_lost = core._journal_lost
         return core
 
     def _began(self, sequence: int) -> None:
@@ -182,8 +171,7 @@ class Core:
     async def snapshot(self) -> int:
         """Write all state beside the journal, and return the number of the last entry that it holds."""
         async with self._snapshotting:
-            dump = self._guard.dump()
-            sequence = await self._journal.begin_snapshot({name: pack(part) for name, part in dump.items()})
+            sequence = await self._journal.begin_snapshot(Packed(self._guard.dump()))
             self._snapshot = {"sequence": sequence, "t": _now()}
             return sequence
 
@@ -242,7 +230,7 @@ class Core:
 
     def status(self) -> dict[str, Any]:
         """What health checks and metrics show."""
-        reasons = [reason for reason in (getattr(self._journal, "unavailable", None),) if reason]
+        reasons = [reason for reason in (self._journal.refusal,) if reason]
         if self._closing:
             reasons.append("shutting down")
         events, clicks = (figures.totals() for figures in (self._guard.event_figures, self._guard.click_figures))
@@ -254,7 +242,11 @@ class Core:
             "anomalies": events["anomalies"] + clicks["anomalies"],
             "robotic": clicks["robotic"],
             "degraded": self._degraded,
-            "journal": {"sequence": self._journal.sequence, "lag": self._journal.lag},
+            "journal": {
+                "sequence": self._journal.sequence,
+                "lag": self._journal.lag,
+                "bytes": self._journal.size,
+            },
             "snapshot": dict(self._snapshot),
             "queue": self._queue,
             "compilations": _Compilations.seen,
@@ -286,6 +278,20 @@ class Core:
             if self._counting is not None:
                 await self._counting.close()
 
+    def _journal_lost(self) -> None:
+        """Redis came back without entries that were answered: it takes none until it has all state from here."""
+
+        async def restore(journal: RedisJournal) -> None:
+            while journal.lost and not self._closing:
+                try:
+                    await self.snapshot()
+                except JournalUnavailable as error:
+                    log.warning("Redis has lost entries, and the state could not be written to it yet: %s", error)
+                    await asyncio.sleep(1.0)
+
+        if isinstance(self._journal, RedisJournal):
+            self._restoring = asyncio.create_task(restore(self._journal))
+
     async def _commit(self, entry: entries.Entry) -> list[bytes]:
         return await self._journal.commit(entries.encode(entry), lambda sequence: self._guard.apply(entry, sequence))
 
@@ -305,6 +311,14 @@ class Core:
                     await self.snapshot()
                 except Exception as error:  # the journal has everything: the next one may succeed
                     log.error("a snapshot could not be written: %s", error)
+
+
+def _journal(settings: Settings) -> Journal:
+    if settings.journal == "redis":
+        if settings.redis is None:
+            raise InvalidArgument("journal is 'redis', but no redis is named; give its URL, or keep the journal here")
+        return RedisJournal(settings.redis, durability=settings.durability)
+    return FolderJournal(settings.state / "journal", settings.durability)
 
 
 def _recovered(journal: Journal, options: Options, models: Models) -> Guard | None:

@@ -48,7 +48,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple, Never, Protocol
@@ -107,12 +107,17 @@ class Journal(Protocol):
         """
         ...
 
-    def begin_snapshot(self, parts: dict[str, bytes]) -> Awaitable[int]:
+    def begin_snapshot(self, parts: Mapping[str, bytes]) -> Awaitable[int]:
         """Write the state after the newest entry, in the background; then drop entries that two snapshots cover.
 
         Resolves to the sequence number that the parts belong to. Raises JournalUnavailable where it cannot be written;
         older snapshots then stay.
         """
+        ...
+
+    @property
+    def refusal(self) -> str | None:
+        """Why nothing is taken now; None where entries are."""
         ...
 
     @property
@@ -229,13 +234,18 @@ class FolderJournal:
         self._reach_back_to(0)
         return None
 
-    def begin_snapshot(self, parts: dict[str, bytes]) -> Awaitable[int]:
+    def begin_snapshot(self, parts: Mapping[str, bytes]) -> Awaitable[int]:
         """See `Journal.begin_snapshot`."""
         self._rotate()
         task = asyncio.get_running_loop().create_task(self._snapshot(self.sequence, parts))
         self._tasks.add(task)  # the loop itself keeps no reference
         task.add_done_callback(self._tasks.discard)
         return task
+
+    @property
+    def refusal(self) -> str | None:
+        """Why nothing is taken now; None where entries are."""
+        return self._refusal
 
     @property
     def lag(self) -> float:
@@ -453,7 +463,7 @@ class FolderJournal:
         _log.error("%s", refused)
         return refused
 
-    async def _snapshot(self, sequence: int, parts: dict[str, bytes]) -> int:
+    async def _snapshot(self, sequence: int, parts: Mapping[str, bytes]) -> int:
         loop = asyncio.get_running_loop()
         async with self._snapshotting:
             try:

@@ -1,5 +1,6 @@
 """Nested dictionaries of arrays and plain values to bytes and back, for snapshots, by MessagePack."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -11,6 +12,25 @@ _ARRAY = 1  # code of the extension
 def pack(value: Any) -> bytes:
     """Dictionaries with text keys, lists, numbers, text, bytes, None, arrays of numbers; tuples come back as lists."""
     return _encoder.encode(value)
+
+
+class Packed(Mapping[str, bytes]):
+    """A dictionary of values, each packed when it is first asked for: in the thread that writes it, not in the loop."""
+
+    def __init__(self, values: Mapping[str, Any]):
+        self._values = values
+        self._packed: dict[str, bytes] = {}
+
+    def __getitem__(self, name: str) -> bytes:
+        if name not in self._packed:
+            self._packed[name] = pack(self._values[name])
+        return self._packed[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
 
 
 def unpack(data: bytes) -> Any:

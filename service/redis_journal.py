@@ -41,7 +41,7 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -246,12 +246,17 @@ class RedisJournal:
                 self._damaged.append(number)
         return None
 
-    def begin_snapshot(self, parts: dict[str, bytes]) -> Awaitable[int]:
+    def begin_snapshot(self, parts: Mapping[str, bytes]) -> Awaitable[int]:
         """See `Journal.begin_snapshot`. After Redis has lost entries, commits are taken again once this is done."""
         task = asyncio.get_running_loop().create_task(self._snapshot(self.sequence, self._id, parts))
         self._tasks.add(task)  # the loop itself keeps no reference
         task.add_done_callback(self._tasks.discard)
         return task
+
+    @property
+    def refusal(self) -> str | None:
+        """Why nothing is taken now; None where entries are."""
+        return self._refusal
 
     @property
     def lag(self) -> float:
@@ -429,7 +434,7 @@ class RedisJournal:
             if not waiting.future.done():
                 waiting.future.set_exception(error)
 
-    async def _snapshot(self, sequence: int, newest: str, parts: dict[str, bytes]) -> int:
+    async def _snapshot(self, sequence: int, newest: str, parts: Mapping[str, bytes]) -> int:
         async with self._snapshotting:
             staged = f"{self._place(sequence)}:{secrets.token_hex(8)}"
             try:
@@ -445,7 +450,7 @@ class RedisJournal:
                 )
         return sequence
 
-    async def _stage_and_place(self, staged: str, sequence: int, newest: str, parts: dict[str, bytes]) -> bool:
+    async def _stage_and_place(self, staged: str, sequence: int, newest: str, parts: Mapping[str, bytes]) -> bool:
         """Send the pieces to a key of their own, then put it into its place together with all that follows from it."""
         loop = asyncio.get_running_loop()
         pieces = snapshots.pieces(sequence, parts)

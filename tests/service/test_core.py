@@ -1,10 +1,8 @@
 """The core: what was answered survives, bit for bit, and what cannot be kept is not learned."""
 
 import asyncio
-import dataclasses
 import json
 import shutil
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -15,26 +13,15 @@ from redis_server import serving
 from test_guard import events, told
 
 from onlineguard.errors import CheckpointError, InvalidArgument
+from service.config import Settings
 from service.core import Core
 from service.schema import Event, Label
 
 
-@dataclasses.dataclass(frozen=True)
-class Chosen:
-    """Settings of a core."""
-
-    state: Path
-    model: Path | None = None
-    redis: str | None = None
-    journal: str = "folder"
-    durability: str = "async"
-    snapshot_every: float = 3_600.0
-    remember: int = 1_000
-    features: tuple[str, ...] = ()
-    n_features: int = 0
-    target_rate: float = 0.01
-    patience: float = 5_000.0
-    max_slices: int = 1_000
+def chosen(state, model=None, **more):
+    """Settings of a core that writes snapshots only when asked to."""
+    usual = {"durability": "async", "snapshot_every": 3_600.0, "remember": 1_000, "max_slices": 1_000}
+    return Settings(state=state, model=model, **(usual | more))
 
 
 async def crashed(core):
@@ -45,7 +32,7 @@ async def crashed(core):
 
 def test_what_was_answered_is_there_after_a_crash_to_the_last_bit(tmp_path, model_folder, other_folder, clicks):
     async def run():
-        core = await Core.open(Chosen(tmp_path, model_folder))
+        core = await Core.open(chosen(tmp_path, model_folder))
         await core.update(events(700, ids=True))
         await core.clicks(clicks[:150])
         await core.snapshot()
@@ -54,14 +41,14 @@ def test_what_was_answered_is_there_after_a_crash_to_the_last_bit(tmp_path, mode
         await core.clicks(clicks[150:300])
         digest, answers = core.digest(), await core.clicks(clicks[100:200])
         await crashed(core)
-        again = await Core.open(Chosen(tmp_path))
+        again = await Core.open(chosen(tmp_path))
         assert again.digest() == digest  # the repeated request was an entry, and taught nothing
         assert await again.clicks(clicks[100:200]) == answers
         assert again.status()["model_version"] == told(answers)[-1]["model_version"]
         totals = again.status()
         await again.close()
         assert (totals["events"], totals["clicks"]) == (700, len({click.click_id for click in clicks[:300]}))
-        third = await Core.open(Chosen(tmp_path))
+        third = await Core.open(chosen(tmp_path))
         assert third.digest() == again.digest()
         await third.close()
 
@@ -72,12 +59,12 @@ def test_begins_with_a_model_of_its_own_where_none_is_given(tmp_path, clicks, mo
     monkeypatch.setattr("service.models.CLICKS", 20_000)
 
     async def run():
-        core = await Core.open(Chosen(tmp_path))
+        core = await Core.open(chosen(tmp_path))
         answers = told(await core.clicks(clicks[:10]))
         version = core.status()["model_version"]
         await core.close()
         assert {answer["model_version"] for answer in answers} == {version}
-        again = await Core.open(Chosen(tmp_path))
+        again = await Core.open(chosen(tmp_path))
         assert again.status()["model_version"] == version
         await again.close()
 
@@ -86,8 +73,8 @@ def test_begins_with_a_model_of_its_own_where_none_is_given(tmp_path, clicks, mo
 
 def test_large_requests_equal_small_ones_and_let_others_in_between(tmp_path, model_folder, clicks):
     async def run():
-        whole = await Core.open(Chosen(tmp_path / "a", model_folder))
-        parts = await Core.open(Chosen(tmp_path / "b", model_folder))
+        whole = await Core.open(chosen(tmp_path / "a", model_folder))
+        parts = await Core.open(chosen(tmp_path / "b", model_folder))
         order = []
 
         async def large():
@@ -112,7 +99,7 @@ def test_large_requests_equal_small_ones_and_let_others_in_between(tmp_path, mod
 
 def test_a_request_that_does_not_fit_is_refused_before_anything_is_learned(tmp_path, model_folder):
     async def run():
-        core = await Core.open(Chosen(tmp_path, model_folder, n_features=2))
+        core = await Core.open(chosen(tmp_path, model_folder, n_features=2))
         before = core.digest()
         with pytest.raises(InvalidArgument, match=r"events\[400\]"):
             await core.update([*events(400), Event("a", [1.0])])
@@ -124,19 +111,19 @@ def test_a_request_that_does_not_fit_is_refused_before_anything_is_learned(tmp_p
 
 def test_other_options_than_the_state_was_begun_with_are_refused(tmp_path, model_folder):
     async def run():
-        await (await Core.open(Chosen(tmp_path, model_folder))).close()
+        await (await Core.open(chosen(tmp_path, model_folder))).close()
         with pytest.raises(CheckpointError, match=r"begun with patience = 5000.0, now it is 100.0"):
-            await Core.open(Chosen(tmp_path, model_folder, patience=100.0))
+            await Core.open(chosen(tmp_path, model_folder, patience=100.0))
         shutil.rmtree(tmp_path / "models")
         with pytest.raises(CheckpointError, match=r"manifest\.json is missing"):
-            await Core.open(Chosen(tmp_path))
+            await Core.open(chosen(tmp_path))
 
     asyncio.run(run())
 
 
 def test_nothing_is_compiled_after_opening(tmp_path, model_folder, clicks):
     async def run():
-        core = await Core.open(Chosen(tmp_path, model_folder, n_features=2))
+        core = await Core.open(chosen(tmp_path, model_folder, n_features=2))
         before = core.status()["compilations"]
         for n in (1, 2, 7, 64, 300):
             await core.clicks(clicks[n : 2 * n])
@@ -151,7 +138,7 @@ def test_nothing_is_compiled_after_opening(tmp_path, model_folder, clicks):
 
 def test_slices_show_what_happened_to_them(tmp_path, model_folder, clicks):
     async def run():
-        core = await Core.open(Chosen(tmp_path, model_folder))
+        core = await Core.open(chosen(tmp_path, model_folder))
         await core.update([*events(400, slices=1), Event("s0", [900.0, 100.0], ts=123)])
         answers = told(await core.clicks(clicks[:200]))
         shown = core.slices("events")
@@ -186,13 +173,13 @@ def test_slices_show_what_happened_to_them(tmp_path, model_folder, clicks):
 def test_a_snapshot_anywhere_changes_nothing(tmp_path_factory, model_folder, clicks, requests, at):
     async def run(snapshot):
         folder = tmp_path_factory.mktemp("state")
-        core = await Core.open(Chosen(folder, model_folder))
+        core = await Core.open(chosen(folder, model_folder))
         for i, (start, n) in enumerate(requests):
             if snapshot and i == at:
                 await core.snapshot()
             await core.clicks(clicks[start : start + n])
         await crashed(core)
-        again = await Core.open(Chosen(folder))
+        again = await Core.open(chosen(folder))
         digest = again.digest()
         await crashed(again)
         return digest
@@ -206,8 +193,8 @@ def test_a_snapshot_anywhere_changes_nothing(tmp_path_factory, model_folder, cli
 
 def test_without_redis_clicks_are_answered_as_unknown_and_taken_once_it_is_back(tmp_path, model_folder, clicks):
     async def run(url, client):
-        core = await Core.open(Chosen(tmp_path / "redis", model_folder, redis=url))
-        here = await Core.open(Chosen(tmp_path / "here", model_folder))
+        core = await Core.open(chosen(tmp_path / "redis", model_folder, redis=url))
+        here = await Core.open(chosen(tmp_path / "here", model_folder))
         first = await core.clicks(clicks[:50])
         assert first == await here.clicks(clicks[:50])
         client.shutdown(nosave=True)
