@@ -97,13 +97,15 @@ def running(command: list[str], folder: Path, ready: str | None) -> Iterator[sub
 
 
 def load(port: int, bodies: Path, rate: float | None, connections: int) -> dict[str, Any]:
-    task = {"port": port, "path": "/v1/clicks", "rate": rate, "connections": connections, "bodies": str(bodies)}
+    told = bodies.with_suffix(".json")
+    task = {"port": port, "path": "/v1/clicks", "rate": rate, "connections": connections}
+    task |= {"bodies": str(bodies), "result": str(told)}
     run = subprocess.run(
         [sys.executable, "-m", "benchmarks.load"], input=json.dumps(task) + "\n", capture_output=True, text=True
     )
     if run.returncode:
         sys.exit(run.stderr)
-    result: dict[str, Any] = json.loads(run.stdout)
+    result: dict[str, Any] = json.loads(told.read_text())
     if set(result["statuses"]) != {"200"}:
         print(f"beware: statuses {result['statuses']}", file=sys.stderr)
     return result

@@ -1,4 +1,4 @@
-"""A load generator for `bench_service`, in a process of its own: `python -m benchmarks.load`, told what to do on stdin.
+"""A load generator for `bench_service`, in a process of its own: `python -m benchmarks.load`, told what to do by JSON on stdin.
 
 Open loop: requests are due at Poisson times of a fixed rate, whatever the answers do, and each latency is counted from
 when its request was due. So a server that stalls is charged for every request that had to wait meanwhile, sent or not,
@@ -105,7 +105,7 @@ async def closed_loop(port: int, requests: list[bytes], connections: int) -> dic
 
 
 def main() -> None:
-    """Reads a line of JSON {port, path, rate or null, connections, bodies: a file of one body a line}; prints one."""
+    """Reads {port, path, rate or null, connections, bodies: a file of one body a line, result: a file to write}."""
     task = json.loads(sys.stdin.readline())
     head = f"POST {task['path']} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: "
     with open(task["bodies"], "rb") as file:
@@ -120,7 +120,8 @@ def main() -> None:
         except ImportError:
             run = asyncio.run
         result = run(open_loop(task["port"], requests, task["rate"], task["connections"]))
-    print(json.dumps(result))
+    with open(task["result"], "w") as file:
+        json.dump(result, file)
 
 
 if __name__ == "__main__":

@@ -104,6 +104,7 @@ class Application:
         self.core = core
         if importlib.util.find_spec("service.live") is not None:
             self._live = importlib.import_module("service.live").live(self)
+            self._live.start()
 
     def drain(self) -> None:
         """Say that the service is not ready, and end what would not end by itself; requests are still answered."""
