@@ -357,6 +357,8 @@ class Application:
         self._ready()
         if self._live is None:
             raise Refused(404, "this installation has no live figures")
+        if request.method == "HEAD":  # whose answer ends
+            return _raw(b"", [(b"content-type", b"text/event-stream; charset=utf-8"), *_SAFE])
         return _Passed(self._live)
 
     async def _explain(self, request: Request) -> Response:
@@ -369,7 +371,10 @@ class Application:
             items, single = self.hot["/v1/update"].decode(body, False)
         if not single:
             raise Refused(422, "the body is an array; it must be one event or one click")
-        return _json(core.explain(items[0]))
+        try:
+            return _json(core.explain(items[0]))
+        except KeyError:
+            raise Refused(404, "the slice is not known, so nothing drives its scores yet") from None
 
     async def _model(self, request: Request) -> Response:
         self._json_only(request)
@@ -381,7 +386,12 @@ class Application:
             raise Refused(422, f'{error}; send {{"folder": "the model\'s folder"}}') from None
         if not folder or "\0" in folder:
             raise Refused(422, f"folder is {_shown(folder)}; it must be the path of a folder on the service's machine")
-        return _json({"model_version": await core.switch(Path(folder))})
+        try:
+            return _json({"model_version": await core.switch(Path(folder))})
+        except JournalUnavailable:
+            raise
+        except OnlineguardError as error:  # a folder that holds no model, or a damaged one
+            raise Refused(422, str(error)) from None
 
     async def _snapshot(self, request: Request) -> Response:
         return _json({"sequence": await self._ready().snapshot()})
@@ -517,10 +527,6 @@ def _problem(error: Exception, route: str) -> tuple[int, bytes, list[tuple[bytes
     elif isinstance(error, JournalUnavailable):
         status, detail, more = 503, str(error), _retry(RETRY_SECONDS)
         _log.error("journal unavailable: %s", error, extra={"route": route, "status": status})
-    elif isinstance(error, KeyError):
-        status, detail = 404, f"there is no {_shown(error.args[0] if error.args else '')}"
-    elif isinstance(error, OnlineguardError):
-        status, detail = 422, str(error)
     else:
         status, detail = 500, "the request failed, and the service has logged why"
         _log.error("request failed", exc_info=error, extra={"route": route, "status": status})

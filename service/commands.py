@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from onlineguard.errors import OnlineguardError
+from onlineguard.errors import InvalidArgument, OnlineguardError
 from onlineguard.exits import one_line_errors
 from service import config
 
@@ -112,8 +112,13 @@ def worker(
 
         logs.configure(checked.log_level)
         module = importlib.import_module("service.worker")
-        progress = module.run(module.WorkerSettings(**given))
-        print(progress)
+        try:
+            settings = module.WorkerSettings(**given)
+        except InvalidArgument as error:
+            name, space, rest = str(error).partition(" ")
+            flag = "--out" if name == "output" else "--" + name.replace("_", "-")
+            raise InvalidArgument(flag + space + rest) from None
+        print(module.run(settings))
 
 
 def _with_settings() -> Any:

@@ -23,9 +23,10 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from onlineguard.errors import InvalidArgument
-from service.app import Application, Core, application
+from service.app import BODY_SECONDS, Application, Core, application
 from service.config import Settings
 
+SLOW_SECONDS = BODY_SECONDS + 5.0  # a connection on which a request has not come by then is closed
 HEADER_BYTES = 65_536  # of a request, with its URL
 YOUNG_EVERY = 0.25  # seconds: what died young is collected, in well under a millisecond
 MIDDLE_EVERY = 10.0  # seconds: also what lived through a few of those
@@ -91,11 +92,22 @@ async def serve(
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's, which by itself takes headers without end."""
+    """uvicorn's, which by itself takes headers without end, and waits for them and for a body without end."""
+
+    since: float | None = None  # when the request that is still being sent began, or the connection before any
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.since = time.monotonic()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._header_bytes = 0
+        self.since = time.monotonic()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self.since = None
 
     def on_url(self, url: bytes) -> None:
         self._count(len(url))
@@ -117,6 +129,14 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: Application):
         super().__init__(config)
         self._app = app
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:  # once a second
+            before = time.monotonic() - SLOW_SECONDS
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, _Protocol) and (connection.since or before) < before:
+                    connection.transport.abort()
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.drain()

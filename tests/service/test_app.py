@@ -1,6 +1,8 @@
 import asyncio
+import contextlib
 import json
 import logging
+import socket
 import ssl
 import subprocess
 
@@ -9,6 +11,7 @@ import msgspec
 import pytest
 from double import Double, ask, served
 
+from service import server
 from service.app import application
 from service.config import Settings
 from service.errors import JournalUnavailable
@@ -291,6 +294,11 @@ def test_what_nobody_foresaw_is_500_logged_and_not_told(app, caplog):
     assert "secret of the house" in line["exception"]
 
 
+def test_a_fault_that_looks_like_a_missing_key_is_a_fault(app):
+    app.core.fails = KeyError("theta")
+    problem(ask(app, "POST", "/v1/update", json.dumps(EVENT).encode()), 500)
+
+
 def test_requests_are_logged_only_at_debug(app, caplog):
     ask(app, "POST", "/v1/update", b"[]")
     assert caplog.records == []
@@ -321,6 +329,21 @@ def test_headers_without_end_are_refused():
         assert httpx.get(f"{address}/livez").status_code == 200
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"POST /v1/up", b"POST /v1/update HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n"],
+)
+def test_a_client_that_does_not_go_on_sending_is_let_go(monkeypatch, sent):
+    monkeypatch.setattr(server, "SLOW_SECONDS", 0.5)
+    with served() as address, httpx.Client() as client:
+        host, _, port = address.removeprefix("http://").partition(":")
+        client.get(f"{address}/livez")
+        with socket.create_connection((host, int(port)), 30) as slow, contextlib.suppress(ConnectionResetError):
+            slow.sendall(sent)
+            assert slow.recv(1_000) == b""
+        assert client.get(f"{address}/livez").status_code == 200  # one that waits between requests is not
+
+
 def test_tls_is_1_2_or_newer(tmp_path):
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     command = (
@@ -331,10 +354,11 @@ def test_tls_is_1_2_or_newer(tmp_path):
     with served(Settings(port=0, tls_cert=cert, tls_key=key, grace=1.0)) as address:
         trusting = ssl.create_default_context(cafile=cert)
         assert httpx.get(f"{address}/livez", verify=trusting).status_code == 200
-        old = ssl.create_default_context(cafile=cert)
-        old.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
-        old.maximum_version = ssl.TLSVersion.TLSv1_2
-        assert httpx.get(f"{address}/livez", verify=old).status_code == 200
+        trusting.maximum_version = ssl.TLSVersion.TLSv1_2
+        assert httpx.get(f"{address}/livez", verify=trusting).status_code == 200
+    config = server._config(application(None, Settings()), Settings(tls_cert=cert, tls_key=key))
+    assert isinstance(config.ssl, ssl.SSLContext)
+    assert config.ssl.minimum_version is ssl.TLSVersion.TLSv1_2
 
 
 def test_requests_at_once_do_not_disturb_each_other():

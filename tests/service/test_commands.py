@@ -1,0 +1,61 @@
+import sys
+import types
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from onlineguard import cli
+from onlineguard.errors import InvalidArgument
+
+
+@pytest.fixture
+def worked(monkeypatch) -> list[Any]:
+    """The settings that a worker was started with, in a module that stands for service.worker."""
+
+    @dataclass
+    class WorkerSettings:
+        redis: str = "r"
+        url: str | None = None
+        stream: str = "s"
+        output: str = "o"
+        dead: str = "d"
+        group: str = "g"
+        consumer: str | None = None
+        batch: int = 64
+        claim_after: float = 60.0
+        deliveries: int = 10
+        keep: int = 5
+        timeout: float = 10.0
+
+        def __post_init__(self) -> None:
+            if self.batch > 1_000:
+                raise InvalidArgument(f"batch is {self.batch}; it must be at most 1000")
+
+    found: list[Any] = []
+    module: Any = types.ModuleType("service.worker")
+    module.WorkerSettings = WorkerSettings
+    module.run = lambda settings: found.append(settings) or "answered 3"
+    monkeypatch.setitem(sys.modules, "service.worker", module)
+    monkeypatch.setattr("service.logs.configure", lambda level: None)
+    return found
+
+
+def test_a_worker_is_given_what_was_said_and_its_own_defaults_for_the_rest(worked):
+    result = CliRunner().invoke(cli.app, ["worker", "--out", "answers", "--batch", "8", "--claim-after", "1.5"])
+    assert (result.exit_code, result.stdout) == (0, "answered 3\n")
+    (settings,) = worked
+    assert (settings.output, settings.batch, settings.claim_after, settings.stream) == ("answers", 8, 1.5, "s")
+
+
+def test_a_worker_that_cannot_work_is_one_line_and_2(worked):
+    result = CliRunner().invoke(cli.app, ["worker", "--batch", "5000"])
+    assert (result.exit_code, result.stderr) == (2, "error: --batch is 5000; it must be at most 1000\n")
+    assert worked == []
+
+
+def test_both_commands_stand_in_the_help():
+    shown = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "200"}).stdout
+    assert "serve" in shown
+    assert "worker" in shown
