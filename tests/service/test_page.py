@@ -212,7 +212,7 @@ def test_a_slice_opens_by_key_with_its_alarms_and_closes_back_to_its_row(service
     page.keyboard.press("Enter")
     panel = page.get_by_role("dialog", name="odd")
     expect(panel).to_be_visible()
-    assert page.url.endswith("#/events/odd")
+    expect(page).to_have_url(f"{service.url}/#/events/odd")
     expect(panel.locator(".points circle")).to_have_count(2)
     expect(panel).to_contain_text("The last 22 events, oldest left. 2 alarms")
     expect(panel.locator(".drivers li").first).to_be_visible()
@@ -226,7 +226,7 @@ def test_a_slice_opens_by_key_with_its_alarms_and_closes_back_to_its_row(service
     page.keyboard.press("Escape")
     expect(panel).to_be_hidden()
     expect(link).to_be_focused()
-    assert page.url.endswith("#/events")
+    expect(page).to_have_url(f"{service.url}/#/events")
     page.goto(f"{service.url}/#/events/quiet")
     page.reload()
     expect(page.get_by_role("dialog", name="quiet")).to_be_visible()
@@ -246,7 +246,7 @@ def test_a_name_that_looks_like_html_is_shown_as_text(service: Service, page: Pa
     expect(page.locator("#panel h2")).to_have_text(HOSTILE)
     expect(page.locator("#panel .points")).to_have_count(1)
     assert page.locator("img[src=x]").count() == 0
-    assert page.title() == "onlineguard"
+    expect(page).to_have_title("onlineguard")
     page.keyboard.press("Escape")
     page.get_by_role("link", name='["eu",7]').click()
     expect(page.locator("#panel .figures")).to_contain_text("1")
