@@ -72,6 +72,10 @@ class SliceTable:
         """Note that the slice of rows[i] was used at event clock + i."""
         self._last_used[rows] = np.arange(clock, clock + len(rows))
 
+    def touch_one(self, row: int, clock: int) -> None:
+        """`touch` of one row."""
+        self._last_used[row] = clock
+
     def used(self) -> np.ndarray:
         """The rows that belong to a slice, lowest first."""
         return np.flatnonzero(self._used[: self.end])

@@ -1,6 +1,7 @@
 """What the engine answers: one row an event."""
 
 import functools
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,14 +38,14 @@ class Verdicts:
         Read from the running quantiles of the slice's own scores: linear in log score and log share between them, and
         a Pareto tail beyond the last, through the last and the one exceeded by 20 %. Never below 1e-12.
         """
-        shares = np.array([*LEVELS, self.target_rate])
-        order = np.argsort(-shares, kind="stable")
-        log_share = np.log(shares[order])
+        if len(self.score) == 1:
+            return np.array([self._p_value_one()])
+        shares, order, log_share = _levels(self.target_rate)
         knots = np.column_stack([self.quantiles, self.threshold])[:, order].astype(np.float64)
         log_knots = np.log(np.maximum.accumulate(knots, axis=1))
         with np.errstate(divide="ignore", invalid="ignore"):
             log_score = np.log(self.score.astype(np.float64))
-            below = 1.0 - np.exp(log_score - log_knots[:, 0]) * (1.0 - shares[order[0]])
+            below = 1.0 - np.exp(log_score - log_knots[:, 0]) * (1.0 - shares[0])
             log_p = np.where(log_score < log_knots[:, 0], np.log(below), log_share[0])
             for left, right in [(0, 1), (1, 2), (2, 3)]:
                 width = np.maximum(log_knots[:, right] - log_knots[:, left], 1e-9)
@@ -54,5 +55,33 @@ class Verdicts:
             log_p = log_p - tail * np.maximum(log_score - log_knots[:, 3], 0.0)
         return np.where(np.isnan(self.score), np.nan, np.maximum(np.exp(log_p), SMALLEST_P))
 
+    def _p_value_one(self) -> float:
+        """`p_value` of the only event, by the same arithmetic on numbers instead of arrays, in a fifth of the time."""
+        shares, order, log_share = _levels(self.target_rate)
+        score, knots = float(self.score[0]), [*self.quantiles[0].tolist(), float(self.threshold[0])]
+        if np.isnan(score) or np.isnan(knots).any():
+            return float("nan")
+        rising = itertools.accumulate((knots[i] for i in order.tolist()), max)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_score, *logs = np.log(np.array([score, *rising])).tolist()
+            if log_score < logs[0]:
+                log_p = float(np.log(1.0 - np.exp(log_score - logs[0]) * (1.0 - shares[0])))
+            else:
+                log_p = log_share[0]
+            for left in range(3):
+                part = min(max((log_score - logs[left]) / max(logs[left + 1] - logs[left], 1e-9), 0.0), 1.0)
+                log_p = log_p + part * (log_share[left + 1] - log_share[left])
+            tail = (log_share[1] - log_share[3]) / max(logs[3] - logs[1], 1e-3)
+            log_p = log_p - tail * max(log_score - logs[3], 0.0)
+            return max(float(np.exp(log_p)), SMALLEST_P)
+
     def __len__(self) -> int:
         return len(self.score)
+
+
+@functools.lru_cache
+def _levels(target_rate: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Shares exceeding a slice's knots, the largest first; the order of these; logarithms of the shares."""
+    shares = np.array([*LEVELS, target_rate])
+    order = np.argsort(-shares, kind="stable")
+    return shares[order], order, np.log(shares[order])

@@ -287,6 +287,8 @@ class Guard:
         )
 
     def _p_robot(self, X: np.ndarray, clicks: list[Click]) -> np.ndarray:
+        if len(X) == 1 and self.model.config.kind in ("mlp", "cross"):  # without a call to XLA
+            return np.array([self.model.scorer.p_robot_one(X[0])], np.float32)
         if self.model.config.kind != "embedding":
             return self.model.scorer.p_robot(X)
         return self.model.scorer.p_robot(X, _categories(clicks))
