@@ -27,6 +27,7 @@ from onlineguard.slidr.features import NAMES, Featuriser
 from onlineguard.slidr.model import Model
 from onlineguard.slidr.pipeline import slice_name
 from onlineguard.slidr.story import UNUSUAL, WATCHED
+from onlineguard.slidr.train import Network
 from onlineguard.slidr.windows import COLUMNS
 from onlineguard.verdicts import Verdicts
 from service.figures import ANOMALOUS, JUDGED, ROBOTIC, Figures
@@ -287,11 +288,12 @@ class Guard:
         )
 
     def _p_robot(self, X: np.ndarray, clicks: list[Click]) -> np.ndarray:
-        if len(X) == 1 and self.model.config.kind in ("mlp", "cross"):  # without a call to XLA
-            return np.array([self.model.scorer.p_robot_one(X[0])], np.float32)
-        if self.model.config.kind != "embedding":
-            return self.model.scorer.p_robot(X)
-        return self.model.scorer.p_robot(X, _categories(clicks))
+        scorer = self.model.scorer
+        if self.model.config.kind == "embedding":
+            return scorer.p_robot(X, _categories(clicks))
+        if len(X) == 1 and isinstance(scorer, Network):  # without a call to XLA
+            return np.array([scorer.p_robot_one(X[0])], np.float32)
+        return scorer.p_robot(X)
 
     def slice_of(self, click: Click) -> str:
         """The name of a click's slice under the present model."""
