@@ -1,4 +1,4 @@
-"""A load generator for `bench_service`, in a process of its own: `python -m benchmarks.load`, told what to do by JSON on stdin.
+"""A load generator for `bench_service`, in a process of its own: `python -m benchmarks.load`, told by JSON on stdin.
 
 Open loop: requests are due at Poisson times of a fixed rate, whatever the answers do, and each latency is counted from
 when its request was due. So a server that stalls is charged for every request that had to wait meanwhile, sent or not,

@@ -82,7 +82,7 @@ class Core:
                 first = await asyncio.to_thread(_first_model, settings, models)
                 guard = Guard(options, first, models.get)
             await asyncio.to_thread(guard.warmup, max(CLICKS_AT_ONCE, EVENTS_AT_ONCE), ROOM)
-            counting = None if settings.redis is None else await Counting.open(settings.redis)
+            counting = None if settings.redis is None else Counting(settings.redis)
             core = cls(guard, journal, models, counting, settings.snapshot_every)
             if first is not None:
                 await journal.commit(entries.encode(entries.Begin(options, first, _now())), core._began)

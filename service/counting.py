@@ -2,15 +2,13 @@
 
 import asyncio
 
+import hiredis
 import numpy as np
-from redis.asyncio import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from onlineguard.errors import OnlineguardError
 from onlineguard.slidr.counters import Keys
 from onlineguard.slidr.redis_store import AsyncRedisStore
+from service.wire import Wire
 
 WAIT = 0.5  # seconds for an answer, and for a connection
 PAUSE = 0.2  # seconds after a failure in which nobody tries again, so that a dead Redis costs a request no time
@@ -21,20 +19,12 @@ class CountersUnavailable(OnlineguardError):
 
 
 class Counting:
-    """The counters at a URL; made by `open`."""
+    """The counters at a URL. Does not wait for a connection: Redis may come later."""
 
-    def __init__(self, client: Redis):
-        self._client = client
-        self._store = AsyncRedisStore(client)
+    def __init__(self, url: str):
+        self._wire = Wire(url, WAIT)
+        self._store = AsyncRedisStore(self._wire.execute)
         self._not_before = 0.0
-
-    @classmethod
-    async def open(cls, url: str) -> "Counting":
-        """Does not wait for a connection: Redis may come later."""
-        client: Redis = Redis.from_url(
-            url, socket_timeout=WAIT, socket_connect_timeout=WAIT, retry=Retry(NoBackoff(), 0), health_check_interval=0
-        )
-        return cls(client)
 
     async def count(self, keys: Keys) -> np.ndarray:
         """See `Store.count`; raises CountersUnavailable."""
@@ -43,9 +33,9 @@ class Counting:
             raise CountersUnavailable("Redis did not answer a moment ago")
         try:
             return await self._store.count(keys)
-        except (RedisError, OSError, TimeoutError) as error:
+        except (hiredis.HiredisError, OSError) as error:  # a TimeoutError and a ConnectionError too
             self._not_before = asyncio.get_running_loop().time() + PAUSE
             raise CountersUnavailable(f"{type(error).__name__}: {error}") from error
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._wire.close()

@@ -51,6 +51,14 @@ def test_redis_the_process_and_the_definition_give_the_same_numbers_however_the_
     np.testing.assert_array_equal(np.concatenate([store.count(part) for part in parts]), expected)
 
 
+@given(streams(30))
+def test_click_by_click_gives_the_same_numbers(client, keys):
+    client.flushall()
+    store = RedisStore(client)
+    counts = [store.count(part) for part in cut(keys, list(range(1, len(keys.ts))))]
+    np.testing.assert_array_equal(np.concatenate(counts), ProcessStore().count(keys))
+
+
 def test_a_large_gateway_is_counted_the_same_beyond_the_cap(client):
     stream = gateway(2_000, 500, 1)
     np.testing.assert_array_equal(RedisStore(client, next(_names)).count(stream), ProcessStore().count(stream))

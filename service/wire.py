@@ -1,0 +1,128 @@
+"""One connection to Redis for all requests: commands are sent as they come, answers belong to them in order.
+
+redis-py spends some sixty microseconds of Python a command, more than Redis itself; here hiredis packs and parses, and
+nothing is done besides. Who wants more than sending commands uses redis-py.
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
+
+
+class Wire:
+    """Sends commands to the Redis at a URL; connects when first needed, and again after a failure.
+
+    url: redis://, rediss:// or unix://, as redis-py reads it. wait: seconds for a connection, and for an answer.
+    """
+
+    def __init__(self, url: str, wait: float):
+        self._url, self._wait = url, wait
+        self._connection: _Connection | None = None
+        self._connecting: asyncio.Task[_Connection] | None = None
+
+    async def execute(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """The answers, bytes or numbers or lists of such; an error of Redis stands in place of its answer.
+
+        Raises ConnectionError where there is no connection, or it broke before all answers came; TimeoutError where
+        they did not come in time. Some of the commands may then have been carried out.
+        """
+        connection = self._connection
+        if connection is None or connection.broken:
+            connection = await self._connected()
+        answers = connection.send(commands)
+        try:
+            async with asyncio.timeout(self._wait):
+                return await answers
+        except TimeoutError:
+            connection.abort()  # or later answers would be taken for those of later commands
+            raise TimeoutError(f"Redis gave no answer within {self._wait} s") from None
+
+    async def close(self) -> None:
+        """Break the connection; commands under way fail."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._connection is not None:
+            self._connection.abort()
+
+    async def _connected(self) -> "_Connection":
+        """A new connection, the same for all who wait for one."""
+        if self._connecting is None or self._connecting.done():
+            self._connecting = asyncio.create_task(self._connect())
+        return await asyncio.shield(self._connecting)
+
+    async def _connect(self) -> "_Connection":
+        options: dict[str, Any] = dict(parse_url(self._url))
+        loop = asyncio.get_running_loop()
+        kind = options.get("connection_class")
+        async with asyncio.timeout(self._wait):
+            if kind is UnixDomainSocketConnection:
+                _, connection = await loop.create_unix_connection(_Connection, options["path"])
+            else:
+                context = ssl.create_default_context() if kind is SSLConnection else None
+                host, port = options.get("host", "localhost"), options.get("port", 6379)
+                _, connection = await loop.create_connection(_Connection, host, port, ssl=context)
+            greeting: list[tuple[Any, ...]] = []
+            if options.get("password") is not None:
+                user = [options["username"]] if options.get("username") else []
+                greeting.append(("AUTH", *user, options["password"]))
+            if options.get("db"):
+                greeting.append(("SELECT", options["db"]))
+            for answer in await connection.send(greeting) if greeting else []:
+                if isinstance(answer, Exception):
+                    connection.abort()
+                    raise ConnectionError(f"Redis refuses the connection: {answer}")
+        self._connection = connection
+        return connection
+
+
+class _Connection(asyncio.Protocol):
+    """A socket, and who waits for what comes from it."""
+
+    def __init__(self) -> None:
+        self._reader = hiredis.Reader()
+        self._transport: Any = None
+        self._waiting: deque[tuple[int, list[Any], asyncio.Future[list[Any]]]] = deque()
+        self.broken = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def send(self, commands: Sequence[tuple[Any, ...]]) -> asyncio.Future[list[Any]]:
+        """Send the commands, one at least; the future gets their answers."""
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        if self.broken:
+            future.set_exception(ConnectionError("the connection to Redis is broken"))
+            return future
+        self._transport.write(b"".join([hiredis.pack_command(command) for command in commands]))
+        self._waiting.append((len(commands), [], future))
+        return future
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        try:
+            while (answer := self._reader.gets()) is not False:
+                n, answers, future = self._waiting[0]
+                answers.append(answer)
+                if len(answers) == n:
+                    self._waiting.popleft()
+                    if not future.done():
+                        future.set_result(answers)
+        except (hiredis.ProtocolError, IndexError):  # what came is no answer: nothing after it can be trusted
+            self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.broken = True
+        waiting, self._waiting = self._waiting, deque()
+        for _, _, future in waiting:
+            if not future.done():
+                future.set_exception(ConnectionError("the connection to Redis broke"))
+
+    def abort(self) -> None:
+        """Break the connection at once."""
+        self.broken = True
+        self._transport.abort()
