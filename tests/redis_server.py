@@ -16,15 +16,15 @@ CI = os.environ.get("CI") == "true"
 
 
 @contextmanager
-def serving(folder: Path, *options: str) -> Iterator[int]:
-    """The port of a running redis-server; skips where there is none on PATH, and fails where CI=true."""
+def serving(folder: Path, *options: str, port: int | None = None) -> Iterator[int]:
+    """The port of a running redis-server, by default a free one; skips where there is none on PATH, and fails where CI=true."""
     binary = shutil.which("redis-server")
     if binary is None:
         reason = "redis-server is not on PATH; install it (e.g. apt-get install redis-server) to run this test"
         if CI:
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
-    port = _free_port()
+    port = port or _free_port()
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *options]
     with (folder / "redis.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)

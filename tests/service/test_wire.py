@@ -111,7 +111,7 @@ def test_it_connects_again_after_redis_was_gone(tmp_path):
     async def whole():
         with serving(tmp_path) as port:
             wire = await go(port)
-        with serving(tmp_path, "--port", str(port)):
+        with serving(tmp_path, port=port):
             assert await wire.execute([("PING",)]) == [b"PONG"]
             await wire.close()
 
