@@ -265,7 +265,11 @@ def test_before_the_core_is_there_only_life_and_the_document_are_answered():
         answer = ask(app, method, path, b"[]")
         assert "the service is starting" in problem(answer, 503)
         assert answer[1]["retry-after"] == "1"
-    app.begin(Double())
+
+    async def begin():
+        app.begin(Double())
+
+    asyncio.run(begin())
     assert ask(app, "GET", "/readyz")[::2] == (200, b'{"ready":true,"reasons":[]}')
     assert ask(app, "POST", "/v1/update", b"[]")[0] == 200
 
