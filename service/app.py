@@ -445,7 +445,7 @@ class _Passed(Response):
 
 # What a field takes, in words, where msgspec's would not say it all.
 _RULES = {
-    "slice": "must be text, a whole number, or a list of those",
+    "slice": "must be text, a whole number, or a list of one or more of those",
     "x": "must be a list of numbers, null where one is missing",
     "features": "must be an object of numbers by name, null where one is missing",
     **dict.fromkeys(("ts", "purchase_ts"), f"must be a whole number from 0 to {LATEST}: milliseconds since 1970 UTC"),
