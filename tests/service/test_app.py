@@ -103,7 +103,12 @@ def test_nesting_without_end_is_refused(app):
 @pytest.mark.parametrize(
     ("path", "body", "detail"),
     [
-        ("/v1/update", {"x": [1]}, "event has no field slice; it must be text, a whole number, or a list of those"),
+        ("/v1/update", {"slice": [], "x": [1]}, "event field slice is []; slice must be text, a whole number"),
+        (
+            "/v1/update",
+            {"x": [1]},
+            "event has no field slice; it must be text, a whole number, or a list of one or more of those",
+        ),
         ("/v1/update", {"slice": 1.5, "x": []}, "event field slice is 1.5; slice must be text, a whole number"),
         ("/v1/update", [EVENT, {"slice": ["a", None], "x": []}], "event 1 field slice[1] is null; slice must be text"),
         (
