@@ -41,6 +41,7 @@ class Service:
 
     def begin(self) -> None:
         """Start, without waiting for anything."""
+        self._client = httpx.Client(base_url=self.url, headers=self._headers, timeout=30)
         with self.log.open("a") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log, env=self._environment)
 
@@ -49,7 +50,7 @@ class Service:
         assert self.process is not None
         for _ in range(2_400):
             with suppress(httpx.TransportError):
-                if (answer := httpx.get(f"{self.url}{path}")).status_code == status:
+                if (answer := self._client.get(path)).status_code == status:
                     return answer
             if self.process.poll() is not None:
                 break
@@ -60,25 +61,29 @@ class Service:
         """As a crash does."""
         if self.process is not None:
             self.process.kill()
-            self.process.wait(30)
-            self.process = None
+            self._ended(30)
 
     def terminate(self) -> int:
         """The exit status after SIGTERM."""
         assert self.process is not None
         self.process.terminate()
-        status = self.process.wait(60)
+        return self._ended(60)
+
+    def _ended(self, seconds: float) -> int:
+        assert self.process is not None
+        status = self.process.wait(seconds)
+        self._client.close()
         self.process = None
         return status
 
     def get(self, path: str) -> Any:
         """The JSON that it answers."""
-        return httpx.get(f"{self.url}{path}", headers=self._headers).raise_for_status().json()
+        return self._client.get(path).raise_for_status().json()
 
     def post(self, path: str, body: Any) -> Any:
         """The JSON that it answers."""
-        headers = {**self._headers, "content-type": "application/json"}
-        answer = httpx.post(f"{self.url}{path}", content=msgspec.json.encode(body), headers=headers, timeout=30)
+        headers = {"content-type": "application/json"}
+        answer = self._client.post(path, content=msgspec.json.encode(body), headers=headers)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
