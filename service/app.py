@@ -4,8 +4,6 @@ A request is checked in this order, and what fails answers with a problem (RFC 9
 type, readiness, size, JSON, fields. A batch is refused whole or taken whole.
 """
 
-import importlib
-import importlib.util
 import logging
 import math
 import re
@@ -24,6 +22,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from onlineguard.errors import InvalidArgument, OnlineguardError
 from onlineguard.slidr.clicks import LATEST, RFM
+from service import live, page
 from service.auth import Keys
 from service.config import Settings, nearest
 from service.errors import JournalUnavailable
@@ -88,7 +87,7 @@ class Application:
         self._settings = settings
         self._keys = Keys.load(settings.keys) if settings.keys is not None else None
         self._rate = RateLimit(settings.rate_limit) if settings.rate_limit > 0 else None
-        self._live: Any = None
+        self._live: live.Live | None = None
         self._reason = "the service is starting: programs are compiled and the state is recovered"
         self._draining = False
         self.metrics = Metrics(lambda: None if self.core is None else self.status())
@@ -97,14 +96,15 @@ class Application:
         self._cold = Starlette(routes=self.routes, exception_handlers={HTTPException: _not_found})
         self._cold.router.redirect_slashes = False
         if core is not None:
-            self.begin(core)
+            self._take(core)
 
     def begin(self, core: Core) -> None:
-        """Answer from this core from now on."""
-        self.core = core
-        if importlib.util.find_spec("service.live") is not None:
-            self._live = importlib.import_module("service.live").live(self)
-            self._live.start()
+        """Answer from this core from now on, and tick for /v1/live; in the event loop that runs."""
+        self._take(core).start()
+
+    def _take(self, core: Core) -> live.Live:
+        self.core, self._live = core, live.live(self)
+        return self._live
 
     def drain(self) -> None:
         """Say that the service is not ready, and end what would not end by itself; requests are still answered."""
@@ -253,9 +253,7 @@ class Application:
             post("/v1/model", "admin", self._model),
             post("/v1/snapshot", "admin", self._snapshot),
         ]
-        if importlib.util.find_spec("service.page") is not None:
-            routes += importlib.import_module("service.page").routes()
-        return routes
+        return routes + page.routes()
 
     def _guarded(
         self, path: str, needed: str | None, answer: Callable[[Request], Awaitable[Response]]
@@ -355,8 +353,7 @@ class Application:
 
     async def _live_ticks(self, request: Request) -> Response:
         self._ready()
-        if self._live is None:
-            raise Refused(404, "this installation has no live figures")
+        assert self._live is not None
         if request.method == "HEAD":  # whose answer ends
             return _raw(b"", [(b"content-type", b"text/event-stream; charset=utf-8"), *_SAFE])
         return _Passed(self._live)
@@ -448,7 +445,7 @@ class _Passed(Response):
 
 # What a field takes, in words, where msgspec's would not say it all.
 _RULES = {
-    "slice": "must be text, a whole number, or a list of those",
+    "slice": "must be text, a whole number, or a list of one or more of those",
     "x": "must be a list of numbers, null where one is missing",
     "features": "must be an object of numbers by name, null where one is missing",
     **dict.fromkeys(("ts", "purchase_ts"), f"must be a whole number from 0 to {LATEST}: milliseconds since 1970 UTC"),

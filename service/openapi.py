@@ -35,9 +35,11 @@ _ROW: dict[str, Any] = {
     "p_robot": {**_NUMBER, "description": "of the newest click"},
     "robot_threshold": _NUMBER,
 }
+_OF_CLICKS = ("ivr", "fpr", "p_robot", "robot_threshold")  # absent from slices of events
+_ROW_REQUIRED = [name for name in _ROW if name not in _OF_CLICKS]
 _HISTORY = {name: {"type": "array"} for name in ("ts", "score", "threshold", "anomalous", "p_robot")}
 _SCHEMAS: dict[str, Any] = {
-    "SliceRow": {"type": "object", "properties": _ROW, "required": list(_ROW)},
+    "SliceRow": {"type": "object", "properties": _ROW, "required": _ROW_REQUIRED},
     "Slices": {
         "type": "object",
         "properties": {
@@ -53,7 +55,7 @@ _SCHEMAS: dict[str, Any] = {
             "history": {"type": "object", "properties": _HISTORY, "description": "the last 256, oldest first"},
             "drivers": {"anyOf": [_NAMED_NUMBERS, {"type": "null"}]},
         },
-        "required": [*_ROW, "history", "drivers"],
+        "required": [*_ROW_REQUIRED, "history", "drivers"],
     },
     "Explanation": {
         "type": "object",

@@ -11,7 +11,7 @@ import msgspec
 from onlineguard.slidr.clicks import RFM, Click, Time
 
 Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-SliceKey = str | Whole | list[str | Whole]
+SliceKey = str | Whole | Annotated[list[str | Whole], msgspec.Meta(min_length=1)]
 
 Of = Literal["events", "clicks"]  # which of the two streams a slice belongs to
 

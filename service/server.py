@@ -190,7 +190,7 @@ def _config(app: Application, settings: Settings) -> uvicorn.Config:
 def _listen(settings: Settings) -> socket.socket:
     """Raises InvalidArgument if nothing can listen there."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named: else asyncio leaves Nagle on
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((settings.host, settings.port))

@@ -46,3 +46,13 @@ def other_folder(frame, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "second"
     made(frame, 1, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory):
+    """Of services in processes of their own: what the first of them compiled, the others only read."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }

@@ -169,8 +169,8 @@ def ask(
 
 
 @contextmanager
-def served(settings: Settings | None = None, core: Double | None = None) -> Generator[str]:
-    """The address of a real server in a thread, gone with the block."""
+def served(settings: Settings | None = None, core: Double | None = None, opening: Any = Double.open) -> Generator[str]:
+    """The address of a real server in a thread, gone with the block; in front of a core, or of one that it opens."""
     settings = settings or Settings(port=0, grace=1.0)
     listening = _listen(settings)
     port = listening.getsockname()[1]
@@ -178,13 +178,20 @@ def served(settings: Settings | None = None, core: Double | None = None) -> Gene
     server = _Server(_config(app, settings), app)
     server.capture_signals = _no_signals  # type: ignore[method-assign]  # only a main thread has them
 
+    began = threading.Event()
+
     async def main() -> None:
-        app.begin(core or Double())
+        opened = core or await opening(settings)
+        app.begin(opened)
+        began.set()
         await server.serve([listening])
+        await opened.close()
 
     thread = threading.Thread(target=asyncio.run, args=(main(),))
     thread.start()
     try:
+        while thread.is_alive() and not began.wait(0.1):
+            pass
         yield f"{'https' if settings.tls_cert else 'http'}://127.0.0.1:{port}"
     finally:
         server.should_exit = True

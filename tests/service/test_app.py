@@ -103,7 +103,12 @@ def test_nesting_without_end_is_refused(app):
 @pytest.mark.parametrize(
     ("path", "body", "detail"),
     [
-        ("/v1/update", {"x": [1]}, "event has no field slice; it must be text, a whole number, or a list of those"),
+        ("/v1/update", {"slice": [], "x": [1]}, "event field slice is []; slice must be text, a whole number"),
+        (
+            "/v1/update",
+            {"x": [1]},
+            "event has no field slice; it must be text, a whole number, or a list of one or more of those",
+        ),
         ("/v1/update", {"slice": 1.5, "x": []}, "event field slice is 1.5; slice must be text, a whole number"),
         ("/v1/update", [EVENT, {"slice": ["a", None], "x": []}], "event 1 field slice[1] is null; slice must be text"),
         (
@@ -265,7 +270,11 @@ def test_before_the_core_is_there_only_life_and_the_document_are_answered():
         answer = ask(app, method, path, b"[]")
         assert "the service is starting" in problem(answer, 503)
         assert answer[1]["retry-after"] == "1"
-    app.begin(Double())
+
+    async def begin():
+        app.begin(Double())
+
+    asyncio.run(begin())
     assert ask(app, "GET", "/readyz")[::2] == (200, b'{"ready":true,"reasons":[]}')
     assert ask(app, "POST", "/v1/update", b"[]")[0] == 200
 

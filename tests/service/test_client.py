@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from email.utils import formatdate
+from typing import get_type_hints
 
 import msgspec
 import numpy as np
@@ -52,9 +53,10 @@ def in_async(server, call, **options):
 @pytest.mark.parametrize("name", ["Verdict", "EventAnswer", "ClickAnswer", "LabelAnswer"])
 def test_the_answers_have_the_fields_of_the_services_messages(name):
     def shape(struct):
-        listed = [(f.name, str(f.type).replace("onlineguard.answers", "service.schema"), f.default, f.required) for f in
-                  msgspec.structs.fields(struct)]  # fmt: skip
-        return [(n, kind.replace("tuple[str | int, ...]", "list[str | int]"), *rest) for n, kind, *rest in listed]
+        kinds = get_type_hints(struct)
+        kinds["slice"] = None  # whose list is a tuple to the client
+        named = {n: str(kind).replace("onlineguard.answers", "service.schema") for n, kind in kinds.items()}
+        return [(f.name, named[f.name], f.default, f.required) for f in msgspec.structs.fields(struct)]
 
     assert shape(getattr(answers, name)) == shape(getattr(service.schema, name))
 

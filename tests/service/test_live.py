@@ -8,9 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from scripted_service import ScriptedCore, Server, application
+from double import served
 from starlette.applications import Starlette
-from uvicorn import Config
 
 from service.live import Live
 from service.page import POLICY, routes
@@ -193,23 +192,14 @@ def test_a_tick_that_fails_is_left_out_and_the_next_one_is_told(caplog: pytest.L
 
 
 def test_a_server_that_shuts_down_does_not_wait_for_its_readers():
-    async def scene():
-        core = ScriptedCore()
-        live = Live(core, SOON)
-        server = Server(Config(application(core, live, None), port=0, log_level="critical"), live)
-        serving = asyncio.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(SOON)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        async with httpx.AsyncClient() as client, client.stream("GET", f"http://127.0.0.1:{port}/v1/live") as answer:
-            lines = answer.aiter_lines()
-            assert await anext(lines) == "event: tick"
-            server.should_exit = True
-            rest = [line async for line in lines]  # ends, without an error
-        assert rest[-1] == ""
-        await asyncio.wait_for(serving, 10)
-
-    run(scene)
+    with httpx.Client(timeout=30) as client:
+        with served() as address:
+            answer = client.send(client.build_request("GET", f"{address}/v1/live"), stream=True)
+            lines = answer.iter_lines()
+            assert next(lines) == "event: tick"
+        rest = list(lines)  # ends, without an error
+        answer.close()
+    assert rest[-1] == ""
 
 
 def ask(method: str, path: str, **headers: str) -> httpx.Response:

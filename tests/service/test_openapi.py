@@ -1,5 +1,6 @@
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 import schemathesis
@@ -19,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
 
 from service.app import application
 from service.config import Settings
+from service.core import Core
 from service.openapi import build
 
 # Events, clicks and labels alike, so that some are right for each route.
@@ -32,8 +34,13 @@ schemathesis.openapi.media_type(
 
 
 @pytest.fixture(scope="module")
-def address():
-    with served(core=Double()) as address:
+def address(tmp_path_factory, model_folder):
+    chosen = Settings(
+        port=0, grace=1.0, state=tmp_path_factory.mktemp("state"), model=model_folder, n_features=2, durability="async"
+    )
+    with served(chosen, opening=Core.open) as address:
+        event = {"slice": "", "x": [1.0, 2.0]}
+        httpx.post(f"{address}/v1/update", json=[event] * 150).raise_for_status()
         yield address
 
 
@@ -44,6 +51,17 @@ def whole(body: Any) -> Any:
     if isinstance(body, dict):
         return {name: whole(each) for name, each in body.items()}
     return int(body) if isinstance(body, float) and body.is_integer() else body
+
+
+def fitting(body: Any) -> Any:
+    """With two numbers an event, as the stream has them; the document cannot know how many."""
+    if isinstance(body, list):
+        return [fitting(each) for each in body]
+    if isinstance(body, dict) and "slice" in body:
+        features = body.get("features") or {}
+        numbers = [*(body.get("x") or features.values()), 0.5, 0.5][:2]
+        return {name: value for name, value in body.items() if name not in ("x", "features")} | {"x": numbers}
+    return body
 
 
 def operations() -> list[tuple[str, str]]:
@@ -80,6 +98,8 @@ def test_what_the_server_answers_is_what_its_document_says(address, path, method
     @given(case=operation.as_strategy(generation_mode=mode))
     def conforms(case: Any) -> None:
         case.body = whole(case.body)
+        if right and case.media_type == "application/json":
+            case.body = fitting(case.body)
         response = case.call()
         assert response.status_code < 500
         if case.media_type == "application/x-ndjson":
