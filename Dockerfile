@@ -14,8 +14,9 @@ WORKDIR /source
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY onlineguard onlineguard
 COPY service service
-# The versions that were tested together, for the build backend as well.
-RUN PIP_CONSTRAINT=/source/constraints.txt /opt/onlineguard/bin/pip install '.[serve]' \
+# The versions that were tested together; pip from 25.3 on wants those of the build backend named by themselves.
+RUN PIP_CONSTRAINT=/source/constraints.txt PIP_BUILD_CONSTRAINT=/source/constraints.txt \
+    /opt/onlineguard/bin/pip install '.[serve]' \
     && /opt/onlineguard/bin/python -m compileall -q /opt/onlineguard/lib
 
 FROM python:3.12-slim

@@ -420,7 +420,7 @@ def test_a_backup_of_the_models_and_the_newest_snapshot_alone_is_restored_as_the
         return sequence
 
     n = asyncio.run(before())
-    [name] = re.findall(r"journal/(snapshot-\S+)\n", section("Backup and restore"))
+    [name] = re.findall(r"journal/(snapshot-.+)\n", section("Backup and restore"))
     name = name.replace("$(printf %020d $n)", f"{n:020d}")
     restored.mkdir(parents=True)
     shutil.copy(kept / name, restored / name)
