@@ -17,7 +17,7 @@ CI = os.environ.get("CI") == "true"
 
 @contextmanager
 def serving(folder: Path, *options: str, port: int | None = None) -> Iterator[int]:
-    """The port of a running redis-server, by default a free one; skips where there is none on PATH, and fails where CI=true."""
+    """The port of a running redis-server, by default a free one; skips where there is none, and fails where CI=true."""
     binary = shutil.which("redis-server")
     if binary is None:
         reason = "redis-server is not on PATH; install it (e.g. apt-get install redis-server) to run this test"
