@@ -61,7 +61,7 @@ class SliceRow(msgspec.Struct, frozen=True, kw_only=True):
     slice: SliceKey
     events: int
     anomalies: int
-    drift: float | None  # share of its last 256 events that were flagged
+    drift: float | None  # share flagged of its events among the latest 65,536 of the stream
     last_ts: int | None = None  # ms since 1970 UTC
     score: float | None = None  # of its latest event
     threshold: float | None = None

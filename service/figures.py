@@ -37,6 +37,7 @@ class Figures:
         self._ring["row"] = UNKNOWN
         self._added = self._settled = 0  # judgements ever added, and those of them that the totals have
         self._totals = np.zeros((1_024, len(_TOTALS)), np.int64)
+        self._all = np.zeros(len(_TOTALS), np.int64)  # of slices that have gone too
         self._last = np.full(1_024, -1, np.int64)  # by row: the number of its latest judgement
         self._x = np.empty((1_024, 0))  # by row: its latest event
 
@@ -86,6 +87,7 @@ class Figures:
         row = self._table.rows.get(slice_)
         if row is not None:
             self._totals[row, 3:] += (1, robotic)
+            self._all[3:] += [1, int(robotic)]
 
     def settle(self) -> None:
         """Bring the totals up to date."""
@@ -93,6 +95,7 @@ class Figures:
         fresh = self._ring[at]
         kept = fresh["row"] >= 0
         rows, flags = fresh["row"][kept], fresh["flags"][kept]
+        self._all[:3] += [len(rows), int(np.count_nonzero(flags & ANOMALOUS)), int(np.count_nonzero(flags & ROBOTIC))]
         np.add.at(self._totals[:, 0], rows, 1)
         np.add.at(self._totals[:, 1], rows, flags & ANOMALOUS)
         np.add.at(self._totals[:, 2], rows, (flags & ROBOTIC) // ROBOTIC)
@@ -100,9 +103,9 @@ class Figures:
         self._settled = self._added
 
     def totals(self) -> dict[str, int]:
-        """Over all slices that are known."""
+        """Over all slices that there ever were: never falling."""
         self.settle()
-        return dict(zip(_TOTALS, self._totals.sum(axis=0).tolist(), strict=True))
+        return dict(zip(_TOTALS, self._all.tolist(), strict=True))
 
     def ivr(self) -> dict[Hashable, float]:
         """The share of each slice's clicks that was called robotic."""
@@ -181,6 +184,7 @@ class Figures:
             "ring": self._ring.view(np.uint8).reshape(LATEST, -1).copy(),
             "added": self._added,
             "totals": self._totals.copy(),
+            "all": self._all.copy(),
             "last": self._last.copy(),
             "x": self._x.copy(),
         }
@@ -192,7 +196,8 @@ class Figures:
         figures._table.restore(dump["slices"], {name: dump[f"table_{name}"] for name in ("rows", "last_used", "free")})
         figures._ring = dump["ring"].copy().view(_JUDGEMENT).reshape(LATEST)
         figures._added = figures._settled = dump["added"]
-        figures._totals, figures._last, figures._x = (dump[name].copy() for name in ("totals", "last", "x"))
+        figures._totals, figures._all = dump["totals"].copy(), dump["all"].copy()
+        figures._last, figures._x = dump["last"].copy(), dump["x"].copy()
         return figures
 
     def _drift(self) -> tuple[np.ndarray, np.ndarray]:

@@ -197,9 +197,9 @@ class Guard:
         if isinstance(event, Click):
             if self.store is None:
                 raise InvalidArgument("clicks are counted in Redis; explain a slice instead")
-            dump = ProcessStore.restored(self.store.dump())
-            x = Featuriser(dump, self.model.timezones).transform_one(event)
-            row, engine, key = x[None, _WATCHED].astype(np.float64), self.watch, self.slice_of(event)
+            counts = self.store.peek(keys_of([event]))
+            X = self._featuriser.of_counts(counts, np.array([event.ts]), [event.marketplace], [event.logged_in])
+            row, engine, key = X[:, _WATCHED].astype(np.float64), self.watch, self.slice_of(event)
         else:
             row, key = self._numbers([event]), _key(event.slice, 0)
             if self.events is None:

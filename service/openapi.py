@@ -29,7 +29,7 @@ _ROW: dict[str, Any] = {
     "last_ts": {"type": ["integer", "null"], "description": "milliseconds since 1970 UTC"},
     "score": {**_NUMBER, "description": "of the newest event"},
     "threshold": _NUMBER,
-    "drift": {"type": "number", "description": "share of the last 256 events that were flagged"},
+    "drift": {"type": "number", "description": "share flagged of its events among the latest 65,536 of the stream"},
     "ivr": {**_NUMBER, "description": "share of the slice's clicks that were called robotic"},
     "fpr": {**_NUMBER, "description": "share of its purchases that were"},
     "p_robot": {**_NUMBER, "description": "of the newest click"},

@@ -71,6 +71,16 @@ def test_a_store_that_was_dumped_and_restored_counts_on_as_if_nothing_had_happen
         assert_same(ProcessStore.restored(dump).dump(), dump)  # which counting on has not changed
 
 
+@given(streams())
+def test_to_peek_is_to_count_without_counting(stream):
+    store = ProcessStore()
+    parts = cut(stream, list(range(1, len(stream.ts))))
+    for part in parts:
+        peeked = store.peek(part)
+        np.testing.assert_array_equal(store.peek(part), peeked)
+        np.testing.assert_array_equal(store.count(part), peeked)
+
+
 def assert_same(one, other):
     if isinstance(one, dict):
         assert one.keys() == other.keys()

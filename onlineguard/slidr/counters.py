@@ -42,6 +42,7 @@ gets its features and is not counted again.
 number ever changes by it.
 """
 
+import copy
 import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, Self
@@ -161,6 +162,30 @@ class ProcessStore:
                 keys.part(start, end), reading.times[part], counted[part], reading.now[[start, end - 1]] // HOUR_MS
             )
         return counts
+
+    def peek(self, keys: Keys) -> Int32[np.ndarray, "1 26"]:
+        """What `count` would give for a single click if it came next; nothing is counted."""
+        clock = copy.copy(self._clock)
+        time, counted, now, era = clock.take(int(keys.ts[0]))
+        same = era == self._era  # else every counter would be forgotten
+        counted = counted and not (same and self._ids.known(keys.click_ids[0], now // HOUR_MS))
+        tables = (self._users, self._sessions, self._ips, self._prefixes)
+        names = (keys.users[0], keys.sessions[0], keys.ips[0], prefix(keys.ips[0]))
+        places = [rows.place(name) if same else 0 for rows, name in zip(tables, names, strict=True)]
+        user, session, ip, _ = places
+        pairs = [self._pairs.place((ip << 33) + 2 * at + k) if ip and at else 0 for k, at in enumerate((user, session))]
+        event = (
+            *(self._pairs.table[pair, 0] for pair in pairs),
+            time // BUCKET_MS + MOVED_ON,
+            time % BUCKET_MS,
+            counted and names[0] is not None,
+            counted and names[1] is not None,
+            counted,
+            1,
+        )
+        states = [rows.table[place] for rows, place in zip(tables, places, strict=True)]
+        flat = np.asarray(advance_one(np.concatenate([*states, np.array(event, np.int32), NO_NUMBERS])))
+        return flat[None, NUMBERS:]
 
     def _count_one(self, keys: Keys) -> Int32[np.ndarray, "1 26"]:
         """`count` of a single click, in a third of the time."""

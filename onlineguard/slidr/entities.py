@@ -54,6 +54,10 @@ class Rows:
                 rows[i] = row
         return rows
 
+    def place(self, key: Hashable) -> int:
+        """The row of a key, 0 where it has none; nothing is noted."""
+        return self._shards[hash(key) & _SHARD].get(key, 0)
+
     def find_one(self, key: Hashable, born: bool, hour: int) -> int:
         """`find` of one key."""
         shard = self._shards[hash(key) & _SHARD]
@@ -166,6 +170,11 @@ class Ids:
             if start < end:
                 duplicates[start:end] = self.seen_at(ids[start:end], int(hours[start]), int(eras[start]))
         return duplicates
+
+    def known(self, id_: str, hour: int) -> bool:
+        """Whether a click would be a duplicate; it is not remembered."""
+        longest = hour - DUPLICATE_HOURS
+        return self._hours[hash(id_) & _SHARD].get(id_, longest) > longest
 
     def seen_at(self, ids: Sequence[str], hour: int, era: int) -> list[bool]:
         """`seen` of clicks of one hour of the clock."""

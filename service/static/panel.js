@@ -10,7 +10,7 @@ const FAR = 25; // times the usual score that the largest one is, from which on 
 const FIGURES = [
   ['Seen', (slice) => count(slice.events)],
   ['Anomalies', (slice) => count(slice.anomalies)],
-  ['Drift', (slice) => percent(slice.drift), 'of the last 256'],
+  ['Drift', (slice) => percent(slice.drift), 'of its latest events'],
   ['Latest score', (slice) => number(slice.score), (slice) => `threshold ${number(slice.threshold)}`],
   ['P(robot)', (slice) => number(slice.p_robot), (slice) => `limit ${number(slice.robot_threshold)}`, 'clicks'],
   ['IVR', (slice) => percent(slice.ivr), 'decided robotic', 'clicks'],

@@ -14,7 +14,7 @@ const COLUMNS = [
   { id: 'events', title: 'Seen', sort: 'events', write: (row) => short(row.events), help: 'Events or clicks seen in this slice' },
   { id: 'anomalies', title: 'Anomalies', sort: 'anomalies', write: (row) => short(row.anomalies), late: 2,
     help: 'Events whose score was above the threshold, since the beginning' },
-  { id: 'drift', title: 'Drift', sort: 'drift', help: 'Share of the last 256 events that were flagged' },
+  { id: 'drift', title: 'Drift', sort: 'drift', help: 'Share of its latest events that were flagged' },
   { id: 'score', title: 'Score', sort: 'score', write: (row) => number(row.score), help: 'How odd the latest event was' },
   { id: 'threshold', title: 'Threshold', sort: 'threshold', write: (row) => number(row.threshold), late: 1,
     help: 'A score above this is an anomaly' },
