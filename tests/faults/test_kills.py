@@ -44,7 +44,7 @@ def test_nothing_that_was_answered_is_lost_or_changed_by_200_kills(tmp_path, mod
                 await asyncio.sleep(draw.uniform(*LIVES))
                 if kill % 3 == 0:  # killed beside, in, or after a snapshot
                     snapshot = asyncio.create_task(http.post("/v1/snapshot"))
-                    await asyncio.sleep(draw.choice((0.0, 0.005, 0.05)))
+                    await asyncio.sleep(draw.choice((0.0, 0.01, 0.1, 0.4)))
                     snapshot.add_done_callback(lambda task: task.cancelled() or task.exception())
                 if kill % 10 == 9:  # while it starts
                     await killed(pid)
