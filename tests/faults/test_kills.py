@@ -44,8 +44,8 @@ def test_nothing_that_was_answered_is_lost_or_changed_by_200_kills(tmp_path, mod
                 await asyncio.sleep(draw.uniform(*LIVES))
                 if kill % 3 == 0:  # killed beside, in, or after a snapshot
                     snapshot = asyncio.create_task(http.post("/v1/snapshot"))
-                    await asyncio.sleep(draw.choice((0.0, 0.01, 0.1, 0.4)))
                     snapshot.add_done_callback(lambda task: task.cancelled() or task.exception())
+                    await asyncio.wait([snapshot], timeout=draw.choice((0.0, 0.02, 0.2, 10.0)))
                 if kill % 10 == 9:  # while it starts
                     await killed(pid)
                     keep(state / "journal", copies)
