@@ -26,12 +26,12 @@ HERE = Path(__file__).parent
 
 
 class Starter:
-    """The process that forks services; leaves none behind. Of the settings, n_features must be 2."""
+    """The process that forks services; leaves none behind."""
 
-    def __init__(self, cache, model):
+    def __init__(self, cache):
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), *sys.path])}
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "server.py"), str(cache), str(model)],
+            [sys.executable, str(HERE / "server.py"), str(cache)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True,
         )  # fmt: skip
 
