@@ -11,17 +11,21 @@ import signal
 import socket
 from contextlib import ExitStack, contextmanager, suppress
 
+import pytest
 import redis
 from redis_server import serving
-from under_load import replayed
+from under_load import applied, replayed
 
 from onlineguard.slidr.counters import ProcessStore
 from onlineguard.slidr.redis_store import RedisStore
 from onlineguard.slidr.windows import COLUMNS, ENTITIES
 from service.config import Settings
 from service.core import Core
+from service.errors import JournalUnavailable
 from service.guard import keys_of
 from service.models import Models
+from service.redis_journal import RedisJournal
+from service.schema import Event, Label
 
 KILLS = 8
 TASKS = 4
@@ -73,6 +77,13 @@ def run(coroutine):
 def chosen(state, server, **more):
     usual = {"durability": "async", "snapshot_every": 3_600.0, "remember": 10_000, "max_slices": 1_000, "n_features": 2}
     return Settings(state=state, redis=server.url, **(usual | more))
+
+
+async def crashed(core):
+    """Leave the journal as a process does that is killed: no snapshot, nothing more written."""
+    core._timer.cancel()
+    await core._journal.close()
+    await core._counting.close()
 
 
 async def until(happened, tasks):
@@ -155,3 +166,116 @@ def test_clicks_are_unknown_while_redis_is_gone_and_are_judged_and_counted_once_
     day = [COLUMNS.index(f"{kind}_24h") for kind in ENTITIES]  # all of these clicks, in whatever order they came
     assert (counted[:, day] <= once[:, day]).all()  # one that Redis died with may be remembered and not counted
     assert counted[:, day].sum() > 0.5 * once[:, day].sum()
+
+
+def events(task, request):
+    draw = random.Random(f"{task} {request}")
+    return [
+        Event(f"s{draw.randrange(9)}", [draw.gauss(10.0, 1.0), draw.gauss(0.0, 5.0)], id=f"{task}-{request}-{i}", ts=i)
+        for i in range(draw.choice((1, 1, 2, 8)))
+    ]
+
+
+class Updating:
+    """Sends events to a core, each request again until it is taken."""
+
+    def __init__(self, core):
+        self._core = core
+        self.answers = {}  # by id
+        self.refused = 0
+
+    async def send(self, task, stop):
+        request = 0
+        while not stop.is_set():
+            sent = events(task, request)
+            try:
+                answers = await self._core.update(sent)
+            except JournalUnavailable:
+                self.refused += 1
+                await asyncio.sleep(0.02)
+                continue
+            self.answers |= {event.id: json.loads(answer) for event, answer in zip(sent, answers, strict=True)}
+            request += 1
+            await asyncio.sleep(0.001)
+
+
+def opened_again(settings):
+    """The digest of a core that is opened from what is there."""
+
+    async def digest():
+        core = await Core.open(settings)
+        await crashed(core)
+        return core.digest()
+
+    return run(digest())
+
+
+def test_a_journal_in_a_redis_that_is_killed_takes_nothing_until_it_is_back_with_its_data(
+    tmp_path, model_folder, clicks
+):
+    async def load(settings, redis_server):
+        core = await Core.open(settings)
+        judged = await core.clicks(clicks[:50])
+        updating, stop = Updating(core), asyncio.Event()
+        tasks = [asyncio.create_task(updating.send(i, stop)) for i in range(TASKS)]
+        for _ in range(KILLS):
+            taken = len(updating.answers)
+            await until(lambda taken=taken: len(updating.answers) > taken + 50, tasks)
+            await redis_server.kill()
+            refused = updating.refused
+            await until(lambda refused=refused: updating.refused > refused, tasks)
+            refused, digest = updating.refused, core.digest()
+            with pytest.raises(JournalUnavailable):
+                await core.labels([Label(clicks[0].click_id, clicks[0].ts)])
+            assert await core.clicks(clicks[:50]) == judged
+            assert not core.status()["ready"]
+            await until(lambda refused=refused: updating.refused > refused + TASKS, tasks)
+            assert core.digest() == digest
+            await redis_server.start()
+        taken = len(updating.answers)
+        await until(lambda: len(updating.answers) > taken + 50, tasks)
+        stop.set()
+        await asyncio.gather(*tasks)
+        assert core.status()["events"] == len(updating.answers)
+        await crashed(core)
+        return core.digest(), updating.answers
+
+    with server(tmp_path / "redis", *KEPT) as redis_server:
+        settings = chosen(tmp_path / "state", redis_server, journal="redis", model=model_folder)
+        digest, answers = run(load(settings, redis_server))
+        assert opened_again(settings) == digest
+        journal = RedisJournal(redis_server.url)
+        without_faults, expected = applied(journal.replay(0), Models(tmp_path / "state" / "models"))
+        run(journal.close())
+    assert without_faults.digest() == digest
+    assert {id_: answer for (route, id_), answer in expected.items() if route == "/v1/update"} == answers
+
+
+def test_a_journal_in_a_redis_that_restarts_empty_gets_the_state_of_the_core_by_itself(tmp_path, model_folder, clicks):
+    async def emptied(settings, redis_server):
+        core = await Core.open(settings)
+        judged = await core.clicks(clicks[:200])
+        updating, stop = Updating(core), asyncio.Event()
+        for life in range(3):  # from the second on there is a snapshot in Redis, which is gone too
+            taken = len(updating.answers)
+            tasks = [asyncio.create_task(updating.send(f"{life}{i}", stop)) for i in range(TASKS)]
+            await until(lambda taken=taken: len(updating.answers) > taken + 50, tasks)
+            await redis_server.kill()
+            refused = updating.refused
+            await until(lambda refused=refused: updating.refused > refused, tasks)
+            stop.set()
+            await asyncio.gather(*tasks)
+            stop.clear()
+            digest = core.digest()
+            await redis_server.start()
+            await until(lambda: core.status()["ready"], ())
+            assert core.digest() == digest
+            assert await core.clicks(clicks[:200]) == judged
+        assert core.status()["events"] == len(updating.answers)
+        await crashed(core)
+        return core.digest()
+
+    with server(tmp_path / "redis") as redis_server:
+        settings = chosen(tmp_path / "state", redis_server, journal="redis", model=model_folder)
+        digest = run(emptied(settings, redis_server))
+        assert opened_again(settings) == digest
