@@ -7,7 +7,7 @@ import random
 import subprocess
 
 import pytest
-from under_load import keep, replayed
+from under_load import crashed, keep, replayed, until
 
 from service import snapshots
 from service.config import Settings
@@ -80,22 +80,7 @@ class Sending:
             self.refused += 1
 
 
-async def until(happened, tasks):
-    """Wait until something happened; if a task fails before, raise what it did."""
-    while not happened():
-        for task in tasks:
-            if task.done():
-                task.result()
-        await asyncio.sleep(0.002)
-
-
-async def crashed(core):
-    """Leave the folder as a process does that is killed: no snapshot, nothing more written."""
-    core._timer.cancel()
-    await core._journal.close()
-
-
-@pytest.mark.parametrize("durability", ["async", "group", "sync"])
+@pytest.mark.parametrize("durability", ["async", "group"])
 def test_a_full_disk_refuses_requests_whole_until_there_is_room_and_loses_nothing(
     small_disk, tmp_path, model_folder, clicks, durability
 ):

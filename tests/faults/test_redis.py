@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import pytest
 import redis
 from redis_server import serving
-from under_load import applied, replayed
+from under_load import applied, crashed, replayed, until
 
 from onlineguard.slidr.counters import ProcessStore
 from onlineguard.slidr.redis_store import RedisStore
@@ -77,22 +77,6 @@ def run(coroutine):
 def chosen(state, server, **more):
     usual = {"durability": "async", "snapshot_every": 3_600.0, "remember": 10_000, "max_slices": 1_000, "n_features": 2}
     return Settings(state=state, redis=server.url, **(usual | more))
-
-
-async def crashed(core):
-    """Leave the journal as a process does that is killed: no snapshot, nothing more written."""
-    core._timer.cancel()
-    await core._journal.close()
-    await core._counting.close()
-
-
-async def until(happened, tasks):
-    """Wait until something happened; if a task fails before, raise what it did."""
-    while not happened():
-        for task in tasks:
-            if task.done():
-                task.result()
-        await asyncio.sleep(0.002)
 
 
 class Clicking:
