@@ -78,6 +78,23 @@ async def ready(client):
     pytest.fail("the service did not become ready", pytrace=False)
 
 
+async def until(happened, tasks):
+    """Wait until something happened; if a task fails before, raise what it did."""
+    while not happened():
+        for task in tasks:
+            if task.done():
+                task.result()
+        await asyncio.sleep(0.002)
+
+
+async def crashed(core):
+    """Leave the journal as a process does that is killed: no snapshot, nothing more written."""
+    core._timer.cancel()
+    await core._journal.close()
+    if core._counting is not None:
+        await core._counting.close()
+
+
 class Client:
     """Sends requests one after the other, each until it was answered, and remembers what was answered to each id.
 
