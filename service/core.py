@@ -25,6 +25,7 @@ from service import guard as entries
 from service.config import Settings
 from service.counting import CountersUnavailable, Counting
 from service.errors import JournalUnavailable
+from service.gather import Gather
 from service.guard import Guard, Options
 from service.journal import FolderJournal, Journal
 from service.models import Models
@@ -54,6 +55,8 @@ class Core:
         self._restoring: asyncio.Task[None] | None = None
         self._closing = False
         self._queue = 0  # requests under way
+        self._gathering = jax.default_backend() == "gpu"
+        self._gathered_events, self._gathered_clicks = Gather(self._learn), Gather(self._decide)
         self._degraded = 0  # clicks that could not be judged
         self._ticks: deque[tuple[float, int, int, int]] = deque(maxlen=MINUTE + 1)  # when, events, clicks, robotic
 
@@ -106,12 +109,15 @@ class Core:
         request that it hits nothing is then learned, and sending all of it again does no harm where events have ids.
         """
         self._guard.check(events)
-        answers: list[bytes] = []
         with self._under_way():
-            for start in range(0, len(events), EVENTS_AT_ONCE):
-                if start:
-                    await asyncio.sleep(0)
-                answers += await self._commit(entries.Events(list(events[start : start + EVENTS_AT_ONCE]), _now()))
+            return await (self._gathered_events.submit(events) if self._gathering else self._learn(events))
+
+    async def _learn(self, events: Sequence[Event]) -> list[bytes]:
+        answers: list[bytes] = []
+        for start in range(0, len(events), EVENTS_AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
+            answers += await self._commit(entries.Events(list(events[start : start + EVENTS_AT_ONCE]), _now()))
         return answers
 
     def score(self, events: Sequence[Event]) -> list[bytes]:
@@ -124,12 +130,15 @@ class Core:
 
         Where the counters cannot be reached the answer is "unknown" and says so, and nothing is learned.
         """
-        answers: list[bytes] = []
         with self._under_way():
-            for start in range(0, len(clicks), CLICKS_AT_ONCE):
-                if start:
-                    await asyncio.sleep(0)
-                answers += await self._judge(list(clicks[start : start + CLICKS_AT_ONCE]))
+            return await (self._gathered_clicks.submit(clicks) if self._gathering else self._decide(clicks))
+
+    async def _decide(self, clicks: Sequence[Click]) -> list[bytes]:
+        answers: list[bytes] = []
+        for start in range(0, len(clicks), CLICKS_AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
+            answers += await self._judge(list(clicks[start : start + CLICKS_AT_ONCE]))
         return answers
 
     async def _judge(self, clicks: list[Click]) -> list[bytes]:
