@@ -1,0 +1,66 @@
+"""The service for some minutes under a steady load: does its memory grow, does its tail move?
+
+    uv run python -m benchmarks.soak_service [--minutes 5] [--rate 300] [--durability group]
+
+Starts `onlineguard serve` with counters in the process and snapshots every minute, sends clicks at a fixed rate from
+another process (`load`) window by window, and prints one JSON line a window: latency from when each request was due,
+resident memory, and bytes of the journal and snapshots. The last line says by how much memory grew after the first
+window, a click, and the worst window's tail. Entities and answers are kept for a day and for the last 100,000, so
+memory has to grow with new users and clicks until then.
+"""
+
+import argparse
+import itertools
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bench_service import Bodies, free_port, load, percentiles, running, serve
+from benchmarks.workloads import emit
+
+WINDOW = 30.0  # seconds
+CONNECTIONS = 32
+
+
+def resident(pid: int) -> float:
+    """Megabytes of memory that the process holds."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return round(pages * 4_096 / 1e6, 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--rate", type=float, default=300.0, help="clicks a second, one a request")
+    parser.add_argument("--durability", default="group", choices=("async", "group", "sync"))
+    options = parser.parse_args()
+    bodies = Bodies()
+    windows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder, port = Path(name), free_port()
+        with running(serve(folder, port, options), folder, f"http://127.0.0.1:{port}/readyz") as process:
+            path = folder / "bodies.ndjson"
+            end = time.monotonic() + 60.0 * options.minutes
+            for number in itertools.count():
+                if time.monotonic() > end:
+                    break
+                bodies.write(path, round(options.rate * WINDOW), 1)
+                run = load(port, path, options.rate, CONNECTIONS)
+                journal = sum(file.stat().st_size for file in (folder / "state" / "journal").iterdir())
+                figures = {k: v for k, v in percentiles([run]).items() if not k.endswith("range_ms")}
+                windows.append({**figures, "rss_mb": resident(process.pid), "journal_mb": round(journal / 1e6, 1)})
+                emit(bench="soak", window=number, clicks=len(run["latencies"]), **windows[-1])
+    clicks = options.rate * WINDOW * (len(windows) - 1)
+    grown = windows[-1]["rss_mb"] - windows[0]["rss_mb"]
+    emit(
+        bench="soak",
+        windows=len(windows),
+        rss_grown_mb=round(grown, 1),
+        bytes_a_click=round(1e6 * grown / clicks) if clicks else None,
+        worst_p999_ms=max(window["p999_ms"] for window in windows),
+    )
+
+
+if __name__ == "__main__":
+    main()
