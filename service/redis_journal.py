@@ -25,7 +25,8 @@ opened elsewhere is refused from then on, and so is what is still on its way fro
 - Redis comes back without entries that were applied (it restarted empty, or with an older file): commits raise
   JournalUnavailable until `begin_snapshot` has put the state of this process there. `on_lost` is called once, so that
   the owner can do that at once; where it fails, it must be tried again while `lost` is true. A process
-  that starts with an empty Redis cannot know of it and starts from nothing.
+  that starts with an empty Redis cannot know of it and starts from nothing. Where nothing was written since, the next
+  snapshot finds it out, and puts the state there at once.
 - Redis is out of memory (`maxmemory`, policy noeviction): commits raise JournalUnavailable while it is.
 - A newer format: CheckpointError.
 
