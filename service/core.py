@@ -278,7 +278,8 @@ class Core:
         while self._queue:
             await asyncio.sleep(0.01)
         try:
-            if self._guard.sequence > self._snapshot["sequence"]:
+            # Redis may have lost what it had, which nobody knows of before something is written
+            if self._guard.sequence > self._snapshot["sequence"] or isinstance(self._journal, RedisJournal):
                 await self.snapshot()
         except Exception as error:  # all of it is in the journal
             log.error("the last snapshot could not be written: %s", error)

@@ -25,7 +25,8 @@ opened elsewhere is refused from then on, and so is what is still on its way fro
 - Redis comes back without entries that were applied (it restarted empty, or with an older file): commits raise
   JournalUnavailable until `begin_snapshot` has put the state of this process there. `on_lost` is called once, so that
   the owner can do that at once; where it fails, it must be tried again while `lost` is true. A process
-  that starts with an empty Redis cannot know of it and starts from nothing.
+  that starts with an empty Redis cannot know of it and starts from nothing. Where nothing was written since, the next
+  snapshot finds it out, and puts the state there at once.
 - Redis is out of memory (`maxmemory`, policy noeviction): commits raise JournalUnavailable while it is.
 - A newer format: CheckpointError.
 
@@ -121,10 +122,12 @@ return 'yes'
 """)
 
 # KEYS also the staged snapshot, its place, places of those to drop. ARGV owner, sequence, id, where the entries may
-# begin ('' for anywhere), a new epoch where Redis lost entries ('' elsewhere), format, sequences of those to drop.
+# begin ('' for anywhere), a new epoch where Redis lost entries ('' elsewhere; 'lost' says that it did), format,
+# sequences of those to drop.
 _SNAPSHOT = """
-local head = redis.call('HMGET', KEYS[1], 'owner', 'epoch')
+local head = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'sequence')
 if ARGV[5] == '' then
+  if not head[1] or head[1] == ARGV[1] and tonumber(head[3]) < tonumber(ARGV[2]) then return 'lost' end
   if head[1] ~= ARGV[1] then return 'no' end
 else
   if head[2] and tonumber(head[2]) >= tonumber(ARGV[5]) then return 'no' end
@@ -372,11 +375,15 @@ class RedisJournal:
             raise _Unclear("another process has opened the journal and writes it now; stop one of the two")
         if answer == b"late":
             raise _Unclear("Redis answers out of order")
+        raise _Unclear(self._found_lost())
+
+    def _found_lost(self) -> str:
+        """Redis lacks entries that were applied: tell the owner, once; the reason for refusals."""
         if not self._lost:
             self._lost = True
             if self.on_lost is not None:
                 asyncio.get_running_loop().call_soon(self.on_lost)
-        raise _Unclear(f"Redis lacks entries up to {self.sequence}, which were applied; a snapshot must be written")
+        return f"Redis lacks entries up to {self.sequence}, which were applied; a snapshot must be written"
 
     async def _return(self) -> None:
         """Wait until Redis is back, holds what was applied, and lets this process write."""
@@ -437,6 +444,8 @@ class RedisJournal:
     async def _snapshot(self, sequence: int, newest: str, parts: Mapping[str, bytes]) -> int:
         async with self._snapshotting:
             staged = f"{self._place(sequence)}:{secrets.token_hex(8)}"
+            with suppress(redis.RedisError, OSError):  # a new connection: the last one may be of a Redis that is gone
+                await self._bulk.connection_pool.disconnect()
             try:
                 answer = await self._stage_and_place(staged, sequence, newest, parts)
             except (redis.RedisError, OSError) as error:
@@ -475,6 +484,9 @@ class RedisJournal:
         answer: Any = await self._bulk.eval(  # type: ignore[misc]
             _SNAPSHOT, len(keys), *keys, self._owner, sequence, newest, first, epoch, VERSION, *dropped
         )
+        if answer == b"lost" and not self._fenced:  # which nobody has known: nothing was committed since
+            self._refusal = self._found_lost()
+            return await self._stage_and_place(staged, sequence, newest, parts)
         if answer != b"yes":
             return False
         self._snapshots, self._damaged = {number: ids[number] for number in kept}, []

@@ -263,3 +263,19 @@ def test_a_journal_in_a_redis_that_restarts_empty_gets_the_state_of_the_core_by_
         settings = chosen(tmp_path / "state", redis_server, journal="redis", model=model_folder)
         digest = run(emptied(settings, redis_server))
         assert opened_again(settings) == digest
+
+
+def test_a_redis_that_restarted_empty_has_the_state_of_an_idle_core_once_that_is_closed(tmp_path, model_folder, clicks):
+    async def idle(settings, redis_server):
+        core = await Core.open(settings)
+        await core.clicks(clicks[:200])
+        await core.snapshot()
+        await redis_server.kill()
+        await redis_server.start()
+        await core.close()
+        return core.digest()
+
+    with server(tmp_path / "redis") as redis_server:
+        settings = chosen(tmp_path / "state", redis_server, journal="redis", model=model_folder)
+        digest = run(idle(settings, redis_server))
+        assert opened_again(settings) == digest

@@ -423,14 +423,15 @@ def test_a_redis_that_restarted_with_an_older_file_takes_nothing_until_it_has_th
     assert not client.exists("{back}:snapshot:1")
 
 
-def test_a_snapshot_begun_before_the_loss_was_known_brings_the_journal_back_too(port, client):
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_snapshot_begun_before_the_loss_was_known_brings_the_journal_back_too(port, client, emptied):
     async def before():
         journal = RedisJournal(at(port), "before")
+        older = client.dump("{before}:head")
         await journal.commit(b"first", lambda n: n)
         client.flushall()
-        with pytest.raises(JournalUnavailable, match="lost entries"):
-            await journal.begin_snapshot({"state": b"of one"})
-        await refused(journal)
+        if not emptied:
+            client.restore("{before}:head", 0, older)
         assert await journal.begin_snapshot({"state": b"of one"}) == 1
         assert await journal.commit(b"second", lambda n: n) == 2
         await journal.close()
