@@ -1,4 +1,4 @@
-"""What the service answers, as the client gives it: the messages of `service.schema`, which needs no server installed.
+"""What the service answers, as the client gives it; the server sends the same messages, but for keys of slices.
 
 A slice that is a list in JSON is a tuple here, so that it can be the key of a dict. A score or threshold of null is
 None: it was infinite, or there is none.
@@ -14,7 +14,7 @@ SliceKey = str | int | tuple[str | int, ...]
 class Verdict(msgspec.Struct, frozen=True, gc=False):
     """How odd an event is under the model of its slice before it, and whether that is odd enough to be flagged."""
 
-    score: float | None
+    score: float | None  # null: infinite, nothing of the event was usable
     threshold: float | None
     p_value: float | None
     anomalous: bool

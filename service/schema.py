@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from onlineguard.answers import ClickAnswer, LabelAnswer, Verdict
 from onlineguard.slidr.clicks import RFM, Click, Time
 
 Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -34,16 +35,6 @@ class Label(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     rfm: Annotated[float, msgspec.Meta(ge=RFM[0], le=RFM[1])] | None = None
 
 
-class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """How odd an event is under the model of its slice before it, and whether that is odd enough to be flagged."""
-
-    score: float | None  # null: infinite, nothing of the event was usable
-    threshold: float | None
-    p_value: float | None
-    anomalous: bool
-    ready: bool  # whether the slice has seen enough to be judged
-
-
 class EventAnswer(msgspec.Struct, frozen=True, gc=False):
     """The answer to an event: a verdict with what it is about."""
 
@@ -54,27 +45,6 @@ class EventAnswer(msgspec.Struct, frozen=True, gc=False):
     anomalous: bool
     ready: bool
     id: str | None = None
-
-
-class ClickAnswer(msgspec.Struct, frozen=True, gc=False):
-    """The decision about a click. Where `degraded` names a part that failed, the click was not judged nor learned."""
-
-    click_id: str
-    decision: Literal["robotic", "valid", "unknown"]
-    p_robot: float | None
-    threshold: float | None
-    slice: str  # e.g. "phone / US / true"
-    model_version: str
-    anomaly: Verdict | None
-    degraded: list[str] | None = None  # e.g. ["counters"]: send the click again later, with the same click_id
-
-
-class LabelAnswer(msgspec.Struct, frozen=True, gc=False):
-    """Whether the click is still remembered, and what was decided about it."""
-
-    click_id: str
-    known: bool
-    decision: Literal["robotic", "valid"] | None = None
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
