@@ -5,6 +5,7 @@ import sys
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+import jax
 import numpy as np
 import polars as pl
 import pytest
@@ -16,7 +17,7 @@ from test_slidr_clicks import EXAMPLE, frame
 
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.clicks import Click, Mapping, read_clicks
-from onlineguard.slidr.features import NAMES, UNITS, WIDTH, Featuriser
+from onlineguard.slidr.features import NAMES, UNITS, WIDTH, Featuriser, assembled
 
 
 def clicks_of(keys, marketplaces):
@@ -37,8 +38,14 @@ def one(featuriser, **changes):
     return dict(zip(NAMES, features.tolist(), strict=True))
 
 
-def log1p(x):
-    return float(np.float32(np.log1p(x)))
+def log1p(number, unit=1):
+    """log1p(number / unit) of the number's 12 leading bits."""
+    low = max(number.bit_length() - 12, 0)
+    return float(np.float32(np.log1p((number >> low << low) / unit)))
+
+
+def seconds(ms):
+    return log1p(ms, 1_000)
 
 
 def test_there_is_a_name_and_a_unit_for_each_feature():
@@ -60,6 +67,14 @@ def test_a_log_in_frames_click_by_click_and_by_the_definition_gives_the_same_bit
     assert Featuriser(Oracle()).transform(clicks).tobytes() == whole.tobytes()
 
 
+@given(st.lists(st.lists(st.integers(0, 2**31 - 1) | st.integers(0, 5_000), min_size=26, max_size=26), min_size=1))
+def test_a_compiled_program_gives_the_same_bits(rows):
+    counts = np.array(rows, np.int32)
+    times = (np.arange(len(rows)) % 1_440, np.arange(len(rows)) % 7, np.arange(len(rows)) % 2)
+    compiled = [np.asarray(jax.jit(assembled)(row, *time)) for row, *time in zip(counts, *times, strict=True)]
+    assert np.stack(compiled).tobytes() == assembled(counts, *times).tobytes()
+
+
 @given(streams())
 def test_features_are_finite_and_velocity_ratios_lie_between_0_and_1(keys):
     features = Featuriser().transform(clicks_of(keys, ["DE"]))
@@ -79,7 +94,7 @@ def test_counters_are_on_a_log_scale_and_ratios_compare_neighbouring_windows():
     assert third["ip_ratio_1m_5m"] == float(np.float32(2 / 3))
     assert third["ip_ratio_5m_1h"] == third["user_ratio_1m_5m"] == 1.0
     assert (third["ip_users_1h"], third["ip_sessions_24h"]) == (log1p(2), log1p(1))
-    assert (third["ip_since"], third["user_since"]) == (log1p(2), log1p(86_400))
+    assert (third["ip_since"], third["user_since"]) == (seconds(2_000), seconds(86_400_000))
     assert third["logged_in"] == 0.0
 
 
@@ -89,7 +104,7 @@ def test_an_unknown_user_has_no_counters_and_a_first_click():
         features = one(featuriser, click_id=id_, user_id=None)
     assert [features[f"user_clicks_{w}"] for w in ("1m", "24h")] == [0.0, 0.0]
     assert features["user_ratio_1h_24h"] == features["ip_users_24h"] == 0.0
-    assert (features["user_since"], features["ip_since"]) == (log1p(86_400), 0.0)
+    assert (features["user_since"], features["ip_since"]) == (seconds(86_400_000), 0.0)
 
 
 @pytest.mark.parametrize(

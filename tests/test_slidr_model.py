@@ -139,7 +139,7 @@ def test_a_newer_format_is_refused(folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 2}, "has version 2 of the features, .* makes version 1; train again"),
+        ({"version": 3}, "has version 3 of the features, .* makes version 2; train again"),
         ({"names": [*NAMES[:-1], "moon"]}, "has other names of features .* they differ in moon, logged_in"),
         ({"names": [NAMES[1], NAMES[0], *NAMES[2:]]}, "has other names of features .* their order differs"),
         ({"names": None}, "has other names of features"),

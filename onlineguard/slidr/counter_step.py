@@ -19,6 +19,7 @@ _HEAD, _HEAD_MS = 47, 48
 _RING = np.repeat(np.arange(5), [n for _, n in RINGS] + [LANES - 47])  # by lane; 4 is no ring
 _PLACE = np.concatenate([np.arange(n) for _, n in RINGS] + [np.full(LANES - 47, 10**6)]).astype(np.int32)
 _SLOTS = np.array([n for _, n in RINGS] + [0], np.int32)[_RING]
+_SPANS = [(sum(n for _, n in RINGS[:k]), n) for k, (_, n) in enumerate(RINGS)]
 MOVED_ON = 2 * 24 * 360
 
 # What an ip has besides: rings of the distinct users and sessions by their newest click, and of the 1 h numbers' peaks.
@@ -85,33 +86,33 @@ def _step(rows: list[Array], last: list[Array], event: Array) -> tuple[list[Arra
     it at all are counted.
     """
     time, ms, user, session, any_ = (event[k] for k in range(5))
-    after, numbers = zip(
-        *(
-            _count_click(row[:LANES], time, ms, counted)
-            for row, counted in zip(rows, (user, session, any_, any_), strict=True)
-        ),
-        strict=True,
+    after, numbers = _count_click(
+        jnp.stack([row[:LANES] for row in rows]), time, ms, jnp.stack([user, session, any_, any_])[:, None]
     )
     newest = [jnp.maximum(last[k], jnp.where(event[2 + k] > 0, time // 30, 0)) for k in range(2)]
     there, distinct = _count_distinct(rows[2], time, (user, session, any_), last, newest)
     gateway = jnp.concatenate([after[2], there])
-    return [after[0], after[1], gateway, after[3]], newest, jnp.concatenate([*numbers, distinct])
+    return [after[0], after[1], gateway, after[3]], newest, jnp.concatenate([numbers.ravel(), distinct])
 
 
-def _count_click(row: Array, time: Array, ms: Array, counted: Array) -> tuple[Array, Array]:
-    """An entity's row after the click, and its four counts and milliseconds since the last click."""
-    head, head_ms = row[_HEAD], row[_HEAD_MS]
+def _count_click(rows: Array, time: Array, ms: Array, counted: Array) -> tuple[Array, Array]:
+    """The rows (entities, LANES) after the click, and their four counts and milliseconds since the last click.
+
+    `counted` (entities, 1) is 1 or 0.
+    """
+    head, head_ms = rows[:, _HEAD, None], rows[:, _HEAD_MS, None]
     end = jnp.maximum(head, time)  # the bucket that the windows end with
-    ages, passed = _ages(end, head, _RING, _PLACE, _SLOTS)
-    late = _by_ring(_RING, [end // length - time // length for length, _ in RINGS])
-    rings = jnp.where(ages >= passed, row, 0) + jnp.where(ages == late, counted, 0)
-    sums = [jnp.sum(jnp.where(_RING == k, rings, 0)) for k in range(len(RINGS))]
+    ring = _RING[None]
+    ages, passed = _ages(end, head, ring, _PLACE[None], _SLOTS[None])
+    late = _by_ring(ring, [end // length - time // length for length, _ in RINGS])
+    rings = jnp.where(ages >= passed, rows, 0) + jnp.where(ages == late, counted, 0)
+    sums = [rings[:, start : start + n].sum(axis=1, keepdims=True) for start, n in _SPANS]
     gap = jnp.clip((time - head) * BUCKET_MS + ms - head_ms, 0, FIRST)
     since = jnp.where(end // 360 - head // 360 >= 24, FIRST, gap)
     later = (time > head) | ((time == head) & (ms > head_ms))
-    lane = np.arange(LANES)
+    lane = np.arange(LANES)[None]
     rings = jnp.where(lane == _HEAD, end, jnp.where(lane == _HEAD_MS, jnp.where(later, ms, head_ms), rings))
-    return jnp.where(counted > 0, rings, row), jnp.stack([*sums, since])
+    return jnp.where(counted > 0, rings, rows), jnp.concatenate([*sums, since], axis=1)
 
 
 def _count_distinct(

@@ -14,7 +14,10 @@ click, its counts and ratios are 0 and its time since the last click is that of 
 | `logged_in` | 1 or 0 |
 
 Local time is that of the marketplace: the zone that `Featuriser.timezones` names for it, and UTC for all others.
-Everything is computed value by value, so that a log in one batch and its clicks one by one give the same bits.
+
+Logarithms and sines are looked up, and nothing else is computed but quotients, which IEEE 754 rounds in one way only:
+a log in one batch, its clicks one by one, and a compiled program give the same bits on every machine. Logarithms are
+those of numbers cut to `BITS` significant bits: exact up to 4,095 clicks or milliseconds, and 1 in 4,096 off beyond.
 
 Source: the features follow Muralidhar, Chitlangia, Agarwal, Ahmed: "SLIDR: Real-time detection of robotic traffic in
 online advertising" (IAAI 2023) and its authors' public descriptions, which leave the windows open: those are ours.
@@ -28,10 +31,12 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float32, Int32, Int64
 
+from onlineguard.arrays import namespace
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.clicks import LATEST, Click, check_clicks
 from onlineguard.slidr.counters import Keys, ProcessStore, Store
-from onlineguard.slidr.windows import COLUMNS, ENTITIES, WINDOWS
+from onlineguard.slidr.windows import ENTITIES, WINDOWS
+from onlineguard.types import Array
 
 _PAIRS = tuple(itertools.pairwise(WINDOWS))
 
@@ -85,13 +90,8 @@ _FEW = 1_000  # clicks whose offsets are looked up one by one sooner than by a j
 _MOST_OFFSETS = 10_000  # days of marketplaces kept before all are dropped
 _FIELDS = ("click_id", "ts", "user_id", "session_id", "ip", "marketplace", "logged_in")
 
-_columns = {name: i for i, name in enumerate(COLUMNS)}
-_ON_LOG_SCALE = [  # clicks, distinct, since: the features 0 to 16 and 28 to 38
-    *(_columns[f"{entity}_{window}"] for entity in ENTITIES for window in WINDOWS),
-    *(_columns[name] for name in COLUMNS[-6:]),
-    *(_columns[f"{entity}_since"] for entity in ENTITIES),
-]
-_SCALE = np.array([1.0] * 22 + [1_000.0] * 4)  # ms in a second
+BITS = 12  # significant bits of a number whose logarithm is taken
+_CUT, _ONE = 24 - BITS, 127 << (BITS - 1)  # bits of a float32 that go; where the float 1.0 then lies in a table
 
 
 def _circle(steps: int) -> Float32[np.ndarray, "steps 2"]:
@@ -99,8 +99,14 @@ def _circle(steps: int) -> Float32[np.ndarray, "steps 2"]:
     return np.stack([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
 
 
-# Looked up, not computed: a sine may differ in its last bit between one value and many.
-_MINUTE, _WEEKDAY = _circle(1_440), _circle(7)  # 1970 began on a Thursday, weeks begin on Monday
+def _logs(unit: float) -> Float32[np.ndarray, " numbers"]:
+    """log1p(number / unit) of 0 and of all whole numbers of int32 that have at most BITS significant bits."""
+    floats = (np.arange(_ONE, _ONE + (32 << (BITS - 1)), dtype=np.int32) << _CUT).view(np.float32)
+    return np.concatenate([[0.0], np.log1p(floats / unit, dtype=np.float64)]).astype(np.float32)
+
+
+_LOG, _LOG_SECONDS = _logs(1.0), _logs(1_000.0)  # of a count, and of milliseconds in seconds
+_MINUTE, _WEEKDAY = _circle(1_440), _circle(7)
 
 
 class Featuriser:
@@ -145,12 +151,13 @@ class Featuriser:
         logged_in: Sequence[bool],
     ) -> Float32[np.ndarray, "n {WIDTH}"]:
         """Features of clicks that were counted already, by whatever store; counts nothing, checks nothing."""
-        features = _counters(counts)
         minutes = (ts + self._local(marketplaces, ts)) // 60_000
-        features[:, 38:40] = _MINUTE[minutes % 1_440]
-        features[:, 40:42] = _WEEKDAY[(minutes // 1_440 + 3) % 7]
-        features[:, 42] = logged_in
-        return features
+        return assembled(counts, minutes % 1_440, (minutes // 1_440 + 3) % 7, np.array(logged_in, bool))
+
+    def local_time(self, marketplace: str, ts: int) -> tuple[int, int]:
+        """The minute of the day and the day of the week (0 is Monday) in the marketplace at a click."""
+        minutes = (ts + self._offset(marketplace, ts // _QUARTER_MS)) // 60_000
+        return minutes % 1_440, (minutes // 1_440 + 3) % 7  # 1970 began on a Thursday
 
     def transform_one(self, click: Click) -> Float32[np.ndarray, " {WIDTH}"]:
         """Count one click, and return its features: those that `transform` gives for it."""
@@ -158,12 +165,7 @@ class Featuriser:
             raise InvalidArgument(f"ts is {click.ts}; it must be milliseconds since 1970 UTC, from 0 to {LATEST}")
         ts = np.array([click.ts], np.int64)
         counts = self.store.count(Keys([click.click_id], ts, [click.user_id], [click.session_id], [click.ip]))
-        features = _counters(counts)[0]
-        minutes = (click.ts + self._offset(click.marketplace, click.ts // _QUARTER_MS)) // 60_000
-        features[38:40] = _MINUTE[minutes % 1_440]
-        features[40:42] = _WEEKDAY[(minutes // 1_440 + 3) % 7]
-        features[42] = click.logged_in
-        return features
+        return assembled(counts[0], *self.local_time(click.marketplace, click.ts), click.logged_in)
 
     def _local(self, marketplaces: Sequence[str], ts: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """By how many milliseconds local time is ahead of UTC at each click."""
@@ -190,15 +192,31 @@ class Featuriser:
         return offsets[quarter]
 
 
-def _counters(counts: Int32[np.ndarray, "n 26"]) -> Float32[np.ndarray, "n {WIDTH}"]:
-    """Features of which the first 38 are filled."""
-    features = np.empty((len(counts), WIDTH), np.float32)
-    numbers = counts.take(_ON_LOG_SCALE, axis=1) / _SCALE
-    logs = np.log1p(numbers)
-    features[:, :16], features[:, 28:38] = logs[:, :16], logs[:, 16:]
-    clicks = numbers[:, :16].reshape(-1, len(ENTITIES), len(WINDOWS))
-    features[:, 16:28] = (clicks[:, :, :-1] / np.maximum(clicks[:, :, 1:], 1.0)).reshape(-1, 12)
-    return features
+def assembled(counts: Array, minute: Array, weekday: Array, logged_in: Array) -> Array:
+    """Features (..., WIDTH) float32 of the numbers that clicks see (..., 26), int32 in the order of `COLUMNS`.
+
+    minute, weekday, logged_in: (...) of the day and of the week, as `Featuriser.local_time` gives them, and 1 or 0.
+    NumPy in gives NumPy out, and so for JAX, with the same bits.
+    """
+    xp, lead = namespace(counts), counts.shape[:-1]
+    numbers = counts.astype(np.float32)
+    at = xp.maximum((numbers.view(np.int32) >> _CUT) - (_ONE - 1), 0)  # in the tables
+    by_entity = (*lead, len(ENTITIES), len(WINDOWS) + 1)
+    n_counts = len(ENTITIES) * (len(WINDOWS) + 1)
+    logs, seconds = (xp.asarray(table) for table in (_LOG, _LOG_SECONDS))
+    places = at[..., :n_counts].reshape(by_entity)
+    clicks = numbers[..., :n_counts].reshape(by_entity)[..., :-1]
+    ratios = clicks[..., :-1] / xp.maximum(clicks[..., 1:], np.float32(1.0))
+    parts = (
+        logs[places[..., :-1]].reshape(*lead, len(ENTITIES) * len(WINDOWS)),
+        ratios.reshape(*lead, len(ENTITIES) * len(_PAIRS)),
+        logs[at[..., n_counts:]],
+        seconds[places[..., -1]],
+        xp.asarray(_MINUTE)[minute],
+        xp.asarray(_WEEKDAY)[weekday],
+        xp.asarray(logged_in)[..., None].astype(np.float32),
+    )
+    return xp.concatenate(parts, axis=-1)
 
 
 def _offsets(zone: str, day: int) -> list[int]:

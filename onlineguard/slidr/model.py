@@ -33,7 +33,7 @@ from onlineguard.slidr.scorer import Scorer
 from onlineguard.slidr.windows import WINDOWS
 
 FORMAT = 1  # of the folder
-FEATURES = 1  # of the features: what the names mean; a change of a window or a unit is a new one
+FEATURES = 2  # of the features: what the names mean; a change of a window or a unit is a new one
 SCORER, THRESHOLDS, SPECIFICATION, MANIFEST = scorer.FILE, "thresholds.json", "features.json", "manifest.json"
 PARTS = (SCORER, THRESHOLDS, SPECIFICATION)
 
