@@ -1,6 +1,6 @@
 """Engine: a model for every slice, updated on every event. The one mutable thing; everything it calls is pure."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from os import PathLike
 from typing import Any
 
@@ -15,6 +15,7 @@ from onlineguard.events import as_events
 from onlineguard.origins import Origins, inexact, moved
 from onlineguard.packed import FIELDS, LANES, Layout, advance, grown, put_row, put_rows, taken_rows
 from onlineguard.slices import UNKNOWN, Keys, SliceTable, as_keys, check_key
+from onlineguard.types import Array
 from onlineguard.verdicts import Verdicts
 
 # The first rows of the table belong to no slice.
@@ -29,6 +30,8 @@ POOL_SAMPLE = 64  # slices, those of the lowest rows, that the pooled model is t
 POOL_FIRST, POOL_EVERY = 1_024, 65_536  # pooled at these events: powers of two from the first, then multiples
 APART = 256  # states moved at once, and events scored at once where states have to be moved for it
 LIKELY = 10.0  # a new slice starts from the typical one if its first event scores less than this under it
+
+Program = Callable[[Any, Layout, Array, np.ndarray], tuple[Array, Array]]
 
 
 class Engine:
@@ -128,6 +131,30 @@ class Engine:
         step = LARGEST_BATCH if plain else APART
         cuts = [slice(start, start + step) for start in range(0, len(events), step)]
         return self._verdicts([self._peek(rows[cut], events[cut]) for cut in cuts])
+
+    def takes(self, slice_: Hashable) -> bool:
+        """Whether `through` can take an event of the slice. Not its first, nor where events are counted from origins."""
+        return slice_ in self._slices.rows and not len(self._origins.table)
+
+    def through(self, program: Program, slice_: Hashable, inputs: np.ndarray) -> np.ndarray:
+        """Update one slice within a compiled program of the caller's own, and return what that returns beside the table.
+
+        The program takes (estimator, layout, table, inputs), of which the layout is static and the table donated. It
+        steps the row that is written to `inputs[-1]` once, with `packed.stepped`, and returns the table and an array.
+        The event has to be exact in float32, and from 8 features on NaN pads it to a multiple of 8.
+        Raises KeyError for a slice that is not known; see `takes`.
+        """
+        row = inputs[-1] = self._slices.rows[slice_]
+        self._table, answer = program(self._params, self._layout, self._table, inputs)
+        self._slices.touch_one(row, self.n_events)
+        self.n_events += 1
+        if self.n_events == self._pooling_at:
+            self._pool()
+        return np.asarray(answer)
+
+    def compile(self, program: Program, inputs: np.ndarray) -> None:
+        """Compile a program for `through`, on a table of nothing; with these inputs it must step no row."""
+        program(self._params, self._layout, jnp.zeros_like(self._table), inputs)
 
     def explain(self, slice_: Hashable, x: Any) -> dict[Hashable, float]:
         """Each feature's share of the score that x would get in the slice now, largest first; 0 where it is missing.

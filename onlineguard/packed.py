@@ -73,16 +73,22 @@ def advance(params: Any, layout: Layout, table: Array, rows: Array, events: Arra
 
     def body(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         table, judgements = carry
-        # Without the barrier the row is read once per use, and XLA must copy the table to keep the old one alive.
-        row = jax.lax.optimization_barrier(jax.lax.dynamic_index_in_dim(table, rows[0, i], keepdims=False))
         event = jax.lax.dynamic_index_in_dim(events, i, keepdims=False)
-        state, judgement = params.step(layout.unpack(row), event)
-        table = jax.lax.dynamic_update_index_in_dim(table, layout.pack(state), rows[1, i], 0)
-        fields = jnp.stack([jnp.asarray(field, jnp.float32) for field in judgement])
+        table, fields = stepped(params, layout, table, (rows[0, i], rows[1, i]), event)
         return table, jax.lax.dynamic_update_index_in_dim(judgements, fields, i, 0)
 
     judgements = jnp.zeros((events.shape[0], FIELDS), jnp.float32)
     return jax.lax.fori_loop(0, n, body, (table, judgements))
+
+
+def stepped(params: Any, layout: Layout, table: Array, rows: tuple[Array, Array], event: Array) -> tuple[Array, Array]:
+    """One event, within a compiled loop: the table with the state from row rows[0], stepped, in row rows[1]; and the
+    judgement, (6,)."""
+    # Without the barrier the row is read once per use, and XLA must copy the table to keep the old one alive.
+    row = jax.lax.optimization_barrier(jax.lax.dynamic_index_in_dim(table, rows[0], keepdims=False))
+    state, judgement = params.step(layout.unpack(row), event)
+    fields = jnp.stack([jnp.asarray(field, jnp.float32) for field in judgement])
+    return jax.lax.dynamic_update_index_in_dim(table, layout.pack(state), rows[1], 0), fields
 
 
 @functools.partial(jax.jit, donate_argnums=(0,))

@@ -1,5 +1,6 @@
 """What is shown of a stream's slices: totals, the latest judgements, and what was flagged among them."""
 
+import math
 from collections.abc import Hashable, Sequence
 from typing import Any, Self
 
@@ -53,17 +54,7 @@ class Figures:
         robot_threshold: Any = np.nan,
     ) -> None:
         """Take the judgements of n events X (n, d), in order; arrays (n,), NaN for what there is none of."""
-        if self._x.shape[1] != X.shape[1]:
-            self._x = np.full((len(self._totals), X.shape[1]), np.nan)
-        if len(slices) == 1 and (row := self._table.rows.get(slices[0])) is not None:  # the usual request, in a third
-            if self._added - self._settled >= LATEST // 2:
-                self.settle()
-            robots = (p_robot[0], robot_threshold[0]) if isinstance(p_robot, np.ndarray) else (np.nan, np.nan)
-            self._ring[self._added % LATEST] = (row, flags[0], ts[0], score[0], threshold[0], *robots)
-            self._table.touch_one(row, self._added)
-            self._x[row] = X[0]
-            self._added += 1
-            return
+        self._widen(X.shape[1])
         step = max(1, min(LATEST // 4, self._table.max_slices // 2))  # so that no slice of a part makes another go
         for start in range(0, len(slices), step):
             part = slice(start, start + step)
@@ -81,6 +72,33 @@ class Figures:
             self._ring[at] = taken
             self._x[rows] = X[part]  # of several of one slice the last stays
             self._added += len(rows)
+
+    def add_one(
+        self,
+        slice_: Hashable,
+        flags: int,
+        ts: int,
+        score: float,
+        threshold: float,
+        x: np.ndarray,
+        p_robot: float = math.nan,
+        robot_threshold: float = math.nan,
+    ) -> None:
+        """`add` of one judgement, in a third of the time."""
+        self._widen(len(x))
+        row = self._table.rows.get(slice_)
+        if row is None:
+            row = self._born(slice_)
+        if self._added - self._settled >= LATEST // 2:
+            self.settle()
+        self._ring[self._added % LATEST] = (row, flags, ts, score, threshold, p_robot, robot_threshold)
+        self._table.touch_one(row, self._added)
+        self._x[row] = x
+        self._added += 1
+
+    def _widen(self, n_features: int) -> None:
+        if self._x.shape[1] != n_features:
+            self._x = np.full((len(self._totals), n_features), np.nan)
 
     def label(self, slice_: Hashable, robotic: bool) -> None:
         """A click of the slice, which had been called robotic or not, led to a purchase."""

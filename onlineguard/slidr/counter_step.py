@@ -57,26 +57,34 @@ def advance(tables: list[Array], events: Array, n: Array) -> tuple[list[Array], 
     return jax.lax.fori_loop(0, n, body, (tables, counts))
 
 
-# One click's rows one after the other, what `_step` takes of its event, and the numbers that come back.
+# One click: its rows one after the other and the newest clicks of its pairs; then what `_step` takes of its event, and
+# how often the loop runs, once.
 WIDTHS = (LANES, LANES, LANES + GATEWAY_LANES, LANES)
 STARTS = (0, LANES, 2 * LANES, 3 * LANES + GATEWAY_LANES)
 PAIRS = STARTS[3] + LANES
-_EVENT = PAIRS + 2
-_TIMES = _EVENT + 5  # how often the loop runs: once
-NUMBERS = _TIMES + 1
-NO_NUMBERS = np.zeros(len(COLUMNS), np.int32)
+ROWS = PAIRS + 2
+TIMES = ROWS + 5
+NUMBERS = TIMES + 1
 
 
 @jax.jit
 def advance_one(flat: Array) -> Array:
-    """`advance` for one click. In a loop it is one function; without, XLA hands its parts to a pool of threads."""
+    """`advance` for one click, (NUMBERS,): its rows after it, (ROWS,), and the numbers that it sees, (26,).
 
-    def body(_: Array, flat: Array) -> Array:
-        rows = [flat[start : start + width] for start, width in zip(STARTS, WIDTHS, strict=True)]
-        rows, newest, numbers = _step(rows, [flat[PAIRS], flat[PAIRS + 1]], flat[_EVENT:_TIMES])
-        return jnp.concatenate([*rows, jnp.stack(newest), flat[_EVENT:NUMBERS], numbers])
+    In a loop it is one function; without, XLA hands its parts to a pool of threads, which takes longer.
+    """
 
-    return jax.lax.fori_loop(0, flat[_TIMES], body, flat)
+    def body(_: Array, after: Array) -> Array:
+        return jnp.concatenate(after_one(flat))
+
+    return jax.lax.fori_loop(0, flat[TIMES], body, jnp.zeros(ROWS + len(COLUMNS), jnp.int32))
+
+
+def after_one(flat: Array) -> tuple[Array, Array]:
+    """What `advance_one` returns, in its two parts, within a compiled loop of the caller's."""
+    rows = [flat[start : start + width] for start, width in zip(STARTS, WIDTHS, strict=True)]
+    rows, newest, numbers = _step(rows, [flat[PAIRS], flat[PAIRS + 1]], flat[ROWS:TIMES])
+    return jnp.concatenate([*rows, jnp.stack(newest)]), numbers
 
 
 def _step(rows: list[Array], last: list[Array], event: Array) -> tuple[list[Array], list[Array], Array]:

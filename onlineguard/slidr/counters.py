@@ -56,9 +56,9 @@ from onlineguard.slidr.counter_step import (
     GATEWAY_LANES,
     LANES,
     MOVED_ON,
-    NO_NUMBERS,
     NUMBERS,
     PAIRS,
+    ROWS,
     STARTS,
     WIDTHS,
     advance,
@@ -83,6 +83,9 @@ class Keys(NamedTuple):
         return Keys(self.click_ids[cut], self.ts[cut], self.users[cut], self.sessions[cut], self.ips[cut])
 
 
+OneKey = tuple[str, int, str | None, str | None, str]  # the same of one click
+
+
 class Store(Protocol):
     """Where counters are kept."""
 
@@ -98,6 +101,17 @@ class Store(Protocol):
 SIZES = (32, 256, 2_048)
 LARGE = SIZES[-1]
 _TABLES = ("users", "sessions", "ips", "prefixes", "pairs")
+
+
+class Places(NamedTuple):
+    """The rows of the entities of a click, and of its user and session at its ip."""
+
+    user: int
+    session: int
+    ip: int
+    prefix: int
+    user_there: int
+    session_there: int
 
 
 class ProcessStore:
@@ -184,28 +198,34 @@ class ProcessStore:
             1,
         )
         states = [rows.table[place] for rows, place in zip(tables, places, strict=True)]
-        flat = np.asarray(advance_one(np.concatenate([*states, np.array(event, np.int32), NO_NUMBERS])))
-        return flat[None, NUMBERS:]
+        after = np.asarray(advance_one(np.concatenate([*states, np.array(event, np.int32)])))
+        return after[None, ROWS:]
 
-    def _count_one(self, keys: Keys) -> Int32[np.ndarray, "1 26"]:
-        """`count` of a single click, in a third of the time."""
-        time, counted, now, era = self._clock.take(int(keys.ts[0]))
+    def begin_one(self, click: OneKey, flat: Int32[np.ndarray, " numbers"]) -> "Places":
+        """Note one click, and write what `counter_step.after_one` needs to `flat[:NUMBERS]`; `end_one` must follow.
+
+        The two are `count` for a caller who has the step in between in a program of its own.
+        """
+        click_id, ts, user_id, session_id, ip = click
+        time, counted, now, era = self._clock.take(ts)
         hour = now // HOUR_MS
-        counted = not self._ids.seen_at(keys.click_ids, hour, era)[0] and counted
+        counted = not self._ids.seen_at((click_id,), hour, era)[0] and counted
         if era != self._era:
             self._forget(era)
+        user = self._users.find_one(user_id, counted, hour)
+        session = self._sessions.find_one(session_id, counted, hour)
+        gateway = self._ips.find_one(ip, counted, hour)
+        network = self._prefixes.find_one(prefix(ip), counted, hour)
+        user_there = self._pairs.find_one((gateway << 33) + 2 * user if user else NOBODY, counted, hour)
+        session_there = self._pairs.find_one((gateway << 33) + 2 * session + 1 if session else NOBODY, counted, hour)
+        places = Places(user, session, gateway, network, user_there, session_there)
         tables = (self._users, self._sessions, self._ips, self._prefixes)
-        names = (keys.users[0], keys.sessions[0], keys.ips[0], prefix(keys.ips[0]))
-        places = [rows.find_one(name, counted, hour) for rows, name in zip(tables, names, strict=True)]
-        user, session, ip, _ = places
-        pairs = [
-            self._pairs.find_one((ip << 33) + 2 * user if user else NOBODY, counted, hour),
-            self._pairs.find_one((ip << 33) + 2 * session + 1 if session else NOBODY, counted, hour),
-        ]
-        pair = self._pairs.table
-        event = (
-            pair[pairs[0], 0],
-            pair[pairs[1], 0],
+        for rows, place, start, width in zip(tables, places, STARTS, WIDTHS, strict=False):
+            flat[start : start + width] = rows.table[place]
+        pairs = self._pairs.table
+        flat[PAIRS:NUMBERS] = (
+            pairs[user_there, 0],
+            pairs[session_there, 0],
             time // BUCKET_MS + MOVED_ON,
             time % BUCKET_MS,
             counted and user > 0,
@@ -213,12 +233,24 @@ class ProcessStore:
             counted,
             1,
         )
-        states = [rows.table[place] for rows, place in zip(tables, places, strict=True)]
-        flat = np.asarray(advance_one(np.concatenate([*states, np.array(event, np.int32), NO_NUMBERS])))
-        for state, start, width in zip(states, STARTS, WIDTHS, strict=True):
-            state[:] = flat[start : start + width]  # a view of the table
-        pair[pairs[0], 0], pair[pairs[1], 0] = flat[PAIRS], flat[PAIRS + 1]
-        return flat[None, NUMBERS:]
+        return places
+
+    def end_one(self, places: "Places", flat: Int32[np.ndarray, " numbers"]) -> None:
+        """Keep the rows that `counter_step.after_one` made, which lie at the front of `flat`."""
+        tables = (self._users, self._sessions, self._ips, self._prefixes)
+        for rows, place, start, width in zip(tables, places, STARTS, WIDTHS, strict=False):
+            rows.table[place] = flat[start : start + width]
+        self._pairs.table[places.user_there, 0] = flat[PAIRS]
+        self._pairs.table[places.session_there, 0] = flat[PAIRS + 1]
+
+    def _count_one(self, keys: Keys) -> Int32[np.ndarray, "1 26"]:
+        """`count` of a single click, in a third of the time."""
+        flat = np.empty(NUMBERS, np.int32)
+        ts = int(keys.ts[0])
+        places = self.begin_one((keys.click_ids[0], ts, keys.users[0], keys.sessions[0], keys.ips[0]), flat)
+        after = np.asarray(advance_one(flat))
+        self.end_one(places, after)
+        return after[None, ROWS:]
 
     def _count(
         self, keys: Keys, times: Int64[np.ndarray, " n"], counted: Bool[np.ndarray, " n"], hours: Int64[np.ndarray, "2"]
