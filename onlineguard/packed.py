@@ -35,6 +35,13 @@ class Layout:
         leaves, structure = jax.tree.flatten(state)
         return cls(structure, tuple(np.shape(leaf) for leaf in leaves))
 
+    def __hash__(self) -> int:
+        return self._hash  # JAX asks at every call
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash((self.structure, self.shapes))
+
     @property
     def length(self) -> int:
         """Numbers in a row."""

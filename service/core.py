@@ -109,8 +109,11 @@ class Core:
         request that it hits nothing is then learned, and sending all of it again does no harm where events have ids.
         """
         self._guard.check(events)
-        with self._under_way():
+        self._queue += 1
+        try:
             return await (self._gathered_events.submit(events) if self._gathering else self._learn(events))
+        finally:
+            self._queue -= 1
 
     async def _learn(self, events: Sequence[Event]) -> list[bytes]:
         answers: list[bytes] = []
@@ -130,8 +133,11 @@ class Core:
 
         Where the counters cannot be reached the answer is "unknown" and says so, and nothing is learned.
         """
-        with self._under_way():
+        self._queue += 1
+        try:
             return await (self._gathered_clicks.submit(clicks) if self._gathering else self._decide(clicks))
+        finally:
+            self._queue -= 1
 
     async def _decide(self, clicks: Sequence[Click]) -> list[bytes]:
         answers: list[bytes] = []
@@ -166,8 +172,11 @@ class Core:
 
     async def labels(self, labels: Sequence[Label]) -> list[bytes]:
         """Take what became known of clicks; one JSON answer each."""
-        with self._under_way():
+        self._queue += 1
+        try:
             return await self._commit(entries.Labels(list(labels), _now())) if labels else []
+        finally:
+            self._queue -= 1
 
     async def switch(self, folder: Path) -> str:
         """Let the model of a folder decide from now on, and return its version. Raises CheckpointError if it cannot."""
@@ -304,14 +313,6 @@ class Core:
 
     async def _commit(self, entry: entries.Entry) -> list[bytes]:
         return await self._journal.commit(entries.encode(entry), lambda sequence: self._guard.apply(entry, sequence))
-
-    @contextlib.contextmanager
-    def _under_way(self) -> Any:
-        self._queue += 1
-        try:
-            yield
-        finally:
-            self._queue -= 1
 
     async def _snapshots(self) -> None:
         while True:
