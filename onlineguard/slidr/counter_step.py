@@ -1,12 +1,13 @@
 """One click into the rows of its entities, compiled: what the counters of `counters` are made of."""
 
 import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from onlineguard.slidr.windows import BUCKET_MS, CAP, COLUMNS, FIRST, RINGS
+from onlineguard.slidr.windows import BUCKET_MS, CAP, COLUMNS, ENTITIES, FIRST, RINGS
 from onlineguard.types import Array
 
 jax.config.update("jax_cpu_enable_async_dispatch", False)  # halves a call with one click; see `onlineguard.packed`
@@ -21,12 +22,18 @@ _PLACE = np.concatenate([np.arange(n) for _, n in RINGS] + [np.full(LANES - 47, 
 _SLOTS = np.array([n for _, n in RINGS] + [0], np.int32)[_RING]
 _SPANS = [(sum(n for _, n in RINGS[:k]), n) for k, (_, n) in enumerate(RINGS)]
 MOVED_ON = 2 * 24 * 360
+_IP = ENTITIES.index("ip")
+_PARTS = (0, 5, 10, 15, 20)  # where the numbers of the entities begin in `COLUMNS`, and those of the ip's members
 
 # What an ip has besides: rings of the distinct users and sessions by their newest click, and of the 1 h numbers' peaks.
 GATEWAY_LANES = 128
 _PART = np.repeat(np.arange(7), [12, 12, 24, 24, 24, 24, 8])  # 1 h users, sessions; 24 h; peaks; nothing
 _PART_PLACE = np.concatenate([np.arange(n) for n in (12, 12, 24, 24, 24, 24)] + [np.full(8, 10**6)]).astype(np.int32)
 _PART_SLOTS = np.array([12, 12, 24, 24, 24, 24, 0], np.int32)[_PART]
+
+
+# Whatever is put together here is written part by part into what a loop carries: XLA would work out each number of a
+# concatenation by asking which part it is of, which takes five times as long.
 
 
 @functools.partial(jax.jit, donate_argnums=(0,))
@@ -47,11 +54,14 @@ def advance(tables: list[Array], events: Array, n: Array) -> tuple[list[Array], 
                 [jax.lax.dynamic_index_in_dim(pairs, event[4 + k], keepdims=False)[0] for k in range(2)],
             )
         )
-        rows, newest, numbers = _step(rows, last, event[6:])
-        tables = [jax.lax.dynamic_update_index_in_dim(tables[j], rows[j], event[j], 0) for j in range(4)]
+        after = _step([row[:LANES] for row in rows], rows[_IP][LANES:], last, event[6:])
+        tables = [_put(tables[j], after.rows[j][None], (event[j], 0)) for j in range(4)]
+        tables[_IP] = _put(tables[_IP], after.there[None], (event[_IP], LANES))
         for k in range(2):
-            pairs = jax.lax.dynamic_update_index_in_dim(pairs, newest[k][None], event[4 + k], 0)
-        return [*tables, pairs], jax.lax.dynamic_update_index_in_dim(counts, numbers, i, 0)
+            pairs = _put(pairs, after.newest[k][None, None], (event[4 + k], 0))
+        for start, part in zip(_PARTS, after.numbers, strict=True):
+            counts = _put(counts, part[None], (i, start))
+        return [*tables, pairs], counts
 
     counts = jnp.zeros((events.shape[0], len(COLUMNS)), jnp.int32)
     return jax.lax.fori_loop(0, n, body, (tables, counts))
@@ -69,74 +79,92 @@ NUMBERS = TIMES + 1
 
 @jax.jit
 def advance_one(flat: Array) -> Array:
-    """`advance` for one click, (NUMBERS,): its rows after it, (ROWS,), and the numbers that it sees, (26,).
+    """`advance` for one click: of `flat`, (NUMBERS + 26,), its rows are renewed, and the numbers that it sees filled in.
 
     In a loop it is one function; without, XLA hands its parts to a pool of threads, which takes longer.
     """
 
-    def body(_: Array, after: Array) -> Array:
-        return jnp.concatenate(after_one(flat))
+    def body(_: Array, flat: Array) -> Array:
+        flat, numbers = after_one(flat)
+        for start, part in zip(_PARTS, numbers, strict=True):
+            flat = _put(flat, part, (NUMBERS + start,))
+        return flat
 
-    return jax.lax.fori_loop(0, flat[TIMES], body, jnp.zeros(ROWS + len(COLUMNS), jnp.int32))
-
-
-def after_one(flat: Array) -> tuple[Array, Array]:
-    """What `advance_one` returns, in its two parts, within a compiled loop of the caller's."""
-    rows = [flat[start : start + width] for start, width in zip(STARTS, WIDTHS, strict=True)]
-    rows, newest, numbers = _step(rows, [flat[PAIRS], flat[PAIRS + 1]], flat[ROWS:TIMES])
-    return jnp.concatenate([*rows, jnp.stack(newest)]), numbers
+    return jax.lax.fori_loop(0, flat[TIMES], body, flat)
 
 
-def _step(rows: list[Array], last: list[Array], event: Array) -> tuple[list[Array], list[Array], Array]:
-    """The rows of user, session, ip and prefix and the newest clicks of the two pairs after a click; its numbers.
+def after_one(flat: Array) -> tuple[Array, list[Array]]:
+    """`advance_one` within a compiled loop of the caller's, with the numbers in parts that follow each other."""
+    rows = [flat[start : start + LANES] for start in STARTS]
+    there = flat[STARTS[_IP] + LANES : STARTS[_IP] + WIDTHS[_IP]]
+    after = _step(rows, there, [flat[PAIRS], flat[PAIRS + 1]], flat[ROWS:TIMES])
+    for start, row in zip(STARTS, after.rows, strict=True):
+        flat = _put(flat, row, (start,))
+    flat = _put(flat, after.there, (STARTS[_IP] + LANES,))
+    for k in range(2):
+        flat = _put(flat, after.newest[k][None], (PAIRS + k,))
+    return flat, after.numbers
+
+
+class _After(NamedTuple):
+    """What a click leaves, and the numbers that it sees, in the parts that begin at `_PARTS`."""
+
+    rows: list[Array]
+    there: Array
+    newest: list[Array]
+    numbers: list[Array]
+
+
+def _step(rows: list[Array], there: Array, last: list[Array], event: Array) -> _After:
+    """The rows of user, session, ip and prefix, what the ip has besides, and the newest clicks of the two pairs, after
+    a click; its numbers.
 
     The event is its time as shortest bucket and milliseconds within, and 1 or 0 for whether its user, its session, and
     it at all are counted.
     """
     time, ms, user, session, any_ = (event[k] for k in range(5))
-    after, numbers = _count_click(
-        jnp.stack([row[:LANES] for row in rows]), time, ms, jnp.stack([user, session, any_, any_])[:, None]
-    )
-    newest = [jnp.maximum(last[k], jnp.where(event[2 + k] > 0, time // 30, 0)) for k in range(2)]
-    there, distinct = _count_distinct(rows[2], time, (user, session, any_), last, newest)
-    gateway = jnp.concatenate([after[2], there])
-    return [after[0], after[1], gateway, after[3]], newest, jnp.concatenate([numbers.ravel(), distinct])
+    newest = [jnp.maximum(last[k], jnp.where(event[2 + k] > 0, _div(time, 30), 0)) for k in range(2)]
+    gateway, distinct = _count_distinct(rows[_IP][_HEAD], there, time, (user, session, any_), last, newest)
+    counted = zip(rows, (user, session, any_, any_), strict=True)
+    after, numbers = zip(*(_count_click(row, time, ms, count) for row, count in counted), strict=True)
+    return _After([*after], gateway, newest, [*numbers, distinct])
 
 
-def _count_click(rows: Array, time: Array, ms: Array, counted: Array) -> tuple[Array, Array]:
-    """The rows (entities, LANES) after the click, and their four counts and milliseconds since the last click.
-
-    `counted` (entities, 1) is 1 or 0.
-    """
-    head, head_ms = rows[:, _HEAD, None], rows[:, _HEAD_MS, None]
+def _count_click(row: Array, time: Array, ms: Array, counted: Array) -> tuple[Array, Array]:
+    """An entity's row after the click, and its four counts and milliseconds since the last click."""
+    head, head_ms = row[_HEAD], row[_HEAD_MS]
     end = jnp.maximum(head, time)  # the bucket that the windows end with
-    ring = _RING[None]
-    ages, passed = _ages(end, head, ring, _PLACE[None], _SLOTS[None])
-    late = _by_ring(ring, [end // length - time // length for length, _ in RINGS])
-    rings = jnp.where(ages >= passed, rows, 0) + jnp.where(ages == late, counted, 0)
-    sums = [rings[:, start : start + n].sum(axis=1, keepdims=True) for start, n in _SPANS]
+    ages, passed = _ages(end, head, _RING, _PLACE, _SLOTS)
+    late = _by_ring(_RING, [_div(end, length) - _div(time, length) for length, _ in RINGS])
+    rings = jnp.where(ages >= passed, row, 0) + jnp.where(ages == late, counted, 0)
+    sums = [jnp.sum(rings[start : start + n]) for start, n in _SPANS]
     gap = jnp.clip((time - head) * BUCKET_MS + ms - head_ms, 0, FIRST)
-    since = jnp.where(end // 360 - head // 360 >= 24, FIRST, gap)
+    since = jnp.where(_div(end, 360) - _div(head, 360) >= 24, FIRST, gap)
     later = (time > head) | ((time == head) & (ms > head_ms))
-    lane = np.arange(LANES)[None]
+    lane = np.arange(LANES)
     rings = jnp.where(lane == _HEAD, end, jnp.where(lane == _HEAD_MS, jnp.where(later, ms, head_ms), rings))
-    return jnp.where(counted > 0, rings, rows), jnp.concatenate([*sums, since], axis=1)
+    return jnp.where(counted > 0, rings, row), jnp.stack([*sums, since])
 
 
 def _count_distinct(
-    row: Array, time: Array, counted: tuple[Array, Array, Array], last: list[Array], newest: list[Array]
+    head: Array,
+    there: Array,
+    time: Array,
+    counted: tuple[Array, Array, Array],
+    last: list[Array],
+    newest: list[Array],
 ) -> tuple[Array, Array]:
-    """What an ip's row holds besides its counts, after the click, and its six numbers.
+    """What an ip has besides its counts, after the click, and its six numbers; `head` is the ip's before it.
 
     `last` and `newest` are the 5 min buckets of the newest click of this user, and of this session, at this ip, before
     the click and with it: each is counted in one bucket of each ring, and moves from the one to the other.
     """
-    head, there = row[_HEAD], row[LANES:]
     end = jnp.maximum(head, time)
     rings = np.array([2, 2, 3, 3, 3, 3, 4])[_PART]
     ages, passed = _ages(end, head, rings, _PART_PLACE, _PART_SLOTS)
-    was = [end // 30 - last[0], end // 30 - last[1], end // 360 - last[0] // 12, end // 360 - last[1] // 12]
-    now = [end // 30 - newest[0], end // 30 - newest[1], end // 360 - newest[0] // 12, end // 360 - newest[1] // 12]
+    five, hour = _div(end, 30), _div(end, 360)
+    was = [five - last[0], five - last[1], hour - _div(last[0], 12), hour - _div(last[1], 12)]
+    now = [five - newest[0], five - newest[1], hour - _div(newest[0], 12), hour - _div(newest[1], 12)]
     gained = (ages == _by_ring(_PART, now)).astype(jnp.int32) - (ages == _by_ring(_PART, was)).astype(jnp.int32)
     moves = _by_ring(_PART, [counted[0], counted[1], counted[0], counted[1]])
     kept = jnp.where(ages >= passed, there, 0)
@@ -151,14 +179,25 @@ def _count_distinct(
 
 def _ages(end: Array, head: Array, ring: np.ndarray, place: np.ndarray, slots: np.ndarray) -> tuple[Array, Array]:
     """By lane: how many buckets before that of `end` its bucket is, and how many buckets have passed since `head`."""
-    turned = _by_ring(ring, [end // length % n for length, n in RINGS])
-    passed = _by_ring(ring, [end // length - head // length for length, _ in RINGS])
+    turned = _by_ring(ring, [jax.lax.rem(_div(end, length), jnp.full_like(end, n)) for length, n in RINGS])
+    passed = _by_ring(ring, [_div(end, length) - _div(head, length) for length, _ in RINGS])
     return turned - place + jnp.where(place > turned, slots, 0), passed
 
 
 def _by_ring(ring: np.ndarray, values: list[Array]) -> Array:
     """The value of each lane's ring; the last of them for lanes of none."""
+    values = jax.lax.optimization_barrier(values)  # else XLA works them out anew for each lane
     lanes = values[-1]
     for k in range(len(values) - 1):
         lanes = jnp.where(ring == k, values[k], lanes)
     return lanes
+
+
+def _put(table: Array, part: Array, at: tuple[Any, ...]) -> Array:
+    """The table with a part of it replaced, from the place `at` on."""
+    return jax.lax.dynamic_update_slice(table, part, at)
+
+
+def _div(number: Array, by: int) -> Array:
+    """number // by of numbers that are not negative, which takes half the time of `//`."""
+    return jax.lax.div(number, jnp.full_like(number, by))

@@ -58,7 +58,6 @@ from onlineguard.slidr.counter_step import (
     MOVED_ON,
     NUMBERS,
     PAIRS,
-    ROWS,
     STARTS,
     WIDTHS,
     advance,
@@ -198,8 +197,8 @@ class ProcessStore:
             1,
         )
         states = [rows.table[place] for rows, place in zip(tables, places, strict=True)]
-        after = np.asarray(advance_one(np.concatenate([*states, np.array(event, np.int32)])))
-        return after[None, ROWS:]
+        flat = np.concatenate([*states, np.array(event, np.int32), np.zeros(len(COLUMNS), np.int32)])
+        return np.asarray(advance_one(flat))[None, NUMBERS:]
 
     def begin_one(self, click: OneKey, flat: Int32[np.ndarray, " numbers"]) -> "Places":
         """Note one click, and write what `counter_step.after_one` needs to `flat[:NUMBERS]`; `end_one` must follow.
@@ -236,7 +235,7 @@ class ProcessStore:
         return places
 
     def end_one(self, places: "Places", flat: Int32[np.ndarray, " numbers"]) -> None:
-        """Keep the rows that `counter_step.after_one` made, which lie at the front of `flat`."""
+        """Keep the rows that `counter_step.after_one` made, which lie in `flat` where they were."""
         tables = (self._users, self._sessions, self._ips, self._prefixes)
         for rows, place, start, width in zip(tables, places, STARTS, WIDTHS, strict=False):
             rows.table[place] = flat[start : start + width]
@@ -245,12 +244,12 @@ class ProcessStore:
 
     def _count_one(self, keys: Keys) -> Int32[np.ndarray, "1 26"]:
         """`count` of a single click, in a third of the time."""
-        flat = np.empty(NUMBERS, np.int32)
+        flat = np.empty(NUMBERS + len(COLUMNS), np.int32)
         ts = int(keys.ts[0])
         places = self.begin_one((keys.click_ids[0], ts, keys.users[0], keys.sessions[0], keys.ips[0]), flat)
         after = np.asarray(advance_one(flat))
         self.end_one(places, after)
-        return after[None, ROWS:]
+        return after[None, NUMBERS:]
 
     def _count(
         self, keys: Keys, times: Int64[np.ndarray, " n"], counted: Bool[np.ndarray, " n"], hours: Int64[np.ndarray, "2"]

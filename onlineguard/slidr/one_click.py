@@ -105,16 +105,18 @@ def _judge(
     params, mean, scale = network
     front = NUMBERS if counting else len(COLUMNS) + 1
 
-    def body(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+    def body(_: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         table, inputs = carry
-        detector, _ = jax.lax.optimization_barrier((estimator, i))
-        kept, numbers = after_one(inputs) if counting else (inputs[:0], inputs[: len(COLUMNS)])
+        numbers, after = inputs[: len(COLUMNS)], inputs
+        if counting:
+            after, parts = after_one(inputs)
+            numbers = jax.lax.optimization_barrier(jnp.concatenate(parts))
         x = assembled(numbers, inputs[front], inputs[front + 1], inputs[front + 2])
         p_robot = jax.nn.sigmoid(-apply(params, standardise(x, mean, scale)))
         seen = x[np.array(watched)]
-        table, judgement = stepped(detector, layout, table, (inputs[-1], inputs[-1]), seen)
-        after = jnp.concatenate([kept, jnp.concatenate([p_robot[None], judgement, seen]).view(np.int32)])
-        return table, jnp.pad(after, (0, len(inputs) - len(after)))
+        table, judgement = stepped(estimator, layout, table, (inputs[-1], inputs[-1]), seen)
+        judged = jnp.concatenate([p_robot[None], judgement, seen]).view(np.int32)
+        return table, jax.lax.dynamic_update_slice(after, judged, (ROWS if counting else 0,))
 
     # What is not in the loop, such as making zeros or a copy of the inputs, would be a part of the program by itself,
     # and with more than a few parts XLA hands them to a pool of threads, which takes ten times as long.
