@@ -49,10 +49,10 @@ class Verdicts:
             log_score = np.log(self.score.astype(np.float64))
             below = 1.0 - np.exp(log_score - log_knots[:, 0]) * (1.0 - shares[0])
             log_p = np.where(log_score < log_knots[:, 0], np.log(below), log_share[0])
-            for left, right in [(0, 1), (1, 2), (2, 3)]:
-                width = np.maximum(log_knots[:, right] - log_knots[:, left], 1e-9)
-                part = np.clip((log_score - log_knots[:, left]) / width, 0.0, 1.0)
-                log_p = log_p + part * (log_share[right] - log_share[left])
+            widths = np.maximum(np.diff(log_knots, axis=1), 1e-9)
+            parts = np.clip((log_score[:, None] - log_knots[:, :3]) / widths, 0.0, 1.0) * np.diff(log_share)
+            for left in range(3):
+                log_p = log_p + parts[:, left]
             tail = (log_share[1] - log_share[3]) / np.maximum(log_knots[:, 3] - log_knots[:, 1], 1e-3)
             log_p = log_p - tail * np.maximum(log_score - log_knots[:, 3], 0.0)
         return np.where(np.isnan(self.score), np.nan, np.maximum(np.exp(log_p), SMALLEST_P))

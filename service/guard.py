@@ -13,6 +13,8 @@ threshold of their slice, and by a second engine that watches how fast each slic
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -122,6 +124,7 @@ class Guard:
         if model.thresholds is None:
             raise InvalidArgument(f"model {model.version} has no thresholds; run onlineguard slidr calibrate on it")
         self.model = model
+        self._columns: Callable[[Click], Any] = attrgetter(*model.config.slices)
         self._featuriser = model.featuriser()
         names = [slice_name(key) for key in model.thresholds.keys]
         self._thresholds = dict(zip(names, model.thresholds.calibration.thresholds.tolist(), strict=True))
@@ -327,7 +330,7 @@ class Guard:
 
     def slice_of(self, click: Click) -> str:
         """The name of a click's slice under the present model."""
-        return slice_name(tuple(_text(getattr(click, column)) for column in self.model.config.slices))
+        return _slice_name(self._columns(click))
 
     def _numbers(self, events: Sequence[Event]) -> np.ndarray:
         """Events as the engine takes them, float64 (n, d). Raises InvalidArgument with the index of what does not fit.
@@ -524,8 +527,11 @@ def _answers(events: Sequence[Event], verdicts: Verdicts) -> list[bytes]:
     ]
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else _AS_TEXT[value]
+@lru_cache(1 << 16)
+def _slice_name(columns: Any) -> str:
+    """The name of the slice that has these values in its columns, a tuple of them or the only one."""
+    values = columns if isinstance(columns, tuple) else (columns,)
+    return slice_name(tuple(value if isinstance(value, str) else _AS_TEXT[value] for value in values))
 
 
 def _categories(clicks: list[Click]) -> np.ndarray:

@@ -96,6 +96,10 @@ def decode_click(body: bytes) -> Click:
         raise InvalidArgument(f"click is {_shown(body)}; it must be a JSON object in UTF-8 ({error})") from error
 
 
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"({_OCTET}\.{_OCTET}\.{_OCTET})\.{_OCTET}").fullmatch
+
+
 @lru_cache(1 << 16)
 def prefix(ip: str) -> str:
     """The network that an address is in: /24 of IPv4, /48 of IPv6; anything else is its own.
@@ -105,6 +109,8 @@ def prefix(ip: str) -> str:
     >>> prefix("192.0.2.77"), prefix("2001:db8:1:2::3"), prefix("87540")
     ('192.0.2.0/24', '2001:db8:1::/48', '87540')
     """
+    if (usual := _IPV4(ip)) is not None:
+        return f"{usual[1]}.0/24"
     try:
         address = ipaddress.ip_address(ip)
     except ValueError:

@@ -42,30 +42,32 @@ class Rows:
         shards = self._shards
         found = [shards[hash(key) & _SHARD].get(key, -1) for key in keys]
         rows = np.fromiter(found, np.int32, len(keys))
-        self._touched[rows] = hours[
-            1
-        ]  # before any birth, which may drop what was not touched; -1 is the last row, unused
-        if (unknown := rows < 0).any():
-            for i in np.flatnonzero(unknown).tolist():
-                shard = shards[hash(keys[i]) & _SHARD]
-                row = shard.get(keys[i], 0)  # perhaps born by now
-                if not row and born[i]:
-                    row = shard[keys[i]] = self._birth(keys[i], int(hours[0]), int(hours[1]))
-                rows[i] = row
+        self._touched[rows] = hours[1]  # before any birth, which may drop what was not; -1 is the last row, unused
+        unknown = np.flatnonzero(rows < 0)
+        if len(unknown):
+            names = [keys[i] for i in unknown.tolist()]
+            first, last = hours.tolist()
+            if born[unknown].all():
+                rows[unknown] = self._births(names, first, last)
+            else:  # one that is not born may come before its birth, and then reads 0
+                rows[unknown] = [
+                    self.find_one(name, is_born, last, first)
+                    for name, is_born in zip(names, born[unknown].tolist(), strict=True)
+                ]
         return rows
 
     def place(self, key: Hashable) -> int:
         """The row of a key, 0 where it has none; nothing is noted."""
         return self._shards[hash(key) & _SHARD].get(key, 0)
 
-    def find_one(self, key: Hashable, born: bool, hour: int) -> int:
-        """`find` of one key."""
+    def find_one(self, key: Hashable, born: bool, hour: int, first: int | None = None) -> int:
+        """`find` of one key at an hour; `first` is that of the first click of its call, if it is another."""
         shard = self._shards[hash(key) & _SHARD]
         row = shard.get(key)
         if row is None:
             row = 0
             if born:
-                row = shard[key] = self._birth(key, hour, hour)
+                row = shard[key] = self._birth(key, hour if first is None else first, hour)
         self._touched[row] = hour
         return row
 
@@ -111,6 +113,26 @@ class Rows:
             self._keys.append(key)
         self._touched[row] = touched
         return row
+
+    def _births(self, keys: list[Hashable], hour: int, touched: int) -> list[int]:
+        """The rows of keys not known, some of them perhaps more than once; all get one."""
+        new = dict.fromkeys(keys, 0)
+        rows: list[int] = []
+        while (lacking := len(new) - len(rows)) > 0:
+            if self._free:
+                more = self._free[: -lacking - 1 : -1]
+                del self._free[-len(more) :]
+            else:
+                more = list(range(len(self._keys), min(len(self._keys) + lacking, len(self.table) - 1)))
+                self._keys.extend(more)  # places; the keys come below
+            if not more:
+                self._make_room(hour)
+            self._touched[more] = touched
+            rows += more
+        for key, row in zip(new, rows, strict=True):
+            new[key] = self._shards[hash(key) & _SHARD][key] = row
+            self._keys[row] = key
+        return [new[key] for key in keys]
 
     def _make_room(self, hour: int) -> None:
         """Drop the entities that read like new ones, and double the table if few do.

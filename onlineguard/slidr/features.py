@@ -170,12 +170,13 @@ class Featuriser:
     def _local(self, marketplaces: Sequence[str], ts: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """By how many milliseconds local time is ahead of UTC at each click."""
         if len(ts) <= _FEW:
-            places = zip(marketplaces, (ts // _QUARTER_MS).tolist(), strict=True)
-            return np.array([self._offset(marketplace, quarter) for marketplace, quarter in places], np.int64)
+            places = list(zip(marketplaces, (ts // _QUARTER_MS).tolist(), strict=True))
+            offsets = {place: self._offset(*place) for place in set(places)}
+            return np.array([offsets[place] for place in places], np.int64)
         quarters = pl.DataFrame({"marketplace": marketplaces, "quarter": ts // _QUARTER_MS})
         pairs = quarters.unique()
-        offsets = [self._offset(marketplace, quarter) for marketplace, quarter in pairs.iter_rows()]
-        pairs = pairs.with_columns(offset=pl.Series(offsets, dtype=pl.Int64))
+        of_pairs = [self._offset(marketplace, quarter) for marketplace, quarter in pairs.iter_rows()]
+        pairs = pairs.with_columns(offset=pl.Series(of_pairs, dtype=pl.Int64))
         joined = quarters.join(pairs, on=["marketplace", "quarter"], how="left", maintain_order="left")
         return joined["offset"].to_numpy()
 
