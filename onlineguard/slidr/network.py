@@ -111,11 +111,14 @@ def init(seed: int, width: int, config: Config) -> Params:
 
 
 def apply(params: Params, z: Array, categories: Array | None = None) -> Array:
-    """The logit of human of one click: z (width,), categories (3,) uint32. A NaN feature makes it NaN."""
+    """The logit of human of one click: z (width,), categories (3,) uint32. A NaN feature makes it NaN.
+
+    In NumPy it takes several as well, one a row.
+    """
     xp = namespace(z)
     if params.tables is not None:
         rows = rows_of(categories, params.tables.shape[1])
-        z = xp.concatenate([z, *(params.tables[i][rows[i]] for i in range(CATEGORIES))])
+        z = xp.concatenate([z, *(params.tables[i][rows[..., i]] for i in range(CATEGORIES))], axis=-1)
     deep = z
     for layer in params.hidden:
         deep = xp.maximum(deep.dot(layer.kernel) + layer.bias, ZERO)
@@ -123,8 +126,8 @@ def apply(params: Params, z: Array, categories: Array | None = None) -> Array:
         crossed = z
         for layer in params.crosses:
             crossed = z * (crossed.dot(layer.kernel) + layer.bias) + crossed
-        deep = xp.concatenate([deep, crossed])
-    return (deep.dot(params.head.kernel) + params.head.bias)[0]
+        deep = xp.concatenate([deep, crossed], axis=-1)
+    return (deep.dot(params.head.kernel) + params.head.bias)[..., 0][()]  # of one click a number
 
 
 def loss(params: Params, batch: Batch, l2: Any) -> tuple[Any, Any]:

@@ -32,6 +32,7 @@ from onlineguard.slidr.network import (
 
 STEPS = 512  # minibatches given to the device at once
 ROWS = 65_536  # rows scored at once, the largest padded size
+FEW = 64  # rows that NumPy scores sooner than a compiled program does
 
 Progress = Callable[[int, int, float], None]  # clicks learned, clicks in all, mean cross-entropy of the latest ones
 
@@ -58,11 +59,15 @@ class Network:
     def p_robot(self, X: np.ndarray, categories: np.ndarray | None = None) -> np.ndarray:
         """p_robot (n,) float32 of features X (n, width); `categories` (n, 3) uint32 for the kind "embedding".
 
-        Rows are padded to a power of two, so that batches of all sizes share a handful of compiled programs. One row's
-        answer is the same to a few ulps whatever it is batched with. A NaN feature makes it NaN.
+        More than FEW rows are padded to a power of two, so that batches of all sizes share a handful of compiled
+        programs. One row's answer is the same to a few ulps whatever it is batched with. A NaN feature makes it NaN.
         """
         features = scorer.matrix(X, self.width)
         codes = None if self.params.tables is None else _hashes(categories, len(features))
+        if len(features) <= FEW:
+            logits = apply(self.params, standardise(features, self.mean, self.scale), codes)
+            with np.errstate(over="ignore"):
+                return 1.0 / (1.0 + np.exp(logits))
         out = np.empty(len(features), np.float32)
         for start in range(0, len(out), ROWS):
             cut = slice(start, start + ROWS)
