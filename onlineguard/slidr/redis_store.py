@@ -1,13 +1,13 @@
 """Counters in Redis, shared by any number of machines; the numbers are those of `counters.ProcessStore`, bit for bit.
 
-A batch of clicks takes three round trips: the stream's clock (one script call), the click ids (one), and the four kinds
-of entities (one call each, sent together). Each call is atomic. Batches of several machines are counted in the order
-in which Redis sees them, call by call; a machine that dies between two calls leaves its clicks remembered and perhaps
-not counted, never counted twice.
+A single Redis takes a batch of clicks in one call of a script, which is atomic: batches of several machines are counted
+in the order in which Redis sees them.
 
 **Cluster.** Every key has a hash tag, `{<namespace>:<kind><group>}`, where the group is one of `GROUPS` by the hash of
-the entity. With Redis Cluster a call is made for each group in a batch, so that no script touches keys of two slots;
-with a single Redis one call takes all groups. Keys are the same in both.
+the entity. With Redis Cluster a call is made for each group in a batch, so that no script touches keys of two slots, in
+three round trips: the stream's clock (one call), the click ids, and the four kinds of entities. Each call is atomic; a
+machine that dies between two calls leaves its clicks remembered and perhaps not counted, never counted twice. Keys are
+the same with a single Redis.
 
 **Keys and memory** (`<tag>:<era>:<16 bytes of the name's hash>`), as `MEMORY USAGE` counts them:
 
@@ -27,7 +27,6 @@ Needs Redis 6.2. Exact but for two names with the same hash, of 128 bits for ent
 """
 
 import hashlib
-import struct
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -59,8 +58,7 @@ BATCH = 256  # clicks in a call: Redis answers nobody else for the few milliseco
 _EVENT = np.dtype([("entity", "<u4"), ("time", "<u4"), ("ms", "<u2"), ("counted", "u1")])
 _SINCE = [COLUMNS.index(f"{kind}_since") for kind in ENTITIES]
 _IP_EVENT = np.dtype([*_EVENT.descr, ("has_user", "u1"), ("user", "S8"), ("has_session", "u1"), ("session", "S8")])
-_DOUBLE, _READING = struct.Struct("<d"), struct.Struct("<4d")
-_ONE, _ONE_IP = struct.Struct("<IIHB"), struct.Struct("<IIHBB8sB8s")  # one _EVENT, one _IP_EVENT
+_NOBODY = bytes(16)
 
 
 class _Script(NamedTuple):
@@ -68,12 +66,19 @@ class _Script(NamedTuple):
     sha: str
 
     @staticmethod
-    def read(name: str) -> "_Script":
-        text = files("onlineguard.slidr").joinpath(name).read_text("utf-8")
+    def of(text: str) -> "_Script":
         return _Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-_CLOCK, _IDS, _ENTITIES = (_Script.read(f"redis_{name}.lua") for name in ("clock", "ids", "entities"))
+_TEXTS = {
+    name: files("onlineguard.slidr").joinpath(f"redis_{name}.lua").read_text("utf-8")
+    for name in ("clock", "ids", "entities", "clicks")
+}
+_CLOCK, _IDS, _ENTITIES = (_Script.of(_TEXTS[name]) for name in ("clock", "ids", "entities"))
+_CLICKS = _Script.of(
+    "".join(f"local function {name}(KEYS, ARGV)\n{_TEXTS[name]}end\n" for name in ("clock", "ids", "entities"))
+    + _TEXTS["clicks"]
+)
 
 
 class _Call(NamedTuple):
@@ -93,14 +98,18 @@ class _Plan:
         self._namespace = namespace
         self._ttl = ttl_hours * HOUR_MS
         self._cluster = cluster
+        self._clock = self._key("clock", 0, b"")
+        self._constants = [
+            *(f"{{{namespace}:".encode(), GROUPS, AHEAD_MS, BEHIND_MS, STEP_MS, HOUR_MS, DUPLICATE_HOURS),
+            *(BUCKET_MS, MOVED_ON, self._ttl, FIRST, CAP),
+        ]
 
     def counting(self, keys: Keys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 26"]]:
         """Count at most BATCH clicks: yields calls to be made, is sent their answers, and returns the counts."""
-        if len(keys.ts) == 1:
-            return (yield from self._counting_one(keys))
-        clock = self._key("clock", 0, b"")
+        if not self._cluster:
+            return (yield from self._counting_at_once(keys))
         packed = keys.ts.astype("<f8").tobytes()
-        (answer,) = yield [_Call(_CLOCK, [clock], [packed, AHEAD_MS, BEHIND_MS, STEP_MS])]
+        (answer,) = yield [_Call(_CLOCK, [self._clock], [packed, AHEAD_MS, BEHIND_MS, STEP_MS])]
         times, in_time, now, eras = np.frombuffer(answer, "<f8").reshape(-1, 4).T.astype(np.int64)
         seen = yield from self._seen(keys.click_ids, now // HOUR_MS, eras)
         counted = in_time.astype(bool) & ~seen
@@ -136,36 +145,23 @@ class _Plan:
                 counts[rows, 20:] = numbers[:, 5:]
         return counts
 
-    def _counting_one(self, keys: Keys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "1 26"]]:
-        """`counting` of a single click, in a third of the time."""
-        packed = _DOUBLE.pack(int(keys.ts[0]))
-        (answer,) = yield [_Call(_CLOCK, [self._key("clock", 0, b"")], [packed, AHEAD_MS, BEHIND_MS, STEP_MS])]
-        time, in_time, now, era = map(int, _READING.unpack(answer))
-        id_key = self._key("id", era, _digest(keys.click_ids[0]))
-        (seen,) = yield [_Call(_IDS, [id_key], [_DOUBLE.pack(now // HOUR_MS), DUPLICATE_HOURS, self._ttl])]
-        event = (0, time // BUCKET_MS + MOVED_ON, time % BUCKET_MS, bool(in_time) and seen != b"1")
-        user, session, ip = keys.users[0], keys.sessions[0], keys.ips[0]
-        user_digest, session_digest = (None if name is None else _digest(name) for name in (user, session))
-        calls: list[_Call] = []
-        starts: list[int] = []
-        for j, digest in enumerate((user_digest, session_digest, _digest(ip), _digest(prefix(ip)))):
-            if digest is not None:
-                key = self._key(ENTITIES[j], era, digest)
-                entities, mine, is_ip = [key], _ONE.pack(*event), 0
-                if ENTITIES[j] == "ip":
-                    entities, is_ip = [key, key + b":u", key + b":s"], 1
-                    members = [(d is not None, (d or b"")[:8]) for d in (user_digest, session_digest)]
-                    mine = _ONE_IP.pack(*event, *members[0], *members[1])
-                calls.append(_Call(_ENTITIES, entities, [mine, self._ttl, is_ip, FIRST, CAP]))
-                starts.append(5 * j)
-        counts = np.zeros((1, len(COLUMNS)), np.int32)
-        counts[0, _SINCE] = FIRST  # of an unknown user or session
-        answers = yield calls
-        for start, call, answer in zip(starts, calls, answers, strict=True):
-            numbers = np.frombuffer(answer, "<u4")
-            counts[0, start : start + 5] = numbers[:5]
-            if call.arguments[2]:
-                counts[0, 20:] = numbers[5:]
+    def _counting_at_once(self, keys: Keys) -> Generator[Sequence[_Call], list[Any], Int32[np.ndarray, "n 26"]]:
+        """`counting` in one call."""
+        members: list[bytes] = []
+        with_user, with_session = ([name is not None for name in names] for names in (keys.users, keys.sessions))
+        for i, (click_id, ip) in enumerate(zip(keys.click_ids, keys.ips, strict=True)):
+            for name in (click_id, keys.users[i], keys.sessions[i], ip, prefix(ip)):
+                members.append(_NOBODY if name is None else _digest(name))
+            members.append(bytes((with_user[i], with_session[i])))
+        arguments = [keys.ts.astype("<f8").tobytes(), b"".join(members), *self._constants]
+        (answers,) = yield [_Call(_CLICKS, [self._clock], arguments)]
+        counts = np.zeros((len(keys.ts), len(COLUMNS)), np.int32)
+        counts[:, _SINCE] = FIRST  # of an unknown user or session
+        for start, rows, answer in zip((0, 5, 10, 15), (with_user, with_session, None, None), answers, strict=True):
+            numbers = np.frombuffer(answer, "<u4").reshape(-1, 11 if start == 10 else 5)
+            counts[slice(None) if rows is None else rows, start : start + 5] = numbers[:, :5]
+            if start == 10:
+                counts[:, 20:] = numbers[:, 5:]
         return counts
 
     def _seen(
