@@ -138,7 +138,7 @@ def measure(name: str, port: int, folder: Path, bodies: Bodies, options: argpars
         figures = percentiles(runs)
         emit(bench="service", store=name, requests_per_s=rate, clicks_a_request=1, **figures)
         reached[f"p999 at {rate}/s"] = figures["p999_ms"]
-    for batch, connections in ((1, 8), (BATCH, 2)):
+    for batch, connections in ((1, 8), (BATCH, 8)):
         speeds: list[float] = []
         runs = []
         for _ in range(options.repeats):

@@ -133,11 +133,11 @@ class Engine:
         return self._verdicts([self._peek(rows[cut], events[cut]) for cut in cuts])
 
     def takes(self, slice_: Hashable) -> bool:
-        """Whether `through` can take an event of the slice. Not its first, nor where events are counted from origins."""
+        """Whether `through` can take an event of the slice: not its first, nor where events count from origins."""
         return slice_ in self._slices.rows and not len(self._origins.table)
 
     def through(self, program: Program, slice_: Hashable, inputs: np.ndarray) -> np.ndarray:
-        """Update one slice within a compiled program of the caller's own, and return what that returns beside the table.
+        """Update one slice within a compiled program of the caller's own; returns what that returns beside the table.
 
         The program takes (estimator, layout, table, inputs), of which the layout is static and the table donated. It
         steps the row that is written to `inputs[-1]` once, with `packed.stepped`, and returns the table and an array.

@@ -29,7 +29,9 @@ def clicks_of(keys: Keys) -> list[Click]:
     rest = {"user_agent": "", "ad_id": "", "marketplace": "DE"}
     rows = zip(*keys, strict=True)
     return [
-        Click(click_id=id_, ts=int(ts), user_id=user, session_id=session, ip=ip, device="pc", logged_in=i % 2 > 0, **rest)
+        Click(
+            click_id=id_, ts=int(ts), user_id=user, session_id=session, ip=ip, device="pc", logged_in=i % 2 > 0, **rest
+        )
         for i, (id_, ts, user, session, ip) in enumerate(rows)
     ]
 
@@ -87,6 +89,9 @@ def test_an_engine_that_counts_from_origins_is_not_taken():
     engine = Engine(6)
     engine.update(["far"], np.full((1, 6), 1.7e12))
     assert not engine.takes("far")
-    assert OneClick.of(network(), Featuriser(), engine, None, WATCHED).take(
-        clicks_of(gateway(1, 1, 0))[0], "far", np.zeros(26, np.int32)
-    ) is None
+    assert (
+        OneClick.of(network(), Featuriser(), engine, None, WATCHED).take(
+            clicks_of(gateway(1, 1, 0))[0], "far", np.zeros(26, np.int32)
+        )
+        is None
+    )

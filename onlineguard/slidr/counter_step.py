@@ -79,7 +79,7 @@ NUMBERS = TIMES + 1
 
 @jax.jit
 def advance_one(flat: Array) -> Array:
-    """`advance` for one click: of `flat`, (NUMBERS + 26,), its rows are renewed, and the numbers that it sees filled in.
+    """`advance` for one click: of `flat`, (NUMBERS + 26,), its rows are renewed, and what it sees is filled in.
 
     In a loop it is one function; without, XLA hands its parts to a pool of threads, which takes longer.
     """

@@ -86,6 +86,7 @@ class OneClick:
             key = (click.click_id, click.ts, click.user_id, click.session_id, click.ip)
             places = self._store.begin_one(key, inputs)
         else:
+            assert counts is not None
             inputs[: front - 1], inputs[front - 1] = counts, 1
         inputs[front : front + 2] = self._featuriser.local_time(click.marketplace, click.ts)
         inputs[front + 2] = click.logged_in
@@ -93,8 +94,9 @@ class OneClick:
         if self._store is not None and places is not None:
             self._store.end_one(places, after)
             after = after[ROWS:]
-        floats = after.view(np.float32)
-        return Judged(*floats[: 1 + FIELDS].tolist(), floats[1 + FIELDS : 1 + FIELDS + self._watched])
+        floats = after[: 1 + FIELDS + self._watched].view(np.float32)
+        p_robot, score, threshold, median, fifth, twentieth, ready = floats[: 1 + FIELDS].tolist()
+        return Judged(p_robot, score, threshold, median, fifth, twentieth, ready, floats[1 + FIELDS :])
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 4), donate_argnums=(5,))
