@@ -72,10 +72,11 @@ class SliceRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SlicePage(msgspec.Struct, frozen=True):
-    """Some of the slices, and how many there are."""
+    """Some of the slices, how many there are, and how many of those contain what was asked for."""
 
     slices: list[SliceRow]
     total: int
+    found: int
 
 
 class History(msgspec.Struct, frozen=True):

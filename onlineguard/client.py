@@ -142,8 +142,11 @@ class _Talks[H: (httpx.Client, httpx.AsyncClient)]:
         response = yield from self._answered(_Call("GET", path, query=query))
         return _decode(response, kind)
 
-    def _slices(self, of: Of | None, sort: str, descending: bool, limit: int, offset: int) -> _Talk[SlicePage]:
+    def _slices(
+        self, of: Of | None, sort: str, descending: bool, limit: int, offset: int, contains: str
+    ) -> _Talk[SlicePage]:
         query = {"sort": sort, "order": "desc" if descending else "asc", "limit": str(limit), "offset": str(offset)}
+        query |= {"contains": contains} if contains else {}
         return self._get(SlicePage, "/v1/slices", query | ({} if of is None else {"of": of}))
 
     def _slice(self, key: SliceKey, of: Of) -> _Talk[SliceState]:
@@ -247,9 +250,13 @@ class Client(_Talks[httpx.Client]):
         descending: bool = True,
         limit: int = 100,
         offset: int = 0,
+        contains: str = "",
     ) -> SlicePage:
-        """A page of the slices, sorted by events, name, score, threshold, drift, anomalies or ivr."""
-        return self._run(self._slices(of, sort, descending, limit, offset))
+        """A page of the slices, sorted by events, name, score, threshold, drift, anomalies or ivr.
+
+        contains: only slices whose key has this in it, upper or lower case; of a key that is no text, in its JSON.
+        """
+        return self._run(self._slices(of, sort, descending, limit, offset, contains))
 
     def slice(self, key: SliceKey, of: Of = "events") -> SliceState:
         """One slice with its history. Raises ServiceError with status 404 if there is none."""
@@ -338,9 +345,10 @@ class AsyncClient(_Talks[httpx.AsyncClient]):
         descending: bool = True,
         limit: int = 100,
         offset: int = 0,
+        contains: str = "",
     ) -> SlicePage:
         """See `Client.slices`."""
-        return await self._run(self._slices(of, sort, descending, limit, offset))
+        return await self._run(self._slices(of, sort, descending, limit, offset, contains))
 
     async def slice(self, key: SliceKey, of: Of = "events") -> SliceState:
         """See `Client.slice`."""

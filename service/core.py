@@ -12,12 +12,13 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import msgspec
+import numpy as np
 
 from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard.slidr.clicks import Click
@@ -25,6 +26,7 @@ from service import guard as entries
 from service.config import Settings
 from service.counting import CountersUnavailable, Counting
 from service.errors import JournalUnavailable
+from service.figures import Figures, shown_key
 from service.gather import Gather
 from service.guard import Guard, Options
 from service.journal import FolderJournal, Journal
@@ -198,31 +200,46 @@ class Core:
         return self._guard.explain(event)
 
     def slices(
-        self, of: Of | None, sort: str = "events", descending: bool = True, limit: int = 100, offset: int = 0
+        self,
+        of: Of | None,
+        sort: str = "events",
+        descending: bool = True,
+        limit: int = 100,
+        offset: int = 0,
+        contains: str = "",
     ) -> dict[str, Any]:
-        """Slices for a table, sorted by one of its columns; those that lack it come last."""
-        rows = self._rows("clicks" if of is None else of)
-        if of is None:
-            rows += self._rows("events")
-        column = {"name": "slice"}.get(sort, sort)
-        if column == "slice":
-            rows.sort(key=lambda row: _shown_key(row["slice"]), reverse=descending)
+        """Slices for a table, those whose key contains the text, sorted by a column; those that lack it come last."""
+        streams: list[Of] = ["clicks", "events"] if of is None else [of]
+        found: list[tuple[Of, Hashable, int]] = []
+        columns: list[np.ndarray] = []
+        for stream in streams:
+            names, rows = self._figures(stream).named(contains)
+            found.extend((stream, name, int(row)) for name, row in zip(names, rows.tolist(), strict=True))
+            if sort == "ivr" and stream == "events":
+                columns.append(np.full(len(rows), np.nan))
+            elif sort != "name":
+                columns.append(self._figures(stream).column(sort, rows))
+        if sort == "name":
+            order = sorted(range(len(found)), key=lambda i: shown_key(found[i][1]), reverse=descending)
         else:
-            rows.sort(key=lambda row: _shown_key(row["slice"]))
-            lacking = [row for row in rows if row.get(column) is None]
-            rows = [row for row in rows if row.get(column) is not None]
-            rows.sort(key=lambda row: row[column], reverse=descending)
-            rows += lacking
-        return {"slices": rows[offset : offset + limit], "total": len(rows)}
-
-    def _rows(self, of: Of) -> list[dict[str, Any]]:
-        figures = self._guard.click_figures if of == "clicks" else self._guard.event_figures
-        return [{"of": of, **row} for row in figures.rows(of == "clicks")]
+            values = np.concatenate(columns)
+            order = np.argsort(-values if descending else values, kind="stable").tolist()
+        shown = [found[i] for i in order[offset : offset + limit]]
+        entries: dict[Of, Iterator[dict[str, Any]]] = {}
+        for stream in streams:
+            mine = [(name, row) for of_, name, row in shown if of_ == stream]
+            rows = np.array([row for _, row in mine], np.int64)
+            entries[stream] = iter(self._figures(stream).entries([name for name, _ in mine], rows, stream == "clicks"))
+        return {
+            "slices": [{"of": stream, **next(entries[stream])} for stream, _, _ in shown],
+            "total": sum(len(self._figures(stream)) for stream in streams),
+            "found": len(found),
+        }
 
     def slice(self, of: Of, key: Any) -> dict[str, Any]:
         """One slice with its latest judgements, and what drove the last of them. Raises KeyError for one not known."""
         key = tuple(key) if isinstance(key, list) else key
-        figures = self._guard.click_figures if of == "clicks" else self._guard.event_figures
+        figures = self._figures(of)
         row = figures.row(key, of == "clicks")
         return {
             "of": of,
@@ -230,6 +247,9 @@ class Core:
             "history": figures.history(key, of == "clicks"),
             "drivers": self._guard.drivers(of, key),
         }
+
+    def _figures(self, of: Of) -> Figures:
+        return self._guard.click_figures if of == "clicks" else self._guard.event_figures
 
     def live(self) -> dict[str, Any]:
         """What the page shows of this moment but for latencies; rates are since the call before."""
@@ -372,10 +392,6 @@ def _first_model(settings: Settings, models: Models) -> str:
         return models.put(settings.model).version
     log.info("no model is given: one is made of simulated clicks, which takes some seconds")
     return models.make().version
-
-
-def _shown_key(key: Any) -> str:
-    return key if isinstance(key, str) else str(key)
 
 
 def _now() -> int:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Hashable, Sequence
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 
 from onlineguard.slices import UNKNOWN, SliceTable
@@ -140,18 +141,41 @@ class Figures:
 
     def row(self, slice_: Hashable, clicks: bool) -> dict[str, Any]:
         """The entry of one slice. Raises KeyError for one not known."""
-        return self._entries([slice_], np.array([self._table.rows[slice_]]), clicks)[0]
+        return self.entries([slice_], np.array([self._table.rows[slice_]]), clicks)[0]
 
     def rows(self, clicks: bool) -> list[dict[str, Any]]:
         """One entry a slice, for a table."""
-        names = list(self._table.rows)
-        return self._entries(names, np.array(list(self._table.rows.values()), np.int64), clicks)
+        return self.entries(*self.named(""), clicks)
 
-    def _entries(self, names: list[Hashable], rows: np.ndarray, clicks: bool) -> list[dict[str, Any]]:
+    def named(self, contains: str) -> tuple[list[Hashable], np.ndarray]:
+        """The slices whose `shown_key` contains the text, in whatever case, oldest first, and their places in here."""
+        known = self._table.rows
+        if not contains:
+            return list(known), np.fromiter(known.values(), np.int64, len(known))
+        part = contains.lower()
+        names = [name for name in known if part in shown_key(name).lower()]
+        return names, np.array([known[name] for name in names], np.int64)
+
+    def column(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """A column of `entries` as numbers, float64, NaN where there is none."""
+        self.settle()
+        totals = self._totals[rows]
+        with np.errstate(invalid="ignore"):
+            if name in ("score", "threshold"):
+                latest, there = self._latest(rows)
+                return np.where(there & np.isfinite(latest[name]), latest[name], np.nan).astype(np.float64)
+            if name == "drift":
+                flagged, seen = self._drift()
+                return flagged[rows] / np.maximum(seen[rows], 1)
+            if name == "ivr":
+                return totals[:, 2] / totals[:, 0]
+        return totals[:, _TOTALS.index(name)].astype(np.float64)
+
+    def entries(self, names: Sequence[Hashable], rows: np.ndarray, clicks: bool) -> list[dict[str, Any]]:
+        """One entry for each of the slices that `named` gave."""
         self.settle()
         flagged, seen = self._drift()
-        latest = self._ring[self._last[rows] % LATEST]
-        latest_there = self._last[rows] >= max(0, self._added - LATEST)
+        latest, latest_there = self._latest(rows)
         shown: list[dict[str, Any]] = []
         for i, (name, row) in enumerate(zip(names, rows.tolist(), strict=True)):
             events, anomalies, robotic, purchases, wrong = self._totals[row].tolist()
@@ -188,6 +212,10 @@ class Figures:
             shown["p_robot"] = [number(value) for value in kept["p_robot"]]
         return shown
 
+    def __len__(self) -> int:
+        """Slices known now."""
+        return len(self._table.rows)
+
     def __contains__(self, slice_: Hashable) -> bool:
         return slice_ in self._table.rows
 
@@ -217,6 +245,10 @@ class Figures:
         figures._totals, figures._all = dump["totals"].copy(), dump["all"].copy()
         figures._last, figures._x = dump["last"].copy(), dump["x"].copy()
         return figures
+
+    def _latest(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The latest judgement of each slice, and whether it is still kept."""
+        return self._ring[self._last[rows] % LATEST], self._last[rows] >= max(0, self._added - LATEST)
 
     def _drift(self) -> tuple[np.ndarray, np.ndarray]:
         """By row: judgements flagged, and judgements, among those kept."""
@@ -250,6 +282,11 @@ class Figures:
             self._last = np.concatenate([self._last, np.full_like(self._last, -1)])
             self._x = np.concatenate([self._x, np.full_like(self._x, np.nan)])
         return row
+
+
+def shown_key(key: Any) -> str:
+    """A slice's key as text: itself, or its JSON."""
+    return key if isinstance(key, str) else msgspec.json.encode(key).decode()
 
 
 def number(value: Any) -> float | None:

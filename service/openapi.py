@@ -45,8 +45,9 @@ _SCHEMAS: dict[str, Any] = {
         "properties": {
             "slices": {"type": "array", "items": {"$ref": _COMPONENTS.format(name="SliceRow")}},
             "total": {"type": "integer"},
+            "found": {"type": "integer", "description": "those whose key contains what was asked for"},
         },
-        "required": ["slices", "total"],
+        "required": ["slices", "total", "found"],
     },
     "Slice": {
         "type": "object",
@@ -244,6 +245,7 @@ def _slices_query() -> list[dict[str, Any]]:
         _parameter("order", {"enum": ["desc", "asc"], "default": "desc"}, "Largest or smallest first."),
         _parameter("limit", {"type": "integer", "minimum": 1, "maximum": MOST_ROWS, "default": 100}, "Rows at most."),
         _parameter("offset", {"type": "integer", "minimum": 0, "maximum": 2**31, "default": 0}, "Rows left out."),
+        _parameter("contains", {"type": "string", "default": ""}, "Only slices whose key has this in it, in any case."),
     ]
 
 

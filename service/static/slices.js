@@ -1,10 +1,10 @@
-// The slices as a table: sorted by the service, filtered here, asked for anew every two seconds.
+// The slices as a table, sorted and filtered by the service, asked for anew every two seconds.
 
 import { ago, count, keyText, make, NONE, number, percent, say, short } from './format.js';
 
 const EVERY = 2000; // ms
 const PAGE = 100; // rows asked for at first, and with each press of "more"
-const MOST = 1000; // rows asked for at most; a filter looks through as many
+const MOST = 1000; // rows asked for at most
 const FULL = 0.1; // the drift of a full bar, unless a row shown has more
 const OTHER = 5; // polls from one look at how many slices the other stream has to the next
 
@@ -56,9 +56,7 @@ export class Slices {
     this.more.addEventListener('click', () => this.#ask({ limit: Math.min(MOST, this.limit + PAGE) }));
     this.field = find('filter');
     this.field.addEventListener('input', () => {
-      this.filter = this.field.value.trim().toLowerCase();
-      this.#show();
-      this.poll();
+      this.#ask({ filter: this.field.value.trim(), limit: PAGE });
     });
     document.addEventListener('visibilitychange', () => document.hidden || this.poll());
   }
@@ -82,7 +80,7 @@ export class Slices {
     const asked = (this.#asked += 1);
     try {
       if (!document.hidden) {
-        const answer = await this.api.get(this.#address(this.of, this.filter ? MOST : this.limit));
+        const answer = await this.api.get(this.#address(this.of, this.limit));
         if (asked !== this.#asked) return;
         this.#answer = answer;
         this.#totals[this.of] = answer.total;
@@ -107,12 +105,13 @@ export class Slices {
     this.poll();
   }
 
-  #address(of, limit, sort = this.sort, order = this.order) {
-    return `v1/slices?${new URLSearchParams({ of, sort, order, limit, offset: 0 })}`;
+  #address(of, limit) {
+    const { sort, order, filter: contains } = this;
+    return `v1/slices?${new URLSearchParams({ of, sort, order, limit, offset: 0, contains })}`;
   }
 
   async #total(of) {
-    const { total } = await this.api.get(this.#address(of, 1, 'name', 'asc'));
+    const { total } = await this.api.get(`v1/slices?of=${of}&limit=1`);
     this.#totals[of] = total;
     this.#tabs();
     return total;
@@ -147,8 +146,7 @@ export class Slices {
     });
     this.table.dataset.of = this.of;
     const answer = this.#answer;
-    const all = answer?.slices ?? [];
-    const rows = this.filter ? all.filter((row) => keyText(row.slice).toLowerCase().includes(this.filter)) : all;
+    const rows = answer?.slices ?? [];
     this.#fill(rows);
     const none = answer !== null && answer.total === 0;
     this.host.hidden = none;
@@ -156,19 +154,20 @@ export class Slices {
     if (none && this.empty.dataset.of !== this.of) this.#teach();
     if (!none) delete this.empty.dataset.of;
     this.shown.setAttribute('role', this.filter ? 'status' : 'none'); // what a filter found is read out
-    say(this.shown, none ? '' : this.#summary(rows.length, all.length, answer?.total));
-    this.more.hidden = !answer || Boolean(this.filter) || all.length >= answer.total || this.limit >= MOST;
+    say(this.shown, none ? '' : this.#summary(rows.length, answer));
+    this.more.hidden = !answer || rows.length >= answer.found || this.limit >= MOST;
   }
 
-  #summary(shown, searched, total) {
-    if (total === undefined) return 'Loading …';
+  #summary(shown, answer) {
+    if (!answer) return 'Loading …';
+    const { total, found } = answer;
     const slices = total === 1 ? 'slice' : 'slices';
+    const others = shown < found && this.limit >= MOST ? '; sort by another column to see others' : '';
     if (this.filter) {
-      const among = searched < total ? `among the first ${count(searched)} of ${count(total)} ${slices} in this order` : `of ${count(total)} ${slices}`;
-      return `${count(shown)} ${among} ${shown === 1 ? 'matches' : 'match'}`;
+      const match = `${count(found)} of ${count(total)} ${slices} ${found === 1 ? 'matches' : 'match'}`;
+      return shown < found ? `${match}, ${count(shown)} shown${others}` : match;
     }
-    if (shown === total) return `${count(total)} ${slices}`;
-    return `${count(shown)} of ${count(total)} ${slices}${this.limit >= MOST ? '; sort by another column to see others' : ''}`;
+    return shown === total ? `${count(total)} ${slices}` : `${count(shown)} of ${count(total)} ${slices}${others}`;
   }
 
   /** Bring the rows into the table, keeping the elements of those that are there and what has the focus. */

@@ -154,7 +154,7 @@ def _get(request: Request) -> Response:
     row = {"of": "events", "slice": ["DE", 7], "events": 9, "anomalies": 1, "last_ts": None, "score": 1.5}
     row |= {"threshold": 2.0, "drift": 0.25, "ivr": None, "fpr": None, "p_robot": None, "robot_threshold": None}
     if request.url.path == "/v1/slices":
-        return _json({"slices": [row], "total": 1, "asked": dict(request.query_params)})
+        return _json({"slices": [row], "total": 1, "found": 1, "asked": dict(request.query_params)})
     history = {"ts": [None, 5], "score": [1.0, None], "threshold": [2.0, 2.0], "anomalous": [False, True]}
     if request.scope["raw_path"].split(b"?")[0] == b"/v1/slices/%5B%22DE%22%2C7%5D":
         return _json(row | {"history": history, "drivers": None})

@@ -80,9 +80,11 @@ class Double:
         slice_ = event.device if isinstance(event, Click) else event.slice
         return {"slice": slice_, "score": 1.0, "threshold": 2.0, "anomalous": False, "drivers": {"a": 0.75, "b": 0.25}}
 
-    def slices(self, of: Of | None, sort: str, descending: bool, limit: int, offset: int) -> dict[str, Any]:
+    def slices(
+        self, of: Of | None, sort: str, descending: bool, limit: int, offset: int, contains: str
+    ) -> dict[str, Any]:
         rows = [self._row(key) for key in ("web", 7, ["a", 1])][offset : offset + limit]
-        return {"slices": rows[::-1] if descending else rows, "total": 3, "asked": [of, sort]}
+        return {"slices": rows[::-1] if descending else rows, "total": 3, "found": 3, "asked": [of, sort, contains]}
 
     def slice(self, of: Of, key: Any) -> dict[str, Any]:
         if key not in ("phone / US / true", "web", 7, ("a", 1)):

@@ -194,10 +194,10 @@ def test_a_wrong_method_is_405_and_told_the_right_ones(app, method, path, allowe
 
 
 def test_slices_are_listed_as_asked(app):
-    answer = json.loads(ask(app, "GET", "/v1/slices?of=events&sort=name&order=asc&limit=2&offset=1")[2])
+    answer = json.loads(ask(app, "GET", "/v1/slices?of=events&sort=name&order=asc&limit=2&offset=1&contains=We")[2])
     assert [row["slice"] for row in answer["slices"]] == [7, ["a", 1]]
-    assert answer["asked"] == ["events", "name"]
-    assert json.loads(ask(app, "GET", "/v1/slices")[2])["asked"] == [None, "events"]
+    assert answer["asked"] == ["events", "name", "We"]
+    assert json.loads(ask(app, "GET", "/v1/slices")[2])["asked"] == [None, "events", ""]
 
 
 @pytest.mark.parametrize(

@@ -226,8 +226,8 @@ def test_waiting_until_ready_returns_once_it_is_and_gives_up_after_the_time(serv
 
 
 def test_slices_a_slice_and_an_explanation_are_read(server, client):
-    page = client.slices("events", sort="drift", descending=False, limit=5, offset=2)
-    assert (page.total, page.slices[0].slice, page.slices[0].drift) == (1, ("DE", 7), 0.25)
+    page = client.slices("events", sort="drift", descending=False, limit=5, offset=2, contains="D")
+    assert (page.found, page.total, page.slices[0].slice, page.slices[0].drift) == (1, 1, ("DE", 7), 0.25)
     state = client.slice(("DE", 7))
     assert (state.events, state.history.score, state.drivers) == (9, [1.0, None], None)
     assert client.slice("phone / US", "clicks").drivers == {"a": 1.0}

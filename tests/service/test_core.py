@@ -150,6 +150,11 @@ def test_slices_show_what_happened_to_them(tmp_path, model_folder, clicks):
         assert len(whole["history"]["score"]) == 256
         assert whole["history"]["anomalous"][-1] is True
         assert next(iter(whole["drivers"])) == 0  # the first feature was the odd one
+        assert (shown["found"], core.slices("events", contains="S0")["found"]) == (1, 1)
+        assert core.slices("events", contains="other") == {"slices": [], "total": 1, "found": 0}
+        both = core.slices(None, sort="name", descending=False, limit=1_000)["slices"]
+        assert [row["slice"] for row in both] == sorted(row["slice"] for row in both)
+        assert core.slices(None, sort="ivr", limit=1_000)["slices"][-1]["of"] == "events"  # which have none
         rows = core.slices("clicks", sort="ivr", limit=1_000)["slices"]
         assert [row["ivr"] for row in rows] == sorted((row["ivr"] for row in rows), reverse=True)
         first = {}

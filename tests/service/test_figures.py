@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.figures import ANOMALOUS, JUDGED, LATEST, ROBOTIC, Figures
+from service.figures import ANOMALOUS, JUDGED, LATEST, ROBOTIC, Figures, shown_key
 
 
 def add(figures, names, flags, score=1.0):
@@ -37,12 +37,26 @@ def test_totals_count_everything_and_a_slice_what_came_since_it_was_last_forgott
 def test_one_event_at_a_time_equals_a_batch():
     one, many = Figures(100), Figures(100)
     names, flags = [f"s{i % 7}" for i in range(500)], [JUDGED | (i % 5 == 0) for i in range(500)]
-    add(many, names, flags)
+    for start in range(0, 500, 2):
+        add(many, names[start : start + 2], flags[start : start + 2])
     for i, (name, flag) in enumerate(zip(names, flags, strict=True)):
-        score = np.ones(1, np.float32)
-        one.add([name], np.array([flag], np.uint8), [i], score, score + 1.0, np.zeros((1, 2)), score, score)
+        one.add_one(name, flag, i % 2, 1.0, 2.0, np.zeros(2), 1.0, 1.0)
     assert one.rows(True) == many.rows(True)
     assert one.history("s3", True) == many.history("s3", True)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 7)), min_size=1, max_size=60), st.sampled_from("0s1S"))
+def test_a_column_and_the_entries_of_a_part_are_those_of_the_whole_table(events, contains):
+    figures = Figures(6)
+    names, flags = zip(*events, strict=True)
+    add(figures, [f"s{name}" if name % 2 else (name, "S") for name in names], flags)
+    rows = figures.rows(True)
+    found = figures.named(contains)
+    part = [row for row in rows if contains.lower() in shown_key(row["slice"]).lower()]
+    assert figures.entries(*found, True) == part
+    for name in ("events", "anomalies", "score", "threshold", "drift", "ivr"):
+        expected = [np.nan if row[name] is None else row[name] for row in part]
+        np.testing.assert_array_equal(figures.column(name, found[1]), expected)
 
 
 def test_a_ring_that_turned_keeps_the_totals_and_the_latest():
