@@ -208,6 +208,10 @@ class Engine:
         config, tensors = self.dump()
         checkpoint.write(path, config, self.estimator, tensors)
 
+    def fetch(self) -> None:
+        """Have the states at hand in NumPy; until the next event `dump` then asks JAX for nothing."""
+        np.asarray(self._table)
+
     def dump(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """A copy of all that the operator chose and the stream taught but for the estimator: plain values, and arrays.
 

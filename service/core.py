@@ -12,7 +12,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy as np
 
 from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard.slidr.clicks import Click
+from service import forked
 from service import guard as entries
 from service.config import Settings
 from service.counting import CountersUnavailable, Counting
@@ -191,9 +192,19 @@ class Core:
     async def snapshot(self) -> int:
         """Write all state beside the journal, and return the number of the last entry that it holds."""
         async with self._snapshotting:
-            sequence = await self._journal.begin_snapshot(Packed(self._guard.dump()))
+            sequence = await self._journal.begin_snapshot(self._packed())
             self._snapshot = {"sequence": sequence, "t": _now()}
             return sequence
+
+    def _packed(self) -> Mapping[str, bytes | memoryview]:
+        """The state as it is now, to be looked at in another thread."""
+        if forked.AVAILABLE:
+            self._guard.fetch()
+            try:
+                return forked.Forked(self._guard.dump)
+            except OSError as error:
+                log.warning("the process cannot be forked (%s): requests wait while a snapshot is packed", error)
+        return Packed(self._guard.dump())
 
     def explain(self, event: Event | Click) -> dict[str, Any]:
         """See `Guard.explain`."""

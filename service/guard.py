@@ -371,6 +371,12 @@ class Guard:
         if self._room is not None:
             self.events.warmup(*self._room)
 
+    def fetch(self) -> None:
+        """Have at hand in memory what lies on a device, so that `dump` asks JAX for nothing: a fork could not."""
+        for engine in (self.events, self.watch):
+            if engine is not None:
+                engine.fetch()
+
     def dump(self) -> dict[str, Any]:
         """A copy of all that the entries taught: nested dictionaries of arrays and of what MessagePack holds."""
         return {

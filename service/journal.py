@@ -107,7 +107,7 @@ class Journal(Protocol):
         """
         ...
 
-    def begin_snapshot(self, parts: Mapping[str, bytes]) -> Awaitable[int]:
+    def begin_snapshot(self, parts: Mapping[str, bytes | memoryview]) -> Awaitable[int]:
         """Write the state after the newest entry, in the background; then drop entries that two snapshots cover.
 
         Resolves to the sequence number that the parts belong to. Raises JournalUnavailable where it cannot be written;
@@ -234,7 +234,7 @@ class FolderJournal:
         self._reach_back_to(0)
         return None
 
-    def begin_snapshot(self, parts: Mapping[str, bytes]) -> Awaitable[int]:
+    def begin_snapshot(self, parts: Mapping[str, bytes | memoryview]) -> Awaitable[int]:
         """See `Journal.begin_snapshot`."""
         self._rotate()
         task = asyncio.get_running_loop().create_task(self._snapshot(self.sequence, parts))
@@ -463,7 +463,7 @@ class FolderJournal:
         _log.error("%s", refused)
         return refused
 
-    async def _snapshot(self, sequence: int, parts: Mapping[str, bytes]) -> int:
+    async def _snapshot(self, sequence: int, parts: Mapping[str, bytes | memoryview]) -> int:
         loop = asyncio.get_running_loop()
         async with self._snapshotting:
             try:

@@ -249,7 +249,7 @@ class RedisJournal:
                 self._damaged.append(number)
         return None
 
-    def begin_snapshot(self, parts: Mapping[str, bytes]) -> Awaitable[int]:
+    def begin_snapshot(self, parts: Mapping[str, bytes | memoryview]) -> Awaitable[int]:
         """See `Journal.begin_snapshot`. After Redis has lost entries, commits are taken again once this is done."""
         task = asyncio.get_running_loop().create_task(self._snapshot(self.sequence, self._id, parts))
         self._tasks.add(task)  # the loop itself keeps no reference
@@ -441,7 +441,7 @@ class RedisJournal:
             if not waiting.future.done():
                 waiting.future.set_exception(error)
 
-    async def _snapshot(self, sequence: int, newest: str, parts: Mapping[str, bytes]) -> int:
+    async def _snapshot(self, sequence: int, newest: str, parts: Mapping[str, bytes | memoryview]) -> int:
         async with self._snapshotting:
             staged = f"{self._place(sequence)}:{secrets.token_hex(8)}"
             with suppress(redis.RedisError, OSError):  # a new connection: the last one may be of a Redis that is gone
@@ -459,7 +459,9 @@ class RedisJournal:
                 )
         return sequence
 
-    async def _stage_and_place(self, staged: str, sequence: int, newest: str, parts: Mapping[str, bytes]) -> bool:
+    async def _stage_and_place(
+        self, staged: str, sequence: int, newest: str, parts: Mapping[str, bytes | memoryview]
+    ) -> bool:
         """Send the pieces to a key of their own, then put it into its place together with all that follows from it."""
         loop = asyncio.get_running_loop()
         pieces = snapshots.pieces(sequence, parts)

@@ -38,7 +38,7 @@ class DamagedSnapshot(CheckpointError):
     """A snapshot whose contents are not what was written; an older one may still be whole."""
 
 
-def write(folder: Path, sequence: int, parts: Mapping[str, bytes]) -> Path:
+def write(folder: Path, sequence: int, parts: Mapping[str, bytes | memoryview]) -> Path:
     """Write a temporary file, sync it, rename it, sync the folder: a crash leaves the whole snapshot or none.
 
     Raises OSError, for instance where the disk is full; the temporary file is then gone.
@@ -84,7 +84,7 @@ def path_of(folder: Path, sequence: int) -> Path:
     return folder / f"{_NAME}{sequence:020}"
 
 
-def pieces(sequence: int, parts: Mapping[str, bytes]) -> Iterator[bytes | memoryview]:
+def pieces(sequence: int, parts: Mapping[str, bytes | memoryview]) -> Iterator[bytes | memoryview]:
     """The snapshot as at most `PIECE` bytes at a time; no part is copied."""
     table = json.dumps({"sequence": sequence, "parts": [[name, len(part)] for name, part in parts.items()]}).encode()
     digest = hashlib.sha256()
