@@ -37,6 +37,7 @@ from onlineguard.slidr.simulator import Traffic, simulate
 
 RATES = (500, 1_000, 2_000)
 BATCH = 64
+LARGE = 1_024  # clicks of each of the requests beside which single ones are measured, one such under way at any time
 CONNECTIONS = 32
 STARTS_IN = 180.0  # seconds, a model of simulated clicks included
 FIELDS = [name for name in Click.__struct_fields__ if name not in ("purchase_ts", "rfm")]
@@ -96,15 +97,28 @@ def running(command: list[str], folder: Path, ready: str | None) -> Iterator[sub
             process.wait()
 
 
-def load(port: int, bodies: Path, rate: float | None, connections: int) -> dict[str, Any]:
-    told = bodies.with_suffix(".json")
+def loading(port: int, bodies: Path, rate: float | None, connections: int) -> subprocess.Popen[str]:
+    """A load that has begun; `loaded` waits for its end."""
     task = {"port": port, "path": "/v1/clicks", "rate": rate, "connections": connections}
-    task |= {"bodies": str(bodies), "result": str(told)}
-    run = subprocess.run(
-        [sys.executable, "-m", "benchmarks.load"], input=json.dumps(task) + "\n", capture_output=True, text=True
-    )
-    if run.returncode:
-        sys.exit(run.stderr)
+    task |= {"bodies": str(bodies), "result": str(bodies.with_suffix(".json"))}
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.load"], text=True, **pipes)
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(task) + "\n")
+    process.stdin.close()
+    return process
+
+
+def load(port: int, bodies: Path, rate: float | None, connections: int) -> dict[str, Any]:
+    return loaded(loading(port, bodies, rate, connections), bodies)
+
+
+def loaded(process: subprocess.Popen[str], bodies: Path) -> dict[str, Any]:
+    told = bodies.with_suffix(".json")
+    assert process.stderr is not None
+    errors = process.stderr.read()
+    if process.wait():
+        sys.exit(errors)
     result: dict[str, Any] = json.loads(told.read_text())
     if set(result["statuses"]) != {"200"}:
         print(f"beware: statuses {result['statuses']}", file=sys.stderr)
@@ -157,6 +171,18 @@ def measure(name: str, port: int, folder: Path, bodies: Bodies, options: argpars
             **percentiles(runs),
         )
         reached[f"clicks/s by {batch}"] = statistics.median(speeds)
+    rate, runs, large = RATES[0], [], folder / "large.ndjson"
+    for _ in range(options.repeats):
+        bodies.write(path, round(rate * options.seconds), 1)
+        bodies.write(large, round(30 * options.seconds), LARGE)  # more than it gets done meanwhile
+        batches = loading(port, large, None, 1)
+        time.sleep(1.0)  # until it has read them
+        runs.append(load(port, path, float(rate), CONNECTIONS))
+        batches.kill()
+        batches.communicate()
+    figures = percentiles(runs)
+    emit(bench="service", store=name, requests_per_s=rate, clicks_a_request=1, beside_batches_of=LARGE, **figures)
+    reached[f"p999 at {rate}/s beside batches"] = figures["p999_ms"]
     return reached
 
 

@@ -98,6 +98,7 @@ def _pack_and_exit(state: Callable[[], Mapping[str, Any]], file: int) -> NoRetur
     """What the fork does. It never returns to the event loop that it has a copy of."""
     code = 1
     try:
+        os.nice(19)  # requests come first
         signal.set_wakeup_fd(-1)
         for name in (signal.SIGINT, signal.SIGTERM):  # meant for the service, which waits for this
             signal.signal(name, signal.SIG_IGN)
