@@ -56,7 +56,7 @@ GROUPS = 64  # a batch of 64 clicks takes at most that many calls a kind under C
 BATCH = 256  # clicks in a call: Redis answers nobody else for the few milliseconds that it takes
 
 _EVENT = np.dtype([("entity", "<u4"), ("time", "<u4"), ("ms", "<u2"), ("counted", "u1")])
-_SINCE = [COLUMNS.index(f"{kind}_since") for kind in ENTITIES]
+_UNKNOWN = np.array([FIRST if name.endswith("_since") else 0 for name in COLUMNS], np.int32)  # of entities
 _IP_EVENT = np.dtype([*_EVENT.descr, ("has_user", "u1"), ("user", "S8"), ("has_session", "u1"), ("session", "S8")])
 _NOBODY = bytes(16)
 
@@ -121,8 +121,8 @@ class _Plan:
             events[f"has_{name}"] = [member is not None for member in members]
             events[name] = [b"" if member is None else _digest(member)[:8] for member in members]
         names = {"user": keys.users, "session": keys.sessions, "ip": keys.ips, "prefix": list(map(prefix, keys.ips))}
-        counts = np.zeros((len(events), len(COLUMNS)), np.int32)
-        counts[:, _SINCE] = FIRST  # of an unknown user or session
+        counts = np.empty((len(events), len(COLUMNS)), np.int32)
+        counts[:] = _UNKNOWN
 
         calls: list[_Call] = []
         places: list[tuple[np.ndarray, slice]] = []
@@ -155,11 +155,12 @@ class _Plan:
             members.append(bytes((with_user[i], with_session[i])))
         arguments = [keys.ts.astype("<f8").tobytes(), b"".join(members), *self._constants]
         (answers,) = yield [_Call(_CLICKS, [self._clock], arguments)]
-        counts = np.zeros((len(keys.ts), len(COLUMNS)), np.int32)
-        counts[:, _SINCE] = FIRST  # of an unknown user or session
-        for start, rows, answer in zip((0, 5, 10, 15), (with_user, with_session, None, None), answers, strict=True):
+        counts = np.empty((len(keys.ts), len(COLUMNS)), np.int32)
+        counts[:] = _UNKNOWN
+        for start, known, answer in zip((0, 5, 10, 15), (with_user, with_session, [], []), answers, strict=True):
             numbers = np.frombuffer(answer, "<u4").reshape(-1, 11 if start == 10 else 5)
-            counts[slice(None) if rows is None else rows, start : start + 5] = numbers[:, :5]
+            rows = slice(None) if all(known) else np.array(known)
+            counts[rows, start : start + 5] = numbers[:, :5]
             if start == 10:
                 counts[:, 20:] = numbers[:, 5:]
         return counts
