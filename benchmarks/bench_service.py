@@ -179,7 +179,7 @@ def measure(name: str, port: int, folder: Path, bodies: Bodies, options: argpars
         time.sleep(1.0)  # until it has read them
         runs.append(load(port, path, float(rate), CONNECTIONS))
         batches.kill()
-        batches.communicate()
+        batches.wait()
     figures = percentiles(runs)
     emit(bench="service", store=name, requests_per_s=rate, clicks_a_request=1, beside_batches_of=LARGE, **figures)
     reached[f"p999 at {rate}/s beside batches"] = figures["p999_ms"]

@@ -36,8 +36,10 @@ from service.packing import Packed, unpack
 from service.redis_journal import RedisJournal
 from service.schema import ClickAnswer, Event, Label, Of
 
-CLICKS_AT_ONCE = 64  # of a request, before others get their turn: a millisecond or two
+CLICKS_AT_ONCE = 64  # of a request; a millisecond or two
+CLICKS_BESIDE = 32  # of a larger one, before others get their turn
 EVENTS_AT_ONCE = 256
+TURNS = 4  # of the event loop that others get between two parts
 ROOM = 10_000  # slices that the engines have room for before a table grows, which compiles again
 DEGRADED = ["counters"]
 MINUTE = 60  # seconds that the page's IVR is taken over
@@ -122,7 +124,7 @@ class Core:
         answers: list[bytes] = []
         for start in range(0, len(events), EVENTS_AT_ONCE):
             if start:
-                await asyncio.sleep(0)
+                await _give_way()
             answers += await self._commit(entries.Events(list(events[start : start + EVENTS_AT_ONCE]), _now()))
         return answers
 
@@ -144,10 +146,11 @@ class Core:
 
     async def _decide(self, clicks: Sequence[Click]) -> list[bytes]:
         answers: list[bytes] = []
-        for start in range(0, len(clicks), CLICKS_AT_ONCE):
+        step = CLICKS_AT_ONCE if len(clicks) <= CLICKS_AT_ONCE else CLICKS_BESIDE
+        for start in range(0, len(clicks), step):
             if start:
-                await asyncio.sleep(0)
-            answers += await self._judge(list(clicks[start : start + CLICKS_AT_ONCE]))
+                await _give_way()
+            answers += await self._judge(list(clicks[start : start + step]))
         return answers
 
     async def _judge(self, clicks: list[Click]) -> list[bytes]:
@@ -403,6 +406,12 @@ def _first_model(settings: Settings, models: Models) -> str:
         return models.put(settings.model).version
     log.info("no model is given: one is made of simulated clicks, which takes some seconds")
     return models.make().version
+
+
+async def _give_way() -> None:
+    """Let requests that have come be answered: read in one turn of the loop, begun in the next, and sent in another."""
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
 
 
 def _now() -> int:
