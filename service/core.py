@@ -146,7 +146,8 @@ class Core:
 
     async def _decide(self, clicks: Sequence[Click]) -> list[bytes]:
         answers: list[bytes] = []
-        step = CLICKS_AT_ONCE if len(clicks) <= CLICKS_AT_ONCE else CLICKS_BESIDE
+        whole = self._gathering or len(clicks) <= CLICKS_AT_ONCE
+        step = CLICKS_AT_ONCE if whole else CLICKS_BESIDE
         for start in range(0, len(clicks), step):
             if start:
                 await _give_way()
