@@ -37,16 +37,12 @@ class Forked(Mapping[str, memoryview]):
     """
 
     def __init__(self, state: Callable[[], Mapping[str, Any]]):
-        self._file = os.memfd_create("onlineguard-state")
         self._parts: dict[str, memoryview] | None = None
-        self._pid = 0
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of forks beside threads, which this one does without
-                self._pid = os.fork()
-        except OSError:
-            os.close(self._file)
-            raise
+        self._file, self._pid, self._status = -1, 0, 0  # for `__del__`, should one of the next two fail
+        self._file = os.memfd_create("onlineguard-state")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of forks beside threads, which this one does without
+            self._pid = os.fork()
         if not self._pid:
             _pack_and_exit(state, self._file)
 
@@ -82,23 +78,24 @@ class Forked(Mapping[str, memoryview]):
 
     def _wait(self) -> None:
         given_up = time.monotonic() + LONGEST
-        while True:
-            pid, status = os.waitpid(self._pid, os.WNOHANG)
+        while self._pid:
+            pid, self._status = os.waitpid(self._pid, os.WNOHANG)
             if pid:
                 self._pid = 0
                 break
             if time.monotonic() > given_up:
                 os.kill(self._pid, signal.SIGKILL)
             time.sleep(LOOK_EVERY)
-        if status:
-            raise JournalUnavailable(f"the state could not be packed: the fork that did it ended with status {status}")
+        if self._status:
+            raise JournalUnavailable(f"the state could not be packed: its fork ended with status {self._status}")
 
 
 def _pack_and_exit(state: Callable[[], Mapping[str, Any]], file: int) -> NoReturn:
     """What the fork does. It never returns to the event loop that it has a copy of."""
     code = 1
     try:
-        os.nice(19)  # requests come first
+        with suppress(OSError):
+            os.nice(19)  # requests come first
         signal.set_wakeup_fd(-1)
         for name in (signal.SIGINT, signal.SIGTERM):  # meant for the service, which waits for this
             signal.signal(name, signal.SIG_IGN)
