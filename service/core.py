@@ -116,6 +116,8 @@ class Core:
         self._guard.check(events)
         self._queue += 1
         try:
+            if events and self._guard.events is None:  # a second of compiling, in which others are answered
+                await asyncio.to_thread(self._guard.prepare, events[0])
             return await (self._gathered_events.submit(events) if self._gathering else self._learn(events))
         finally:
             self._queue -= 1

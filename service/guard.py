@@ -159,6 +159,11 @@ class Guard:
             self.store.warmup()
         self.warm(self.model)
 
+    def prepare(self, event: Event) -> None:
+        """Compile what a stream needs that begins with this event; changes nothing, and may run in another thread."""
+        if self._room is not None:
+            self._engine_for(event).warmup(*self._room)
+
     def warm(self, model: Model) -> None:
         """Compile what a model needs that is to decide soon."""
         size = 1

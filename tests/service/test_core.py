@@ -15,6 +15,7 @@ from test_guard import events, told
 from onlineguard.errors import CheckpointError, InvalidArgument
 from service.config import Settings
 from service.core import Core
+from service.guard import Guard
 from service.schema import Event, Label
 
 
@@ -131,6 +132,26 @@ def test_nothing_is_compiled_after_opening(tmp_path, model_folder, clicks):
             core.score(events(n))
         await core.snapshot()
         assert core.status()["compilations"] == before
+        await core.close()
+
+    asyncio.run(run())
+
+
+def test_the_first_event_compiles_nothing_while_the_loop_waits(tmp_path, model_folder, monkeypatch):
+    async def run():
+        core = await Core.open(chosen(tmp_path, model_folder))
+        started, seen = core.status()["compilations"], []
+        apply = Guard.apply
+
+        def counted(guard, entry, sequence):
+            seen.append(core.status()["compilations"])
+            answers = apply(guard, entry, sequence)
+            seen.append(core.status()["compilations"])
+            return answers
+
+        monkeypatch.setattr(Guard, "apply", counted)
+        await core.update([Event("a", [float(i) for i in range(19)])])  # a width that no other test has
+        assert started < seen[0] == seen[1]
         await core.close()
 
     asyncio.run(run())
