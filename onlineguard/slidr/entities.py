@@ -14,6 +14,7 @@ FIRST_ROOM = 1_024
 NOBODY = -1  # the key of a pair of which one is not known
 _SHARDS = 64  # a power of two; a dictionary of two million keys stalls for 200 ms when it grows, one of 64 does not
 _SHARD = _SHARDS - 1
+_DROPPED_AT_ONCE = 4_096  # entities, so that no click waits for all to be dropped
 
 
 class Rows:
@@ -141,13 +142,15 @@ class Rows:
         before h + 1.5 h. A click to be counted, from an hour of the clock beyond h + 50 on, is less than 24 h behind
         it, so more than 25 h after the head: every bucket of the row is out of its window.
         """
-        dead = np.flatnonzero(self._touched[: len(self._keys)] < hour - KEEP_HOURS)[1:].tolist()
-        for row in dead:
+        dead = np.flatnonzero(self._touched[: len(self._keys)] < hour - KEEP_HOURS)[1:]
+        self._free = dead[:_DROPPED_AT_ONCE].tolist()
+        for row in self._free:
             del self._shards[hash(self._keys[row]) & _SHARD][self._keys[row]]
-        self._free = dead
         if len(dead) < max(1, len(self.table) // 8):
             room = len(self.table)
-            self.table = np.concatenate([self.table, np.zeros_like(self.table)])
+            table = np.zeros((2 * room, self.table.shape[1]), np.int32)  # memory that is not touched before it is used
+            table[:room] = self.table
+            self.table = table
             self._touched = np.concatenate([self._touched, np.zeros(room, np.int64)])
             self._places = np.zeros(2 * room, np.int32)
 
