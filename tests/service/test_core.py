@@ -74,8 +74,8 @@ def test_begins_with_a_model_of_its_own_where_none_is_given(tmp_path, clicks, mo
 
 def test_large_requests_equal_small_ones_and_let_others_in_between(tmp_path, model_folder, clicks):
     async def run():
-        whole = await Core.open(chosen(tmp_path / "a", model_folder))
-        parts = await Core.open(chosen(tmp_path / "b", model_folder))
+        whole = await Core.open(chosen(tmp_path / "a", model_folder, n_features=1))
+        parts = await Core.open(chosen(tmp_path / "b", model_folder, n_features=1))
         order = []
 
         async def large():
