@@ -12,7 +12,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,16 +114,12 @@ class Core:
         request that it hits nothing is then learned, and sending all of it again does no harm where events have ids.
         """
         self._guard.check(events)
-        self._queue += 1
-        try:
-            if events and self._guard.events is None:  # a second of compiling, in which others are answered
-                await asyncio.to_thread(self._guard.prepare, events[0])
-            return await (self._gathered_events.submit(events) if self._gathering else self._learn(events))
-        finally:
-            self._queue -= 1
+        return await self._under_way(self._gathered_events.submit(events) if self._gathering else self._learn(events))
 
     async def _learn(self, events: Sequence[Event]) -> list[bytes]:
         answers: list[bytes] = []
+        if events and self._guard.events is None:  # a second of compiling, in which others are answered
+            await asyncio.to_thread(self._guard.prepare, events[0])
         for start in range(0, len(events), EVENTS_AT_ONCE):
             if start:
                 await _give_way()
@@ -140,11 +136,7 @@ class Core:
 
         Where the counters cannot be reached the answer is "unknown" and says so, and nothing is learned.
         """
-        self._queue += 1
-        try:
-            return await (self._gathered_clicks.submit(clicks) if self._gathering else self._decide(clicks))
-        finally:
-            self._queue -= 1
+        return await self._under_way(self._gathered_clicks.submit(clicks) if self._gathering else self._decide(clicks))
 
     async def _decide(self, clicks: Sequence[Click]) -> list[bytes]:
         answers: list[bytes] = []
@@ -181,11 +173,7 @@ class Core:
 
     async def labels(self, labels: Sequence[Label]) -> list[bytes]:
         """Take what became known of clicks; one JSON answer each."""
-        self._queue += 1
-        try:
-            return await self._commit(entries.Labels(list(labels), _now())) if labels else []
-        finally:
-            self._queue -= 1
+        return await self._under_way(self._commit(entries.Labels(list(labels), _now()))) if labels else []
 
     async def switch(self, folder: Path) -> str:
         """Let the model of a folder decide from now on, and return its version. Raises CheckpointError if it cannot."""
@@ -350,6 +338,14 @@ class Core:
 
     async def _commit(self, entry: entries.Entry) -> list[bytes]:
         return await self._journal.commit(entries.encode(entry), lambda sequence: self._guard.apply(entry, sequence))
+
+    async def _under_way(self, answers: Awaitable[list[bytes]]) -> list[bytes]:
+        """Count a request until it is answered."""
+        self._queue += 1
+        try:
+            return await answers
+        finally:
+            self._queue -= 1
 
     async def _snapshots(self) -> None:
         while True:
