@@ -31,7 +31,7 @@ POOL_FIRST, POOL_EVERY = 1_024, 65_536  # pooled at these events: powers of two 
 APART = 256  # states moved at once, and events scored at once where states have to be moved for it
 LIKELY = 10.0  # a new slice starts from the typical one if its first event scores less than this under it
 
-Program = Callable[[Any, Layout, Array, np.ndarray], tuple[Array, Array]]
+Program = Callable[[Array, np.ndarray], tuple[Array, Array]]
 
 
 class Engine:
@@ -78,9 +78,9 @@ class Engine:
         # One feature needs no padding; more are padded to whole vector registers with features that are always missing.
         self._width = self.n_features if self.n_features < 8 else -(-self.n_features // 8) * 8
         start = self.estimator.init(self.n_features, self._width)
-        self._layout = Layout.of(start)
-        self._params = jax.tree.map(jnp.float32, self.estimator)
-        self._table = jnp.zeros((FIRST_CAPACITY, self._layout.length), jnp.float32)
+        self.layout = Layout.of(start)  # of a row of the table
+        self.params = jax.tree.map(jnp.float32, self.estimator)  # what steps it
+        self._table = jnp.zeros((FIRST_CAPACITY, self.layout.length), jnp.float32)
         self._put(FRESH, start)
         self._put(TYPICAL, start)
         self._slices = SliceTable(int(max_slices), FIRST_ROW)
@@ -139,13 +139,12 @@ class Engine:
     def through(self, program: Program, slice_: Hashable, inputs: np.ndarray) -> np.ndarray:
         """Update one slice within a compiled program of the caller's own; returns what that returns beside the table.
 
-        The program takes (estimator, layout, table, inputs), of which the layout is static and the table donated. It
-        steps the row that is written to `inputs[-1]` once, with `packed.stepped`, and returns the table and an array.
-        The event has to be exact in float32, and from 8 features on NaN pads it to a multiple of 8.
-        Raises KeyError for a slice that is not known; see `takes`.
+        The program takes the table, donated, and the inputs. It steps the row that is written to `inputs[-1]` once,
+        with `packed.stepped`, and returns the table and an array. The event has to be exact in float32, and from 8
+        features on NaN pads it to a multiple of 8. Raises KeyError for a slice that is not known; see `takes`.
         """
         row = inputs[-1] = self._slices.rows[slice_]
-        self._table, answer = program(self._params, self._layout, self._table, inputs)
+        self._table, answer = program(self._table, inputs)
         self._slices.touch_one(row, self.n_events)
         self.n_events += 1
         if self.n_events == self._pooling_at:
@@ -154,7 +153,7 @@ class Engine:
 
     def compile(self, program: Program, inputs: np.ndarray) -> None:
         """Compile a program for `through`, on a table of nothing; with these inputs it must step no row."""
-        program(self._params, self._layout, jnp.zeros_like(self._table), inputs)
+        program(jnp.zeros_like(self._table), inputs)
 
     def explain(self, slice_: Hashable, x: Any) -> dict[Hashable, float]:
         """Each feature's share of the score that x would get in the slice now, largest first; 0 where it is missing.
@@ -164,7 +163,7 @@ class Engine:
         row = np.array([self._slices.rows[slice_]], np.int32)
         event = as_events([x], self.n_features, self.features)
         reads, homes = self._apart(row, row, event)
-        state = self._layout.unpack(np.asarray(taken_rows(self._table, reads)))
+        state = self.layout.unpack(np.asarray(taken_rows(self._table, reads)))
         state = jax.tree.map(lambda leaf: leaf[0], state)
         relative = self._padded(homes, event, 1)[0]
         with np.errstate(all="ignore"):
@@ -178,7 +177,7 @@ class Engine:
 
         Raises KeyError for a slice that is not known.
         """
-        return self._layout.unpack(np.asarray(self._table[self._slices.rows[slice_]]))
+        return self.layout.unpack(np.asarray(self._table[self._slices.rows[slice_]]))
 
     def forget(self, slice_: Hashable) -> None:
         """Drop a slice and all it has taught; raises KeyError if it is not known."""
@@ -195,7 +194,7 @@ class Engine:
             rows = np.full(n, WASTE, np.int32)
             self._run(rows, rows, np.full((n, self.n_features), np.nan, np.float32), rows)
             n *= 2
-        self._put(WASTE, self._layout.unpack(np.asarray(self._table[WASTE])))
+        self._put(WASTE, self.layout.unpack(np.asarray(self._table[WASTE])))
         waste = np.full(1, WASTE, np.int32)
         np.asarray(taken_rows(self._table, waste))
         self._move(waste, waste, waste, np.zeros((1, self.n_features)))
@@ -228,7 +227,7 @@ class Engine:
             "notes": self.notes,
         }
         used = np.concatenate([[FRESH, TYPICAL], self._slices.used()])
-        tensors["table"] = np.zeros((self._slices.end, self._layout.length), np.float32)
+        tensors["table"] = np.zeros((self._slices.end, self.layout.length), np.float32)
         tensors["table"][used] = np.asarray(self._table)[used]
         tensors["origins"] = np.zeros((self._slices.end, self.n_features))
         tensors["origins"][used] = self._origins.of(used)
@@ -254,7 +253,7 @@ class Engine:
         if tensors["origins"].any():
             engine._origins.table = tensors["origins"]
         rows = max(FIRST_CAPACITY, 1 << (len(tensors["table"]) - 1).bit_length())
-        if tensors["table"].shape != (engine._slices.end, engine._layout.length):
+        if tensors["table"].shape != (engine._slices.end, engine.layout.length):
             raise ValueError(f"its table has shape {tensors['table'].shape}")
         engine._table = grown(jnp.asarray(tensors["table"]), rows)
         return engine
@@ -371,8 +370,8 @@ class Engine:
             rows, wide = np.full((2, APART), WASTE, np.int32), np.zeros((APART, self._width))
             rows[:, :n] = reads[start : start + APART], targets[start : start + APART]
             wide[:n, : self.n_features] = by[start : start + APART]
-            states = self._layout.unpack(np.asarray(taken_rows(self._table, rows[0])))
-            self._table = put_rows(self._table, self._layout.pack(moved(states, wide)), rows[1])
+            states = self.layout.unpack(np.asarray(taken_rows(self._table, rows[0])))
+            self._table = put_rows(self._table, self.layout.pack(moved(states, wide)), rows[1])
 
     def _reserve(self, rows: int) -> None:
         """Double the table until it has so many rows."""
@@ -389,7 +388,7 @@ class Engine:
         rows = np.zeros((2, size), np.int32)
         rows[0, :n], rows[1, :n] = reads, writes
         padded = self._padded(homes, events, size)
-        self._table, judgements = advance(self._params, self._layout, self._table, rows, padded, np.int32(n))
+        self._table, judgements = advance(self.params, self.layout, self._table, rows, padded, np.int32(n))
         return np.asarray(judgements)[:n]
 
     def _padded(self, homes: np.ndarray, events: np.ndarray, size: int) -> np.ndarray:
@@ -401,13 +400,13 @@ class Engine:
         return padded
 
     def _put(self, row: int, state: Any) -> None:
-        self._table = put_row(self._table, self._layout.pack(state), np.int32(row))
+        self._table = put_row(self._table, self.layout.pack(state), np.int32(row))
 
     def _pool(self) -> None:
         """Renew what new slices start from: the median of the states of the slices in the lowest rows."""
         self._pooling_at += min(self._pooling_at, POOL_EVERY)
         sample = self._slices.used()[:POOL_SAMPLE]
-        states = self._layout.unpack(np.asarray(self._table)[sample])
+        states = self.layout.unpack(np.asarray(self._table)[sample])
         seasoned = states.seen >= MIN_SEEN
         if seasoned.any():
             padded = np.zeros((int(seasoned.sum()), self._width))

@@ -69,19 +69,22 @@ def p_value_of(score: float, knots: tuple[float, ...], target_rate: float) -> fl
     shares, order, log_share = _levels_listed(target_rate)
     if math.isnan(score) or any(map(math.isnan, knots)):
         return math.nan
-    rising = itertools.accumulate((knots[i] for i in order), max)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    rising = [*itertools.accumulate([knots[i] for i in order], max)]
+    if score > 0.0 and rising[0] > 0.0:
         # NumPy's logarithm and exponential: those of `math` may differ in the last bit
-        log_score, *logs = np.log([score, *rising]).tolist()
-        log_p = log_share[0]
-        if log_score < logs[0]:
-            log_p = float(np.log(1.0 - np.exp(log_score - logs[0]) * (1.0 - shares[0])))
-        for left in range(3):
-            part = min(max((log_score - logs[left]) / max(logs[left + 1] - logs[left], 1e-9), 0.0), 1.0)
-            log_p = log_p + part * (log_share[left + 1] - log_share[left])
-        tail = (log_share[1] - log_share[3]) / max(logs[3] - logs[1], 1e-3)
-        log_p = log_p - tail * max(log_score - logs[3], 0.0)
-        return max(float(np.exp(log_p)), SMALLEST_P)
+        log_score, *logs = np.log((score, *rising)).tolist()
+    else:
+        with np.errstate(divide="ignore", invalid="ignore"):  # which takes longer than the logarithms
+            log_score, *logs = np.log((score, *rising)).tolist()
+    log_p = log_share[0]
+    if log_score < logs[0]:
+        log_p = float(np.log(1.0 - np.exp(log_score - logs[0]) * (1.0 - shares[0])))
+    for left in range(3):
+        part = min(max((log_score - logs[left]) / max(logs[left + 1] - logs[left], 1e-9), 0.0), 1.0)
+        log_p = log_p + part * (log_share[left + 1] - log_share[left])
+    tail = (log_share[1] - log_share[3]) / max(logs[3] - logs[1], 1e-3)
+    log_p = log_p - tail * max(log_score - logs[3], 0.0)
+    return max(float(np.exp(log_p)), SMALLEST_P)
 
 
 @functools.lru_cache

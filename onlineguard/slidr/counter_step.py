@@ -1,6 +1,8 @@
 """One click into the rows of its entities, compiled: what the counters of `counters` are made of."""
 
 import functools
+import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,19 +19,47 @@ jax.config.update("jax_cpu_enable_async_dispatch", False)  # halves a call with 
 # times are moved on by two days, so that a head of 0 is always too old to matter.
 LANES = 64
 _HEAD, _HEAD_MS = 47, 48
-_RING = np.repeat(np.arange(5), [n for _, n in RINGS] + [LANES - 47])  # by lane; 4 is no ring
-_PLACE = np.concatenate([np.arange(n) for _, n in RINGS] + [np.full(LANES - 47, 10**6)]).astype(np.int32)
-_SLOTS = np.array([n for _, n in RINGS] + [0], np.int32)[_RING]
-_SPANS = [(sum(n for _, n in RINGS[:k]), n) for k, (_, n) in enumerate(RINGS)]
 MOVED_ON = 2 * 24 * 360
 _IP = ENTITIES.index("ip")
 _PARTS = (0, 5, 10, 15, 20)  # where the numbers of the entities begin in `COLUMNS`, and those of the ip's members
 
 # What an ip has besides: rings of the distinct users and sessions by their newest click, and of the 1 h numbers' peaks.
 GATEWAY_LANES = 128
-_PART = np.repeat(np.arange(7), [12, 12, 24, 24, 24, 24, 8])  # 1 h users, sessions; 24 h; peaks; nothing
-_PART_PLACE = np.concatenate([np.arange(n) for n in (12, 12, 24, 24, 24, 24)] + [np.full(8, 10**6)]).astype(np.int32)
-_PART_SLOTS = np.array([12, 12, 24, 24, 24, 24, 0], np.int32)[_PART]
+_GATEWAY_RINGS = (2, 2, 3, 3, 3, 3)  # 1 h users, sessions; 24 h; peaks
+
+
+class _Lanes:
+    """Which ring each lane of a row is of, given the numbers of the lanes, and of each part of the row the ring."""
+
+    def __init__(self, number: Array, rings: Sequence[int]):
+        self.number, self.rings = number, rings
+        lengths = [RINGS[ring][1] for ring in rings]
+        self.ends = [*itertools.accumulate(lengths)]
+        self.starts = [end - length for end, length in zip(self.ends, lengths, strict=True)]
+        self.place = self.number - self.each(self.starts, -(10**6))  # within its ring; far outside where there is none
+        self.slots = self.each(lengths, 0)
+
+    def each(self, values: Sequence[Any], other: Any) -> Array:
+        """By lane what belongs to its ring; `other` where it is of none."""
+        lanes = jnp.full(self.number.shape, other)
+        for end, value in zip(reversed(self.ends), reversed(values), strict=True):
+            if isinstance(value, jax.Array):
+                value = jax.lax.optimization_barrier(value)  # else XLA works it out anew for each lane
+            lanes = jnp.where(self.number < end, value, lanes)
+        return lanes
+
+    def of(self, *parts: int) -> Array:
+        """Whether a lane is of one of these parts, which follow each other."""
+        return (self.number >= self.starts[parts[0]]) & (self.number < self.ends[parts[-1]])
+
+    def ages(self, end: Array, head: Array) -> tuple[Array, Array]:
+        """How many buckets before that of `end` its bucket is, and how many buckets have passed since `head`."""
+        steps = [_div(end, length) for length, _ in RINGS]
+        turned = [jax.lax.rem(step, jnp.full_like(end, n)) for step, (_, n) in zip(steps, RINGS, strict=True)]
+        passed = [step - _div(head, length) for step, (length, _) in zip(steps, RINGS, strict=True)]
+        at = self.each([turned[ring] for ring in self.rings], 0)
+        ages = at - self.place + jnp.where(self.place > at, self.slots, 0)
+        return ages, self.each([passed[ring] for ring in self.rings], 0)
 
 
 # Whatever is put together here is written part by part into what a loop carries: XLA would work out each number of a
@@ -44,6 +74,8 @@ def advance(tables: list[Array], events: Array, n: Array) -> tuple[list[Array], 
     what `_step` takes.
     """
 
+    lanes = [np.arange(LANES, dtype=np.int32), np.arange(GATEWAY_LANES, dtype=np.int32)]
+
     def body(i: Array, carry: tuple[list[Array], Array]) -> tuple[list[Array], Array]:
         (*tables, pairs), counts = carry
         event = jax.lax.dynamic_index_in_dim(events, i, keepdims=False)
@@ -54,7 +86,7 @@ def advance(tables: list[Array], events: Array, n: Array) -> tuple[list[Array], 
                 [jax.lax.dynamic_index_in_dim(pairs, event[4 + k], keepdims=False)[0] for k in range(2)],
             )
         )
-        after = _step([row[:LANES] for row in rows], rows[_IP][LANES:], last, event[6:])
+        after = _step(lanes, [row[:LANES] for row in rows], rows[_IP][LANES:], last, event[6:])
         tables = [_put(tables[j], after.rows[j][None], (event[j], 0)) for j in range(4)]
         tables[_IP] = _put(tables[_IP], after.there[None], (event[_IP], LANES))
         for k in range(2):
@@ -95,9 +127,13 @@ def advance_one(flat: Array) -> Array:
 
 def after_one(flat: Array) -> tuple[Array, list[Array]]:
     """`advance_one` within a compiled loop of the caller's, with the numbers in parts that follow each other."""
+    # Of each array of constants XLA makes a buffer in every call, and thirty of them took longer than all the counting:
+    # here they are made of the numbers of the lanes, and those together with what differs from click to click, since
+    # else they would be made before the loop, in parts for which XLA would ask a pool of threads.
+    *lanes, flat = jax.lax.optimization_barrier((*(jax.lax.iota(np.int32, n) for n in (LANES, GATEWAY_LANES)), flat))
     rows = [flat[start : start + LANES] for start in STARTS]
     there = flat[STARTS[_IP] + LANES : STARTS[_IP] + WIDTHS[_IP]]
-    after = _step(rows, there, [flat[PAIRS], flat[PAIRS + 1]], flat[ROWS:TIMES])
+    after = _step(lanes, rows, there, [flat[PAIRS], flat[PAIRS + 1]], flat[ROWS:TIMES])
     for start, row in zip(STARTS, after.rows, strict=True):
         flat = _put(flat, row, (start,))
     flat = _put(flat, after.there, (STARTS[_IP] + LANES,))
@@ -115,38 +151,40 @@ class _After(NamedTuple):
     numbers: list[Array]
 
 
-def _step(rows: list[Array], there: Array, last: list[Array], event: Array) -> _After:
+def _step(lanes: list[Array], rows: list[Array], there: Array, last: list[Array], event: Array) -> _After:
     """The rows of user, session, ip and prefix, what the ip has besides, and the newest clicks of the two pairs, after
     a click; its numbers.
 
-    The event is its time as shortest bucket and milliseconds within, and 1 or 0 for whether its user, its session, and
-    it at all are counted.
+    The lanes are those of an entity's row and of what an ip has besides, by number. The event is its time as shortest
+    bucket and milliseconds within, and 1 or 0 for whether its user, its session, and it at all are counted.
     """
     time, ms, user, session, any_ = (event[k] for k in range(5))
     newest = [jnp.maximum(last[k], jnp.where(event[2 + k] > 0, _div(time, 30), 0)) for k in range(2)]
-    gateway, distinct = _count_distinct(rows[_IP][_HEAD], there, time, (user, session, any_), last, newest)
+    gateway, distinct = _count_distinct(lanes[1], rows[_IP][_HEAD], there, time, (user, session, any_), last, newest)
     counted = zip(rows, (user, session, any_, any_), strict=True)
-    after, numbers = zip(*(_count_click(row, time, ms, count) for row, count in counted), strict=True)
+    after, numbers = zip(*(_count_click(lanes[0], row, time, ms, count) for row, count in counted), strict=True)
     return _After([*after], gateway, newest, [*numbers, distinct])
 
 
-def _count_click(row: Array, time: Array, ms: Array, counted: Array) -> tuple[Array, Array]:
+def _count_click(number: Array, row: Array, time: Array, ms: Array, counted: Array) -> tuple[Array, Array]:
     """An entity's row after the click, and its four counts and milliseconds since the last click."""
+    lanes = _Lanes(number, range(len(RINGS)))
     head, head_ms = row[_HEAD], row[_HEAD_MS]
     end = jnp.maximum(head, time)  # the bucket that the windows end with
-    ages, passed = _ages(end, head, _RING, _PLACE, _SLOTS)
-    late = _by_ring(_RING, [_div(end, length) - _div(time, length) for length, _ in RINGS])
+    ages, passed = lanes.ages(end, head)
+    late = lanes.each([_div(end, length) - _div(time, length) for length, _ in RINGS], -1)
     rings = jnp.where(ages >= passed, row, 0) + jnp.where(ages == late, counted, 0)
-    sums = [jnp.sum(rings[start : start + n]) for start, n in _SPANS]
+    sums = [jnp.sum(rings[start:stop]) for start, stop in zip(lanes.starts, lanes.ends, strict=True)]
     gap = jnp.clip((time - head) * BUCKET_MS + ms - head_ms, 0, FIRST)
     since = jnp.where(_div(end, 360) - _div(head, 360) >= 24, FIRST, gap)
     later = (time > head) | ((time == head) & (ms > head_ms))
-    lane = np.arange(LANES)
-    rings = jnp.where(lane == _HEAD, end, jnp.where(lane == _HEAD_MS, jnp.where(later, ms, head_ms), rings))
+    at_head = jnp.where(lanes.number == _HEAD_MS, jnp.where(later, ms, head_ms), rings)
+    rings = jnp.where(lanes.number == _HEAD, end, at_head)
     return jnp.where(counted > 0, rings, row), jnp.stack([*sums, since])
 
 
 def _count_distinct(
+    number: Array,
     head: Array,
     there: Array,
     time: Array,
@@ -159,38 +197,21 @@ def _count_distinct(
     `last` and `newest` are the 5 min buckets of the newest click of this user, and of this session, at this ip, before
     the click and with it: each is counted in one bucket of each ring, and moves from the one to the other.
     """
+    lanes = _Lanes(number, _GATEWAY_RINGS)
     end = jnp.maximum(head, time)
-    rings = np.array([2, 2, 3, 3, 3, 3, 4])[_PART]
-    ages, passed = _ages(end, head, rings, _PART_PLACE, _PART_SLOTS)
+    ages, passed = lanes.ages(end, head)
     five, hour = _div(end, 30), _div(end, 360)
     was = [five - last[0], five - last[1], hour - _div(last[0], 12), hour - _div(last[1], 12)]
     now = [five - newest[0], five - newest[1], hour - _div(newest[0], 12), hour - _div(newest[1], 12)]
-    gained = (ages == _by_ring(_PART, now)).astype(jnp.int32) - (ages == _by_ring(_PART, was)).astype(jnp.int32)
-    moves = _by_ring(_PART, [counted[0], counted[1], counted[0], counted[1]])
-    kept = jnp.where(ages >= passed, there, 0)
-    after = kept + jnp.where(_PART < 4, gained * moves, 0)
-    sums = [jnp.minimum(jnp.sum(jnp.where(_PART == k, after, 0)), CAP) for k in range(4)]
-    peak = jnp.where(_PART == 4, sums[0], jnp.where(_PART == 5, sums[1], 0)) * counted[2]
-    after = jnp.where((_PART > 3) & (ages == 0), jnp.maximum(after, peak), after)
-    largest = [jnp.max(jnp.where(_PART == k, after, 0)) for k in (4, 5)]
+    moves = lanes.each([counted[0], counted[1], counted[0], counted[1], 0, 0], 0)
+    gained = (ages == lanes.each([*now, 0, 0], 0)).astype(jnp.int32) - (ages == lanes.each([*was, 0, 0], 0))
+    after = jnp.where(ages >= passed, there, 0) + gained * moves
+    sums = [jnp.minimum(jnp.sum(after[lanes.starts[k] : lanes.ends[k]]), CAP) for k in range(4)]
+    peak = lanes.each([0, 0, 0, 0, sums[0], sums[1]], 0) * counted[2]
+    after = jnp.where(lanes.of(4, 5) & (ages == 0), jnp.maximum(after, peak), after)
+    largest = [jnp.max(after[lanes.starts[k] : lanes.ends[k]]) for k in (4, 5)]
     numbers = jnp.stack([sums[0], sums[2], sums[1], sums[3], *largest])
     return jnp.where(counted[2] > 0, after, there), numbers
-
-
-def _ages(end: Array, head: Array, ring: np.ndarray, place: np.ndarray, slots: np.ndarray) -> tuple[Array, Array]:
-    """By lane: how many buckets before that of `end` its bucket is, and how many buckets have passed since `head`."""
-    turned = _by_ring(ring, [jax.lax.rem(_div(end, length), jnp.full_like(end, n)) for length, n in RINGS])
-    passed = _by_ring(ring, [_div(end, length) - _div(head, length) for length, _ in RINGS])
-    return turned - place + jnp.where(place > turned, slots, 0), passed
-
-
-def _by_ring(ring: np.ndarray, values: list[Array]) -> Array:
-    """The value of each lane's ring; the last of them for lanes of none."""
-    values = jax.lax.optimization_barrier(values)  # else XLA works them out anew for each lane
-    lanes = values[-1]
-    for k in range(len(values) - 1):
-        lanes = jnp.where(ring == k, values[k], lanes)
-    return lanes
 
 
 def _put(table: Array, part: Array, at: tuple[Any, ...]) -> Array:

@@ -1,6 +1,6 @@
 """One click in one compiled program: counters, features, network, and the engine that watches its slice.
 
-A call into a compiled program takes some 20 us for its own sake, most of them in Python and in caches gone cold, and so
+A call into a compiled program takes 10 to 20 us for its own sake, several times that in caches gone cold, and so
 does each step between two of them. Taken together, a click costs a third of what it costs step by step. The rows of
 the counters and the engine are the same to the last bit as those that `ProcessStore.count`, `features.assembled` and
 `Engine.update` make; p_robot is to a few ulps.
@@ -9,11 +9,14 @@ For a CPU; on a GPU each operation in it would be launched by itself, and clicks
 """
 
 import functools
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int32
 
 from onlineguard.engine import Engine
 from onlineguard.packed import FIELDS, Layout, stepped
@@ -27,6 +30,8 @@ from onlineguard.slidr.train import Network
 from onlineguard.slidr.windows import COLUMNS
 from onlineguard.types import Array
 
+_SMALL = 1_024  # numbers of an array that is given together with others
+_ALIGNED = 64  # bytes
 _AFTER = 4  # what follows the counters' part of the inputs: minute, weekday, logged_in, the engine's row
 
 
@@ -54,12 +59,13 @@ class OneClick:
         self, network: Network, featuriser: Featuriser, engine: Engine, store: ProcessStore | None, watched: list[int]
     ):
         self._featuriser, self._engine, self._store = featuriser, engine, store
-        params = jax.tree.map(jnp.asarray, (network.params, network.mean, network.scale))
-        self._program = functools.partial(_judge, params, tuple(watched), store is not None)
+        weights = (network.params, network.mean, network.scale, engine.params)
+        program = _program(Layout.of(weights), tuple(watched), store is not None, engine.layout)
+        self._program = functools.partial(program, _gathered(weights))
         self._watched = len(watched)
         self._front = len(COLUMNS) + 1 if store is None else NUMBERS
         rows = 0 if store is None else ROWS
-        self._inputs = np.zeros(max(self._front + _AFTER, rows + 1 + FIELDS + len(watched)), np.int32)
+        self._inputs = _aligned(max(self._front + _AFTER, rows + 1 + FIELDS + len(watched)))
 
     @classmethod
     def of(
@@ -99,27 +105,64 @@ class OneClick:
         return Judged(p_robot, score, threshold, median, fifth, twentieth, ready, floats[1 + FIELDS :])
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 4), donate_argnums=(5,))
-def _judge(
-    network: Any, watched: tuple[int, ...], counting: bool, estimator: Any, layout: Layout, table: Array, inputs: Array
-) -> tuple[Array, Array]:
-    """The table, and in one array the counters' rows, if there are any, and the bits of what is in `Judged`."""
-    params, mean, scale = network
-    front = NUMBERS if counting else len(COLUMNS) + 1
+def _gathered(tree: Any) -> list[Array]:
+    """The leaves of a tree, the small ones together in one: each array that a call is given takes it 0.4 us."""
+    leaves = jax.tree.leaves(tree)
+    small = np.concatenate([np.ravel(leaf) for leaf in leaves if leaf.size < _SMALL])
+    return [jnp.asarray(leaf) for leaf in (small, *(leaf for leaf in leaves if leaf.size >= _SMALL))]
 
-    def body(_: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        table, inputs = carry
-        numbers, after = inputs[: len(COLUMNS)], inputs
-        if counting:
-            after, parts = after_one(inputs)
-            numbers = jax.lax.optimization_barrier(jnp.concatenate(parts))
-        x = assembled(numbers, inputs[front], inputs[front + 1], inputs[front + 2])
-        p_robot = jax.nn.sigmoid(-apply(params, standardise(x, mean, scale)))
-        seen = x[np.array(watched)]
-        table, judgement = stepped(estimator, layout, table, (inputs[-1], inputs[-1]), seen)
-        judged = jnp.concatenate([p_robot[None], judgement, seen]).view(np.int32)
-        return table, jax.lax.dynamic_update_slice(after, judged, (ROWS if counting else 0,))
 
-    # What is not in the loop, such as making zeros or a copy of the inputs, would be a part of the program by itself,
-    # and with more than a few parts XLA hands them to a pool of threads, which takes ten times as long.
-    return jax.lax.fori_loop(0, inputs[front - 1], body, (table, inputs))
+def _taken_apart(gathered: list[Array], layout: Layout) -> Any:
+    """The tree that was gathered, in a compiled program."""
+    small, *large = gathered
+    leaves: list[Array] = []
+    start = 0
+    for shape in layout.shapes:
+        size = math.prod(shape)
+        if size < _SMALL:
+            leaves.append(small[start : start + size].reshape(shape))
+            start += size
+        else:
+            leaves.append(large.pop(0))
+    return jax.tree.unflatten(layout.structure, leaves)
+
+
+def _aligned(numbers: int) -> Int32[np.ndarray, " numbers"]:
+    """Zeros where XLA can read them without a copy, which takes it 1 us."""
+    memory = np.zeros(4 * numbers + _ALIGNED, np.uint8)
+    start = -memory.ctypes.data % _ALIGNED
+    return memory[start : start + 4 * numbers].view(np.int32)
+
+
+@functools.lru_cache  # models of one shape share a program
+def _program(tree: Layout, watched: tuple[int, ...], counting: bool, layout: Layout) -> Callable[..., Any]:
+    """What takes the weights, the table, and the inputs; the four arguments are the same in every call, and what is
+    given to a compiled program, JAX compares in every call."""
+    front, start = (NUMBERS, ROWS) if counting else (len(COLUMNS) + 1, 0)
+
+    @functools.partial(jax.jit, donate_argnums=(1,))
+    def judge(weights: list[Array], table: Array, inputs: Array) -> tuple[Array, Array]:
+        """The table, and in one array the counters' rows, if there are any, and the bits of what is in `Judged`."""
+
+        def body(_: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+            table, inputs = carry
+            # With the inputs, which are others each time: what follows of the weights alone would else be moved out of
+            # the loop, in parts that count; see below.
+            small, inputs = jax.lax.optimization_barrier((weights[0], inputs))
+            params, mean, scale, estimator = _taken_apart([small, *weights[1:]], tree)
+            numbers, after = inputs[: len(COLUMNS)], inputs
+            if counting:
+                after, parts = after_one(inputs)
+                numbers = jax.lax.optimization_barrier(jnp.concatenate(parts))
+            x = assembled(numbers, inputs[front], inputs[front + 1], inputs[front + 2])
+            p_robot = jax.nn.sigmoid(-apply(params, standardise(x, mean, scale)))
+            seen = jnp.stack([x[i] for i in watched])
+            table, judgement = stepped(estimator, layout, table, (inputs[-1], inputs[-1]), seen)
+            judged = jnp.concatenate([p_robot[None], judgement, seen]).view(np.int32)
+            return table, jax.lax.dynamic_update_slice(after, judged, (start,))
+
+        # What is not in the loop, such as making zeros or a copy of the inputs, would be a part of the program by
+        # itself, and with more than a few parts XLA hands them to a pool of threads, which takes ten times as long.
+        return jax.lax.fori_loop(0, inputs[front - 1], body, (table, inputs))
+
+    return judge
