@@ -43,14 +43,16 @@ class Verdicts:
             knots = (*self.quantiles[0].tolist(), float(self.threshold[0]))
             return np.array([p_value_of(float(self.score[0]), knots, self.target_rate)])
         shares, order, log_share = _levels(self.target_rate)
-        knots = np.column_stack([self.quantiles, self.threshold])[:, order].astype(np.float64)
-        log_knots = np.log(np.maximum.accumulate(knots, axis=1))
+        knots = np.empty((len(self.score), 4))
+        knots[:, :3], knots[:, 3] = self.quantiles, self.threshold
+        log_knots = np.log(np.maximum.accumulate(knots[:, order], axis=1))
         with np.errstate(divide="ignore", invalid="ignore"):
             log_score = np.log(self.score.astype(np.float64))
             below = 1.0 - np.exp(log_score - log_knots[:, 0]) * (1.0 - shares[0])
             log_p = np.where(log_score < log_knots[:, 0], np.log(below), log_share[0])
-            widths = np.maximum(np.diff(log_knots, axis=1), 1e-9)
-            parts = np.clip((log_score[:, None] - log_knots[:, :3]) / widths, 0.0, 1.0) * np.diff(log_share)
+            widths = np.maximum(log_knots[:, 1:] - log_knots[:, :-1], 1e-9)
+            parts = np.minimum(np.maximum((log_score[:, None] - log_knots[:, :3]) / widths, 0.0), 1.0)
+            parts *= log_share[1:] - log_share[:-1]
             for left in range(3):
                 log_p = log_p + parts[:, left]
             tail = (log_share[1] - log_share[3]) / np.maximum(log_knots[:, 3] - log_knots[:, 1], 1e-3)

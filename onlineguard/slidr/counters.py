@@ -97,7 +97,7 @@ class Store(Protocol):
 
 
 # Clicks that a call of the compiled loop takes, padded to the next of them; XLA makes slower code for fewer than 32.
-SIZES = (32, 256, 2_048)
+SIZES = (64, 256, 2_048)
 LARGE = SIZES[-1]
 _TABLES = ("users", "sessions", "ips", "prefixes", "pairs")
 
@@ -276,20 +276,21 @@ class ProcessStore:
         tables: list[np.ndarray] = []
         for j, (rows, at) in enumerate(work[:4]):
             events[:n, j] = rows.slots(at)
-            tables.append(_padded(rows.table[at], size))
+            tables.append(_taken(rows.table, at, size))
         events[:n, 4], events[:n, 5] = np.split(self._pairs.slots(pairs), 2)
-        tables.append(_padded(self._pairs.table[pairs], 2 * size))
+        tables.append(_taken(self._pairs.table, pairs, 2 * size))
         events[:n, 6] = times // BUCKET_MS + MOVED_ON
         events[:n, 7] = times % BUCKET_MS
         events[:n, 8], events[:n, 9], events[:n, 10] = counted & (users > 0), counted & (sessions > 0), counted
         tables, counts = advance(tables, events, np.int32(n))
         for j, ((rows, at), table) in enumerate(zip(work, tables, strict=True)):
             slots = events[:n, j] if j < 4 else np.concatenate([events[:n, 4], events[:n, 5]])
-            rows.table[at] = np.asarray(table)[slots]
+            rows.table[at] = np.asarray(table).take(slots, 0)
         return np.asarray(counts)[:n]
 
 
-def _padded(rows: np.ndarray, size: int) -> np.ndarray:
-    padded = np.empty((size, rows.shape[1]), np.int32)
-    padded[: len(rows)] = rows
-    return padded
+def _taken(table: np.ndarray, at: np.ndarray, size: int) -> np.ndarray:
+    """Rows of a table, with others of any content up to `size`."""
+    taken = np.empty((size, table.shape[1]), np.int32)
+    table.take(at, 0, taken[: len(at)], "clip")
+    return taken

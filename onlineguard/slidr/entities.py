@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
+from onlineguard.slidr.pages import Pages
 from onlineguard.slidr.windows import DUPLICATE_HOURS, KEEP_HOURS
 
 FIRST_ROOM = 1_024
@@ -21,10 +22,11 @@ class Rows:
     """A table with one row of int32 an entity; row 0 stands for none, and stays zero."""
 
     def __init__(self, lanes: int):
-        self.table = np.zeros((FIRST_ROOM, lanes), np.int32)
+        self._tables, self._times = Pages(lanes, dtype=np.int32), Pages(dtype=np.int64)
+        self.table = self._tables.array(FIRST_ROOM)
         self._shards: list[dict[Hashable, int]] = [{} for _ in range(_SHARDS)]
         self._keys: list[Hashable] = [None]  # by row
-        self._touched = np.zeros(FIRST_ROOM, np.int64)  # by row: hour of the stream's clock
+        self._touched = self._times.array(FIRST_ROOM)  # by row: hour of the stream's clock
         self._places = np.zeros(FIRST_ROOM, np.int32)  # scratch of `slots`
         self._free: list[int] = []
         for nothing in (None, NOBODY):
@@ -88,8 +90,8 @@ class Rows:
         """The table that was dumped; it goes on as that one would."""
         rows = cls(dump["table"].shape[1])
         used, room = len(dump["keys"]), dump["room"]
-        rows.table, rows._touched = np.zeros((room, rows.table.shape[1]), np.int32), np.zeros(room, np.int64)
-        rows._places = np.zeros(room, np.int32)
+        if room > FIRST_ROOM:
+            rows._grow(room)
         rows.table[:used], rows._touched[:used] = dump["table"], dump["touched"]
         rows._keys, rows._free = list(dump["keys"]), list(dump["free"])
         unused = {0, *rows._free}
@@ -147,12 +149,12 @@ class Rows:
         for row in self._free:
             del self._shards[hash(self._keys[row]) & _SHARD][self._keys[row]]
         if len(dead) < max(1, len(self.table) // 8):
-            room = len(self.table)
-            table = np.zeros((2 * room, self.table.shape[1]), np.int32)  # memory that is not touched before it is used
-            table[:room] = self.table
-            self.table = table
-            self._touched = np.concatenate([self._touched, np.zeros(room, np.int64)])
-            self._places = np.zeros(2 * room, np.int32)
+            self._grow(2 * len(self.table))
+
+    def _grow(self, room: int) -> None:
+        del self.table, self._touched  # `Pages` wants none left
+        self.table, self._touched = self._tables.array(room), self._times.array(room)
+        self._places = np.zeros(room, np.int32)
 
 
 class Ids:
