@@ -8,7 +8,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import hiredis
 from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
@@ -17,7 +17,8 @@ from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, 
 class Wire:
     """Sends commands to the Redis at a URL; connects when first needed, and again after a failure.
 
-    url: redis://, rediss:// or unix://, as redis-py reads it. wait: seconds for a connection, and for an answer.
+    url: redis://, rediss:// or unix://, as redis-py reads it.
+    wait: seconds for a connection, and for an answer, which may take a quarter more before it is given up.
     """
 
     def __init__(self, url: str, wait: float):
@@ -34,13 +35,7 @@ class Wire:
         connection = self._connection
         if connection is None or connection.broken:
             connection = await self._connected()
-        answers = connection.send(commands)
-        try:
-            async with asyncio.timeout(self._wait):
-                return await answers
-        except TimeoutError:
-            connection.abort()  # or later answers would be taken for those of later commands
-            raise TimeoutError(f"Redis gave no answer within {self._wait} s") from None
+        return await connection.send(commands)
 
     async def close(self) -> None:
         """Break the connection; commands under way fail."""
@@ -61,11 +56,12 @@ class Wire:
         kind = options.get("connection_class")
         async with asyncio.timeout(self._wait):
             if kind is UnixDomainSocketConnection:
-                _, connection = await loop.create_unix_connection(_Connection, options["path"])
+                _, connection = await loop.create_unix_connection(lambda: _Connection(self._wait), options["path"])
             else:
                 context = ssl.create_default_context() if kind is SSLConnection else None
                 host, port = options.get("host", "localhost"), options.get("port", 6379)
-                _, connection = await loop.create_connection(_Connection, host, port, ssl=context)
+                made = loop.create_connection(lambda: _Connection(self._wait), host, port, ssl=context)
+                _, connection = await made
             greeting: list[tuple[Any, ...]] = []
             if options.get("password") is not None:
                 user = [options["username"]] if options.get("username") else []
@@ -80,33 +76,55 @@ class Wire:
         return connection
 
 
+class _Waiting(NamedTuple):
+    n: int  # commands
+    answers: list[Any]  # those that have come
+    future: asyncio.Future[list[Any]]
+    since: float  # by the loop's clock
+
+
 class _Connection(asyncio.Protocol):
     """A socket, and who waits for what comes from it."""
 
-    def __init__(self) -> None:
+    def __init__(self, wait: float) -> None:
+        self._wait = wait
+        self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader()
         self._transport: Any = None
-        self._waiting: deque[tuple[int, list[Any], asyncio.Future[list[Any]]]] = deque()
+        self._waiting: deque[_Waiting] = deque()
+        self._watch: asyncio.TimerHandle | None = None
         self.broken = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        self._watch = self._loop.call_later(self._wait / 4, self._look)
 
     def send(self, commands: Sequence[tuple[Any, ...]]) -> asyncio.Future[list[Any]]:
         """Send the commands, one at least; the future gets their answers."""
-        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
         if self.broken:
             future.set_exception(ConnectionError("the connection to Redis is broken"))
             return future
         self._transport.write(b"".join([hiredis.pack_command(command) for command in commands]))
-        self._waiting.append((len(commands), [], future))
+        self._waiting.append(_Waiting(len(commands), [], future, self._loop.time()))
         return future
+
+    def _look(self) -> None:
+        """Whether the oldest commands have waited too long: looked at now and then, since a timer for each command
+        takes longer than sending it."""
+        if self._waiting and self._loop.time() - self._waiting[0].since > self._wait:
+            future = self._waiting.popleft().future
+            if not future.done():
+                future.set_exception(TimeoutError(f"Redis gave no answer within {self._wait} s"))
+            self.abort()  # or later answers would be taken for those of later commands
+        else:
+            self._watch = self._loop.call_later(self._wait / 4, self._look)
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
         try:
             while (answer := self._reader.gets()) is not False:
-                n, answers, future = self._waiting[0]
+                n, answers, future, _ = self._waiting[0]
                 answers.append(answer)
                 if len(answers) == n:
                     self._waiting.popleft()
@@ -117,8 +135,10 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.broken = True
+        if self._watch is not None:
+            self._watch.cancel()
         waiting, self._waiting = self._waiting, deque()
-        for _, _, future in waiting:
+        for _, _, future, _ in waiting:
             if not future.done():
                 future.set_exception(ConnectionError("the connection to Redis broke"))
 
