@@ -4,7 +4,8 @@
 -- HOUR_MS, DUPLICATE_HOURS; BUCKET_MS, MOVED_ON; TTL in ms; FIRST, CAP.
 -- The bytes of a click are hashes of 16 bytes of its id, user, session, ip and prefix, and 1 or 0 for whether there is a
 -- user, and whether there is a session.
--- Returns what `entities` does for users, sessions, ips and prefixes; where there is no user or session, nothing for it.
+-- Returns for each click the numbers of its user, session, ip and prefix that `entities` gives, then the six more of its
+-- ip; where there is no user or session, those of one never seen.
 local members, prefix, groups = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local hour_ms, bucket_ms, moved_on = tonumber(ARGV[8]), tonumber(ARGV[10]), tonumber(ARGV[11])
 local ttl, first, cap = ARGV[12], ARGV[13], ARGV[14]
@@ -59,4 +60,19 @@ local answers = {}
 for k = 1, 4 do
   answers[k] = entities(keys[k], {table.concat(events[k]), ttl, k == 3 and '1' or '0', first, cap})
 end
-return answers
+local unseen = struct.pack('<IIIII', 0, 0, 0, 0, tonumber(first))
+local rows, at_user, at_session = {}, 1, 1
+for i = 1, n do
+  local has_user, has_session = string.byte(members, 82 * i - 1, 82 * i)
+  local user, session = unseen, unseen
+  if has_user == 1 then
+    user, at_user = string.sub(answers[1], at_user, at_user + 19), at_user + 20
+  end
+  if has_session == 1 then
+    session, at_session = string.sub(answers[2], at_session, at_session + 19), at_session + 20
+  end
+  local ip = 44 * i - 43
+  rows[i] = user .. session .. string.sub(answers[3], ip, ip + 19) .. string.sub(answers[4], 20 * i - 19, 20 * i)
+    .. string.sub(answers[3], ip + 20, ip + 43)
+end
+return table.concat(rows)

@@ -145,25 +145,16 @@ class _Plan:
                 counts[rows, 20:] = numbers[:, 5:]
         return counts
 
-    def _counting_at_once(self, keys: Keys) -> Generator[Sequence[_Call], list[Any], Int32[np.ndarray, "n 26"]]:
+    def _counting_at_once(self, keys: Keys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 26"]]:
         """`counting` in one call."""
         members: list[bytes] = []
-        with_user, with_session = ([name is not None for name in names] for names in (keys.users, keys.sessions))
-        for i, (click_id, ip) in enumerate(zip(keys.click_ids, keys.ips, strict=True)):
-            for name in (click_id, keys.users[i], keys.sessions[i], ip, prefix(ip)):
+        for click_id, user, session, ip in zip(keys.click_ids, keys.users, keys.sessions, keys.ips, strict=True):
+            for name in (click_id, user, session, ip, prefix(ip)):
                 members.append(_NOBODY if name is None else _digest(name))
-            members.append(bytes((with_user[i], with_session[i])))
+            members.append(bytes((user is not None, session is not None)))
         arguments = [keys.ts.astype("<f8").tobytes(), b"".join(members), *self._constants]
-        (answers,) = yield [_Call(_CLICKS, [self._clock], arguments)]
-        counts = np.empty((len(keys.ts), len(COLUMNS)), np.int32)
-        counts[:] = _UNKNOWN
-        for start, known, answer in zip((0, 5, 10, 15), (with_user, with_session, [], []), answers, strict=True):
-            numbers = np.frombuffer(answer, "<u4").reshape(-1, 11 if start == 10 else 5)
-            rows = slice(None) if all(known) else np.array(known)
-            counts[rows, start : start + 5] = numbers[:, :5]
-            if start == 10:
-                counts[:, 20:] = numbers[:, 5:]
-        return counts
+        (answer,) = yield [_Call(_CLICKS, [self._clock], arguments)]
+        return np.frombuffer(answer, "<i4").reshape(-1, len(COLUMNS))
 
     def _seen(
         self, ids: Sequence[str], hours: Int64[np.ndarray, " n"], eras: Int64[np.ndarray, " n"]
@@ -267,6 +258,8 @@ class AsyncRedisStore:
 
 
 def _parts(keys: Keys) -> list[Keys]:
+    if 0 < len(keys.ts) <= BATCH:
+        return [keys]
     return [keys.part(i, i + BATCH) for i in range(0, len(keys.ts), BATCH)]
 
 
