@@ -1,7 +1,7 @@
 """Memory for an array that grows in place.
 
-Linux grows a mapping by moving its pages' entries, not their bytes: 256 MB in 0.1 ms, where a copy takes 300 ms, in
-which no click would be answered. Elsewhere it is copied.
+Linux grows a mapping by moving the entries of its pages, not their bytes: nobody waits, where a copy of a table of a
+million entities would keep all clicks waiting for some tenths of a second. Elsewhere it is copied.
 """
 
 import math
