@@ -95,6 +95,16 @@ class Engine:
         return list(self._slices.rows)
 
     @property
+    def n_slices(self) -> int:
+        """How many slices are now known."""
+        return len(self._slices.rows)
+
+    @property
+    def room(self) -> int:
+        """How many slices may be known before the table grows, and its programs are compiled again for its new size."""
+        return min(self._table.shape[0] - FIRST_ROW, self._slices.max_slices)
+
+    @property
     def evicted(self) -> int:
         """Slices that had to go since the start because `max_slices` were known."""
         return self._slices.evicted

@@ -40,7 +40,8 @@ CLICKS_AT_ONCE = 64  # of a request; a millisecond or two
 CLICKS_BESIDE = 32  # of a larger one, before others get their turn
 EVENTS_AT_ONCE = 256
 TURNS = 4  # of the event loop that others get between two parts
-ROOM = 10_000  # slices that the engines have room for before a table grows, which compiles again
+ROOM = 10_000  # slices that the engines have room for at the start
+AHEAD_EVERY = 1.0  # seconds between looks at whether a table is so full that it will soon grow, which compiles again
 DEGRADED = ["counters"]
 MINUTE = 60  # seconds that the page's IVR is taken over
 
@@ -57,6 +58,7 @@ class Core:
         self._snapshot: dict[str, Any] = {"sequence": 0, "t": None}
         self._snapshotting = asyncio.Lock()
         self._timer: asyncio.Task[None] | None = None
+        self._ahead: asyncio.Task[None] | None = None
         self._restoring: asyncio.Task[None] | None = None
         self._closing = False
         self._queue = 0  # requests under way
@@ -100,6 +102,7 @@ class Core:
             await journal.close()
             raise
         core._timer = asyncio.create_task(core._snapshots())
+        core._ahead = asyncio.create_task(core._compiling_ahead())
         if isinstance(journal, RedisJournal):
             journal.on_lost = core._journal_lost
         return core
@@ -305,10 +308,11 @@ class Core:
     async def close(self) -> None:
         """Take nothing more, wait for what is under way, write a last snapshot."""
         self._closing = True
-        if self._timer is not None:
-            self._timer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._timer
+        for task in (self._timer, self._ahead):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         while self._queue:
             await asyncio.sleep(0.01)
         try:
@@ -355,6 +359,16 @@ class Core:
                     await self.snapshot()
                 except Exception as error:  # the journal has everything: the next one may succeed
                     log.error("a snapshot could not be written: %s", error)
+
+    async def _compiling_ahead(self) -> None:
+        while True:
+            await asyncio.sleep(AHEAD_EVERY)
+            if self._guard.crowded:
+                log.info("a table of slices is half full: compiling for twice its size")
+                try:
+                    await asyncio.to_thread(self._guard.compile_ahead)
+                except Exception as error:  # an event will compile, and wait for it
+                    log.warning("could not compile ahead: %s", error)
 
 
 def _journal(settings: Settings) -> Journal:

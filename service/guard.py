@@ -107,6 +107,7 @@ class Guard:
         self.events: Engine | None = None
         self._estimator = Detector(options.target_rate, options.patience)
         self._room: tuple[int, int] | None = None
+        self._ahead: dict[Of, int] = {}  # how many slices an engine may know before a size that was not compiled for
         if options.features or options.n_features:
             self._begin(options.n_features or None, options.features)
         self.watch = Engine(features=list(WATCHED), target_rate=UNUSUAL, max_slices=options.max_slices)
@@ -129,7 +130,7 @@ class Guard:
         names = [slice_name(key) for key in model.thresholds.keys]
         self._thresholds = dict(zip(names, model.thresholds.calibration.thresholds.tolist(), strict=True))
         self._default = model.thresholds.calibration.default
-        self._one_click = self._one_click_of(model)
+        self._one_click = self._one_click_of(model, self.watch)
 
     def apply(self, entry: Entry, sequence: int) -> list[bytes]:
         """One answer to each event, click or label, as JSON; none to a switch.
@@ -170,12 +171,45 @@ class Guard:
         while self._room is not None and size < 2 * self._room[0]:
             model.scorer.p_robot(np.zeros((size, len(NAMES)), np.float32), np.zeros((size, 3), np.uint32))
             size *= 2
-        one_click = self._one_click_of(model)
+        self._warm_one_click(model, self.watch)
+
+    def _warm_one_click(self, model: Model, engine: Engine) -> None:
+        one_click = self._one_click_of(model, engine)
         if one_click is not None:
             one_click.warmup()
 
-    def _one_click_of(self, model: Model) -> OneClick | None:
-        return OneClick.of(model.scorer, model.featuriser(), self.watch, self.store, _WATCHED)
+    def _one_click_of(self, model: Model, engine: Engine) -> OneClick | None:
+        return OneClick.of(model.scorer, model.featuriser(), engine, self.store, _WATCHED)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether an engine's table is half full, and `compile_ahead` was not yet called for twice its size."""
+        return bool(self._crowded())
+
+    def _crowded(self) -> list[tuple[Of, Engine]]:
+        engines: list[tuple[Of, Engine | None]] = [("events", self.events), ("clicks", self.watch)]
+        return [
+            (of, engine)
+            for of, engine in engines
+            if engine is not None
+            and engine.n_slices > engine.room // 2
+            and max(engine.room, self._ahead.get(of, 0)) == engine.room < self.options.max_slices
+        ]
+
+    def compile_ahead(self) -> None:
+        """Compile what tables that are half full need when they have doubled, so that the event that makes them grow
+        does not wait for it; changes nothing that is answered, and may run in another thread."""
+        for of, engine in self._crowded():
+            twin = Engine(
+                engine.n_features,
+                features=engine.features,
+                estimator=engine.estimator,
+                max_slices=self.options.max_slices,
+            )
+            twin.warmup(1 if self._room is None else self._room[0], engine.room + 1)
+            if of == "clicks":
+                self._warm_one_click(self.model, twin)
+            self._ahead[of] = twin.room
 
     def told(self, click_id: str) -> bytes | None:
         """The answer that a click got already."""

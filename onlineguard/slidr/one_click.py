@@ -16,9 +16,8 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int32
 
-from onlineguard.engine import Engine
+from onlineguard.engine import Engine, aligned
 from onlineguard.packed import FIELDS, Layout, stepped
 from onlineguard.slidr.clicks import Click
 from onlineguard.slidr.counter_step import NUMBERS, ROWS, after_one
@@ -31,7 +30,6 @@ from onlineguard.slidr.windows import COLUMNS
 from onlineguard.types import Array
 
 _SMALL = 1_024  # numbers of an array that is given together with others
-_ALIGNED = 64  # bytes
 _AFTER = 4  # what follows the counters' part of the inputs: minute, weekday, logged_in, the engine's row
 
 
@@ -65,7 +63,8 @@ class OneClick:
         self._watched = len(watched)
         self._front = len(COLUMNS) + 1 if store is None else NUMBERS
         rows = 0 if store is None else ROWS
-        self._inputs = _aligned(max(self._front + _AFTER, rows + 1 + FIELDS + len(watched)))
+        self._inputs = aligned(1, max(self._front + _AFTER, rows + 1 + FIELDS + len(watched)))[0].view(np.int32)
+        self._inputs[:] = 0
 
     @classmethod
     def of(
@@ -125,13 +124,6 @@ def _taken_apart(gathered: list[Array], layout: Layout) -> Any:
         else:
             leaves.append(large.pop(0))
     return jax.tree.unflatten(layout.structure, leaves)
-
-
-def _aligned(numbers: int) -> Int32[np.ndarray, " numbers"]:
-    """Zeros where XLA can read them without a copy, which takes it 1 us."""
-    memory = np.zeros(4 * numbers + _ALIGNED, np.uint8)
-    start = -memory.ctypes.data % _ALIGNED
-    return memory[start : start + 4 * numbers].view(np.int32)
 
 
 @functools.lru_cache  # models of one shape share a program

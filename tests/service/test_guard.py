@@ -1,5 +1,6 @@
 """The guard: the same entries give the same state and answers, repeats are harmless, and a dump is the whole state."""
 
+import jax
 import msgspec
 import numpy as np
 import pytest
@@ -22,6 +23,16 @@ def models(model_folder, other_folder, tmp_path_factory):
     kept = Models(tmp_path_factory.mktemp("models"))
     kept.first, kept.second = kept.put(model_folder).version, kept.put(other_folder).version
     return kept
+
+
+@pytest.fixture(scope="module")
+def compilations():
+    """Grows by one for every program that XLA compiles."""
+    seen = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: seen.append(event) if event.endswith("backend_compile_duration") else None
+    )
+    return seen
 
 
 def guard(models, **options):
@@ -198,3 +209,36 @@ def test_counts_that_an_entry_brings_along_give_the_answers_of_counters_here(mod
     sent = clicks[:100]
     counts = ProcessStore().count(keys_of(sent)).tobytes()
     assert there.apply(Clicks(sent, 0, counts), 1) == here.apply(Clicks(sent, 0), 1)
+
+
+@pytest.mark.parametrize("of", ["events", "clicks"])
+def test_an_event_that_makes_a_table_grow_finds_the_programs_compiled(models, clicks, compilations, of):
+    one = guard(models, n_features=2)
+    one.warmup(64, 0)
+    engine = one.events if of == "events" else one.watch
+    assert one.options.max_slices > engine.room
+
+    def learn(start, end):
+        """Twice of each of some slices: all at once, then one by one."""
+        names = [f"s{i}" for i in range(start, end)]
+        sent = [msgspec.structs.replace(clicks[0], click_id=name, device=name) for name in names]
+        again = [msgspec.structs.replace(click, click_id=f"{click.click_id} again") for click in sent]
+        if of == "events":
+            sent = again = [Event(name, [1.0, 2.0]) for name in names]
+        entry = Events if of == "events" else Clicks
+        for items in (*(sent[i : i + 64] for i in range(0, len(sent), 64)), *([item] for item in again)):
+            one.apply(entry(items, 0), one.sequence + 1)
+
+    room = engine.room
+    learn(0, room // 2)
+    assert not one.crowded
+    learn(room // 2, room // 2 + 10)
+    assert one.crowded
+    one.compile_ahead()
+    assert not one.crowded
+    before = len(compilations)
+    learn(room // 2 + 10, room + 10)
+    assert engine.room > room
+    assert not compilations[before:]
+    learn(room + 10, engine.room // 2 + 10)
+    assert one.crowded  # it will grow once more
