@@ -128,7 +128,7 @@ def _core(status: Mapping[str, Any]) -> Iterable[Metric]:
         ("anomalies", "Events that were flagged."),
         ("robotic", "Clicks that were called robotic."),
         ("degraded", "Clicks that were not judged because a part had failed."),
-        ("compilations", "Programs compiled; none should be added after the start."),
+        ("compilations", "Programs compiled; after the start only for new models and larger tables."),
     ):
         if status.get(name) is not None:
             yield CounterMetricFamily(PREFIX + name, about, value=float(status[name]))
