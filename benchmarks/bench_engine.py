@@ -170,7 +170,7 @@ def memory(quick: bool) -> None:
         engine.update(np.arange(n_slices), np.zeros((n_slices, d), np.float32))
         keys = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
-        row = 4 * engine._layout.length  # pyright: ignore[reportPrivateUsage]
+        row = 4 * engine.layout.length
         peers = {}
         for name, make in PEERS.items():
             tracemalloc.start()
