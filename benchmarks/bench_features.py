@@ -12,17 +12,20 @@ PATH its figures are left out.
 import argparse
 import gc
 import itertools
+import multiprocessing
 import platform
+import resource
 import shutil
 import socket
 import statistics
 import subprocess
 import tempfile
 import time
-import tracemalloc
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -220,18 +223,33 @@ def over_redis(quick: bool) -> None:
         emit(figure="bytes a key in Redis", mean=means, largest={kind: max(of_kind) for kind, of_kind in sizes.items()})
 
 
+STORES: dict[str, Callable[[], Any]] = {"counters": ProcessStore, "dicts of deques": PlainCounters}
+
+
 def memory(quick: bool) -> None:
     """Bytes an entity in this process: its row, its key, and what both cost besides; ids of clicks included."""
-    n = 10_000 if quick else 20_000
-    keys = keys_of(clicks(n))
-    for name, make in (("counters", ProcessStore), ("dicts of deques", PlainCounters)):
-        store = make()
-        tracemalloc.start()
-        store.count(keys)
-        taken = tracemalloc.get_traced_memory()[0]
-        tracemalloc.stop()
-        entities = len(store) if isinstance(store, ProcessStore) else len(store.times)
+    n = 20_000 if quick else 200_000
+    for name in STORES:
+        # in a process of its own, whose memory holds nothing that was used before
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            entities, taken = pool.submit(filled, name, n).result()
         emit(figure="bytes an entity", store=name, clicks=n, entities=entities, bytes=round(taken / entities))
+
+
+def filled(name: str, n: int) -> tuple[int, int]:
+    """The entities of a store that has counted n clicks, and by how many bytes the process grew."""
+    keys = keys_of(clicks(n))
+    STORES[name]().count(keys.part(0, 2_048))  # compiles
+    gc.collect()
+    before = resident()
+    store = STORES[name]()
+    store.count(keys)
+    return len(store) if isinstance(store, ProcessStore) else len(store.times), resident() - before
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def main() -> None:
