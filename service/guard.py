@@ -107,7 +107,7 @@ class Guard:
         self.events: Engine | None = None
         self._estimator = Detector(options.target_rate, options.patience)
         self._room: tuple[int, int] | None = None
-        self._ahead: dict[Of, int] = {}  # how many slices an engine may know before a size that was not compiled for
+        self._ahead: dict[Of, int] = {}  # the number of slices that was compiled for, or tried to be, at last
         if options.features or options.n_features:
             self._begin(options.n_features or None, options.features)
         self.watch = Engine(features=list(WATCHED), target_rate=UNUSUAL, max_slices=options.max_slices)
@@ -131,6 +131,7 @@ class Guard:
         self._thresholds = dict(zip(names, model.thresholds.calibration.thresholds.tolist(), strict=True))
         self._default = model.thresholds.calibration.default
         self._one_click = self._one_click_of(model, self.watch)
+        self._ahead.pop("clicks", None)  # another model may have another program
 
     def apply(self, entry: Entry, sequence: int) -> list[bytes]:
         """One answer to each event, click or label, as JSON; none to a switch.
@@ -193,23 +194,23 @@ class Guard:
             for of, engine in engines
             if engine is not None
             and engine.n_slices > engine.room // 2
-            and max(engine.room, self._ahead.get(of, 0)) == engine.room < self.options.max_slices
+            and self._ahead.get(of, 0) <= engine.room < self.options.max_slices
         ]
 
     def compile_ahead(self) -> None:
         """Compile what tables that are half full need when they have doubled, so that the event that makes them grow
         does not wait for it; changes nothing that is answered, and may run in another thread."""
         for of, engine in self._crowded():
+            slices = self._ahead[of] = engine.room + 1  # noted first: what fails is not tried again and again
             twin = Engine(
                 engine.n_features,
                 features=engine.features,
                 estimator=engine.estimator,
                 max_slices=self.options.max_slices,
             )
-            twin.warmup(1 if self._room is None else self._room[0], engine.room + 1)
+            twin.warmup(1 if self._room is None else self._room[0], slices)
             if of == "clicks":
                 self._warm_one_click(self.model, twin)
-            self._ahead[of] = twin.room
 
     def told(self, click_id: str) -> bytes | None:
         """The answer that a click got already."""

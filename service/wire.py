@@ -110,8 +110,8 @@ class _Connection(asyncio.Protocol):
         return future
 
     def _look(self) -> None:
-        """Whether the oldest commands have waited too long: looked at now and then, since a timer for each command
-        takes longer than sending it."""
+        """Whether the oldest commands have waited too long: looked at now and then, since a timer for each would cost
+        every request."""
         if self._waiting and self._loop.time() - self._waiting[0].since > self._wait:
             future = self._waiting.popleft().future
             if not future.done():

@@ -96,7 +96,7 @@ class Store(Protocol):
         ...
 
 
-# Clicks that a call of the compiled loop takes, padded to the next of them; XLA makes slower code for fewer than 32.
+# Clicks that a call of the compiled loop takes, padded to the next of them; the service takes the least at once.
 SIZES = (64, 256, 2_048)
 LARGE = SIZES[-1]
 _TABLES = ("users", "sessions", "ips", "prefixes", "pairs")
