@@ -17,7 +17,7 @@ from collections import deque
 from itertools import accumulate
 from typing import Any
 
-WAIT = 1.0  # seconds to wait for any answer before it is looked at the time again
+WAIT = 1.0  # seconds to wait for any answer before the time is looked at again
 
 
 class Connection:
