@@ -16,8 +16,8 @@ import cvxpy as cp
 import numpy as np
 
 from benchmarks.workloads import emit
-from onlineguard.slidr.allocation import Allocation, Envelope, Quadratic
-from onlineguard.slidr.calibration import calibrate
+from onlineguard.slidr.thresholds.allocation import Allocation, Envelope, Quadratic
+from onlineguard.slidr.thresholds.calibration import calibrate
 
 POINTS = 31  # of every curve: 0 to 30 purchasing clicks
 BUDGET = 0.01  # of all purchasing clicks

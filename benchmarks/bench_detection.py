@@ -20,8 +20,8 @@ import numpy as np
 from benchmarks.streams import FILE, PEERS, WEEK, Series, cloudwatch, compare, held
 from benchmarks.workloads import emit
 from onlineguard import Engine
-from onlineguard.detector import Detector
-from onlineguard.series import Series as SeriesEstimator
+from onlineguard.models.detector import Detector
+from onlineguard.models.series import Series as SeriesEstimator
 
 HOLD = 72.0  # events, as is the default of `Series`
 

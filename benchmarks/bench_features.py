@@ -33,11 +33,11 @@ import polars as pl
 import redis
 
 from benchmarks.workloads import emit
-from onlineguard.slidr.clicks import SCHEMA, Click, prefix
-from onlineguard.slidr.counters import Keys, ProcessStore
+from onlineguard.slidr.clicks.clicks import SCHEMA, Click, prefix
+from onlineguard.slidr.counting.counters import Keys, ProcessStore
+from onlineguard.slidr.counting.redis_store import RedisStore
+from onlineguard.slidr.counting.windows import CAP
 from onlineguard.slidr.features import Featuriser
-from onlineguard.slidr.redis_store import RedisStore
-from onlineguard.slidr.windows import CAP
 
 WINDOWS_MS = (60_000, 300_000, 3_600_000, 86_400_000)
 

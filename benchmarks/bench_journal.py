@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from onlineguard_service.journal.journal import FolderJournal
+from onlineguard_service.journal.redis_journal import RedisJournal
 
 from benchmarks.bench_features import redis_server
 from benchmarks.workloads import emit
-from service.journal import FolderJournal
-from service.redis_journal import RedisJournal
 
 ENTRY = bytes(range(250)) + bytes(50)
 RATE = 1_000  # commits a second

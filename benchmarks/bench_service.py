@@ -32,8 +32,8 @@ import msgspec
 import numpy as np
 
 from benchmarks.workloads import emit
-from onlineguard.slidr.clicks import Click
-from onlineguard.slidr.simulator import Traffic, simulate
+from onlineguard.slidr.clicks.clicks import Click
+from onlineguard.slidr.simulation.simulator import Traffic, simulate
 
 RATES = (500, 1_000, 2_000)
 BATCH = 64

@@ -32,8 +32,7 @@ from scipy import stats
 
 from benchmarks.workloads import emit
 from onlineguard.errors import InfeasibleBudget
-from onlineguard.slidr import metrics
-from onlineguard.slidr.calibration import calibrate, parents_of
+from onlineguard.slidr.learning.scorer import Scorer
 from onlineguard.slidr.pipeline import (
     Config,
     Kind,
@@ -45,8 +44,9 @@ from onlineguard.slidr.pipeline import (
     slice_name,
     train_model,
 )
-from onlineguard.slidr.scorer import Scorer
-from onlineguard.slidr.simulator import Traffic, simulate
+from onlineguard.slidr.simulation.simulator import Traffic, simulate
+from onlineguard.slidr.thresholds import metrics
+from onlineguard.slidr.thresholds.calibration import calibrate, parents_of
 
 ONE_THREAD = {  # a seed, since processes share the cores; read when the libraries are first imported
     "OMP_NUM_THREADS": "1",

@@ -17,10 +17,10 @@ import jax
 import numpy as np
 
 from benchmarks.workloads import emit, rate
-from onlineguard.slidr.baselines import LogisticBaseline, TreesBaseline, VelocityRule
-from onlineguard.slidr.network import KINDS, Config
-from onlineguard.slidr.train import Network, train
-from onlineguard.slidr.weights import cell_weights
+from onlineguard.slidr.learning.baselines import LogisticBaseline, TreesBaseline, VelocityRule
+from onlineguard.slidr.learning.network import KINDS, Config
+from onlineguard.slidr.learning.train import Network, train
+from onlineguard.slidr.learning.weights import cell_weights
 
 WIDTH = 43
 COUNTERS = [f"clicks_{e}_{w}" for e in ("user", "session", "ip", "prefix") for w in ("1m", "5m", "1h", "24h")]

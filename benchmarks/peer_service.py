@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from river import anomaly, compose, linear_model, preprocessing
 
-from onlineguard.slidr.clicks import prefix
+from onlineguard.slidr.clicks.clicks import prefix
 
 WINDOWS = {"1m": 60_000, "5m": 300_000, "1h": 3_600_000, "24h": 86_400_000}
 

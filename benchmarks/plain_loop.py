@@ -1,7 +1,8 @@
 """The default detector as a plain loop over events and features: what a programmer would write without the library.
 
 Runs as Python (the tests compare the library with it in float64) and compiled by numba (the benchmarks compare speeds,
-in float32). The arithmetic is that of `onlineguard.detector`, constants included; nothing else is shared with it.
+in float32). The arithmetic is that of `onlineguard.models.detector`, constants included; nothing else is
+shared with it.
 """
 
 import math

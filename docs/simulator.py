@@ -14,8 +14,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
 
-from onlineguard.slidr.simulator import KINDS, Traffic, simulate
-from onlineguard.slidr.world import DAY, HOUR, TIMEZONES
+from onlineguard.slidr.simulation.simulator import KINDS, Traffic, simulate
+from onlineguard.slidr.simulation.world import DAY, HOUR, TIMEZONES
 
 HERE = Path(__file__).parent
 COLOURS = dict(

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 from onlineguard.lazy import loading
 
 if TYPE_CHECKING:
-    from onlineguard.chain import Chain
-    from onlineguard.change_point import ChangePoint
-    from onlineguard.clipped_sgd import ClippedSGD, State, step
-    from onlineguard.clips import Adaptive, Fixed
-    from onlineguard.detector import Detector
-    from onlineguard.engine import Engine
+    from onlineguard.core.chain import Chain
+    from onlineguard.core.change_point import ChangePoint
+    from onlineguard.core.clipped_sgd import ClippedSGD, State, step
+    from onlineguard.core.clips import Adaptive, Fixed
+    from onlineguard.core.estimands import Covariance, LinearRegression, LogisticRegression, LogScale, Mean, Quantile
+    from onlineguard.core.experts import Experts
+    from onlineguard.core.rates import Constant, Decay, Derived
+    from onlineguard.engine.engine import Engine
+    from onlineguard.engine.verdicts import Verdicts
     from onlineguard.errors import CheckpointError, InvalidArgument, OnlineguardError, SourceError
-    from onlineguard.estimands import Covariance, LinearRegression, LogisticRegression, LogScale, Mean, Quantile
-    from onlineguard.experts import Experts
-    from onlineguard.rates import Constant, Decay, Derived
-    from onlineguard.series import Series
-    from onlineguard.verdicts import Verdicts
+    from onlineguard.models.detector import Detector
+    from onlineguard.models.series import Series
 
 __version__ = "0.1.0"
 
@@ -52,17 +52,17 @@ __all__ = [
 ]
 
 _NAMES = {
-    "chain": ["Chain"],
-    "change_point": ["ChangePoint"],
-    "clipped_sgd": ["ClippedSGD", "State", "step"],
-    "clips": ["Adaptive", "Fixed"],
-    "detector": ["Detector"],
-    "engine": ["Engine"],
+    "core.chain": ["Chain"],
+    "core.change_point": ["ChangePoint"],
+    "core.clipped_sgd": ["ClippedSGD", "State", "step"],
+    "core.clips": ["Adaptive", "Fixed"],
+    "models.detector": ["Detector"],
+    "engine.engine": ["Engine"],
     "errors": ["CheckpointError", "InvalidArgument", "OnlineguardError", "SourceError"],
-    "estimands": ["Covariance", "LinearRegression", "LogScale", "LogisticRegression", "Mean", "Quantile"],
-    "experts": ["Experts"],
-    "rates": ["Constant", "Decay", "Derived"],
-    "series": ["Series"],
-    "verdicts": ["Verdicts"],
+    "core.estimands": ["Covariance", "LinearRegression", "LogScale", "LogisticRegression", "Mean", "Quantile"],
+    "core.experts": ["Experts"],
+    "core.rates": ["Constant", "Decay", "Derived"],
+    "models.series": ["Series"],
+    "engine.verdicts": ["Verdicts"],
 }
 __getattr__, __dir__ = loading(__name__, _NAMES)

@@ -1,6 +1,6 @@
 """`python -m onlineguard`: the command line."""
 
-from onlineguard.cli import main
+from onlineguard.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["served"]  # a small model and clicks, for the tests of the service and its faults
+pytest_plugins = ["tests.support.served"]  # a small model and clicks, for the tests of the service and its faults
 
 CI = os.environ.get("CI") == "true"
 

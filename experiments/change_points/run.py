@@ -11,8 +11,8 @@ from river import drift
 from scipy import signal
 
 from experiments import common
-from onlineguard.change_point import ChangePoint
-from onlineguard.schedules import scan_lanes
+from onlineguard.core.change_point import ChangePoint
+from onlineguard.engine.schedules import scan_lanes
 
 # The streams of the paper's section 5: three changes between a mean of 0 and one of length `jump`.
 LENGTH = 1600

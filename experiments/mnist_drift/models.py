@@ -10,16 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from river import anomaly, linear_model, optim, preprocessing
 
-from onlineguard.chain import Chain
-from onlineguard.clipped_sgd import ClippedSGD
-from onlineguard.clips import Adaptive, Fixed
-from onlineguard.detector import B, K
-from onlineguard.estimands import LogisticRegression, LogScale, Mean
+from onlineguard.core.chain import Chain
+from onlineguard.core.clipped_sgd import ClippedSGD
+from onlineguard.core.clips import Adaptive, Fixed
+from onlineguard.core.estimands import LogisticRegression, LogScale, Mean
+from onlineguard.core.experts import Experts
+from onlineguard.core.protocols import Array, Clip, Estimator, Event, Score
+from onlineguard.core.pytree import pytree, static
+from onlineguard.core.rates import Constant, Decay, Derived
 from onlineguard.estimators.threshold import OneSided
-from onlineguard.experts import Experts
-from onlineguard.pytree import pytree, static
-from onlineguard.rates import Constant, Decay, Derived
-from onlineguard.types import Array, Clip, Estimator, Event, Score
+from onlineguard.models.detector import B, K
 
 UNCLIPPED = Fixed(np.inf)
 TRAINED = 500  # events a frozen model learns from: the shortest segment

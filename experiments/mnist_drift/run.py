@@ -18,8 +18,8 @@ from scipy.stats import rankdata
 from experiments.common import COLOURS, Options, Outcome, interval, markdown_table, over, rng, style
 from experiments.mnist_drift.data import Digits, load
 from experiments.mnist_drift.models import Alarm, Fitness, Neighbours, River, supervised, unsupervised
+from onlineguard.engine.schedules import scan, scan_lanes
 from onlineguard.estimators.threshold import OneSided
-from onlineguard.schedules import scan, scan_lanes
 
 ANOMALY_RATES = (0.01, 0.05, 0.1, 0.2)
 ANGLES = (0.0, 30.0, 45.0, 180.0)  # degrees; each image is turned by up to that much, either way

@@ -13,14 +13,14 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from experiments.common import COLOURS, Interval, Options, Outcome, interval, markdown_table, over, rng, style
-from onlineguard.clipped_sgd import ClippedSGD
-from onlineguard.clips import Adaptive
-from onlineguard.estimands import Linear, LinearRegression, LogisticRegression, Mean
-from onlineguard.experts import Experts
-from onlineguard.pytree import pytree
-from onlineguard.rates import Decay, Derived, epoch
-from onlineguard.schedules import scan_lanes
-from onlineguard.types import Array, Event, Theta
+from onlineguard.core.clipped_sgd import ClippedSGD
+from onlineguard.core.clips import Adaptive
+from onlineguard.core.estimands import Linear, LinearRegression, LogisticRegression, Mean
+from onlineguard.core.experts import Experts
+from onlineguard.core.protocols import Array, Event, Theta
+from onlineguard.core.pytree import pytree
+from onlineguard.core.rates import Decay, Derived, epoch
+from onlineguard.engine.schedules import scan_lanes
 
 CHUNK = 1000  # events made and learned at a time, so that no stream is ever whole in memory
 CONSTANT = tuple(2.0**-k for k in range(15))  # the fixed rates to choose from in hindsight

@@ -4,11 +4,11 @@ from collections.abc import Hashable
 
 import numpy as np
 
-from onlineguard.clipped_sgd import ClippedSGD
+from onlineguard.core.clipped_sgd import ClippedSGD
+from onlineguard.core.estimands import Covariance, Moments
+from onlineguard.core.protocols import Clip, Rate
 from onlineguard.errors import InvalidArgument
-from onlineguard.estimands import Covariance, Moments
 from onlineguard.estimators.shell import EagerDetector, checked_clip, checked_rate
-from onlineguard.types import Clip, Rate
 
 
 class ClippedCovariance(EagerDetector):

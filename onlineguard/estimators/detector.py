@@ -9,12 +9,12 @@ import numpy as np
 from river import base
 from river.utils import dataframe
 
-from onlineguard.detector import Detector
+from onlineguard.engine.verdicts import Verdicts
 from onlineguard.errors import InvalidArgument
 from onlineguard.estimators.packed_model import JUDGEMENT, SCORE, PackedModel
 from onlineguard.estimators.shell import Features, checked_count, read_frame
-from onlineguard.series import Series
-from onlineguard.verdicts import Verdicts
+from onlineguard.models.detector import Detector
+from onlineguard.models.series import Series
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class DriftRobustDetector(PackedDetector):
 
     Every feature has a running location and scale, the score is the root mean square of the standardised features, and
     the threshold a running quantile of the scores that an attack cannot lift over itself. Nothing about the data need
-    be told, and no scaler is needed. See `onlineguard.detector` for how it works, and `Engine` for many streams.
+    be told, and no scaler is needed. See `onlineguard.models.detector` for how it works, and `Engine` for many streams.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ class SeriesDetector(PackedDetector):
     """Finds what is odd in a numeric series given its own past, and says a run of odd values once.
 
     For one value, or a few, taken at regular intervals: a forecast from the recent values, and from the one a period
-    back, leaves a residual; value and residual are judged together. See `onlineguard.series` for how it works.
+    back, leaves a residual; value and residual are judged together. See `onlineguard.models.series` for how it works.
 
     Parameters
     ----------

@@ -10,18 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 from river import base
 
-from onlineguard.change_point import ChangePoint, Segment
+from onlineguard.core.change_point import ChangePoint, Segment
+from onlineguard.core.protocols import Array
+from onlineguard.engine.events import LARGEST
 from onlineguard.errors import InvalidArgument
 from onlineguard.estimators.shell import checked_count
-from onlineguard.events import LARGEST
-from onlineguard.types import Array
 
 
 class ClippedChangePoint(base.DriftDetector):
     """Finds changes of the mean of a stream, heavy tails or not, with nothing told but the risk of a false one.
 
-    See `onlineguard.change_point` for the test. An event costs the same for ever. A value that is NaN or infinite is
-    missing; an event without any other changes nothing. The first event waits for a compiler.
+    See `onlineguard.core.change_point` for the test. An event costs the same for ever. A value that is NaN or infinite
+    is missing; an event without any other changes nothing. The first event waits for a compiler.
 
     Parameters
     ----------

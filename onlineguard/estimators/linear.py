@@ -13,13 +13,13 @@ import numpy as np
 from river import base
 from river.utils import dataframe
 
-from onlineguard.clipped_sgd import ClippedSGD
+from onlineguard.core.clipped_sgd import ClippedSGD
+from onlineguard.core.estimands import Linear, LinearRegression, LogisticRegression
+from onlineguard.core.protocols import Clip, Rate
+from onlineguard.core.rates import Derived
 from onlineguard.errors import InvalidArgument
-from onlineguard.estimands import Linear, LinearRegression, LogisticRegression
 from onlineguard.estimators.scale import Spread
 from onlineguard.estimators.shell import Features, checked_clip, checked_rate, read_frame
-from onlineguard.rates import Derived
-from onlineguard.types import Clip, Rate
 
 RARE = 0.99  # of the logistic gradients are used whole: where one class is rare, its own are the long ones
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from onlineguard.arrays import plain
-from onlineguard.clipped_sgd import ClippedSGD
+from onlineguard.core.arrays import plain
+from onlineguard.core.clipped_sgd import ClippedSGD
+from onlineguard.core.estimands import Mean
+from onlineguard.core.experts import Experts
+from onlineguard.core.protocols import Clip, Estimator, Rate
 from onlineguard.errors import InvalidArgument
-from onlineguard.estimands import Mean
 from onlineguard.estimators.shell import EagerDetector, checked_clip, checked_rate
-from onlineguard.experts import Experts
-from onlineguard.types import Clip, Estimator, Rate
 
 
 class ClippedMean(EagerDetector):

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from onlineguard.events import as_float32
-from onlineguard.origins import LOST, inexact, moved
-from onlineguard.packed import FIELDS, Layout
-from onlineguard.types import Array
+from onlineguard.core.protocols import Array
+from onlineguard.engine.events import as_float32
+from onlineguard.engine.origins import LOST, inexact, moved
+from onlineguard.engine.table import FIELDS, Layout
 
 JUDGEMENT = slice(-FIELDS, None)  # at the end of a row
 SCORE, THRESHOLD, READY = -6, -5, -1
@@ -28,7 +28,7 @@ ALIGNED = 16  # float32 numbers; JAX need not copy an array that starts at such 
 class PackedModel:
     """A detector's state, and what is needed to step it: `judge` and `learn` take and return NumPy arrays.
 
-    Features are counted from their first value that float32 cannot hold, as `onlineguard.origins` says. Nothing but
+    Features are counted from their first value that float32 cannot hold, as `engine.origins` says. Nothing but
     NumPy is pickled.
     """
 

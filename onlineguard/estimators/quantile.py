@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onlineguard.arrays import saturating_add
-from onlineguard.clips import Adaptive, Tracked
+from onlineguard.core.arrays import saturating_add
+from onlineguard.core.clips import Adaptive, Tracked
+from onlineguard.core.estimands import Quantile
+from onlineguard.core.protocols import Rate
 from onlineguard.errors import InvalidArgument
-from onlineguard.estimands import Quantile
 from onlineguard.estimators.shell import EagerDetector, checked_rate
-from onlineguard.types import Rate
 
 
 class Levels(NamedTuple):

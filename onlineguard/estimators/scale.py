@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onlineguard.arrays import saturating_add
-from onlineguard.detector import FAR, FLOOR_SHARE, B, K
+from onlineguard.core.arrays import saturating_add
+from onlineguard.core.protocols import Rate
 from onlineguard.estimators.shell import EagerDetector, checked_rate
-from onlineguard.types import Rate
+from onlineguard.models.detector import FAR, FLOOR_SHARE, B, K
 
 EARLY = 3  # values that a feature's rate is ahead of its count: the derived rate starts at 4^(-2/3) = 0.4
 RESOLUTION = 2.0**-45  # least scale relative to the location: what float64 resolves, with room

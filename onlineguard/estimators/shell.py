@@ -14,10 +14,10 @@ import numpy as np
 from river import base
 from river.utils import dataframe
 
-from onlineguard.clips import Adaptive
+from onlineguard.core.clips import Adaptive
+from onlineguard.core.protocols import Clip, Rate
+from onlineguard.core.rates import Derived
 from onlineguard.errors import InvalidArgument
-from onlineguard.rates import Derived
-from onlineguard.types import Clip, Rate
 
 TAME = 1e30  # events with a squared length below overflow nowhere, and need no np.errstate, which takes 1 us
 

@@ -9,15 +9,15 @@ import numpy as np
 from river import anomaly, base
 from river.utils import dataframe
 
-from onlineguard.arrays import namespace
-from onlineguard.detector import LEVELS, MIN_SEEN, Detector, State, larger, smaller
+from onlineguard.core.arrays import namespace
+from onlineguard.core.protocols import Array
+from onlineguard.core.pytree import pytree
+from onlineguard.engine.events import LARGEST
 from onlineguard.errors import InvalidArgument
 from onlineguard.estimators.detector import checked_patience, checked_target_rate
 from onlineguard.estimators.packed_model import READY, SCORE, THRESHOLD, PackedModel
 from onlineguard.estimators.shell import read_frame
-from onlineguard.events import LARGEST
-from onlineguard.pytree import pytree
-from onlineguard.types import Array
+from onlineguard.models.detector import LEVELS, MIN_SEEN, Detector, State, larger, smaller
 
 
 @pytree

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from onlineguard.lazy import loading
 
 if TYPE_CHECKING:
-    from onlineguard.slidr.baselines import LogisticBaseline, TreesBaseline, VelocityRule
-    from onlineguard.slidr.calibration import Calibration, calibrate
-    from onlineguard.slidr.clicks import Click, Mapping, read_clicks
+    from onlineguard.slidr.clicks.clicks import Click, Mapping, read_clicks
     from onlineguard.slidr.features import Featuriser
+    from onlineguard.slidr.learning.baselines import LogisticBaseline, TreesBaseline, VelocityRule
+    from onlineguard.slidr.learning.scorer import Scorer
+    from onlineguard.slidr.learning.train import Network
     from onlineguard.slidr.model import Model, load_model, save_model
     from onlineguard.slidr.pipeline import (
         Config,
@@ -23,9 +24,8 @@ if TYPE_CHECKING:
         purchasing,
         train_model,
     )
-    from onlineguard.slidr.scorer import Scorer
-    from onlineguard.slidr.simulator import Traffic, simulate
-    from onlineguard.slidr.train import Network
+    from onlineguard.slidr.simulation.simulator import Traffic, simulate
+    from onlineguard.slidr.thresholds.calibration import Calibration, calibrate
 
 __all__ = [
     "Calibration",
@@ -56,9 +56,9 @@ __all__ = [
 
 # None is also the name of a module here: importing that module would put it in the place of the public name.
 _NAMES = {
-    "baselines": ["LogisticBaseline", "TreesBaseline", "VelocityRule"],
-    "calibration": ["Calibration", "calibrate"],
-    "clicks": ["Click", "Mapping", "read_clicks"],
+    "learning.baselines": ["LogisticBaseline", "TreesBaseline", "VelocityRule"],
+    "thresholds.calibration": ["Calibration", "calibrate"],
+    "clicks.clicks": ["Click", "Mapping", "read_clicks"],
     "features": ["Featuriser"],
     "model": ["Model", "load_model", "save_model"],
     "pipeline": [
@@ -71,8 +71,8 @@ _NAMES = {
         "purchasing",
         "train_model",
     ],
-    "scorer": ["Scorer"],
-    "simulator": ["Traffic", "simulate"],
-    "train": ["Network"],
+    "learning.scorer": ["Scorer"],
+    "simulation.simulator": ["Traffic", "simulate"],
+    "learning.train": ["Network"],
 }
 __getattr__, __dir__ = loading(__name__, _NAMES)

@@ -31,12 +31,12 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float32, Int32, Int64
 
-from onlineguard.arrays import namespace
+from onlineguard.core.arrays import namespace
+from onlineguard.core.protocols import Array
 from onlineguard.errors import InvalidArgument
-from onlineguard.slidr.clicks import LATEST, Click, check_clicks
-from onlineguard.slidr.counters import Keys, ProcessStore, Store
-from onlineguard.slidr.windows import ENTITIES, WINDOWS
-from onlineguard.types import Array
+from onlineguard.slidr.clicks.clicks import LATEST, Click, check_clicks
+from onlineguard.slidr.counting.counters import Keys, ProcessStore, Store
+from onlineguard.slidr.counting.windows import ENTITIES, WINDOWS
 
 _PAIRS = tuple(itertools.pairwise(WINDOWS))
 

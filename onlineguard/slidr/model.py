@@ -24,13 +24,13 @@ from typing import Any
 
 import onlineguard
 from onlineguard.errors import CheckpointError
-from onlineguard.slidr import scorer
-from onlineguard.slidr.calibration import Calibration
+from onlineguard.slidr.counting.windows import WINDOWS
 from onlineguard.slidr.features import NAMES, TIMEZONES, UNITS, WIDTH, Featuriser
-from onlineguard.slidr.network import Config as NetworkConfig
+from onlineguard.slidr.learning import scorer
+from onlineguard.slidr.learning.network import Config as NetworkConfig
+from onlineguard.slidr.learning.scorer import Scorer
 from onlineguard.slidr.pipeline import Config, Thresholds
-from onlineguard.slidr.scorer import Scorer
-from onlineguard.slidr.windows import WINDOWS
+from onlineguard.slidr.thresholds.calibration import Calibration
 
 FORMAT = 1  # of the folder
 FEATURES = 2  # of the features: what the names mean; a change of a window or a unit is a new one

@@ -17,17 +17,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from onlineguard.engine import Engine, aligned
-from onlineguard.packed import FIELDS, Layout, stepped
-from onlineguard.slidr.clicks import Click
-from onlineguard.slidr.counter_step import NUMBERS, ROWS, after_one
-from onlineguard.slidr.counters import ProcessStore
+from onlineguard.core.protocols import Array
+from onlineguard.engine.engine import Engine, aligned
+from onlineguard.engine.table import FIELDS, Layout, stepped
+from onlineguard.slidr.clicks.clicks import Click
+from onlineguard.slidr.counting.counter_step import NUMBERS, ROWS, after_one
+from onlineguard.slidr.counting.counters import ProcessStore
+from onlineguard.slidr.counting.windows import COLUMNS
 from onlineguard.slidr.features import Featuriser, assembled
-from onlineguard.slidr.network import apply, standardise
-from onlineguard.slidr.scorer import Scorer
-from onlineguard.slidr.train import Network
-from onlineguard.slidr.windows import COLUMNS
-from onlineguard.types import Array
+from onlineguard.slidr.learning.network import apply, standardise
+from onlineguard.slidr.learning.scorer import Scorer
+from onlineguard.slidr.learning.train import Network
 
 _SMALL = 1_024  # numbers of an array that is given together with others
 _AFTER = 4  # what follows the counters' part of the inputs: minute, weekday, logged_in, the engine's row

@@ -25,17 +25,17 @@ import polars as pl
 from jaxtyping import Bool, Float, Int
 
 from onlineguard.errors import InvalidArgument
-from onlineguard.slidr.baselines import LogisticBaseline, TreesBaseline, VelocityRule
-from onlineguard.slidr.calibration import MIN_PURCHASES, Calibration, Method, calibrate, parents_of
-from onlineguard.slidr.categories import categories
-from onlineguard.slidr.clicks import SCHEMA, check_clicks
+from onlineguard.slidr.clicks.categories import categories
+from onlineguard.slidr.clicks.clicks import SCHEMA, check_clicks
 from onlineguard.slidr.features import NAMES, WIDTH, Featuriser
-from onlineguard.slidr.labels import humans
-from onlineguard.slidr.metrics import HEAVY, heavy_sessions
-from onlineguard.slidr.network import Config as NetworkConfig
-from onlineguard.slidr.scorer import Scorer
-from onlineguard.slidr.train import Progress, train
-from onlineguard.slidr.weights import cell_weights
+from onlineguard.slidr.learning.baselines import LogisticBaseline, TreesBaseline, VelocityRule
+from onlineguard.slidr.learning.labels import humans
+from onlineguard.slidr.learning.network import Config as NetworkConfig
+from onlineguard.slidr.learning.scorer import Scorer
+from onlineguard.slidr.learning.train import Progress, train
+from onlineguard.slidr.learning.weights import cell_weights
+from onlineguard.slidr.thresholds.calibration import MIN_PURCHASES, Calibration, Method, calibrate, parents_of
+from onlineguard.slidr.thresholds.metrics import HEAVY, heavy_sessions
 
 SLICES = ("device", "marketplace", "logged_in")
 BATCH = 65_536  # clicks featurised between two reports of progress

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from pages import any_float
 
 from onlineguard.report.axes import Axis, time_ticks
+from tests.support.pages import any_float
 
 
 @given(low=st.integers(-(10**16), 10**16), width=st.integers(3, 10**16))

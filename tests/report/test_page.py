@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from pages import Page, a_slice, any_float, written
 
 from onlineguard.errors import InvalidArgument
 from onlineguard.report import SliceReport, write_report
+from tests.support.pages import Page, a_slice, any_float, written
 
 EVIL = "<script>alert('1')</script>\"&amp; \x00\ud800 $name {0} ]]> -->"
 

@@ -3,7 +3,8 @@
 from datetime import datetime
 
 import numpy as np
-from pages import a_slice, written
+
+from tests.support.pages import a_slice, written
 
 
 def test_times_that_order_nothing_give_way_to_the_event_number(tmp_path):

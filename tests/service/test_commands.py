@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from onlineguard import cli
+from onlineguard.cli import app as cli
 from onlineguard.errors import InvalidArgument
 
 
 @pytest.fixture
 def worked(monkeypatch) -> list[Any]:
-    """The settings that a worker was started with, in a module that stands for service.worker."""
+    """The settings that a worker was started with, in a module that stands for onlineguard_service.redis.worker."""
 
     @dataclass
     class WorkerSettings:
@@ -34,11 +34,11 @@ def worked(monkeypatch) -> list[Any]:
                 raise InvalidArgument(f"batch is {self.batch}; it must be at most 1000")
 
     found: list[Any] = []
-    module: Any = types.ModuleType("service.worker")
+    module: Any = types.ModuleType("onlineguard_service.redis.worker")
     module.WorkerSettings = WorkerSettings
     module.run = lambda settings: found.append(settings) or "answered 3"
-    monkeypatch.setitem(sys.modules, "service.worker", module)
-    monkeypatch.setattr("service.logs.configure", lambda level: None)
+    monkeypatch.setitem(sys.modules, "onlineguard_service.redis.worker", module)
+    monkeypatch.setattr("onlineguard_service.logs.configure", lambda level: None)
     return found
 
 

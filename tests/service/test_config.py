@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from onlineguard_service import config
+from onlineguard_service.config import Settings, load, show
 from typer.testing import CliRunner
 
-from onlineguard import cli
+from onlineguard.cli import app as cli
 from onlineguard.errors import InvalidArgument
-from service import config
-from service.config import Settings, load, show
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_the_command_line_needs_nothing_of_the_service_before_it_serves():
 import sys
 for name in ("starlette", "uvicorn", "httptools", "prometheus_client", "httpx", "redis", "uvloop"):
     sys.modules[name] = None
-from onlineguard import cli
+from onlineguard.cli import app as cli
 assert "jax" not in sys.modules and "numpy" not in sys.modules
 cli.main()
 """

@@ -9,26 +9,14 @@ import pytest
 import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from redis_server import serving
-from test_guard import events, told
+from onlineguard_service.core import Core
+from onlineguard_service.guard import Guard
 
 from onlineguard.errors import CheckpointError, InvalidArgument
-from service.config import Settings
-from service.core import Core
-from service.guard import Guard
-from service.schema import Event, Label
-
-
-def chosen(state, model=None, **more):
-    """Settings of a core that writes snapshots only when asked to."""
-    usual = {"durability": "async", "snapshot_every": 3_600.0, "remember": 1_000, "max_slices": 1_000}
-    return Settings(state=state, model=model, **(usual | more))
-
-
-async def crashed(core):
-    """Leave the folder as a process does that is killed: no snapshot, nothing more written."""
-    core._timer.cancel()
-    await core._journal.close()
+from onlineguard.wire.requests import Event, Label
+from tests.support.cores import chosen, crashed
+from tests.support.events import events, told
+from tests.support.redis_server import serving
 
 
 def test_what_was_answered_is_there_after_a_crash_to_the_last_bit(tmp_path, model_folder, other_folder, clicks):
@@ -57,7 +45,7 @@ def test_what_was_answered_is_there_after_a_crash_to_the_last_bit(tmp_path, mode
 
 
 def test_begins_with_a_model_of_its_own_where_none_is_given(tmp_path, clicks, monkeypatch):
-    monkeypatch.setattr("service.models.CLICKS", 20_000)
+    monkeypatch.setattr("onlineguard_service.models.CLICKS", 20_000)
 
     async def run():
         core = await Core.open(chosen(tmp_path))

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from service.figures import ANOMALOUS, JUDGED, LATEST, ROBOTIC, Figures, shown_key
+from onlineguard_service.figures import ANOMALOUS, JUDGED, LATEST, ROBOTIC, Figures, shown_key
 
 
 def add(figures, names, flags, score=1.0):

@@ -3,11 +3,11 @@
 import asyncio
 
 import pytest
-from test_core import chosen, crashed
-from test_guard import events
+from onlineguard_service.core import Core
+from onlineguard_service.gather import Gather
 
-from service.core import Core
-from service.gather import Gather
+from tests.support.cores import chosen, crashed
+from tests.support.events import events
 
 
 def test_what_comes_while_a_call_is_under_way_goes_into_the_next_one():

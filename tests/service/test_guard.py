@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onlineguard_service.guard import Clicks, Events, Guard, Labels, Options, Switch, decode, encode, keys_of
+from onlineguard_service.journal.packing import pack, unpack
+from onlineguard_service.models import Models
 
 from onlineguard import Engine
 from onlineguard.errors import InvalidArgument
-from onlineguard.slidr.counters import ProcessStore
+from onlineguard.slidr.counting.counters import ProcessStore
 from onlineguard.slidr.features import Featuriser
 from onlineguard.slidr.pipeline import prepare, scores
-from service.guard import Clicks, Events, Guard, Labels, Options, Switch, decode, encode, keys_of
-from service.models import Models
-from service.packing import pack, unpack
-from service.schema import Event, Label
+from onlineguard.wire.requests import Event, Label
+from tests.support.events import events, told
 
 
 @pytest.fixture(scope="module")
@@ -37,18 +38,6 @@ def compilations():
 
 def guard(models, **options):
     return Guard(Options(**options), models.first, models.get)
-
-
-def told(answers):
-    return [msgspec.json.decode(answer) for answer in answers]
-
-
-def events(n, seed=0, slices=3, ids=False):
-    rng = np.random.default_rng(seed)
-    return [
-        Event(f"s{rng.integers(slices)}", rng.normal(100.0, 5.0, 2).tolist(), id=f"e{i}" if ids else None)
-        for i in range(n)
-    ]
 
 
 def restored(one, models):

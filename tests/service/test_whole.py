@@ -17,12 +17,12 @@ import msgspec
 import numpy as np
 import pytest
 import redis
-from real import Service
-from redis_server import serving
 
-from onlineguard.answers import ClickAnswer
 from onlineguard.client import AsyncClient, Client
 from onlineguard.errors import ServiceError
+from onlineguard.wire.answers import ClickAnswer
+from tests.support.real import Service
+from tests.support.redis_server import serving
 
 
 @pytest.fixture(scope="module")

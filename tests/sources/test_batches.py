@@ -3,9 +3,9 @@
 import numpy as np
 import polars as pl
 import pytest
-from reading import full, internals, rows, source, write
 
 from onlineguard.sources import Batch
+from tests.support.reading import full, internals, rows, source, write
 
 
 def test_types_are_what_the_engine_takes(tmp_path):

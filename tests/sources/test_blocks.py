@@ -5,9 +5,9 @@ import io
 
 import numpy as np
 import pytest
-from reading import internals, rows, source
 
 from onlineguard.errors import SourceError
+from tests.support.reading import internals, rows, source
 
 
 def test_a_truncated_gzip_file_is_one_error_after_its_good_rows(tmp_path):

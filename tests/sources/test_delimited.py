@@ -5,7 +5,8 @@ import io
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from reading import internals, rows, set_aside, source
+
+from tests.support.reading import internals, rows, set_aside, source
 
 plain_fields = st.sampled_from(
     ["1", "2.5", "", "nan", "-inf", "x", "é", " 1 ", "1e999", "NA", "3e38", "-4e38", "1_000"]

@@ -3,7 +3,8 @@
 import numpy as np
 import polars as pl
 import pytest
-from reading import rows, set_aside, source, write
+
+from tests.support.reading import rows, set_aside, source, write
 
 
 def test_integer_keys_of_parquet_stay_integers_and_a_missing_one_is_set_aside(tmp_path):

@@ -4,7 +4,8 @@ import gzip
 import tracemalloc
 
 import pytest
-from reading import rows, set_aside, source
+
+from tests.support.reading import rows, set_aside, source
 
 
 @pytest.mark.parametrize("name", ["e.csv", "e.csv.gz", "e.ndjson"])

@@ -5,7 +5,8 @@ import json
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reading import rows, set_aside, source
+
+from tests.support.reading import rows, set_aside, source
 
 
 @settings(max_examples=50, deadline=None)

@@ -3,10 +3,10 @@
 import numpy as np
 import polars as pl
 import pytest
-from reading import rows, source
 
 from onlineguard.errors import SourceError
 from onlineguard.sources import Batch
+from tests.support.reading import rows, source
 
 
 def test_a_broken_parquet_file_is_one_error_after_its_good_rows(tmp_path):

@@ -1,9 +1,9 @@
 """Rejected rows: each is written down with its line, its reason and its text."""
 
 import pytest
-from reading import HEADER, ROWS, full, rows, set_aside, source
 
 from onlineguard.errors import InvalidArgument, SourceError
+from tests.support.reading import HEADER, ROWS, full, rows, set_aside, source
 
 
 def test_a_row_that_cannot_be_read_is_set_aside_with_line_reason_and_text(tmp_path):

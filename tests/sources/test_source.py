@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from reading import full, rows, source, write
 
 from onlineguard.errors import InvalidArgument, SourceError
 from onlineguard.sources import Batch, Source
+from tests.support.reading import full, rows, source, write
 
 
 @pytest.mark.parametrize(

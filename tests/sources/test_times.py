@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import numpy as np
 import polars as pl
 import pytest
-from reading import rows, set_aside, source
 
 from onlineguard.sources import NO_TIME
+from tests.support.reading import rows, set_aside, source
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,285 @@
+"""The command line: parses, calls, prints. Heavy imports stand in the commands, so that `--help` comes at once."""
+
+import signal
+import sys
+from datetime import date
+from enum import StrEnum
+from functools import partial
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import onlineguard
+from onlineguard.cli import slidr as commands
+from onlineguard.cli.exits import EXIT_INTERRUPTED, one_line_errors
+
+COMMANDS = "onlineguard.commands"  # the entry points by which other packages, the service among them, add commands
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(commands.app, name="slidr")
+
+
+class DetectorName(StrEnum):
+    auto = "auto"
+    point = "point"
+    series = "series"
+
+
+def main() -> None:
+    """The entry point `onlineguard`."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a slice's name must not end a run
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # what stops a service works as Ctrl-C does
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def onlineguard_(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    """A small robust model for every slice of a stream, updated on every event: what is odd, and how odd."""
+    if version:
+        print(f"onlineguard {onlineguard.__version__}")
+        raise typer.Exit
+
+
+RUN_EPILOG = """[bold]Examples[/bold]
+
+Server metrics, one series a slice, with alarms in an HTML report:
+
+  [cyan]onlineguard run metrics.csv.gz --slice metric --feature value --time timestamp --report report.html[/cyan]
+
+Every event as a point of several numbers, verdicts to a file, and continued the next day:
+
+  [cyan]onlineguard run mon.ndjson --slice country,device --feature age,clicks --state s.og --out mon.parquet[/cyan]
+
+  [cyan]onlineguard run tue.ndjson --slice country,device --feature age,clicks --state s.og --out tue.parquet[/cyan]
+
+From a pipe, and measured against known anomalies:
+
+  [cyan]zstdcat log.csv.zst | onlineguard run - --slice host --feature latency --label incident[/cyan]
+
+Exit codes: 0 done; 2 wrong use, or a source or state file that cannot be used; 130 Ctrl-C or SIGTERM, after what was
+judged until then has been written. A run that breaks off in any other way writes nothing: it can be repeated.
+"""
+
+
+@app.command(epilog=RUN_EPILOG)
+def run(
+    source: Annotated[str, typer.Argument(help="A .csv, .tsv or .ndjson file (also .gz), .parquet, or - for a pipe.")],
+    feature: Annotated[str, typer.Option(metavar="COLUMN[,COLUMN]", help="Numbers that are judged.")],
+    slice_: Annotated[
+        str | None,
+        typer.Option("--slice", metavar="COLUMN[,COLUMN]", help="What tells slices apart. Without it all are one."),
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="ISO 8601 or Unix time; for series, the report and delays.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="1 for known anomalies: measured against, never learned from.")
+    ] = None,
+    detector: Annotated[
+        DetectorName,
+        typer.Option(
+            help="point: each event by itself. series: given the slice's own past; a run of odd values is one alarm. "
+            "auto: series with --time and up to 4 features, else point."
+        ),
+    ] = DetectorName.auto,
+    rate: Annotated[float, typer.Option(help="Share of usual events that may be flagged, up to 0.2.")] = 0.01,
+    patience: Annotated[
+        int, typer.Option(min=1, metavar="EVENTS", help="How long a new regime must last before it counts as usual.")
+    ] = 5_000,
+    period: Annotated[
+        int,
+        typer.Option(
+            min=0, max=100_000, metavar="EVENTS", help="After how many events a series repeats itself, if it does."
+        ),
+    ] = 0,
+    state: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Continue from this file if it exists; written at the end.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Verdicts, a row an event: .parquet, .csv or .ndjson.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Self-contained HTML of the oddest slices.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first row that cannot be read.")] = False,
+) -> None:
+    """Judge every event of a stream against its own slice, and learn from it.
+
+    Rows that cannot be read are written to SOURCE.rejects.ndjson with their line number and the reason.
+    """
+    with one_line_errors():
+        from onlineguard.cli import console, runner
+        from onlineguard.cli.sinks import VerdictWriter
+        from onlineguard.report import SeriesRecorder, write_report
+        from onlineguard.report.quality import GAP
+        from onlineguard.sources import Source
+
+        slices = _columns("--slice", slice_) if slice_ is not None else []
+        events = Source(source, slices, _columns("--feature", feature), time, label, strict=strict)
+        runner.check_destinations(events, {"state": state, "out": out, "report": report})
+        kind, reason = runner.choose_detector(detector.value, len(events.feature_columns), time is not None)
+        engine = runner.open_engine(events.feature_columns, kind, rate, patience, period, state, slices)
+        console.say_start(kind, reason, engine, state)
+        writer = VerdictWriter(out, events.slice_columns) if out is not None else None
+        try:
+            with console.progress(events.name, events.total_bytes, lambda: events.bytes_read) as progress:
+                summary = runner.run(
+                    events,
+                    engine,
+                    writer=writer,
+                    recorder=SeriesRecorder(gap=GAP),
+                    explain=report is not None,
+                    progress=progress,
+                )
+            if report is not None:
+                shown = summary.oddest[: console.REPORTED]
+                write_report(report, shown, console.facts(summary), f"Anomalies in {events.name}")
+            with runner.undisturbed():  # the verdicts and the state that gave them belong together
+                if writer is not None:
+                    writer.commit()
+                if state is not None:
+                    engine.save(state)
+        finally:
+            if writer is not None:
+                writer.discard()
+        console.print_summary(summary, events, {"verdicts": out, "report": report, "state": state})
+        if summary.interrupted:
+            raise typer.Exit(EXIT_INTERRUPTED)
+
+
+DEMO_EPILOG = """[bold]Examples[/bold]
+
+  [cyan]onlineguard demo[/cyan]
+
+  [cyan]onlineguard demo --events 1000000 --seed 7 --report /tmp/demo.html[/cyan]
+"""
+
+
+@app.command(epilog=DEMO_EPILOG)
+def demo(
+    events: Annotated[int, typer.Option(min=80_000, help="Events of the made stream.")] = 200_000,
+    clicks: Annotated[int, typer.Option(min=60_000, help="Ad clicks to simulate, in three weeks.")] = 500_000,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another stream.")] = 0,
+    report: Annotated[Path, typer.Option(metavar="FILE", help="Where the report goes.")] = Path(
+        "onlineguard-demo.html"
+    ),
+) -> None:
+    """Watch it work: hidden anomalies in a made stream, beside a running z-score; then robots in a week of ad clicks.
+
+    The clicks are simulated: two weeks to learn from and to set the thresholds of every slice, and one to be judged.
+
+    Needs no data and no network, and takes a minute or so. The clicks' report stands beside the other, as NAME-clicks.
+    """
+    with one_line_errors():
+        from onlineguard.cli import console, runner, story
+        from onlineguard.cli import demo as demonstration
+
+        clicks_report = report.with_name(f"{report.stem}-clicks.html")
+        runner.check_destinations(None, {"report": report})
+        stream = demonstration.made_stream(events, seed)
+        with console.progress("made stream", len(stream.values)) as progress:
+            result = demonstration.judge(stream, report, progress)
+        console.print_demo(result, report)
+        told = story.tell(clicks, seed, clicks_report, partial(console.progress, noun="clicks"))
+        console.print_story(told, clicks_report)
+
+
+SIMULATE_EPILOG = """[bold]What is written[/bold]
+
+[cyan]clicks.parquet[/cyan]: a row a click, in order of arrival.
+
+[cyan]orders.parquet[/cyan]: the accounts' orders, from 90 days before the first click on.
+
+[cyan]truth.parquet[/cyan]: whether each click was a robot's, and of which kind. For measuring, never for training.
+
+[bold]Examples[/bold]
+
+Three weeks, a million clicks, a fifth of them by robots:
+
+  [cyan]onlineguard simulate traffic[/cyan]
+
+A month with a holiday, six hours without purchase labels, and a front end whose clock is wrong:
+
+  [cyan]onlineguard simulate month --days 30 --clicks 5000000 --holiday --label-outage 6 --clock-fault[/cyan]
+"""
+
+
+@app.command(epilog=SIMULATE_EPILOG)
+def simulate(
+    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the files go; made if it is missing.")],
+    clicks: Annotated[int, typer.Option(help="About how many.")] = 1_000_000,
+    days: Annotated[
+        int,
+        typer.Option(
+            help="From midnight to midnight UTC. Three weeks: `slidr` learns one, sets its thresholds on the next and "
+            "is judged by the last; of 14 days, each gets only some days of the week."
+        ),
+    ] = 21,
+    start: Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="The first day.")] = "2026-03-02",
+    robots: Annotated[float, typer.Option(help="Their share of the clicks, up to 0.9.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Another seed, other traffic; the same seed, the same.")] = 0,
+    holiday: Annotated[
+        bool, typer.Option("--holiday", help="One day on which people click two and a half times as much; on top.")
+    ] = False,
+    label_outage: Annotated[
+        float, typer.Option(metavar="HOURS", help="So long no purchase is recorded, from the middle of the days on.")
+    ] = 0.0,
+    clock_fault: Annotated[
+        bool, typer.Option("--clock-fault", help="For two hours, one front end of eight has its clock wrong.")
+    ] = False,
+    biased_purchases: Annotated[
+        bool, typer.Option("--biased-purchases", help="Let those signed in buy more; by default all clicks buy alike.")
+    ] = False,
+) -> None:
+    """Make up ad clicks of people and robots, with the truth in a file apart.
+
+    People keep the hours and the week of their marketplace; they come from homes, carriers and offices; some buy.
+
+    Robots burst, go slow, rent servers, imitate people, steal accounts, own racks of phones, attack a campaign.
+
+    They change their ways every week: the phones come in the second one. The attack lasts two days.
+    """
+    with one_line_errors():
+        from onlineguard.cli import console
+        from onlineguard.slidr.simulation.simulator import Traffic, write_traffic
+
+        traffic = Traffic(
+            clicks, days, _day("--start", start), robots, holiday, label_outage, clock_fault, biased_purchases
+        )
+        with console.progress("simulated clicks", clicks, noun="clicks") as progress:
+            tally = write_traffic(out, traffic, seed, progress)
+        console.print_traffic(tally, out)
+
+
+def _day(flag: str, text: str) -> date:
+    from onlineguard.errors import InvalidArgument
+
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise InvalidArgument(f"{flag} is {text!r}; it must be a day such as 2026-03-02") from None
+
+
+def _columns(flag: str, names: str) -> list[str]:
+    from onlineguard.errors import InvalidArgument
+
+    columns = [name.strip() for name in names.split(",") if name.strip()]
+    if not columns:
+        raise InvalidArgument(f"{flag} is {names!r}; it must name at least one column, e.g. {flag} host")
+    return columns
+
+
+for entry in entry_points(group=COMMANDS):
+    entry.load()(app)

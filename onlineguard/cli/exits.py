@@ -1,0 +1,40 @@
+"""How a command ends when it cannot go on: one line that names the flag, and an exit code."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import typer
+
+EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
+# What the library calls differently in its errors, or without the dashes.
+FLAGS = {name: f"--{name}" for name in ("patience", "period", "state", "out", "report", "rejects", "slice")} | {
+    **{name: f"--{name.replace('_', '-')}" for name in ("clicks", "days", "start", "robots", "seed", "label_outage")},
+    "target_rate": "--rate",
+    "feature_columns": "--feature",
+    "slice_columns": "--slice",
+    **{name: f"--{name.replace('_', '-')}" for name in ("kind", "budget", "method", "confidence", "model", "json")},
+    **{name: f"--{name.replace('_', '-')}" for name in ("min_coverage", "min_purchases", "rfm_at_least")},
+    "slices": "--slice",
+}
+
+
+@contextmanager
+def one_line_errors() -> Generator[None]:
+    """Errors that have a reason become one line and exit code 2, Ctrl-C exit code 130."""
+    from onlineguard.errors import InvalidArgument, OnlineguardError
+
+    try:
+        yield
+    except InvalidArgument as error:
+        from onlineguard.cli import console
+
+        argument, space, rest = str(error).partition(" ")
+        console.print_error(InvalidArgument(FLAGS.get(argument, argument) + space + rest))
+        raise typer.Exit(EXIT_ERROR) from None
+    except OnlineguardError as error:
+        from onlineguard.cli import console
+
+        console.print_error(error)
+        raise typer.Exit(EXIT_ERROR) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None

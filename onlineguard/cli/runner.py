@@ -1,0 +1,276 @@
+"""Run a source through an engine: batch by batch, in memory bounded whatever the length of the stream."""
+
+import dataclasses
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from onlineguard.cli.sinks import VerdictWriter
+from onlineguard.engine.engine import Engine
+from onlineguard.engine.verdicts import Verdicts
+from onlineguard.errors import CheckpointError, InvalidArgument, SourceError
+from onlineguard.models.detector import Detector
+from onlineguard.models.series import Series
+from onlineguard.report import SeriesRecorder, SliceReport
+from onlineguard.report.quality import GAP, Labelled, Quality
+from onlineguard.sources import ALL, Batch, Source
+
+SLICE_COLUMNS = "slice_columns"  # among the notes of an engine: the columns that its slices are told apart by
+FEW_FEATURES = 4  # up to so many values at a time are a series
+EXPLAINED_A_SLICE, EXPLAINED_A_BATCH, EXPLAINED = 4, 64, 2_000  # most events explained: of a slice in a batch, ...
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run came to."""
+
+    events: int  # judged and learned
+    slices: int  # known to the engine at the end, and those it had to let go
+    anomalies: int  # anomalous events
+    rejected: int  # rows that could not be read
+    target_rate: float
+    seconds: float  # from the first byte read to the last event judged, compiling included
+    last_line: int  # line number of the last event
+    interrupted: bool  # by Ctrl-C or SIGTERM: the stream was taken to end there
+    oddest: list[SliceReport]  # the recorded slices, highest score first
+    quality: Quality | None  # where the source has labels
+
+    @property
+    def events_per_second(self) -> float:
+        return self.events / max(self.seconds, 1e-9)
+
+
+def choose_detector(name: str, n_features: int, timed: bool) -> tuple[str, str]:
+    """`point` or `series`, and why: `auto` takes a few values with a time for a series."""
+    if name != "auto":
+        return name, "as asked for"
+    if timed and n_features <= FEW_FEATURES:
+        return "series", "there is a time and " + ("one feature" if n_features == 1 else "only a few features")
+    return "point", f"there are more than {FEW_FEATURES} features" if timed else "there is no time column"
+
+
+def new_estimator(detector: str, rate: float, patience: float, period: int) -> Any:
+    """The model of one slice for `point` or `series`."""
+    if detector == "series":
+        return Series(float(rate), float(patience), period=period)
+    if period:
+        raise InvalidArgument(f"period is {period}, but the detector is point; only a series has one: leave it out")
+    return Detector(float(rate), float(patience))
+
+
+def open_engine(
+    features: Sequence[str],
+    detector: str,
+    rate: float,
+    patience: float,
+    period: int,
+    state: Path | None = None,
+    slice_columns: Sequence[str] | None = None,
+) -> Engine:
+    """The engine that `state` holds, a new one where there is no such file.
+
+    Raises CheckpointError where the file holds an engine of another kind than the other arguments ask for, or one whose
+    slices are told apart by other columns than `slice_columns`, where that is given. The columns are kept among the
+    engine's notes; of a file without them only the number of columns can be compared.
+    """
+    new = Engine(
+        features=features,
+        target_rate=rate,
+        patience=patience,
+        estimator=new_estimator(detector, rate, patience, period),
+    )
+    columns = None if slice_columns is None else list(slice_columns)
+    if columns is not None:
+        new.notes[SLICE_COLUMNS] = columns
+    if state is None or not state.exists():
+        return new
+    saved = Engine.load(state)
+    was, now = _settings(saved), _settings(new)
+    for name in now:
+        if was.get(name) != now[name]:
+            raise _other_run(state, f"{name} {was.get(name)!r}", repr(now[name]))
+    if columns is not None:
+        known = saved.notes.get(SLICE_COLUMNS)
+        if known is not None and known != columns:
+            raise _other_run(state, _named(known), _named(columns))
+        if known is None and saved.slices and _key_columns(saved) != len(columns):
+            raise _other_run(state, _counted(_key_columns(saved)), _named(columns))
+        saved.notes[SLICE_COLUMNS] = columns
+    return saved
+
+
+def run(
+    source: Source,
+    engine: Engine,
+    *,
+    writer: VerdictWriter | None = None,
+    recorder: SeriesRecorder | None = None,
+    explain: bool = False,
+    progress: Callable[[int], None] = lambda events: None,
+) -> Summary:
+    """Judge and learn every event of the source, in order.
+
+    writer: takes the verdicts; committing or discarding them is left to the caller.
+    recorder: records the oddest slices; with `explain` also what drove some of their anomalous events.
+    progress: called after each batch with the number of events so far.
+
+    A KeyboardInterrupt ends the stream after the batch in work. Raises SourceError where the source breaks off, and
+    where every row of it was rejected.
+    """
+    recorder = recorder or SeriesRecorder(gap=GAP)
+    labelled = Labelled() if source.label_column is not None else None
+    events = anomalies = last_line = explained = 0
+    interrupted = False
+    began = time.perf_counter()
+    try:
+        for batch in source:
+            with undisturbed():
+                verdicts = engine.update(batch.slices, batch.X)
+                if writer is not None:
+                    writer.add(batch, verdicts)
+                _record(recorder, batch, verdicts)
+                if labelled is not None and batch.labels is not None:
+                    labelled.add(batch.slices, batch.labels, verdicts, batch.times)
+                if explain and engine.n_features > 1:
+                    most = min(EXPLAINED_A_BATCH, EXPLAINED - explained)
+                    explained += _explain(engine, recorder, batch, verdicts, most)
+                events += len(batch)
+                anomalies += int(verdicts.anomalous.sum())
+                last_line = int(batch.line_numbers[-1])
+                progress(events)
+    except KeyboardInterrupt:
+        interrupted = True
+    if events == 0 and not interrupted:
+        raise SourceError(f"every row of {source.name} was rejected, {source.rejected:,} of them; see {source.rejects}")
+    return Summary(
+        events=events,
+        slices=len(engine.slices) + engine.evicted,
+        anomalies=anomalies,
+        rejected=source.rejected,
+        target_rate=engine.target_rate,
+        seconds=time.perf_counter() - began,
+        last_line=last_line,
+        interrupted=interrupted,
+        oddest=recorder.reports(64, value_name=_value_name(source)),
+        quality=labelled.quality() if labelled is not None else None,
+    )
+
+
+def check_destinations(
+    source: Source | None, destinations: dict[str, Path | None], read: Mapping[str, Path | None] | None = None
+) -> None:
+    """Raise InvalidArgument, before hours of work, where a file cannot be made or two of them are the same.
+
+    `read`: files that are read besides the source, under what the error calls them.
+    """
+    taken = {path.resolve(): name for name, path in (read or {}).items() if path is not None}
+    if source is not None and not source.strict:
+        taken[source.rejects.resolve()] = "where rejected rows go"
+    if source is not None and not source.from_stdin:
+        taken[source.path.resolve()] = "the source"
+    for name, path in destinations.items():
+        if path is None:
+            continue
+        if path.resolve() in taken:
+            raise InvalidArgument(f"{name} is {path}, which is also {taken[path.resolve()]}; name another file")
+        if path.is_dir() or not os.access(path.parent, os.W_OK):
+            raise InvalidArgument(f"{name} is {path}, where no file can be written; name one in a folder that exists")
+        taken[path.resolve()] = name
+
+
+def _explain(engine: Engine, recorder: SeriesRecorder, batch: Batch, verdicts: Verdicts, most: int) -> int:
+    """Record what drove the highest anomalous events of each recorded slice; how many were explained."""
+    odd = np.flatnonzero(verdicts.anomalous)
+    done: Counter[Any] = Counter()
+    for i in odd[np.argsort(-verdicts.score[odd], kind="stable")].tolist():
+        key = batch.slices[i]
+        if done.total() >= most:
+            break
+        if done[key] < EXPLAINED_A_SLICE and key in recorder:
+            done[key] += 1
+            with suppress(KeyError):  # evicted within this batch
+                shares = engine.explain(key, batch.X[i])
+                recorder.add_drivers(key, {str(feature): share for feature, share in shares.items()})
+    return done.total()
+
+
+def _key_columns(engine: Engine) -> int:
+    """How many columns the slices of an engine were told apart by."""
+    keys = engine.slices
+    if keys == [ALL]:
+        return 0
+    return len(keys[0]) if isinstance(keys[0], tuple) else 1
+
+
+def _counted(n: int) -> str:
+    return f"{n or 'no'} slice column{'' if n == 1 else 's'}"
+
+
+def _named(columns: list[str]) -> str:
+    return f"slice columns {columns}" if columns else _counted(0)
+
+
+def _other_run(state: Path, was: str, now: str) -> CheckpointError:
+    return CheckpointError(
+        f"{state} was written with {was}, but this run has {now}; run with the former or name another state file"
+    )
+
+
+def _settings(engine: Engine) -> dict[str, Any]:
+    """What of an engine its operator chose, by the names of the command line."""
+    chosen = dataclasses.asdict(engine.estimator)
+    detector = "series" if isinstance(engine.estimator, Series) else "point"
+    return {"features": engine.features, "detector": detector, "rate": chosen.pop("target_rate"), **chosen}
+
+
+def _record(recorder: SeriesRecorder, batch: Batch, verdicts: Verdicts) -> None:
+    values = batch.X[:, 0] if batch.X.shape[1] == 1 else verdicts.score
+    recorder.add(
+        batch.slices,
+        values,
+        verdicts.score,
+        verdicts.threshold,
+        verdicts.anomalous,
+        verdicts.p_value,
+        batch.times,
+        batch.labels,
+    )
+
+
+def _value_name(source: Source) -> str:
+    return source.feature_columns[0] if len(source.feature_columns) == 1 else "score"
+
+
+@contextmanager
+def undisturbed() -> Generator[None]:
+    """Put off a KeyboardInterrupt to the end of the block: what is half done can be neither kept nor repeated."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    interrupted = False
+
+    def later(signum: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+
+    both = (signal.SIGINT, signal.SIGTERM)
+    interrupting = [signum for signum in both if signal.getsignal(signum) is signal.default_int_handler]
+    for signum in interrupting:
+        signal.signal(signum, later)
+    try:
+        yield
+    finally:
+        for signum in interrupting:
+            signal.signal(signum, signal.default_int_handler)
+    if interrupted:
+        raise KeyboardInterrupt

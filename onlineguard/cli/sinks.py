@@ -1,0 +1,111 @@
+"""Verdicts to a file: Parquet, CSV or NDJSON, batch by batch, in bounded memory, and whole or not at all."""
+
+import os
+import shutil
+from pathlib import Path
+
+import polars as pl
+
+from onlineguard.engine.verdicts import Verdicts
+from onlineguard.errors import InvalidArgument
+from onlineguard.sources import Batch
+
+PART_ROWS = 262_144  # Parquet: rows held before they are written, and then a row group
+_FORMATS = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
+_COLUMNS = ["time", "line", "score", "threshold", "p_value", "anomalous", "ready"]
+_ISO = "%Y-%m-%dT%H:%M:%S%.fZ"
+
+
+class VerdictWriter:
+    """Writes one row an event to `path`, by its ending as Parquet, CSV or NDJSON.
+
+    Columns: the slice columns under their own names; `time` in UTC, where there is one; `line` of the source; `score`,
+    `threshold`, `p_value`, `anomalous`, `ready` as in `Verdicts`. What has no score has no p-value.
+
+    Everything goes into a folder beside `path` first; `commit` moves it there in one step, `discard` removes it, and
+    until then an earlier file stays as it was. Raises InvalidArgument where nothing can be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], slice_columns: list[str]):
+        self.path = Path(path)
+        if self.path.suffix.lower() not in _FORMATS:
+            raise InvalidArgument(f"out is {self.path}; it must end in {', '.join(_FORMATS)}, e.g. verdicts.parquet")
+        for column in slice_columns:
+            if column in _COLUMNS:
+                raise InvalidArgument(
+                    f"slice column {column!r} has the name of another column of the verdicts; rename it in the source"
+                )
+        self._format = _FORMATS[self.path.suffix.lower()]
+        self._slice_columns = slice_columns
+        self._folder = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        self._held: list[pl.DataFrame] = []
+        self._parts: list[Path] = []
+        try:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.mkdir()
+        except OSError as error:
+            raise self._cannot(error) from error
+
+    def add(self, batch: Batch, verdicts: Verdicts) -> None:
+        """Write the verdicts of a batch."""
+        self._held.append(self._frame(batch, verdicts))
+        if self._format != "parquet" or sum(map(len, self._held)) >= PART_ROWS:
+            self._flush()
+
+    def commit(self) -> None:
+        """Put the file in its place."""
+        try:
+            if self._held:
+                self._flush()
+            whole = self._folder / "whole"
+            if len(self._parts) == 1:
+                whole = self._parts[0]
+            elif self._parts:  # streamed: a few row groups at a time
+                pl.scan_parquet(self._parts, glob=False).sink_parquet(whole)
+            else:
+                raise InvalidArgument(f"out {self.path} is not written, since there was no event")
+            os.replace(whole, self.path)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise self._cannot(error) from error
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Remove what is not in its place."""
+        self._held = []
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _frame(self, batch: Batch, verdicts: Verdicts) -> pl.DataFrame:
+        columns: dict[str, pl.Series] = {}
+        if len(self._slice_columns) == 1:
+            columns[self._slice_columns[0]] = pl.Series(batch.slices)
+        elif self._slice_columns:
+            by_column = zip(*batch.slices, strict=True)
+            columns = {name: pl.Series(keys) for name, keys in zip(self._slice_columns, by_column, strict=True)}
+        if batch.times is not None:
+            columns["time"] = pl.Series(batch.times.view("datetime64[us]")).dt.replace_time_zone("UTC")
+        columns["line"] = pl.Series(batch.line_numbers)
+        for name in ("score", "threshold", "p_value", "anomalous", "ready"):
+            columns[name] = pl.Series(getattr(verdicts, name), nan_to_null=True)
+        return pl.DataFrame(columns)
+
+    def _flush(self) -> None:
+        frame = pl.concat(self._held, rechunk=False)
+        self._held = []
+        try:
+            if self._format == "parquet":
+                self._parts.append(self._folder / f"{len(self._parts):08}.parquet")
+                frame.write_parquet(self._parts[-1])
+                return
+            with (self._folder / "text").open("ab") as file:
+                if self._format == "csv":
+                    frame.write_csv(file, include_header=not self._parts, datetime_format=_ISO)
+                else:
+                    frame.with_columns(pl.col(pl.Datetime).dt.to_string(_ISO)).write_ndjson(file)
+            self._parts = [self._folder / "text"]
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise self._cannot(error) from error
+
+    def _cannot(self, error: Exception) -> InvalidArgument:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        return InvalidArgument(f"out is {self.path}, which cannot be written ({reason}); name another file")

@@ -1,0 +1,81 @@
+"""Clipped SGD: theta <- theta - eta * clip(gradient, lambda), one event at a time.
+
+Source: Abishek Sankararaman and Balakrishnan Narayanaswamy, Online robust non-stationary estimation, NeurIPS 2023. We
+depart from it in the clip, a running quantile of the gradient norms by default, and project on no domain.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from onlineguard.core.arrays import choose, saturating_add, where
+from onlineguard.core.clips import Adaptive
+from onlineguard.core.protocols import Array, Clip, Estimand, Estimator, Event, Observation, Rate, Score, Theta
+from onlineguard.core.pytree import pytree
+from onlineguard.core.rates import Derived
+
+
+def step(params: Estimator, state: Any, event: Event) -> tuple[Any, Score]:
+    """Score the event with the estimate from before it, then learn from it.
+
+    NumPy's overflow warnings are silenced: what overflows is clipped, or has no say.
+    """
+    with np.errstate(all="ignore"):
+        return params.step(state, event)
+
+
+class State(NamedTuple):
+    """What the stream taught. Every field may have leading axes, one for each axis of copies or slices."""
+
+    theta: Theta  # the estimate, in the estimand's own unit
+    clip: Any  # what the clip rule learned
+    seen: Array  # events learned; saturates, never wraps
+    clipped: Array  # those of them whose gradient was shortened
+
+
+@pytree
+class ClippedSGD:
+    """What the operator chose. Any field may differ by slice, and may change without recompiling."""
+
+    estimand: Estimand
+    rate: Rate = Derived()  # eta before an event, in theta's unit per unit of gradient
+    clip: Clip = Adaptive()  # longest gradient used whole, in the gradient's unit
+
+    def init(self) -> State:
+        """The state before the first event."""
+        return State(self.estimand.init(), self.clip.init(), np.int32(0), np.int32(0))
+
+    def score(self, state: State, event: Event) -> Score:
+        """How odd the event is; NaN if nothing in it is usable."""
+        return self.estimand.observe(state.theta, event).score
+
+    def judge(self, state: State, event: Event) -> tuple[Score, Array]:
+        """The score, and the residual that the next stage of a Chain takes as its event."""
+        seen = self.estimand.observe(state.theta, event)
+        return seen.score, self.estimand.residual(state.theta, event, seen)
+
+    def learn(self, state: State, event: Event) -> State:
+        """Move theta against the clipped gradient; an event with nothing usable changes nothing."""
+        return self.advance(state, self.estimand.observe(state.theta, event))
+
+    def step(self, state: State, event: Event) -> tuple[State, Score]:
+        """`learn` and `score` from one look at the event."""
+        seen = self.estimand.observe(state.theta, event)
+        return self.advance(state, seen), seen.score
+
+    def trace(self, state: State, event: Event) -> tuple[State, Score, Array]:
+        """`step`, and the residual that the next stage of a Chain takes as its event."""
+        seen = self.estimand.observe(state.theta, event)
+        return self.advance(state, seen), seen.score, self.estimand.residual(state.theta, event, seen)
+
+    def advance(self, state: State, seen: Observation) -> State:
+        """The recursion itself, from what was seen in the event."""
+        limit, clip = self.clip.observe(state.clip, seen.norm, self.estimand.clip_range)
+        long = seen.norm > limit
+        shrink = where(long, limit / where(long, seen.norm, 1.0), 1.0)  # the inner one avoids 0 / 0
+        return State(
+            self.estimand.move(state.theta, seen.gradient, self.rate(state.seen), shrink),
+            choose(seen.usable, clip, state.clip),
+            saturating_add(state.seen, seen.usable),
+            saturating_add(state.clipped, seen.usable & long),
+        )

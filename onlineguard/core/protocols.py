@@ -1,0 +1,86 @@
+"""Array aliases, and the protocols that estimands, clips, rates and estimators follow.
+
+Every method takes its array namespace from the arrays it is given (`core.arrays.namespace`), so the same code
+runs at once on NumPy for one event and traced by JAX for many.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+Array = Any  # a NumPy array or scalar, a jax.Array or a tracer; floats are float32 and counts int32
+Theta = Any  # an array, or a named tuple of arrays; leading axes are copies, trailing axes are features
+Event = Any  # an array, or a tuple such as (x, y)
+Score = Array  # higher is odder; NaN if the event could not be scored
+
+
+class Observation(NamedTuple):
+    """What an estimand sees in one event, with the estimate from before it."""
+
+    gradient: Theta  # which way the estimate is wrong; zero where the event says nothing
+    norm: Array  # the gradient's length, in the unit of its clip
+    usable: Array  # bool: the event says something; if false the gradient is zero
+    score: Score
+
+
+class Estimand(Protocol):
+    """What is wanted, and which way an estimate of it is wrong."""
+
+    @property
+    def clip_range(self) -> tuple[Array, Array]:
+        """Bounds of an adaptive clip, for gradients that have a natural size; (0, inf) for all others."""
+        ...
+
+    def init(self) -> Theta: ...
+
+    def observe(self, theta: Theta, event: Event) -> Observation: ...
+
+    def residual(self, theta: Theta, event: Event, seen: Observation) -> Array:
+        """What the next stage of a Chain takes as its event; `seen` is what `observe` returned."""
+        ...
+
+    def move(self, theta: Theta, gradient: Theta, rate: Array, shrink: Array) -> Theta:
+        """Theta moved against `rate` times the gradient, shortened to the share `shrink` of its length."""
+        ...
+
+    def surprise(self, theta: Theta, event: Event, limit: Array) -> Array:
+        """A robust loss in nats, by which Experts weigh their copies; `limit` is a usual length of the residual."""
+        ...
+
+
+class Clip(Protocol):
+    """How long a gradient may be."""
+
+    def init(self) -> Any: ...
+
+    def observe(self, state: Any, norm: Array, bounds: tuple[Array, Array]) -> tuple[Array, Any]:
+        """The longest gradient to be used whole, from before this norm, and the state that has learned the norm."""
+        ...
+
+
+class Rate(Protocol):
+    """How far one step goes."""
+
+    def __call__(self, seen: Array) -> Array:
+        """Step size after `seen` events, in theta's unit per unit of gradient."""
+        ...
+
+
+class Estimator(Protocol):
+    """An estimand with a way to learn it: `score` and `learn` both start from the state before the event."""
+
+    def init(self) -> Any: ...
+
+    def score(self, state: Any, event: Event) -> Score: ...
+
+    def learn(self, state: Any, event: Event) -> Any: ...
+
+    def step(self, state: Any, event: Event) -> tuple[Any, Score]:
+        """`learn` and `score` together, sharing what they have in common."""
+        ...
+
+    def judge(self, state: Any, event: Event) -> tuple[Score, Array]:
+        """The score, and the residual that the next stage of a Chain takes as its event; nothing is learned."""
+        ...
+
+    def trace(self, state: Any, event: Event) -> tuple[Any, Score, Array]:
+        """`step`, and the residual that the next stage of a Chain takes as its event."""
+        ...

@@ -1,0 +1,1 @@
+"""Models of one slice, all behind one protocol."""

@@ -1,0 +1,1 @@
+"""Ad clicks: their fields, and how logs of them are read."""

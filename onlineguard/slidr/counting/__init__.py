@@ -1,0 +1,1 @@
+"""Counters of clicks by user, session, ip and prefix."""

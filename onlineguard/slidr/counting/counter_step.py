@@ -1,0 +1,226 @@
+"""One click into the rows of its entities, compiled: what the counters of `counters` are made of."""
+
+import functools
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from onlineguard.core.protocols import Array
+from onlineguard.slidr.counting.windows import BUCKET_MS, CAP, COLUMNS, ENTITIES, FIRST, RINGS
+
+jax.config.update(
+    "jax_cpu_enable_async_dispatch", False
+)  # halves a call with one click; see `onlineguard.engine.table`
+
+# A row of one entity: the counts of all buckets of all rings, each ring turned so that bucket b is at b modulo its
+# length; then the head, as its shortest bucket and the milliseconds within. A row of zeros is an entity never seen:
+# times are moved on by two days, so that a head of 0 is always too old to matter.
+LANES = 64
+_HEAD, _HEAD_MS = 47, 48
+MOVED_ON = 2 * 24 * 360
+_IP = ENTITIES.index("ip")
+_PARTS = (0, 5, 10, 15, 20)  # where the numbers of the entities begin in `COLUMNS`, and those of the ip's members
+
+# What an ip has besides: rings of the distinct users and sessions by their newest click, and of the 1 h numbers' peaks.
+GATEWAY_LANES = 128
+_GATEWAY_RINGS = (2, 2, 3, 3, 3, 3)  # 1 h users, sessions; 24 h; peaks
+
+
+class _Lanes:
+    """Which ring each lane of a row is of, given the numbers of the lanes, and of each part of the row the ring."""
+
+    def __init__(self, number: Array, rings: Sequence[int]):
+        self.number, self.rings = number, rings
+        lengths = [RINGS[ring][1] for ring in rings]
+        self.ends = [*itertools.accumulate(lengths)]
+        self.starts = [end - length for end, length in zip(self.ends, lengths, strict=True)]
+        self.place = self.number - self.each(self.starts, -(10**6))  # within its ring; far outside where there is none
+        self.slots = self.each(lengths, 0)
+
+    def each(self, values: Sequence[Any], other: Any) -> Array:
+        """By lane what belongs to its ring; `other` where it is of none."""
+        lanes = jnp.full(self.number.shape, other)
+        for end, value in zip(reversed(self.ends), reversed(values), strict=True):
+            if isinstance(value, jax.Array):
+                value = jax.lax.optimization_barrier(value)  # else XLA works it out anew for each lane
+            lanes = jnp.where(self.number < end, value, lanes)
+        return lanes
+
+    def of(self, *parts: int) -> Array:
+        """Whether a lane is of one of these parts, which follow each other."""
+        return (self.number >= self.starts[parts[0]]) & (self.number < self.ends[parts[-1]])
+
+    def ages(self, end: Array, head: Array) -> tuple[Array, Array]:
+        """How many buckets before that of `end` its bucket is, and how many buckets have passed since `head`."""
+        steps = [_div(end, length) for length, _ in RINGS]
+        turned = [jax.lax.rem(step, jnp.full_like(end, n)) for step, (_, n) in zip(steps, RINGS, strict=True)]
+        passed = [step - _div(head, length) for step, (length, _) in zip(steps, RINGS, strict=True)]
+        at = self.each([turned[ring] for ring in self.rings], 0)
+        ages = at - self.place + jnp.where(self.place > at, self.slots, 0)
+        return ages, self.each([passed[ring] for ring in self.rings], 0)
+
+
+# Whatever is put together here is written part by part into what a loop carries: XLA would work out each number of a
+# concatenation by asking which part it is of, which takes five times as long.
+
+
+@functools.partial(jax.jit, donate_argnums=(0,))
+def advance(tables: list[Array], events: Array, n: Array) -> tuple[list[Array], Array]:
+    """Take the first n events in order; returns the tables and the counts, of which n rows are filled.
+
+    An event is the places of its user, session, ip and prefix in their tables, those of its two pairs in theirs, and
+    what `_step` takes.
+    """
+
+    lanes = [np.arange(LANES, dtype=np.int32), np.arange(GATEWAY_LANES, dtype=np.int32)]
+
+    def body(i: Array, carry: tuple[list[Array], Array]) -> tuple[list[Array], Array]:
+        (*tables, pairs), counts = carry
+        event = jax.lax.dynamic_index_in_dim(events, i, keepdims=False)
+        # Without the barrier a row is read once per use, and XLA must copy the table to keep the old one alive.
+        rows, last = jax.lax.optimization_barrier(
+            (
+                [jax.lax.dynamic_index_in_dim(tables[j], event[j], keepdims=False) for j in range(4)],
+                [jax.lax.dynamic_index_in_dim(pairs, event[4 + k], keepdims=False)[0] for k in range(2)],
+            )
+        )
+        after = _step(lanes, [row[:LANES] for row in rows], rows[_IP][LANES:], last, event[6:])
+        tables = [_put(tables[j], after.rows[j][None], (event[j], 0)) for j in range(4)]
+        tables[_IP] = _put(tables[_IP], after.there[None], (event[_IP], LANES))
+        for k in range(2):
+            pairs = _put(pairs, after.newest[k][None, None], (event[4 + k], 0))
+        for start, part in zip(_PARTS, after.numbers, strict=True):
+            counts = _put(counts, part[None], (i, start))
+        return [*tables, pairs], counts
+
+    counts = jnp.zeros((events.shape[0], len(COLUMNS)), jnp.int32)
+    return jax.lax.fori_loop(0, n, body, (tables, counts))
+
+
+# One click: its rows one after the other and the newest clicks of its pairs; then what `_step` takes of its event, and
+# how often the loop runs, once.
+WIDTHS = (LANES, LANES, LANES + GATEWAY_LANES, LANES)
+STARTS = (0, LANES, 2 * LANES, 3 * LANES + GATEWAY_LANES)
+PAIRS = STARTS[3] + LANES
+ROWS = PAIRS + 2
+TIMES = ROWS + 5
+NUMBERS = TIMES + 1
+
+
+@jax.jit
+def advance_one(flat: Array) -> Array:
+    """`advance` for one click: of `flat`, (NUMBERS + 26,), its rows are renewed, and what it sees is filled in.
+
+    In a loop it is one function; without, XLA hands its parts to a pool of threads, which takes longer.
+    """
+
+    def body(_: Array, flat: Array) -> Array:
+        flat, numbers = after_one(flat)
+        for start, part in zip(_PARTS, numbers, strict=True):
+            flat = _put(flat, part, (NUMBERS + start,))
+        return flat
+
+    return jax.lax.fori_loop(0, flat[TIMES], body, flat)
+
+
+def after_one(flat: Array) -> tuple[Array, list[Array]]:
+    """`advance_one` within a compiled loop of the caller's, with the numbers in parts that follow each other."""
+    # Of each array of constants XLA makes a buffer in every call, and thirty of them took longer than all the counting:
+    # here they are made of the numbers of the lanes, and those together with what differs from click to click, since
+    # else they would be made before the loop, in parts for which XLA would ask a pool of threads.
+    *lanes, flat = jax.lax.optimization_barrier((*(jax.lax.iota(np.int32, n) for n in (LANES, GATEWAY_LANES)), flat))
+    rows = [flat[start : start + LANES] for start in STARTS]
+    there = flat[STARTS[_IP] + LANES : STARTS[_IP] + WIDTHS[_IP]]
+    after = _step(lanes, rows, there, [flat[PAIRS], flat[PAIRS + 1]], flat[ROWS:TIMES])
+    for start, row in zip(STARTS, after.rows, strict=True):
+        flat = _put(flat, row, (start,))
+    flat = _put(flat, after.there, (STARTS[_IP] + LANES,))
+    for k in range(2):
+        flat = _put(flat, after.newest[k][None], (PAIRS + k,))
+    return flat, after.numbers
+
+
+class _After(NamedTuple):
+    """What a click leaves, and the numbers that it sees, in the parts that begin at `_PARTS`."""
+
+    rows: list[Array]
+    there: Array
+    newest: list[Array]
+    numbers: list[Array]
+
+
+def _step(lanes: list[Array], rows: list[Array], there: Array, last: list[Array], event: Array) -> _After:
+    """The rows of user, session, ip and prefix, what the ip has besides, and the newest clicks of the two pairs, after
+    a click; its numbers.
+
+    The lanes are those of an entity's row and of what an ip has besides, by number. The event is its time as shortest
+    bucket and milliseconds within, and 1 or 0 for whether its user, its session, and it at all are counted.
+    """
+    time, ms, user, session, any_ = (event[k] for k in range(5))
+    newest = [jnp.maximum(last[k], jnp.where(event[2 + k] > 0, _div(time, 30), 0)) for k in range(2)]
+    gateway, distinct = _count_distinct(lanes[1], rows[_IP][_HEAD], there, time, (user, session, any_), last, newest)
+    counted = zip(rows, (user, session, any_, any_), strict=True)
+    after, numbers = zip(*(_count_click(lanes[0], row, time, ms, count) for row, count in counted), strict=True)
+    return _After([*after], gateway, newest, [*numbers, distinct])
+
+
+def _count_click(number: Array, row: Array, time: Array, ms: Array, counted: Array) -> tuple[Array, Array]:
+    """An entity's row after the click, and its four counts and milliseconds since the last click."""
+    lanes = _Lanes(number, range(len(RINGS)))
+    head, head_ms = row[_HEAD], row[_HEAD_MS]
+    end = jnp.maximum(head, time)  # the bucket that the windows end with
+    ages, passed = lanes.ages(end, head)
+    late = lanes.each([_div(end, length) - _div(time, length) for length, _ in RINGS], -1)
+    rings = jnp.where(ages >= passed, row, 0) + jnp.where(ages == late, counted, 0)
+    sums = [jnp.sum(rings[start:stop]) for start, stop in zip(lanes.starts, lanes.ends, strict=True)]
+    gap = jnp.clip((time - head) * BUCKET_MS + ms - head_ms, 0, FIRST)
+    since = jnp.where(_div(end, 360) - _div(head, 360) >= 24, FIRST, gap)
+    later = (time > head) | ((time == head) & (ms > head_ms))
+    at_head = jnp.where(lanes.number == _HEAD_MS, jnp.where(later, ms, head_ms), rings)
+    rings = jnp.where(lanes.number == _HEAD, end, at_head)
+    return jnp.where(counted > 0, rings, row), jnp.stack([*sums, since])
+
+
+def _count_distinct(
+    number: Array,
+    head: Array,
+    there: Array,
+    time: Array,
+    counted: tuple[Array, Array, Array],
+    last: list[Array],
+    newest: list[Array],
+) -> tuple[Array, Array]:
+    """What an ip has besides its counts, after the click, and its six numbers; `head` is the ip's before it.
+
+    `last` and `newest` are the 5 min buckets of the newest click of this user, and of this session, at this ip, before
+    the click and with it: each is counted in one bucket of each ring, and moves from the one to the other.
+    """
+    lanes = _Lanes(number, _GATEWAY_RINGS)
+    end = jnp.maximum(head, time)
+    ages, passed = lanes.ages(end, head)
+    five, hour = _div(end, 30), _div(end, 360)
+    was = [five - last[0], five - last[1], hour - _div(last[0], 12), hour - _div(last[1], 12)]
+    now = [five - newest[0], five - newest[1], hour - _div(newest[0], 12), hour - _div(newest[1], 12)]
+    moves = lanes.each([counted[0], counted[1], counted[0], counted[1], 0, 0], 0)
+    gained = (ages == lanes.each([*now, 0, 0], 0)).astype(jnp.int32) - (ages == lanes.each([*was, 0, 0], 0))
+    after = jnp.where(ages >= passed, there, 0) + gained * moves
+    sums = [jnp.minimum(jnp.sum(after[lanes.starts[k] : lanes.ends[k]]), CAP) for k in range(4)]
+    peak = lanes.each([0, 0, 0, 0, sums[0], sums[1]], 0) * counted[2]
+    after = jnp.where(lanes.of(4, 5) & (ages == 0), jnp.maximum(after, peak), after)
+    largest = [jnp.max(after[lanes.starts[k] : lanes.ends[k]]) for k in (4, 5)]
+    numbers = jnp.stack([sums[0], sums[2], sums[1], sums[3], *largest])
+    return jnp.where(counted[2] > 0, after, there), numbers
+
+
+def _put(table: Array, part: Array, at: tuple[Any, ...]) -> Array:
+    """The table with a part of it replaced, from the place `at` on."""
+    return jax.lax.dynamic_update_slice(table, part, at)
+
+
+def _div(number: Array, by: int) -> Array:
+    """number // by of numbers that are not negative, which takes half the time of `//`."""
+    return jax.lax.div(number, jnp.full_like(number, by))

@@ -1,0 +1,236 @@
+"""Tables of entities and of click ids: which row a name has, and when it may be dropped."""
+
+import itertools
+from collections import deque
+from collections.abc import Hashable, Sequence
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Bool, Int32, Int64
+
+from onlineguard.slidr.counting.pages import Pages
+from onlineguard.slidr.counting.windows import DUPLICATE_HOURS, KEEP_HOURS
+
+FIRST_ROOM = 1_024
+NOBODY = -1  # the key of a pair of which one is not known
+_SHARDS = 64  # a power of two; a dictionary of two million keys stalls for 200 ms when it grows, one of 64 does not
+_SHARD = _SHARDS - 1
+_DROPPED_AT_ONCE = 4_096  # entities, so that no click waits for all to be dropped
+
+
+class Rows:
+    """A table with one row of int32 an entity; row 0 stands for none, and stays zero."""
+
+    def __init__(self, lanes: int):
+        self._tables, self._times = Pages(lanes, dtype=np.int32), Pages(dtype=np.int64)
+        self.table = self._tables.array(FIRST_ROOM)
+        self._shards: list[dict[Hashable, int]] = [{} for _ in range(_SHARDS)]
+        self._keys: list[Hashable] = [None]  # by row
+        self._touched = self._times.array(FIRST_ROOM)  # by row: hour of the stream's clock
+        self._places = np.zeros(FIRST_ROOM, np.int32)  # scratch of `slots`
+        self._free: list[int] = []
+        for nothing in (None, NOBODY):
+            self._shards[hash(nothing) & _SHARD][nothing] = 0
+
+    def __len__(self) -> int:
+        return len(self._keys) - 1 - len(self._free)
+
+    def find(
+        self, keys: Sequence[Hashable], born: Bool[np.ndarray, " n"], hours: Int64[np.ndarray, "2"]
+    ) -> Int32[np.ndarray, " n"]:
+        """The rows of n keys; where `born`, a key not known gets one, and elsewhere it reads 0.
+
+        `hours` are those of the stream's clock at the first and the last of the clicks.
+        """
+        shards = self._shards
+        found = [shards[hash(key) & _SHARD].get(key, -1) for key in keys]
+        rows = np.fromiter(found, np.int32, len(keys))
+        self._touched[rows] = hours[1]  # before any birth, which may drop what was not; -1 is the last row, unused
+        unknown = np.flatnonzero(rows < 0)
+        if len(unknown):
+            names = [keys[i] for i in unknown.tolist()]
+            first, last = hours.tolist()
+            if born[unknown].all():
+                rows[unknown] = self._births(names, first, last)
+            else:  # one that is not born may come before its birth, and then reads 0
+                rows[unknown] = [
+                    self.find_one(name, is_born, last, first)
+                    for name, is_born in zip(names, born[unknown].tolist(), strict=True)
+                ]
+        return rows
+
+    def place(self, key: Hashable) -> int:
+        """The row of a key, 0 where it has none; nothing is noted."""
+        return self._shards[hash(key) & _SHARD].get(key, 0)
+
+    def find_one(self, key: Hashable, born: bool, hour: int, first: int | None = None) -> int:
+        """`find` of one key at an hour; `first` is that of the first click of its call, if it is another."""
+        shard = self._shards[hash(key) & _SHARD]
+        row = shard.get(key)
+        if row is None:
+            row = 0
+            if born:
+                row = shard[key] = self._birth(key, hour if first is None else first, hour)
+        self._touched[row] = hour
+        return row
+
+    def dump(self) -> dict[str, Any]:
+        """A copy of all that was counted: arrays, and lists of what JSON and MessagePack hold."""
+        used = len(self._keys)
+        return {
+            "table": self.table[:used].copy(),
+            "touched": self._touched[:used].copy(),
+            "room": len(self.table),
+            "keys": self._keys.copy(),
+            "free": self._free.copy(),
+        }
+
+    @classmethod
+    def restored(cls, dump: dict[str, Any]) -> Self:
+        """The table that was dumped; it goes on as that one would."""
+        rows = cls(dump["table"].shape[1])
+        used, room = len(dump["keys"]), dump["room"]
+        if room > FIRST_ROOM:
+            rows._grow(room)
+        rows.table[:used], rows._touched[:used] = dump["table"], dump["touched"]
+        rows._keys, rows._free = list(dump["keys"]), list(dump["free"])
+        unused = {0, *rows._free}
+        for row, key in enumerate(rows._keys):
+            if row not in unused:
+                rows._shards[hash(key) & _SHARD][key] = row
+        return rows
+
+    def slots(self, rows: Int32[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
+        """For each of n rows the place in `rows` where its state is kept while they are worked on."""
+        self._places[rows] = np.arange(len(rows), dtype=np.int32)
+        return self._places[rows]
+
+    def _birth(self, key: Hashable, hour: int, touched: int) -> int:
+        if not self._free and len(self._keys) == len(self.table) - 1:
+            self._make_room(hour)
+        if self._free:
+            row = self._free.pop()
+            self._keys[row] = key
+        else:
+            row = len(self._keys)
+            self._keys.append(key)
+        self._touched[row] = touched
+        return row
+
+    def _births(self, keys: list[Hashable], hour: int, touched: int) -> list[int]:
+        """The rows of keys not known, some of them perhaps more than once; all get one."""
+        new = dict.fromkeys(keys, 0)
+        rows: list[int] = []
+        while (lacking := len(new) - len(rows)) > 0:
+            if self._free:
+                more = self._free[: -lacking - 1 : -1]
+                del self._free[-len(more) :]
+            else:
+                more = list(range(len(self._keys), min(len(self._keys) + lacking, len(self.table) - 1)))
+                self._keys.extend(more)  # places; the keys come below
+            if not more:
+                self._make_room(hour)
+            self._touched[more] = touched
+            rows += more
+        for key, row in zip(new, rows, strict=True):
+            new[key] = self._shards[hash(key) & _SHARD][key] = row
+            self._keys[row] = key
+        return [new[key] for key in keys]
+
+    def _make_room(self, hour: int) -> None:
+        """Drop the entities that read like new ones, and double the table if few do.
+
+        Their rows need no cleaning, for that very reason. An entity last touched in hour h of the clock has its head
+        before h + 1.5 h. A click to be counted, from an hour of the clock beyond h + 50 on, is less than 24 h behind
+        it, so more than 25 h after the head: every bucket of the row is out of its window.
+        """
+        dead = np.flatnonzero(self._touched[: len(self._keys)] < hour - KEEP_HOURS)[1:]
+        self._free = dead[:_DROPPED_AT_ONCE].tolist()
+        for row in self._free:
+            del self._shards[hash(self._keys[row]) & _SHARD][self._keys[row]]
+        if len(dead) < max(1, len(self.table) // 8):
+            self._grow(2 * len(self.table))
+
+    def _grow(self, room: int) -> None:
+        del self.table, self._touched  # `Pages` wants none left
+        self.table, self._touched = self._tables.array(room), self._times.array(room)
+        self._places = np.zeros(room, np.int32)
+
+
+class Ids:
+    """The click ids of the last 24 hours, each with the hour of the stream's clock at which it was first seen."""
+
+    def __init__(self) -> None:
+        self._forget(0)
+
+    def _forget(self, era: int) -> None:
+        self._era = era
+        self._hours: list[dict[str, int]] = [{} for _ in range(_SHARDS)]
+        self._order: deque[tuple[int, list[str]]] = deque()  # by hour, the oldest first
+
+    def dump(self) -> dict[str, Any]:
+        """A copy of all ids that are remembered, as lists of what JSON and MessagePack hold."""
+        return {
+            "era": self._era,
+            "hours": [shard.copy() for shard in self._hours],
+            "order": [[hour, ids.copy()] for hour, ids in self._order],
+        }
+
+    @classmethod
+    def restored(cls, dump: dict[str, Any]) -> Self:
+        """The ids that were dumped."""
+        ids = cls()
+        ids._era = dump["era"]
+        for shard in dump["hours"]:
+            for id_, hour in shard.items():
+                ids._hours[hash(id_) & _SHARD][id_] = hour
+        ids._order = deque((hour, list(listed)) for hour, listed in dump["order"])
+        return ids
+
+    def seen(
+        self, ids: Sequence[str], hours: Int64[np.ndarray, " n"], eras: Int64[np.ndarray, " n"]
+    ) -> Bool[np.ndarray, " n"]:
+        """Which of n clicks are duplicates; the others are remembered."""
+        duplicates = np.zeros(len(ids), bool)
+        turns = np.flatnonzero((np.diff(hours) != 0) | (np.diff(eras) != 0)) + 1
+        for start, end in itertools.pairwise([0, *turns.tolist(), len(ids)]):
+            if start < end:
+                duplicates[start:end] = self.seen_at(ids[start:end], int(hours[start]), int(eras[start]))
+        return duplicates
+
+    def known(self, id_: str, hour: int) -> bool:
+        """Whether a click would be a duplicate; it is not remembered."""
+        longest = hour - DUPLICATE_HOURS
+        return self._hours[hash(id_) & _SHARD].get(id_, longest) > longest
+
+    def seen_at(self, ids: Sequence[str], hour: int, era: int) -> list[bool]:
+        """`seen` of clicks of one hour of the clock."""
+        if era != self._era:
+            self._forget(era)
+        shards, longest = self._hours, hour - DUPLICATE_HOURS
+        duplicates: list[bool] = []
+        for id_ in ids:
+            shard = shards[hash(id_) & _SHARD]
+            seen = shard.get(id_, longest)
+            duplicates.append(seen > longest)
+            if seen <= longest:
+                shard[id_] = hour
+        if not self._order or self._order[-1][0] != hour:
+            self._order.append((hour, []))
+        self._order[-1][1].extend(ids)
+        self._drop(hour, 2 * len(ids))
+        return duplicates
+
+    def _drop(self, hour: int, at_most: int) -> None:
+        """Drop some of the ids that are too old to make a duplicate, so that no call waits for all to be dropped."""
+        for _ in range(at_most):
+            oldest, ids = self._order[0]
+            if hour - oldest < DUPLICATE_HOURS:
+                return
+            if ids:
+                id_ = ids.pop()
+                shard = self._hours[hash(id_) & _SHARD]
+                if hour - shard.get(id_, hour) >= DUPLICATE_HOURS:  # else it was seen again since
+                    del shard[id_]
+            else:
+                self._order.popleft()

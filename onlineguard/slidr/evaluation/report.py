@@ -1,0 +1,439 @@
+"""The evaluation of a scorer as one self-contained HTML file: no script, no other host."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from onlineguard.report.axes import HEIGHT, WIDTH, Axis, index_ticks
+from onlineguard.report.formats import counted, format_number
+from onlineguard.report.paths import line_path
+from onlineguard.report.template import PAGE, STYLE
+from onlineguard.report.writing import escaped, write_page
+from onlineguard.slidr.evaluation.evaluation import NONE, Bin, Evaluation, Group, Row, Share, threshold_text
+
+CURVES = 12  # slices whose curves are drawn, those with the most clicks
+ROWS = 60  # of the table of slices
+SMOOTHED = 60  # means that the loss curve is drawn through
+_FPR_TICKS = (0, 1, 5, 20, 50, 100)  # in percent
+_COLOURS = ("series", "alarm", "label", "score")  # of the template
+_STYLE = """
+.tiles{grid-template-columns:repeat(auto-fit,minmax(10rem,1fr))}
+.tiles>div{display:grid;grid-row:span 2;grid-template-rows:subgrid;row-gap:0}
+.tiles small{display:block;font-size:.75rem;letter-spacing:0}
+.overview>h2,section>h2{margin-bottom:.2rem}
+.text{max-width:48rem;margin:.2rem 0 1rem;color:var(--soft);font-size:.875rem}
+.lead{max-width:48rem;margin:0 0 1.5rem}
+td small{display:block}
+th,td{padding-inline:.45rem}
+tbody th{min-width:8rem}
+th:first-child{position:sticky;left:0;background:var(--card)}
+.multiples{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(19rem,100%),1fr));gap:1.6rem 1.2rem;
+margin-top:1.6rem}
+.multiples>*{min-width:0}
+.chart{margin-left:3rem}
+.chart h3{margin-bottom:.1rem;overflow-wrap:anywhere}
+.chart svg{overflow:visible}
+.chart .facts{margin:0 0 .5rem;font-size:.78rem}
+.chart .x,.chart .xname{margin-left:0}
+.chart .yname{margin:0 0 .55rem -2.4rem;color:var(--soft);font-size:.75rem;line-height:1}
+#s0 .plot{height:clamp(12rem,30vw,18rem)}
+.chart.square{max-width:24rem}.chart.square .plot{height:auto;aspect-ratio:1}
+.chart .few span:nth-child(even){display:inline}
+path.mark{stroke-width:1.6}
+path.dot{stroke-width:7;stroke-linecap:round}
+path.knee{stroke:var(--ink);stroke-width:6;stroke-linecap:round}
+path.mark.alarm{fill:none;stroke:var(--alarm)}path.mark.label{fill:none;stroke:var(--label)}
+path.mark.score{stroke:var(--score)}
+path.band{fill:var(--score);fill-opacity:.28}
+path.even{stroke:var(--soft);stroke-dasharray:2 4}
+.legend b{display:inline-block;width:.55rem;height:.55rem;border-radius:50%;margin-right:.45rem;background:currentColor}
+.legend b.knee{color:var(--ink)}
+.legend b:is(.alarm,.label){border:0;height:.55rem;vertical-align:0;background:currentColor}
+.legend .even{color:var(--soft);border-top-style:dotted}
+.legend .band{height:.7rem;vertical-align:-.1em;border:0;background:var(--score);opacity:.28}
+dl.run{display:grid;grid-template-columns:minmax(7rem,auto) 1fr;gap:.3rem 1.5rem;margin:.6rem 0 0;font-size:.875rem}
+dl.run dt{color:var(--soft)}
+dl.run dd{margin:0;overflow-wrap:anywhere}
+details{margin-top:1rem;font-size:.875rem}
+summary{cursor:pointer}
+@media print{section.long{break-inside:auto}.chart,tr{break-inside:avoid}}
+"""
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a report shows besides the evaluation; each part is left out where it is not given."""
+
+    hourly: Mapping[str, Sequence[Share]] | None = None
+    """FPR of the 24 local hours by `evaluation.hourly_fpr`, under the name of each scorer: with sample weights first,
+    then without."""
+    comparison: Sequence[Row] | None = None
+    """Rows of `evaluation.compare`, or any with the same headings in every row; the first column names the row."""
+    losses: Sequence[float] | None = None
+    """Weighted cross-entropy of each minibatch, as `Network.losses` has it."""
+
+
+def write_report(
+    path: str | Path,
+    evaluation: Evaluation,
+    title: str = "SLIDR evaluation",
+    facts: Mapping[str, str] | None = None,
+    extras: Extras | None = None,
+) -> None:
+    """Write one HTML file that shows the evaluation, `facts` as they are (time ranges, seed, versions) and `extras`.
+
+    Curves are drawn for the dozen slices with the most clicks, and the table has at most 60 rows. All text is escaped.
+    An existing file is replaced at once, or left as it was. Raises InvalidArgument where the file cannot be written.
+    """
+    extras = extras or Extras()
+    drawn = [group for group in evaluation.largest() if group.curve is not None][:CURVES]
+    sections = [
+        _curves(evaluation, drawn),
+        _reliability(evaluation),
+        _hourly(extras.hourly, evaluation.budget) if extras.hourly else "",
+        _comparison(extras.comparison) if extras.comparison else "",
+        _losses(np.asarray(extras.losses, np.float64)) if extras.losses is not None and len(extras.losses) else "",
+        _facts(facts) if facts else "",
+    ]
+    page = PAGE.substitute(
+        title=escaped(title),
+        style=STYLE + _STYLE,
+        tiles=_tiles(evaluation) + f'<p class="lead">{_verdict(evaluation)}</p>',
+        table=_slices(evaluation, drawn),
+        legend="",
+        sections="".join(sections),
+    )
+    write_page(path, page)
+
+
+def _tiles(evaluation: Evaluation) -> str:
+    all_ = evaluation.overall
+    shares = [
+        ("Invalidation rate (IVR)", all_.ivr, "click"),
+        ("False-positive rate (FPR)", all_.fpr, "purchasing click"),
+        ("Robotic coverage", all_.coverage, "click of heavy sessions"),
+        ("True recall", all_.recall, "robots' click"),
+        ("True precision", all_.precision, "marked click"),
+        ("True FPR", all_.true_fpr, "people's click"),
+    ]
+    tiles = [
+        (name, f"{share.value:.2%}", f"{_interval(share)}%<br>{share.hits:,} of {_many(share.trials, noun)}")
+        if share.trials
+        else (name, NONE, f"no {noun}")
+        for name, share, noun in shares
+        if share is not None
+    ]
+    return (
+        '<dl class="tiles">'
+        + "".join(f"<div><dt>{name}</dt><dd>{value}<small>{small}</small></dd></div>" for name, value, small in tiles)
+        + "</dl>"
+    )
+
+
+def _verdict(evaluation: Evaluation) -> str:
+    """Whether the budget held, in a sentence, and what the figures are of."""
+    all_, budget = evaluation.overall, evaluation.budget
+    of = f"{counted(all_.clicks, 'click')}, {_many(all_.purchases, 'purchasing click')}; thresholds by method "
+    of += f"&ldquo;{escaped(evaluation.method)}&rdquo;"
+    if evaluation.confidence is not None:
+        of += f" at confidence {evaluation.confidence:g}"
+    of += f"; exact {_level(evaluation)} intervals, which take clicks as independent. "
+    if not math.isnan(all_.auc):
+        of += f"A purchasing click scores below another with probability {all_.auc:.3f} (AUC). "
+    if budget is None:
+        return of + "This method looks at no budget."
+    if not all_.fpr.trials:
+        return of + f"Without purchasing clicks nothing can be said of the budget of {budget:.2%}."
+    if all_.fpr.value <= budget:
+        far = ", over the whole interval" if all_.fpr.high <= budget else "; the interval reaches beyond it"
+        return of + f"<strong>The budget of {budget:.2%} is kept</strong>{far}."
+    far = "by more than chance explains" if all_.fpr.low > budget else "within what chance explains"
+    return of + f"<strong>The budget of {budget:.2%} is exceeded</strong>, {far}."
+
+
+def _slices(evaluation: Evaluation, drawn: Sequence[Group]) -> str:
+    groups = evaluation.largest()
+    shown, numbers = groups[:ROWS], {id(group): number for number, group in enumerate(drawn, 1)}
+    head = ["Slice", "Clicks", "Purchasing", "Threshold", "IVR", "FPR", "Coverage"]
+    head += ["Recall", "Precision", "True FPR"] if evaluation.has_truth else []
+    rows: list[str] = []
+    for group in shown:
+        name, number = f"<bdi>{escaped(group.name)}</bdi>", numbers.get(id(group))
+        shares = [group.ivr, group.fpr, group.coverage, group.recall, group.precision, group.true_fpr]
+        cells = [f"{group.clicks:,}", f"{group.purchases:,}", threshold_text(group.threshold)]
+        cells += [_cell(share) for share in shares if share is not None]
+        rows.append(
+            f'<tr><th scope="row">{f'<a href="#s{number}">{name}</a>' if number else name}</th>'
+            f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+        )
+    rest = groups[ROWS:]
+    more = f" The {len(shown)} with the most clicks are listed; " if rest else ""
+    if rest:
+        share = sum(group.clicks for group in rest) / evaluation.overall.clicks
+        more += f"the other {len(rest):,} hold {share:.1%} of the clicks."
+    return (
+        f'<h2>Slices</h2><p class="text">{_many(len(groups), "slice")} with their thresholds: a click whose '
+        f"p_robot is above its slice's is robotic. Below each rate is its {_level(evaluation)} interval, in percent."
+        f"{more}</p>" + _table("Slices", head, rows)
+    )
+
+
+def _curves(evaluation: Evaluation, drawn: Sequence[Group]) -> str:
+    head = "<section class='long' aria-labelledby='curves'><h2 id='curves'>Invalidation against false positives</h2>"
+    if evaluation.overall.curve is None:
+        return f"{head}<p>No purchasing click, so no curves.</p></section>"
+    left = len(evaluation.slices) - len(drawn)
+    which = f" Drawn are the {len(drawn)} slices with the most clicks that have purchasing ones." if left else ""
+    return (
+        f'{head}<p class="text">Each curve is what any threshold would give on these clicks. The point is what the '
+        f"calibrated threshold gave, with its {_level(evaluation)} intervals; over all clicks it may lie above the "
+        "curve, since slices have thresholds of their own. The knee is where IVR is the farthest above FPR. A score "
+        "that knows nothing would follow the dotted line, where both are the same: bent, since the FPR axis is by "
+        f"square root, to give room to small rates.{which}</p>"
+        f'<ul class="legend"><li><i class="series"></i>one threshold after the other</li><li><b class="alarm"></b>'
+        'calibrated</li><li><b class="knee"></b>knee</li><li><i class="even"></i>chance</li>'
+        f"{_budget_legend(evaluation.budget)}</ul>"
+        + _curve("s0", evaluation.overall, evaluation.budget)
+        + '<div class="multiples">'
+        + "".join(_curve(f"s{number}", group, evaluation.budget) for number, group in enumerate(drawn, 1))
+        + "</div></section>"
+    )
+
+
+def _curve(id_: str, group: Group, budget: float | None) -> str:
+    curve, axis = group.curve, Axis(0.0, 100.0, None)
+    if curve is None or group.knee is None:
+        return ""
+    x, y = _root(curve.fpr), axis.y(100 * curve.ivr)
+    marks = "" if budget is None else f'<path class="threshold" d="M{_root(budget):.0f} 0v{HEIGHT}"/>'
+    chance = np.linspace(0.0, 1.0, 41)
+    marks += f'<path class="even" d="{line_path(WIDTH * chance, axis.y(100 * chance**2))}"/>'
+    marks += f'<path class="series" d="{line_path(x, y)}"/>'
+    marks += f'<path class="knee" d="{_dots(x[[group.knee]], y[[group.knee]])}"/>'
+    at = axis.y(100 * np.array([group.ivr.value, group.ivr.low, group.ivr.high]))
+    right = _root(np.array([group.fpr.value, group.fpr.low, group.fpr.high]))
+    marks += f'<path class="mark alarm" d="{_bars(right[:1], at[1:2], at[2:])}M{right[1]:.0f} {at[0]:.0f}'
+    marks += f'H{right[2]:.0f}"/><path class="mark dot alarm" d="{_dots(right[:1], at[:1])}"/>'
+    facts = f"{counted(group.clicks, 'click')}; IVR {group.ivr.value:.2%} at FPR {group.fpr.value:.2%}"
+    facts += "" if group.threshold is None else f", threshold {threshold_text(group.threshold)}"
+    name = "All clicks" if id_ == "s0" else group.name
+    ticks = [(float(_root(tick / 100)), f"{tick}") for tick in _FPR_TICKS]
+    return _chart(id_, name, facts, axis, marks, ticks, "FPR, % (square-root axis)", "IVR, %", few=True)
+
+
+def _reliability(evaluation: Evaluation) -> str:
+    bins: Sequence[Bin] = evaluation.reliability
+    if not bins:
+        return ""
+    x, y, low, high = (
+        100 * np.array([getattr(b, name) for b in bins]) for name in ("predicted", "known", "low", "high")
+    )
+    top = float(min(100.0, 1.1 * max(x.max(), y.max(), 1e-6)))
+    axis = Axis(0.0, top, None)
+    x = x / top * WIDTH
+    marks = f'<path class="even" d="M0 {HEIGHT}l{WIDTH} -{HEIGHT}"/>'
+    marks += f'<path class="mark series" d="{_bars(x, axis.y(low), axis.y(high))}"/>'
+    marks += f'<path class="mark dot series" d="{_dots(x, axis.y(y))}"/>'
+    ticks = [(WIDTH * (1 - at / HEIGHT), text) for at, text in axis.ticks()]
+    weighted = (
+        "Clicks count by their sample weights here, as they did in training, so intervals are approximate. "
+        if evaluation.weighted
+        else "A model trained with sample weights predicts the share among clicks so weighted; here all count alike. "
+    )
+    return (
+        '<section aria-labelledby="reliability"><h2 id="reliability">Reliability</h2><p class="text">Of clicks with '
+        f"about the same p_human, the share that is known to be people's, with its {_level(evaluation)} interval; on "
+        f"the dotted line both agree. {weighted}Most people are never known as such, so p_human is the probability of "
+        "being known, not of being human.</p>"
+        + _chart("r0", "Known people", "", axis, marks, ticks, "p_human, %", "share that is known, %", square=True)
+        + "</section>"
+    )
+
+
+def _hourly(hourly: Mapping[str, Sequence[Share]], budget: float | None) -> str:
+    shares = [share for of_hour in hourly.values() for share in of_hour if share.trials]
+    highest = max((share.value for share in shares), default=0.0)
+    usual = float(np.median([share.high for share in shares])) if shares else 0.01
+    axis = Axis(0.0, 108 * max(highest, usual, budget or 0.0), None)
+    column = WIDTH / 24
+    marks = legend = ""
+    if budget is not None:
+        marks = f'<path class="threshold" d="M0 {axis.y(np.array([100 * budget]))[0]:.0f}h{WIDTH}"/>'
+    for number, (name, of_hour) in enumerate(hourly.items()):
+        colour = _COLOURS[number % len(_COLOURS)]
+        x = column * (np.arange(len(of_hour)) + (number + 1) / (len(hourly) + 1))
+        value, low, high = (
+            axis.y(100 * np.array([getattr(share, of) for share in of_hour])) for of in ("value", "low", "high")
+        )
+        marks += f'<path class="mark {colour}" d="{_bars(x, low, high)}"/>'
+        marks += f'<path class="mark dot {colour}" d="{_dots(x, value)}"/>'
+        legend += f'<li><b class="{colour}"></b>{escaped(name)}</li>'
+    ticks = [(column * (hour + 0.5), f"{hour}") for hour in range(0, 24, 3)]
+    rows = [
+        f'<tr><th scope="row">{hour}</th>'
+        + "".join(f"<td>{of_hour[hour].trials:,}</td><td>{_cell(of_hour[hour])}</td>" for of_hour in hourly.values())
+        + "</tr>"
+        for hour in range(min(map(len, hourly.values())))
+    ]
+    head = ["Hour", *(text for name in hourly for text in ("Purchasing clicks", f"FPR {name}"))]
+    return (
+        '<section class="long" aria-labelledby="weights"><h2 id="weights">What sample weights do</h2>'
+        '<p class="text">False-positive rate by local hour of the day. Weights let sparse cells of the week, such as '
+        "night hours, count as much as busy ones; without them a model may take the few people of the night for "
+        "robots. Intervals that leave the drawing are cut.</p>"
+        f'<ul class="legend">{legend}{_budget_legend(budget)}</ul>'
+        + _chart("h0", "False positives by hour", "", axis, marks, ticks, "local hour", "FPR, %", few=True)
+        + f"<details><summary>The figures</summary>{_table('FPR by hour', head, rows)}</details></section>"
+    )
+
+
+def _comparison(rows: Sequence[Row]) -> str:
+    first, *others = rows[0]
+    lines = [
+        f'<tr><th scope="row"><bdi>{escaped(row[first])}</bdi></th>'
+        + "".join(f"<td>{_split(row[name])}</td>" for name in others)
+        + "</tr>"
+        for row in rows
+    ]
+    text = "Each scorer with thresholds calibrated in the same way, on the same clicks."
+    if "gain" in others:
+        text += " &ldquo;gain&rdquo; is the IVR less that of the first, in percentage points."
+    if "IVR at budget" in others:
+        text += (
+            " &ldquo;IVR at budget&rdquo; is that of one threshold that just keeps the budget on these very clicks: "
+        )
+        text += "it compares scorers at one FPR."
+    return (
+        '<section class="long" aria-labelledby="comparison"><h2 id="comparison">Against other scorers</h2>'
+        f'<p class="text">{text}</p>' + _table("Scorers", [first, *others], lines) + "</section>"
+    )
+
+
+def _losses(losses: Float[np.ndarray, " n"]) -> str:
+    n = len(losses)
+    scale = WIDTH / max(n - 1, 1)
+    pieces = np.array_split(np.arange(n), min(SMOOTHED, n))
+    x = np.array([piece.mean() for piece in pieces]) * scale
+    means = np.array([losses[piece].mean() for piece in pieces])
+    low, high = np.array([np.quantile(losses[piece], (0.1, 0.9)) for piece in pieces]).T
+    axis = Axis.of(np.concatenate([means, high]), from_zero=True)
+    marks = f'<path class="band" d="{_area(x, axis.y(low), axis.y(high))}"/>'
+    marks += f'<path class="series" d="{line_path(x, axis.y(means))}"/>'
+    ticks = [(at * scale, text) for at, text in index_ticks(0, n - 1)]
+    return (
+        '<section aria-labelledby="training"><h2 id="training">Training</h2><ul class="legend"><li>'
+        f'<i class="series"></i>mean of {counted(-(-n // len(pieces)), "minibatch", "minibatches")}, each before '
+        'it was learned</li><li><i class="band"></i>the middle 80 % of them</li></ul>'
+        + _chart(
+            "l0",
+            "Weighted cross-entropy",
+            f"last mean {format_number(float(means[-1]))}",
+            axis,
+            marks,
+            ticks,
+            "minibatch",
+            "nats",
+        )
+        + "</section>"
+    )
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    items = "".join(f"<dt>{escaped(name)}</dt><dd>{escaped(value)}</dd>" for name, value in facts.items())
+    return f'<section aria-labelledby="run"><h2 id="run">This run</h2><dl class="run">{items}</dl></section>'
+
+
+def _chart(
+    id_: str,
+    name: str,
+    facts: str,
+    axis: Axis,
+    marks: str,
+    x_ticks: Sequence[tuple[float, str]],
+    x_name: str,
+    y_name: str,
+    few: bool = False,
+    square: bool = False,
+) -> str:
+    """One drawing with its axes; `few` x labels stay on a phone too."""
+    y_ticks = axis.ticks()
+    grid = "".join(f"M0 {y:.0f}h{WIDTH}" for y, _ in y_ticks) + "".join(f"M{x:.0f} 0v{HEIGHT}" for x, _ in x_ticks)
+    left = "".join(f'<span style="top:{y / HEIGHT:.2%}">{text}</span>' for y, text in y_ticks)
+    below = "".join(f'<span style="left:{x / WIDTH:.2%}">{text}</span>' for x, text in x_ticks)
+    scale = " <small>log scale</small>" if axis.linear_to is not None else ""
+    return (
+        f'<div class="chart{" square" * square}" id="{id_}"><h3><bdi>{escaped(name)}</bdi>{scale}</h3>'
+        f'<p class="facts">{escaped(facts)}</p><p class="yname">{y_name}</p><div class="plot">'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" aria-labelledby="{id_}t">'
+        f'<title id="{id_}t">{escaped(name)}: {escaped(facts or f"{y_name} by {x_name}")}</title>'
+        f'<path class="grid" d="{grid}"/>{marks}</svg>'
+        f'<div class="y" aria-hidden="true">{left}</div></div><div class="x{" few" * few}" aria-hidden="true">{below}'
+        f'</div><p class="xname">{x_name}</p></div>'
+    )
+
+
+def _table(label: str, head: Sequence[str], rows: Sequence[str]) -> str:
+    columns = "".join(f'<th scope="col">{escaped(name)}</th>' for name in head)
+    return (
+        f'<div class="wide" tabindex="0" role="region" aria-label="{label}"><table><thead><tr>'
+        f"{columns}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _root(fpr: Float[np.ndarray, " n"] | float) -> Float[np.ndarray, " n"]:
+    return WIDTH * np.sqrt(fpr)
+
+
+def _dots(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> str:
+    """Lines of no length, whose round ends are dots; NaN is left out."""
+    known = ~np.isnan(y)
+    return "".join(f"M{a:.0f} {b:.0f}h0" for a, b in zip(x[known].tolist(), y[known].tolist(), strict=True))
+
+
+def _bars(x: Float[np.ndarray, " n"], low: Float[np.ndarray, " n"], high: Float[np.ndarray, " n"]) -> str:
+    """Upright lines; NaN is left out."""
+    known = ~np.isnan(low)
+    ends = zip(x[known].tolist(), low[known].tolist(), high[known].tolist(), strict=True)
+    return "".join(f"M{a:.0f} {b:.0f}V{c:.0f}" for a, b, c in ends)
+
+
+def _area(x: Float[np.ndarray, " n"], low: Float[np.ndarray, " n"], high: Float[np.ndarray, " n"]) -> str:
+    """What lies between two lines; NaN is left out."""
+    known = ~np.isnan(low) & ~np.isnan(high)
+    if not known.any():
+        return ""
+    there, back = (zip(x[known].tolist(), y[known].tolist(), strict=True) for y in (low, high))
+    points = [(round(a), round(b)) for a, b in (*there, *reversed(tuple(back)))]
+    steps = " ".join(f"{c - a} {d - b}" for (a, b), (c, d) in itertools.pairwise(points))
+    return f"M{points[0][0]} {points[0][1]}l{steps}z"
+
+
+def _cell(share: Share) -> str:
+    return f"{share.value:.2%}<small>{_interval(share)}</small>" if share.trials else NONE
+
+
+def _interval(share: Share) -> str:
+    return f"{100 * share.low:.2f} to {100 * share.high:.2f}"
+
+
+def _split(text: str) -> str:
+    """A rate as text, its interval on a line of its own."""
+    value, bracket, interval = text.partition(" (")
+    return escaped(value) + (f"<small>{escaped(interval.removesuffix(')'))}</small>" if bracket else "")
+
+
+def _budget_legend(budget: float | None) -> str:
+    return "" if budget is None else f'<li><i class="threshold"></i>budget, {budget:.2%}</li>'
+
+
+def _many(n: int, noun: str) -> str:
+    return counted(n, noun, noun.replace("click", "clicks") if "click" in noun else "")
+
+
+def _level(evaluation: Evaluation) -> str:
+    return f"{100 * evaluation.level:g}%"

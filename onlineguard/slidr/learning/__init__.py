@@ -1,0 +1,1 @@
+"""Weak labels, sample weights, and the models that learn from them."""

@@ -1,0 +1,1 @@
+"""Simulated traffic of people and robots, with the truth beside it."""

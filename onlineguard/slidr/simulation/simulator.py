@@ -1,0 +1,464 @@
+"""Simulated ad clicks with the truth kept apart: people and robots, day by day, in bounded memory.
+
+`write_traffic` writes three Parquet files, `simulate` gives the same as frames:
+
+- clicks.parquet: a row a click, in order of arrival; columns as in `CLICKS`.
+- truth.parquet: a row a click id, with `robot` and `kind`: "person" or one of `robots.ROBOTS`. It is for measuring:
+  nothing that trains or calibrates may read it.
+- orders.parquet: a row an order of an account, by time, with `user_id`, `ts` and `amount`; from 90 days before the
+  first click until the last purchase.
+
+Times are milliseconds since 1970 UTC. Of the clicks, 0.5 % arrive up to 15 minutes late, so that `ts` is not quite in
+order, and 0.1 % arrive twice, under the same id. `rfm` is the account's score (see `world.Ledger`) at the midnight
+(UTC) before the click, null for unknown visitors and for accounts without orders in 90 days. A purchase by a known
+account is also an order of that account at `purchase_ts`, which comes after the click.
+
+The same configuration and seed give the same rows, with the same versions of NumPy on the same kind of processor.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float, Int, Num
+from polars.io.plugins import register_io_source
+
+from onlineguard.errors import InvalidArgument
+from onlineguard.slidr.simulation.robots import ROBOTS, robots, weights
+from onlineguard.slidr.simulation.world import (
+    AD_IDS,
+    AGENTS,
+    DAY,
+    DEVICES,
+    HOUR,
+    MARKETPLACES,
+    MINUTE,
+    UNKNOWN,
+    Ledger,
+    People,
+    Rhythm,
+    Sessions,
+    dotted,
+    identifiers,
+    joined,
+)
+
+KINDS = ("person", *ROBOTS)
+CLICKS: dict[str, type[pl.DataType]] = {
+    "click_id": pl.String,
+    "ts": pl.Int64,
+    "user_id": pl.String,
+    "session_id": pl.String,
+    "ip": pl.String,
+    "user_agent": pl.String,
+    "device": pl.String,
+    "marketplace": pl.String,
+    "ad_id": pl.String,
+    "logged_in": pl.Boolean,
+    "purchase_ts": pl.Int64,
+    "rfm": pl.Float64,
+}
+TRUTH: dict[str, type[pl.DataType]] = {"click_id": pl.String, "robot": pl.Boolean, "kind": pl.String}
+ORDERS: dict[str, type[pl.DataType]] = {"user_id": pl.String, "ts": pl.Int64, "amount": pl.Float64}
+FILES = ("clicks.parquet", "truth.parquet", "orders.parquet")
+
+_LATE, _LATEST = 0.005, 15 * MINUTE
+_TWICE = 0.001
+_IDLE = 30 * MINUTE  # no pause within a session is longer
+_MEAN_DELAY, _SPREAD_DELAY, _LONGEST_DELAY = 20 * MINUTE, 1.5, 24 * HOUR  # median time to a purchase, log spread, cap
+_PEAK = (1.4, 2.5, 1.5)  # people's clicks on the eve of the holiday, on the day, on the day after
+_PEAK_BUYS = 1.5
+_FRONT_ENDS = 8  # one of which has the clock fault
+_CHUNK = 1 << 18  # rows of the small files made at once
+_FEWEST = 200  # clicks a day
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What to simulate. Raises InvalidArgument where that cannot be.
+
+    `holiday` adds people's clicks to the number asked for: two and a half times as many on one day, fewer on the days
+    beside it. For `label_outage` hours no purchase finds its way to `purchase_ts` (the shop has the orders all the
+    same). With `clock_fault`, one of eight front ends stamps the `ts` and `purchase_ts` of its clicks wrongly for two
+    hours: in 1970 during the first, a week ahead during the second.
+
+    People's clicks all lead to a purchase with the same probability, so that purchasing clicks are typical of people's,
+    as SLIDR takes them to be. With `biased_purchases` people who are signed in buy more, the more so the higher their
+    RFM score, and a false-positive rate over purchases is no longer that over people.
+    """
+
+    clicks: int = 1_000_000  # about so many
+    days: int = 14
+    start: date = date(2026, 3, 2)  # a Monday
+    robots: float = 0.2  # share of the clicks
+    holiday: bool = False
+    label_outage: float = 0.0  # hours
+    clock_fault: bool = False
+    biased_purchases: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.days <= 366:
+            raise InvalidArgument(f"days is {self.days}; it must be 1 to 366, e.g. 14 for two weeks")
+        if not _FEWEST * self.days <= self.clicks <= 2_000_000_000:
+            raise InvalidArgument(
+                f"clicks is {self.clicks:,}; it must be {_FEWEST * self.days:,} ({_FEWEST} a day for {self.days} days) "
+                "to 2,000,000,000; ask for more clicks or fewer days"
+            )
+        if not 0.0 <= self.robots <= 0.9:
+            raise InvalidArgument(f"robots is {self.robots}; it must be a share from 0 to 0.9, e.g. 0.2")
+        if not 0.0 <= self.label_outage <= 24.0 * self.days:
+            raise InvalidArgument(
+                f"label_outage is {self.label_outage} hours; it must be 0 to {24 * self.days}, the hours simulated"
+            )
+        if not date(1980, 1, 1) <= self.start <= date(2200, 1, 1):
+            raise InvalidArgument(f"start is {self.start}; it must be a day from 1980 to 2199, e.g. 2026-03-02")
+
+    @property
+    def begin(self) -> int:
+        """Milliseconds since 1970 UTC of the first midnight."""
+        return int(datetime(self.start.year, self.start.month, self.start.day, tzinfo=UTC).timestamp()) * 1_000
+
+    @property
+    def end(self) -> int:
+        """Of the midnight after the last day."""
+        return self.begin + self.days * DAY
+
+    @property
+    def attack(self) -> range:
+        """Days, counted from 0, on which a campaign is under attack: two in the second half."""
+        first = self.days * 3 // 5
+        return range(first, min(first + 2, self.days))
+
+    @property
+    def peak(self) -> int | None:
+        """The day of the holiday."""
+        return self.days * 2 // 3 if self.holiday else None
+
+    @property
+    def outage(self) -> tuple[int, int]:
+        """From when until before when purchases are not recorded, in milliseconds since 1970 UTC."""
+        first = min(self.begin + self.days // 2 * DAY + 10 * HOUR, self.end - round(self.label_outage * HOUR))
+        return first, first + round(self.label_outage * HOUR)
+
+    @property
+    def fault(self) -> tuple[int, int]:
+        """From when until before when the clock of a front end is wrong, in true milliseconds since 1970 UTC."""
+        first = self.begin + self.days // 3 * DAY + 14 * HOUR
+        return first, first + 2 * HOUR * self.clock_fault
+
+
+@dataclass
+class Tally:
+    """What was made; all counts without duplicates."""
+
+    slices: Int[np.ndarray, "devices marketplaces 2 kinds"] = field(
+        default_factory=lambda: np.zeros((len(DEVICES), len(MARKETPLACES), 2, len(KINDS)), np.int64)
+    )
+    purchases: Int[np.ndarray, "devices marketplaces 2"] = field(  # recorded ones
+        default_factory=lambda: np.zeros((len(DEVICES), len(MARKETPLACES), 2), np.int64)
+    )
+    duplicates: int = 0
+    orders: int = 0
+
+    @property
+    def clicks(self) -> int:
+        return int(self.slices.sum())
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        return dict(zip(KINDS, self.slices.sum(axis=(0, 1, 2)).tolist(), strict=True))
+
+
+class Simulated(NamedTuple):
+    """Frames as in the files."""
+
+    clicks: pl.DataFrame
+    truth: pl.DataFrame
+    orders: pl.DataFrame
+
+
+def simulate(config: Traffic, seed: int = 0) -> Simulated:
+    """All of it at once, in memory."""
+    simulation = Simulation(config, seed)
+    clicks = pl.concat(list(simulation.days()))
+    return Simulated(clicks, pl.concat(list(simulation.truth())), pl.concat(list(simulation.orders())))
+
+
+def write_traffic(
+    folder: str | os.PathLike[str],
+    config: Traffic,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> Tally:
+    """Write the three files into `folder`, which is made if it is missing; `progress` gets the clicks so far.
+
+    A file of that name is replaced once the new one is whole. Raises InvalidArgument where nothing can be written.
+    """
+    simulation = Simulation(config, seed)
+    parts = (
+        (CLICKS, lambda: simulation.days(progress)),
+        (TRUTH, simulation.truth),
+        (ORDERS, simulation.orders),
+    )
+    temporary = Path(folder) / f".simulate.{os.getpid()}.tmp"
+    try:
+        temporary.mkdir(parents=True, exist_ok=True)
+        for name, (schema, frames) in zip(FILES, parts, strict=True):
+            _source(schema, frames).sink_parquet(temporary / name, compression="zstd", compression_level=1)
+        for name in FILES:
+            os.replace(temporary / name, Path(folder) / name)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InvalidArgument(
+            f"folder is {folder}, where no files can be written ({reason}); name another folder"
+        ) from error
+    finally:
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+        except KeyboardInterrupt:  # polars raises a Ctrl-C, and then Python raises the same one here
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    return simulation.tally
+
+
+class Simulation:
+    """One run: `days` first, then `truth` and `orders`, each once."""
+
+    def __init__(self, config: Traffic, seed: int = 0):
+        if seed < 0:
+            raise InvalidArgument(f"seed is {seed}; it must be 0 or more")
+        self.config, self.seed = config, seed
+        self.tally = Tally()
+        self._key = int(np.random.default_rng([seed, 3]).integers(0, 1 << 36))
+        rng = np.random.default_rng([seed, 2])
+        self._people = People(max(100, round(0.8 * (1 - config.robots) * config.clicks / config.days)), rng)
+        self._ledger = Ledger(self._people, config.begin, rng)
+        self._truth: list[tuple[np.ndarray, np.ndarray]] = []
+        self._made = self._visits = 0  # clicks and sessions so far: their numbers
+        rhythms = [self._rhythm(day) for day in range(config.days)]
+        expected = sum(map(self._people.expected_clicks, rhythms))
+        self._scale = (1 - config.robots) * config.clicks / expected
+        days = sum(sum(self._weights(day).values()) for day in range(config.days))
+        self._robots = config.robots * config.clicks / days
+
+    def days(self, progress: Callable[[int], None] | None = None) -> Generator[pl.DataFrame]:
+        """Clicks of one day after the other, by arrival (UTC); columns as in CLICKS."""
+        carried: _Clicks | None = None
+        rfm = self._ledger.scores(self.config.begin)
+        done = 0
+        for day in range(self.config.days):
+            midnight = self.config.begin + day * DAY
+            rng = np.random.default_rng([self.seed, 0, day])
+            yesterday, rfm = rfm, self._ledger.scores(midnight)
+            self._ledger.day(midnight, rng)
+            made = self._expanded(self._planned(day, rfm, rng), rng)
+            arrived = made if carried is None else _together(carried, made)
+            key = np.sort(
+                ((arrived.arrival - midnight) << 32) | np.arange(len(arrived.arrival))
+            )  # ties keep their order
+            due = int(np.searchsorted(key, DAY << 32))
+            row = key & 0xFFFFFFFF
+            carried = arrived.take(row[due:])
+            frame = self._frame(arrived.take_clicks(row[:due]), midnight, rfm, yesterday)
+            done += len(frame)
+            if progress is not None:
+                progress(done)
+            yield frame
+
+    def truth(self) -> Generator[pl.DataFrame]:
+        """In order of arrival; each click once; columns as in TRUTH."""
+        names = pl.Series(KINDS)
+        for number, kind in self._truth:
+            columns = (identifiers(number, self._key), pl.Series(kind > 0), names.gather(pl.Series(kind)))
+            yield pl.DataFrame(dict(zip(TRUTH, columns, strict=True)))
+
+    def orders(self) -> Generator[pl.DataFrame]:
+        """By time; columns as in ORDERS."""
+        user, ts, amount = self._ledger.columns()
+        self.tally.orders = len(user)
+        for first in range(0, max(len(user), 1), _CHUNK):
+            rows = slice(first, first + _CHUNK)
+            columns = (identifiers(user[rows], self._key + 1), pl.Series(ts[rows]), pl.Series(amount[rows]))
+            yield pl.DataFrame(dict(zip(ORDERS, columns, strict=True)))
+
+    def _rhythm(self, day: int) -> Rhythm:
+        return Rhythm(self.config.start + timedelta(days=day), np.random.default_rng([self.seed, 4, day]))
+
+    def _weights(self, day: int) -> dict[str, float]:
+        return weights(day // 7, day in self.config.attack)
+
+    def _planned(self, day: int, rfm: Float[np.ndarray, " people"], rng: np.random.Generator) -> Sessions:
+        """Who comes on that day."""
+        rhythm = self._rhythm(day)
+        peak = self.config.peak
+        scale, near = self._scale, -1 if peak is None else day - peak + 1
+        if 0 <= near < len(_PEAK):
+            scale *= _PEAK[near]
+        people = self._people.sessions(rhythm, scale, day, rfm, self.config.biased_purchases, rng)
+        if day == peak:
+            people = replace(people, buys=people.buys * np.float32(_PEAK_BUYS))
+        under_attack = day in self.config.attack
+        others = robots(self._people, rhythm, day, self._robots, under_attack, rfm, self.seed, rng)
+        everyone = joined([people, *others])
+        number = self._visits + np.arange(len(everyone))
+        self._visits += len(everyone)
+        return replace(everyone, session=np.where(everyone.session == UNKNOWN, UNKNOWN, number))
+
+    def _expanded(self, sessions: Sessions, rng: np.random.Generator) -> "_Clicks":
+        """Every click of the sessions, late ones and duplicates included, in no order."""
+        row = np.repeat(np.arange(len(sessions), dtype=np.int32), sessions.clicks)
+        n = len(row)
+        pause = rng.standard_normal(n, np.float32)
+        pause *= sessions.spread[row]
+        pause += sessions.pause[row]
+        pause = np.minimum(np.exp(pause), np.float32(_IDLE))
+        first = np.cumsum(sessions.clicks) - sessions.clicks
+        pause[first[sessions.clicks > 0]] = 0
+        since = np.cumsum(pause, dtype=np.float64)
+        since -= np.repeat(since[first.clip(max=max(n - 1, 0))], sessions.clicks) if n else since
+        ts = sessions.start[row] + since.astype(np.int64)
+
+        u = rng.random(n, np.float32)
+        ads = sessions.ads.astype(np.float32)[row]
+        ad = np.minimum(np.power(ads + 1, u), ads).astype(np.int32) - 1 + sessions.ad[row]
+        purchase = self._purchases(sessions, row, ts, rng)
+
+        arrival = ts.copy()
+        late = rng.integers(0, max(n, 1), rng.binomial(n, _LATE))
+        arrival[late] += rng.integers(0, _LATEST, len(late))
+        number = self._made + np.arange(n)
+        self._made += n
+
+        again = rng.integers(0, max(n, 1), rng.binomial(n, _TWICE))
+        once = _Clicks(sessions, arrival, ts, row, ad, purchase, number, np.zeros(n, np.bool_))
+        clicks = once.take_clicks(np.concatenate([np.arange(n), again]))
+        clicks.arrival[n:] += rng.integers(50, MINUTE, len(again))
+        clicks.twice[n:] = True
+        return clicks
+
+    def _purchases(
+        self, sessions: Sessions, row: Int[np.ndarray, " n"], ts: Int[np.ndarray, " n"], rng: np.random.Generator
+    ) -> Int[np.ndarray, " n"]:
+        """When each click led to a purchase, as recorded; UNKNOWN where not. Books the orders."""
+        bought = np.flatnonzero(rng.random(len(row), np.float32) < sessions.buys[row])
+        delay = np.exp(np.log(_MEAN_DELAY) + _SPREAD_DELAY * rng.standard_normal(len(bought)))
+        at = ts[bought] + delay.clip(5_000, _LONGEST_DELAY).astype(np.int64)
+        user = sessions.user[row[bought]]
+        known = (user >= 0) & (user < self._people.n)
+        known[known] = self._people.account[user[known]]
+        self._ledger.add(user[known], at[known], rng)
+        first, last = self.config.outage
+        recorded = (at < first) | (at >= last)
+        purchase = np.full(len(row), UNKNOWN, np.int64)
+        purchase[bought[recorded]] = at[recorded]
+        return purchase
+
+    def _frame(
+        self,
+        clicks: "_Clicks",
+        midnight: int,
+        today: Float[np.ndarray, " people"],
+        yesterday: Float[np.ndarray, " people"],
+    ) -> pl.DataFrame:
+        """The clicks as they are written; counts them and keeps the truth."""
+        sessions, row = clicks.sessions, clicks.row
+        first_time = ~clicks.twice
+        kind = sessions.kind[row]
+        self._truth.append((clicks.number[first_time], kind[first_time]))
+        self._count(clicks, first_time)
+
+        user = sessions.user[row]
+        person = np.where(user < self._people.n, user, UNKNOWN)
+        rfm = today[person]
+        before = np.flatnonzero(clicks.ts < midnight)
+        rfm[before] = yesterday[person[before]]
+        rfm[person == UNKNOWN] = np.nan
+        ts, purchase = self._stamped(clicks)
+        visits = pl.DataFrame(
+            {
+                "user_id": identifiers(sessions.user, self._key + 1),
+                "session_id": identifiers(sessions.session, self._key + 2),
+                "ip": dotted(sessions.ip),
+                "user_agent": AGENTS.gather(pl.Series(sessions.agent)),
+                "device": pl.Series(DEVICES).gather(pl.Series(sessions.device)),
+                "marketplace": pl.Series(MARKETPLACES).gather(pl.Series(sessions.marketplace)),
+                "logged_in": sessions.logged_in,
+            }
+        )
+        return visits.select(pl.all().gather(pl.Series(row))).select(
+            pl.lit(identifiers(clicks.number, self._key)).alias("click_id"),
+            pl.lit(pl.Series(ts)).alias("ts"),
+            pl.exclude("logged_in"),
+            pl.lit(AD_IDS.gather(pl.Series(clicks.ad))).alias("ad_id"),
+            "logged_in",
+            pl.lit(pl.Series(purchase).set(pl.Series(purchase == UNKNOWN), None)).alias("purchase_ts"),
+            pl.lit(pl.Series(rfm, dtype=pl.Float64, nan_to_null=True)).alias("rfm"),
+        )
+
+    def _stamped(self, clicks: "_Clicks") -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+        """Times as the front ends write them: ts and purchase_ts."""
+        first, last = self.config.fault
+        session = clicks.sessions.session[clicks.row]
+        wrong = np.flatnonzero((clicks.ts >= first) & (clicks.ts < last) & (session % _FRONT_ENDS == 0))
+        if not len(wrong):
+            return clicks.ts, clicks.purchase
+        ts, purchase = clicks.ts.copy(), clicks.purchase.copy()
+        shift = np.where(ts[wrong] < first + HOUR, -first, 7 * DAY)
+        ts[wrong] += shift
+        purchase[wrong] = np.where(purchase[wrong] == UNKNOWN, UNKNOWN, purchase[wrong] + shift)
+        return ts, purchase
+
+    def _count(self, clicks: "_Clicks", first_time: Num[np.ndarray, " n"]) -> None:
+        sessions, tally = clicks.sessions, self.tally
+        place = (sessions.device.astype(np.int64) * len(MARKETPLACES) + sessions.marketplace) * 2 + sessions.logged_in
+        row = clicks.row[first_time]
+        counts = np.bincount((place * len(KINDS) + sessions.kind)[row], minlength=tally.slices.size)
+        tally.slices += counts.reshape(tally.slices.shape)
+        bought = clicks.row[first_time & (clicks.purchase != UNKNOWN)]
+        tally.purchases += np.bincount(place[bought], minlength=tally.purchases.size).reshape(tally.purchases.shape)
+        tally.duplicates += len(first_time) - len(row)
+
+
+@dataclass(frozen=True)
+class _Clicks:
+    """Clicks of some sessions, arrays (n,)."""
+
+    sessions: Sessions
+    arrival: Int[np.ndarray, " n"]  # milliseconds since 1970
+    ts: Int[np.ndarray, " n"]
+    row: Int[np.ndarray, " n"]  # of its session
+    ad: Int[np.ndarray, " n"]
+    purchase: Int[np.ndarray, " n"]  # milliseconds since 1970, or UNKNOWN
+    number: Int[np.ndarray, " n"]  # what the id is made from
+    twice: Num[np.ndarray, " n"]  # this is the second arrival
+
+    def take_clicks(self, rows: Int[np.ndarray, " m"]) -> "_Clicks":
+        columns = (self.arrival, self.ts, self.row, self.ad, self.purchase, self.number, self.twice)
+        return _Clicks(self.sessions, *(column[rows] for column in columns))
+
+    def take(self, rows: Int[np.ndarray, " m"]) -> "_Clicks":
+        """With a session for each click, so that the others can be forgotten."""
+        taken = self.take_clicks(rows)
+        return replace(taken, sessions=self.sessions.take(taken.row), row=np.arange(len(rows), dtype=np.int32))
+
+
+def _together(a: _Clicks, b: _Clicks) -> _Clicks:
+    row = np.concatenate([a.row, b.row + np.int32(len(a.sessions))])
+    pairs = ((getattr(a, name), getattr(b, name)) for name in ("arrival", "ts", "ad", "purchase", "number", "twice"))
+    arrival, ts, ad, purchase, number, twice = map(np.concatenate, pairs)
+    return _Clicks(joined([a.sessions, b.sessions]), arrival, ts, row, ad, purchase, number, twice)
+
+
+def _source(schema: dict[str, Any], frames: Callable[[], Iterator[pl.DataFrame]]) -> pl.LazyFrame:
+    """The frames as something polars can stream into a file."""
+
+    def read(columns: Any, predicate: Any, n_rows: Any, batch_size: Any) -> Iterator[pl.DataFrame]:
+        return frames()  # a sink wants every row and column
+
+    return register_io_source(read, schema=schema)

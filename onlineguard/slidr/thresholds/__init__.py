@@ -1,0 +1,1 @@
+"""One threshold a slice under one budget of false positives."""

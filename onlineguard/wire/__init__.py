@@ -1,0 +1,1 @@
+"""The service's contract as structs: requests and answers."""

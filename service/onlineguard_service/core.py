@@ -1,0 +1,448 @@
+"""Core: the guard, made durable. What the HTTP layer calls, and nothing that knows of HTTP.
+
+Every request that changes something becomes entries of the journal, and each entry is applied when it is written, in
+the order of the journal. `open` takes the newest snapshot and applies the entries after it, so a service that was
+killed goes on as if it had not been.
+
+Large requests are worked off in parts, between which others get their turn; each part is an entry of its own.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import msgspec
+import numpy as np
+
+from onlineguard.errors import CheckpointError, InvalidArgument
+from onlineguard.slidr.clicks.clicks import Click
+from onlineguard.wire.requests import ClickAnswer, Event, Label, Of
+from onlineguard_service import guard as entries
+from onlineguard_service.config import Settings
+from onlineguard_service.errors import JournalUnavailable
+from onlineguard_service.figures import Figures, shown_key
+from onlineguard_service.gather import Gather
+from onlineguard_service.guard import Guard, Options
+from onlineguard_service.journal import forked
+from onlineguard_service.journal.journal import FolderJournal, Journal
+from onlineguard_service.journal.packing import Packed, unpack
+from onlineguard_service.journal.redis_journal import RedisJournal
+from onlineguard_service.models import Models
+from onlineguard_service.redis.counting import CountersUnavailable, Counting
+
+CLICKS_AT_ONCE = 64  # of a request; a millisecond or two
+CLICKS_BESIDE = 32  # of a larger one, before others get their turn
+EVENTS_AT_ONCE = 256
+TURNS = 4  # of the event loop that others get between two parts
+ROOM = 10_000  # slices that the engines have room for at the start
+AHEAD_EVERY = 1.0  # seconds between looks at whether a table is so full that it will soon grow, which compiles again
+DEGRADED = ["counters"]
+MINUTE = 60  # seconds that the page's IVR is taken over
+
+log = logging.getLogger("onlineguard.service")
+_json = msgspec.json.Encoder()
+
+
+class Core:
+    """See this module. Made by `open`."""
+
+    def __init__(self, guard: Guard, journal: Journal, models: Models, counting: Counting | None, every: float):
+        self._guard, self._journal, self._models, self._counting = guard, journal, models, counting
+        self._every = every
+        self._snapshot: dict[str, Any] = {"sequence": 0, "t": None}
+        self._snapshotting = asyncio.Lock()
+        self._timer: asyncio.Task[None] | None = None
+        self._ahead: asyncio.Task[None] | None = None
+        self._restoring: asyncio.Task[None] | None = None
+        self._closing = False
+        self._queue = 0  # requests under way
+        self._gathering = jax.default_backend() == "gpu"
+        self._gathered_events, self._gathered_clicks = Gather(self._learn), Gather(self._decide)
+        self._degraded = 0  # clicks that could not be judged
+        self._ticks: deque[tuple[float, int, int, int]] = deque(maxlen=MINUTE + 1)  # when, events, clicks, robotic
+
+    @classmethod
+    async def open(cls, settings: Settings) -> "Core":
+        """Recover, or begin; then compile everything. Takes seconds, with a new model some more.
+
+        Raises CheckpointError where the state is damaged, newer, or was begun with other options.
+        """
+        _Compilations.listen()
+        options = Options(
+            features=tuple(settings.features),
+            n_features=settings.n_features,
+            target_rate=settings.target_rate,
+            patience=settings.patience,
+            max_slices=settings.max_slices,
+            remember=settings.remember,
+            counting=settings.redis is None,
+        )
+        models = Models(settings.state / "models")
+        journal = await asyncio.to_thread(_journal, settings)
+        try:
+            guard = await asyncio.to_thread(_recovered, journal, options, models)
+            first = None
+            if guard is None:
+                first = await asyncio.to_thread(_first_model, settings, models)
+                guard = Guard(options, first, models.get)
+            await asyncio.to_thread(guard.warmup, max(CLICKS_AT_ONCE, EVENTS_AT_ONCE), ROOM)
+            counting = None if settings.redis is None else Counting(settings.redis)
+            core = cls(guard, journal, models, counting, settings.snapshot_every)
+            if first is not None:
+                await journal.commit(entries.encode(entries.Begin(options, first, _now())), core._began)
+            elif settings.model is not None:
+                await core.switch(settings.model)
+        except BaseException:
+            await journal.close()
+            raise
+        core._timer = asyncio.create_task(core._snapshots())
+        core._ahead = asyncio.create_task(core._compiling_ahead())
+        if isinstance(journal, RedisJournal):
+            journal.on_lost = core._journal_lost
+        return core
+
+    def _began(self, sequence: int) -> None:
+        self._guard.sequence = sequence
+
+    async def update(self, events: Sequence[Event]) -> list[bytes]:
+        """Judge events, then learn them, in order; one JSON answer each.
+
+        Raises InvalidArgument for any that does not fit, JournalUnavailable if nothing can be kept: of the part of the
+        request that it hits nothing is then learned, and sending all of it again does no harm where events have ids.
+        """
+        self._guard.check(events)
+        return await self._under_way(self._gathered_events.submit(events) if self._gathering else self._learn(events))
+
+    async def _learn(self, events: Sequence[Event]) -> list[bytes]:
+        answers: list[bytes] = []
+        if events and self._guard.events is None:  # a second of compiling, in which others are answered
+            await asyncio.to_thread(self._guard.prepare, events[0])
+        for start in range(0, len(events), EVENTS_AT_ONCE):
+            if start:
+                await _give_way()
+            answers += await self._commit(entries.Events(list(events[start : start + EVENTS_AT_ONCE]), _now()))
+        return answers
+
+    def score(self, events: Sequence[Event]) -> list[bytes]:
+        """The answers that these events would get if each came next; nothing is learned. Raises InvalidArgument."""
+        parts = [events[start : start + EVENTS_AT_ONCE] for start in range(0, len(events), EVENTS_AT_ONCE)]
+        return [answer for part in parts for answer in self._guard.score(part)]
+
+    async def clicks(self, clicks: Sequence[Click]) -> list[bytes]:
+        """Decide about clicks, and learn them, in order; one JSON answer each.
+
+        Where the counters cannot be reached the answer is "unknown" and says so, and nothing is learned.
+        """
+        return await self._under_way(self._gathered_clicks.submit(clicks) if self._gathering else self._decide(clicks))
+
+    async def _decide(self, clicks: Sequence[Click]) -> list[bytes]:
+        answers: list[bytes] = []
+        whole = self._gathering or len(clicks) <= CLICKS_AT_ONCE
+        step = CLICKS_AT_ONCE if whole else CLICKS_BESIDE
+        for start in range(0, len(clicks), step):
+            if start:
+                await _give_way()
+            answers += await self._judge(list(clicks[start : start + step]))
+        return answers
+
+    async def _judge(self, clicks: list[Click]) -> list[bytes]:
+        counts = b""
+        if self._counting is not None:
+            try:
+                counts = (await self._counting.count(entries.keys_of(clicks))).tobytes()
+            except CountersUnavailable as error:
+                log.warning("counters cannot be reached: %s", error)
+                return self._unjudged(clicks)
+        return await self._commit(entries.Clicks(clicks, _now(), counts))
+
+    def _unjudged(self, clicks: list[Click]) -> list[bytes]:
+        answers: list[bytes] = []
+        for click in clicks:
+            answer = self._guard.told(click.click_id)
+            if answer is None:
+                self._degraded += 1
+                slice_, version = self._guard.slice_of(click), self._guard.model.version
+                answer = _json.encode(
+                    ClickAnswer(click.click_id, "unknown", None, None, slice_, version, None, DEGRADED)
+                )
+            answers.append(answer)
+        return answers
+
+    async def labels(self, labels: Sequence[Label]) -> list[bytes]:
+        """Take what became known of clicks; one JSON answer each."""
+        return await self._under_way(self._commit(entries.Labels(list(labels), _now()))) if labels else []
+
+    async def switch(self, folder: Path) -> str:
+        """Let the model of a folder decide from now on, and return its version. Raises CheckpointError if it cannot."""
+        model = await asyncio.to_thread(self._models.put, folder)
+        if model.version != self._guard.model.version:
+            await asyncio.to_thread(self._guard.warm, model)
+            await self._commit(entries.Switch(model.version, _now()))
+        return model.version
+
+    async def snapshot(self) -> int:
+        """Write all state beside the journal, and return the number of the last entry that it holds."""
+        async with self._snapshotting:
+            sequence = await self._journal.begin_snapshot(self._packed())
+            self._snapshot = {"sequence": sequence, "t": _now()}
+            return sequence
+
+    def _packed(self) -> Mapping[str, bytes | memoryview]:
+        """The state as it is now, to be looked at in another thread."""
+        if forked.AVAILABLE:
+            self._guard.fetch()
+            try:
+                return forked.Forked(self._guard.dump)
+            except OSError as error:
+                log.warning("the process cannot be forked (%s): requests wait while a snapshot is packed", error)
+        return Packed(self._guard.dump())
+
+    def explain(self, event: Event | Click) -> dict[str, Any]:
+        """See `Guard.explain`."""
+        return self._guard.explain(event)
+
+    def slices(
+        self,
+        of: Of | None,
+        sort: str = "events",
+        descending: bool = True,
+        limit: int = 100,
+        offset: int = 0,
+        contains: str = "",
+    ) -> dict[str, Any]:
+        """Slices for a table, those whose key contains the text, sorted by a column; those that lack it come last."""
+        streams: list[Of] = ["clicks", "events"] if of is None else [of]
+        found: list[tuple[Of, Hashable, int]] = []
+        columns: list[np.ndarray] = []
+        for stream in streams:
+            names, rows = self._figures(stream).named(contains)
+            found.extend((stream, name, int(row)) for name, row in zip(names, rows.tolist(), strict=True))
+            if sort == "ivr" and stream == "events":
+                columns.append(np.full(len(rows), np.nan))
+            elif sort != "name":
+                columns.append(self._figures(stream).column(sort, rows))
+        if sort == "name":
+            order = sorted(range(len(found)), key=lambda i: shown_key(found[i][1]), reverse=descending)
+        else:
+            values = np.concatenate(columns)
+            order = np.argsort(-values if descending else values, kind="stable").tolist()
+        shown = [found[i] for i in order[offset : offset + limit]]
+        entries: dict[Of, Iterator[dict[str, Any]]] = {}
+        for stream in streams:
+            mine = [(name, row) for of_, name, row in shown if of_ == stream]
+            rows = np.array([row for _, row in mine], np.int64)
+            entries[stream] = iter(self._figures(stream).entries([name for name, _ in mine], rows, stream == "clicks"))
+        return {
+            "slices": [{"of": stream, **next(entries[stream])} for stream, _, _ in shown],
+            "total": sum(len(self._figures(stream)) for stream in streams),
+            "found": len(found),
+        }
+
+    def slice(self, of: Of, key: Any) -> dict[str, Any]:
+        """One slice with its latest judgements, and what drove the last of them. Raises KeyError for one not known."""
+        key = tuple(key) if isinstance(key, list) else key
+        figures = self._figures(of)
+        row = figures.row(key, of == "clicks")
+        return {
+            "of": of,
+            **row,
+            "history": figures.history(key, of == "clicks"),
+            "drivers": self._guard.drivers(of, key),
+        }
+
+    def _figures(self, of: Of) -> Figures:
+        return self._guard.click_figures if of == "clicks" else self._guard.event_figures
+
+    def live(self) -> dict[str, Any]:
+        """What the page shows of this moment but for latencies; rates are since the call before."""
+        events, clicks = (figures.totals() for figures in (self._guard.event_figures, self._guard.click_figures))
+        self._ticks.append((time.monotonic(), events["events"], clicks["events"], clicks["robotic"]))
+        oldest, (now, n_events, n_clicks, robotic) = self._ticks[0], self._ticks[-1]
+        before = self._ticks[-2] if len(self._ticks) > 1 else self._ticks[-1]
+        passed = max(now - before[0], 1e-3)
+        return {
+            "t": _now(),
+            "model_version": self._guard.model.version,
+            "marks": [{"t": t, "model_version": version} for t, version in self._guard.marks],
+            "rates": {"events": (n_events - before[1]) / passed, "clicks": (n_clicks - before[2]) / passed},
+            "ivr": (robotic - oldest[3]) / (n_clicks - oldest[2]) if n_clicks > oldest[2] else None,
+        }
+
+    def status(self) -> dict[str, Any]:
+        """What health checks and metrics show."""
+        reasons = [reason for reason in (self._journal.refusal,) if reason]
+        if self._closing:
+            reasons.append("shutting down")
+        events, clicks = (figures.totals() for figures in (self._guard.event_figures, self._guard.click_figures))
+        return {
+            "ready": not reasons,
+            "reasons": reasons,
+            "events": events["events"],
+            "clicks": clicks["events"],
+            "anomalies": events["anomalies"] + clicks["anomalies"],
+            "robotic": clicks["robotic"],
+            "degraded": self._degraded,
+            "journal": {
+                "sequence": self._journal.sequence,
+                "lag": self._journal.lag,
+                "bytes": self._journal.size,
+            },
+            "snapshot": dict(self._snapshot),
+            "queue": self._queue,
+            "compilations": _Compilations.seen,
+            "labels": {"last_ts": self._guard.label_t},
+            "model_version": self._guard.model.version,
+            "ivr": self._guard.click_figures.ivr(),
+        }
+
+    def digest(self) -> str:
+        """A hash of all state; see `Guard.digest`."""
+        return self._guard.digest()
+
+    async def close(self) -> None:
+        """Take nothing more, wait for what is under way, write a last snapshot."""
+        self._closing = True
+        for task in (self._timer, self._ahead):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        while self._queue:
+            await asyncio.sleep(0.01)
+        try:
+            # Redis may have lost what it had, which nobody knows of before something is written
+            if self._guard.sequence > self._snapshot["sequence"] or isinstance(self._journal, RedisJournal):
+                await self.snapshot()
+        except Exception as error:  # all of it is in the journal
+            log.error("the last snapshot could not be written: %s", error)
+        finally:
+            await self._journal.close()
+            if self._counting is not None:
+                await self._counting.close()
+
+    def _journal_lost(self) -> None:
+        """Redis came back without entries that were answered: it takes none until it has all state from here."""
+
+        async def restore(journal: RedisJournal) -> None:
+            while journal.lost and not self._closing:
+                try:
+                    await self.snapshot()
+                except JournalUnavailable as error:
+                    log.warning("Redis has lost entries, and the state could not be written to it yet: %s", error)
+                    await asyncio.sleep(1.0)
+
+        if isinstance(self._journal, RedisJournal):
+            self._restoring = asyncio.create_task(restore(self._journal))
+
+    async def _commit(self, entry: entries.Entry) -> list[bytes]:
+        return await self._journal.commit(entries.encode(entry), lambda sequence: self._guard.apply(entry, sequence))
+
+    async def _under_way(self, answers: Awaitable[list[bytes]]) -> list[bytes]:
+        """Count a request until it is answered."""
+        self._queue += 1
+        try:
+            return await answers
+        finally:
+            self._queue -= 1
+
+    async def _snapshots(self) -> None:
+        while True:
+            await asyncio.sleep(self._every)
+            if self._guard.sequence > self._snapshot["sequence"]:
+                try:
+                    await self.snapshot()
+                except Exception as error:  # the journal has everything: the next one may succeed
+                    log.error("a snapshot could not be written: %s", error)
+
+    async def _compiling_ahead(self) -> None:
+        while True:
+            await asyncio.sleep(AHEAD_EVERY)
+            if self._guard.crowded:
+                log.info("a table of slices is half full: compiling for twice its size")
+                try:
+                    await asyncio.to_thread(self._guard.compile_ahead)
+                except Exception as error:  # an event will compile, and wait for it
+                    log.warning("could not compile ahead: %s", error)
+
+
+def _journal(settings: Settings) -> Journal:
+    if settings.journal == "redis":
+        if settings.redis is None:
+            raise InvalidArgument("journal is 'redis', but no redis is named; give its URL, or keep the journal here")
+        return RedisJournal(settings.redis, durability=settings.durability)
+    return FolderJournal(settings.state / "journal", settings.durability)
+
+
+def _recovered(journal: Journal, options: Options, models: Models) -> Guard | None:
+    """The guard as it was after the last entry; None where nothing has begun."""
+    guard: Guard | None = None
+    found = journal.newest_snapshot()
+    if found is not None:
+        _, parts = found
+        dump = {name: unpack(part) for name, part in parts.items()}
+        guard = Guard.restored(dump, models.get)
+    n = 0
+    for sequence, data in journal.replay(0 if guard is None else guard.sequence):
+        entry = entries.decode(data)
+        if guard is None:
+            if not isinstance(entry, entries.Begin):
+                raise CheckpointError(f"entry {sequence} of the journal is the first and begins nothing")
+            guard = Guard(entry.options, entry.version, models.get)
+            guard.sequence = sequence
+        else:
+            with contextlib.suppress(InvalidArgument):  # refused then, and now
+                guard.apply(entry, sequence)
+        n += 1
+    if guard is not None:
+        _check(guard.options, options)
+        log.info("recovered %d entries after snapshot %s", n, None if found is None else found[0])
+    return guard
+
+
+def _check(kept: Options, asked: Options) -> None:
+    for name in kept.__struct_fields__:
+        if getattr(kept, name) != getattr(asked, name):
+            raise CheckpointError(
+                f"the state was begun with {name} = {getattr(kept, name)!r}, now it is {getattr(asked, name)!r}; keep "
+                "what it was, or name another --state folder to begin anew"
+            )
+
+
+def _first_model(settings: Settings, models: Models) -> str:
+    if settings.model is not None:
+        return models.put(settings.model).version
+    log.info("no model is given: one is made of simulated clicks, which takes some seconds")
+    return models.make().version
+
+
+async def _give_way() -> None:
+    """Let requests that have come be answered: read in one turn of the loop, begun in the next, and sent in another."""
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class _Compilations:
+    """How many programs XLA has compiled in this process."""
+
+    seen = 0
+    _listening = False
+
+    @classmethod
+    def listen(cls) -> None:
+        if not cls._listening:
+            cls._listening = True
+            jax.monitoring.register_event_duration_secs_listener(cls._heard)
+
+    @classmethod
+    def _heard(cls, event: str, duration_secs: float, **kwargs: str | int) -> None:
+        cls.seen += event.endswith("backend_compile_duration")

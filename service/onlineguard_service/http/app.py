@@ -1,0 +1,441 @@
+"""The HTTP API as an ASGI application: the hot routes as plain functions, the rest by Starlette.
+
+A request is checked in this order, and what fails answers with a problem (RFC 9457): route, method, key, rate, content
+type, readiness, size, JSON, fields. A batch is refused whole or taken whole.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, get_args
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match, Route
+from starlette.types import Message, Receive, Scope, Send
+
+from onlineguard.errors import OnlineguardError
+from onlineguard.wire.requests import Click, Event, Label, Of
+from onlineguard_service.config import Settings
+from onlineguard_service.errors import JournalUnavailable
+from onlineguard_service.http import live, page
+from onlineguard_service.http.auth import Keys
+from onlineguard_service.http.bodies import JSON, NDJSON, Items, is_ndjson, plain_json
+from onlineguard_service.http.limits import Disconnected, RateLimit, TooLarge, network, read
+from onlineguard_service.http.metrics import Metrics
+from onlineguard_service.http.problems import (
+    RETRY_SECONDS,
+    SAFE,
+    Refused,
+    problem,
+    retry_after,
+    shown,
+    too_large,
+    too_many,
+)
+from onlineguard_service.http.queries import choice, keys_of, query, whole
+
+BODY_SECONDS = 30.0  # a body that comes in parts must have come by then
+MOST_ROWS = 1_000  # of /v1/slices
+SORTS = ("events", "name", "score", "threshold", "drift", "anomalies", "ivr")
+
+_JSON_HEADERS = [(b"content-type", JSON), *SAFE]
+_NDJSON_HEADERS = [(b"content-type", NDJSON), *SAFE]
+
+_log = logging.getLogger(__name__)
+
+
+class Core(Protocol):
+    """What answers; see service/core.py."""
+
+    async def update(self, events: list[Event]) -> list[bytes]: ...
+    def score(self, events: list[Event]) -> list[bytes]: ...
+    async def clicks(self, clicks: list[Click]) -> list[bytes]: ...
+    async def labels(self, labels: list[Label]) -> list[bytes]: ...
+    async def switch(self, folder: Path) -> str: ...
+    async def snapshot(self) -> int: ...
+    def explain(self, event: Event | Click) -> dict[str, Any]: ...
+    def slices(
+        self, of: Of | None, sort: str, descending: bool, limit: int, offset: int, contains: str
+    ) -> dict[str, Any]: ...
+    def slice(self, of: Of, key: Any) -> dict[str, Any]: ...
+    def live(self) -> dict[str, Any]: ...
+    def status(self) -> dict[str, Any]: ...
+    async def close(self) -> None: ...
+
+
+class ModelFolder(msgspec.Struct, frozen=True):
+    """Where a model is, on the machine of the service."""
+
+    folder: str
+
+
+def application(core: Core | None, settings: Settings) -> "Application":
+    """The service. Without a core it says that it is not ready, until it is given one by `begin`."""
+    return Application(core, settings)
+
+
+class Application:
+    """ASGI: HTTP only. `begin` gives it the core, `drain` says before the end that it takes no new work."""
+
+    def __init__(self, core: Core | None, settings: Settings):
+        self.core: Core | None = None
+        self._settings = settings
+        self._keys = Keys.load(settings.keys) if settings.keys is not None else None
+        self._rate = RateLimit(settings.rate_limit) if settings.rate_limit > 0 else None
+        self._live: live.Live | None = None
+        self._reason = "the service is starting: programs are compiled and the state is recovered"
+        self._draining = False
+        self.metrics = Metrics(lambda: None if self.core is None else self.status())
+        self.hot = {each.path: each for each in self._hot_routes()}
+        self.routes = self._cold_routes()
+        self._cold = Starlette(routes=self.routes, exception_handlers={HTTPException: _not_found})
+        self._cold.router.redirect_slashes = False
+        if core is not None:
+            self._take(core)
+
+    def begin(self, core: Core) -> None:
+        """Answer from this core from now on, and tick for /v1/live; in the event loop that runs."""
+        self._take(core).start()
+
+    def _take(self, core: Core) -> live.Live:
+        self.core, self._live = core, live.live(self)
+        return self._live
+
+    def drain(self) -> None:
+        """Say that the service is not ready, and end what would not end by itself; requests are still answered."""
+        self._draining = True
+        self._reason = "the service is stopping"
+        if self._live is not None:
+            self._live.close()
+
+    def live(self) -> dict[str, Any]:
+        """What /v1/live tells: the core's, with the latency as it is measured here."""
+        assert self.core is not None
+        return {**self.core.live(), "latency": self.metrics.latency()}
+
+    def status(self) -> dict[str, Any]:
+        """The core's, and not ready before there is one or while the service stops."""
+        if self.core is None:
+            return {"ready": False, "reasons": [self._reason]}
+        status = self.core.status()
+        if self._draining:
+            return {**status, "ready": False, "reasons": [self._reason, *status.get("reasons", [])]}
+        return status
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"the service speaks HTTP, not {scope['type']}")
+        began = time.perf_counter()
+        self.metrics.under_way += 1
+        try:
+            hot = self.hot.get(scope["path"])
+            if hot is not None and scope["method"] == "POST":
+                await self._answer_hot(hot, began, scope, receive, send)
+            else:
+                await self._answer_cold(began, scope, receive, send)
+        finally:
+            self.metrics.under_way -= 1
+
+    # The hot routes
+
+    def _hot_routes(self) -> list["_Hot"]:
+        async def score(events: list[Event]) -> list[bytes]:
+            return self._ready().score(events)
+
+        return [
+            _Hot("/v1/update", "update", Items("event", Event), lambda events: self._ready().update(events)),
+            _Hot("/v1/score", "score", Items("event", Event), score),
+            _Hot("/v1/clicks", "update", Items("click", Click), lambda clicks: self._ready().clicks(clicks)),
+            _Hot("/v1/labels", "update", Items("label", Label), lambda labels: self._ready().labels(labels)),
+        ]
+
+    async def _answer_hot(self, hot: "_Hot", began: float, scope: Scope, receive: Receive, send: Send) -> None:
+        status, count = 200, 0
+        try:
+            content_type = self._admit(scope, hot.scope)
+            lines = is_ndjson(content_type)
+            self._ready()
+            body = await self._read(scope, receive)
+            items, single = hot.items.decode(body, lines)
+            count = len(items)
+            if count > self._settings.batch_limit:
+                raise too_many(count, hot.items.noun, self._settings.batch_limit)
+            answers = await hot.answer(items) if items else []
+            if single:
+                answer = answers[0]
+            elif lines:
+                answer = b"\n".join(answers) + b"\n" * bool(answers)
+            else:
+                answer = b"[" + b",".join(answers) + b"]"
+            headers = [*(_NDJSON_HEADERS if lines else _JSON_HEADERS), (b"content-length", b"%d" % len(answer))]
+        except Disconnected:
+            self.metrics.count(hot.path, 499, began)
+            return
+        except Exception as error:
+            status, answer, headers = problem(error, hot.path)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
+        self.metrics.count(hot.path, status, began, count if status == 200 else 0)
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("request", extra={"route": hot.path, "status": status, "items": count})
+
+    def _ready(self) -> Core:
+        """The core, if it takes requests. While the service stops it still does, for those that came before."""
+        if self.core is None:
+            raise Refused(503, f"{self._reason}; send the request again", retry_after(RETRY_SECONDS))
+        return self.core
+
+    def _admit(self, scope: Scope, needed: str | None) -> bytes:
+        """The content type, if the request may be answered. Raises Refused for a wrong key, or too many requests."""
+        content_type, key = b"", None
+        for name, value in scope["headers"]:
+            if name == b"content-type":
+                content_type = value
+            elif name == b"x-api-key":
+                key = value
+            elif name == b"authorization" and key is None and value[:7].lower() == b"bearer ":
+                key = value[7:].strip()
+        if needed is None:
+            return content_type
+        owner = self._keys.find(key) if self._keys is not None and key is not None else None
+        if self._rate is not None:
+            client = scope.get("client")
+            who = owner.name if owner is not None else " " + network(client[0] if client else "")
+            if (seconds := self._rate.wait(who)) > 0.0:
+                limit = self._settings.rate_limit
+                raise Refused(429, f"more than {limit:g} requests a second; wait {seconds:.3g} s", retry_after(seconds))
+        if self._keys is None:
+            return content_type
+        challenge = [(b"www-authenticate", b'Bearer realm="onlineguard"')]
+        if key is None:
+            raise Refused(401, "a key is needed: send it as Authorization: Bearer KEY, or as X-API-Key: KEY", challenge)
+        if owner is None:
+            raise Refused(401, "the key is unknown", challenge)
+        if needed not in owner.scopes:
+            raise Refused(403, f"the key {owner.name} has not the scope {needed}; it has {_listed(owner.scopes)}")
+        return content_type
+
+    async def _read(self, scope: Scope, receive: Receive) -> bytes:
+        limit = self._settings.body_limit
+        for name, value in scope["headers"]:
+            if name == b"content-length" and (not value.isdigit() or int(value) > limit):
+                raise too_large(limit)
+        try:
+            return await read(receive, limit, BODY_SECONDS)
+        except TooLarge:
+            raise too_large(limit) from None
+        except TimeoutError:
+            raise Refused(408, f"the body did not come within {BODY_SECONDS:g} s") from None
+
+    # The rest
+
+    def _cold_routes(self) -> list[Route]:
+        def get(path: str, needed: str | None, answer: Callable[[Request], Awaitable[Response]]) -> Route:
+            return Route(path, self._guarded(path, needed, answer), methods=["GET"])
+
+        def post(path: str, needed: str, answer: Callable[[Request], Awaitable[Response]]) -> Route:
+            return Route(path, self._guarded(path, needed, answer), methods=["POST"])
+
+        routes = [
+            get("/livez", None, self._livez),
+            get("/readyz", None, self._readyz),
+            get("/openapi.json", None, self._openapi),
+            get("/metrics", "score", self._metrics),
+            get("/v1/slices", "score", self._slices),
+            get("/v1/slices/{key:path}", "score", self._slice),
+            get("/v1/live", "score", self._live_ticks),
+            post("/v1/explain", "score", self._explain),
+            post("/v1/model", "admin", self._model),
+            post("/v1/snapshot", "admin", self._snapshot),
+        ]
+        return routes + page.routes()
+
+    def _guarded(
+        self, path: str, needed: str | None, answer: Callable[[Request], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """The answer behind the check of the key, with errors as problems."""
+
+        async def guarded(request: Request) -> Response:
+            try:
+                self._admit(request.scope, needed)
+                return await answer(request)
+            except Exception as error:
+                status, body, headers = problem(error, path)
+                return _raw(body, headers, status)
+
+        return guarded
+
+    async def _answer_cold(self, began: float, scope: Scope, receive: Receive, send: Send) -> None:
+        method = scope["method"]
+        route, allowed = self._find(scope)
+        status = 500
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        if route is None:
+            refused: Refused | None = Refused(404, "there is nothing at this path; /openapi.json lists what there is")
+        elif method in allowed:
+            refused = None
+        else:
+            told = ", ".join((*sorted(allowed), "OPTIONS")).encode()
+            if method == "OPTIONS":
+                response = _raw(b"", [(b"allow", told), *SAFE], 204)
+                await response(scope, receive, sending)
+                self.metrics.count(route, 204, began)
+                return
+            refused = Refused(405, f"{method} is not allowed here; use {told.decode()}", [(b"allow", told)])
+        try:
+            if refused is not None:
+                code, body, headers = problem(refused, route or "other")
+                await _raw(body, headers, code)(scope, receive, sending)
+            else:
+                await self._cold(scope, receive, sending)
+        except Disconnected:
+            status = 499
+        finally:
+            self.metrics.count(route or "other", status, began)
+            if _log.isEnabledFor(logging.DEBUG):
+                _log.debug("request", extra={"route": route or "other", "status": status})
+
+    def _find(self, scope: Scope) -> tuple[str | None, set[str]]:
+        """The route of the request's path, as it is named in the metrics, and the methods that it takes."""
+        if scope["path"] in self.hot:
+            return scope["path"], {"POST"}
+        for route in self.routes:
+            if route.matches(scope)[0] is not Match.NONE:
+                return route.path.replace(":path", ""), set(route.methods or ())
+        return None, set()
+
+    async def _livez(self, request: Request) -> Response:
+        return _json({"status": "alive"})
+
+    async def _readyz(self, request: Request) -> Response:
+        status = self.status()
+        ready = bool(status["ready"])
+        body = msgspec.json.encode({"ready": ready, "reasons": status.get("reasons", [])})
+        return _raw(
+            body, _JSON_HEADERS if ready else [*_JSON_HEADERS, *retry_after(RETRY_SECONDS)], 200 if ready else 503
+        )
+
+    async def _openapi(self, request: Request) -> Response:
+        from onlineguard_service.http.openapi import document
+
+        return _raw(document(self._keys is not None), _JSON_HEADERS)
+
+    async def _metrics(self, request: Request) -> Response:
+        return _raw(self.metrics.text(), [(b"content-type", self.metrics.content_type.encode()), *SAFE])
+
+    async def _slices(self, request: Request) -> Response:
+        asked = query(request, {"of", "sort", "order", "limit", "offset", "contains"})
+        of: Any = choice(asked, "of", get_args(Of), None)
+        sort, order = choice(asked, "sort", SORTS, "events"), choice(asked, "order", ("desc", "asc"), "desc")
+        limit, offset = whole(asked, "limit", 1, MOST_ROWS, 100), whole(asked, "offset", 0, 2**31, 0)
+        assert sort is not None
+        return _json(self._ready().slices(of, sort, order == "desc", limit, offset, asked.get("contains", "")))
+
+    async def _slice(self, request: Request) -> Response:
+        asked = query(request, {"of"})
+        of: Any = choice(asked, "of", get_args(Of), "clicks")
+        core, text = self._ready(), request.path_params["key"]
+        for key in keys_of(text, of):
+            try:
+                return _json(core.slice(of, key))
+            except KeyError:
+                continue
+        raise Refused(404, f"no slice of {of} has the key {shown(text)}; /v1/slices?of={of} lists them")
+
+    async def _live_ticks(self, request: Request) -> Response:
+        self._ready()
+        assert self._live is not None
+        if request.method == "HEAD":  # whose answer ends
+            return _raw(b"", [(b"content-type", b"text/event-stream; charset=utf-8"), *SAFE])
+        return _Passed(self._live)
+
+    async def _explain(self, request: Request) -> Response:
+        self._json_only(request)
+        core, body = self._ready(), await self._read(request.scope, request.receive)
+        kind = plain_json(body)
+        if isinstance(kind, dict) and "slice" not in kind and "click_id" in kind:
+            items, single = self.hot["/v1/clicks"].items.decode(body, False)
+        else:
+            items, single = self.hot["/v1/update"].items.decode(body, False)
+        if not single:
+            raise Refused(422, "the body is an array; it must be one event or one click")
+        try:
+            return _json(core.explain(items[0]))
+        except KeyError:
+            raise Refused(404, "the slice is not known, so nothing drives its scores yet") from None
+
+    async def _model(self, request: Request) -> Response:
+        self._json_only(request)
+        core, body = self._ready(), await self._read(request.scope, request.receive)
+        plain_json(body)
+        try:
+            folder = msgspec.json.decode(body, type=ModelFolder).folder
+        except msgspec.ValidationError as error:
+            raise Refused(422, f'{error}; send {{"folder": "the model\'s folder"}}') from None
+        if not folder or "\0" in folder:
+            raise Refused(422, f"folder is {shown(folder)}; it must be the path of a folder on the service's machine")
+        try:
+            return _json({"model_version": await core.switch(Path(folder))})
+        except JournalUnavailable:
+            raise
+        except OnlineguardError as error:  # a folder that holds no model, or a damaged one
+            raise Refused(422, str(error)) from None
+
+    async def _snapshot(self, request: Request) -> Response:
+        return _json({"sequence": await self._ready().snapshot()})
+
+    def _json_only(self, request: Request) -> None:
+        if is_ndjson(request.headers.get("content-type", "").encode("latin-1")):
+            raise Refused(415, "this route takes one object as application/json")
+
+
+class _Hot(NamedTuple):
+    path: str
+    scope: str  # that a key needs
+    items: Items
+    answer: Callable[[list[Any]], Awaitable[list[bytes]]]
+
+
+class _Passed(Response):
+    """An ASGI application as a response."""
+
+    def __init__(self, app: Any):
+        super().__init__()
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+def _json(value: Any) -> Response:
+    return _raw(msgspec.json.encode(value), _JSON_HEADERS)
+
+
+def _raw(body: bytes, headers: list[tuple[bytes, bytes]], status: int = 200) -> Response:
+    response = Response(body, status)
+    length = [] if status == 204 else [(b"content-length", b"%d" % len(body))]
+    response.raw_headers = [*(pair for pair in headers if pair[0] != b"content-length"), *length]
+    return response
+
+
+def _listed(names: frozenset[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    status, body, headers = problem(Refused(404, "there is nothing at this path"), "other")
+    return _raw(body, headers, status)
+
+
+__all__ = ["Application", "Core", "ModelFolder", "application"]

@@ -1,0 +1,116 @@
+"""What a request's body holds: JSON or a line of it each, decoded, or refused with the item, the value and the rule."""
+
+import re
+from typing import Any
+
+import msgspec
+
+from onlineguard.slidr.clicks.clicks import LATEST, RFM
+from onlineguard.wire.requests import Event
+from onlineguard_service.http.problems import Refused, shown
+
+JSON, NDJSON = b"application/json", b"application/x-ndjson"
+
+
+class Items:
+    """Reads bodies that hold one or many of a kind, which errors call by `noun`."""
+
+    def __init__(self, noun: str, kind: type[Any]):
+        self.noun = noun
+        self._one = msgspec.json.Decoder(kind)
+        self._many = msgspec.json.Decoder(list[kind])
+        self._events = kind is Event
+
+    def decode(self, body: bytes, lines: bool) -> tuple[list[Any], bool]:
+        """The items, and whether the body is a single one. Raises Refused with the path, the value and the rule."""
+        single = False
+        try:
+            if lines:
+                items = self._one.decode_lines(body)
+            elif body.lstrip(b" \t\r\n")[:1] == b"[":
+                items = self._many.decode(body)
+            else:
+                items, single = [self._one.decode(body)], True
+        except msgspec.ValidationError as error:
+            raise Refused(422, _explained(str(error), body, lines, self.noun)) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise _no_json(error, lines) from None
+        if self._events:
+            for index, event in enumerate(items):
+                if (event.x is None) == (event.features is None):
+                    where = self.noun if single else f"{self.noun} {index}"
+                    has = "neither x nor features" if event.x is None else "x and features"
+                    raise Refused(422, f"{where} has {has}; it must have one of them: numbers in order, or by name")
+        return items, single
+
+
+def is_ndjson(content_type: bytes) -> bool:
+    """Whether a body holds an object a line. Raises Refused for what is no JSON.
+
+    A browser sends no other site's page with these types before it has asked, and is then refused: so a page cannot
+    use a service that listens on the reader's own machine.
+    """
+    if content_type == JSON:
+        return False
+    kind = content_type.partition(b";")[0].strip().lower()
+    if kind == JSON:
+        return False
+    if kind in (NDJSON, b"application/ndjson", b"application/jsonl"):
+        return True
+    told = f"is {kind.decode('latin-1')}" if kind else "is missing"
+    raise Refused(415, f"the content type {told}; it must be application/json or application/x-ndjson")
+
+
+def plain_json(body: bytes) -> Any:
+    """A body of one JSON value, whatever it is. Raises Refused."""
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.ValidationError as error:
+        raise Refused(422, str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _no_json(error, False) from None
+
+
+# What a field takes, in words, where msgspec's would not say it all.
+_RULES = {
+    "slice": "must be text, a whole number, or a list of one or more of those",
+    "x": "must be a list of numbers, null where one is missing",
+    "features": "must be an object of numbers by name, null where one is missing",
+    **dict.fromkeys(("ts", "purchase_ts"), f"must be a whole number from 0 to {LATEST}: milliseconds since 1970 UTC"),
+    "logged_in": "must be true or false",
+    "rfm": f"must be a number from {RFM[0]:g} to {RFM[1]:g}",
+}
+
+
+def _explained(error: str, body: bytes, lines: bool, noun: str) -> str:
+    """msgspec's message with the item and the value that it is about, and the rule in words."""
+    found = re.search(r" - at `\$([^`]*)`", error)
+    path = found[1] if found else ""
+    where, field = noun, ""
+    try:
+        value: Any = msgspec.json.Decoder().decode_lines(body) if lines else msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as plain:
+        if not isinstance(plain, msgspec.ValidationError):  # no JSON after the place where the field is wrong
+            raise _no_json(plain, lines) from None
+        # a number that no float holds
+        return f"{where} field {path.removeprefix('.')}: {error.partition(' - at ')[0].lower()}"
+    for index, name in re.findall(r"\[([^\]]*)\]|\.([^.\[]+)", path):
+        if index.isdigit() and isinstance(value, list) and int(index) < len(value):
+            where = where if field else f"{noun} {index}"
+            value = value[int(index)]
+        elif name and isinstance(value, dict):
+            field, value = field or name, value.get(name)
+        elif index == "..." and isinstance(value, dict):  # msgspec does not say which, but only numbers belong there
+            name = next((name for name, each in value.items() if type(each) not in (int, float, type(None))), "...")
+            path, value = path.replace("[...]", f"[{shown(name)}]"), value.get(name)
+    if (missing := re.search(r"missing required field `(\w+)`", error)) is not None:
+        return f"{where} has no field {missing[1]}; it {_RULES.get(missing[1], 'must be text')}"
+    if not field:
+        return f"{where} is {shown(value)}; it must be a JSON object"
+    place = re.sub(r"^\[\d+\]", "", path).removeprefix(".")
+    return f"{where} field {place} is {shown(value)}; {field} {_RULES.get(field, 'must be text')}"
+
+
+def _no_json(error: Exception, lines: bool) -> Refused:
+    rule = "one JSON object a line" if lines else "one JSON object, or an array of them"
+    return Refused(400, f"the body is no JSON in UTF-8: {error}; it must be {rule}")

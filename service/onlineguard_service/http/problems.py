@@ -1,0 +1,81 @@
+"""What is not answered, and why: problems as RFC 9457 has them."""
+
+import logging
+import math
+
+import msgspec
+
+from onlineguard.errors import InvalidArgument
+from onlineguard.wire.requests import Problem
+from onlineguard_service.errors import JournalUnavailable
+
+RETRY_SECONDS = 1  # what a client is told to wait before it tries again
+PROBLEM = b"application/problem+json"
+SAFE = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]  # headers of every answer
+
+_log = logging.getLogger(__name__)
+
+
+class Refused(Exception):
+    """A request that is not answered, with the status, the reason, and headers that belong to it."""
+
+    def __init__(self, status: int, detail: str, headers: list[tuple[bytes, bytes]] | None = None):
+        super().__init__(detail)
+        self.status, self.detail, self.headers = status, detail, headers or []
+
+
+def problem(error: Exception, route: str) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+    """Status, body and headers for what went wrong; what nobody foresaw is logged, and told without its reason."""
+    more: list[tuple[bytes, bytes]] = []
+    if isinstance(error, Refused):
+        status, detail, more = error.status, error.detail, error.headers
+    elif isinstance(error, InvalidArgument):
+        status, detail = 422, str(error)
+    elif isinstance(error, JournalUnavailable):
+        status, detail, more = 503, str(error), retry_after(RETRY_SECONDS)
+        _log.error("journal unavailable: %s", error, extra={"route": route, "status": status})
+    else:
+        status, detail = 500, "the request failed, and the service has logged why"
+        _log.error("request failed", exc_info=error, extra={"route": route, "status": status})
+    title = _TITLES.get(status, "Error")
+    body = msgspec.json.encode(Problem(title=title, status=status, detail=detail))
+    return status, body, [(b"content-type", PROBLEM), *SAFE, (b"content-length", b"%d" % len(body)), *more]
+
+
+_TITLES = {
+    400: "Not JSON",
+    401: "Key needed",
+    403: "Key not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    408: "Request too slow",
+    413: "Too large",
+    415: "Wrong content type",
+    422: "Wrong field",
+    429: "Too many requests",
+    500: "Failed",
+    503: "Not available",
+}
+
+
+def too_large(limit: int) -> Refused:
+    """For a body of more bytes than the limit."""
+    return Refused(413, f"the body has more than {limit:,} bytes, the body_limit; send it in parts")
+
+
+def too_many(count: int, noun: str, limit: int) -> Refused:
+    """For a request of more items than the limit."""
+    return Refused(
+        413, f"the request holds {count:,} {noun}s, more than the batch_limit of {limit:,}; send it in parts"
+    )
+
+
+def retry_after(seconds: float) -> list[tuple[bytes, bytes]]:
+    """The header that tells a client how long to wait."""
+    return [(b"retry-after", b"%d" % max(1, math.ceil(seconds)))]
+
+
+def shown(value: object) -> str:
+    """A value that was sent, as JSON and not too long."""
+    text = msgspec.json.encode(value).decode("utf-8", "replace")
+    return text if len(text) <= 100 else text[:99] + "…"

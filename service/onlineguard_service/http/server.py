@@ -1,0 +1,258 @@
+"""The process of `onlineguard serve`: one event loop, uvicorn, and a collector that stays out of the tail.
+
+The socket listens at once, while the core still recovers its state; /readyz says when it is done. SIGTERM or SIGINT:
+not ready, no new connections, requests under way are finished, the core is closed, exit 0. A second one ends at once,
+which loses nothing that was answered.
+"""
+
+import asyncio
+import contextlib
+import gc
+import importlib.util
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Awaitable, Callable, Generator
+
+import msgspec
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from onlineguard.errors import InvalidArgument
+from onlineguard_service.config import Settings
+from onlineguard_service.http.app import BODY_SECONDS, Application, Core, application
+
+SLOW_SECONDS = BODY_SECONDS + 5.0  # a connection on which a request has not come by then is closed
+HEADER_BYTES = 65_536  # of a request, with its URL
+YOUNG_EVERY = 0.25  # seconds: what died young is collected, in well under a millisecond
+MIDDLE_EVERY = 10.0  # seconds: also what lived through a few of those
+FULL_EVERY, FULL_AT_LATEST = 60.0, 3_600.0  # seconds: all since the start, when idle; or whether idle or not
+IDLE = 1.0  # seconds without a request
+
+_log = logging.getLogger("onlineguard_service.http.server")
+
+
+def run(settings: Settings, open_core: Callable[[Settings], Awaitable[Core]]) -> int:
+    """Serve until a signal ends it; returns the exit code.
+
+    Raises InvalidArgument if the address or the certificate is wrong, and what the core raises if it cannot open.
+    """
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    if importlib.util.find_spec("uvloop") is not None:
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(serve(settings, open_core))
+
+
+async def serve(
+    settings: Settings,
+    open_core: Callable[[Settings], Awaitable[Core]],
+    said: Callable[[str], None] = lambda line: print(line, flush=True),
+) -> int:
+    """As `run`, in the event loop that runs."""
+    app = application(None, settings)
+    server = _Server(_config(app, settings), app)
+    listening = _listen(settings)
+    address = _url(settings, listening)
+    said(f"listens on {address}, and is ready in a moment: {address}/readyz")
+    opening = asyncio.ensure_future(open_core(settings))
+    serving = asyncio.create_task(server.serve([listening]))
+    collecting: asyncio.Task[None] | None = None
+    try:
+        await asyncio.wait((opening, serving), return_when=asyncio.FIRST_COMPLETED)
+        if not opening.done():  # stopped before it was ready
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
+        elif opening.exception() is not None:
+            server.should_exit = True
+        else:
+            app.begin(opening.result())
+            collecting = asyncio.create_task(_collect(lambda: server.server_state.total_requests))
+            for line in _greeting(settings, address):
+                said(line)
+        await serving
+        if opening.cancelled():
+            return 0
+        core = opening.result()  # or raises what it raised
+        await core.close()
+        _log.info("stopped; nothing that was answered is lost")
+        return 0
+    finally:
+        if collecting is not None:
+            collecting.cancel()
+            await asyncio.gather(collecting, return_exceptions=True)
+            gc.unfreeze()
+            gc.enable()
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's, which by itself takes headers without end, and waits for them and for a body without end."""
+
+    since: float | None = None  # when the request that is still being sent began, or the connection before any
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.since = time.monotonic()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._header_bytes = 0
+        self.since = time.monotonic()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self.since = None
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def _count(self, more: int) -> None:
+        self._header_bytes += more
+        if self._header_bytes > HEADER_BYTES:
+            raise ValueError(f"more than {HEADER_BYTES} bytes of headers")  # answered with 400
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, which says that it is not ready before it stops to listen, and leaves with the code it is given."""
+
+    def __init__(self, config: uvicorn.Config, app: Application):
+        super().__init__(config)
+        self._app = app
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:  # once a second
+            before = time.monotonic() - SLOW_SECONDS
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, _Protocol) and (connection.since or before) < before:
+                    connection.transport.abort()
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.drain()
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Handlers that stay until the loop ends, so that a second signal is heard while the core is closed, too."""
+        for name in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(name, self._stop, name)
+        yield
+
+    def _stop(self, name: int) -> None:
+        if self.should_exit:
+            sys.stderr.flush()
+            os._exit(128 + name)
+        _log.info("stopping", extra={"signal": signal.Signals(name).name})
+        self._app.drain()
+        self.should_exit = True
+
+
+def _config(app: Application, settings: Settings) -> uvicorn.Config:
+    config = uvicorn.Config(
+        app,
+        http=_Protocol,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # an address that a client may choose would be no limit to it
+        timeout_keep_alive=settings.keep_alive,
+        timeout_graceful_shutdown=max(1, round(settings.grace)),
+        backlog=settings.backlog,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key and str(settings.tls_key),
+    )
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one
+        why = error.strerror or str(error)
+        raise InvalidArgument(
+            f"--tls-cert {settings.tls_cert} with --tls-key {settings.tls_key} cannot be used: {why}; both must be PEM"
+        ) from error
+    if isinstance(config.ssl, ssl.SSLContext):
+        config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
+    return config
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Raises InvalidArgument if nothing can listen there."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named: else asyncio leaves Nagle on
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((settings.host, settings.port))
+        listening.listen(settings.backlog)  # at once: who asks while the state is recovered is told so
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        raise InvalidArgument(
+            f"--host {settings.host} --port {settings.port} cannot be listened on: {error.strerror or error}; "
+            f"name another, or --port 0 for any that is free"
+        ) from error
+    return listening
+
+
+def _url(settings: Settings, listening: socket.socket) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    scheme = "https" if settings.tls_cert is not None else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+
+
+def _greeting(settings: Settings, address: str) -> list[str]:
+    key = "" if settings.keys is None else " -H 'x-api-key: KEY'"
+    numbers = [0.5 + index for index in range(settings.n_features or len(settings.features) or 2)]
+    event = msgspec.json.encode({"slice": "web", "x": numbers}).decode()
+    kept = "Redis" if settings.journal == "redis" else settings.state
+    lines = [f"ready; the journal is kept in {kept} (durability {settings.durability})"]
+    if settings.model is None:
+        lines.append("model: none was given, so clicks are judged by one made from simulated clicks, good for a trial")
+    else:
+        lines.append(f"model: {settings.model}")
+    lines.append(f"try: curl -s {address}/v1/update{key} -H 'content-type: application/json' -d '{event}'")
+    lines.append(f"page: {address}/")
+    if settings.keys is None and settings.host not in ("127.0.0.1", "::1", "localhost"):
+        _log.warning("anyone who reaches %s may do everything: no --keys are given", address)
+    return lines
+
+
+async def _collect(requests: Callable[[], int]) -> None:
+    """Keep the garbage collector's work small and out of the way.
+
+    What the start left is set aside for good; from then on only new objects are looked at, at fixed times. A full
+    collection, of all objects since the start, waits until no request came for a second.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    began = middle = full = busy = time.monotonic()
+    before = requests()
+    while True:
+        await asyncio.sleep(YOUNG_EVERY)
+        now, count = time.monotonic(), requests()
+        busy, before = (now, count) if count != before else (busy, before)
+        idle = now - busy >= IDLE
+        if now - full >= (FULL_EVERY if idle else FULL_AT_LATEST):
+            gc.collect()
+            middle = full = time.monotonic()
+            _log.debug("full collection", extra={"seconds": round(full - now, 4), "since_start": round(now - began, 1)})
+        elif now - middle >= MIDDLE_EVERY:
+            gc.collect(1)
+            middle = now
+        else:
+            gc.collect(0)
+
+
+__all__ = ["run", "serve"]

@@ -1,0 +1,1 @@
+"""What makes the state durable: journals and snapshots."""

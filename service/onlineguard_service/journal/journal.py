@@ -1,0 +1,605 @@
+"""The journal: an entry is written before it is applied, so that what was answered survives a crash.
+
+`FolderJournal` keeps it in a folder: segments of entries (`segment-<first sequence number>`), the snapshots of
+`onlineguard_service.journal.snapshots`, and a lock that keeps a second process out.
+
+| bytes of a segment | |
+|---|---|
+| 8, 4 | `OGJOURNL`; format version |
+| 4 | the mark: a random number of this segment |
+| 8 | sequence number of its first entry |
+| 4 | CRC-32 of the above |
+| for each entry: 4, 4 | the mark; CRC-32, begun with the mark, of all that follows |
+| 4, 8, ... | length of the entry; its sequence number; the entry |
+
+All numbers are little-endian, and every version keeps the first 28 bytes. The mark is how a good entry is found behind
+a bad one; being random, it cannot be forged by what a client sends.
+
+**Durability**, the operator's choice:
+
+| level | an answer means | survives |
+|---|---|---|
+| async | the operating system has the entry; it is synced within `SYNC_EVERY` | kill -9, not a power cut |
+| group | an fdatasync, shared by all that wait for one, is done | a power cut |
+| sync | an fdatasync of its own is done, during which nothing else runs | a power cut |
+
+**What goes wrong, and what then**
+
+- The disk is full, or a file-size limit is reached: what was written of the entry is cut off again, the commit raises
+  JournalUnavailable and nothing is applied; the next commits work as soon as there is room.
+- A sync fails: what is on the disk is unknown, so this and all later commits raise JournalUnavailable until a restart.
+  At level `group` entries that waited for that sync had been applied; a restart goes by what can be read, and writes
+  the last segment again, since the system may show what never reached the disk.
+- The process was killed while it wrote: the rest of the last entry is cut off when the journal is next opened, with a
+  warning that says how many bytes. It was never answered.
+- A bad entry with good ones behind it, or a bad segment that is not the last: CheckpointError, naming file and offset.
+  A power cut can leave that too, where the disk kept later bytes of the unsynced tail and lost earlier ones.
+- The newest snapshot is damaged: a warning, and the one before is taken. Entries are kept back to the older of two.
+- A newer format: CheckpointError.
+"""
+
+import asyncio
+import errno
+import fcntl
+import logging
+import os
+import queue
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal, NamedTuple, Never, Protocol
+
+from onlineguard.errors import CheckpointError, InvalidArgument
+from onlineguard_service.errors import JournalUnavailable
+from onlineguard_service.journal import snapshots
+
+Durability = Literal["async", "group", "sync"]
+
+VERSION = 1
+SEGMENT_BYTES = 64 << 20
+SYNC_EVERY = 0.1  # seconds, at level "async"
+LONGEST = 1 << 30  # bytes of an entry; one write of Linux takes up to twice that
+
+_log = logging.getLogger(__name__)
+
+_MAGIC = b"OGJOURNL"
+_HEADER = struct.Struct("<8sIIQ")
+_CRC = struct.Struct("<I")
+_HEADER_BYTES = _HEADER.size + _CRC.size
+_LEAD = struct.Struct("<II")  # mark, CRC
+_REST = struct.Struct("<IQ")  # length, sequence number
+_FRAME_BYTES = _LEAD.size + _REST.size
+_NAME = "segment-"
+
+
+class Journal(Protocol):
+    """Where entries are kept in order; of one event loop, but for what is called before it runs."""
+
+    sequence: int  # of the newest entry; 0 before the first
+
+    async def commit[T](self, entry: bytes, apply: Callable[[int], T]) -> T:
+        """Write the entry, apply it, and return what `apply` returned once the entry is as durable as promised.
+
+        `apply` gets the sequence number. It is called in the order of the journal, never twice at once, and must not
+        await. If it raises, the entry stays written, and a replay will meet it again. A commit that is cancelled may
+        have been written and applied.
+
+        Raises JournalUnavailable where the entry cannot be kept. It was then neither applied nor written, except as
+        the journals say where a disk or a server failed at the wrong moment.
+        """
+        ...
+
+    def replay(self, after: int) -> Iterator[tuple[int, bytes]]:
+        """The entries with a higher sequence number, in order; before the first commit only.
+
+        Raises CheckpointError where one of them is missing or damaged.
+        """
+        ...
+
+    def newest_snapshot(self) -> tuple[int, dict[str, bytes]] | None:
+        """The sequence number and the parts of the newest whole snapshot; None where all entries are still there.
+
+        Raises CheckpointError where entries after it are missing, or where the newest has a newer format.
+        """
+        ...
+
+    def begin_snapshot(self, parts: Mapping[str, bytes | memoryview]) -> Awaitable[int]:
+        """Write the state after the newest entry, in the background; then drop entries that two snapshots cover.
+
+        Resolves to the sequence number that the parts belong to. Raises JournalUnavailable where it cannot be written;
+        older snapshots then stay.
+        """
+        ...
+
+    @property
+    def refusal(self) -> str | None:
+        """Why nothing is taken now; None where entries are."""
+        ...
+
+    @property
+    def lag(self) -> float:
+        """Seconds that the oldest entry not yet durable has waited; 0 where there is none."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes of all entries that are kept."""
+        ...
+
+    async def close(self) -> None:
+        """Wait for what is under way and make all of it durable."""
+        ...
+
+
+class FolderJournal:
+    """A `Journal` in a folder of this machine; see this module's docstring.
+
+    folder: made where it is missing.
+    segment_bytes: a segment that has reached it is followed by a new one; all are kept until snapshots cover them.
+
+    Raises JournalUnavailable where another process has the folder open, or it cannot be written, and CheckpointError.
+    """
+
+    def __init__(self, folder: Path, durability: Durability = "group", segment_bytes: int = SEGMENT_BYTES):
+        if durability not in ("async", "group", "sync"):
+            raise InvalidArgument(f"durability is {durability!r}; it must be 'async', 'group' or 'sync'")
+        if segment_bytes < 1:
+            raise InvalidArgument(f"segment_bytes is {segment_bytes}; it must be positive, e.g. {SEGMENT_BYTES}")
+        self._folder, self._durability, self._segment_bytes = folder, durability, segment_bytes
+        self._refusal: str | None = None  # why nothing is taken any more
+        self._waiting: list[asyncio.Future[None]] = []  # for the next sync
+        self._syncing: list[asyncio.Future[None]] = []  # for the one under way
+        self._sync_planned = False  # or under way
+        self._dirty_since = self._syncing_since = 0.0  # monotonic seconds; 0: nothing
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._snapshotting = asyncio.Lock()
+        self._tasks: set[asyncio.Task[int]] = set()
+        self._file, self._lock = -1, -1
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(folder)
+            try:
+                self._open()
+            except BaseException:
+                for descriptor in (self._file, self._lock):
+                    if descriptor >= 0:
+                        os.close(descriptor)
+                raise
+        except OSError as error:
+            raise JournalUnavailable(f"the journal in {folder} cannot be opened: {error.strerror or error}") from error
+
+    async def commit[T](self, entry: bytes, apply: Callable[[int], T]) -> T:
+        """See `Journal.commit`."""
+        self._write(entry)
+        if self._durability == "sync":
+            self._sync_now()
+            return apply(self.sequence)
+        loop = asyncio.get_running_loop()
+        if not self._dirty_since:
+            self._dirty_since = time.monotonic()
+        if self._durability == "async":
+            if not self._sync_planned:
+                self._sync_planned = True
+                loop.call_later(SYNC_EVERY, self._sync, loop)
+            return apply(self.sequence)
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(waiter)
+        if not self._sync_planned:
+            self._sync_planned = True
+            loop.call_soon(self._sync, loop)  # after all that is ready now, so that it shares this sync
+        result = apply(self.sequence)
+        await waiter
+        return result
+
+    def replay(self, after: int) -> Iterator[tuple[int, bytes]]:
+        """See `Journal.replay`."""
+        expected = after + 1
+        for i, segment in enumerate(self._segments):
+            last = i == len(self._segments) - 1
+            end = self.sequence if last else self._segments[i + 1].first - 1
+            if end < expected:
+                continue
+            if segment.first > expected:
+                raise CheckpointError(_missing(self._folder, expected, segment.first - 1))
+            contents = segment.path.read_bytes()
+            mark = _mark(segment, contents)
+            stop = _HEADER_BYTES
+            for sequence, start, stop in _good(contents, mark, segment.first):
+                if sequence == expected:
+                    yield sequence, contents[start:stop]
+                    expected += 1
+            if expected <= end:
+                cut = stop == len(contents)
+                raise CheckpointError(_missing(self._folder, expected, end) if cut else _bad(segment.path, stop))
+        if expected <= self.sequence:
+            raise CheckpointError(_missing(self._folder, expected, self.sequence))
+
+    def newest_snapshot(self) -> tuple[int, dict[str, bytes]] | None:
+        """See `Journal.newest_snapshot`."""
+        while self._snapshots:
+            path = snapshots.path_of(self._folder, self._snapshots[0])
+            try:
+                sequence, parts = snapshots.read(path)
+            except snapshots.DamagedSnapshot as error:
+                _log.warning("%s; taking the one before", error)
+                self._snapshots.pop(0)
+                continue
+            self._reach_back_to(sequence)
+            return sequence, parts
+        self._reach_back_to(0)
+        return None
+
+    def begin_snapshot(self, parts: Mapping[str, bytes | memoryview]) -> Awaitable[int]:
+        """See `Journal.begin_snapshot`."""
+        self._rotate()
+        task = asyncio.get_running_loop().create_task(self._snapshot(self.sequence, parts))
+        self._tasks.add(task)  # the loop itself keeps no reference
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    @property
+    def refusal(self) -> str | None:
+        """Why nothing is taken now; None where entries are."""
+        return self._refusal
+
+    @property
+    def lag(self) -> float:
+        """See `Journal.lag`; before a sync at level "async" up to `SYNC_EVERY`, which is no fault."""
+        since = self._syncing_since or self._dirty_since
+        return time.monotonic() - since if since else 0.0
+
+    @property
+    def size(self) -> int:
+        """See `Journal.size`."""
+        return sum(segment.size for segment in self._segments[:-1]) + self._end
+
+    async def close(self) -> None:
+        """See `Journal.close`; a second call does nothing."""
+        if self._lock < 0:
+            return
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        waiting = [waiter for waiter in (*self._syncing, *self._waiting) if not waiter.done()]
+        await asyncio.gather(*waiting, return_exceptions=True)
+        failed, self._refusal = self._refusal is not None, "it is closed"
+        if self._thread is not None:
+            self._jobs.put(None)
+            await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+            await asyncio.sleep(0)  # how its last sync went
+        try:
+            if not failed and self._refusal == "it is closed":
+                os.fsync(self._file)
+        except OSError as error:
+            raise JournalUnavailable(f"the journal in {self._folder} could not be synced: {error.strerror}") from error
+        finally:
+            self._dirty_since = self._syncing_since = 0.0
+            os.close(self._file)
+            os.close(self._lock)
+            self._lock = -1
+
+    def _open(self) -> None:
+        """Find the newest entry and cut off what a crash left behind it."""
+        self._segments = _segments(self._folder)
+        self._snapshots = snapshots.found(self._folder)
+        self.sequence, self._end, self._mark = 0, 0, 0
+        if self._segments and _torn(self._segments[-1].path):
+            segment = self._segments.pop()
+            _log.warning("%s has no header, %d bytes: a crash left it; it is removed", segment.path, segment.size)
+            segment.path.unlink()
+        if self._segments:
+            self._resume(self._segments[-1])
+        newest = next((n for n in self._snapshots if n > self.sequence and self._is_whole(n)), None)
+        if newest is not None:
+            _log.warning("the snapshot of entry %d is newer than the last entry, %d", newest, self.sequence)
+            self.sequence = newest
+            if self._file >= 0:
+                os.close(self._file)
+        if newest is not None or not self._segments:
+            self._start_segment()
+        os.fsync(self._file)
+        snapshots.sync_folder(self._folder)
+        self._fresh = False  # whether the folder lacks a sync since the segment was made
+
+    def _resume(self, segment: "_Segment") -> None:
+        """Take the last segment on where its last good entry ends."""
+        contents = segment.path.read_bytes()
+        self._mark = _mark(segment, contents)
+        self.sequence, self._end = segment.first - 1, _HEADER_BYTES
+        for sequence, _, end in _good(contents, self._mark, segment.first):
+            self.sequence, self._end = sequence, end
+        if self._end < len(contents):
+            if _good_behind(contents, self._mark, self._end, self.sequence):
+                raise CheckpointError(_bad(segment.path, self._end))
+            cut = len(contents) - self._end
+            _log.warning("%s ends in %d bytes of an entry that a crash left; they are cut off", segment.path, cut)
+        _write_again(segment.path, contents, self._end)
+        self._file = os.open(segment.path, os.O_WRONLY | os.O_APPEND)
+
+    def _is_whole(self, sequence: int) -> bool:
+        try:
+            snapshots.read(snapshots.path_of(self._folder, sequence))
+        except snapshots.DamagedSnapshot:
+            return False
+        return True
+
+    def _reach_back_to(self, snapshot: int) -> None:
+        """Raise CheckpointError unless the entries after that snapshot (0: the beginning) are still there."""
+        first = self._segments[0].first
+        if first > snapshot + 1:
+            raise CheckpointError(_missing(self._folder, snapshot + 1, first - 1))
+
+    def _write(self, entry: bytes) -> None:
+        if self._refusal is not None:
+            raise JournalUnavailable(f"the journal in {self._folder} takes no entries: {self._refusal}")
+        if len(entry) > LONGEST:
+            raise InvalidArgument(f"entry has {len(entry)} bytes; it must have at most {LONGEST}")
+        if self._end >= self._segment_bytes:
+            self._rotate()
+        rest = _REST.pack(len(entry), self.sequence + 1)
+        crc = zlib.crc32(entry, zlib.crc32(rest, self._mark))
+        frame = _LEAD.pack(self._mark, crc) + rest
+        length = _FRAME_BYTES + len(entry)
+        try:
+            written = os.writev(self._file, (frame, entry))
+        except OSError as error:
+            self._cut_off(error)
+        if written != length:
+            self._cut_off(None)
+        self._end += length
+        self.sequence += 1
+
+    def _cut_off(self, cause: OSError | None) -> Never:
+        """Undo a write that failed or ended early."""
+        reason = (cause.strerror or str(cause)) if cause else "there was room for a part of it only"
+        try:
+            os.ftruncate(self._file, self._end)
+        except OSError as error:
+            self._refusal = f"a part of an entry could not be cut off ({error.strerror}); restart the service"
+        raise JournalUnavailable(
+            f"the journal in {self._folder} cannot take an entry: {reason}; make room on its disk and send it again"
+        ) from cause
+
+    def _rotate(self) -> None:
+        """Begin a new segment, unless this one is empty. The old one is synced first: a power cut can then tear the
+        last segment only."""
+        if self._refusal is not None:
+            raise JournalUnavailable(f"the journal in {self._folder} takes no entries: {self._refusal}")
+        if self._end == _HEADER_BYTES:
+            return
+        self._sync_now()
+        old, size = self._file, self._end
+        try:
+            self._start_segment()
+        except OSError as error:
+            raise JournalUnavailable(
+                f"the journal in {self._folder} cannot begin a segment: {error.strerror}; make room on its disk"
+            ) from error
+        self._segments[-2] = self._segments[-2]._replace(size=size)
+        if self._thread is None:
+            os.close(old)
+        else:
+            self._jobs.put(lambda: os.close(old))  # a sync of it may be under way
+
+    def _start_segment(self) -> None:
+        """On failure everything is as before."""
+        first = self.sequence + 1
+        path = self._folder / f"{_NAME}{first:020}"
+        mark = int.from_bytes(os.urandom(4), "little")
+        header = _HEADER.pack(_MAGIC, VERSION, mark, first)
+        header += _CRC.pack(zlib.crc32(header))
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o640)
+        try:
+            if os.write(file, header) != len(header):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            os.close(file)
+            with suppress(OSError):
+                path.unlink()
+            raise
+        self._segments.append(_Segment(first, path, 0))
+        self._file, self._end, self._mark, self._fresh = file, len(header), mark, True
+
+    def _sync_now(self) -> None:
+        try:
+            os.fdatasync(self._file)
+            if self._fresh:
+                snapshots.sync_folder(self._folder)
+                self._fresh = False
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _sync(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let the thread sync what has been written until now."""
+        if self._refusal is not None:
+            return
+        self._syncing, self._waiting = self._waiting, []
+        self._syncing_since, self._dirty_since = self._dirty_since, 0.0
+        file, folder = self._file, self._folder if self._fresh else None
+        self._fresh = False
+
+        def job() -> None:
+            failure: OSError | None = None
+            try:
+                os.fdatasync(file)
+                if folder is not None:
+                    snapshots.sync_folder(folder)
+            except OSError as error:
+                failure = error
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(self._synced, loop, failure)
+
+        if self._thread is None:
+            self._thread = threading.Thread(target=_work, args=(self._jobs,), name="journal-sync", daemon=True)
+            self._thread.start()
+        self._jobs.put(job)
+
+    def _synced(self, loop: asyncio.AbstractEventLoop, failure: OSError | None) -> None:
+        if failure is not None:
+            self._failed(failure)
+        done, self._syncing = self._syncing, []
+        self._syncing_since = 0.0
+        for waiter in done:
+            if not waiter.done():
+                waiter.set_result(None)
+        if self._waiting:
+            self._sync(loop)
+        elif self._dirty_since and self._durability == "async":
+            loop.call_later(SYNC_EVERY, self._sync, loop)
+        else:
+            self._sync_planned = False
+
+    def _failed(self, error: OSError) -> JournalUnavailable:
+        """A sync failed: the error for everybody who waits, and for whoever comes later."""
+        self._refusal = f"a sync failed ({error.strerror or error}); restart the service, which goes by what is there"
+        refused = JournalUnavailable(f"the journal in {self._folder} takes no entries: {self._refusal}")
+        for waiter in (*self._syncing, *self._waiting):
+            if not waiter.done():
+                waiter.set_exception(refused)
+        self._waiting = []
+        _log.error("%s", refused)
+        return refused
+
+    async def _snapshot(self, sequence: int, parts: Mapping[str, bytes | memoryview]) -> int:
+        loop = asyncio.get_running_loop()
+        async with self._snapshotting:
+            try:
+                await loop.run_in_executor(None, snapshots.write, self._folder, sequence, parts)
+            except OSError as error:
+                raise JournalUnavailable(
+                    f"no snapshot could be written to {self._folder}: {error.strerror or error}; make room on its disk"
+                ) from error
+            self._snapshots = sorted({sequence, *self._snapshots}, reverse=True)[:2]
+            older = self._snapshots[1] if len(self._snapshots) == 2 else 0
+            covered: list[Path] = []
+            while len(self._segments) > 1 and self._segments[1].first <= older + 1:
+                covered.append(self._segments.pop(0).path)
+            await loop.run_in_executor(None, _drop, self._folder, self._snapshots, covered)
+        return sequence
+
+
+class _Segment(NamedTuple):
+    first: int  # sequence number
+    path: Path
+    size: int  # bytes; of the last one not kept up
+
+
+def _locked(folder: Path) -> int:
+    """The descriptor that holds the folder's lock until it is closed, or the process ends in whatever way."""
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o640)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise JournalUnavailable(
+            f"the journal in {folder} is open in another process; stop that one or name another folder"
+        ) from error
+    return lock
+
+
+def _segments(folder: Path) -> list[_Segment]:
+    found: list[_Segment] = []
+    for path in sorted(folder.glob(f"{_NAME}*")):
+        first = path.name.removeprefix(_NAME)
+        if first.isdecimal():
+            found.append(_Segment(int(first), path, path.stat().st_size))
+    return found
+
+
+def _torn(path: Path) -> bool:
+    """Whether a crash came before the header was written: it is cut short, or the file is nothing but zeros."""
+    contents = path.read_bytes()
+    return len(contents) < _HEADER_BYTES or contents.count(0) == len(contents)
+
+
+def _mark(segment: _Segment, contents: bytes) -> int:
+    """The mark in the header of a segment."""
+    if len(contents) >= _HEADER_BYTES and _CRC.unpack_from(contents, _HEADER.size) == (
+        zlib.crc32(contents[: _HEADER.size]),
+    ):
+        magic, version, mark, first = _HEADER.unpack_from(contents)
+        if magic == _MAGIC and version > VERSION:
+            raise CheckpointError(
+                f"{segment.path} has format {version} and this version of onlineguard reads up to {VERSION}; upgrade it"
+            )
+        if (magic, first) == (_MAGIC, segment.first):
+            return mark
+    raise CheckpointError(_bad(segment.path, 0))
+
+
+def _good(contents: bytes, mark: int, first: int) -> Iterator[tuple[int, int, int]]:
+    """Sequence number, start and end of the good entries from the front of a segment up to the first bad one."""
+    stop, sequence = _HEADER_BYTES, first
+    while (span := _entry(contents, mark, stop)) and span[0] == sequence:
+        yield span
+        stop, sequence = span[2], sequence + 1
+
+
+def _entry(contents: bytes, mark: int, at: int) -> tuple[int, int, int] | None:
+    """Sequence number, start and end of the entry whose frame is at `at`, if it is a good one."""
+    start = at + _FRAME_BYTES
+    if start > len(contents):
+        return None
+    found, crc = _LEAD.unpack_from(contents, at)
+    length, sequence = _REST.unpack_from(contents, at + _LEAD.size)
+    stop = start + length
+    if found != mark or stop > len(contents):
+        return None
+    actual = zlib.crc32(memoryview(contents)[start:stop], zlib.crc32(contents[at + _LEAD.size : start], mark))
+    return (sequence, start, stop) if actual == crc else None
+
+
+def _good_behind(contents: bytes, mark: int, at: int, sequence: int) -> bool:
+    """Whether a good entry that is newer than `sequence` lies anywhere behind `at`."""
+    pattern = mark.to_bytes(4, "little")
+    while (at := contents.find(pattern, at + 1)) >= 0:
+        span = _entry(contents, mark, at)
+        if span is not None and span[0] > sequence:
+            return True
+    return False
+
+
+def _write_again(path: Path, contents: bytes, end: int) -> None:
+    """Cut a segment off and write what it holds over itself, for the next sync: after a sync that failed, the operating
+    system may show what the disk does not have, and takes it for synced."""
+    file = os.open(path, os.O_WRONLY)
+    try:
+        os.ftruncate(file, end)
+        at = 0
+        while at < end:
+            at += os.pwrite(file, memoryview(contents)[at:end], at)
+    finally:
+        os.close(file)
+
+
+def _bad(path: Path, offset: int) -> str:
+    return (
+        f"{path} is damaged at byte {offset}, and it is not the tail that a crash leaves; restore the folder from a "
+        f"backup, or, to lose that entry and all later ones, cut this file off there and move later segments and "
+        f"snapshots away"
+    )
+
+
+def _missing(folder: Path, first: int, last: int) -> str:
+    return (
+        f"the journal in {folder} lacks entries {first} to {last}, and no whole snapshot covers them; restore the "
+        f"folder from a backup"
+    )
+
+
+def _drop(folder: Path, kept: list[int], segments: list[Path]) -> None:
+    """Remove all snapshots but those kept, and segments, oldest first."""
+    old = [snapshots.path_of(folder, n) for n in snapshots.found(folder) if n not in kept]
+    for path in old + segments:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("%s is no longer needed and cannot be removed: %s", path, error.strerror)
+
+
+def _work(jobs: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+    while (job := jobs.get()) is not None:
+        job()

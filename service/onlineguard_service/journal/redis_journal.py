@@ -1,0 +1,508 @@
+"""A journal in Redis: a stream of entries, snapshots beside it, and a head that says who writes and where.
+
+Of a journal named `clicks`:
+
+| key | holds |
+|---|---|
+| `{clicks}:entries` | the stream; the id of an entry is `<epoch>-<sequence>`, its one field `e` the entry |
+| `{clicks}:head` | format, owner, epoch, sequence number and id of the newest entry |
+| `{clicks}:snapshots` | sequence number to id of the newest entry, of the two newest snapshots |
+| `{clicks}:snapshot:<sequence>` | the pieces of a snapshot (`onlineguard_service.journal.snapshots`), 1 MB a field |
+
+**One writer.** Whoever opens the journal becomes its owner and begins an epoch, a number above all before (the time in
+milliseconds); every reconnection begins another. An entry is taken only with the current epoch, and only right after
+the entry that its writer saw as the newest; the script that writes it checks both. So a writer whose journal was
+opened elsewhere is refused from then on, and so is what is still on its way from a connection that was given up.
+
+**What goes wrong, and what then**
+
+- The connection is lost, or nothing comes back within `PATIENCE` = 1 s: it is not known whether the entries under way
+  were written. The journal connects anew and, in one step, raises the epoch and deletes those it had no answer for;
+  then it writes them again, once. Where that does not succeed within `PATIENCE`, their commits raise
+  JournalUnavailable, as do all that follow, at once, until Redis is back; nothing was applied. Only if the process
+  ends before Redis is back can a refused entry be met again, by the replay of the next process: a client that sends it
+  again must give the same id, as always.
+- Redis comes back without entries that were applied (it restarted empty, or with an older file): commits raise
+  JournalUnavailable until `begin_snapshot` has put the state of this process there. `on_lost` is called once, so that
+  the owner can do that at once; where it fails, it must be tried again while `lost` is true. A process
+  that starts with an empty Redis cannot know of it and starts from nothing. Where nothing was written since, the next
+  snapshot finds it out, and puts the state there at once.
+- Redis is out of memory (`maxmemory`, policy noeviction): commits raise JournalUnavailable while it is.
+- A newer format: CheckpointError.
+
+**Durability.** "async": an answer means that Redis has the entry; what survives a crash of Redis is what its own
+`appendfsync` keeps. "group" and "sync" are the same here, entries that come together share a write; they are refused
+at the start unless Redis has `appendonly yes` and `appendfsync always`, with which it answers after its fsync.
+
+**Memory.** Some 140 bytes an entry and its own length, for all entries back to the older of two snapshots, and both.
+"""
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError
+from redis.retry import Retry
+
+from onlineguard.errors import CheckpointError, InvalidArgument
+from onlineguard_service.errors import JournalUnavailable
+from onlineguard_service.journal import snapshots
+from onlineguard_service.journal.journal import Durability
+
+VERSION = 1
+PATIENCE = 1.0  # seconds until a commit is refused
+BULK_TIMEOUT = 10.0  # seconds without an answer to a piece of a snapshot, or to what is read at the start
+STAGED = 3600  # seconds after which Redis drops a snapshot that was never completed
+ENTRY_BYTES = 140  # what an entry takes in Redis beside its own bytes, about
+RECONNECT_EVERY = 0.2  # seconds
+TOGETHER = 256  # entries, and
+TOGETHER_BYTES = 1 << 20  # bytes, of one call; Redis answers nobody else meanwhile
+
+_log = logging.getLogger(__name__)
+
+# All scripts are atomic: all of it is done or nothing. KEYS head, entries, snapshots.
+
+
+class _Script(NamedTuple):
+    text: str
+    sha: str
+
+    @staticmethod
+    def of(text: str) -> "_Script":
+        return _Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+# ARGV format, owner. Begins the first epoch of a process: {epoch, sequence, id}, or {-1, format} where it is newer.
+_OPEN = """
+local format = tonumber(redis.call('HGET', KEYS[1], 'format') or ARGV[1])
+if format > tonumber(ARGV[1]) then return {-1, format} end
+local time = redis.call('TIME')
+local epoch = math.max(time[1] * 1000 + math.floor(time[2] / 1000), 1 + (redis.call('HGET', KEYS[1], 'epoch') or 0))
+redis.call('HSETNX', KEYS[1], 'sequence', 0)
+redis.call('HSETNX', KEYS[1], 'id', '0-0')
+redis.call('HSET', KEYS[1], 'format', ARGV[1], 'owner', ARGV[2], 'epoch', string.format('%.0f', epoch))
+return {epoch, tonumber(redis.call('HGET', KEYS[1], 'sequence')), redis.call('HGET', KEYS[1], 'id')}
+"""
+
+# ARGV owner, new epoch, sequence, id. Begins that epoch and deletes the entries after that one.
+_RESUME = _Script.of("""
+local head = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'sequence')
+if not head[1] then return 'lost' end
+if head[1] ~= ARGV[1] then return tonumber(head[2]) < tonumber(ARGV[2]) and 'lost' or 'fenced' end
+if tonumber(head[2]) >= tonumber(ARGV[2]) then return 'late' end
+if tonumber(head[3]) < tonumber(ARGV[3]) then return 'lost' end
+for n = tonumber(ARGV[3]) + 1, tonumber(head[3]) do
+  redis.call('XDEL', KEYS[2], head[2] .. '-' .. string.format('%.0f', n))
+end
+redis.call('HSET', KEYS[1], 'epoch', ARGV[2], 'sequence', ARGV[3], 'id', ARGV[4])
+return 'yours'
+""")
+
+# ARGV epoch, sequence of the newest entry, the entries.
+_APPEND = _Script.of("""
+local head = redis.call('HMGET', KEYS[1], 'epoch', 'sequence')
+if head[1] ~= ARGV[1] or head[2] ~= ARGV[2] then return 'no' end
+local id, sequence = nil, tonumber(ARGV[2])
+for i = 3, #ARGV do
+  sequence = sequence + 1
+  id = ARGV[1] .. '-' .. string.format('%.0f', sequence)
+  redis.call('XADD', KEYS[2], id, 'e', ARGV[i])
+end
+redis.call('HSET', KEYS[1], 'sequence', string.format('%.0f', sequence), 'id', id)
+return 'yes'
+""")
+
+# KEYS also the staged snapshot, its place, places of those to drop. ARGV owner, sequence, id, where the entries may
+# begin ('' for anywhere), a new epoch where Redis lost entries ('' elsewhere; 'lost' says that it did), format,
+# sequences of those to drop.
+_SNAPSHOT = """
+local head = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'sequence')
+if ARGV[5] == '' then
+  if not head[1] or head[1] == ARGV[1] and tonumber(head[3]) < tonumber(ARGV[2]) then return 'lost' end
+  if head[1] ~= ARGV[1] then return 'no' end
+else
+  if head[2] and tonumber(head[2]) >= tonumber(ARGV[5]) then return 'no' end
+  redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+  redis.call('HSET', KEYS[1], 'format', ARGV[6], 'owner', ARGV[1], 'epoch', ARGV[5], 'sequence', ARGV[2], 'id', ARGV[3])
+end
+redis.call('RENAME', KEYS[4], KEYS[5])
+redis.call('PERSIST', KEYS[5])
+redis.call('HSET', KEYS[3], ARGV[2], ARGV[3])
+for i = 6, #KEYS do redis.call('UNLINK', KEYS[i]) end
+for i = 7, #ARGV do redis.call('HDEL', KEYS[3], ARGV[i]) end
+if ARGV[4] ~= '' then redis.call('XTRIM', KEYS[2], 'MINID', '~', ARGV[4], 'LIMIT', 0) end
+return 'yes'
+"""
+
+
+class _Waiting(NamedTuple):
+    entry: bytes
+    apply: Callable[[int], Any]
+    future: "asyncio.Future[Any]"
+    since: float  # monotonic seconds
+
+
+class _Unclear(Exception):
+    """Redis did not answer, or not as expected: what it holds must be looked at."""
+
+
+class RedisJournal:
+    """A `Journal` in Redis; see this module's docstring. Opening it makes this process its writer.
+
+    url: of one Redis, e.g. "redis://localhost:6379/0", or a node that holds the hash slot of `{name}`.
+    name: what its keys begin with; one service has one.
+    on_lost: called in the event loop when Redis turns out to lack entries that were applied. May be set later.
+
+    Raises JournalUnavailable where Redis cannot be reached, and CheckpointError where the format is newer.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        name: str = "onlineguard",
+        durability: Durability = "async",
+        on_lost: Callable[[], None] | None = None,
+    ):
+        if not name or set(name) & set("{}"):
+            raise InvalidArgument(f"name is {name!r}; it must be text without braces, e.g. 'clicks'")
+        if durability not in ("async", "group", "sync"):
+            raise InvalidArgument(f"durability is {durability!r}; it must be 'async', 'group' or 'sync'")
+        self.on_lost = on_lost
+        self._name = name
+        self._keys = [f"{{{name}}}:head", f"{{{name}}}:entries", f"{{{name}}}:snapshots"]
+        self._owner = secrets.token_hex(8)
+        options: dict[str, Any] = {"socket_connect_timeout": PATIENCE, "socket_timeout": BULK_TIMEOUT}
+        self._reader = redis.Redis.from_url(url, **options, retry=Retry(NoBackoff(), 0))
+        once = AsyncRetry(NoBackoff(), 0)  # no silent second try
+        self._client = redis.asyncio.Redis.from_url(url, socket_timeout=None, retry=once)  # `_call` has a deadline
+        self._bulk = redis.asyncio.Redis.from_url(url, **options, retry=once)
+        self._queue: list[_Waiting] = []
+        self._under_way: list[_Waiting] = []
+        self._wake = asyncio.Event()
+        self._writer: asyncio.Task[None] | None = None
+        self._refusal: str | None = None  # why nothing is taken now
+        self._lost = self._closed = self._fenced = False
+        self._snapshotting = asyncio.Lock()
+        self._tasks: set[asyncio.Task[int]] = set()
+        self._told: str | None = None  # the last reason of a refusal that was logged
+        try:
+            if durability != "async":
+                self._require_fsync(durability)
+            self._open()
+        except redis.RedisError as error:
+            self._reader.close()
+            raise JournalUnavailable(f"the journal {name!r} in Redis cannot be opened: {error}") from error
+        except BaseException:
+            self._reader.close()
+            raise
+
+    async def commit[T](self, entry: bytes, apply: Callable[[int], T]) -> T:
+        """See `Journal.commit`."""
+        if self._refusal is not None:
+            raise JournalUnavailable(f"the journal {self._name!r} in Redis takes no entries: {self._refusal}")
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(entry, apply, future, time.monotonic()))
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write())
+        self._wake.set()
+        return await future
+
+    def replay(self, after: int) -> Iterator[tuple[int, bytes]]:
+        """See `Journal.replay`."""
+        expected, start = after + 1, "-"
+        while True:
+            chunk: Any = self._reader.xrange(self._keys[1], min=start, count=1000)
+            for place, fields in chunk:
+                sequence = int(place.decode().partition("-")[2])
+                if sequence > self.sequence or sequence < expected:
+                    continue
+                if sequence != expected:
+                    raise self._missing(expected, sequence - 1)
+                yield sequence, fields[b"e"]
+                expected += 1
+            if not chunk:
+                break
+            start = f"({chunk[-1][0].decode()}"
+        if expected <= self.sequence:
+            raise self._missing(expected, self.sequence)
+
+    def newest_snapshot(self) -> tuple[int, dict[str, bytes]] | None:
+        """See `Journal.newest_snapshot`; entries that are missing are found by `replay`."""
+        for number in sorted(self._snapshots, reverse=True):
+            key = self._place(number)
+            try:
+                count: Any = self._reader.hlen(key)
+                taken = (self._reader.hget(key, str(i)) or b"" for i in range(count))
+                return snapshots.whole(taken, f"{key} in Redis")  # type: ignore[arg-type]
+            except snapshots.DamagedSnapshot as error:
+                _log.warning("%s; taking the one before", error)
+                del self._snapshots[number]
+                self._damaged.append(number)
+        return None
+
+    def begin_snapshot(self, parts: Mapping[str, bytes | memoryview]) -> Awaitable[int]:
+        """See `Journal.begin_snapshot`. After Redis has lost entries, commits are taken again once this is done."""
+        task = asyncio.get_running_loop().create_task(self._snapshot(self.sequence, self._id, parts))
+        self._tasks.add(task)  # the loop itself keeps no reference
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    @property
+    def refusal(self) -> str | None:
+        """Why nothing is taken now; None where entries are."""
+        return self._refusal
+
+    @property
+    def lag(self) -> float:
+        """See `Journal.lag`."""
+        waiting = self._under_way or self._queue
+        return time.monotonic() - waiting[0].since if waiting else 0.0
+
+    @property
+    def size(self) -> int:
+        """See `Journal.size`: bytes of memory in Redis, as estimated at the start, of entries added since, less what
+        snapshots let go."""
+        return self._size
+
+    @property
+    def lost(self) -> bool:
+        """Whether Redis lacks entries that were applied, and a snapshot of this process is waited for."""
+        return self._lost
+
+    async def close(self) -> None:
+        """See `Journal.close`; a second call does nothing."""
+        if self._closed:
+            return
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        waiting = [waiting.future for waiting in (*self._under_way, *self._queue)]
+        await asyncio.gather(*waiting, return_exceptions=True)
+        self._closed, self._refusal = True, "it is closed"
+        if self._writer is not None:
+            self._writer.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._writer
+        await self._client.aclose()
+        await self._bulk.aclose()
+        self._reader.close()
+
+    def _open(self) -> None:
+        answer: Any = self._reader.eval(_OPEN, 3, *self._keys, VERSION, self._owner)
+        if answer[0] < 0:
+            raise CheckpointError(
+                f"the journal {self._name!r} in Redis has format {answer[1]} and this version of onlineguard reads up "
+                f"to {VERSION}; upgrade it"
+            )
+        self._epoch, self.sequence, self._id = int(answer[0]), int(answer[1]), answer[2].decode()
+        held: Any = self._reader.hgetall(self._keys[2])
+        self._snapshots = {int(n): held[n].decode() for n in held}  # sequence number: id of its newest entry
+        self._damaged: list[int] = []
+        self._size = int(self._reader.memory_usage(self._keys[1]) or 0)  # type: ignore[arg-type]
+
+    def _require_fsync(self, durability: str) -> None:
+        try:
+            config: Any = self._reader.config_get("append*")
+        except redis.ResponseError:
+            config = {}
+        if (config.get("appendonly"), config.get("appendfsync")) != ("yes", "always"):
+            raise InvalidArgument(
+                f"durability is {durability!r}, for which Redis must have `appendonly yes` and `appendfsync always`, "
+                f"and it does not, or does not tell; set them, or take 'async'"
+            )
+
+    async def _write(self) -> None:
+        """Write what is queued, as much as fits at a time; the only place where entries are sent and applied."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._queue:
+                self._under_way = self._taken()
+                try:
+                    await self._append_until(self._under_way[0].since + PATIENCE)
+                except redis.ResponseError as error:  # e.g. out of memory: nothing was written
+                    self._fail(f"Redis answers: {error}")
+                    continue
+                except _Unclear as error:
+                    self._refusal = str(error)
+                    self._fail(self._refusal)
+                    await self._return()
+                    continue
+                self._apply()
+
+    def _taken(self) -> list[_Waiting]:
+        size = count = 0
+        for waiting in self._queue[:TOGETHER]:
+            size += len(waiting.entry)
+            if count and size > TOGETHER_BYTES:
+                break
+            count += 1
+        taken, self._queue = self._queue[:count], self._queue[count:]
+        return taken
+
+    async def _append_until(self, deadline: float) -> None:
+        """Write the entries under way; where that is not answered, connect anew and write them once more."""
+        try:
+            await self._append(deadline)
+        except _Unclear as error:
+            _log.warning("the journal %r in Redis: %s; connecting anew", self._name, error)
+            await self._resume(deadline)
+            await self._append(deadline)
+
+    async def _append(self, deadline: float) -> None:
+        entries = [waiting.entry for waiting in self._under_way]
+        answer = await self._call(_APPEND, deadline, self._keys, self._epoch, self.sequence, *entries)
+        if answer != b"yes":
+            raise _Unclear("its newest entry is not the one written last")
+
+    async def _resume(self, deadline: float) -> None:
+        """Begin the next epoch at the newest entry that was applied. Raises _Unclear where that is not possible."""
+        with suppress(redis.RedisError, OSError):
+            await self._client.connection_pool.disconnect()
+        self._epoch += 1  # with every attempt, so that one that arrives late does nothing
+        answer = await self._call(_RESUME, deadline, self._keys, self._owner, self._epoch, self.sequence, self._id)
+        if answer == b"yours":
+            return
+        if answer == b"fenced":
+            self._fenced = True
+            raise _Unclear("another process has opened the journal and writes it now; stop one of the two")
+        if answer == b"late":
+            raise _Unclear("Redis answers out of order")
+        raise _Unclear(self._found_lost())
+
+    def _found_lost(self) -> str:
+        """Redis lacks entries that were applied: tell the owner, once; the reason for refusals."""
+        if not self._lost:
+            self._lost = True
+            if self.on_lost is not None:
+                asyncio.get_running_loop().call_soon(self.on_lost)
+        return f"Redis lacks entries up to {self.sequence}, which were applied; a snapshot must be written"
+
+    async def _return(self) -> None:
+        """Wait until Redis is back, holds what was applied, and lets this process write."""
+        while self._refusal is not None:
+            try:
+                if not self._lost and not self._fenced:
+                    await self._resume(time.monotonic() + PATIENCE)
+                    self._refusal = None
+                    _log.warning("the journal %r in Redis takes entries again", self._name)
+                    return
+            except (_Unclear, redis.ResponseError) as error:
+                self._refusal = str(error)
+            await asyncio.sleep(RECONNECT_EVERY)
+
+    async def _call(self, script: "_Script", deadline: float, keys: list[str], *arguments: Any) -> Any:
+        """Run a script. Raises _Unclear where it may or may not have run, ResponseError where it has not."""
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise _Unclear("Redis does not answer")
+        try:
+            async with asyncio.timeout(left):
+                try:
+                    return await self._client.evalsha(script.sha, len(keys), *keys, *arguments)
+                except NoScriptError:
+                    return await self._client.eval(script.text, len(keys), *keys, *arguments)
+        except redis.ResponseError:
+            raise
+        except (redis.RedisError, TimeoutError, OSError) as error:
+            raise _Unclear(f"Redis does not answer: {str(error) or type(error).__name__}") from error
+
+    def _apply(self) -> None:
+        done, self._under_way, self._told = self._under_way, [], None
+        for waiting in done:
+            self.sequence += 1
+            self._id = f"{self._epoch}-{self.sequence}"
+            self._size += len(waiting.entry) + ENTRY_BYTES
+            try:
+                result = waiting.apply(self.sequence)
+            except Exception as error:
+                if not waiting.future.done():
+                    waiting.future.set_exception(error)
+            else:
+                if not waiting.future.done():
+                    waiting.future.set_result(result)
+
+    def _fail(self, reason: str) -> None:
+        """Refuse what is under way and what is queued."""
+        refused = [*self._under_way, *self._queue]
+        self._under_way, self._queue = [], []
+        error = JournalUnavailable(f"the journal {self._name!r} in Redis takes no entries: {reason}")
+        if reason != self._told:  # not for each of a thousand a second
+            _log.error("%s", error)
+            self._told = reason
+        for waiting in refused:
+            if not waiting.future.done():
+                waiting.future.set_exception(error)
+
+    async def _snapshot(self, sequence: int, newest: str, parts: Mapping[str, bytes | memoryview]) -> int:
+        async with self._snapshotting:
+            staged = f"{self._place(sequence)}:{secrets.token_hex(8)}"
+            with suppress(redis.RedisError, OSError):  # a new connection: the last one may be of a Redis that is gone
+                await self._bulk.connection_pool.disconnect()
+            try:
+                answer = await self._stage_and_place(staged, sequence, newest, parts)
+            except (redis.RedisError, OSError) as error:
+                raise JournalUnavailable(
+                    f"no snapshot could be written to the journal {self._name!r} in Redis: {error}"
+                ) from error
+            if not answer:
+                raise JournalUnavailable(
+                    f"no snapshot could be written to the journal {self._name!r} in Redis: it lost entries "
+                    f"meanwhile, or another process writes it now"
+                )
+        return sequence
+
+    async def _stage_and_place(
+        self, staged: str, sequence: int, newest: str, parts: Mapping[str, bytes | memoryview]
+    ) -> bool:
+        """Send the pieces to a key of their own, then put it into its place together with all that follows from it."""
+        loop = asyncio.get_running_loop()
+        pieces = snapshots.pieces(sequence, parts)
+        count = 0
+        while (piece := await loop.run_in_executor(None, next, pieces, None)) is not None:  # hashing takes a moment
+            await self._bulk.hset(staged, str(count), piece)  # type: ignore[arg-type]
+            await self._bulk.expire(staged, STAGED)
+            count += 1
+        lost = self._lost
+        if lost and sequence != self.sequence:
+            return False
+        epoch: int | str = ""
+        if lost:
+            self._epoch += 1
+            epoch = self._epoch
+        numbers = sorted({*self._snapshots, sequence}, reverse=True)
+        kept = [sequence] if lost else numbers[:2]
+        dropped = [number for number in (*numbers, *self._damaged) if number not in kept]
+        ids = self._snapshots | {sequence: newest}
+        keys = [*self._keys, staged, self._place(sequence), *map(self._place, dropped)]
+        first = ids[kept[1]] if len(kept) == 2 else ""
+        answer: Any = await self._bulk.eval(  # type: ignore[misc]
+            _SNAPSHOT, len(keys), *keys, self._owner, sequence, newest, first, epoch, VERSION, *dropped
+        )
+        if answer == b"lost" and not self._fenced:  # which nobody has known: nothing was committed since
+            self._refusal = self._found_lost()
+            return await self._stage_and_place(staged, sequence, newest, parts)
+        if answer != b"yes":
+            return False
+        self._snapshots, self._damaged = {number: ids[number] for number in kept}, []
+        if lost:
+            self._lost, self._refusal = False, None
+            _log.warning("the journal %r in Redis has the state of this process and takes entries again", self._name)
+        self._size = int(await self._bulk.memory_usage(self._keys[1]) or 0)
+        return True
+
+    def _place(self, number: int) -> str:
+        return f"{{{self._name}}}:snapshot:{number}"
+
+    def _missing(self, first: int, last: int) -> CheckpointError:
+        return CheckpointError(
+            f"the journal {self._name!r} in Redis lacks entries {first} to {last}, and no whole snapshot covers them; "
+            f"restore Redis from a backup, or delete its keys to start anew"
+        )

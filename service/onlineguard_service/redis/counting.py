@@ -1,0 +1,41 @@
+"""Counters in Redis for the service: they answer within a bounded time, or say that they cannot be reached."""
+
+import asyncio
+
+import hiredis
+import numpy as np
+
+from onlineguard.errors import OnlineguardError
+from onlineguard.slidr.counting.counters import Keys
+from onlineguard.slidr.counting.redis_store import AsyncRedisStore
+from onlineguard_service.redis.wire import Wire
+
+WAIT = 0.5  # seconds for an answer, and for a connection
+PAUSE = 0.2  # seconds after a failure in which nobody tries again, so that a dead Redis costs a request no time
+
+
+class CountersUnavailable(OnlineguardError):
+    """Redis does not answer. Some of the clicks may have been counted; sent again they are not counted twice."""
+
+
+class Counting:
+    """The counters at a URL. Does not wait for a connection: Redis may come later."""
+
+    def __init__(self, url: str):
+        self._wire = Wire(url, WAIT)
+        self._store = AsyncRedisStore(self._wire.execute)
+        self._not_before = 0.0
+
+    async def count(self, keys: Keys) -> np.ndarray:
+        """See `Store.count`; raises CountersUnavailable."""
+        now = asyncio.get_running_loop().time()
+        if now < self._not_before:
+            raise CountersUnavailable("Redis did not answer a moment ago")
+        try:
+            return await self._store.count(keys)
+        except (hiredis.HiredisError, OSError) as error:  # a TimeoutError and a ConnectionError too
+            self._not_before = asyncio.get_running_loop().time() + PAUSE
+            raise CountersUnavailable(f"{type(error).__name__}: {error}") from error
+
+    async def close(self) -> None:
+        await self._wire.close()

@@ -1,0 +1,267 @@
+"""The runner: metrics against scikit-learn and a plain loop, verdict files, and engines that are continued."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from onlineguard.cli import runner
+from onlineguard.cli.sinks import VerdictWriter
+from onlineguard.engine.verdicts import Verdicts
+from onlineguard.errors import CheckpointError, InvalidArgument, SourceError
+from onlineguard.report import SeriesRecorder
+from onlineguard.report.quality import GAP, Labelled, Ranking, Windows
+from onlineguard.sources import Source
+
+
+@st.composite
+def scored_events(draw):
+    """Slices, scores with ties, and labels of some hundred events, and where to cut them."""
+    n = draw(st.integers(2, 300))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    scores = np.exp(rng.normal(0.0, draw(st.sampled_from([0.1, 1.0, 20.0])), n))
+    if draw(st.booleans()):
+        scores = np.round(scores, 1)
+    labels = rng.random(n) < draw(st.sampled_from([0.05, 0.5, 0.9]))
+    return rng.integers(0, 4, n), scores.astype(np.float32), labels, draw(st.integers(0, n))
+
+
+def filled(events, **options):
+    rows, scores, labels, cut = events
+    ranking = Ranking(**options)
+    for part in (slice(None, cut), slice(cut, None)):
+        ranking.add(rows[part], scores[part], labels[part])
+    return ranking
+
+
+@given(scored_events())
+def test_roc_auc_of_every_slice_is_that_of_scikit_learn(events):
+    rows, scores, labels, _ = events
+    both = [row for row in np.unique(rows) if len(np.unique(labels[rows == row])) == 2]
+    expected = [roc_auc_score(labels[rows == row], scores[rows == row]) for row in both]
+    np.testing.assert_allclose(filled(events).roc_auc(), expected, atol=1e-12)
+
+
+@given(scored_events())
+def test_average_precision_is_that_of_scikit_learn(events):
+    rows, scores, labels, cut = events
+    found = filled((np.zeros_like(rows), scores, labels, cut)).average_precision()
+    if not labels.any():
+        assert np.isnan(found)
+    else:
+        assert found == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
+
+
+def test_a_ranking_stays_bounded_and_close_once_it_is_a_histogram():
+    rng = np.random.default_rng(0)
+    ranking = Ranking(max_pairs=2_000)
+    rows, labels = rng.integers(0, 3, 100_000), rng.random(100_000) < 0.02
+    scores = np.exp(rng.normal(labels * 1.0, 1.0)).astype(np.float32)
+    for start in range(0, len(rows), 1_000):
+        part = slice(start, start + 1_000)
+        ranking.add(rows[part], scores[part], labels[part])
+        assert len(ranking._pairs) <= 2_000
+    assert not ranking.exact
+    exact = [roc_auc_score(labels[rows == row], scores[rows == row]) for row in range(3)]
+    np.testing.assert_allclose(ranking.roc_auc(), exact, atol=1e-3)
+    assert ranking.n_positive == labels.sum()
+
+
+def test_a_score_that_is_missing_ranks_last():
+    ranking = Ranking()
+    ranking.add(np.zeros(3, int), np.array([np.nan, 0.5, 2.0], np.float32), np.array([False, True, True]))
+    assert ranking.roc_auc().tolist() == [1.0]
+
+
+def followed_by_loop(rows, inside, anomalous, times):
+    """The counts of `Windows`, event by event."""
+    caught, n_windows, alarms, delays, delays_us = 0, 0, [0, 0], [], []
+    for row in np.unique(rows):
+        mine = np.flatnonzero(rows == row)
+        last, open_at, was_caught = -GAP - 2, 0, False
+        for number, i in enumerate(mine):
+            before = mine[number - 1] if number else None
+            if inside[i] and (before is None or not inside[before]):
+                n_windows, open_at, was_caught = n_windows + 1, number, False
+            if not anomalous[i]:
+                continue
+            if number - last > GAP + 1:
+                alarms[int(inside[i])] += 1
+            last = number
+            if inside[i] and not was_caught and (before is None or not anomalous[before]):
+                was_caught, caught = True, caught + 1
+                delays.append(number - open_at)
+                delays_us.append(times[i] - times[mine[open_at]])
+    return n_windows, caught, alarms[1], alarms[0], sorted(delays), sorted(delays_us)
+
+
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 400), max_size=4), st.sampled_from([0.03, 0.3, 0.9]))
+def test_windows_and_alarms_are_those_of_a_plain_loop_wherever_the_stream_is_cut(seed, cuts, share):
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(0, 3, 400)
+    inside, anomalous = np.repeat(rng.random(40) < 0.4, 10), rng.random(400) < share
+    times = np.cumsum(rng.integers(1, 100, 400))
+    windows = Windows()
+    for part in np.split(np.arange(400), sorted(cuts)):
+        windows.add(rows[part], inside[part], anomalous[part], times[part])
+    counts = (windows.n_windows, windows.n_caught, windows.n_inside, windows.n_outside)
+    expected = followed_by_loop(rows, inside, anomalous, times)
+    assert (*counts, sorted(windows.delays), sorted(windows.delays_us)) == expected
+
+
+def judged(scores, ready=True):
+    scores = np.asarray(scores, np.float32)
+    return Verdicts(scores, np.ones_like(scores), np.full(len(scores), ready), np.ones((len(scores), 3)), 0.01)
+
+
+def test_events_that_could_not_be_judged_rank_last_and_raise_no_alarm():
+    labelled = Labelled()
+    labelled.add(["a"] * 2, np.array([0, 0]), judged([9.0, 9.0], ready=False))
+    labelled.add(["a"] * 2, np.array([1, 0]), judged([5.0, 0.5]))
+    quality = labelled.quality()
+    assert (quality.roc_auc, quality.alarms_inside, quality.alarms_outside) == (1.0, 1, 0)
+
+
+@pytest.fixture
+def events_csv(tmp_path: Path) -> Path:
+    """3,000 events of three slices and two features, some odd, some times missing."""
+    rng = np.random.default_rng(1)
+    X = rng.normal(5.0, 1.0, (3_000, 2))
+    X[::97] += 30.0
+    times = [f"2024-05-01 {i // 3600:02}:{i // 60 % 60:02}:{i % 60:02}" if i % 7 else None for i in range(3_000)]
+    frame = pl.DataFrame({"host": rng.choice(["a", "b", "ü"], 3_000), "t": times, "x": X[:, 0], "y": X[:, 1]})
+    frame.write_csv(tmp_path / "events.csv")
+    return tmp_path / "events.csv"
+
+
+def run_to(path: Path | None, source: Source, detector: str = "point", **options):
+    engine = runner.open_engine(source.feature_columns, detector, 0.01, 5_000, 0)
+    writer = VerdictWriter(path, source.slice_columns) if path else None
+    summary = runner.run(source, engine, writer=writer, **options)
+    if writer:
+        writer.commit()
+    return summary
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "ndjson"])
+def test_a_verdict_file_holds_a_row_an_event_in_order(events_csv, tmp_path, ending, monkeypatch):
+    monkeypatch.setattr("onlineguard.cli.sinks.PART_ROWS", 1_000)  # several parts, as of a large file
+    source = Source(events_csv, ["host"], ["x", "y"], "t", batch_rows=700)
+    out = tmp_path / f"out.{ending}"
+    summary = run_to(out, source)
+    read = {"parquet": pl.read_parquet, "csv": pl.read_csv, "ndjson": pl.read_ndjson}[ending]
+    frame = read(out)
+    assert frame.columns == ["host", "time", "line", "score", "threshold", "p_value", "anomalous", "ready"]
+    assert frame["line"].to_list() == list(range(2, 3_002))
+    events = pl.read_csv(events_csv)
+    assert frame["host"].to_list() == events["host"].to_list()
+    assert frame["time"].is_null().to_list() == events["t"].is_null().to_list()
+    if ending != "parquet":
+        assert frame["time"][1] == "2024-05-01T00:00:01Z"
+    assert frame["anomalous"].sum() == summary.anomalies > 20
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_several_slice_columns_are_several_columns_of_the_verdicts(events_csv, tmp_path):
+    run_to(tmp_path / "out.parquet", Source(events_csv, ["host", "t"], ["x"]))
+    assert pl.read_parquet(tmp_path / "out.parquet").columns[:3] == ["host", "t", "line"]
+
+
+def test_a_discarded_verdict_file_leaves_the_earlier_one(tmp_path):
+    out = tmp_path / "out.csv"
+    out.write_text("earlier")
+    VerdictWriter(out, []).discard()
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+    assert out.read_text() == "earlier"
+
+
+@pytest.mark.parametrize(
+    ("path", "slices", "said"),
+    [
+        ("out.txt", [], "must end in"),
+        ("no/such/folder/out.csv", [], "cannot be written"),
+        ("out.csv", ["score"], "rename it"),
+    ],
+)
+def test_a_verdict_file_that_cannot_be_made_is_refused_at_once(tmp_path, path, slices, said):
+    with pytest.raises(InvalidArgument, match=said):
+        VerdictWriter(tmp_path / path, slices)
+
+
+def test_what_drove_the_oddest_events_is_recorded_for_several_features(events_csv):
+    recorder = SeriesRecorder()
+    summary = run_to(None, Source(events_csv, ["host"], ["x", "y"]), recorder=recorder, explain=True)
+    drivers = summary.oddest[0].drivers
+    assert set(drivers) == {"x", "y"}
+    assert sum(drivers.values()) == pytest.approx(1.0)
+
+
+def test_auto_takes_a_few_values_with_a_time_for_a_series():
+    assert runner.choose_detector("auto", 1, timed=True)[0] == "series"
+    assert runner.choose_detector("auto", 5, timed=True)[0] == "point"
+    assert runner.choose_detector("auto", 1, timed=False)[0] == "point"
+    assert runner.choose_detector("point", 1, timed=True)[0] == "point"
+
+
+@pytest.mark.parametrize(
+    ("changed", "name"),
+    [
+        ({"features": ["x", "z"]}, "features"),
+        ({"detector": "series"}, "detector"),
+        ({"rate": 0.02}, "rate"),
+        ({"patience": 100}, "patience"),
+    ],
+)
+def test_a_state_of_another_kind_is_refused_and_says_which(tmp_path, changed, name):
+    settings_ = {"features": ["x", "y"], "detector": "point", "rate": 0.01, "patience": 5_000, "period": 0}
+    state = tmp_path / "state"
+    runner.open_engine(**settings_).save(state)
+    assert runner.open_engine(**settings_, state=state).n_features == 2
+    with pytest.raises(CheckpointError, match=f"was written with {name} "):
+        runner.open_engine(**(settings_ | changed), state=state)
+
+
+def test_only_a_series_has_a_period():
+    with pytest.raises(InvalidArgument, match="period is 24"):
+        runner.new_estimator("point", 0.01, 5_000, 24)
+
+
+def test_a_source_of_bad_rows_only_is_an_error(tmp_path):
+    path = tmp_path / "bad.csv"
+    path.write_text("x\nfoo\nbar\n")
+    with pytest.raises(SourceError, match="every row"):
+        run_to(None, Source(path, [], ["x"]))
+    assert len([json.loads(line) for line in (tmp_path / "bad.csv.rejects.ndjson").read_text().splitlines()]) == 2
+
+
+def test_no_file_is_written_twice_nor_over_the_source(events_csv, tmp_path):
+    source = Source(events_csv, [], ["x"])
+    for destinations in (
+        {"out": events_csv},
+        {"out": tmp_path / "o.csv", "report": tmp_path / "o.csv"},
+        {"state": tmp_path},
+        {"state": tmp_path / "missing" / "state"},
+    ):
+        with pytest.raises(InvalidArgument):
+            runner.check_destinations(source, destinations)
+    runner.check_destinations(source, {"out": tmp_path / "o.csv", "report": None})
+
+
+@settings(max_examples=5)
+@given(st.integers(1, 900))
+def test_a_stream_cut_anywhere_gives_the_same_summary(tmp_path_factory, rows):
+    path = tmp_path_factory.getbasetemp() / "stream.csv"
+    rng = np.random.default_rng(2)
+    value = rng.normal(size=900)
+    value[500:520] += 20
+    pl.DataFrame({"s": rng.integers(0, 2, 900), "x": value, "l": np.arange(900) // 20 == 25}).write_csv(path)
+    parts = run_to(None, Source(path, ["s"], ["x"], None, "l", batch_rows=max(rows, 100)))
+    whole = run_to(None, Source(path, ["s"], ["x"], None, "l"))
+    assert parts.quality == whole.quality
+    assert (parts.events, parts.anomalies, parts.last_line) == (whole.events, whole.anomalies, whole.last_line)
+    assert whole.quality.windows_caught == whole.quality.windows == 2

@@ -1,0 +1,26 @@
+"""The README's Python, run as it stands."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_the_readmes_python_runs_and_prints_what_it_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) >= 2
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(block, names)
+    printed = capsys.readouterr().out
+    assert "[ True]" in printed
+    assert re.search(r"\{'bytes': 0\.9\d*, 'duration': 0\.0\d*", printed), printed
+    assert (tmp_path / "engine.onlineguard").exists()
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", README.read_text(encoding="utf-8")))
+def test_the_readmes_links_lead_somewhere(link):
+    assert (README.parent / link).exists()

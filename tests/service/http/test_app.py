@@ -1,0 +1,393 @@
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+import ssl
+import subprocess
+
+import httpx
+import msgspec
+import pytest
+from onlineguard_service.config import Settings
+from onlineguard_service.errors import JournalUnavailable
+from onlineguard_service.http import server
+from onlineguard_service.http.app import application
+from onlineguard_service.logs import Lines
+
+from tests.support.double import Double, ask, served
+
+EVENT = {"slice": "a", "x": [1.5, None], "id": "1"}
+CLICK = {
+    "click_id": "c",
+    "ts": 1,
+    "ip": "192.0.2.1",
+    "user_agent": "u",
+    "device": "phone",
+    "marketplace": "US",
+    "ad_id": "ad",
+    "logged_in": True,
+}
+LABEL = {"click_id": "c", "purchase_ts": 5}
+HOT = [("/v1/update", EVENT), ("/v1/score", EVENT), ("/v1/clicks", CLICK), ("/v1/labels", LABEL)]
+NDJSON = "application/x-ndjson"
+
+
+@pytest.fixture
+def app():
+    return application(Double(), Settings())
+
+
+def problem(answer: tuple[int, dict[str, str], bytes], status: int) -> str:
+    """The detail of a problem, which has the status and is one in all its parts."""
+    assert answer[0] == status
+    assert answer[1]["content-type"] == "application/problem+json"
+    body = json.loads(answer[2])
+    assert body["status"] == status
+    assert body["title"]
+    return body["detail"]
+
+
+@pytest.mark.parametrize(("path", "item"), HOT)
+def test_one_an_array_and_lines_are_answered_in_the_shape_they_came_in(app, path, item):
+    one = json.dumps(item).encode()
+    status, headers, answer = ask(app, "POST", path, one)
+    assert (status, headers["content-type"]) == (200, "application/json")
+    assert headers["content-length"] == str(len(answer))
+    assert headers["cache-control"] == "no-store"
+    assert headers["x-content-type-options"] == "nosniff"
+    name = "slice" if "slice" in item else "click_id"
+    assert json.loads(answer)[name] == item[name]
+
+    status, _, answers = ask(app, "POST", path, b" \n[" + one + b"," + one + b"]")
+    assert json.loads(answers) == [json.loads(answer)] * 2
+
+    for kind in (NDJSON, "application/x-ndjson; charset=utf-8"):
+        status, headers, lines = ask(app, "POST", path, one + b"\n" + one + b"\n", kind)
+        assert (status, headers["content-type"]) == (200, NDJSON)
+        assert lines == answer + b"\n" + answer + b"\n"
+
+
+def test_answers_come_in_the_order_of_the_events(app):
+    events = [{"slice": str(index), "x": [index]} for index in range(50)]
+    answers = json.loads(ask(app, "POST", "/v1/update", json.dumps(events).encode(), parts=9)[2])
+    assert [answer["slice"] for answer in answers] == [event["slice"] for event in events]
+    assert [event.slice for event in app.core.learned] == [event["slice"] for event in events]
+
+
+@pytest.mark.parametrize(("path", "item"), HOT)
+def test_an_empty_batch_is_answered_empty(app, path, item):
+    assert ask(app, "POST", path, b"[]")[::2] == (200, b"[]")
+    assert ask(app, "POST", path, b"", NDJSON)[::2] == (200, b"")
+
+
+def test_score_learns_nothing_and_update_does(app):
+    body = json.dumps(EVENT).encode()
+    assert ask(app, "POST", "/v1/score", body)[2] == ask(app, "POST", "/v1/update", body)[2]
+    assert len(app.core.learned) == 1
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"nonsense", b"\xff", b'{"slice": "\xff", "x": []}', b"[1] 2", b'{"slice":"\\ud800"', b"[{}"]
+)
+@pytest.mark.parametrize("path", [path for path, _ in HOT] + ["/v1/explain", "/v1/model"])
+def test_bytes_that_are_no_json_are_400(app, path, body):
+    assert "the body is no JSON in UTF-8" in problem(ask(app, "POST", path, body), 400)
+
+
+def test_nesting_without_end_is_refused(app):
+    body = b'{"slice": "a", "x": [1], "more": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+    assert ask(app, "POST", "/v1/update", body)[0] in (400, 422)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "detail"),
+    [
+        ("/v1/update", {"slice": [], "x": [1]}, "event field slice is []; slice must be text, a whole number"),
+        (
+            "/v1/update",
+            {"x": [1]},
+            "event has no field slice; it must be text, a whole number, or a list of one or more of those",
+        ),
+        ("/v1/update", {"slice": 1.5, "x": []}, "event field slice is 1.5; slice must be text, a whole number"),
+        ("/v1/update", [EVENT, {"slice": ["a", None], "x": []}], "event 1 field slice[1] is null; slice must be text"),
+        (
+            "/v1/update",
+            [EVENT, {"slice": "a", "x": [1, "b"]}],
+            'event 1 field x[1] is "b"; x must be a list of numbers',
+        ),
+        (
+            "/v1/update",
+            [{"slice": "a", "features": {"a": 1, "b": "c"}}],
+            'event 0 field features["b"] is "c"; features must be an object of numbers by name',
+        ),
+        ("/v1/update", {"slice": "a"}, "event has neither x nor features; it must have one of them"),
+        ("/v1/score", [EVENT, {**EVENT, "features": {}}], "event 1 has x and features; it must have one of them"),
+        ("/v1/update", [EVENT, 5], "event 1 is 5; it must be a JSON object"),
+        ("/v1/update", 5, "event is 5; it must be a JSON object"),
+        ("/v1/update", {**EVENT, "id": 5}, "event field id is 5; id must be text"),
+        ("/v1/clicks", {**CLICK, "ts": "now"}, 'click field ts is "now"; ts must be a whole number from 0 to 2147'),
+        ("/v1/clicks", [CLICK, {**CLICK, "ts": -1}], "click 1 field ts is -1; ts must be a whole number from 0"),
+        (
+            "/v1/clicks",
+            {**CLICK, "logged_in": "yes"},
+            'click field logged_in is "yes"; logged_in must be true or false',
+        ),
+        ("/v1/clicks", {"click_id": "a"}, "click has no field ts; it must be a whole number"),
+        ("/v1/labels", {**LABEL, "rfm": 99}, "label field rfm is 99; rfm must be a number from 3 to 15"),
+        ("/v1/explain", [EVENT], "the body is an array; it must be one event or one click"),
+        ("/v1/explain", {}, "event has no field slice"),
+        ("/v1/explain", {"click_id": "a"}, "click has no field ts"),
+        ("/v1/model", {}, "Object missing required field `folder`"),
+        ("/v1/model", {"folder": ""}, 'folder is ""; it must be the path'),
+        ("/v1/model", {"folder": "elsewhere"}, "model elsewhere is not there"),
+        ("/v1/update", {"slice": "wrong", "x": []}, "event 0: slice is 'wrong'; the double refuses it"),
+    ],
+)
+def test_a_wrong_field_is_422_with_its_place_its_value_and_the_rule(app, path, body, detail):
+    assert problem(ask(app, "POST", path, json.dumps(body).encode()), 422).startswith(detail)
+    assert app.core.learned == []
+    if not path.startswith("/v1/explain") and isinstance(body, list):
+        lines = b"\n".join(json.dumps(each).encode() for each in body)
+        assert problem(ask(app, "POST", path, lines, NDJSON), 422).startswith(detail)
+
+
+def test_a_number_that_no_float_holds_is_422(app):
+    detail = problem(ask(app, "POST", "/v1/update", b'[{"slice": "a", "x": [1e999]}]'), 422)
+    assert "x[0]" in detail
+    assert "out of range" in detail
+
+
+@pytest.mark.parametrize("kind", [None, "", "text/plain", "application/x-www-form-urlencoded", "text/json"])
+@pytest.mark.parametrize("path", ["/v1/update", "/v1/explain", "/v1/model"])
+def test_other_content_types_are_415_so_that_no_foreign_page_can_send(app, path, kind):
+    detail = problem(ask(app, "POST", path, json.dumps(EVENT).encode(), kind), 415)
+    assert "it must be application/json" in detail
+
+
+def test_lines_are_415_where_one_object_is_taken(app):
+    assert "one object" in problem(ask(app, "POST", "/v1/explain", json.dumps(EVENT).encode(), NDJSON), 415)
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/v1", "/v1/update/", "/v1/slices/a/../../b", "/static/../app.py", "//"])
+def test_an_unknown_path_is_404(app, path):
+    assert problem(ask(app, "GET", path), 404)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v1/update", "POST, OPTIONS"),
+        ("DELETE", "/v1/slices", "GET, HEAD, OPTIONS"),
+        ("POST", "/v1/slices/web", "GET, HEAD, OPTIONS"),
+        ("PUT", "/v1/snapshot", "POST, OPTIONS"),
+        ("POST", "/livez", "GET, HEAD, OPTIONS"),
+    ],
+)
+def test_a_wrong_method_is_405_and_told_the_right_ones(app, method, path, allowed):
+    answer = ask(app, method, path)
+    assert allowed in problem(answer, 405)
+    assert answer[1]["allow"] == allowed
+    status, headers, body = ask(app, "OPTIONS", path)
+    assert (status, headers["allow"], body) == (204, allowed, b"")
+    assert not any(name.startswith("access-control") for name in headers)  # no other site's page may ask
+
+
+def test_slices_are_listed_as_asked(app):
+    answer = json.loads(ask(app, "GET", "/v1/slices?of=events&sort=name&order=asc&limit=2&offset=1&contains=We")[2])
+    assert [row["slice"] for row in answer["slices"]] == [7, ["a", 1]]
+    assert answer["asked"] == ["events", "name", "We"]
+    assert json.loads(ask(app, "GET", "/v1/slices")[2])["asked"] == [None, "events", ""]
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ("of=labels", 'of is "labels"; it must be one of events, clicks'),
+        ("sort=size", 'sort is "size"; it must be one of events, name'),
+        ("order=up", 'order is "up"; it must be one of desc, asc'),
+        ("limit=0", 'limit is "0"; it must be a whole number from 1 to 1000'),
+        ("limit=1e2", 'limit is "1e2"; it must be a whole number'),
+        ("offset=-1", 'offset is "-1"; it must be a whole number'),
+        ("limt=5", 'the query has "limt", which is unknown; did you mean limit?'),
+        ("limit=5&limit=6", "the query has limit twice"),
+    ],
+)
+def test_a_wrong_query_is_422(app, query, detail):
+    assert problem(ask(app, "GET", f"/v1/slices?{query}"), 422).startswith(detail)
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("phone / US / true", "phone / US / true"),
+        ("web?of=events", "web"),
+        ("7?of=events", 7),
+        ('["a",1]?of=events', ["a", 1]),
+        ('"web"?of=events', "web"),
+    ],
+)
+def test_one_slice_is_found_by_its_text_or_the_json_of_its_key(app, path, key):
+    status, _, answer = ask(app, "GET", f"/v1/slices/{path}")
+    assert (status, json.loads(answer)["slice"]) == (200, key)
+
+
+@pytest.mark.parametrize("path", ["none", "none?of=events", "7", "[]?of=events", "8?of=events", "", "\ufffd"])
+def test_a_slice_that_there_is_not_is_404(app, path):
+    assert "no slice of" in problem(ask(app, "GET", f"/v1/slices/{path}"), 404)
+
+
+def test_a_key_with_slashes_and_signs_comes_through_a_real_server():
+    with served() as address:
+        answer = httpx.get(f"{address}/v1/slices/phone%20%2F%20US%20%2F%20true")
+        assert answer.json()["slice"] == "phone / US / true"
+        assert httpx.get(f"{address}/v1/slices/%5B%22a%22%2C1%5D?of=events").json()["slice"] == ["a", 1]
+
+
+@pytest.mark.parametrize("item", [EVENT, CLICK])
+def test_explain_takes_an_event_or_a_click(app, item):
+    answer = json.loads(ask(app, "POST", "/v1/explain", json.dumps(item).encode())[2])
+    assert answer["slice"] == item.get("slice", "phone")
+    assert app.core.learned == []
+
+
+def test_a_model_is_switched_and_a_snapshot_written(app):
+    assert ask(app, "POST", "/v1/model", b'{"folder": "models/model-2"}')[::2] == (200, b'{"model_version":"v2"}')
+    assert ask(app, "POST", "/v1/snapshot", kind=None)[::2] == (200, b'{"sequence":1}')
+
+
+def test_before_the_core_is_there_only_life_and_the_document_are_answered():
+    app = application(None, Settings())
+    assert ask(app, "GET", "/livez")[::2] == (200, b'{"status":"alive"}')
+    status, headers, answer = ask(app, "GET", "/readyz")
+    assert (status, headers["retry-after"]) == (503, "1")
+    assert json.loads(answer)["reasons"] == [
+        "the service is starting: programs are compiled and the state is recovered"
+    ]
+    assert ask(app, "GET", "/openapi.json")[0] == 200
+    assert b"onlineguard_ready 0.0" in ask(app, "GET", "/metrics")[2]
+    for method, path in [("POST", path) for path, _ in HOT] + [("GET", "/v1/slices"), ("POST", "/v1/snapshot")]:
+        answer = ask(app, method, path, b"[]")
+        assert "the service is starting" in problem(answer, 503)
+        assert answer[1]["retry-after"] == "1"
+
+    async def begin():
+        app.begin(Double())
+
+    asyncio.run(begin())
+    assert ask(app, "GET", "/readyz")[::2] == (200, b'{"ready":true,"reasons":[]}')
+    assert ask(app, "POST", "/v1/update", b"[]")[0] == 200
+
+
+def test_a_service_that_stops_is_not_ready_but_answers_what_still_comes(app):
+    app.drain()
+    assert json.loads(ask(app, "GET", "/readyz")[2])["reasons"] == ["the service is stopping"]
+    assert ask(app, "POST", "/v1/update", json.dumps(EVENT).encode())[0] == 200
+
+
+def test_a_journal_that_takes_nothing_is_503_and_try_again(app):
+    app.core.fails = JournalUnavailable("the disk is full; nothing was learned")
+    for path in ("/v1/update", "/v1/snapshot"):
+        answer = ask(app, "POST", path, json.dumps(EVENT).encode())
+        assert problem(answer, 503) == "the disk is full; nothing was learned"
+        assert answer[1]["retry-after"] == "1"
+
+
+def test_what_nobody_foresaw_is_500_logged_and_not_told(app, caplog):
+    app.core.fails = RuntimeError("secret of the house")
+    assert problem(ask(app, "POST", "/v1/update", json.dumps(EVENT).encode()), 500) == (
+        "the request failed, and the service has logged why"
+    )
+    line = json.loads(Lines().format(caplog.records[-1]))
+    assert (line["level"], line["route"], line["status"]) == ("error", "/v1/update", 500)
+    assert "secret of the house" in line["exception"]
+
+
+def test_a_fault_that_looks_like_a_missing_key_is_a_fault(app):
+    app.core.fails = KeyError("theta")
+    problem(ask(app, "POST", "/v1/update", json.dumps(EVENT).encode()), 500)
+
+
+def test_requests_are_logged_only_at_debug(app, caplog):
+    ask(app, "POST", "/v1/update", b"[]")
+    assert caplog.records == []
+    with caplog.at_level(logging.DEBUG, "onlineguard_service.http.app"):
+        ask(app, "POST", "/v1/update", b"[]")
+    assert (caplog.records[-1].route, caplog.records[-1].status) == ("/v1/update", 200)
+
+
+def test_a_real_server_keeps_a_connection_and_hides_what_it_is():
+    core = Double()
+    with served(core=core) as address, httpx.Client() as client:
+        for number in range(200):
+            answer = client.post(f"{address}/v1/update", json={"slice": "a", "x": [number]})
+            assert answer.status_code == 200
+            assert "server" not in answer.headers
+            assert answer.json()["score"] == number
+        head = client.head(f"{address}/livez")
+        assert (head.status_code, head.content) == (200, b"")
+        many = [{"slice": "a", "x": [n] * 50} for n in range(5_000)]  # over many packets
+        assert len(client.post(f"{address}/v1/update", json=many).json()) == 5_000
+    assert len(core.learned) == 5_200
+
+
+def test_headers_without_end_are_refused():
+    with served() as address:
+        answer = httpx.get(f"{address}/livez", headers={f"x-{n}": "a" * 1_000 for n in range(80)})
+        assert answer.status_code == 400
+        assert httpx.get(f"{address}/livez").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"POST /v1/up", b"POST /v1/update HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n"],
+)
+def test_a_client_that_does_not_go_on_sending_is_let_go(monkeypatch, sent):
+    monkeypatch.setattr(server, "SLOW_SECONDS", 0.5)
+    with served() as address, httpx.Client() as client:
+        host, _, port = address.removeprefix("http://").partition(":")
+        client.get(f"{address}/livez")
+        with socket.create_connection((host, int(port)), 30) as slow, contextlib.suppress(ConnectionResetError):
+            slow.sendall(sent)
+            assert slow.recv(1_000) == b""
+        assert client.get(f"{address}/livez").status_code == 200  # one that waits between requests is not
+
+
+def test_tls_is_1_2_or_newer(tmp_path):
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    )
+    made = subprocess.run([*command.split(), "-keyout", key, "-out", cert], capture_output=True, timeout=60)
+    assert made.returncode == 0, made.stderr
+    with served(Settings(port=0, tls_cert=cert, tls_key=key, grace=1.0)) as address:
+        trusting = ssl.create_default_context(cafile=cert)
+        assert httpx.get(f"{address}/livez", verify=trusting).status_code == 200
+        trusting.maximum_version = ssl.TLSVersion.TLSv1_2
+        assert httpx.get(f"{address}/livez", verify=trusting).status_code == 200
+    config = server._config(application(None, Settings()), Settings(tls_cert=cert, tls_key=key))
+    assert isinstance(config.ssl, ssl.SSLContext)
+    assert config.ssl.minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+def test_requests_at_once_do_not_disturb_each_other():
+    core = Double()
+
+    async def many(address: str) -> list[int]:
+        async with httpx.AsyncClient(timeout=30) as client:
+
+            async def one(number: int) -> int:
+                answer = await client.post(f"{address}/v1/score", json={"slice": number, "x": [number]})
+                return answer.json()["slice"]
+
+            return list(await asyncio.gather(*map(one, range(100))))  # as many as httpx has connections
+
+    with served(core=core) as address:
+        assert asyncio.run(many(address)) == list(range(100))
+
+
+def test_the_answers_of_the_double_are_what_the_schema_says(app):
+    from onlineguard.wire.requests import ClickAnswer, EventAnswer, LabelAnswer
+
+    for (path, item), kind in zip(HOT, (EventAnswer, EventAnswer, ClickAnswer, LabelAnswer), strict=True):
+        assert msgspec.json.decode(ask(app, "POST", path, json.dumps(item).encode())[2], type=kind)

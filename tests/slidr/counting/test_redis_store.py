@@ -1,0 +1,128 @@
+"""Counters in Redis: equal to those in the process, under Cluster too, and what they leave behind."""
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+import redis
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onlineguard.errors import InvalidArgument
+from onlineguard.slidr.counting.counters import ProcessStore
+from onlineguard.slidr.counting.redis_store import RedisStore
+from onlineguard.slidr.counting.windows import HOUR_MS
+from tests.support.redis_server import serving
+from tests.support.slidr_oracle import Oracle
+from tests.support.slidr_streams import cut, gateway, streams
+
+_names = map("stream{}".format, itertools.count())  # every example has keys of its own
+
+
+@pytest.fixture(scope="session")
+def client(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("redis")) as port, redis.Redis(port=port) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """One machine that owns all hash slots: it refuses a script that touches two of them as any cluster does."""
+    with serving(tmp_path_factory.mktemp("cluster"), "--cluster-enabled", "yes") as port:
+        with redis.Redis(port=port) as node:
+            node.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            for _ in range(100):
+                if "ok" in str(node.execute_command("CLUSTER INFO")["cluster_state"]):
+                    break
+                time.sleep(0.05)
+            else:
+                pytest.fail("the cluster did not come up")
+        with redis.RedisCluster(host="127.0.0.1", port=port) as client:
+            yield client
+
+
+@given(streams(), st.lists(st.integers(0, 60), max_size=4))
+def test_redis_the_process_and_the_definition_give_the_same_numbers_however_the_stream_is_cut(client, keys, cuts):
+    expected = Oracle().count(keys)
+    np.testing.assert_array_equal(ProcessStore().count(keys), expected)
+    store = RedisStore(client, next(_names))
+    parts = cut(keys, [min(c, len(keys.ts)) for c in cuts])
+    np.testing.assert_array_equal(np.concatenate([store.count(part) for part in parts]), expected)
+
+
+@given(streams(30))
+def test_click_by_click_gives_the_same_numbers(client, keys):
+    client.flushall()
+    store = RedisStore(client)
+    counts = [store.count(part) for part in cut(keys, list(range(1, len(keys.ts))))]
+    np.testing.assert_array_equal(np.concatenate(counts), ProcessStore().count(keys))
+
+
+def test_a_large_gateway_is_counted_the_same_beyond_the_cap(client):
+    stream = gateway(2_000, 500, 1)
+    np.testing.assert_array_equal(RedisStore(client, next(_names)).count(stream), ProcessStore().count(stream))
+
+
+def test_two_machines_that_share_a_redis_count_as_one(client):
+    stream = gateway(200, 20, 2)
+    name = next(_names)
+    machines = [RedisStore(client, name), RedisStore(client, name)]
+    parts = cut(stream, list(range(10, 200, 10)))
+    counts = [machines[i % 2].count(part) for i, part in enumerate(parts)]
+    np.testing.assert_array_equal(np.concatenate(counts), ProcessStore().count(stream))
+
+
+def test_a_redis_that_forgot_the_scripts_is_given_them_again(client):
+    stream, name = gateway(40, 9, 3), next(_names)
+    first = RedisStore(client, name).count(stream.part(0, 20))
+    client.script_flush()
+    second = RedisStore(client, name).count(stream.part(20, 40))
+    np.testing.assert_array_equal(np.concatenate([first, second]), ProcessStore().count(stream))
+
+
+def test_every_key_but_the_clock_expires_and_no_entity_grows_beyond_its_bound(client):
+    name = next(_names)
+    RedisStore(client, name, ttl_hours=60).count(gateway(3_000, 1_000, 4))
+    keys = list(client.scan_iter(f"{{{name}:*"))
+    lasting = [key for key in keys if client.pttl(key) == -1]
+    assert len(lasting) == 1
+    assert lasting[0].startswith(f"{{{name}:clock".encode())
+    ttls = [client.pttl(key) for key in keys if key != lasting[0]]
+    assert 59 * HOUR_MS < min(ttls)
+    assert max(ttls) <= 60 * HOUR_MS
+    bounds = {"user": 320, "session": 320, "prefix": 320, "id": 160}
+    for kind, bound in bounds.items():
+        of_kind = [key for key in keys if key.startswith(f"{{{name}:{kind}".encode())]
+        assert of_kind
+        assert max(map(client.memory_usage, of_kind)) <= bound, kind
+    (members,) = [key for key in keys if key.endswith(b":u")]
+    assert client.zcard(members) == 256
+    assert client.memory_usage(members) < 40_000
+
+
+def test_a_cluster_node_refuses_a_script_that_touches_two_slots(cluster):
+    """Without which the test below would prove nothing."""
+    with redis.Redis(port=cluster.get_default_node().port) as node:
+        with pytest.raises(redis.ResponseError, match="same slot"):
+            node.eval("return redis.call('GET', KEYS[1])", 2, "a", "b")
+
+
+@settings(max_examples=20)
+@given(streams(30))
+def test_a_cluster_gives_the_same_numbers_and_refuses_no_script(cluster, keys):
+    np.testing.assert_array_equal(RedisStore(cluster, next(_names)).count(keys), ProcessStore().count(keys))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"namespace": "{a}"}, "namespace is '{a}'; it must be text without braces"),
+        ({"ttl_hours": 50}, "ttl_hours is 50; it must be more than 50, e.g. 96"),
+    ],
+)
+def test_a_store_that_could_not_be_right_is_refused(client, arguments, message):
+    with pytest.raises(InvalidArgument, match=message):
+        RedisStore(client, **arguments)
+    with redis.Redis(decode_responses=True) as other, pytest.raises(InvalidArgument, match="decode_responses=True"):
+        RedisStore(other)

@@ -1,0 +1,534 @@
+"""Thresholds under one false-positive budget: what holds on the sample, what holds beyond it, and what is refused."""
+
+import itertools
+import json
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import special
+
+from onlineguard.errors import CheckpointError, InfeasibleBudget, InvalidArgument
+from onlineguard.slidr.thresholds import allocation, metrics
+from onlineguard.slidr.thresholds.allocation import corners
+from onlineguard.slidr.thresholds.calibration import NEVER, Calibration, _quadratics, calibrate, parents_of, pool
+
+METHODS = ["envelope", "quadratic", "global", "knee"]
+BUDGETED = METHODS[:3]
+SCORES = st.sampled_from([0.0, 0.25, 0.5, np.nextafter(0.5, 1.0), 0.75, 1.0]) | st.floats(0.0, 1.0)
+
+
+@st.composite
+def clicks(draw, most=40):
+    """(scores, slice codes, human, heavy) with many ties, and a purchase at least."""
+    n = draw(st.integers(1, most))
+    marks = hnp.arrays(np.bool_, n)
+    human = draw(marks)
+    human[0] = True
+    codes = draw(hnp.arrays(np.int64, n, elements=st.integers(0, 3)))
+    return draw(hnp.arrays(np.float64, n, elements=SCORES)), codes, human, draw(marks)
+
+
+class Population:
+    """Eight slices with normal scores, robots higher, in shares of their own: the true FPR is a known integral."""
+
+    def __init__(self, seed=5, n_slices=8):
+        rng = np.random.default_rng(seed)
+        self.mix, self.apart = rng.dirichlet(2.0 * np.ones(n_slices)), rng.uniform(0.5, 2.5, n_slices)
+        self.robots = rng.beta(1.0, 3.0, n_slices)
+
+    def draw(self, n, seed, purchases=0.1):
+        rng = np.random.default_rng(seed)
+        codes = rng.choice(len(self.mix), n, p=self.mix)
+        robot = rng.random(n) < self.robots[codes]
+        scores = rng.standard_normal(n) + np.where(robot, 1.0, -1.0) * self.apart[codes]
+        return scores, codes, ~robot & (rng.random(n) < purchases), robot & (rng.random(n) < 0.3)
+
+    def true_fpr(self, thresholds):
+        people = self.mix * (1.0 - self.robots)
+        return float(people @ special.ndtr(-(thresholds + self.apart)) / people.sum())
+
+
+def demanding(traffic, budget, needed, method, min_purchases):
+    """A calibration, or None where the demand is infeasible."""
+    try:
+        return calibrate(*traffic, budget=budget, min_coverage=needed, method=method, min_purchases=min_purchases)
+    except InfeasibleBudget:
+        return None
+
+
+@given(clicks(), st.floats(0.0, 1.0), st.sampled_from([0.0, 0.3, 1.0]), st.sampled_from(METHODS), st.integers(1, 9))
+def test_budget_and_coverage_hold_in_the_sample_and_the_figures_are_those_of_the_marks(
+    traffic, budget, needed, method, min_purchases
+):
+    scores, codes, human, heavy = traffic
+    calibration = demanding(traffic, budget, needed, method, min_purchases)
+    if calibration is None:
+        return
+    robotic = calibration.robotic(scores, codes)
+    assert robotic.tolist() == (scores > calibration.thresholds[codes]).tolist()
+    n_slices = len(calibration.thresholds)
+    assert calibration.ivr.hits.tolist() == metrics.ivr(robotic, codes, n_slices).hits.tolist()
+    assert calibration.fpr.hits.tolist() == metrics.fpr(robotic, human, codes, n_slices).hits.tolist()
+    assert calibration.fpr.trials.tolist() == np.bincount(codes[human], minlength=n_slices).tolist()
+    if method != "knee":
+        assert robotic[human].mean() <= budget
+    for code in np.unique(codes[heavy]):
+        assert robotic[heavy & (codes == code)].mean() >= needed
+    for one, other in itertools.combinations(range(len(scores)), 2):
+        if codes[one] == codes[other] and scores[one] == scores[other]:
+            assert robotic[one] == robotic[other]
+
+
+def every_choice(traffic):
+    """(share of purchases marked, share of clicks marked) of every choice of thresholds."""
+    scores, codes, human, _ = traffic
+    of_slice = []
+    for code in np.unique(codes):
+        mine = codes == code
+        marked = [mine & (scores > t) for t in [*np.unique(scores[mine]), -1.0]]
+        of_slice.append([(int(m[human].sum()), int(m.sum())) for m in marked])
+    for choice in itertools.product(*of_slice):
+        yield sum(c[0] for c in choice) / human.sum(), sum(c[1] for c in choice) / len(scores)
+
+
+@given(clicks(most=12), st.floats(0.0, 1.0))
+def test_the_envelope_marks_the_most_that_any_thresholds_within_the_budget_mark(traffic, budget):
+    scores, codes, human, _ = traffic
+    codes = codes % 2
+    human[np.unique(codes, return_index=True)[1]] = True  # a purchase in either slice, so that neither is pooled
+    traffic = scores, codes, human, None
+    best = max(share for spent, share in every_choice(traffic) if spent <= budget)
+    envelope = calibrate(*traffic, budget=budget, min_purchases=1)
+    assert envelope.ivr.total.value == best
+    assert best <= envelope.ivr_limit + 1e-12
+    assert calibrate(*traffic, budget=budget, min_purchases=1, method="quadratic").ivr.total.value <= best
+
+
+@given(clicks(), st.floats(0.0, 1.0), st.sampled_from(["envelope", "global"]))
+def test_one_slice_gets_the_best_threshold_there_is(traffic, budget, method):
+    scores, codes, human, _ = traffic
+    traffic = scores, 0 * codes, human, None
+    best = max(share for spent, share in every_choice(traffic) if spent <= budget)
+    assert calibrate(*traffic, budget=budget, method=method).ivr.total.value == best
+
+
+@pytest.mark.parametrize("work", [0, 10**9])
+@given(clicks(), st.floats(0.0, 1.0))
+def test_the_envelope_loses_by_rounding_less_than_one_of_its_segments(work, traffic, budget):
+    scores, codes, human, _ = traffic
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(allocation, "WORK", work)  # 0: only rounded down
+        found = calibrate(scores, codes, human, budget=budget, min_purchases=1)
+    points = metrics.Points.of(scores, human, found.pools[codes])
+    points = points.where(np.diff(points.group * 100 + points.humans, append=-1) != 0)
+    corner = corners(points.group, points.humans.astype(float), points.clicks.astype(float))
+    inner = np.diff(points.group[corner]) == 0
+    longest = np.diff(points.clicks[corner])[inner].max(initial=0)
+    lost = (found.ivr_limit - found.ivr.total.value) * len(scores)
+    assert lost < longest or lost == pytest.approx(0.0, abs=1e-9)
+
+
+@given(clicks(), st.floats(0.0, 1.0), st.floats(0.0, 1.0), st.sampled_from(["envelope", "global"]))
+def test_a_larger_budget_marks_no_less(traffic, one, other, method):
+    small, large = (
+        calibrate(*traffic, budget=budget, min_purchases=2, method=method) for budget in sorted([one, other])
+    )
+    assert small.ivr.total.value <= large.ivr.total.value
+    assert small.default >= large.default
+    if method == "envelope":
+        assert small.ivr_limit <= large.ivr_limit + 1e-12
+    else:
+        assert (small.thresholds >= large.thresholds).all()
+
+
+@given(clicks(), st.floats(0.0, 1.0), st.sampled_from(METHODS), st.randoms(use_true_random=False))
+def test_the_order_of_clicks_changes_nothing(traffic, budget, method, random):
+    order = list(range(len(traffic[0])))
+    random.shuffle(order)
+    names = "abcd"
+    one = calibrate(*traffic, budget=budget, method=method, min_purchases=2, names=names)
+    other = calibrate(*(x[order] for x in traffic), budget=budget, method=method, min_purchases=2, names=names)
+    assert one.to_dict() == other.to_dict()
+
+
+@given(clicks(), st.floats(0.0, 1.0), st.permutations(range(4)))
+def test_the_numbering_of_slices_changes_nothing_but_which_of_equals_comes_first(traffic, budget, numbers):
+    scores, codes, human, heavy = traffic
+    renumbered = scores, np.array(numbers)[codes], human, heavy
+    one, other = (calibrate(*x, budget=budget, min_purchases=1, names="abcd") for x in (traffic, renumbered))
+    assert one.default == other.default
+    if np.bincount(codes[human], minlength=4).min() > 0:  # no pools
+        assert one.ivr_limit == pytest.approx(other.ivr_limit, abs=1e-12)
+
+
+@pytest.mark.parametrize("method", BUDGETED)
+def test_the_numbering_of_slices_permutes_the_thresholds(method):
+    scores, codes, human, heavy = Population().draw(20_000, seed=3)
+    numbers = np.random.default_rng(0).permutation(8)
+    one = calibrate(scores, codes, human, heavy, method=method, min_coverage=0.2, budget=0.02)
+    other = calibrate(scores, numbers[codes], human, heavy, method=method, min_coverage=0.2, budget=0.02)
+    assert one.thresholds.tolist() == other.thresholds[numbers].tolist()
+
+
+@given(clicks(), st.floats(0.0, 1.0), st.sampled_from(METHODS), st.sampled_from([None, 0.6]))
+def test_only_the_order_of_scores_counts(traffic, budget, method, confidence):
+    scores, codes, human, heavy = traffic
+    _, rank = np.unique(scores, return_inverse=True)
+    confidence = None if method == "knee" else confidence
+    marks = []
+    for s in (scores, rank.astype(float), np.exp2(3.0 * rank) - 70.0):
+        try:
+            found = calibrate(s, codes, human, heavy, budget=budget, method=method, confidence=confidence)
+        except InfeasibleBudget as error:
+            marks.append(str(error))
+        else:
+            marks.append(found.robotic(s, codes).tolist())
+    assert marks[0] == marks[1] == marks[2]
+
+
+def test_scores_one_ulp_apart_are_told_apart_and_equal_ones_are_not():
+    low, high = np.float32(0.5), np.nextafter(np.float32(0.5), np.float32(1.0))
+    scores = np.array([high, high, low, low, low], np.float32)
+    human = np.array([False, False, True, False, False])
+    found = calibrate(scores, np.zeros(5, int), human, budget=0.0)
+    assert found.robotic(scores, np.zeros(5, int)).tolist() == [True, True, False, False, False]
+
+
+@given(clicks())
+def test_a_budget_of_0_marks_what_lies_above_every_purchasing_click_of_the_slice(traffic):
+    scores, codes, human, _ = traffic
+    found = calibrate(scores, codes, human, budget=0.0, min_purchases=1)
+    highest = {p: scores[human & (found.pools[codes] == p)].max() for p in np.unique(found.pools[codes])}
+    for score, code, marked in zip(scores, codes, found.robotic(scores, codes), strict=True):
+        assert marked == (score > highest[found.pools[code]])
+
+
+@given(clicks(), st.sampled_from(["envelope", "global"]))
+def test_a_budget_of_1_marks_everything(traffic, method):
+    scores, codes, human, _ = traffic
+    assert calibrate(scores, codes, human, budget=1.0, method=method, min_purchases=1).ivr.total.value == 1.0
+
+
+@given(clicks())
+def test_the_knee_is_that_of_the_curve_of_all_clicks(traffic):
+    scores, codes, human, _ = traffic
+    found, curve = calibrate(scores, codes, human, method="knee"), metrics.curve(scores, human)
+    assert found.ivr.total.value == curve.ivr[metrics.knee(curve)]
+    assert found.fpr.total.value == curve.fpr[metrics.knee(curve)]
+    assert found.budget is None
+
+
+def test_slices_without_purchases_robots_or_clicks_take_the_threshold_of_their_pool():
+    population = Population(n_slices=4)
+    scores, codes, human, heavy = population.draw(20_000, seed=0)
+    human &= codes != 1  # no purchases
+    kept = (codes != 2) | human  # no robots: every click a purchase
+    kept &= codes != 3  # no clicks
+    found = calibrate(scores[kept], codes[kept], human[kept], heavy[kept], names="abcd")
+    assert found.pools.tolist()[1] == found.pools.tolist()[3]
+    assert found.thresholds[1] == found.thresholds[3]
+    assert np.isfinite(found.thresholds).all()
+    assert np.isnan(found.fpr.value).tolist() == [False, True, False, True]
+    assert np.isnan(found.ivr.value).tolist() == [False, False, False, True]
+    assert found.ivr.value[2] == found.fpr.value[2]
+
+
+def test_a_slice_beyond_those_calibrated_has_the_global_threshold():
+    traffic = Population().draw(20_000, seed=1)
+    found = calibrate(*traffic)
+    assert found.default == calibrate(*traffic, method="global").thresholds[0]
+    scores = np.array([found.default, np.nextafter(found.default, 9.0), np.nan, found.thresholds[7] + 0.1])
+    assert found.robotic(scores, np.array([8, -1, 0, 7])).tolist() == [False, True, False, True]
+
+
+def test_slices_of_their_own_beat_one_threshold_and_the_envelope_beats_the_quadratic():
+    for seed in range(20):
+        traffic = Population().draw(20_000, seed)
+        shares = [
+            calibrate(*traffic, budget=0.02, method=method, min_purchases=100).ivr.total.value for method in BUDGETED
+        ]
+        assert shares[0] >= shares[1] > shares[2]
+
+
+def test_the_quadratic_is_the_least_squares_fit_or_a_line_where_that_would_be_convex():
+    f = np.arange(201) / 200.0
+    curves = [0.1 + 0.9 * np.sqrt(f), 0.3 * f**2 + 0.1 * f, 0.2 + 0.8 * f * (2.0 - f)]
+    clicks = 10_000
+    points = metrics.Points(
+        np.repeat([0, 1, 2], 201), np.zeros(603), np.tile(np.arange(201), 3),
+        np.concatenate([np.round(clicks * c) for c in curves]).astype(int),
+    )  # fmt: skip
+    points.clicks[[200, 401, 602]] = clicks
+    fitted = _quadratics(points, budget=0.03)
+    inside = f <= 0.3
+    for number, degree in enumerate([2, 1, 2]):
+        rate = points.clicks[points.group == number][inside] / clicks
+        expected = np.polyfit(f[inside], rate, degree)
+        expected = expected[:2] if degree == 2 else [0.0, expected[0]]
+        assert (fitted._a[number], fitted._b[number]) == pytest.approx(tuple(expected), abs=1e-9)
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=12), st.data())
+def test_a_pool_is_too_small_only_if_everything_is(purchases, data):
+    n = len(purchases)
+    fine = data.draw(st.lists(st.integers(0, 5), min_size=n, max_size=n))
+    parents = data.draw(st.sampled_from([[], [np.array(fine)], [np.array(fine), np.array(fine) // 2]]))
+    pools, purchases = pool(np.array(purchases), 20, parents), np.array(purchases)
+    sizes = np.bincount(pools, purchases)
+    assert sizes.min() >= 20 or len(sizes) == 1
+    assert sorted(set(pools.tolist())) == list(range(len(sizes)))
+    assert np.bincount(pools, purchases >= 20).max() <= 1  # two large slices never share a threshold
+    for parent in parents:  # a slice stays with its parent where that has enough
+        for group in np.unique(parent):
+            if purchases[parent == group].sum() >= 20:
+                assert not set(pools[parent == group]) & set(pools[parent != group]) or any(
+                    purchases[parent == other].sum() < 20 for other in parent[np.isin(pools, pools[parent == group])]
+                )
+
+
+def test_small_slices_pool_under_their_parent_then_join_its_smallest_then_go_up():
+    parents = parents_of([(m, d) for m in "ABC" for d in range(3)])
+    # A: two small ones suffice together. B: one small one joins the smallest large one. C: nothing suffices.
+    purchases = np.array([60, 50, 500, 30, 300, 200, 1, 2, 3])
+    pools = pool(purchases, 100, parents)
+    groups = [set(np.flatnonzero(pools == number).tolist()) for number in np.unique(pools)]
+    assert sorted(map(sorted, groups)) == [[0, 1, 6, 7, 8], [2], [3, 5], [4]]
+
+
+def test_an_infeasible_demand_names_the_slices_and_what_they_ask_for():
+    scores = np.tile(np.linspace(0.05, 0.95, 10), 3)
+    codes = np.repeat([0, 1, 2], 10)
+    human, heavy = np.zeros(30, bool), np.zeros(30, bool)
+    human[[8, 9, 10, 11, 22, 23]] = True  # in slice a above its heavy clicks, in b below them, in c on both sides
+    heavy[[0, 19, 20, 29]] = True
+    with pytest.raises(InfeasibleBudget) as caught:
+        calibrate(
+            scores, codes, human, heavy, names=["phone", "desk", "tv"], min_coverage=1.0, budget=0.1, min_purchases=2
+        )
+    assert str(caught.value) == (
+        "budget is 0.1; min_coverage needs at least 0.666667 over all: phone an FPR of 1, tv an FPR of 1. "
+        "Raise budget to that, or lower min_coverage"
+    )
+    assert caught.value.asks == {"phone": 1.0, "tv": 1.0}
+    assert caught.value.least == pytest.approx(4 / 6)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.asks, again.least) == (str(caught.value), caught.value.asks, caught.value.least)
+
+
+@given(clicks(), st.sampled_from([0.3, 0.7, 1.0]), st.sampled_from(BUDGETED))
+def test_the_smallest_budget_that_an_error_names_is_feasible_and_nothing_less_is(traffic, needed, method):
+    if demanding(traffic, 0.0, needed, method, 2) is not None:
+        return
+    with pytest.raises(InfeasibleBudget) as caught:
+        calibrate(*traffic, budget=0.0, min_coverage=needed, method=method, min_purchases=2)
+    least = caught.value.least
+    assert demanding(traffic, least, needed, method, 2).fpr.total.value == least
+    assert demanding(traffic, np.nextafter(least, 0.0), needed, method, 2) is None
+
+
+def test_a_slice_may_have_a_demand_of_its_own():
+    traffic = Population().draw(20_000, seed=2)
+    plain = calibrate(*traffic, budget=0.02, min_purchases=100)
+    weakest = int(np.argmin(plain.coverage.value))
+    needed = np.zeros(8)
+    needed[weakest] = plain.coverage.value[weakest] + 0.05
+    found = calibrate(*traffic, budget=0.02, min_coverage=needed, min_purchases=100)
+    assert found.coverage.value[weakest] >= needed[weakest]
+    assert found.ivr_limit <= plain.ivr_limit
+
+
+@pytest.mark.parametrize("method", BUDGETED)
+def test_with_confidence_the_true_fpr_is_within_the_budget_in_at_least_95_of_100_seeds(method):
+    population = Population()
+    within = marked = 0
+    for seed in range(100):
+        found = calibrate(
+            *population.draw(15_000, seed), budget=0.03, confidence=0.95, method=method, seed=seed, min_purchases=100
+        )
+        assert found.fpr_bound <= 0.03
+        assert found.fpr.total.value <= 0.03
+        within += population.true_fpr(found.thresholds) <= 0.03
+        marked += found.ivr.total.value
+    assert within >= 95
+    assert marked / 100 > 0.2  # not by marking next to nothing
+
+
+def test_without_confidence_the_true_fpr_is_over_the_budget_about_as_often_as_not():
+    population = Population()
+    over = sum(
+        population.true_fpr(calibrate(*population.draw(15_000, s), budget=0.03).thresholds) > 0.03 for s in range(40)
+    )
+    assert over >= 20  # so the test above has something to show
+
+
+@pytest.mark.parametrize("method", BUDGETED)
+def test_too_few_purchases_for_the_confidence_are_refused_with_what_they_could_show(method):
+    traffic = Population().draw(1_000, seed=0)
+    with pytest.raises(InfeasibleBudget, match="purchasing clicks to test it on show at best") as caught:
+        calibrate(*traffic, budget=0.0, confidence=0.95, method=method)
+    found = calibrate(*traffic, budget=caught.value.least, confidence=0.95, method=method)
+    assert found.fpr_bound <= caught.value.least
+
+
+@pytest.mark.parametrize("method", BUDGETED)
+def test_with_confidence_too_the_smallest_budget_named_is_feasible_and_nothing_less_is(method):
+    scores, codes, human, heavy = Population().draw(15_000, seed=0)
+    demand = {"min_coverage": 0.7, "confidence": 0.9, "method": method}
+    with pytest.raises(InfeasibleBudget, match=r"at confidence 0\.9; min_coverage needs at least") as caught:
+        calibrate(scores, codes, human, heavy, budget=0.01, **demand)
+    found = calibrate(scores, codes, human, heavy, budget=caught.value.least, **demand)
+    assert (found.coverage.value >= 0.7).all()
+    with pytest.raises(InfeasibleBudget):
+        calibrate(scores, codes, human, heavy, budget=caught.value.least * (1.0 - 1e-9), **demand)
+
+
+@example(traffic=(np.array([0.5]), np.array([0]), np.array([True]), np.array([False])), budget=1.0, needed=0.0, seed=0)
+@given(clicks(), st.floats(0.0, 1.0), st.sampled_from([0.0, 0.5]), st.integers(0, 5))
+def test_with_confidence_the_budget_holds_in_the_sample_too(traffic, budget, needed, seed):
+    scores, codes, human, heavy = traffic
+    heavy = heavy & ~human  # the demand is on clicks that are not held out
+    for method in BUDGETED:
+        try:
+            found = calibrate(
+                scores, codes, human, heavy, budget=budget, min_coverage=needed, confidence=0.6, method=method,
+                min_purchases=2, seed=seed,
+            )  # fmt: skip
+        except InfeasibleBudget:
+            continue
+        assert found.fpr.total.value <= budget
+        assert found.fpr_bound <= budget
+        for code in np.unique(codes[heavy]):
+            assert found.coverage.value[code] >= needed
+
+
+def halves(population, seed, n=15_000):
+    """Twice n clicks, of which the first n are earlier ones; the marks of those."""
+    scores, codes, human, heavy = population.draw(2 * n, seed)
+    return (scores, codes, human, heavy), np.arange(2 * n) < n
+
+
+@pytest.mark.parametrize("method", ["envelope", "quadratic"])
+def test_with_earlier_clicks_all_later_purchases_test_and_the_true_fpr_is_within_the_budget(method):
+    population = Population()
+    within = gained = 0
+    for seed in range(100):
+        (scores, codes, human, heavy), earlier = halves(population, seed)
+        scores = np.where(earlier & human, scores - 0.2, scores)  # what a model has learned it flatters
+        traffic = (scores, codes, human, heavy)
+        found = calibrate(*traffic, budget=0.03, confidence=0.95, method=method, earlier=earlier)
+        assert found.fpr_bound <= 0.03
+        assert int(found.fpr.total.trials) == int((human & ~earlier).sum())
+        assert int(found.ivr.total.trials) == int((~earlier).sum())
+        within += population.true_fpr(found.thresholds) <= 0.03
+        later = (values[~earlier] for values in traffic)
+        without = calibrate(*later, budget=0.03, confidence=0.95, method=method, seed=seed)
+        gained += found.ivr.total.value - without.ivr.total.value
+    assert within >= 95
+    assert gained > 0.0  # they are worth having
+
+
+def test_earlier_clicks_without_purchases_and_thresholds_for_all_slices_know_only_the_later_ones():
+    (scores, codes, human, heavy), earlier = halves(Population(), 0)
+    later = [values[~earlier] for values in (scores, codes, human, heavy)]
+    for method, marks in (("global", human), ("envelope", human & ~earlier)):
+        options = {"budget": 0.03, "confidence": 0.9, "method": method}
+        with_them = calibrate(scores, codes, marks, heavy, earlier=earlier, **options)
+        assert with_them.to_dict() == calibrate(*later, **options).to_dict()
+
+
+def test_earlier_clicks_alone_or_without_a_confidence_are_refused():
+    (scores, codes, human, _), earlier = halves(Population(), 0)
+    with pytest.raises(InvalidArgument, match="earlier is for thresholds with a confidence"):
+        calibrate(scores, codes, human, earlier=earlier)
+    with pytest.raises(InvalidArgument, match="human marks no click"):
+        calibrate(scores, codes, human & earlier, earlier=earlier, confidence=0.9)
+
+
+def test_the_same_seed_gives_the_same_thresholds():
+    traffic = Population().draw(15_000, seed=0)
+    one, same, other = (calibrate(*traffic, budget=0.03, confidence=0.9, seed=seed).to_dict() for seed in (1, 1, 2))
+    assert one == same
+    assert one["thresholds"] != other["thresholds"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_calibration_survives_json(method):
+    scores, codes, human, heavy = Population().draw(5_000, seed=0)
+    confidence = None if method == "knee" else 0.9
+    found = calibrate(
+        scores.astype(np.float32),
+        codes,
+        human,
+        heavy,
+        method=method,
+        budget=0.05,
+        confidence=confidence,
+        names="abcdefgh",
+    )
+    text = json.dumps(found.to_dict(), allow_nan=False)
+    again = Calibration.from_dict(json.loads(text))
+    assert again.to_dict() == found.to_dict()
+    for name, value in vars(found).items():
+        assert type(getattr(again, name)) is type(value)
+    assert again.robotic(scores, codes).tolist() == found.robotic(scores, codes).tolist()
+
+
+def test_a_threshold_that_marks_nothing_survives_json():
+    assert json.loads(json.dumps(NEVER, allow_nan=False)) == NEVER
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda plain: plain.pop("pools"),
+        lambda plain: plain.update(thresholds=[0.5]),
+        lambda plain: plain.update(thresholds=[None] * 8),
+        lambda plain: plain.update(default=float("inf")),
+        lambda plain: plain.update(fpr={"hits": [1]}),
+    ],
+)
+def test_what_is_no_calibration_is_refused(change):
+    plain = calibrate(*Population().draw(5_000, seed=0)).to_dict()
+    change(plain)
+    with pytest.raises(CheckpointError, match="calibration"):
+        Calibration.from_dict(plain)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"p_robot": np.array([0.1, np.nan, 0.3])}, r"p_robot\[1\] is nan"),
+        ({"p_robot": ["a", "b", "c"]}, "p_robot cannot be read as numbers"),
+        ({"p_robot": np.ones((3, 1))}, r"p_robot has shape \(3, 1\)"),
+        ({"slice_ids": np.array([0, -1, 0])}, r"slice_ids\[1\] is -1"),
+        ({"slice_ids": np.array([0.0, 1.0, 0.0])}, "slice_ids is float64"),
+        ({"human": np.array([1, 0, 0])}, "human is int64"),
+        ({"human": np.zeros(3, bool)}, "human marks no click"),
+        ({"heavy": np.zeros(2, bool)}, "heavy is bool of shape"),
+        ({"budget": 1.5}, "budget is 1.5"),
+        ({"budget": np.nan}, "budget is nan"),
+        ({"min_coverage": -0.1}, "min_coverage of shape"),
+        ({"min_coverage": np.zeros(3)}, "min_coverage of shape"),
+        ({"method": "cubic"}, "method is 'cubic'; it must be one of envelope, quadratic, global, knee"),
+        ({"confidence": 0.5}, "confidence is 0.5"),
+        ({"confidence": 0.9, "method": "knee"}, "leave it out"),
+        ({"min_purchases": 0}, "min_purchases is 0"),
+        ({"held_out": 1.0}, "held_out is 1.0"),
+        ({"names": ["a"]}, r"slice_ids\[1\] is 1; codes run from 0 to 0"),
+        ({"parents": [np.zeros(3, int)]}, r"parents\[0\] has shape \(3,\)"),
+        ({"parents": [np.zeros(2, int), np.arange(2)]}, r"parents\[1\] parts slices"),
+    ],
+)  # fmt: skip
+def test_a_call_that_makes_no_sense_is_refused_in_one_clear_sentence(changed, message):
+    good = {
+        "p_robot": np.array([0.1, 0.2, 0.3]),
+        "slice_ids": np.array([0, 1, 0]),
+        "human": np.array([True, False, False]),
+    }
+    calibrate(**good)
+    with pytest.raises(InvalidArgument, match=message):
+        calibrate(**(good | changed))

@@ -1,0 +1,206 @@
+"""A core in memory, deterministic, for tests of what stands in front of it; and its server in a thread."""
+
+import asyncio
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from onlineguard_service.config import Settings
+from onlineguard_service.errors import JournalUnavailable
+from onlineguard_service.http.app import Application, application
+from onlineguard_service.http.server import _config, _listen, _Server  # pyright: ignore[reportPrivateUsage]
+
+from onlineguard.errors import InvalidArgument
+from onlineguard.wire.requests import Click, ClickAnswer, Event, EventAnswer, Label, LabelAnswer, Of, Verdict
+
+
+class Double:
+    """Scores an event with its first number, remembers what it was told, and fails when it is told to."""
+
+    def __init__(self) -> None:
+        self.learned: list[Event | Click | Label] = []
+        self.version, self.sequence, self.closed = "v1", 0, False
+        self.fails: Exception | None = None
+        self.slow = asyncio.Event()  # requests to the slice "slow" wait for it
+
+    @staticmethod
+    async def open(settings: Settings) -> "Double":
+        return Double()
+
+    async def update(self, events: list[Event]) -> list[bytes]:
+        if self.fails is not None:
+            raise self.fails
+        if any(event.slice == "slow" for event in events):
+            await self.slow.wait()
+        answers = self.score(events)
+        self.learned += events
+        return answers
+
+    def score(self, events: list[Event]) -> list[bytes]:
+        return [msgspec.json.encode(self._judged(index, event)) for index, event in enumerate(events)]
+
+    def _judged(self, index: int, event: Event) -> EventAnswer:
+        if event.slice == "wrong":
+            raise InvalidArgument(f"event {index}: slice is 'wrong'; the double refuses it")
+        numbers = event.x if event.x is not None else list((event.features or {}).values())
+        score = numbers[0] if numbers else None
+        return EventAnswer(event.slice, score, 2.0, 0.5, bool(score and score > 2.0), True, event.id)
+
+    async def clicks(self, clicks: list[Click]) -> list[bytes]:
+        self.learned += clicks
+        return [
+            msgspec.json.encode(
+                ClickAnswer(
+                    click.click_id, "valid", 0.25, 0.9, click.device, self.version, Verdict(1.0, 2.0, 0.5, False, True)
+                )
+            )
+            for click in clicks
+        ]
+
+    async def labels(self, labels: list[Label]) -> list[bytes]:
+        self.learned += labels
+        return [msgspec.json.encode(LabelAnswer(label.click_id, False)) for label in labels]
+
+    async def switch(self, folder: Path) -> str:
+        if folder.name != "model-2":
+            raise InvalidArgument(f"model {folder} is not there")
+        self.version = "v2"
+        return self.version
+
+    async def snapshot(self) -> int:
+        if isinstance(self.fails, JournalUnavailable):
+            raise self.fails
+        self.sequence += 1
+        return self.sequence
+
+    def explain(self, event: Event | Click) -> dict[str, Any]:
+        slice_ = event.device if isinstance(event, Click) else event.slice
+        return {"slice": slice_, "score": 1.0, "threshold": 2.0, "anomalous": False, "drivers": {"a": 0.75, "b": 0.25}}
+
+    def slices(
+        self, of: Of | None, sort: str, descending: bool, limit: int, offset: int, contains: str
+    ) -> dict[str, Any]:
+        rows = [self._row(key) for key in ("web", 7, ["a", 1])][offset : offset + limit]
+        return {"slices": rows[::-1] if descending else rows, "total": 3, "found": 3, "asked": [of, sort, contains]}
+
+    def slice(self, of: Of, key: Any) -> dict[str, Any]:
+        if key not in ("phone / US / true", "web", 7, ("a", 1)):
+            raise KeyError(key)
+        history = {"ts": [1], "score": [0.5], "threshold": [2.0], "anomalous": [False]}
+        return {**self._row(key), "history": history, "drivers": None}
+
+    def _row(self, key: Any) -> dict[str, Any]:
+        return {"of": "events", "slice": key, "events": 3, "anomalies": 1, "last_ts": None, "score": 0.5} | {
+            "threshold": 2.0, "drift": 0.0, "ivr": None, "fpr": None, "p_robot": None, "robot_threshold": None
+        }  # fmt: skip
+
+    def live(self) -> dict[str, Any]:
+        return {"t": 1, "model_version": self.version, "marks": [], "rates": {"events": 1, "clicks": 0}, "ivr": None}
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "ready": True,
+            "reasons": [],
+            "events": len(self.learned),
+            "clicks": 2,
+            "anomalies": 1,
+            "robotic": 1,
+            "degraded": 0,
+            "journal": {"sequence": 5, "lag": 0.25, "bytes": 1_000},
+            "snapshot": {"sequence": 4, "t": 1_000},
+            "queue": 0,
+            "compilations": 9,
+            "labels": {"last_ts": None},
+            "model_version": self.version,
+            "ivr": {f"slice {n}": 0.5 for n in range(150)},
+        }
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def ask(
+    app: Application,
+    method: str,
+    path: str,
+    body: bytes = b"",
+    kind: str | None = "application/json",
+    headers: dict[str, str] | None = None,
+    parts: int = 1,
+    client: str = "192.0.2.1",
+) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of one request, called as ASGI, the body in so many parts."""
+    target, _, query = path.partition("?")
+    size = -(-len(body) // parts) or 1
+    pieces = [body[start : start + size] for start in range(0, len(body), size)] or [b""]
+    sent = [
+        {"type": "http.request", "body": piece, "more_body": index < len(pieces) - 1}
+        for index, piece in enumerate(pieces)
+    ]
+    got: list[dict[str, Any]] = []
+    named = ({} if kind is None else {"content-type": kind}) | (headers or {})
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": target,
+        "raw_path": target.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in named.items()],
+        "client": (client, 1234),
+        "server": ("127.0.0.1", 80),
+    }
+
+    async def receive() -> Any:
+        return sent.pop(0) if sent else {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        got.append(message)
+
+    asyncio.run(app(scope, receive, send))
+    if not got:
+        return 0, {}, b""
+    received = {name.decode(): value.decode() for name, value in got[0]["headers"]}
+    return got[0]["status"], received, b"".join(message.get("body", b"") for message in got[1:])
+
+
+@contextmanager
+def served(settings: Settings | None = None, core: Double | None = None, opening: Any = Double.open) -> Generator[str]:
+    """The address of a real server in a thread, gone with the block; in front of a core, or of one that it opens."""
+    settings = settings or Settings(port=0, grace=1.0)
+    listening = _listen(settings)
+    port = listening.getsockname()[1]
+    app = application(None, settings)
+    server = _Server(_config(app, settings), app)
+    server.capture_signals = _no_signals  # type: ignore[method-assign]  # only a main thread has them
+
+    began = threading.Event()
+
+    async def main() -> None:
+        opened = core or await opening(settings)
+        app.begin(opened)
+        began.set()
+        await server.serve([listening])
+        await opened.close()
+
+    thread = threading.Thread(target=asyncio.run, args=(main(),))
+    thread.start()
+    try:
+        while thread.is_alive() and not began.wait(0.1):
+            pass
+        yield f"{'https' if settings.tls_cert else 'http'}://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+@contextmanager
+def _no_signals() -> Generator[None]:
+    yield

@@ -1,0 +1,86 @@
+"""The counters as their definition reads: every click is kept, and each number is counted anew from all of them."""
+
+from typing import Any
+
+import numpy as np
+
+from onlineguard.slidr.counting.counters import Keys
+from onlineguard.slidr.counting.windows import COLUMNS
+
+MINUTE, HOUR = 60_000, 3_600_000
+DAY = 24 * HOUR
+WINDOWS = {"1m": (10_000, 6), "5m": (MINUTE, 5), "1h": (5 * MINUTE, 12), "24h": (HOUR, 24)}
+
+
+class Oracle:
+    """A `Store` whose cost grows with the square of the clicks."""
+
+    def __init__(self) -> None:
+        self.now: int | None = None
+        self.streak: list[int] = []  # the sides of the last clicks in a row that were far from the clock
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        self.first_seen: dict[str, int] = {}  # click id: hour of the clock
+        self.clicks: list[dict[str, Any]] = []  # all that were counted
+
+    def count(self, keys: Keys) -> np.ndarray:
+        rows = [self.one(*row) for row in zip(keys.click_ids, keys.ts.tolist(), *keys[2:], strict=True)]
+        return np.array(rows, np.int32).reshape(len(rows), len(COLUMNS))
+
+    def one(self, click_id: str, ts: int, user: str | None, session: str | None, ip: str) -> list[int]:
+        time, counts = self.time_by_the_clock(ts)
+        hour = self.now // HOUR
+        if click_id in self.first_seen and hour - self.first_seen[click_id] < 24:
+            counts = False
+        else:
+            self.first_seen[click_id] = hour
+        parts = ip.split(".")
+        prefix = ".".join(parts[:3]) if len(parts) == 4 else ip  # the tests use no IPv6
+        click = {"user": user, "session": session, "ip": ip, "prefix": prefix, "time": time}
+        before = [c for c in self.clicks if c["ip"] == ip]
+        numbers = {}
+        for entity in ("user", "session", "ip", "prefix"):
+            earlier = [c["time"] for c in self.clicks if c[entity] == click[entity] and click[entity] is not None]
+            here = [*earlier, time] if counts and click[entity] is not None else earlier
+            end = max([*earlier, time])
+            for window, (length, n) in WINDOWS.items():
+                numbers[f"{entity}_{window}"] = sum(t // length > end // length - n for t in here)
+            numbers[f"{entity}_since"] = DAY
+            if earlier and max(earlier) // HOUR > end // HOUR - 24:
+                numbers[f"{entity}_since"] = min(max(time - max(earlier), 0), DAY)
+        there = [*before, click] if counts else before
+        end = max([c["time"] for c in before] + [time])
+        for who in ("user", "session"):
+            newest: dict[str, int] = {}
+            for c in there:
+                if c[who] is not None:
+                    newest[c[who]] = max(newest.get(c[who], 0), c["time"])
+            for window in ("1h", "24h"):
+                length, n = WINDOWS[window]
+                distinct = sum(t // length > end // length - n for t in newest.values())
+                numbers[f"ip_{who}s_{window}"] = min(distinct, 256)
+            click[f"{who}s_in_1h"], click["end"] = numbers[f"ip_{who}s_1h"], end
+            hours = [c[f"{who}s_in_1h"] for c in there if c["end"] // HOUR > end // HOUR - 24]
+            numbers[f"ip_{who}s_largest"] = max(hours, default=0)
+        if counts:
+            self.clicks.append(click)
+        return [numbers[column] for column in COLUMNS]
+
+    def time_by_the_clock(self, ts: int) -> tuple[int, bool]:
+        """When the click counts, and whether it does."""
+        if self.now is None:
+            self.now = ts
+        ahead, behind = ts - self.now > HOUR // 2, self.now - ts >= DAY
+        if not ahead and not behind:
+            self.now, self.streak = max(self.now, ts), []
+            return ts, True
+        if self.streak and self.streak[-1] != ahead:
+            self.streak = []
+        self.streak.append(ahead)
+        if abs(ts - self.now) > 2 ** len(self.streak) * MINUTE:
+            return self.now, ahead
+        self.now, self.streak = ts, []
+        if behind:
+            self.start_anew()
+        return ts, True
