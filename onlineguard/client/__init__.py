@@ -13,8 +13,8 @@
 event loop, at a time.
 
 **What may be sent.** An event is a dict `{"slice", "x" or "features", "id"?, "ts"?}`, a click a dict with the fields of
-`onlineguard.slidr.clicks.clicks.SCHEMA`, a label `{"click_id", "purchase_ts"?, "rfm"?}`; a struct with these fields does
-as well. Many are an iterable of such, or a polars frame with a column a field; the columns of a frame of events other than
+`slidr.clicks.clicks.SCHEMA`, a label `{"click_id", "purchase_ts"?, "rfm"?}`; a struct with these fields does as well.
+Many are an iterable of such, or a polars frame with a column a field; the columns of a frame of events other than
 slice, id, ts, x and features are its features. Many are sent in requests of bounded size, one after the other.
 
 **Retries.** A request that got no answer, or the answer 429, 502, 503 or 504, is sent again with exponential backoff,
