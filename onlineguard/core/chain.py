@@ -75,12 +75,16 @@ class Chain:
 
         Only the first stage sees events; residuals and scores do not depend on where these are counted from.
         """
-        return (self.stages[0].moved(states[0], by), *states[1:])
+        first: Any = self.stages[0]
+        return (first.moved(states[0], by), *states[1:])
 
     def describe(self, state: tuple[Any, ...]) -> dict[str, Any]:
         """What each stage says of itself, under its number."""
-        own = zip(self.stages, state, strict=True)
-        return {f"stage {number}": stage.describe(its) for number, (stage, its) in enumerate(own)}
+        found: dict[str, Any] = {}
+        for number, (stage, own) in enumerate(zip(self.stages, state, strict=True)):
+            describing: Any = stage
+            found[f"stage {number}"] = describing.describe(own)
+        return found
 
     def trace(self, state: tuple[Any, ...], event: Event) -> tuple[tuple[Any, ...], Score, Array]:
         """`step`, and the last stage's residual."""

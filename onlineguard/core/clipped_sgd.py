@@ -97,15 +97,18 @@ class ClippedSGD:
 
     def moved(self, states: State, by: np.ndarray) -> State:
         """Stacked states (slices, ...) when events are counted from `by` (slices, d) more, in NumPy."""
-        return states._replace(theta=self.estimand.moved(states.theta, by))
+        estimand: Any = self.estimand
+        return states._replace(theta=estimand.moved(states.theta, by))
 
     def predict(self, state: State, x: Array) -> Array:
         """What the target of x is expected to be."""
-        return self.estimand.prediction(state.theta, x)
+        estimand: Any = self.estimand
+        return estimand.prediction(state.theta, x)
 
     def describe(self, state: State) -> dict[str, Any]:
         """The estimate by its names, and how many events were clipped."""
-        return {**self.estimand.describe(state.theta), "clipped": int(state.clipped)}
+        estimand: Any = self.estimand
+        return {**estimand.describe(state.theta), "clipped": int(state.clipped)}
 
     def advance(self, state: State, seen: Observation) -> State:
         """The recursion itself, from what was seen in the event."""

@@ -123,16 +123,19 @@ class Experts:
 
     def moved(self, states: Mixture, by: np.ndarray) -> Mixture:
         """Stacked states (slices, ...) when events are counted from `by` (slices, d) more, in NumPy."""
-        theta = self.estimand.moved(states.copies.theta, by[:, None])
+        estimand: Any = self.estimand
+        theta = estimand.moved(states.copies.theta, by[:, None])
         return states._replace(copies=states.copies._replace(theta=theta))
 
     def predict(self, state: Mixture, x: Array) -> Array:
         """What the target of x is expected to be."""
-        return self.estimand.prediction(self.theta(state), x)
+        estimand: Any = self.estimand
+        return estimand.prediction(self.theta(state), x)
 
     def describe(self, state: Mixture) -> dict[str, Any]:
         """The estimate by its names, and how far each rate is trusted."""
-        return {**self.estimand.describe(self.theta(state)), "trust": state.weights}
+        estimand: Any = self.estimand
+        return {**estimand.describe(self.theta(state)), "trust": state.weights}
 
     def _advance(self, state: Mixture, event: Event, seen: Observation) -> Mixture:
         xp = namespace(state.weights)

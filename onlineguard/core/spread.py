@@ -50,7 +50,7 @@ class Memory(NamedTuple):
         by_resolution = (self.floor > 0.0) & (self.floor <= 2.0 * here) & (location != self.location)
         scale = np.where(by_resolution & (self.scale <= 2.0 * here), there, self.scale)
         floor = np.where(by_resolution, np.fmax(FLOOR_SHARE * scale, there), self.floor)
-        return Memory(location, np.float32(scale), np.float32(floor))
+        return Memory(location, scale.astype(location.dtype), floor.astype(location.dtype))
 
 
 def standardised(memory: Memory, x: Array, present: Array) -> tuple[Array, Array]:
@@ -98,12 +98,12 @@ def start_memories(slow: Memory, fast: Memory, x: Array, present: Array, last: A
 
 
 def counted_from(values: np.ndarray, by: np.ndarray) -> np.ndarray:
-    """float32 values (..., m width), m blocks of columns, when values are counted from `by` (..., width) more.
+    """Values (..., m width), m blocks of columns, when they are counted from `by` (..., width) more, in their own type.
 
     NumPy. The difference is taken in float64, and what is rounding of float64 counts as none.
     """
     wide = np.tile(by, values.shape[-1] // by.shape[-1])
-    return np.where(wide == 0.0, values, np.float32(difference(values.astype(np.float64), wide)))
+    return np.where(wide == 0.0, values, difference(values.astype(np.float64), wide).astype(values.dtype))
 
 
 def difference(values: np.ndarray, origins: np.ndarray) -> np.ndarray:

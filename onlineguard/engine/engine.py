@@ -73,7 +73,7 @@ class Events(NamedTuple):
         return Events(self.x[which], None if self.y is None else self.y[which])
 
     @property
-    def count(self) -> int:
+    def n(self) -> int:
         """How many there are."""
         return len(self.x)
 
@@ -83,7 +83,7 @@ def _serialised[**P, R](method: Callable[Concatenate["Engine", P], R]) -> Callab
 
     @functools.wraps(method)
     def alone(self: "Engine", *args: P.args, **kwargs: P.kwargs) -> R:
-        with self._lock:
+        with self._lock:  # pyright: ignore[reportPrivateUsage]  # the Engine's own decorator
             return method(self, *args, **kwargs)
 
     return alone
@@ -251,7 +251,7 @@ class Engine:
         events, keys, known = self._read(slices, X, y)
         parts: list[np.ndarray] = []
         start = 0
-        while start < events.count:
+        while start < events.n:
             reads, rows = self._admit(keys, events, start, known)
             known = None  # births and evictions may have changed it
             end = start + len(rows)
@@ -289,12 +289,12 @@ class Engine:
         for cut in self._cuts(rows, events):
             part = events.part(cut)
             reads, homes = self._looked_up(rows[cut], part)
-            size = _padded_size(part.count)
+            size = _padded_size(part.n)
             padded = self._padded(homes, part, size)[:, : self._width]
             at = np.zeros(size, np.int32)
-            at[: part.count] = reads
-            answers = predicted(self._params, self.layout, self._table, at, padded, np.int32(part.count))
-            parts.append(np.asarray(answers)[: part.count])
+            at[: part.n] = reads
+            answers = predicted(self._params, self.layout, self._table, at, padded, np.int32(part.n))
+            parts.append(np.asarray(answers)[: part.n])
         return np.concatenate(parts)
 
     @_serialised
@@ -365,9 +365,9 @@ class Engine:
 
     @_serialised
     def state(self, slice_: Hashable) -> Any:
-        """What the stream taught the slice, in NumPy, in the data's own unit as far as float32 holds it.
+        """What the stream taught the slice, in NumPy and in the data's own unit.
 
-        Raises KeyError for a slice that is not known.
+        Where events are counted from an origin, floats are float64, so that none of their digits is lost. Raises KeyError for a slice that is not known.
         """
         rows = np.array([self._slices.rows[slice_]])
         states = self.layout.unpack(np.asarray(self._table[rows]))
@@ -375,7 +375,8 @@ class Engine:
         if origins.any():
             wide = np.zeros((1, self._width))
             wide[:, : self._n_features] = origins
-            states = self._model.moved(states, -wide)
+            finer = jax.tree.map(lambda leaf: leaf.astype(np.float64) if leaf.dtype == np.float32 else leaf, states)
+            states = self._model.moved(finer, -wide)
         return jax.tree.map(lambda leaf: np.asarray(leaf)[0], states)
 
     @_serialised
@@ -532,7 +533,7 @@ class Engine:
         """Events, their keys, all of which can be used as such, and the keys' rows or UNKNOWN."""
         x = as_events(X, self._n_features, self._features)
         events = Events(x, self._targets(y, len(x)))
-        keys = as_keys(slices, events.count)
+        keys = as_keys(slices, events.n)
         try:
             rows = self._slices.lookup(keys)
         except TypeError:  # a key that cannot be hashed
@@ -559,7 +560,7 @@ class Engine:
         Such points are a full table and the pooling of the slices. Both lie at fixed events of the stream, wherever
         batches are cut.
         """
-        end = min(events.count, start + LARGEST_BATCH, start + self._pooling_at - self._n_events)
+        end = min(events.n, start + LARGEST_BATCH, start + self._pooling_at - self._n_events)
         rows = self._slices.lookup(keys[start:end]) if known is None else known[start:end]
         born: list[int] = []
         for i in np.flatnonzero(rows == UNKNOWN).tolist():
@@ -607,8 +608,8 @@ class Engine:
         needed = self._origins.needed(rows, events.x)
         if needed is None:
             return self._run(reads, rows, events, rows)
-        reads, judgements = reads.copy(), np.empty((events.count, FIELDS), np.float32)
-        waiting = np.arange(events.count)
+        reads, judgements = reads.copy(), np.empty((events.n, FIELDS), np.float32)
+        waiting = np.arange(events.n)
         while needed is not None:
             movers = np.flatnonzero(needed.any(axis=1))
             first = movers[np.unique(rows[waiting[movers]], return_index=True)[1]]
@@ -628,7 +629,7 @@ class Engine:
         """Parts of events that are only looked at: smaller ones where states have to be copied for it."""
         plain = (rows != UNKNOWN).all() and self._origins.needed(rows, events.x) is None
         step = LARGEST_BATCH if plain else APART
-        return [slice(start, start + step) for start in range(0, events.count, step)]
+        return [slice(start, start + step) for start in range(0, events.n, step)]
 
     def _looked_up(self, rows: np.ndarray, events: Events) -> tuple[np.ndarray, np.ndarray]:
         """Rows to read the states and the origins from, for slices in these rows, some of them UNKNOWN."""
@@ -686,7 +687,7 @@ class Engine:
 
         Returns their judgements (n, FIELDS).
         """
-        n = events.count
+        n = events.n
         size = _padded_size(n)
         rows = np.zeros((2, size), np.int32)
         rows[0, :n], rows[1, :n] = reads, writes
@@ -702,9 +703,9 @@ class Engine:
         padded = self._buffers.get(size)
         if padded is None:
             padded = self._buffers[size] = aligned(size, self._width + self._model.supervised)
-        self._origins.relative(homes, events.x, padded[: events.count, : self._n_features])
+        self._origins.relative(homes, events.x, padded[: events.n, : self._n_features])
         if events.y is not None:
-            padded[: events.count, self._width] = events.y
+            padded[: events.n, self._width] = events.y
         return padded
 
     def _nothing(self, n: int) -> Events:

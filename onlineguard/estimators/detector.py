@@ -16,6 +16,8 @@ from onlineguard.estimators.shell import Features, checked_count, read_frame
 from onlineguard.models.detector import Detector
 from onlineguard.models.series import Series
 
+UNKNOWN = (math.nan, math.nan, math.nan, math.nan)  # the quantiles before the first event
+
 
 class PackedDetector(base.AnomalyDetector):
     """A river anomaly detector whose model is stepped through a compiled program.
@@ -66,10 +68,11 @@ class PackedDetector(base.AnomalyDetector):
     def judge_one(self, x: Mapping[Hashable, Any]) -> Verdict:
         """The verdict on the event under what was learned so far: score, threshold, p-value, anomalous, ready."""
         if not self._features.names:
-            return Verdict(math.nan, math.nan, False, (math.nan,) * 4, self.target_rate)
+            return Verdict(math.nan, math.nan, False, UNKNOWN, self.target_rate)
         judged = self._model.judge(self._known(x))
         score, threshold, ready = judged.item(SCORE), judged.item(THRESHOLD), judged.item(READY) > 0
-        return Verdict(score, threshold, ready, tuple(judged[READY + 1 :].tolist()), self.target_rate)
+        median, fifth, twentieth, tail = judged[READY + 1 :].tolist()
+        return Verdict(score, threshold, ready, (median, fifth, twentieth, tail), self.target_rate)
 
     def judge_learn_one(self, x: Mapping[Hashable, Any]) -> Verdict:
         """`judge_one`, then `learn_one`."""
