@@ -24,8 +24,9 @@ from typing import Any
 
 import onlineguard
 from onlineguard.errors import CheckpointError
+from onlineguard.slidr.clicks.marketplaces import TIMEZONES
 from onlineguard.slidr.counting.windows import WINDOWS
-from onlineguard.slidr.features import NAMES, TIMEZONES, UNITS, WIDTH, Featuriser
+from onlineguard.slidr.features import NAMES, UNITS, WIDTH, Featuriser
 from onlineguard.slidr.learning import scorer
 from onlineguard.slidr.learning.network import Config as NetworkConfig
 from onlineguard.slidr.learning.scorer import Scorer

@@ -13,10 +13,10 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int, Num
 
-from onlineguard.slidr import features
+from onlineguard.slidr.clicks import marketplaces
 
 MARKETPLACES = ("US", "UK", "DE", "JP", "IN")
-TIMEZONES = {name: features.TIMEZONES[name] for name in MARKETPLACES}  # those that features count local hours by
+TIMEZONES = {name: marketplaces.TIMEZONES[name] for name in MARKETPLACES}  # by which the features tell local hours too
 DEVICES = ("desktop", "mobile", "tablet")
 DESKTOP, MOBILE, TABLET = range(3)
 DAY, HOUR, MINUTE = 86_400_000, 3_600_000, 60_000  # milliseconds
