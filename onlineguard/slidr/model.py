@@ -30,7 +30,7 @@ from onlineguard.slidr.features import NAMES, UNITS, WIDTH, Featuriser
 from onlineguard.slidr.learning import scorer
 from onlineguard.slidr.learning.network import Config as NetworkConfig
 from onlineguard.slidr.learning.scorer import Scorer
-from onlineguard.slidr.pipeline import Config, Thresholds
+from onlineguard.slidr.pipeline import Config, Rows, Thresholds
 from onlineguard.slidr.thresholds.calibration import Calibration
 
 FORMAT = 1  # of the folder
@@ -49,7 +49,12 @@ class Span:
     until: int  # not included
     known_at: int  # labels as of this time
     clicks: int
-    humans: int  # clicks known to be human, for a calibration: to have led to a purchase
+    humans: int  # clicks known to be human; of a calibration, clicks known to have led to a purchase
+
+    @staticmethod
+    def of(since: int, until: int, rows: Rows, human: Rows) -> "Span":
+        """The span of the clicks `rows` (n,) bool of a log, with the labels known when it ended."""
+        return Span(since, until, until, int(rows.sum()), int((rows & human).sum()))
 
 
 @dataclass(frozen=True, eq=False)
