@@ -23,8 +23,8 @@ from river import anomaly, preprocessing
 from benchmarks.plain_loop import plain_loop, tables
 from benchmarks.workloads import emit, events, rate
 from onlineguard import Engine
+from onlineguard.core.quantiles import LEVELS, rms_quantile
 from onlineguard.estimators import ClippedMean, DriftRobustDetector, SeriesDetector
-from onlineguard.models.detector import LEVELS, rms_quantile
 
 PEERS: dict[str, Callable[[], Any]] = {
     "StandardScaler | QuantileFilter(OneClassSVM)": lambda: (

@@ -18,8 +18,8 @@ from onlineguard.core.experts import Experts
 from onlineguard.core.protocols import Array, Clip, Estimator, Event, Score
 from onlineguard.core.pytree import pytree, static
 from onlineguard.core.rates import Constant, Decay, Derived
+from onlineguard.core.spread import B, K
 from onlineguard.estimators.threshold import OneSided
-from onlineguard.models.detector import B, K
 
 UNCLIPPED = Fixed(np.inf)
 TRAINED = 500  # events a frozen model learns from: the shortest segment

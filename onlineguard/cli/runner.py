@@ -228,8 +228,8 @@ def _other_run(state: Path, was: str, now: str) -> CheckpointError:
 
 def _settings(engine: Engine) -> dict[str, Any]:
     """What of an engine its operator chose, by the names of the command line."""
-    chosen = dataclasses.asdict(engine.estimator)
-    detector = "series" if isinstance(engine.estimator, Series) else "point"
+    chosen = dataclasses.asdict(engine.model)
+    detector = "series" if isinstance(engine.model, Series) else "point"
     return {"features": engine.features, "detector": detector, "rate": chosen.pop("target_rate"), **chosen}
 
 

@@ -7,6 +7,7 @@ time is made of such scalars. Those in float64 are plain Python floats where the
 import math
 from typing import Any
 
+import jax
 import numpy as np
 
 from onlineguard.core.protocols import Array
@@ -107,3 +108,18 @@ def safe_norm(x: Array, axes: int = 1) -> Array:
     positive = peak > SMALL
     unit = x / lengthen(where(positive, peak, 1.0), x)
     return where(positive, peak * xp.sqrt((unit * unit).sum(trailing)), 0.0 * peak)
+
+
+def larger(a: Array, b: Array) -> Array:
+    """The larger of two numbers; a where they cannot be compared."""
+    return where(b > a, b, a)
+
+
+def smaller(a: Array, b: Array) -> Array:
+    """The smaller of two numbers; a where they cannot be compared."""
+    return where(b < a, b, a)
+
+
+def barrier(*values: Array) -> tuple[Array, ...]:
+    """The same values, computed once: left alone, XLA computes a sum again for every element that depends on it."""
+    return jax.lax.optimization_barrier(values) if isinstance(values[0], jax.Array) else values

@@ -12,8 +12,10 @@ import numpy as np
 from onlineguard.core.arrays import where
 from onlineguard.core.protocols import Array, Estimator, Event, Score
 from onlineguard.core.pytree import pytree
+from onlineguard.core.registry import register
 
 
+@register("Chain")
 @pytree
 class Chain:
     """An estimator made of estimators; its state is the tuple of theirs.
@@ -23,6 +25,26 @@ class Chain:
     """
 
     stages: tuple[Estimator, ...]
+
+    @property
+    def supervised(self) -> bool:
+        """Whether events are pairs (x, y)."""
+        return getattr(self.stages[0], "supervised", False)
+
+    @property
+    def takes_number(self) -> bool:
+        """Whether an event is one number instead of an array of features."""
+        return getattr(self.stages[0], "takes_number", False)
+
+    @property
+    def shiftable(self) -> bool:
+        """Whether there is a `moved`."""
+        return getattr(self.stages[0], "shiftable", False)
+
+    @property
+    def decides(self) -> bool:
+        """Whether a score above zero is an anomaly."""
+        return getattr(self.stages[-1], "decides", False)
 
     def init(self) -> tuple[Any, ...]:
         """The stages' states before the first event."""
@@ -47,6 +69,18 @@ class Chain:
         """`learn` and `score` from one look at the event."""
         learned, score, _ = self.trace(state, event)
         return learned, score
+
+    def moved(self, states: tuple[Any, ...], by: np.ndarray) -> tuple[Any, ...]:
+        """Stacked states (slices, ...) when events are counted from `by` (slices, d) more, in NumPy.
+
+        Only the first stage sees events; residuals and scores do not depend on where these are counted from.
+        """
+        return (self.stages[0].moved(states[0], by), *states[1:])
+
+    def describe(self, state: tuple[Any, ...]) -> dict[str, Any]:
+        """What each stage says of itself, under its number."""
+        own = zip(self.stages, state, strict=True)
+        return {f"stage {number}": stage.describe(its) for number, (stage, its) in enumerate(own)}
 
     def trace(self, state: tuple[Any, ...], event: Event) -> tuple[tuple[Any, ...], Score, Array]:
         """`step`, and the last stage's residual."""

@@ -28,13 +28,15 @@ Clipping at three scales makes this a test of the bulk: where more than eight ev
 there is no scale, and the others count as outliers.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from onlineguard.core.arrays import SMALL, capped, namespace, saturating_add, strong, to_float, where
 from onlineguard.core.protocols import Array, Event, Score
 from onlineguard.core.pytree import pytree, static
+from onlineguard.core.registry import register
+from onlineguard.core.spread import counted_from
 
 WINSOR = 3.0  # scales from the mean; a normal variance loses 0.5 % by it
 PER_LEVEL = 4  # starts kept for each power of two
@@ -67,6 +69,7 @@ class Segment(NamedTuple):
     changes: Array  # changes found
 
 
+@register("ChangePoint")
 @pytree
 class ChangePoint:
     """Finds changes of the mean of `features` numbers; `delta` is the risk of a false one between two changes.
@@ -79,6 +82,11 @@ class ChangePoint:
     features: int = static(default=1)
     delta: Array = 0.01
     starts: int = static(default=64)  # kept at a time; a multiple of 4
+
+    supervised = False
+    takes_number = False
+    decides = True
+    shiftable = True
 
     def init(self) -> Segment:
         """The state before the first event."""
@@ -132,6 +140,25 @@ class ChangePoint:
         restart = fired | (learned.seen == CALIBRATION)
         located = _pick(restart, self._afresh(located), located)
         return _pick(usable, located, state._replace(fired=fired & False)), where(usable, best - 1.0, np.nan * best)
+
+    def moved(self, states: Segment, by: np.ndarray) -> Segment:
+        """Stacked states (slices, ...) when events are counted from `by` (slices, d) more, in NumPy."""
+        each = by[:, None]
+        live = states.count_before[..., None] > 0
+        return states._replace(
+            mean=counted_from(states.mean, by),
+            before=counted_from(states.before, each),
+            after=np.where(live, counted_from(states.after, each), states.after),
+            latest_events=counted_from(states.latest_events, each),
+        )
+
+    def describe(self, state: Segment) -> dict[str, Any]:
+        """The mean since the last change, how many changes there were, and between which events the last one lies."""
+        return {
+            "mean": state.mean,
+            "changes": int(state.changes),
+            "last_change": (int(state.earliest), int(state.latest)) if state.changes else None,
+        }
 
     def _measure(self, state: Segment, x: Array, there: Array) -> tuple[Segment, Array, Array]:
         """Learn the mean, the scale and the unit; also the mean from before and the clipped event."""

@@ -13,6 +13,7 @@ from onlineguard.core.clips import Adaptive
 from onlineguard.core.protocols import Array, Clip, Estimand, Estimator, Event, Observation, Rate, Score, Theta
 from onlineguard.core.pytree import pytree
 from onlineguard.core.rates import Derived
+from onlineguard.core.registry import register
 
 
 def step(params: Estimator, state: Any, event: Event) -> tuple[Any, Score]:
@@ -33,6 +34,7 @@ class State(NamedTuple):
     clipped: Array  # those of them whose gradient was shortened
 
 
+@register("ClippedSGD")
 @pytree
 class ClippedSGD:
     """What the operator chose. Any field may differ by slice, and may change without recompiling."""
@@ -40,6 +42,31 @@ class ClippedSGD:
     estimand: Estimand
     rate: Rate = Derived()  # eta before an event, in theta's unit per unit of gradient
     clip: Clip = Adaptive()  # longest gradient used whole, in the gradient's unit
+
+    @property
+    def supervised(self) -> bool:
+        """Whether events are pairs (x, y)."""
+        return getattr(self.estimand, "supervised", False)
+
+    @property
+    def takes_number(self) -> bool:
+        """Whether an event is one number instead of an array of features."""
+        return getattr(self.estimand, "takes_number", False)
+
+    @property
+    def shiftable(self) -> bool:
+        """Whether there is a `moved`."""
+        return getattr(self.estimand, "shiftable", False)
+
+    @property
+    def decides(self) -> bool:
+        """Whether a score above zero is an anomaly."""
+        return getattr(self.estimand, "decides", False)
+
+    @property
+    def predicts(self) -> bool:
+        """Whether there is a `predict`."""
+        return getattr(self.estimand, "predicts", False)
 
     def init(self) -> State:
         """The state before the first event."""
@@ -67,6 +94,18 @@ class ClippedSGD:
         """`step`, and the residual that the next stage of a Chain takes as its event."""
         seen = self.estimand.observe(state.theta, event)
         return self.advance(state, seen), seen.score, self.estimand.residual(state.theta, event, seen)
+
+    def moved(self, states: State, by: np.ndarray) -> State:
+        """Stacked states (slices, ...) when events are counted from `by` (slices, d) more, in NumPy."""
+        return states._replace(theta=self.estimand.moved(states.theta, by))
+
+    def predict(self, state: State, x: Array) -> Array:
+        """What the target of x is expected to be."""
+        return self.estimand.prediction(state.theta, x)
+
+    def describe(self, state: State) -> dict[str, Any]:
+        """The estimate by its names, and how many events were clipped."""
+        return {**self.estimand.describe(state.theta), "clipped": int(state.clipped)}
 
     def advance(self, state: State, seen: Observation) -> State:
         """The recursion itself, from what was seen in the event."""

@@ -13,10 +13,12 @@ import numpy as np
 from onlineguard.core.arrays import choose, exp, log, where
 from onlineguard.core.protocols import Array
 from onlineguard.core.pytree import pytree
+from onlineguard.core.registry import register
 
 FIRST, SECOND, THIRD = 2.0, 1.5, 0.75  # the gain is 2 before the first norm, 1 before the second, 2/3 before the third
 
 
+@register("Fixed")
 @pytree
 class Fixed:
     """The same limit always, in the gradient's unit."""
@@ -38,6 +40,7 @@ class Tracked(NamedTuple):
     gain: Array  # length of the next step in the log before it is held at `rate`: 2, 1, 2/3, 1/2, ...
 
 
+@register("Adaptive")
 @pytree
 class Adaptive:
     """A running quantile of the non-zero gradient norms.

@@ -7,13 +7,15 @@ infinite feature is a missing one and exerts no pull. Distances beyond 1e17 coun
 
 import math
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from onlineguard.core.arrays import capped, finite, lengthen, namespace, safe_norm, strong, where
 from onlineguard.core.protocols import Array, Event, Observation, Score, Theta
 from onlineguard.core.pytree import pytree
+from onlineguard.core.registry import register
+from onlineguard.core.spread import counted_from
 
 DEGREES = 4.0  # of freedom of the Student t law by which scales are weighed: heavy tails, finite variance
 
@@ -22,6 +24,11 @@ class _Estimand(ABC):
     """What all estimands have in common."""
 
     clip_range: tuple[Array, Array] = (0.0, np.inf)
+    supervised = False  # an event is a pair (x, y)
+    takes_number = False  # an event is one number, not an array of features
+    decides = False  # a score above zero is an anomaly
+    shiftable = False  # there is a `moved`
+    predicts = False  # there is a `prediction`
 
     @abstractmethod
     def observe(self, theta: Theta, event: Event) -> Observation:
@@ -46,7 +53,20 @@ class _Estimand(ABC):
             return type(theta)(*(t - lengthen(pull, t) * g for t, g in zip(theta, gradient, strict=True)))
         return theta - lengthen(pull, theta) * gradient
 
+    def moved(self, theta: Theta, by: np.ndarray) -> Theta:
+        """Theta (..., d) when events are counted from `by` (..., d) more, in NumPy; only where `shiftable`."""
+        raise TypeError(f"{type(self).__name__} cannot be shifted")
 
+    def prediction(self, theta: Theta, x: Array) -> Array:
+        """What the target of x is expected to be; only where `predicts`."""
+        raise TypeError(f"{type(self).__name__} predicts nothing")
+
+    @abstractmethod
+    def describe(self, theta: Theta) -> dict[str, Any]:
+        """The estimate under the names that a user knows."""
+
+
+@register("Mean")
 @pytree
 class Mean(_Estimand):
     """Location: theta is mu, the score the Euclidean distance of x from mu over the features that are there.
@@ -56,8 +76,16 @@ class Mean(_Estimand):
 
     start: Array
 
+    shiftable = True
+
     def init(self) -> Array:
         return np.zeros(self.start, np.float32) if isinstance(self.start, int) else _float32(self.start)
+
+    def moved(self, theta: Array, by: np.ndarray) -> Array:
+        return counted_from(theta, by)
+
+    def describe(self, theta: Array) -> dict[str, Any]:
+        return {"location": theta}
 
     def observe(self, theta: Array, event: Array) -> Observation:
         distance = theta - event
@@ -86,6 +114,7 @@ class Mean(_Estimand):
         return _student(self.observe(theta, event).score / limit, theta.shape[-1])
 
 
+@register("LogScale")
 @pytree
 class LogScale(_Estimand):
     """Scale of a residual r: theta is s = log sigma, one number or one for each feature.
@@ -103,6 +132,9 @@ class LogScale(_Estimand):
 
     def init(self) -> Array:
         return _float32(self.start)
+
+    def describe(self, theta: Array) -> dict[str, Any]:
+        return {"scale": np.exp(theta)}
 
     def observe(self, theta: Array, event: Array) -> Observation:
         xp = namespace(theta)
@@ -142,6 +174,7 @@ class LogScale(_Estimand):
         return nats if np.ndim(self.start) == 0 else nats.sum(-1)
 
 
+@register("Quantile")
 @pytree
 class Quantile(_Estimand):
     """The value that a share `level` of the stream lies below: theta is q, the score x - q.
@@ -155,6 +188,10 @@ class Quantile(_Estimand):
     start: Array = 0.0
     unit: Array = 1.0
 
+    takes_number = True
+    decides = True
+    shiftable = True
+
     @property
     def clip_range(self) -> tuple[Array, Array]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """No gradient is longer than the unit."""
@@ -162,6 +199,12 @@ class Quantile(_Estimand):
 
     def init(self) -> Array:
         return _float32(self.start)
+
+    def moved(self, theta: Array, by: np.ndarray) -> Array:
+        return counted_from(theta[..., None], by)[..., 0]
+
+    def describe(self, theta: Array) -> dict[str, Any]:
+        return {"quantile": theta}
 
     def observe(self, theta: Array, event: Array) -> Observation:
         distance = capped(event - theta)
@@ -192,9 +235,24 @@ class _Regression(_Estimand):
     start: Array
     l2: Array
 
+    supervised = True
+    shiftable = True
+    predicts = True
+
     def init(self) -> Linear:
         w = np.zeros(self.start, np.float32) if isinstance(self.start, int) else _float32(self.start)
         return Linear(w, namespace(w).zeros((), np.float32)[()])
+
+    def moved(self, theta: Linear, by: np.ndarray) -> Linear:
+        """w.(x - by) + (b + w.by): the same function of x, so only the intercept changes."""
+        return Linear(theta.w, np.float32(theta.b + (theta.w.astype(np.float64) * by).sum(-1)))
+
+    def describe(self, theta: Linear) -> dict[str, Any]:
+        return {"weights": theta.w, "intercept": theta.b}
+
+    def prediction(self, theta: Linear, x: Array) -> Array:
+        """See `predict`."""
+        return self.predict(theta, x)
 
     def predict(self, theta: Linear, x: Array) -> Array:
         """w.x + b over the features that are there."""
@@ -221,6 +279,7 @@ class _Regression(_Estimand):
         return Observation(Linear(pull, error), norm, usable, score)
 
 
+@register("LinearRegression")
 @pytree
 class LinearRegression(_Regression):
     """Least squares: theta is (w, b), an event (x, y), the score abs(w.x + b - y); `l2` makes it a ridge.
@@ -248,6 +307,7 @@ class LinearRegression(_Regression):
         return _student((self.predict(theta, event[0]) - event[1]) / limit, 1)
 
 
+@register("LogisticRegression")
 @pytree
 class LogisticRegression(_Regression):
     """Log odds of y = 1: theta is (w, b), an event (x, y) with y from 0 to 1, the score p = sigmoid(w.x + b).
@@ -259,10 +319,13 @@ class LogisticRegression(_Regression):
     start: Array  # the number of features, or the w to start from
     l2: Array = 0.0
 
+    def prediction(self, theta: Linear, x: Array) -> Array:
+        """The probability that y is 1."""
+        return 1.0 / (1.0 + namespace(theta.w).exp(-self.predict(theta, x)))
+
     def observe(self, theta: Linear, event: tuple[Array, Array]) -> Observation:
         x, y = event
-        logit = self.predict(theta, x)
-        p = 1.0 / (1.0 + namespace(theta.w).exp(-logit))
+        p = self.prediction(theta, x)
         return self._observe(theta, x, p - y, where(finite(x).any(-1) & finite(p), p, np.nan * p))
 
     def loss(self, theta: Linear, event: tuple[Array, Array]) -> Array:
@@ -287,6 +350,7 @@ class Moments(NamedTuple):
     sigma: Array
 
 
+@register("Covariance")
 @pytree
 class Covariance(_Estimand):
     """Location and covariance: theta is (mu, Sigma), the score the Mahalanobis distance of x from mu.
@@ -299,6 +363,14 @@ class Covariance(_Estimand):
 
     start: Array  # the number of features, or the mu to start from
     ridge: Array = 1e-3
+
+    shiftable = True
+
+    def moved(self, theta: Moments, by: np.ndarray) -> Moments:
+        return Moments(counted_from(theta.mu, by), theta.sigma)
+
+    def describe(self, theta: Moments) -> dict[str, Any]:
+        return {"location": theta.mu, "covariance": theta.sigma}
 
     def init(self) -> Moments:
         mu = np.zeros(self.start, np.float32) if isinstance(self.start, int) else _float32(self.start)

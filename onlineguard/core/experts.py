@@ -21,6 +21,7 @@ from onlineguard.core.clips import Adaptive
 from onlineguard.core.protocols import Array, Clip, Estimand, Event, Observation, Score, Theta
 from onlineguard.core.pytree import pytree
 from onlineguard.core.rates import Decay
+from onlineguard.core.registry import register
 
 USUAL = 1.5  # running medians of the residual's length are the usual length that the loss is told: a normal sigma
 ABSURD = 1e5  # nats; beyond, copies differ by rounding alone, and the event says nothing about which is best
@@ -37,6 +38,7 @@ class Mixture(NamedTuple):
     seen: Array  # events learned; saturates, never wraps
 
 
+@register("Experts")
 @pytree
 class Experts:
     """Clipped SGD at several rates, predicting with the weighted mean of their thetas.
@@ -49,6 +51,31 @@ class Experts:
     rates: tuple[Array, ...] | Array = tuple(4.0**-k for k in range(10))  # memories of 1 to 262,144 events
     clip: Clip = Adaptive()
     share: Array = 0.0
+
+    @property
+    def supervised(self) -> bool:
+        """Whether events are pairs (x, y)."""
+        return getattr(self.estimand, "supervised", False)
+
+    @property
+    def takes_number(self) -> bool:
+        """Whether an event is one number instead of an array of features."""
+        return getattr(self.estimand, "takes_number", False)
+
+    @property
+    def shiftable(self) -> bool:
+        """Whether there is a `moved`."""
+        return getattr(self.estimand, "shiftable", False)
+
+    @property
+    def decides(self) -> bool:
+        """Whether a score above zero is an anomaly."""
+        return getattr(self.estimand, "decides", False)
+
+    @property
+    def predicts(self) -> bool:
+        """Whether there is a `predict`."""
+        return getattr(self.estimand, "predicts", False)
 
     def init(self) -> Mixture:
         """K copies of the state before the first event, all trusted alike."""
@@ -93,6 +120,19 @@ class Experts:
         theta = self.theta(state)
         seen = self.estimand.observe(theta, event)
         return self._advance(state, event, seen), seen.score, self.estimand.residual(theta, event, seen)
+
+    def moved(self, states: Mixture, by: np.ndarray) -> Mixture:
+        """Stacked states (slices, ...) when events are counted from `by` (slices, d) more, in NumPy."""
+        theta = self.estimand.moved(states.copies.theta, by[:, None])
+        return states._replace(copies=states.copies._replace(theta=theta))
+
+    def predict(self, state: Mixture, x: Array) -> Array:
+        """What the target of x is expected to be."""
+        return self.estimand.prediction(self.theta(state), x)
+
+    def describe(self, state: Mixture) -> dict[str, Any]:
+        """The estimate by its names, and how far each rate is trusted."""
+        return {**self.estimand.describe(self.theta(state)), "trust": state.weights}
 
     def _advance(self, state: Mixture, event: Event, seen: Observation) -> Mixture:
         xp = namespace(state.weights)

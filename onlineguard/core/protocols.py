@@ -22,7 +22,13 @@ class Observation(NamedTuple):
 
 
 class Estimand(Protocol):
-    """What is wanted, and which way an estimate of it is wrong."""
+    """What is wanted, and which way an estimate of it is wrong.
+
+    What an estimand can do besides, it says in attributes that are false where they are missing: `supervised` (an event
+    is a pair (x, y)), `takes_number` (an event is one number), `decides` (a score above zero is an anomaly),
+    `shiftable` (there is `moved(theta, by)`) and `predicts` (there is `prediction(theta, x)`). An estimator has the
+    same attributes, with `moved(states, by)` and `predict(state, x)`.
+    """
 
     @property
     def clip_range(self) -> tuple[Array, Array]:

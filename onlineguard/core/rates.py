@@ -8,8 +8,10 @@ first step of a mean go all the way to the first event.
 from onlineguard.core.arrays import to_float, where
 from onlineguard.core.protocols import Array
 from onlineguard.core.pytree import pytree
+from onlineguard.core.registry import register
 
 
+@register("Constant")
 @pytree
 class Constant:
     """The same step always: tracks drift, and never settles."""
@@ -20,6 +22,7 @@ class Constant:
         return self.eta
 
 
+@register("Decay")
 @pytree
 class Decay:
     """eta / (seen + 1)^power, but never less than `floor`: with the defaults a running mean.
@@ -36,6 +39,7 @@ class Decay:
         return where(rate > self.floor, rate, self.floor)
 
 
+@register("Derived")
 @pytree
 class Derived:
     """scale / (m n^alpha) through an epoch of n = 1, 2, 4, 8, ... events: the doubling trick, for an unknown length.

@@ -1,6 +1,8 @@
-"""Save and load an Engine: one safetensors file, with everything that is not a tensor as JSON in its header."""
+"""Save and load an Engine: one safetensors file, with everything that is not a tensor as JSON in its header.
 
-import dataclasses
+Format 2 keeps rows of bits (int32). Format 1 kept every leaf as float32, and is still read.
+"""
+
 import json
 import os
 from collections.abc import Callable
@@ -8,26 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from onlineguard.core.registry import as_plain, from_plain
 from onlineguard.engine import tensorfile
 from onlineguard.errors import CheckpointError
-from onlineguard.models.detector import Detector
-from onlineguard.models.series import Series
 
-VERSION = 1
+VERSION = 2
 HEADER = "onlineguard"  # its name among the metadata of the safetensors file
-ESTIMATORS: dict[str, Any] = {"Detector": Detector, "Series": Series}
 
 
-def write(path: str | os.PathLike[str], config: dict[str, Any], estimator: Any, tensors: dict[str, np.ndarray]) -> None:
-    """Write a temporary file beside `path`, sync it to the disk, rename it: a crash leaves the old file or this one."""
-    kind = type(estimator).__name__
-    if kind not in ESTIMATORS:
-        raise CheckpointError(f"an engine of {kind} cannot be saved; one of {' or '.join(ESTIMATORS)} can")
-    header = {
-        "version": VERSION,
-        "estimator": {"kind": kind, **{name: _plain(value) for name, value in dataclasses.asdict(estimator).items()}},
-        "config": config,
-    }
+def write(path: str | os.PathLike[str], config: dict[str, Any], model: Any, tensors: dict[str, np.ndarray]) -> None:
+    """Write the file whole or not at all. Raises CheckpointError for a model that is not registered by a name."""
+    header = {"version": VERSION, "estimator": as_plain(model), "config": config}
     try:
         metadata = {HEADER: json.dumps(header)}
     except (TypeError, ValueError) as error:
@@ -36,9 +29,10 @@ def write(path: str | os.PathLike[str], config: dict[str, Any], estimator: Any, 
 
 
 def restored[T](path: str | os.PathLike[str], build: Callable[[dict[str, Any], Any, dict[str, np.ndarray]], T]) -> T:
-    """What `build` makes of what `write` was given: config, estimator and tensors.
+    """What `build` makes of what `write` was given: config, model and tensors.
 
-    Raises CheckpointError for a file that is missing, truncated, foreign, damaged or newer.
+    Raises CheckpointError for a file that is missing, truncated, foreign, damaged or newer, or whose model is not
+    registered.
     """
     metadata, tensors = tensorfile.read(path)
     if HEADER not in metadata:
@@ -47,8 +41,8 @@ def restored[T](path: str | os.PathLike[str], build: Callable[[dict[str, Any], A
         header = json.loads(metadata[HEADER])
         version = int(header["version"])
         if version <= VERSION:
-            estimator = dict(header["estimator"])
-            return build(header["config"], ESTIMATORS[estimator.pop("kind")](**estimator), tensors)
+            config, plain = header["config"], header["estimator"]
+            return build(config, _model(path, plain), tensors)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise CheckpointError(f"{path} is damaged: {type(error).__name__} {error}; use an older copy") from error
     raise CheckpointError(
@@ -56,6 +50,8 @@ def restored[T](path: str | os.PathLike[str], build: Callable[[dict[str, Any], A
     )
 
 
-def _plain(value: Any) -> Any:
-    """A NumPy scalar as the Python number that JSON can hold."""
-    return value.item() if isinstance(value, np.generic) else value
+def _model(path: str | os.PathLike[str], plain: Any) -> Any:
+    try:
+        return from_plain(plain)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} cannot be loaded: {error}") from error

@@ -1,8 +1,15 @@
-"""Engine: a model for every slice, updated on every event. The one mutable thing; everything it calls is pure."""
+"""Engine: a model for every slice, updated on every event. The one mutable thing; everything it calls is pure.
 
+Calls from several threads wait for each other, so none is lost; events of one call are learned one after the other.
+"""
+
+import dataclasses
+import functools
+import html
+import threading
 from collections.abc import Callable, Hashable, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, Concatenate, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +17,32 @@ import numpy as np
 
 from onlineguard.core.protocols import Array
 from onlineguard.engine import checkpoint
-from onlineguard.engine.events import as_events
-from onlineguard.engine.origins import Origins, inexact, moved
+from onlineguard.engine.arguments import (
+    checked_features,
+    checked_max_slices,
+    checked_model,
+    checked_patience,
+    checked_rate,
+    checked_width,
+)
+from onlineguard.engine.events import as_events, as_targets
+from onlineguard.engine.origins import Origins
 from onlineguard.engine.slices import UNKNOWN, Keys, SliceTable, as_keys, check_key
-from onlineguard.engine.table import FIELDS, LANES, Layout, advance, grown, put_row, put_rows, taken_rows
+from onlineguard.engine.table import (
+    FIELDS,
+    LANES,
+    READY,
+    Layout,
+    advance,
+    grown,
+    predicted,
+    put_row,
+    put_rows,
+    taken_rows,
+)
 from onlineguard.engine.verdicts import Verdicts
 from onlineguard.errors import InvalidArgument
-from onlineguard.models.detector import MIN_SEEN, Detector
+from onlineguard.models.base import MIN_SEEN, SliceModel
 
 # The first rows of the table belong to no slice.
 WASTE = 0  # where states go that nobody keeps: those of events that are only scored
@@ -30,8 +56,36 @@ POOL_SAMPLE = 64  # slices, those of the lowest rows, that the pooled model is t
 POOL_FIRST, POOL_EVERY = 1_024, 65_536  # pooled at these events: powers of two from the first, then multiples
 APART = 256  # states moved at once, and events scored at once where states have to be moved for it
 LIKELY = 10.0  # a new slice starts from the typical one if its first event scores less than this under it
+LARGEST_SCORE = 3e38  # an infinite score counts as this where scores are compared
 
 Program = Callable[[Array, np.ndarray], tuple[Array, Array]]
+
+
+class Events(NamedTuple):
+    """Events as they were given, (n, d) float32 or float64, and their targets (n,), None where the model has none."""
+
+    x: np.ndarray
+    y: np.ndarray | None
+
+    def part(self, which: Any) -> "Events":
+        """Those that an index or a slice selects."""
+        return Events(self.x[which], None if self.y is None else self.y[which])
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.x)
+
+
+def _serialised[**P, R](method: Callable[Concatenate["Engine", P], R]) -> Callable[Concatenate["Engine", P], R]:
+    """A method that waits until no other thread is in one."""
+
+    @functools.wraps(method)
+    def alone(self: "Engine", *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return alone
 
 
 class Engine:
@@ -44,13 +98,35 @@ class Engine:
     array([False,  True])
 
     n_features: numbers in an event; may be left out where `features` names them.
-    target_rate: share of usual events to be flagged, in (0, 0.2].
-    patience: events that a new regime must last before it counts as usual; see `Detector`.
+    target_rate: share of usual events to be flagged, in (0, 0.2]; may be changed while the engine runs.
+    patience: events that a new regime must last before it counts as usual; see `Detector`. May be changed too.
     features: names of the features, needed for frames and dicts, and shown by `explain`.
-    max_slices: slices kept; the least recently used go first.
-    estimator: the model of one slice, instead of the default `Detector(target_rate, patience)`, e.g. a `Series`; it
-        brings its own target_rate and patience.
+    max_slices: slices kept; the least recently used go first. May be changed while the engine runs.
+    estimator: the model of one slice, instead of the default `Detector(target_rate, patience)`. A `SliceModel`, such as
+        a `Series`, brings its own target_rate and patience. Any estimator of the core, such as
+        `ClippedSGD(Covariance(4))`, is wrapped in a `Judged` with those of this call.
+
+    An engine can be pickled and copied; the copy learns on by itself.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_anchored",
+        "_buffers",
+        "_features",
+        "_lock",
+        "_model",
+        "_n_events",
+        "_n_features",
+        "_origins",
+        "_params",
+        "_pooling_at",
+        "_slices",
+        "_table",
+        "_width",
+        "layout",
+        "notes",
+    )
 
     def __init__(
         self,
@@ -62,34 +138,84 @@ class Engine:
         max_slices: int = 1_000_000,
         estimator: Any = None,
     ):
-        self.features = _checked_features(features)
-        self.n_features = _checked_width(n_features, self.features)
-        if not _is_number(patience) or not patience >= 1:
-            raise InvalidArgument(f"patience is {patience!r}; it must be at least 1 event, e.g. 5000")
-        if not _is_number(max_slices) or max_slices < 1 or max_slices != int(max_slices):
-            raise InvalidArgument(
-                f"max_slices is {max_slices!r}; it must be a whole number of at least 1, e.g. 1_000_000"
-            )
-        self.estimator = estimator or Detector(_checked_rate(target_rate), float(patience))
-        self.target_rate = _checked_rate(self.estimator.target_rate)
-        self.n_events = 0  # taken by update, over all slices
+        self._lock = threading.RLock()
+        self._features = checked_features(features)
+        self._n_features = checked_width(n_features, self._features)
+        self._model = checked_model(estimator, target_rate, patience)
+        self._n_events = 0
         self.notes: dict[str, Any] = {}  # the caller's own, saved along: whatever JSON can hold
         self._pooling_at = POOL_FIRST
-        # One feature needs no padding; more are padded to whole vector registers with features that are always missing.
-        self._width = self.n_features if self.n_features < 8 else -(-self.n_features // 8) * 8
-        start = self.estimator.init(self.n_features, self._width)
+        self._width = self._model.width(self._n_features)
+        narrow = self._width == self._n_features
+        start = self._model.init(self._n_features) if narrow else self._model.init(self._n_features, self._width)  # type: ignore[call-arg]
         self.layout = Layout.of(start)  # of a row of the table
-        self.params = jax.tree.map(jnp.float32, self.estimator)  # what steps it
-        self._table = jnp.zeros((FIRST_CAPACITY, self.layout.length), jnp.float32)
+        self._params = self._steppable()
+        self._table = jnp.zeros((max(FIRST_CAPACITY, FIRST_ROW), self.layout.length), jnp.int32)
+        self._slices = SliceTable(checked_max_slices(max_slices), FIRST_ROW)
+        self._origins = Origins(self._n_features, self._model.shiftable)
         self._put(FRESH, start)
         self._put(TYPICAL, start)
-        self._slices = SliceTable(int(max_slices), FIRST_ROW)
-        self._origins = Origins(self.n_features)
-        self._buffers: dict[
-            int, np.ndarray
-        ] = {}  # by batch size: fresh memory for every call costs a third of its time
+        self._anchored = self._is_anchored(start)
+        # By batch size: fresh memory for every call costs a third of its time.
+        self._buffers: dict[int, np.ndarray] = {}
 
     @property
+    def model(self) -> SliceModel:
+        """The model of one slice: what the operator chose."""
+        return self._model
+
+    @property
+    def params(self) -> SliceModel:
+        """The model as it is given to compiled programs: its numbers are float32 arrays."""
+        return self._params
+
+    @property
+    def n_features(self) -> int:
+        """Numbers in an event."""
+        return self._n_features
+
+    @property
+    def features(self) -> list[str] | None:
+        """Names of the features, if they have any."""
+        return self._features
+
+    @property
+    def n_events(self) -> int:
+        """Events taken by `update`, over all slices."""
+        return self._n_events
+
+    @property
+    def target_rate(self) -> float:
+        """Share of usual events to be flagged. A new one is reached as the running quantiles move there."""
+        return float(self._model.target_rate)
+
+    @target_rate.setter
+    def target_rate(self, target_rate: float) -> None:
+        self._change(target_rate=checked_rate(target_rate))
+
+    @property
+    def patience(self) -> float:
+        """Events that a new regime must last before it counts as usual; of models that have a patience."""
+        return float(self._model.patience)  # type: ignore[attr-defined]
+
+    @patience.setter
+    def patience(self, patience: float) -> None:
+        self._change(patience=checked_patience(patience))
+
+    @property
+    def max_slices(self) -> int:
+        """Slices kept; the least recently used go first, at once where a new number is smaller."""
+        return self._slices.max_slices
+
+    @max_slices.setter
+    @_serialised
+    def max_slices(self, max_slices: int) -> None:
+        self._slices.max_slices = checked_max_slices(max_slices)
+        while len(self._slices.rows) > self._slices.max_slices:
+            self._slices.evict()
+
+    @property
+    @_serialised
     def slices(self) -> list[Hashable]:
         """Keys of the slices now known, oldest first."""
         return list(self._slices.rows)
@@ -100,7 +226,7 @@ class Engine:
         return len(self._slices.rows)
 
     @property
-    def room(self) -> int:
+    def capacity(self) -> int:
         """How many slices may be known before the table grows, and its programs are compiled again for its new size."""
         return min(self._table.shape[0] - FIRST_ROW, self._slices.max_slices)
 
@@ -109,43 +235,73 @@ class Engine:
         """Slices that had to go since the start because `max_slices` were known."""
         return self._slices.evicted
 
-    def update(self, slices: Any, X: Any) -> Verdicts:
+    @_serialised
+    def update(self, slices: Any, X: Any, y: Any = None) -> Verdicts:
         """Judge each event with what was known before it, then learn it, in order.
 
         slices: one key an event: strings, ints or tuples of such; a list, an array or a column of a frame.
         X: (n, d) numbers, a polars or pandas frame with the engine's features, or a list of dicts. NaN, infinite and
             absent features are missing; an event with nothing else is not learned, and its verdict is not `ready`.
+        y: (n,) numbers, the targets of a supervised model; NaN where one is not known, None where none is.
 
         How a stream is cut into batches changes nothing, to the last bit. Raises InvalidArgument, before anything has
         changed, if a key or a number cannot be read.
         """
-        events, keys, known = self._read(slices, X)
+        events, keys, known = self._read(slices, X, y)
         parts: list[np.ndarray] = []
         start = 0
-        while start < len(events):
+        while start < events.count:
             reads, rows = self._admit(keys, events, start, known)
             known = None  # births and evictions may have changed it
             end = start + len(rows)
-            parts.append(self._learn(reads, rows, events[start:end]))
-            self._slices.touch(rows, self.n_events)
-            self.n_events += len(rows)
-            if self.n_events == self._pooling_at:
+            parts.append(self._learn(reads, rows, events.part(slice(start, end))))
+            self._slices.touch(rows, self._n_events)
+            self._n_events += len(rows)
+            if self._n_events == self._pooling_at:
                 self._pool()
             start = end
         return self._verdicts(parts)
 
-    def score(self, slices: Any, X: Any) -> Verdicts:
+    @_serialised
+    def score(self, slices: Any, X: Any, y: Any = None) -> Verdicts:
         """The verdict that `update` would give to each of these events if it came next; nothing is learned."""
-        events, _, rows = self._read(slices, X)
-        plain = (rows != UNKNOWN).all() and self._origins.due(rows, events) is None
-        step = LARGEST_BATCH if plain else APART
-        cuts = [slice(start, start + step) for start in range(0, len(events), step)]
-        return self._verdicts([self._peek(rows[cut], events[cut]) for cut in cuts])
+        events, _, rows = self._read(slices, X, y)
+        parts: list[np.ndarray] = []
+        for cut in self._cuts(rows, events):
+            reads, homes = self._looked_up(rows[cut], events.part(cut))
+            parts.append(self._run(reads, np.full_like(reads, WASTE), events.part(cut), homes))
+        return self._verdicts(parts)
 
+    @_serialised
+    def predict(self, slices: Any, X: Any) -> np.ndarray:
+        """What the model of its slice expects the target of each event to be: float32 (n,); nothing is learned.
+
+        NaN where nothing is known. Raises InvalidArgument for a model that predicts nothing.
+        """
+        if not self._model.predicts:
+            raise InvalidArgument(
+                f"estimator is a {_kind(self._model)}, which predicts nothing; give the Engine one that has a target, "
+                "e.g. ClippedSGD(LinearRegression(2))"
+            )
+        events, _, rows = self._read(slices, X, None)
+        parts: list[np.ndarray] = [np.empty(0, np.float32)]
+        for cut in self._cuts(rows, events):
+            part = events.part(cut)
+            reads, homes = self._looked_up(rows[cut], part)
+            size = _padded_size(part.count)
+            padded = self._padded(homes, part, size)[:, : self._width]
+            at = np.zeros(size, np.int32)
+            at[: part.count] = reads
+            answers = predicted(self._params, self.layout, self._table, at, padded, np.int32(part.count))
+            parts.append(np.asarray(answers)[: part.count])
+        return np.concatenate(parts)
+
+    @_serialised
     def takes(self, slice_: Hashable) -> bool:
         """Whether `through` can take an event of the slice: not its first, nor where events count from origins."""
         return slice_ in self._slices.rows and not len(self._origins.table)
 
+    @_serialised
     def through(self, program: Program, slice_: Hashable, inputs: np.ndarray) -> np.ndarray:
         """Update one slice within a compiled program of the caller's own; returns what that returns beside the table.
 
@@ -155,9 +311,9 @@ class Engine:
         """
         row = inputs[-1] = self._slices.rows[slice_]
         self._table, answer = program(self._table, inputs)
-        self._slices.touch_one(row, self.n_events)
-        self.n_events += 1
-        if self.n_events == self._pooling_at:
+        self._slices.touch_one(row, self._n_events)
+        self._n_events += 1
+        if self._n_events == self._pooling_at:
             self._pool()
         return np.asarray(answer)
 
@@ -165,34 +321,68 @@ class Engine:
         """Compile a program for `through`, on a table of nothing; with these inputs it must step no row."""
         program(jnp.zeros_like(self._table), inputs)
 
-    def explain(self, slice_: Hashable, x: Any) -> dict[Hashable, float]:
+    @_serialised
+    def explain(self, slice_: Hashable, x: Any, y: float = np.nan) -> dict[Hashable, float]:
         """Each feature's share of the score that x would get in the slice now, largest first; 0 where it is missing.
 
-        Features are named, or counted from 0. Raises KeyError for a slice that is not known.
+        Features are named, or counted from 0. A model that does not say what a feature adds to its score is asked for
+        the score without it: what the score loses is the feature's part. Raises KeyError for a slice that is not known.
         """
         row = np.array([self._slices.rows[slice_]], np.int32)
-        event = as_events([x], self.n_features, self.features)
-        reads, homes = self._apart(row, row, event)
-        state = self.layout.unpack(np.asarray(taken_rows(self._table, reads)))
-        state = jax.tree.map(lambda leaf: leaf[0], state)
-        relative = self._padded(homes, event, 1)[0]
+        events = Events(as_events([x], self._n_features, self._features), self._targets(None if y != y else [y], 1))
+        reads, homes = self._apart(row, row, events)
+        state = jax.tree.map(lambda leaf: leaf[0], self.layout.unpack(np.asarray(taken_rows(self._table, reads))))
+        event = self._padded(homes, events, 1)[0, : self._width]
         with np.errstate(all="ignore"):
-            squares = np.square(np.float64(self.estimator.residuals(state, relative)))[: self.n_features]
-        shares = squares / max(squares.sum(), np.finfo(float).tiny)
-        names: Sequence[Hashable] = self.features or range(self.n_features)
+            parts = self._model.contributions(state, event)
+        if parts is None:
+            parts = self._left_out(reads, homes, events)
+        parts = np.asarray(parts, np.float64)[: self._n_features]
+        shares = parts / max(parts.sum(), np.finfo(float).tiny)
+        names: Sequence[Hashable] = self._features or range(self._n_features)
         return {names[i]: float(shares[i]) for i in np.argsort(-shares, kind="stable").tolist()}
 
+    @_serialised
+    def describe(self, slice_: Hashable) -> dict[str, Any]:
+        """What is known of a slice, in the data's own unit: plain numbers, and a number for each feature by its name.
+
+        The model says what there is, e.g. location, scale and threshold. Besides: `events` that taught it, and `idle`,
+        events of all slices since its last one. Raises KeyError for a slice that is not known.
+        """
+        row = self._slices.rows[slice_]
+        names: Sequence[Hashable] = self._features or range(self._n_features)
+
+        def readable(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {name: readable(item) for name, item in value.items()}
+            if np.shape(value) == (self._width,):
+                return dict(zip(names, np.asarray(value)[: self._n_features].tolist(), strict=True))
+            return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+
+        found = readable(self._model.describe(self.state(slice_)))
+        return {**found, "idle": self._n_events - 1 - self._slices.last_used(row)}
+
+    @_serialised
     def state(self, slice_: Hashable) -> Any:
-        """What the stream taught the slice, in NumPy; events are counted from the slice's origin, if it has one.
+        """What the stream taught the slice, in NumPy, in the data's own unit as far as float32 holds it.
 
         Raises KeyError for a slice that is not known.
         """
-        return self.layout.unpack(np.asarray(self._table[self._slices.rows[slice_]]))
+        rows = np.array([self._slices.rows[slice_]])
+        states = self.layout.unpack(np.asarray(self._table[rows]))
+        origins = self._origins.of(rows)
+        if origins.any():
+            wide = np.zeros((1, self._width))
+            wide[:, : self._n_features] = origins
+            states = self._model.moved(states, -wide)
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[0], states)
 
+    @_serialised
     def forget(self, slice_: Hashable) -> None:
         """Drop a slice and all it has taught; raises KeyError if it is not known."""
         self._slices.forget(slice_)
 
+    @_serialised
     def warmup(self, batch: int = LARGEST_BATCH, slices: int = 0) -> None:
         """Compile the programs for calls of up to `batch` events, so that none of them waits for a compiler.
 
@@ -202,27 +392,31 @@ class Engine:
         n = SMALLEST_BATCH
         while n < 2 * min(batch, LARGEST_BATCH):
             rows = np.full(n, WASTE, np.int32)
-            self._run(rows, rows, np.full((n, self.n_features), np.nan, np.float32), rows)
+            self._run(rows, rows, self._nothing(n), rows)
             n *= 2
         self._put(WASTE, self.layout.unpack(np.asarray(self._table[WASTE])))
         waste = np.full(1, WASTE, np.int32)
         np.asarray(taken_rows(self._table, waste))
-        self._move(waste, waste, waste, np.zeros((1, self.n_features)))
+        if self._model.shiftable:
+            self._move(waste, waste, waste, np.zeros((1, self._n_features)))
 
+    @_serialised
     def save(self, path: str | PathLike[str]) -> None:
         """Write the engine to one file: safetensors with a JSON header, no pickle.
 
         A crash on the way leaves the old file or the new one. Raises CheckpointError if it cannot be written.
         """
         config, tensors = self.dump()
-        checkpoint.write(path, config, self.estimator, tensors)
+        checkpoint.write(path, config, self._model, tensors)
 
+    @_serialised
     def fetch(self) -> None:
         """Have the states at hand in NumPy; until the next event `dump` then asks JAX for nothing."""
         np.asarray(self._table)
 
+    @_serialised
     def dump(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """A copy of all that the operator chose and the stream taught but for the estimator: plain values, and arrays.
+        """A copy of all that the operator chose and the stream taught but for the model: plain values, and arrays.
 
         What `save` writes; a service keeps it in snapshots of its own.
         """
@@ -237,7 +431,7 @@ class Engine:
             "notes": self.notes,
         }
         used = np.concatenate([[FRESH, TYPICAL], self._slices.used()])
-        tensors["table"] = np.zeros((self._slices.end, self.layout.length), np.float32)
+        tensors["table"] = np.zeros((self._slices.end, self.layout.length), np.int32)
         tensors["table"][used] = np.asarray(self._table)[used]
         tensors["origins"] = np.zeros((self._slices.end, self.n_features))
         tensors["origins"][used] = self._origins.of(used)
@@ -253,25 +447,86 @@ class Engine:
 
     @classmethod
     def restored(cls, config: dict[str, Any], estimator: Any, tensors: dict[str, np.ndarray]) -> "Engine":
-        """The engine that was dumped, given its estimator; raises ValueError, KeyError or TypeError if it is none."""
+        """The engine that was dumped, given its model; raises ValueError, KeyError or TypeError if it is none.
+
+        Nothing of the arrays is kept: they may be read-only, or part of a file.
+        """
         engine = cls(
             config["n_features"], features=config["features"], max_slices=config["max_slices"], estimator=estimator
         )
-        engine.n_events, engine._pooling_at = config["n_events"], config["pooling_at"]
-        engine.notes = dict(config.get("notes", {}))  # files of earlier versions have none
-        engine._slices.restore(config["slices"], tensors)
-        if tensors["origins"].any():
-            engine._origins.table = tensors["origins"]
-        rows = max(FIRST_CAPACITY, 1 << (len(tensors["table"]) - 1).bit_length())
-        if tensors["table"].shape != (engine._slices.end, engine.layout.length):
-            raise ValueError(f"its table has shape {tensors['table'].shape}")
-        engine._table = grown(jnp.asarray(tensors["table"]), rows)
+        engine._restore(config, tensors)
         return engine
 
-    def _read(self, slices: Any, X: Any) -> tuple[np.ndarray, Keys, np.ndarray]:
-        """Events (n, d), their keys, all of which can be used as such, and the keys' rows or UNKNOWN."""
-        events = as_events(X, self.n_features, self.features)
-        keys = as_keys(slices, len(events))
+    def _restore(self, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+        self._n_events, self._pooling_at = config["n_events"], config["pooling_at"]
+        self.notes = dict(config.get("notes", {}))  # files of earlier versions have none
+        self._slices.restore(config["slices"], tensors)
+        if tensors["origins"].any():
+            self._origins.table = np.array(tensors["origins"])
+        table = tensors["table"]
+        if table.shape != (self._slices.end, self.layout.length):
+            raise ValueError(f"its table has shape {table.shape}")
+        if table.dtype == np.float32:  # of format 1, where counts were floats
+            table = self.layout.from_floats(table)
+        capacity = max(FIRST_CAPACITY, 1 << (len(table) - 1).bit_length())
+        self._table = grown(jnp.array(table), capacity)
+        self._anchored = self._is_anchored(self.layout.unpack(table[FRESH]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        config, tensors = self.dump()
+        return {"config": config, "model": self._model, "tensors": tensors}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        config = state["config"]
+        Engine.__init__(
+            self,
+            config["n_features"],
+            features=config["features"],
+            max_slices=config["max_slices"],
+            estimator=state["model"],
+        )
+        self._restore(config, state["tensors"])
+
+    def __repr__(self) -> str:
+        what = f"features={self._features}" if self._features else f"n_features={self._n_features}"
+        return f"Engine({what}, estimator={self._model!r}) of {self.n_slices:,} slices after {self._n_events:,} events"
+
+    def _repr_html_(self) -> str:
+        """A small table, for notebooks."""
+        rows = {
+            "features": ", ".join(self._features) if self._features else self._n_features,
+            "model": repr(self._model),
+            "slices": f"{self.n_slices:,} (at most {self.max_slices:,}; {self.evicted:,} evicted)",
+            "events": f"{self._n_events:,}",
+        }
+        cells = "".join(f"<tr><th>{name}</th><td>{html.escape(str(value))}</td></tr>" for name, value in rows.items())
+        return f"<table><caption>onlineguard.Engine</caption>{cells}</table>"
+
+    @_serialised
+    def _change(self, **fields: float) -> None:
+        """Change fields of the model; programs are not compiled again."""
+        name = next(iter(fields))
+        if not dataclasses.is_dataclass(self._model) or name not in {f.name for f in dataclasses.fields(self._model)}:
+            raise InvalidArgument(f"{name} is not a field of {_kind(self._model)}; choose it where the model is made")
+        self._model = dataclasses.replace(self._model, **fields)
+        self._params = self._steppable()
+
+    def _steppable(self) -> SliceModel:
+        return jax.tree.map(jnp.float32, self._model)
+
+    def _is_anchored(self, fresh: Any) -> bool:
+        """Whether the state before any event says where events are, so that an origin has to be told to it."""
+        if not self._model.shiftable:
+            return False
+        stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[None], fresh)
+        there = self.layout.pack(self._model.moved(stacked, np.ones((1, self._width))))
+        return bool((there != self.layout.pack(stacked)).any())
+
+    def _read(self, slices: Any, X: Any, y: Any) -> tuple[Events, Keys, np.ndarray]:
+        """Events, their keys, all of which can be used as such, and the keys' rows or UNKNOWN."""
+        x = as_events(X, self._n_features, self._features)
+        events = Events(x, self._targets(y, len(x)))
+        keys = as_keys(slices, events.count)
         try:
             rows = self._slices.lookup(keys)
         except TypeError:  # a key that cannot be hashed
@@ -280,15 +535,25 @@ class Engine:
             check_key(keys[i], i)
         return events, keys, rows
 
+    def _targets(self, y: Any, n: int) -> np.ndarray | None:
+        if self._model.supervised:
+            return as_targets(y, n)
+        if y is not None:
+            raise InvalidArgument(
+                f"y was given, but {_kind(self._model)} has no target; leave it out, or give the Engine a supervised "
+                "model, e.g. ClippedSGD(LinearRegression(2))"
+            )
+        return None
+
     def _admit(
-        self, keys: Keys, events: np.ndarray, start: int, known: np.ndarray | None = None
+        self, keys: Keys, events: Events, start: int, known: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rows to read from and write to, for the events from `start` to the next point where the table must change.
 
         Such points are a full table and the pooling of the slices. Both lie at fixed events of the stream, wherever
         batches are cut.
         """
-        end = min(len(events), start + LARGEST_BATCH, start + self._pooling_at - self.n_events)
+        end = min(events.count, start + LARGEST_BATCH, start + self._pooling_at - self._n_events)
         rows = self._slices.lookup(keys[start:end]) if known is None else known[start:end]
         born: list[int] = []
         for i in np.flatnonzero(rows == UNKNOWN).tolist():
@@ -307,107 +572,139 @@ class Engine:
         reads = rows
         if born:
             reads = rows.copy()
-            reads[born], origins = self._starts(events[start:][born])
-            self._origins.put(rows[born], origins)
+            reads[born] = self._start(events.part(slice(start, None)).part(born), rows[born])
         return reads, rows
 
-    def _starts(self, events: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows that new slices start from, given the first event of each, and their origins."""
-        rows = np.full(len(events), TYPICAL, np.int32)
-        scores = self._run(rows, np.full_like(rows, WASTE), events, rows)[:, 0]
-        likely = scores < LIKELY
-        values = events.astype(np.float64)
-        fresh = np.where(inexact(values), values, 0.0)
-        return np.where(likely, TYPICAL, FRESH), np.where(likely[:, None], self._origins.of(rows), fresh)
+    def _start(self, events: Events, rows: np.ndarray) -> np.ndarray:
+        """Rows to read the start of new slices from, given the first event of each; `rows` get their origins."""
+        reads = np.full(len(rows), FRESH, np.int32)
+        origins = self._origins.first(events.x)
+        if type(self._model).pooled is not SliceModel.pooled:
+            typical = np.full_like(reads, TYPICAL)
+            likely = self._run(typical, np.full_like(reads, WASTE), events, typical)[:, 0] < LIKELY
+            reads = np.where(likely, typical, reads)
+            origins = np.where(likely[:, None], self._origins.of(typical), origins)
+        self._origins.put(rows, origins)
+        if self._anchored:
+            told = np.flatnonzero((reads == FRESH) & origins.any(axis=1))
+            if len(told):
+                self._move(reads[told], reads[told], rows[told], origins[told])
+                reads[told] = rows[told]
+        return reads
 
-    def _learn(self, reads: np.ndarray, rows: np.ndarray, events: np.ndarray) -> np.ndarray:
-        """Run events and write the states back; judgements (n, 6).
+    def _learn(self, reads: np.ndarray, rows: np.ndarray, events: Events) -> np.ndarray:
+        """Run events and write the states back; judgements (n, FIELDS).
 
         A slice whose origin has to move stops before that event. Slices never touch each other, so all run until there,
         all that stopped are moved at once, and they go on.
         """
-        due = self._origins.due(rows, events)
-        if due is None:
+        needed = self._origins.needed(rows, events.x)
+        if needed is None:
             return self._run(reads, rows, events, rows)
-        reads, judgements = reads.copy(), np.empty((len(events), FIELDS), np.float32)
-        waiting = np.arange(len(events))
-        while due is not None:
-            movers = np.flatnonzero(due.any(axis=1))
+        reads, judgements = reads.copy(), np.empty((events.count, FIELDS), np.float32)
+        waiting = np.arange(events.count)
+        while needed is not None:
+            movers = np.flatnonzero(needed.any(axis=1))
             first = movers[np.unique(rows[waiting[movers]], return_index=True)[1]]
             stop = np.full(rows.max() + 1, len(waiting))
             stop[rows[waiting[first]]] = first
             stopped = np.arange(len(waiting)) >= stop[rows[waiting]]
             go, at = waiting[~stopped], waiting[first]
-            judgements[go] = self._run(reads[go], rows[go], events[go], rows[go])
-            self._move(reads[at], rows[at], rows[at], np.where(due[first], events[at], 0.0))
+            judgements[go] = self._run(reads[go], rows[go], events.part(go), rows[go])
+            self._move(reads[at], rows[at], rows[at], np.where(needed[first], events.x[at], 0.0))
             reads[at] = rows[at]
             waiting = waiting[stopped]
-            due = self._origins.due(rows[waiting], events[waiting])
-        judgements[waiting] = self._run(reads[waiting], rows[waiting], events[waiting], rows[waiting])
+            needed = self._origins.needed(rows[waiting], events.x[waiting])
+        judgements[waiting] = self._run(reads[waiting], rows[waiting], events.part(waiting), rows[waiting])
         return judgements
 
-    def _peek(self, rows: np.ndarray, events: np.ndarray) -> np.ndarray:
-        """Judgements (n, 6) of events of slices in these rows, some of them UNKNOWN; nothing is learned."""
+    def _cuts(self, rows: np.ndarray, events: Events) -> list[slice]:
+        """Parts of events that are only looked at: smaller ones where states have to be copied for it."""
+        plain = (rows != UNKNOWN).all() and self._origins.needed(rows, events.x) is None
+        step = LARGEST_BATCH if plain else APART
+        return [slice(start, start + step) for start in range(0, events.count, step)]
+
+    def _looked_up(self, rows: np.ndarray, events: Events) -> tuple[np.ndarray, np.ndarray]:
+        """Rows to read the states and the origins from, for slices in these rows, some of them UNKNOWN."""
         reads, homes = rows.copy(), rows.copy()
         new = np.flatnonzero(rows == UNKNOWN)
         if len(new):
             homes[new] = self._slices.end + new
-            reads[new], origins = self._starts(events[new])
-            self._origins.put(homes[new], origins)
-        reads, homes = self._apart(reads, homes, events)
-        return self._run(reads, np.full_like(reads, WASTE), events, homes)
+            reads[new] = self._start(events.part(new), homes[new])
+        return self._apart(reads, homes, events)
 
-    def _apart(self, reads: np.ndarray, homes: np.ndarray, events: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _apart(self, reads: np.ndarray, homes: np.ndarray, events: Events) -> tuple[np.ndarray, np.ndarray]:
         """Rows to read the states and the origins from: where an event would move an origin, those of a moved copy."""
-        due = self._origins.due(homes, events)
-        if due is None:
+        needed = self._origins.needed(homes, events.x)
+        if needed is None:
             return reads, homes
-        at = np.flatnonzero(due.any(axis=1))
+        at = np.flatnonzero(needed.any(axis=1))
         spare = (self._slices.end + at).astype(np.int32)  # no slice has these rows; one that gets them overwrites them
-        self._move(reads[at], homes[at], spare, np.where(due[at], events[at], 0.0))
+        self._move(reads[at], homes[at], spare, np.where(needed[at], events.x[at], 0.0))
         reads, homes = reads.copy(), homes.copy()
         reads[at] = homes[at] = spare
         return reads, homes
 
-    def _move(self, reads: np.ndarray, homes: np.ndarray, targets: np.ndarray, by: np.ndarray) -> None:
-        """Copy states from the rows `reads`, counted from the origins of `homes`, to `targets`; these count from `by`
-        (n, d) more.
+    def _left_out(self, reads: np.ndarray, homes: np.ndarray, events: Events) -> np.ndarray:
+        """What the score of one event loses when each of its features is missing, (d,); not below 0."""
+        d = self._n_features
+        x = np.repeat(events.x, d + 1, axis=0)
+        x[np.arange(1, d + 1), np.arange(d)] = np.nan
+        many = Events(x, None if events.y is None else np.repeat(events.y, d + 1))
+        at = np.repeat(reads, d + 1)
+        scores = self._run(at, np.full_like(at, WASTE), many, np.repeat(homes, d + 1))[:, 0].astype(np.float64)
+        whole, *without = np.nan_to_num(scores, nan=0.0, posinf=LARGEST_SCORE)
+        return np.where(np.isfinite(events.x[0]), np.maximum(whole - np.array(without), 0.0), 0.0)
+
+    def _move(self, reads: np.ndarray, homes: np.ndarray, targets: np.ndarray, shift: np.ndarray) -> None:
+        """Copy states from the rows `reads`, counted from the origins of `homes`, to `targets`, and shift their origin
+        by `shift` (n, d).
         """
-        self._origins.put(targets, self._origins.of(homes) + by)
+        self._origins.put(targets, self._origins.of(homes) + shift)
         self._reserve(int(targets.max()) + 1)
         for start in range(0, len(reads), APART):
             n = len(reads[start : start + APART])
             rows, wide = np.full((2, APART), WASTE, np.int32), np.zeros((APART, self._width))
             rows[:, :n] = reads[start : start + APART], targets[start : start + APART]
-            wide[:n, : self.n_features] = by[start : start + APART]
+            wide[:n, : self._n_features] = shift[start : start + APART]
             states = self.layout.unpack(np.asarray(taken_rows(self._table, rows[0])))
-            self._table = put_rows(self._table, self.layout.pack(moved(states, wide)), rows[1])
+            self._table = put_rows(self._table, self.layout.pack(self._model.moved(states, wide)), rows[1])
 
     def _reserve(self, rows: int) -> None:
         """Double the table until it has so many rows."""
         while rows > self._table.shape[0]:
             self._table = grown(self._table, 2 * self._table.shape[0])
 
-    def _run(self, reads: np.ndarray, writes: np.ndarray, events: np.ndarray, homes: np.ndarray) -> np.ndarray:
+    def _run(self, reads: np.ndarray, writes: np.ndarray, events: Events, homes: np.ndarray) -> np.ndarray:
         """Run at most LARGEST_BATCH events, counted from the origins of `homes`, through the table.
 
-        Returns their judgements (n, 6).
+        Returns their judgements (n, FIELDS).
         """
-        n = len(events)
-        size = max(SMALLEST_BATCH, 1 << (n - 1).bit_length())
+        n = events.count
+        size = _padded_size(n)
         rows = np.zeros((2, size), np.int32)
         rows[0, :n], rows[1, :n] = reads, writes
         padded = self._padded(homes, events, size)
-        self._table, judgements = advance(self.params, self.layout, self._table, rows, padded, np.int32(n))
+        self._table, judgements = advance(self._params, self.layout, self._table, rows, padded, np.int32(n))
         return np.asarray(judgements)[:n]
 
-    def _padded(self, homes: np.ndarray, events: np.ndarray, size: int) -> np.ndarray:
-        """Events relative to their origins, float32 (size, width); what pads them is missing, or never read."""
+    def _padded(self, homes: np.ndarray, events: Events, size: int) -> np.ndarray:
+        """Events relative to their origins, float32 (size, width), and a last column of targets if there are any.
+
+        What pads them is missing, or never read.
+        """
         padded = self._buffers.get(size)
         if padded is None:
-            padded = self._buffers[size] = aligned(size, self._width)
-        self._origins.relative(homes, events, padded[: len(events), : self.n_features])
+            padded = self._buffers[size] = aligned(size, self._width + self._model.supervised)
+        self._origins.relative(homes, events.x, padded[: events.count, : self._n_features])
+        if events.y is not None:
+            padded[: events.count, self._width] = events.y
         return padded
+
+    def _nothing(self, n: int) -> Events:
+        """Events without any feature."""
+        x = np.full((n, self._n_features), np.nan, np.float32)
+        return Events(x, np.full(n, np.nan, np.float32) if self._model.supervised else None)
 
     def _put(self, row: int, state: Any) -> None:
         self._table = put_row(self._table, self.layout.pack(state), np.int32(row))
@@ -417,18 +714,22 @@ class Engine:
         self._pooling_at += min(self._pooling_at, POOL_EVERY)
         sample = self._slices.used()[:POOL_SAMPLE]
         states = self.layout.unpack(np.asarray(self._table)[sample])
-        seasoned = states.seen >= MIN_SEEN
-        if seasoned.any():
-            padded = np.zeros((int(seasoned.sum()), self._width))
-            padded[:, : self.n_features] = self._origins.of(sample[seasoned])
-            typical, fresh, origin = self.estimator.pooled(jax.tree.map(lambda leaf: leaf[seasoned], states), padded)
-            self._put(TYPICAL, typical)
-            self._put(FRESH, fresh)
-            self._origins.put(np.array([TYPICAL]), origin[None, : self.n_features])
+        seasoned = self._model.seen(states) >= MIN_SEEN
+        if not seasoned.any():
+            return
+        padded = np.zeros((int(seasoned.sum()), self._width))
+        padded[:, : self._n_features] = self._origins.of(sample[seasoned])
+        pooled = self._model.pooled(jax.tree.map(lambda leaf: leaf[seasoned], states), padded)
+        if pooled is not None:
+            self._put(TYPICAL, pooled.typical)
+            self._put(FRESH, pooled.fresh)
+            self._origins.put(np.array([TYPICAL]), pooled.origin[None, : self._n_features])
+            self._anchored = self._is_anchored(pooled.fresh)
 
     def _verdicts(self, parts: list[np.ndarray]) -> Verdicts:
         fields = np.concatenate(parts) if parts else np.empty((0, FIELDS), np.float32)
-        return Verdicts(fields[:, 0], fields[:, 1], fields[:, 5] > 0, fields[:, 2:5], self.target_rate)
+        quantiles, tail = fields[:, READY + 1 : READY + 4], fields[:, READY + 4]
+        return Verdicts(fields[:, 0], fields[:, 1], fields[:, READY] > 0, quantiles, self.target_rate, tail)
 
 
 def aligned(rows: int, columns: int) -> np.ndarray:
@@ -438,34 +739,11 @@ def aligned(rows: int, columns: int) -> np.ndarray:
     return spare[start : start + rows * columns].reshape(rows, columns)
 
 
-def _checked_features(features: Sequence[str] | None) -> list[str] | None:
-    if features is None:
-        return None
-    names = [] if isinstance(features, str) else list(features)
-    if not names or len(set(names)) != len(names) or not {*map(type, names)} <= {str}:
-        raise InvalidArgument(
-            f"features is {features!r}; it must be a list of names, each once, e.g. ['load', 'bytes']"
-        )
-    return names
+def _padded_size(n: int) -> int:
+    """Events that a program of its own runs: powers of two, so that few have to be compiled."""
+    return max(SMALLEST_BATCH, 1 << (n - 1).bit_length())
 
 
-def _checked_width(n_features: int | None, features: list[str] | None) -> int:
-    if features is not None:
-        if n_features not in (None, len(features)):
-            raise InvalidArgument(f"n_features is {n_features}, but {len(features)} features are named; leave it out")
-        return len(features)
-    if isinstance(n_features, bool) or not isinstance(n_features, (int, np.integer)) or n_features < 1:
-        raise InvalidArgument(f"n_features is {n_features!r}; it must be a whole number of at least 1, e.g. 20")
-    return int(n_features)
-
-
-def _checked_rate(target_rate: float) -> float:
-    if not _is_number(target_rate) or not 0.0 < target_rate <= 0.2:
-        raise InvalidArgument(
-            f"target_rate is {target_rate!r}; it must lie in (0, 0.2], e.g. 0.01 for 1 % of usual events"
-        )
-    return float(target_rate)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+def _kind(model: SliceModel) -> str:
+    """What a user calls the model."""
+    return type(getattr(model, "estimator", model)).__name__

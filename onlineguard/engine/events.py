@@ -43,6 +43,26 @@ def as_events(X: Any, n_features: int, features: Sequence[str] | None) -> np.nda
     return array
 
 
+def as_targets(y: Any, n: int) -> np.ndarray:
+    """The targets of n events, float32 (n,); NaN where one is not known, everywhere if y is None.
+
+    Raises InvalidArgument, naming the index, unless y holds n numbers.
+    """
+    if y is None:
+        return np.full(n, np.nan, np.float32)
+    try:
+        values = np.array([np.nan if value is None else float(value) for value in y], np.float64)
+    except UNREADABLE as error:
+        raise InvalidArgument(
+            f"y cannot be read as numbers: {error}; give one number an event, NaN where it is not known"
+        ) from error
+    if values.shape != (n,):
+        raise InvalidArgument(f"y has shape {values.shape} for {n} events in X; it must hold one number an event")
+    targets = np.empty(n, np.float32)
+    as_float32(values, targets)
+    return targets
+
+
 def as_float32(events: np.ndarray, out: np.ndarray) -> None:
     """Write events into float32; what is too large for it becomes the largest float32 there is, not infinite."""
     if events.dtype == np.float32:

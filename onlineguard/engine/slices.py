@@ -76,6 +76,10 @@ class SliceTable:
         """`touch` of one row."""
         self._last_used[row] = clock
 
+    def last_used(self, row: int) -> int:
+        """The number of the event that last used the row's slice, counted from 0."""
+        return int(self._last_used[row])
+
     def used(self) -> np.ndarray:
         """The rows that belong to a slice, lowest first."""
         return np.flatnonzero(self._used[: self.end])

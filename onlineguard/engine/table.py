@@ -1,9 +1,11 @@
-"""A table of many slices' states, one packed float32 row each, and the loop that runs events through it in order.
+"""A table of many slices' states, one packed row each, and the loop that runs events through it in order.
 
-One row is read, stepped and written back an event. Under donation the table is changed in place, and XLA compiles the
-whole loop to one tight function: about 130 ns an event at 24 features, measured by `benchmarks/bench_engine.py`.
+A row is int32 and keeps the bits of every leaf: floats by their bits, counts as they are, flags as 0 and 1. One row is
+read, stepped and written back an event. Under donation the table is changed in place, and XLA compiles the whole loop
+to one tight function: about 130 ns an event at 24 features, measured by `benchmarks/bench_engine.py`.
 """
 
+import dataclasses
 import functools
 import math
 from dataclasses import dataclass
@@ -14,13 +16,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from onlineguard.core.protocols import Array
+from onlineguard.errors import InvalidArgument
+from onlineguard.models.base import Judgement
 
 # A call with one event takes 10 us instead of 20 if the calling thread runs it. It can only be said before the first
 # array is made on the CPU; after that it has no effect.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 LANES = 16  # row lengths are multiples of this, so that a row is a whole number of vector registers
-FIELDS = 6  # numbers of a Judgement
+FIELDS = len(Judgement._fields)
+READY = Judgement._fields.index("ready")
+TYPES = ("float32", "int32", "bool")  # of the leaves of a state
 
 
 @dataclass(frozen=True)
@@ -29,18 +35,27 @@ class Layout:
 
     structure: Any  # jax.tree_util.PyTreeDef
     shapes: tuple[tuple[int, ...], ...]
+    types: tuple[str, ...]
 
     @classmethod
     def of(cls, state: Any) -> "Layout":
+        """The layout of states like this one. Raises InvalidArgument for a leaf of a type that no row can hold."""
         leaves, structure = jax.tree.flatten(state)
-        return cls(structure, tuple(np.shape(leaf) for leaf in leaves))
+        types = tuple(np.asarray(leaf).dtype.name for leaf in leaves)
+        for i, name in enumerate(types):
+            if name not in TYPES:
+                path = jax.tree_util.keystr(jax.tree_util.tree_flatten_with_path(state)[0][i][0])
+                raise InvalidArgument(
+                    f"the model's state{path} is {name}; it must be one of {', '.join(TYPES)}, e.g. np.float32(0.0)"
+                )
+        return cls(structure, tuple(np.shape(leaf) for leaf in leaves), types)
 
     def __hash__(self) -> int:
         return self._hash  # JAX asks at every call
 
     @functools.cached_property
     def _hash(self) -> int:
-        return hash((self.structure, self.shapes))
+        return hash((self.structure, self.shapes, self.types))
 
     @property
     def length(self) -> int:
@@ -48,31 +63,55 @@ class Layout:
         return -(-sum(map(math.prod, self.shapes)) // LANES) * LANES
 
     def pack(self, state: Any) -> Array:
-        """The leaves of a state in one row (length,), or of stacked states in rows (..., length).
+        """The leaves of a state in one row (length,), int32, or of stacked states in rows (..., length).
 
         NumPy in gives NumPy out, and so for JAX.
         """
         leaves = jax.tree.leaves(state)
         xp = jnp if any(isinstance(leaf, jax.Array) for leaf in leaves) else np
-        lead = np.shape(leaves[0])[: np.ndim(leaves[0]) - len(self.shapes[0])]
-        parts = [xp.reshape(xp.asarray(leaf, dtype=np.float32), (*lead, -1)) for leaf in leaves]
+        lead = np.shape(leaves[0])[: np.ndim(leaves[0]) - len(self.shapes[0])] if leaves else ()
+        parts = [
+            xp.reshape(_as_bits(xp.asarray(leaf, dtype=dtype), xp), (*lead, -1))
+            for leaf, dtype in zip(leaves, self.types, strict=True)
+        ]
         spare = self.length - sum(part.shape[-1] for part in parts)
-        return xp.concatenate([*parts, xp.zeros((*lead, spare), dtype=np.float32)], axis=-1)
+        return xp.concatenate([*parts, xp.zeros((*lead, spare), dtype=np.int32)], axis=-1)
+
+    def from_floats(self, rows: np.ndarray) -> np.ndarray:
+        """Rows (n, length) of a checkpoint of format 1, which kept every leaf as float32, as rows of today."""
+        whole = dataclasses.replace(self, types=("float32",) * len(self.types))
+        return self.pack(whole.unpack(np.ascontiguousarray(rows).view(np.int32)))
 
     def unpack(self, rows: Array) -> Any:
         """The state in a row (length,), or the stacked states in rows (..., length)."""
+        xp = jnp if isinstance(rows, jax.Array) else np
         parts: list[Array] = []
         start = 0
-        for shape in self.shapes:
+        for shape, dtype in zip(self.shapes, self.types, strict=True):
             end = start + math.prod(shape)
-            parts.append(rows[..., start:end].reshape(rows.shape[:-1] + shape))
+            part = rows[..., start:end].reshape(rows.shape[:-1] + shape)
+            parts.append(_from_bits(part, dtype, xp))
             start = end
         return jax.tree.unflatten(self.structure, parts)
 
 
+def _as_bits(leaf: Array, xp: Any) -> Array:
+    if leaf.dtype == np.float32:
+        return jax.lax.bitcast_convert_type(leaf, np.int32) if xp is jnp else leaf.view(np.int32)
+    return leaf.astype(np.int32)
+
+
+def _from_bits(bits: Array, dtype: str, xp: Any) -> Array:
+    if dtype == "float32":
+        return jax.lax.bitcast_convert_type(bits, np.float32) if xp is jnp else bits.view(np.float32)
+    return bits.astype(dtype)
+
+
 @functools.partial(jax.jit, static_argnums=(1,), donate_argnums=(2,))
 def advance(params: Any, layout: Layout, table: Array, rows: Array, events: Array, n: Array) -> Any:
-    """Step the first n events in order; returns the table and the judgements, (events, 6), of which n are filled.
+    """Step the first n events in order; returns the table and the judgements, (events, FIELDS), of which n are filled.
+
+    An event is (width,), and of a supervised model (width + 1,): its target stands last.
 
     Event i starts from the state in row rows[0, i] and its new state goes to row rows[1, i]: the same one to learn,
     another to copy on the way (a new slice) or to throw away (scoring only).
@@ -90,10 +129,11 @@ def advance(params: Any, layout: Layout, table: Array, rows: Array, events: Arra
 
 def stepped(params: Any, layout: Layout, table: Array, rows: tuple[Array, Array], event: Array) -> tuple[Array, Array]:
     """One event, within a compiled loop: the table with the state from row rows[0], stepped, in row rows[1]; and the
-    judgement, (6,)."""
+    judgement, (FIELDS,)."""
     # Without the barrier the row is read once per use, and XLA must copy the table to keep the old one alive.
     row = jax.lax.optimization_barrier(jax.lax.dynamic_index_in_dim(table, rows[0], keepdims=False))
-    state, judgement = params.step(layout.unpack(row), event)
+    given = (event[:-1], event[-1]) if params.supervised else event
+    state, judgement = params.step(layout.unpack(row), given)
     fields = jnp.stack([jnp.asarray(field, jnp.float32) for field in judgement])
     return jax.lax.dynamic_update_index_in_dim(table, layout.pack(state), rows[1], 0), fields
 
@@ -120,3 +160,16 @@ def put_rows(table: Array, rows: Array, at: Array) -> Array:
 def grown(table: Array, rows: int) -> Array:
     """The table with zero rows appended up to `rows`."""
     return jnp.pad(table, ((0, rows - table.shape[0]), (0, 0)))
+
+
+@functools.partial(jax.jit, static_argnums=(1,))
+def predicted(params: Any, layout: Layout, table: Array, rows: Array, events: Array, n: Array) -> Array:
+    """What the models in the rows predict for the first n of the events (events, width): float32 (events,)."""
+
+    def body(i: Array, answers: Array) -> Array:
+        row = jax.lax.dynamic_index_in_dim(table, rows[i], keepdims=False)
+        event = jax.lax.dynamic_index_in_dim(events, i, keepdims=False)
+        answer = jnp.asarray(params.predict(layout.unpack(row), event), jnp.float32)
+        return jax.lax.dynamic_update_index_in_dim(answers, answer, i, 0)
+
+    return jax.lax.fori_loop(0, n, body, jnp.zeros(events.shape[0], jnp.float32))

@@ -1,18 +1,23 @@
 """What the engine answers: one row an event."""
 
+import dataclasses
 import functools
 import itertools
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
 
-from onlineguard.models.detector import LEVELS
+from onlineguard.core.quantiles import LEVELS
 
 SMALLEST_P = 1e-12
+COLUMNS = ("score", "threshold", "p_value", "anomalous", "ready")
+SHOWN = 10  # verdicts in a notebook
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verdicts:
     """Judgements of n events, each made with what was known before it; float32 arrays (n,) unless said otherwise.
 
@@ -26,6 +31,7 @@ class Verdicts:
     ready: np.ndarray
     quantiles: np.ndarray  # (n, 3): the slice's scores exceeded by 50, 20 and 5 % of its events
     target_rate: float
+    tail: np.ndarray | None = None  # the score exceeded by target_rate of its events; None: the threshold
 
     @property
     def anomalous(self) -> np.ndarray:
@@ -40,11 +46,11 @@ class Verdicts:
         a Pareto tail beyond the last, through the last and the one exceeded by 20 %. Never below 1e-12.
         """
         if len(self.score) == 1:
-            knots = (*self.quantiles[0].tolist(), float(self.threshold[0]))
+            knots = (*self.quantiles[0].tolist(), float(self._tail[0]))
             return np.array([p_value_of(float(self.score[0]), knots, self.target_rate)])
         shares, order, log_share = _levels(self.target_rate)
         knots = np.empty((len(self.score), 4))
-        knots[:, :3], knots[:, 3] = self.quantiles, self.threshold
+        knots[:, :3], knots[:, 3] = self.quantiles, self._tail
         log_knots = np.log(np.maximum.accumulate(knots[:, order], axis=1))
         with np.errstate(divide="ignore", invalid="ignore"):
             log_score = np.log(self.score.astype(np.float64))
@@ -59,8 +65,91 @@ class Verdicts:
             log_p = log_p - tail * np.maximum(log_score - log_knots[:, 3], 0.0)
         return np.where(np.isnan(self.score), np.nan, np.maximum(np.exp(log_p), SMALLEST_P))
 
+    @property
+    def _tail(self) -> np.ndarray:
+        return self.threshold if self.tail is None else self.tail
+
     def __len__(self) -> int:
         return len(self.score)
+
+    @overload
+    def __getitem__(self, which: int | np.integer) -> "Verdict": ...
+    @overload
+    def __getitem__(self, which: slice | np.ndarray | Sequence[int]) -> "Verdicts": ...
+    def __getitem__(self, which: Any) -> Any:
+        """The verdict at an index, or the verdicts that a slice, a mask or an array of indices selects."""
+        if isinstance(which, (int, np.integer)) and not isinstance(which, bool):
+            return Verdict(
+                float(self.score[which]),
+                float(self.threshold[which]),
+                bool(self.ready[which]),
+                (*self.quantiles[which].tolist(), float(self._tail[which])),
+                self.target_rate,
+            )
+        chosen = {
+            field.name: getattr(self, field.name)[which]
+            for field in dataclasses.fields(self)
+            if isinstance(getattr(self, field.name), np.ndarray)
+        }
+        return dataclasses.replace(self, **chosen)
+
+    def __iter__(self) -> "Iterator[Verdict]":
+        return (self[i] for i in range(len(self)))
+
+    def to_dict(self) -> dict[str, np.ndarray]:
+        """The columns score, threshold, p_value, anomalous and ready."""
+        return {name: getattr(self, name) for name in COLUMNS}
+
+    def to_polars(self) -> Any:
+        """The columns of `to_dict` as a polars frame."""
+        import polars as pl
+
+        return pl.DataFrame(self.to_dict())
+
+    def to_pandas(self) -> Any:
+        """The columns of `to_dict` as a pandas frame; needs pandas."""
+        import pandas as pd
+
+        return pd.DataFrame(self.to_dict())
+
+    def __repr__(self) -> str:
+        ready, anomalous = int(self.ready.sum()), int(self.anomalous.sum())
+        return f"Verdicts of {len(self):,} events: {ready:,} ready, {anomalous:,} anomalous at {self.target_rate:g}"
+
+    def _repr_html_(self) -> str:
+        """The oddest verdicts, for notebooks."""
+        odd = np.argsort(np.where(np.isnan(self.score), np.inf, -self.score), kind="stable")[:SHOWN]
+        head = "".join(f"<th>{name}</th>" for name in ("event", *COLUMNS))
+        rows = "".join(
+            f"<tr><td>{i}</td>{''.join(f'<td>{_shown(getattr(self[i], name))}</td>' for name in COLUMNS)}</tr>"
+            for i in odd.tolist()
+        )
+        return f"<table><caption>{self!r}; the oddest of them</caption><tr>{head}</tr>{rows}</table>"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One event, judged with what was known before it."""
+
+    score: float  # how odd: 1 is usual; NaN where no feature could be scored
+    threshold: float  # the score from which an event is an anomaly
+    ready: bool  # enough was seen to judge, and the event could be scored
+    quantiles: tuple[float, float, float, float]  # scores exceeded by 50, 20, 5 % and target_rate of the events
+    target_rate: float
+
+    @property
+    def anomalous(self) -> bool:
+        """Ready, and the score lies over the threshold."""
+        return self.ready and self.score > self.threshold
+
+    @property
+    def p_value(self) -> float:
+        """Share of usual events at least as odd; NaN where the score is. See `Verdicts.p_value`."""
+        return p_value_of(self.score, self.quantiles, self.target_rate)
+
+
+def _shown(value: float | bool) -> str:
+    return str(value) if isinstance(value, bool) else f"{value:.4g}"
 
 
 def p_value_of(score: float, knots: tuple[float, ...], target_rate: float) -> float:

@@ -2,42 +2,19 @@
 
 import math
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from river import base
 from river.utils import dataframe
 
-from onlineguard.engine.verdicts import Verdicts
+from onlineguard.engine.table import READY
+from onlineguard.engine.verdicts import Verdict
 from onlineguard.errors import InvalidArgument
-from onlineguard.estimators.packed_model import JUDGEMENT, SCORE, PackedModel
+from onlineguard.estimators.packed_model import SCORE, THRESHOLD, PackedModel
 from onlineguard.estimators.shell import Features, checked_count, read_frame
 from onlineguard.models.detector import Detector
 from onlineguard.models.series import Series
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One event, judged with what was known before it."""
-
-    score: float  # how odd: 1 is usual; NaN where no feature could be scored
-    threshold: float  # the score from which an event is an anomaly
-    ready: bool  # enough was seen to judge, and the event could be scored
-    quantiles: tuple[float, float, float]  # scores exceeded by 50, 20 and 5 % of the events
-    target_rate: float
-
-    @property
-    def anomalous(self) -> bool:
-        """Ready, and the score lies over the threshold."""
-        return self.ready and self.score > self.threshold
-
-    @property
-    def p_value(self) -> float:
-        """Share of usual events at least as odd; NaN where the score is. See `Verdicts.p_value`."""
-        fields = np.array([self.score, self.threshold, *self.quantiles], np.float32)
-        verdicts = Verdicts(fields[:1], fields[1:2], np.array([self.ready]), fields[None, 2:], self.target_rate)
-        return float(verdicts.p_value[0])
 
 
 class PackedDetector(base.AnomalyDetector):
@@ -89,10 +66,10 @@ class PackedDetector(base.AnomalyDetector):
     def judge_one(self, x: Mapping[Hashable, Any]) -> Verdict:
         """The verdict on the event under what was learned so far: score, threshold, p-value, anomalous, ready."""
         if not self._features.names:
-            return Verdict(math.nan, math.nan, False, (math.nan, math.nan, math.nan), self.target_rate)
-        row = self._model.judge(self._known(x))
-        score, threshold, median, fifth, twentieth, ready = row[JUDGEMENT].tolist()
-        return Verdict(score, threshold, ready > 0, (median, fifth, twentieth), self.target_rate)
+            return Verdict(math.nan, math.nan, False, (math.nan,) * 4, self.target_rate)
+        judged = self._model.judge(self._known(x))
+        score, threshold, ready = judged.item(SCORE), judged.item(THRESHOLD), judged.item(READY) > 0
+        return Verdict(score, threshold, ready, tuple(judged[READY + 1 :].tolist()), self.target_rate)
 
     def judge_learn_one(self, x: Mapping[Hashable, Any]) -> Verdict:
         """`judge_one`, then `learn_one`."""
@@ -130,9 +107,10 @@ class PackedDetector(base.AnomalyDetector):
         if not self._features.names:
             return {}
         with np.errstate(all="ignore"):
-            residuals = self._model.estimator.residuals(self._model.state, self._model.relative(self._known(x)))
-            squares = np.square(np.float64(residuals))[: len(self._features.names)]
-        shares = dict(zip(self._features.names, (squares / max(squares.sum(), 1e-300)).tolist(), strict=True))
+            parts = self._model.estimator.contributions(self._model.state, self._model.relative(self._known(x)))
+        assert parts is not None
+        parts = np.asarray(parts)[: len(self._features.names)]
+        shares = dict(zip(self._features.names, (parts / max(parts.sum(), 1e-300)).tolist(), strict=True))
         return dict(sorted(shares.items(), key=lambda share: -share[1]))
 
     def _known(self, x: Mapping[Hashable, Any]) -> np.ndarray:

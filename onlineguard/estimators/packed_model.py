@@ -1,7 +1,7 @@
 """One model stepped event by event through a compiled program, with as little dispatch as there can be.
 
 The detectors' step is too long for NumPy: 35 us an event, of which the arithmetic is 0.15. A compiled call costs a few
-microseconds for every array that goes in or comes out, so one row of float32 holds it all: the packed state, what the
+microseconds for every array that goes in or comes out, so one row of bits holds it all: the packed state, what the
 operator chose, and the last judgement. A batch runs the same loop body, so it gives the same bits.
 """
 
@@ -14,11 +14,11 @@ import numpy as np
 
 from onlineguard.core.protocols import Array
 from onlineguard.engine.events import as_float32
-from onlineguard.engine.origins import LOST, inexact, moved
+from onlineguard.engine.origins import LOST, inexact
 from onlineguard.engine.table import FIELDS, Layout
+from onlineguard.models.base import Judgement, SliceModel
 
-JUDGEMENT = slice(-FIELDS, None)  # at the end of a row
-SCORE, THRESHOLD, READY = -6, -5, -1
+SCORE, THRESHOLD = Judgement._fields.index("score"), Judgement._fields.index("threshold")
 SMALLEST_WIDTH = 8  # columns are padded to powers of two, so that few new features wait for a compiler
 SMALLEST_BATCH, LARGEST_BATCH = 32, 4_096  # and so are batches
 IN_RANGE = 1e76  # squared length of an event; none of its values, and no origin, is above 1e38
@@ -32,7 +32,7 @@ class PackedModel:
     NumPy is pickled.
     """
 
-    def __init__(self, estimator: Any):
+    def __init__(self, estimator: SliceModel):
         self.estimator = estimator
         self.width = 0
         self._origin = np.zeros(0)
@@ -47,13 +47,13 @@ class PackedModel:
         if width == old:
             self._prepare()
             return
-        state = self.estimator.init(count, width)
+        state = self._blank(count, width)
         if self._row is not None:
             state = jax.tree.map(functools.partial(_widened, old, width), self.state, state)
         self.width = width
-        choices = [float(leaf) for leaf in jax.tree.leaves(self.estimator)]
+        choices = np.array([float(leaf) for leaf in jax.tree.leaves(self.estimator)], np.float32)
         packed = self._layout().pack(state)
-        self._row = np.concatenate([packed, np.array(choices, np.float32), np.zeros(FIELDS, np.float32)])
+        self._row = np.concatenate([packed, choices.view(np.int32), np.zeros(FIELDS, np.int32)])
         self._prepare()
 
     @property
@@ -63,20 +63,20 @@ class PackedModel:
         return layout.unpack(np.asarray(self._row)[: layout.length])
 
     def judge(self, values: np.ndarray) -> np.ndarray:
-        """The row (…, FIELDS) that an event (d,) would lead to; nothing is learned."""
+        """The judgement (FIELDS,) of an event (d,); nothing is learned."""
         if self._unset is not None and self._due(values):
             kept = self._row, self._origin
             self._move(values)
-            after = np.asarray(self._run(values))
+            after = self._run(values)
             self._row, self._origin = kept
             self._prepare()
-            return after
+            return _judgement(after)
         after = self._run(values)
         self._after = (values.tobytes(), after)
-        return np.asarray(after)
+        return _judgement(after)
 
     def learn(self, values: np.ndarray) -> np.ndarray:
-        """Learn an event (d,); the row afterwards, with the judgement of the event from before it."""
+        """Learn an event (d,); returns its judgement (FIELDS,), from before it."""
         if self._unset is not None and self._due(values):
             self._move(values)
         if self._after is not None and self._after[0] == values.tobytes():
@@ -84,7 +84,7 @@ class PackedModel:
         else:
             self._row = self._run(values)
         self._after = None
-        return np.asarray(self._row)  # also waits until the buffer may be written again
+        return _judgement(self._row)  # also waits until the buffer may be written again
 
     def judge_many(self, values: np.ndarray, learn: bool) -> np.ndarray:
         """Judgements (n, FIELDS) of events (n, d), in order; each is learned before the next, if at all."""
@@ -93,7 +93,7 @@ class PackedModel:
             due = (inexact(values) & (self._origin == 0.0)).any(axis=1)
             judgements[~due] = self._judge_batch(values[~due], learn)
             for i in np.flatnonzero(due).tolist():
-                judgements[i] = self.judge(values[i])[JUDGEMENT]
+                judgements[i] = self.judge(values[i])
             return judgements
         start = 0
         while start < len(values):
@@ -138,7 +138,8 @@ class PackedModel:
         """Count the features that have no origin yet, and need one for this event, from its values."""
         by = np.zeros(self.width)
         by[: len(values)] = np.where(inexact(values) & (self._origin == 0.0), values, 0.0)
-        packed = self._layout().pack(moved(self.state, by))
+        stacked = jax.tree.map(lambda leaf: leaf[None], self.state)
+        packed = self._layout().pack(self.estimator.moved(stacked, by[None]))[0]
         self._row = np.concatenate([packed, np.asarray(self._row)[len(packed) :]])
         self._origin = self._origin + by[: len(values)]
         self._prepare()
@@ -154,7 +155,10 @@ class PackedModel:
             as_float32(values - self._origin, self._view)
 
     def _layout(self) -> Layout:
-        return Layout.of(self.estimator.init(len(self._origin), self.width))
+        return Layout.of(self._blank(len(self._origin), self.width))
+
+    def _blank(self, count: int, width: int) -> Any:
+        return self.estimator.init(count, width)  # type: ignore[call-arg]  # the detectors' init takes a width
 
     def _prepare(self) -> None:
         """All that follows from the rest."""
@@ -178,6 +182,10 @@ class PackedModel:
             self._prepare()
 
 
+def _judgement(row: Any) -> np.ndarray:
+    return np.asarray(row)[-FIELDS:].view(np.float32)
+
+
 @functools.cache
 def _programs(structure: Any, layout: Layout) -> tuple[Any, Any]:
     """The compiled step of one event, and of many."""
@@ -185,10 +193,11 @@ def _programs(structure: Any, layout: Layout) -> tuple[Any, Any]:
 
     def stepped(row: Array, event: Array) -> Array:
         row, event = jax.lax.optimization_barrier((row, event))
-        params = jax.tree.unflatten(structure, [row[i] for i in range(first, last)])
+        choices = jax.lax.bitcast_convert_type(row[first:last], jnp.float32)
+        params = jax.tree.unflatten(structure, [choices[i] for i in range(last - first)])
         state, judgement = params.step(layout.unpack(row[:first]), event)
         fields = jnp.stack([jnp.asarray(field, jnp.float32) for field in judgement])
-        return jnp.concatenate([layout.pack(state), row[first:last], fields])
+        return jnp.concatenate([layout.pack(state), row[first:last], jax.lax.bitcast_convert_type(fields, jnp.int32)])
 
     @jax.jit
     def one(row: Array, event: Array) -> Array:
@@ -202,7 +211,8 @@ def _programs(structure: Any, layout: Layout) -> tuple[Any, Any]:
         def body(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
             row, judgements = carry
             after = jax.lax.optimization_barrier(stepped(row, jax.lax.dynamic_index_in_dim(events, i, keepdims=False)))
-            judgements = jax.lax.dynamic_update_index_in_dim(judgements, after[-FIELDS:], i, 0)
+            fields = jax.lax.bitcast_convert_type(after[-FIELDS:], jnp.float32)
+            judgements = jax.lax.dynamic_update_index_in_dim(judgements, fields, i, 0)
             return jnp.where(learn, after, row), judgements
 
         return jax.lax.fori_loop(0, n, body, (row, jnp.zeros((events.shape[0], FIELDS), jnp.float32)))

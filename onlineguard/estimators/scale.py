@@ -7,8 +7,8 @@ import numpy as np
 
 from onlineguard.core.arrays import saturating_add
 from onlineguard.core.protocols import Rate
+from onlineguard.core.spread import FAR, FLOOR_SHARE, B, K
 from onlineguard.estimators.shell import EagerDetector, checked_rate
-from onlineguard.models.detector import FAR, FLOOR_SHARE, B, K
 
 EARLY = 3  # values that a feature's rate is ahead of its count: the derived rate starts at 4^(-2/3) = 0.4
 RESOLUTION = 2.0**-45  # least scale relative to the location: what float64 resolves, with room

@@ -2,44 +2,20 @@
 
 import math
 from collections.abc import Iterator
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from river import anomaly, base
 from river.utils import dataframe
 
-from onlineguard.core.arrays import namespace
-from onlineguard.core.protocols import Array
-from onlineguard.core.pytree import pytree
 from onlineguard.engine.events import LARGEST
+from onlineguard.engine.table import READY
 from onlineguard.errors import InvalidArgument
 from onlineguard.estimators.detector import checked_patience, checked_target_rate
-from onlineguard.estimators.packed_model import READY, SCORE, THRESHOLD, PackedModel
+from onlineguard.estimators.packed_model import SCORE, THRESHOLD, PackedModel
 from onlineguard.estimators.shell import read_frame
-from onlineguard.models.detector import LEVELS, MIN_SEEN, Detector, State, larger, smaller
-
-
-@pytree
-class OneSided(Detector):
-    """`Detector` for a single number that is odd only where it is high.
-
-    In place of a distance comes the height h = 1 + z for z > 0, exp(z) below, z the standardised number: positive, so
-    that its quantiles can be tracked in the log, and rising with the number everywhere.
-    """
-
-    def init(self, n_features: int, width: int | None = None) -> State:
-        """The state before any event; the quantiles start where a normal law puts them."""
-        z = [NormalDist().inv_cdf(1.0 - level) for level in (*LEVELS, float(self.target_rate))]
-        median, fifth, twentieth, threshold = np.float32(1.0) + np.array(z, np.float32)
-        start = super().init(n_features, width)
-        return start._replace(median=median, fifth=fifth, twentieth=twentieth, threshold=threshold)
-
-    def _score(self, z: Array, count: Array) -> Array:
-        """The height of the one known number; all others are 0."""
-        xp = namespace(z)
-        only = xp.sum(z)
-        return larger(1.0 + only, xp.exp(smaller(only, 0.0 * only)))
+from onlineguard.models.base import MIN_SEEN
+from onlineguard.models.one_sided import OneSided
 
 
 class AdaptiveThreshold(base.AnomalyFilter):

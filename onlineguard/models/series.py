@@ -25,27 +25,19 @@ theory", 2002) and a clip; the record, the hold and all constants are ours.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from onlineguard.core.arrays import namespace, where
+from onlineguard.core.arrays import barrier, larger, namespace, smaller, to_float, where
 from onlineguard.core.protocols import Array
 from onlineguard.core.pytree import pytree, static
+from onlineguard.core.quantiles import LEVELS, moved_quantile, quantile_rate, rms_quantile
+from onlineguard.core.registry import register
+from onlineguard.core.spread import K, counted_from
 from onlineguard.models import detector
-from onlineguard.models.detector import (
-    LEVEL_RATE,
-    LEVEL_START,
-    LEVELS,
-    Detector,
-    Judgement,
-    K,
-    larger,
-    moved_quantile,
-    once,
-    rms_quantile,
-    smaller,
-)
+from onlineguard.models.base import Judgement, Pooled, SliceModel
+from onlineguard.models.detector import Detector
 
 RATE = 0.02  # eta of the regression, which takes some hundred events to learn
 RIDGE = 0.01  # rho: pulls the weights of past values that explain less than this share of a value towards 0
@@ -69,14 +61,10 @@ class State(NamedTuple):
     twentieth: Array  # 5 %,
     quantile: Array  # and target_rate of them
 
-    @property
-    def seen(self) -> Array:
-        """Events learned."""
-        return self.detector.seen
 
-
+@register("Series")
 @pytree
-class Series:
+class Series(SliceModel):
     """Regression, distance, news and hold of one slice: what the operator chose.
 
     target_rate: share of events whose news exceeds its quantile, in (0, 0.2]; at most that many are alarms.
@@ -92,11 +80,14 @@ class Series:
     lags: int = static(default=12)
     period: int = static(default=0)
 
-    def init(self, n_features: int, width: int | None = None) -> State:
-        """The state before any event, in NumPy; the quantiles start where independent normal features put them.
+    shiftable = True
 
-        `width` is the number of columns of the events, where features that are always missing pad them to more.
-        """
+    def width(self, n_features: int) -> int:
+        """See `Detector.width`."""
+        return self._detector().width(n_features)
+
+    def init(self, n_features: int, width: int | None = None) -> State:
+        """The state before any event, in NumPy; the quantiles start where independent normal features put them."""
         width = width or n_features
         record = rms_quantile(1.0 / (RECORD_HOLDS * float(self.hold)), 2 * n_features)
         quantiles = [rms_quantile(p, 2 * n_features) / record for p in (*LEVELS, float(self.target_rate))]
@@ -107,8 +98,8 @@ class Series:
             *np.array([record, 0.0, *quantiles], np.float32),
         )
 
-    def step(self, state: State, x: Array) -> tuple[State, Judgement]:
-        """Judge x of shape (d,) with the state from before it, then learn it.
+    def step(self, state: State, event: Array) -> tuple[State, Judgement]:
+        """Judge an event of shape (d,) with the state from before it, then learn it.
 
         The score is the event's own news or what is held, whichever is larger, and the threshold likewise the quantile
         or what is held; so an event over the threshold is one whose news tops both. The median and the other quantiles
@@ -117,12 +108,12 @@ class Series:
         A NaN or infinite feature is missing: it is not scored, exerts no pull, and explains later values as a usual
         one would. An event without any finite feature changes nothing; it takes no place among the past values.
         """
-        xp = namespace(x)
-        x = xp.where(xp.isfinite(x), xp.minimum(xp.maximum(x, -HUGE), HUGE), math.nan)
+        xp = namespace(event)
+        x = xp.where(xp.isfinite(event), xp.minimum(xp.maximum(event, -HUGE), HUGE), math.nan)
         regressors, unexplained = self._explain(state, x)
         inner, judgement = self._detector().step(state.detector, xp.concatenate((x, unexplained)))
 
-        scored, ready = judgement.score >= 0, judgement.ready > 0
+        scored, ready = judgement.score >= 0, judgement.ready
         distance = where(scored, judgement.score, 0.0)
         news = distance / state.record
         score = larger(news, state.held)
@@ -138,27 +129,48 @@ class Series:
             *self._learn_quantiles(state, news, scored),
         )
         score, threshold = where(scored, score, math.nan), larger(state.quantile, state.held)
-        return learned, Judgement(score, threshold, state.median, state.fifth, state.twentieth, judgement.ready)
+        quantiles = (state.median, state.fifth, state.twentieth)
+        return learned, Judgement(score, threshold, ready, *quantiles, threshold)
 
-    def pooled(self, states: State, origins: Array) -> tuple[State, State, Array]:
+    def seen(self, states: State) -> np.ndarray:
+        """See `SliceModel.seen`."""
+        return states.detector.seen
+
+    def moved(self, states: State, by: np.ndarray) -> State:
+        """See `SliceModel.moved`. The detector's features are the values twice over, and so is their shift."""
+        inner = self._detector().moved(states.detector, np.concatenate((by, by), axis=-1))
+        return states._replace(detector=inner, past=counted_from(states.past, by[..., None, :]))
+
+    def pooled(self, states: State, origins: np.ndarray) -> Pooled:
         """Where new slices start, as in `Detector`, but always with no location yet.
 
         Series of one stream may differ by nine orders of magnitude, and a wrong start is worse than none: what is
         common to them are the weights and the quantiles, which have no unit.
         """
         both = np.concatenate((origins, origins), axis=1)
-        fresh = self._detector().pooled(states.detector, both)[1]
+        fresh = self._detector().pooled(states.detector, both).fresh
         names = ("weights", "median", "fifth", "twentieth", "quantile")
         medians = {name: np.median(getattr(states, name), axis=0) for name in names}
         start = self.init(origins.shape[1])._replace(detector=fresh, **medians)
-        return start, start, np.zeros(origins.shape[1])
+        return Pooled(start, start, np.zeros(origins.shape[1]))
 
-    def residuals(self, state: State, x: Array) -> Array:
-        """What each feature adds to the distance of x: the length (d,) of both its standardised residuals."""
-        xp = namespace(x)
-        both = xp.concatenate((x, self._explain(state, x)[1]))
-        z = self._detector().residuals(state.detector, both)
-        return xp.sqrt(z[: len(x)] ** 2 + z[len(x) :] ** 2)
+    def contributions(self, state: State, event: Array) -> Array:
+        """What each feature (d,) adds to the squared distance: the squares of both its standardised residuals."""
+        both = np.concatenate((event, self._explain(state, event)[1]))
+        squares = self._detector().contributions(state.detector, both)
+        return squares[: len(event)] + squares[len(event) :]
+
+    def describe(self, state: State) -> dict[str, Any]:
+        """Location and scale of every feature, the scale of what the regression leaves, threshold and record."""
+        location, scale, spread = usual(state)
+        return {
+            "location": location,
+            "scale": scale,
+            "residual_scale": spread,
+            "threshold": float(max(state.quantile, state.held)),
+            "record": float(state.record),
+            "events": int(state.detector.seen),
+        }
 
     def _detector(self) -> Detector:
         return Detector(self.target_rate, self.patience)
@@ -176,7 +188,7 @@ class Series:
         z = (past - location[None]) / scale[None]
         regressors = xp.where(xp.isfinite(z), xp.minimum(xp.maximum(z, -K), K), 0.0)
         explained = xp.where(scale > 0, scale * xp.sum(state.weights * regressors, 0), 0.0)
-        return once(regressors, x - explained)
+        return barrier(regressors, x - explained)
 
     def _learn_weights(self, state: State, regressors: Array, unexplained: Array) -> Array:
         """The weights after one step; those of a missing value stay."""
@@ -189,7 +201,7 @@ class Series:
 
     def _learn_quantiles(self, state: State, news: Array, scored: Array) -> tuple[Array, Array, Array, Array]:
         """The four quantiles after the news of an event."""
-        rate = where(scored, larger(LEVEL_RATE, LEVEL_START[0] / (state.detector.age + LEVEL_START[1])), 0.0)
+        rate = where(scored, quantile_rate(to_float(state.detector.age)), 0.0)
         moved = moved_quantile
         return (
             moved(state.median, news, LEVELS[0], rate),

@@ -193,19 +193,19 @@ class Guard:
             (of, engine)
             for of, engine in engines
             if engine is not None
-            and engine.n_slices > engine.room // 2
-            and self._ahead.get(of, 0) <= engine.room < self.options.max_slices
+            and engine.n_slices > engine.capacity // 2
+            and self._ahead.get(of, 0) <= engine.capacity < self.options.max_slices
         ]
 
     def compile_ahead(self) -> None:
         """Compile what tables that are half full need when they have doubled, so that the event that makes them grow
         does not wait for it; changes nothing that is answered, and may run in another thread."""
         for of, engine in self._crowded():
-            slices = self._ahead[of] = engine.room + 1  # noted first: what fails is not tried again and again
+            slices = self._ahead[of] = engine.capacity + 1  # noted first: what fails is not tried again and again
             twin = Engine(
                 engine.n_features,
                 features=engine.features,
-                estimator=engine.estimator,
+                estimator=engine.model,
                 max_slices=self.options.max_slices,
             )
             twin.warmup(1 if self._room is None else self._room[0], slices)
@@ -446,7 +446,7 @@ class Guard:
             config, tensors = dump["events"]
             guard.events = Engine.restored(config, guard._estimator, tensors)
         config, tensors = dump["watch"]
-        guard.watch = Engine.restored(config, guard.watch.estimator, tensors)
+        guard.watch = Engine.restored(config, guard.watch.model, tensors)
         if guard.store is not None:
             guard.store = ProcessStore.restored(dump["store"])
         guard._take(guard.model)  # with this engine and this store

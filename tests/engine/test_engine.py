@@ -215,7 +215,7 @@ def test_foreign_newer_and_missing_checkpoints_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"not written by Engine\.save"):
         Engine.load(tmp_path / "foreign")
     Engine(2).save(tmp_path / "newer")
-    text = (tmp_path / "newer").read_bytes().replace(b'\\"version\\": 1', b'\\"version\\": 9')
+    text = (tmp_path / "newer").read_bytes().replace(b'\\"version\\": 2', b'\\"version\\": 9')
     (tmp_path / "newer").write_bytes(text)
     with pytest.raises(CheckpointError, match="format 9"):
         Engine.load(tmp_path / "newer")

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from benchmarks.plain_loop import plain_loop, tables
 from onlineguard import Engine
-from onlineguard.models.detector import LEVELS, YOUNG, B, Detector, K, rms_quantile
+from onlineguard.core.quantiles import LEVELS, rms_quantile
+from onlineguard.core.spread import B, K
+from onlineguard.models.detector import YOUNG, Detector
 from tests.support.strategies import streams, tame_streams
 
 

@@ -205,7 +205,7 @@ def test_an_event_that_makes_a_table_grow_finds_the_programs_compiled(models, cl
     one = guard(models, n_features=2)
     one.warmup(64, 0)
     engine = one.events if of == "events" else one.watch
-    assert one.options.max_slices > engine.room
+    assert one.options.max_slices > engine.capacity
 
     def learn(start, end):
         """Twice of each of some slices: all at once, then one by one."""
@@ -218,7 +218,7 @@ def test_an_event_that_makes_a_table_grow_finds_the_programs_compiled(models, cl
         for items in (*(sent[i : i + 64] for i in range(0, len(sent), 64)), *([item] for item in again)):
             one.apply(entry(items, 0), one.sequence + 1)
 
-    room = engine.room
+    room = engine.capacity
     learn(0, room // 2)
     assert not one.crowded
     learn(room // 2, room // 2 + 10)
@@ -227,7 +227,7 @@ def test_an_event_that_makes_a_table_grow_finds_the_programs_compiled(models, cl
     assert not one.crowded
     before = len(compilations)
     learn(room // 2 + 10, room + 10)
-    assert engine.room > room
+    assert engine.capacity > room
     assert not compilations[before:]
-    learn(room + 10, engine.room // 2 + 10)
+    learn(room + 10, engine.capacity // 2 + 10)
     assert one.crowded  # it will grow once more

@@ -1,0 +1,77 @@
+"""What an Engine is made with, checked once; every error names the argument, its value, the rule and the way out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from onlineguard.errors import InvalidArgument
+from onlineguard.models.base import SliceModel
+from onlineguard.models.detector import Detector
+from onlineguard.models.judged import Judged
+
+
+def checked_model(estimator: Any, target_rate: float, patience: float) -> SliceModel:
+    """The model of one slice: the default Detector, a SliceModel as it is, or a core estimator in a `Judged`."""
+    rate, patience = checked_rate(target_rate), checked_patience(patience)
+    if estimator is None:
+        return Detector(rate, patience)
+    if isinstance(estimator, SliceModel):
+        checked_rate(estimator.target_rate)
+        return estimator
+    if isinstance(estimator, type) or not (hasattr(estimator, "init") and hasattr(estimator, "step")):
+        raise InvalidArgument(
+            f"estimator is {estimator!r}; it must be a SliceModel such as Series(), or an estimator with init() and "
+            "step(state, event) such as ClippedSGD(Mean(2))"
+        )
+    return Judged(estimator, rate, patience)
+
+
+def checked_features(features: Sequence[str] | None) -> list[str] | None:
+    """Names of the features, each once."""
+    if features is None:
+        return None
+    names = [] if isinstance(features, str) else list(features)
+    if not names or len(set(names)) != len(names) or not {*map(type, names)} <= {str}:
+        raise InvalidArgument(
+            f"features is {features!r}; it must be a list of names, each once, e.g. ['load', 'bytes']"
+        )
+    return names
+
+
+def checked_width(n_features: int | None, features: list[str] | None) -> int:
+    """How many features an event has."""
+    if features is not None:
+        if n_features not in (None, len(features)):
+            raise InvalidArgument(f"n_features is {n_features}, but {len(features)} features are named; leave it out")
+        return len(features)
+    if isinstance(n_features, bool) or not isinstance(n_features, (int, np.integer)) or n_features < 1:
+        raise InvalidArgument(f"n_features is {n_features!r}; it must be a whole number of at least 1, e.g. 20")
+    return int(n_features)
+
+
+def checked_rate(target_rate: Any) -> float:
+    """A share of usual events that can be aimed at."""
+    if not _is_number(target_rate) or not 0.0 < target_rate <= 0.2:
+        raise InvalidArgument(
+            f"target_rate is {target_rate!r}; it must lie in (0, 0.2], e.g. 0.01 for 1 % of usual events"
+        )
+    return float(target_rate)
+
+
+def checked_patience(patience: Any) -> float:
+    """A number of events."""
+    if not _is_number(patience) or not patience >= 1:
+        raise InvalidArgument(f"patience is {patience!r}; it must be at least 1 event, e.g. 5000")
+    return float(patience)
+
+
+def checked_max_slices(max_slices: Any) -> int:
+    """A number of slices."""
+    if not _is_number(max_slices) or max_slices < 1 or max_slices != int(max_slices):
+        raise InvalidArgument(f"max_slices is {max_slices!r}; it must be a whole number of at least 1, e.g. 1_000_000")
+    return int(max_slices)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)

@@ -1,0 +1,99 @@
+"""The protocol of a model of one slice: what the Engine needs of it, and nothing else.
+
+    class RunningRange(SliceModel):
+        def init(self, n_features): ...          the state before any event
+        def step(self, state, event): ...        the next state, and a Judgement made with the state from before
+
+A model is a frozen pytree of what the operator chose; its state is a pytree of what the stream taught. The Engine keeps
+one state for every slice, packed into a row of bits, and runs `step` on every event inside a compiled loop.
+
+**Events.** An event is x, float32 (width,), with NaN where a feature is missing. For a model that is `supervised` it is
+the pair (x, y), y a float32 number, NaN where the target is not known.
+
+**Laws.** `onlineguard.check_model` tests all of them:
+
+- `step` is pure: arithmetic of JAX, no Python branch on a value, no clock and no random number of its own.
+- It keeps the structure of the state, and the shape and the type of every leaf: float32, int32 or bool.
+- The judgement comes from the state before the event.
+- An event whose features are all missing leaves the state as it is, and is not ready. Of a supervised model this holds
+  where the target is missing as well.
+- If the model is `shiftable`: judging x from a state is judging x - by from `moved(state, by)`.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from onlineguard.core.protocols import Array, Event
+
+MIN_SEEN = 100  # events before a slice is judged, and before it is part of a pooled model
+
+
+class Judgement(NamedTuple):
+    """One event under the state from before it. The last four fields shape the p-value, which is NaN without them."""
+
+    score: Array  # how odd the event is, positive, higher is odder; NaN if nothing could be scored
+    threshold: Array  # an event with a larger score is odd
+    ready: Array  # bool: the event could be scored, and the slice had seen enough to be judged
+    median: Array = np.nan  # the scores that 50 %,
+    fifth: Array = np.nan  # 20 %,
+    twentieth: Array = np.nan  # 5 %,
+    tail: Array = np.nan  # and target_rate of the slice's events exceed
+
+
+class Pooled(NamedTuple):
+    """Where slices start that are seen for the first time."""
+
+    typical: Any  # the state of one that is like most, relative to `origin`
+    fresh: Any  # the state of one whose first event would be odd under the typical state
+    origin: np.ndarray  # float64 (width,)
+
+
+class SliceModel(ABC):
+    """See this module. Methods other than `step` and `predict` run in NumPy, now and then, and need no JAX."""
+
+    target_rate: Array  # share of usual events to be flagged, in (0, 0.2]
+
+    supervised: ClassVar[bool] = False  # events are pairs (x, y)
+    predicts: ClassVar[bool] = False  # the model has a `predict`
+    shiftable: ClassVar[bool] = False  # the model has a `moved`; without it values are taken as float32 holds them
+
+    def width(self, n_features: int) -> int:
+        """Columns of an event of so many features; those beyond them are always missing. More can be quicker."""
+        return n_features
+
+    @abstractmethod
+    def init(self, n_features: int) -> Any:
+        """The state before any event, in NumPy. Where `width` gives more columns, it takes that as `width` as well."""
+
+    @abstractmethod
+    def step(self, state: Any, event: Event) -> tuple[Any, Judgement]:
+        """The state after the event, and the judgement of the event under the state from before it."""
+
+    def predict(self, state: Any, x: Array) -> Array:
+        """What the model expects the target of x to be; only of models that say `predicts`."""
+        raise TypeError(f"{type(self).__name__} predicts nothing")
+
+    def seen(self, states: Any) -> np.ndarray:
+        """How many events taught each of the stacked states."""
+        return states.seen
+
+    def moved(self, states: Any, by: np.ndarray) -> Any:
+        """Stacked states (slices, ...) when events are counted from `by` (slices, width), float64, more."""
+        raise TypeError(f"{type(self).__name__} cannot be shifted")
+
+    def pooled(self, states: Any, origins: np.ndarray) -> Pooled | None:
+        """Where new slices start, learned from the stacked states of known ones; None where they start from `init`.
+
+        `origins` (slices, width) are what the states are relative to.
+        """
+        return None
+
+    def contributions(self, state: Any, event: Array) -> Array | None:
+        """What each feature of an event (width,) adds to its score; None lets the Engine leave out one at a time."""
+        return None
+
+    def describe(self, state: Any) -> dict[str, Any]:
+        """What the state says, in the unit of the data: plain numbers, and arrays (width,), one number a feature."""
+        return {"events": int(self.seen(state))}
