@@ -186,7 +186,7 @@ def _slices(evaluation: Evaluation, drawn: Sequence[Group]) -> str:
 def _curves(evaluation: Evaluation, drawn: Sequence[Group]) -> str:
     head = "<section class='long' aria-labelledby='curves'><h2 id='curves'>Invalidation against false positives</h2>"
     if evaluation.overall.curve is None:
-        return f"{head}<p>Without a purchasing click there are no curves.</p></section>"
+        return f"{head}<p>No purchasing click, so no curves.</p></section>"
     left = len(evaluation.slices) - len(drawn)
     which = f" The {len(drawn)} largest slices with purchasing clicks are drawn." if left else ""
     return (
