@@ -46,7 +46,7 @@ MappingFile = Annotated[
     typer.Option(
         "--mapping",
         metavar="FILE.toml",
-        help="Which column of the log is which field of a click. Without it columns have the fields' names.",
+        help="Says which column of the log is which field of a click. Without it, columns have the fields' names.",
     ),
 ]
 Rejects = Annotated[
@@ -54,26 +54,26 @@ Rejects = Annotated[
     typer.Option(
         "--rejects",
         metavar="FILE",
-        help="Write rows that are no clicks there, as NDJSON with row number and reason, and go on. Without it the "
-        "first one ends the command.",
+        help="Write rows that are not clicks to this file, as NDJSON with row number and reason, and go on. Without it "
+        "the first such row ends the command.",
     ),
 ]
-ModelFolder = Annotated[Path, typer.Option("--model", metavar="FOLDER", help="What `slidr train` wrote.")]
-Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="First click that is used.")]
-Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="End, itself not included.")]
+ModelFolder = Annotated[Path, typer.Option("--model", metavar="FOLDER", help="The folder that `slidr train` wrote.")]
+Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="Use clicks from this time on.")]
+Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Use clicks before this time.")]
 
 TIMES = """[bold]Times[/bold]
 
-A share of the log's time, [cyan]50%[/cyan]; a time after its first click, [cyan]36h[/cyan] or [cyan]7d[/cyan]; or a \
-time in UTC, [cyan]2026-03-09T00:00[/cyan].
+A time is a share of the log's time, [cyan]50%[/cyan]; a time after its first click, [cyan]36h[/cyan] or \
+[cyan]7d[/cyan]; or a time in UTC, [cyan]2026-03-09T00:00[/cyan].
 
-Clicks before --since are still counted for the features of those after it.
+Clicks before --since are still counted for the features of later clicks.
 """
 
 TRAIN_EPILOG = f"""{TIMES}
-Without either, the last week but two of a log of three weeks or more, and the first half of a shorter one.
+By default, a model is trained on the first of the last three weeks of a log, or on the first half of a shorter log.
 
-With one of them, the other is the first click, or where that week or half ends.
+With --until alone, training begins with the log. With --since alone, it ends where it would by default.
 
 [bold]Examples[/bold]
 
@@ -88,7 +88,7 @@ Three weeks of synthetic clicks: the first trains, the second sets the threshold
   [cyan]onlineguard slidr evaluate traffic/clicks.parquet --model model --truth traffic/truth.parquet \
 --report slidr.html[/cyan]
 
-A log with columns of its own, all of it, with slices by device alone:
+All of a log with other column names, with slices by device:
 
   [cyan]onlineguard slidr train log.csv.gz --mapping log.toml --slice device --until 100% --out model[/cyan]
 """
@@ -98,16 +98,17 @@ A log with columns of its own, all of it, with slices by device alone:
 def slidr() -> None:
     """Robots among ad clicks: train a model, choose thresholds, measure them, score clicks.
 
-    A click that led to a purchase, or of an account of high worth, was a person's; of others nothing is known.
+    A click that led to a purchase, or of a valuable account, was a person's. Nothing is known of all others.
 
-    A model learns from those. Thresholds, one a slice, hold the share of purchases called robotic within a budget.
+    A model learns from the known people. Every slice has a threshold, and all thresholds together keep the share of \
+purchases that are called robotic within a budget.
     """
 
 
 @app.command(epilog=TRAIN_EPILOG)
 def train(
     clicks: Clicks,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model goes; one that is there is replaced.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model is written. A model there is replaced.")],
     mapping: MappingFile = None,
     rejects: Rejects = None,
     kind: Annotated[
@@ -118,13 +119,16 @@ def train(
         ),
     ] = KindName.mlp,
     slice_: Annotated[
-        str, typer.Option("--slice", metavar="COLUMN[,COLUMN]", help="Fields of a click that tell slices apart.")
+        str, typer.Option("--slice", metavar="COLUMN[,COLUMN]", help="Fields of a click whose values make a slice.")
     ] = "device,marketplace,logged_in",
     since: Since = None,
     until: Until = None,
-    rfm_at_least: Annotated[float, typer.Option(help="Accounts with this RFM score, 3 to 15, are people.")] = 12.0,
+    rfm_at_least: Annotated[
+        float, typer.Option(help="Accounts with at least this RFM score, 3 to 15, are people.")
+    ] = 12.0,
     weights: Annotated[
-        bool, typer.Option(help="Let every hour of the week count alike, with and without login, for either label.")
+        bool,
+        typer.Option(help="Give each hour of the week the same weight, with and without login, for either label."),
     ] = True,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and clicks give the same model.")] = 0,
 ) -> None:
@@ -155,10 +159,10 @@ def train(
 
 
 CALIBRATE_EPILOG = f"""{TIMES}
-Without --since the part begins where training ended.
+Without --since, calibration begins where training ended.
 
-Without --until it ends a week before the end of a log of three weeks or more, and at 71.43% of a shorter one; or with \
-the log, where that begins after training.
+Without --until, it ends a week before the end of a log of three weeks or more, and at 71.43% of a shorter one. If the \
+log begins after the training, it ends with the log.
 
 [bold]Examples[/bold]
 
@@ -178,12 +182,13 @@ def calibrate(
     until: Until = None,
     budget: Annotated[float, typer.Option(help="Share of purchasing clicks that may be called robotic.")] = 0.01,
     min_coverage: Annotated[
-        float, typer.Option(help="Share of the clicks of heavy sessions that every slice must call robotic.")
+        float, typer.Option(help="Share of the clicks of heavy sessions that must be called robotic in every slice.")
     ] = 0.0,
     method: Annotated[
         MethodName,
         typer.Option(
-            help="envelope: best for the budget. quadratic: the paper's. global: one threshold. knee: no budget."
+            help="envelope: the most clicks for the budget. quadratic: as in the paper. global: one threshold for all. "
+            "knee: one threshold, without a budget."
         ),
     ] = MethodName.envelope,
     confidence: Annotated[
@@ -193,7 +198,7 @@ def calibrate(
         int, typer.Option(min=1, help="Slices with fewer purchasing clicks share a threshold.")
     ] = 300,
 ) -> None:
-    """Choose a threshold for every slice on clicks that the model has not learned, and write them into its folder."""
+    """Choose a threshold for every slice, on clicks that the model has not learned, and write them to its folder."""
     with one_line_errors():
         from onlineguard.cli import console, runner
         from onlineguard.slidr.model import Span, load_model, save_model
@@ -220,7 +225,7 @@ def calibrate(
         calibrated = Span.of(start, end, rows, purchasing(prepared, end))
         changes: dict[str, Any] = {"thresholds": thresholds, "calibrated": calibrated, "options": options}
         saved = save_model(folder, dataclasses.replace(model, **changes))
-        console.print_rows("Thresholds, and what they do on the clicks they were chosen on", _chosen(thresholds))
+        console.print_rows("Thresholds, and their rates on the clicks they were chosen on", _chosen(thresholds))
         console.say(
             f"calibrated on {calibrated.clicks:,} clicks, {calibrated.humans:,} of them purchasing, "
             f"{_times(calibrated)}",
@@ -229,14 +234,14 @@ def calibrate(
 
 
 EVALUATE_EPILOG = f"""{TIMES}
-Without --since the part begins where the calibration ended; without --until it ends with the log.
+Without --since, measuring begins where the calibration ended. Without --until, it ends with the log.
 
 [bold]Examples[/bold]
 
   [cyan]onlineguard slidr evaluate traffic/clicks.parquet --model model --report slidr.html --json slidr.json[/cyan]
 
-Beside logistic regression, the velocity rule, gradient-boosted trees, and the model without sample weights, all \
-trained and calibrated on the clicks that the model was, which the log must hold:
+Compared with logistic regression, the velocity rule, gradient-boosted trees, and the model without sample weights. \
+All are trained and calibrated on the model's own clicks, which the log must hold:
 
   [cyan]onlineguard slidr evaluate traffic/clicks.parquet --model model --baselines[/cyan]
 """
@@ -252,11 +257,11 @@ def evaluate(
     until: Until = None,
     truth: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="click_id and robot, as the simulator writes them: for true recall and FPR."),
+        typer.Option(metavar="FILE", help="The simulator's table of click_id and robot, for true recall and true FPR."),
     ] = None,
-    baselines: Annotated[bool, typer.Option("--baselines", help="Compare; takes minutes.")] = False,
-    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Self-contained HTML.")] = None,
-    json_: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="All figures.")] = None,
+    baselines: Annotated[bool, typer.Option("--baselines", help="Compare with baselines; takes minutes.")] = False,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a self-contained HTML report.")] = None,
+    json_: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures as JSON.")] = None,
 ) -> None:
     """Measure a calibrated model on clicks it has not seen: IVR, FPR and coverage with intervals, slice by slice."""
     with one_line_errors():
@@ -311,11 +316,11 @@ def evaluate(
             console.say(f"json: {json_}")
 
 
-SCORE_EPILOG = """[bold]What is written[/bold]
+SCORE_EPILOG = """[bold]Columns[/bold]
 
-click_id, p_robot, threshold, slice, robotic (p_robot above the threshold) and model, its version.
+click_id, p_robot, threshold, slice, robotic (whether p_robot is above the threshold), and model (its version).
 
-A row a click, in the order of the log; a click that arrived twice has two.
+There is one row for each click, in the order of the log. A click that arrived twice has two rows.
 
 [bold]Examples[/bold]
 
@@ -327,13 +332,13 @@ A row a click, in the order of the log; a click that arrived twice has two.
 def score(
     clicks: Clicks,
     folder: ModelFolder,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Decisions: .parquet, .csv or .ndjson.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where decisions are written: .parquet, .csv or .ndjson.")],
     mapping: MappingFile = None,
     rejects: Rejects = None,
     since: Since = None,
     until: Until = None,
 ) -> None:
-    """Decide about every click of a log: features counted from its first click on, then score, then threshold."""
+    """Decide about every click of a log. Features are counted from its first click on."""
     with one_line_errors():
         from onlineguard.cli import console, runner
         from onlineguard.errors import InvalidArgument
@@ -379,7 +384,10 @@ def _prepared(
 def _span(
     prepared: "Prepared", since: str | None, until: str | None, usual_since: int | None, usual_until: int | None
 ) -> tuple[int, int]:
-    """The part of the log that is used, which has clicks; its bounds are also those of the log where None."""
+    """Start and end of the part of the log that is used. A usual bound of None stands for that of the log.
+
+    Raises InvalidArgument if the part has no clicks.
+    """
     from onlineguard.errors import InvalidArgument
     from onlineguard.slidr.pipeline import moment
 
@@ -456,7 +464,7 @@ def _chosen(thresholds: "Thresholds") -> list[dict[str, str]]:
 
 
 def _replace(path: Path, write: Any) -> None:
-    """Write a file beside it, then rename: the old one or the new one is there, never a part."""
+    """Write a temporary file and rename it, so that the old file or the new one is there, and never a part."""
     from onlineguard.errors import InvalidArgument
 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -478,7 +486,7 @@ def _warn_of_reuse(start: int, span: "Span", what: str) -> None:
 
 
 def _warn_of_weekdays(calibrated: tuple[int, int], used: tuple[int, int] | None = None) -> None:
-    """Say so where days of the week, by default any, were not calibrated on."""
+    """Warn if clicks of some days of the week, by default of any, are judged by thresholds from other days."""
     from onlineguard.cli import console
     from onlineguard.slidr.pipeline import WEEKDAYS, weekdays
 

@@ -1,9 +1,9 @@
-"""The time zone of each marketplace, by which its local hours and weekdays are told."""
+"""The time zone of each marketplace, which gives its local hours and weekdays."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-# The largest marketplaces, by country and by the names that are usual beside it; a wide country by its largest zone.
+# The largest marketplaces, by the code of the country or another usual one. A wide country has its largest zone.
 TIMEZONES: Mapping[str, str] = MappingProxyType(
     {
         "AE": "Asia/Dubai",

@@ -292,8 +292,8 @@ def _thinned(curve: Curve) -> tuple[Curve, int]:
         return curve, knee
     along = np.append(0.0, np.cumsum(np.hypot(np.diff(np.sqrt(curve.fpr)), np.diff(curve.ivr))))
     even = np.searchsorted(along, np.linspace(0.0, along[-1], POINTS)).clip(0, m - 1)
-    kept = np.unique(np.concatenate([even, [0, knee, m - 1]]))
-    return Curve(curve.thresholds[kept], curve.fpr[kept], curve.ivr[kept]), int(np.searchsorted(kept, knee))
+    at = np.unique(np.concatenate([even, [0, knee, m - 1]]))
+    return Curve(curve.thresholds[at], curve.fpr[at], curve.ivr[at]), int(np.searchsorted(at, knee))
 
 
 def _auc(scores: Float[np.ndarray, " n"], human: Marks) -> float:

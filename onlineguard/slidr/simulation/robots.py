@@ -1,6 +1,6 @@
 """The robots of simulated traffic: seven kinds, and how each changes its ways from week to week.
 
-| kind | how it shows | what it hides behind |
+| kind | how it shows | how it hides |
 |---|---|---|
 | burst | hundreds of clicks from one address in minutes; slower and shorter every week | nothing |
 | slow | no night; few user agents and ads, old browsers | thousands of homes, a click each, far apart |

@@ -202,9 +202,9 @@ class Points:
         best = (np.diff(every.group, append=-1) != 0) | (np.diff(every.humans, append=-1) != 0)
         return every.where(best | nothing)
 
-    def where(self, kept: Bool[np.ndarray, " m"]) -> "Points":
+    def where(self, mask: Bool[np.ndarray, " m"]) -> "Points":
         """Only these points."""
-        return Points(self.group[kept], self.thresholds[kept], self.humans[kept], self.clicks[kept])
+        return Points(self.group[mask], self.thresholds[mask], self.humans[mask], self.clicks[mask])
 
 
 def as_scores(p_robot: Any) -> Float[np.ndarray, " n"]:
