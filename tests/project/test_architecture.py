@@ -19,8 +19,10 @@ SOURCES = [
 # is a room of its own.
 ROOMS = [
     "onlineguard.errors",
+    "onlineguard.extras",
     "onlineguard.lazy",
     "onlineguard.atomic",
+    "onlineguard.compilation",
     "onlineguard.core",
     "onlineguard.models",
     "onlineguard.engine",
