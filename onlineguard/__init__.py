@@ -14,11 +14,16 @@ if TYPE_CHECKING:
     from onlineguard.core.clips import Adaptive, Fixed
     from onlineguard.core.estimands import Covariance, LinearRegression, LogisticRegression, LogScale, Mean, Quantile
     from onlineguard.core.experts import Experts
+    from onlineguard.core.pytree import pytree
     from onlineguard.core.rates import Constant, Decay, Derived
+    from onlineguard.core.registry import register
+    from onlineguard.engine.checking import check_model
     from onlineguard.engine.engine import Engine
     from onlineguard.engine.verdicts import Verdicts
     from onlineguard.errors import CheckpointError, InvalidArgument, OnlineguardError, SourceError
+    from onlineguard.models.base import Judgement, SliceModel
     from onlineguard.models.detector import Detector
+    from onlineguard.models.judged import Judged
     from onlineguard.models.series import Series
 
 __version__ = "0.1.0"
@@ -38,6 +43,8 @@ __all__ = [
     "Experts",
     "Fixed",
     "InvalidArgument",
+    "Judged",
+    "Judgement",
     "LinearRegression",
     "LogScale",
     "LogisticRegression",
@@ -45,9 +52,13 @@ __all__ = [
     "OnlineguardError",
     "Quantile",
     "Series",
+    "SliceModel",
     "SourceError",
     "State",
     "Verdicts",
+    "check_model",
+    "pytree",
+    "register",
     "step",
 ]
 
@@ -63,7 +74,10 @@ _NAMES = {
     "errors": ["CheckpointError", "InvalidArgument", "OnlineguardError", "SourceError"],
     "core.estimands": ["Covariance", "LinearRegression", "LogScale", "LogisticRegression", "Mean", "Quantile"],
     "core.experts": ["Experts"],
+    "core.pytree": ["pytree"],
     "core.rates": ["Constant", "Decay", "Derived"],
+    "core.registry": ["register"],
+    "engine.checking": ["check_model"],
     "models.series": ["Series"],
     "engine.verdicts": ["Verdicts"],
 }

@@ -232,20 +232,17 @@ class Linear(NamedTuple):
 
 
 class _Regression(_Estimand):
+    """A missing feature counts as 0, so where events are counted from matters, and no regression is `shiftable`."""
+
     start: Array
     l2: Array
 
     supervised = True
-    shiftable = True
     predicts = True
 
     def init(self) -> Linear:
         w = np.zeros(self.start, np.float32) if isinstance(self.start, int) else _float32(self.start)
         return Linear(w, namespace(w).zeros((), np.float32)[()])
-
-    def moved(self, theta: Linear, by: np.ndarray) -> Linear:
-        """w.(x - by) + (b + w.by): the same function of x, so only the intercept changes."""
-        return Linear(theta.w, np.float32(theta.b + (theta.w.astype(np.float64) * by).sum(-1)))
 
     def describe(self, theta: Linear) -> dict[str, Any]:
         return {"weights": theta.w, "intercept": theta.b}

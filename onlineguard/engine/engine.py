@@ -54,6 +54,7 @@ SMALLEST_BATCH, LARGEST_BATCH = 32, 65_536  # batches are padded to powers of tw
 FIRST_CAPACITY = 1_024  # rows; doubled when full
 POOL_SAMPLE = 64  # slices, those of the lowest rows, that the pooled model is the median of
 POOL_FIRST, POOL_EVERY = 1_024, 65_536  # pooled at these events: powers of two from the first, then multiples
+NEVER = 2**62  # the event at which models are pooled that cannot be
 APART = 256  # states moved at once, and events scored at once where states have to be moved for it
 LIKELY = 10.0  # a new slice starts from the typical one if its first event scores less than this under it
 LARGEST_SCORE = 3e38  # an infinite score counts as this where scores are compared
@@ -144,7 +145,7 @@ class Engine:
         self._model = checked_model(estimator, target_rate, patience)
         self._n_events = 0
         self.notes: dict[str, Any] = {}  # the caller's own, saved along: whatever JSON can hold
-        self._pooling_at = POOL_FIRST
+        self._pooling_at = POOL_FIRST if self._pools else NEVER
         self._width = self._model.width(self._n_features)
         narrow = self._width == self._n_features
         start = self._model.init(self._n_features) if narrow else self._model.init(self._n_features, self._width)  # type: ignore[call-arg]
@@ -511,6 +512,11 @@ class Engine:
         self._model = dataclasses.replace(self._model, **fields)
         self._params = self._steppable()
 
+    @property
+    def _pools(self) -> bool:
+        """Whether the model says where new slices start."""
+        return type(self._model).pooled is not SliceModel.pooled
+
     def _steppable(self) -> SliceModel:
         return jax.tree.map(jnp.float32, self._model)
 
@@ -579,7 +585,7 @@ class Engine:
         """Rows to read the start of new slices from, given the first event of each; `rows` get their origins."""
         reads = np.full(len(rows), FRESH, np.int32)
         origins = self._origins.first(events.x)
-        if type(self._model).pooled is not SliceModel.pooled:
+        if self._pools:
             typical = np.full_like(reads, TYPICAL)
             likely = self._run(typical, np.full_like(reads, WASTE), events, typical)[:, 0] < LIKELY
             reads = np.where(likely, typical, reads)

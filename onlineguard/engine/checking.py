@@ -1,0 +1,196 @@
+"""`check_model`: whether a model of one's own holds to the laws that the Engine relies on."""
+
+import itertools
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from onlineguard.core.protocols import Array
+from onlineguard.engine.engine import Engine
+from onlineguard.engine.table import Layout
+from onlineguard.engine.verdicts import Verdicts
+
+SLICES = 3
+FIELDS = ("score", "threshold", "p_value", "ready")
+CUTS = (0, 1, 20, 21, 60)  # parts of at most 64 events, so that two programs serve them all
+SHIFT = 64.0  # what float32 subtracts from events of thousandths without losing more than a digit or two
+LIKE = 1e-2  # difference of scores that shifting may make: of the digits that float32 has, it loses one or two
+
+
+def check_model(estimator: Any, n_features: int = 3, n_events: int = 480, seed: int = 0) -> None:
+    """Run a model through every law of `SliceModel` in an Engine; takes some seconds, most of them compiling.
+
+    estimator: what `Engine(n_features, estimator=...)` takes. It must be registered by a name, see `register`.
+    n_events: events of the synthetic stream, in three slices: drifting, with far values, zeros and missing features.
+
+    Raises AssertionError, which names the law and the model, for the first law that does not hold.
+    """
+    check = _Check(estimator, n_features, n_events, seed)
+    check.state_is_packed_without_loss()
+    check.a_batch_equals_its_parts_and_its_events_one_by_one()
+    check.slices_never_touch_each_other()
+    check.score_answers_as_update_will_and_learns_nothing()
+    check.an_event_without_features_changes_nothing()
+    check.a_copy_goes_on_as_the_original()
+    check.a_forgotten_slice_starts_anew()
+    check.a_moved_state_judges_moved_events_alike()
+    check.explain_and_describe_answer()
+
+
+class _Check:
+    """One model, the stream it is checked on, and the laws, each a method."""
+
+    def __init__(self, estimator: Any, n_features: int, n_events: int, seed: int):
+        rng = np.random.default_rng(seed)
+        self.estimator, self.n_features = estimator, n_features
+        self.keys = rng.integers(0, SLICES, n_events)
+        x = rng.standard_normal((n_events, n_features)) + np.linspace(0.0, 2.0, n_events)[:, None]
+        x[rng.random(n_events) < 0.03] *= 50.0
+        x[rng.random((n_events, n_features)) < 0.03] = np.nan
+        x[rng.random((n_events, n_features)) < 0.03] = 0.0
+        self.x = np.round(x, 3).astype(np.float32)
+        supervised = self.engine().model.supervised
+        self.y = (np.nan_to_num(self.x).sum(axis=1) > 1.0).astype(np.float32) if supervised else None
+        if self.y is not None:
+            self.y[rng.random(n_events) < 0.3] = np.nan
+
+    def engine(self) -> Engine:
+        return Engine(self.n_features, estimator=self.estimator)
+
+    def update(self, engine: Engine, which: Any, x: np.ndarray | None = None) -> Verdicts:
+        return engine.update(self.keys[which], (self.x if x is None else x)[which], self.targets(which))
+
+    def targets(self, which: Any) -> np.ndarray | None:
+        return None if self.y is None else self.y[which]
+
+    def parts(self, engine: Engine, size: int, x: np.ndarray | None = None) -> list[Verdicts]:
+        """The whole stream in batches of a size."""
+        return [self.update(engine, slice(i, i + size), x) for i in range(0, len(self.x), size)]
+
+    def taught(self) -> Engine:
+        engine = self.engine()
+        self.parts(engine, 64)
+        return engine
+
+    def demand(self, holds: Any, law: str) -> None:
+        if not np.all(holds):
+            raise AssertionError(f"{type(self.estimator).__name__} breaks a law of models: {law}")
+
+    def demand_same(self, one: list[Verdicts], other: list[Verdicts], law: str) -> None:
+        for field in FIELDS:
+            a, b = (np.concatenate([getattr(part, field) for part in parts]) for parts in (one, other))
+            different = np.flatnonzero(~((a == b) | ((a != a) & (b != b))))
+            i = different[0] if len(different) else 0
+            self.demand(len(different) == 0, f"{law}; {field} of event {i} is {a[i]} and {b[i]}")
+
+    def state_is_packed_without_loss(self) -> None:
+        engine = self.taught()
+        state = engine.state(0)
+        layout = Layout.of(state)
+        again = layout.unpack(layout.pack(state))
+        for one, other in zip(jax.tree.leaves(state), jax.tree.leaves(again), strict=True):
+            self.demand(_bits(one) == _bits(other), "a packed state is the same when it is unpacked")
+
+        event: Any = jax.ShapeDtypeStruct((engine.model.width(self.n_features),), np.float32)
+        if engine.model.supervised:
+            event = (event, jax.ShapeDtypeStruct((), np.float32))
+        after = jax.eval_shape(lambda s, e: engine.params.step(s, e)[0], state, event)
+        kept = [(np.shape(leaf), np.asarray(leaf).dtype) for leaf in jax.tree.leaves(state)]
+        made = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(after)]
+        self.demand(kept == made, f"`step` keeps shapes and types; they go from {kept} to {made}")
+
+    def a_batch_equals_its_parts_and_its_events_one_by_one(self) -> None:
+        first = slice(0, CUTS[-1])
+        whole = [self.update(self.engine(), first)]
+        cut, single = self.engine(), self.engine()
+        parts = [self.update(cut, slice(a, b)) for a, b in itertools.pairwise(CUTS)]
+        self.demand_same(whole, parts, "a batch may be cut anywhere")
+        alone = [self.update(single, slice(i, i + 1)) for i in range(CUTS[-1])]
+        self.demand_same(whole, alone, "a batch is its events one by one")
+        self.demand_same(self.parts(self.engine(), 64), self.parts(self.engine(), 30), "a stream may be cut anywhere")
+
+    def slices_never_touch_each_other(self) -> None:
+        together = self.parts(self.engine(), 64)
+        for key in range(SLICES):
+            mine = np.flatnonzero(self.keys == key)
+            engine = self.engine()
+            alone = [self.update(engine, mine[i : i + 64]) for i in range(0, len(mine), 64)]
+            of_key = [part[self.keys[i * 64 : i * 64 + 64] == key] for i, part in enumerate(together)]
+            self.demand_same(of_key, alone, "slices never touch each other")
+
+    def score_answers_as_update_will_and_learns_nothing(self) -> None:
+        engine, other = self.taught(), self.taught()
+        which = slice(0, 10)
+        each = [slice(i, i + 1) for i in range(10)]
+        scored = [engine.score(self.keys[one], self.x[one], self.targets(one)) for one in each]
+        again = [engine.score(self.keys[which], self.x[which], self.targets(which))]
+        self.demand_same(scored, again, "`score` learns nothing")
+        first = [int(np.flatnonzero(self.keys[which] == key)[0]) for key in np.unique(self.keys[which])]
+        updated = [self.update(other, np.array(first))]
+        self.demand_same([again[0][np.array(first)]], updated, "an event is judged with the state from before it")
+
+    def an_event_without_features_changes_nothing(self) -> None:
+        plain, mixed = self.engine(), self.engine()
+        nothing = np.full((1, self.n_features), np.nan, np.float32)
+        one, other = [], []
+        for i in range(0, len(self.x), 30):
+            part = slice(i, i + 30)
+            one.append(self.update(plain, part))
+            other.append(self.update(mixed, part))
+            for key in range(SLICES):
+                empty = mixed.update([key], nothing)
+                self.demand(~empty.ready, "an event without any feature is not ready to be judged")
+        self.demand_same(one, other, "an event without any feature changes nothing")
+
+    def a_copy_goes_on_as_the_original(self) -> None:
+        engine = self.taught()
+        with tempfile.TemporaryDirectory() as folder:
+            engine.save(Path(folder) / "engine")
+            loaded = Engine.load(Path(folder) / "engine")
+        pickled = pickle.loads(pickle.dumps(engine))
+        went_on = self.parts(engine, 64)
+        self.demand_same(went_on, self.parts(loaded, 64), "a saved engine goes on as if it had never stopped")
+        self.demand_same(went_on, self.parts(pickled, 64), "a pickled engine goes on as the original")
+
+    def a_forgotten_slice_starts_anew(self) -> None:
+        engine = self.engine()
+        begun = self.parts(engine, 64)
+        for key in engine.slices:
+            engine.forget(key)
+        self.demand_same(begun, self.parts(engine, 64), "a forgotten slice starts anew")
+
+    def a_moved_state_judges_moved_events_alike(self) -> None:
+        engine = self.taught()
+        model = engine.model
+        if not model.shiftable:
+            return
+        width = model.width(self.n_features)
+        by = np.full((1, width), SHIFT)
+        step = jax.jit(engine.params.step)
+        for i in range(len(self.x) - 20, len(self.x)):
+            state = engine.state(int(self.keys[i]))
+            moved = model.moved(jax.tree.map(lambda leaf: np.asarray(leaf)[None], state), by)
+            moved = jax.tree.map(lambda leaf: leaf[0], moved)
+            x = np.full(width, np.nan, np.float32)
+            x[: self.n_features] = self.x[i]
+            there = (x - np.float32(SHIFT)).astype(np.float32)
+            event, shifted = (x, there) if self.y is None else ((x, self.y[i]), (there, self.y[i]))
+            one, other = (step(state, event)[1].score, step(moved, shifted)[1].score)
+            close = np.isclose(one, other, rtol=LIKE, atol=LIKE, equal_nan=True)
+            self.demand(close, f"a moved state judges moved events alike; event {i} scores {one} and {other}")
+
+    def explain_and_describe_answer(self) -> None:
+        engine = self.taught()
+        found = engine.explain(0, self.x[np.isfinite(self.x).all(axis=1)][0])
+        self.demand(sorted(found) == list(range(self.n_features)), "`explain` names every feature")  # type: ignore[type-var]
+        shares = np.array(list(found.values()))
+        self.demand((shares >= 0.0) & (shares <= 1.0 + 1e-6), "shares of a score lie from 0 to 1")
+        self.demand(engine.describe(0)["events"] > 0, "`describe` counts the events")
+
+
+def _bits(leaf: Array) -> tuple[str, bytes]:
+    return np.asarray(leaf).dtype.name, np.ascontiguousarray(leaf).tobytes()
