@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def joined(config: Traffic) -> pl.DataFrame:
-    """Each click once, with what made it."""
+    """Each click once, with the kind of its visitor."""
     traffic = simulate(config, seed=0)
     clicks = traffic.clicks.unique("click_id", keep="first", maintain_order=True)
     return clicks.join(traffic.truth, on="click_id", maintain_order="left")

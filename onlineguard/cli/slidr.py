@@ -1,9 +1,10 @@
-"""`onlineguard slidr`: train, calibrate, evaluate and score from the command line. Parses, calls, prints."""
+"""`onlineguard slidr`: train, calibrate, evaluate and score. Parses what was asked, calls `workflow`, prints."""
 
 import dataclasses
 import json
 import os
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,17 +13,12 @@ import typer
 from onlineguard.cli.exits import one_line_errors
 
 if TYPE_CHECKING:
-    import numpy as np
-    import polars as pl
-
-    from onlineguard.slidr.evaluation.evaluation import Evaluation
     from onlineguard.slidr.learning.scorer import Scorer
     from onlineguard.slidr.model import Model, Span
     from onlineguard.slidr.pipeline import Config, Prepared, Rows, Thresholds
     from onlineguard.slidr.thresholds.calibration import Calibration
 
 SHOWN = 12  # slices in a table
-BASELINES = ("logistic", "velocity", "trees")
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
@@ -50,7 +46,7 @@ MappingFile = Annotated[
     typer.Option(
         "--mapping",
         metavar="FILE.toml",
-        help="Which column of the log is which field of a click. Without it columns have the fields' names.",
+        help="Says which column of the log is which field of a click. Without it, columns have the fields' names.",
     ),
 ]
 Rejects = Annotated[
@@ -58,30 +54,30 @@ Rejects = Annotated[
     typer.Option(
         "--rejects",
         metavar="FILE",
-        help="Write rows that are no clicks there, as NDJSON with row number and reason, and go on. Without it the "
-        "first one ends the command.",
+        help="Write rows that are not clicks to this file, as NDJSON with row number and reason, and go on. Without it "
+        "the first such row ends the command.",
     ),
 ]
-ModelFolder = Annotated[Path, typer.Option("--model", metavar="FOLDER", help="What `slidr train` wrote.")]
-Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="First click that is used.")]
-Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="End, itself not included.")]
+ModelFolder = Annotated[Path, typer.Option("--model", metavar="FOLDER", help="The folder that `slidr train` wrote.")]
+Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="Use clicks from this time on.")]
+Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Use clicks before this time.")]
 
 TIMES = """[bold]Times[/bold]
 
-A share of the log's time, [cyan]50%[/cyan]; a time after its first click, [cyan]36h[/cyan] or [cyan]7d[/cyan]; or a \
-time in UTC, [cyan]2026-03-09T00:00[/cyan].
+A time is a share of the log's time, [cyan]50%[/cyan]; a time after its first click, [cyan]36h[/cyan] or \
+[cyan]7d[/cyan]; or a time in UTC, [cyan]2026-03-09T00:00[/cyan].
 
-Clicks before --since are still counted for the features of those after it.
+Clicks before --since are still counted for the features of later clicks.
 """
 
 TRAIN_EPILOG = f"""{TIMES}
-Without either, the last week but two of a log of three weeks or more, and the first half of a shorter one.
+By default, a model is trained on the first of the last three weeks of a log, or on the first half of a shorter log.
 
-With one of them, the other is the first click, or where that week or half ends.
+With --until alone, training begins with the log. With --since alone, it ends where it would by default.
 
 [bold]Examples[/bold]
 
-Three weeks of made clicks: a model of the first, thresholds from the second, judged by the third:
+Three weeks of synthetic clicks: the first trains, the second sets the thresholds, the third is for measuring:
 
   [cyan]onlineguard simulate traffic[/cyan]
 
@@ -92,7 +88,7 @@ Three weeks of made clicks: a model of the first, thresholds from the second, ju
   [cyan]onlineguard slidr evaluate traffic/clicks.parquet --model model --truth traffic/truth.parquet \
 --report slidr.html[/cyan]
 
-A log with columns of its own, all of it, with slices by device alone:
+All of a log with other column names, with slices by device:
 
   [cyan]onlineguard slidr train log.csv.gz --mapping log.toml --slice device --until 100% --out model[/cyan]
 """
@@ -102,16 +98,17 @@ A log with columns of its own, all of it, with slices by device alone:
 def slidr() -> None:
     """Robots among ad clicks: train a model, choose thresholds, measure them, score clicks.
 
-    A click that led to a purchase, or of an account of high worth, was a person's; of others nothing is known.
+    A click that led to a purchase, or of a valuable account, was a person's. Nothing is known of all others.
 
-    A model learns from those. Thresholds, one a slice, hold the share of purchases called robotic within a budget.
+    A model learns from the known people. Every slice has a threshold, and all thresholds together keep the share of \
+purchases that are called robotic within a budget.
     """
 
 
 @app.command(epilog=TRAIN_EPILOG)
 def train(
     clicks: Clicks,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model goes; one that is there is replaced.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model is written. A model there is replaced.")],
     mapping: MappingFile = None,
     rejects: Rejects = None,
     kind: Annotated[
@@ -122,13 +119,16 @@ def train(
         ),
     ] = KindName.mlp,
     slice_: Annotated[
-        str, typer.Option("--slice", metavar="COLUMN[,COLUMN]", help="Fields of a click that tell slices apart.")
+        str, typer.Option("--slice", metavar="COLUMN[,COLUMN]", help="Fields of a click whose values make a slice.")
     ] = "device,marketplace,logged_in",
     since: Since = None,
     until: Until = None,
-    rfm_at_least: Annotated[float, typer.Option(help="Accounts with this RFM score, 3 to 15, are people.")] = 12.0,
+    rfm_at_least: Annotated[
+        float, typer.Option(help="Accounts with at least this RFM score, 3 to 15, are people.")
+    ] = 12.0,
     weights: Annotated[
-        bool, typer.Option(help="Let every hour of the week count alike, with and without login, for either label.")
+        bool,
+        typer.Option(help="Give each hour of the week the same weight, with and without login, for either label."),
     ] = True,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and clicks give the same model.")] = 0,
 ) -> None:
@@ -136,7 +136,7 @@ def train(
     with one_line_errors():
         from onlineguard.cli import console, runner
         from onlineguard.errors import CheckpointError
-        from onlineguard.slidr.model import Model, save_model
+        from onlineguard.slidr.model import Model, Span, save_model
         from onlineguard.slidr.pipeline import Config, known_humans, split
 
         if out.exists() and not out.is_dir():
@@ -149,19 +149,20 @@ def train(
         start, end = _span(prepared, since, until, parts.train_since if until is None else None, parts.train_until)
         rows = prepared.between(start, end)
         scorer = _trained(prepared, rows, end, config)
-        spent = _used(start, end, rows, known_humans(prepared, end, config))
-        model = save_model(out, Model(config, scorer, spent))
+        trained = Span.of(start, end, rows, known_humans(prepared, end, config))
+        model = save_model(out, Model(config, scorer, trained))
         console.say(
-            f"learned from {spent.clicks:,} clicks, {spent.humans:,} of them known to be people's, {_times(spent)}",
+            f"learned from {trained.clicks:,} clicks, {trained.humans:,} of them known to be people's, "
+            f"{_times(trained)}",
             f"model {model.version}: {out}; next: onlineguard slidr calibrate {clicks} --model {out}",
         )
 
 
 CALIBRATE_EPILOG = f"""{TIMES}
-Without --since the part begins where training ended.
+Without --since, calibration begins where training ended.
 
-Without --until it ends a week before the end of a log of three weeks or more, and at 71.43% of a shorter one; or with \
-the log, where that begins after training.
+Without --until, it ends a week before the end of a log of three weeks or more, and at 71.43% of a shorter one. If the \
+log begins after the training, it ends with the log.
 
 [bold]Examples[/bold]
 
@@ -174,19 +175,20 @@ the log, where that begins after training.
 @app.command(epilog=CALIBRATE_EPILOG)
 def calibrate(
     clicks: Clicks,
-    model: ModelFolder,
+    folder: ModelFolder,
     mapping: MappingFile = None,
     rejects: Rejects = None,
     since: Since = None,
     until: Until = None,
     budget: Annotated[float, typer.Option(help="Share of purchasing clicks that may be called robotic.")] = 0.01,
     min_coverage: Annotated[
-        float, typer.Option(help="Share of the clicks of heavy sessions that every slice must call robotic.")
+        float, typer.Option(help="Share of the clicks of heavy sessions that must be called robotic in every slice.")
     ] = 0.0,
     method: Annotated[
         MethodName,
         typer.Option(
-            help="envelope: best for the budget. quadratic: the paper's. global: one threshold. knee: no budget."
+            help="envelope: the most clicks for the budget. quadratic: as in the paper. global: one threshold for all. "
+            "knee: one threshold, without a budget."
         ),
     ] = MethodName.envelope,
     confidence: Annotated[
@@ -196,19 +198,20 @@ def calibrate(
         int, typer.Option(min=1, help="Slices with fewer purchasing clicks share a threshold.")
     ] = 300,
 ) -> None:
-    """Choose a threshold for every slice on clicks that the model has not learned, and write them into its folder."""
+    """Choose a threshold for every slice, on clicks that the model has not learned, and write them to its folder."""
     with one_line_errors():
         from onlineguard.cli import console, runner
-        from onlineguard.slidr.model import load_model, save_model
+        from onlineguard.slidr.model import Span, load_model, save_model
         from onlineguard.slidr.pipeline import purchasing, split
+        from onlineguard.slidr.workflow import calibrate_scorer
 
         runner.check_destinations(None, {"rejects": rejects}, {"the source": clicks, "--mapping": mapping})
-        known = load_model(model)
-        prepared = _prepared(clicks, mapping, rejects, known.config, known)
-        fresh = prepared.bounds[0] >= known.trained.until
-        usual_until = None if fresh else split(*prepared.bounds).calibrate_until
-        start, end = _span(prepared, since, until, known.trained.until, usual_until)
-        _warn(start, known.trained, "learned")
+        model = load_model(folder)
+        prepared = _prepared(clicks, mapping, rejects, model.config, model)
+        begins_after_training = prepared.bounds[0] >= model.trained.until
+        usual_until = None if begins_after_training else split(*prepared.bounds).calibrate_until
+        start, end = _span(prepared, since, until, model.trained.until, usual_until)
+        _warn_of_reuse(start, model.trained, "learned")
         _warn_of_weekdays((start, end))
         options: dict[str, Any] = {
             "budget": budget,
@@ -218,25 +221,27 @@ def calibrate(
             "min_purchases": min_purchases,
         }
         rows = prepared.between(start, end)
-        thresholds = _calibrated(prepared, known, known.scorer, rows, end, options)
-        spent = _used(start, end, rows, purchasing(prepared, end))
-        saved = save_model(model, dataclasses.replace(known, thresholds=thresholds, calibrated=spent, options=options))
-        console.print_rows("Thresholds, and what they do on the clicks they were chosen on", _chosen(thresholds))
+        thresholds = calibrate_scorer(prepared, model, model.scorer, rows, end, options)
+        calibrated = Span.of(start, end, rows, purchasing(prepared, end))
+        changes: dict[str, Any] = {"thresholds": thresholds, "calibrated": calibrated, "options": options}
+        saved = save_model(folder, dataclasses.replace(model, **changes))
+        console.print_rows("Thresholds, and their rates on the clicks they were chosen on", _chosen(thresholds))
         console.say(
-            f"calibrated on {spent.clicks:,} clicks, {spent.humans:,} of them purchasing, {_times(spent)}",
-            f"model {saved.version}: {model}; next: onlineguard slidr evaluate {clicks} --model {model}",
+            f"calibrated on {calibrated.clicks:,} clicks, {calibrated.humans:,} of them purchasing, "
+            f"{_times(calibrated)}",
+            f"model {saved.version}: {folder}; next: onlineguard slidr evaluate {clicks} --model {folder}",
         )
 
 
 EVALUATE_EPILOG = f"""{TIMES}
-Without --since the part begins where the calibration ended; without --until it ends with the log.
+Without --since, measuring begins where the calibration ended. Without --until, it ends with the log.
 
 [bold]Examples[/bold]
 
   [cyan]onlineguard slidr evaluate traffic/clicks.parquet --model model --report slidr.html --json slidr.json[/cyan]
 
-Beside logistic regression, the velocity rule, gradient-boosted trees, and the model without sample weights, all \
-trained and calibrated on the clicks that the model was, which the log must hold:
+Compared with logistic regression, the velocity rule, gradient-boosted trees, and the model without sample weights. \
+All are trained and calibrated on the model's own clicks, which the log must hold:
 
   [cyan]onlineguard slidr evaluate traffic/clicks.parquet --model model --baselines[/cyan]
 """
@@ -245,68 +250,77 @@ trained and calibrated on the clicks that the model was, which the log must hold
 @app.command(epilog=EVALUATE_EPILOG)
 def evaluate(
     clicks: Clicks,
-    model: ModelFolder,
+    folder: ModelFolder,
     mapping: MappingFile = None,
     rejects: Rejects = None,
     since: Since = None,
     until: Until = None,
     truth: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="click_id and robot, as the simulator writes them: for true recall and FPR."),
+        typer.Option(metavar="FILE", help="The simulator's table of click_id and robot, for true recall and true FPR."),
     ] = None,
-    baselines: Annotated[bool, typer.Option("--baselines", help="Compare; takes minutes.")] = False,
-    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Self-contained HTML.")] = None,
-    json_: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="All figures.")] = None,
+    baselines: Annotated[bool, typer.Option("--baselines", help="Compare with baselines; takes minutes.")] = False,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a self-contained HTML report.")] = None,
+    json_: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures as JSON.")] = None,
 ) -> None:
     """Measure a calibrated model on clicks it has not seen: IVR, FPR and coverage with intervals, slice by slice."""
     with one_line_errors():
         from onlineguard.cli import console, runner
         from onlineguard.slidr.evaluation.evaluation import compare
         from onlineguard.slidr.model import load_model
+        from onlineguard.slidr.workflow import measure, measure_baselines, read_truth
 
         written = {"report": report, "json": json_, "rejects": rejects}
         runner.check_destinations(None, written, {"the source": clicks, "--mapping": mapping, "--truth": truth})
-        known = load_model(model)
-        thresholds, calibrated = _ready(known, model)
-        prepared = _prepared(clicks, mapping, rejects, known.config, known)
+        model = load_model(folder)
+        thresholds, calibrated = _thresholds(model, folder)
+        prepared = _prepared(clicks, mapping, rejects, model.config, model)
         start, end = _span(prepared, since, until, calibrated.until, None)
-        _warn(start, calibrated, "calibrated on")
+        _warn_of_reuse(start, calibrated, "calibrated on")
         _warn_of_weekdays((calibrated.since, calibrated.until), (start, end))
-        rows, robot = prepared.between(start, end), None if truth is None else _truth(truth, prepared)
-        found = {known.config.kind: _evaluated(prepared, known.scorer, thresholds, rows, end, robot, known.config)}
-        hourly: dict[str, Any] = {}
+        rows = prepared.between(start, end)
+        robot = None if truth is None else read_truth(truth, prepared)
+        measured = measure(prepared, model.scorer, thresholds, rows, end, model.config, robot)
+        evaluations, hourly = {model.config.kind: measured}, None
         if baselines:
-            hourly = _compared(prepared, known, rows, end, robot, found)
-        (measured, *_), rest = found.values(), found
+            _check_that_the_log_holds(prepared, model.trained, calibrated)
+            train = partial(_trained, prepared)
+            others = measure_baselines(prepared, model, calibrated, rows, end, train, robot)
+            evaluations |= others.evaluations
+            hourly = others.hourly or None
         console.print_rows("Clicks that the model has not seen", measured.table(SHOWN))
-        if baselines:
-            console.print_rows("Beside other scorers, trained and calibrated alike", compare(rest))
+        comparison = compare(evaluations) if baselines else None
+        if comparison is not None:
+            console.print_rows("Beside other scorers, trained and calibrated alike", comparison)
         facts = {
-            "Model": f"{known.version}, {known.config.kind}",
-            "Trained on": f"{known.trained.clicks:,} clicks, {known.trained.humans:,} known people's, "
-            + _times(known.trained),
+            "Model": f"{model.version}, {model.config.kind}",
+            "Trained on": f"{model.trained.clicks:,} clicks, {model.trained.humans:,} known people's, "
+            + _times(model.trained),
             "Calibrated on": f"{calibrated.clicks:,} clicks, {calibrated.humans:,} purchasing, {_times(calibrated)}",
             "Evaluated on": f"{int(rows.sum()):,} clicks of {clicks.name}",
-            "Slices": " / ".join(known.config.slices),
-            "Seed": str(known.config.seed),
+            "Slices": " / ".join(model.config.slices),
+            "Seed": str(model.config.seed),
         }
         if report is not None:
             from onlineguard.slidr.evaluation.report import Extras, write_report
 
-            extras = Extras(hourly or None, compare(rest) if baselines else None, getattr(known.scorer, "losses", None))
+            extras = Extras(hourly, comparison, getattr(model.scorer, "losses", None))
             write_report(report, measured, f"Robots among the clicks of {clicks.name}", facts, extras)
             console.say(f"report: {report}")
         if json_ is not None:
-            plain = {"facts": facts, "scorers": {name: evaluation.to_dict() for name, evaluation in found.items()}}
+            plain = {
+                "facts": facts,
+                "scorers": {name: evaluation.to_dict() for name, evaluation in evaluations.items()},
+            }
             _replace(json_, lambda path: path.write_text(json.dumps(plain, indent=1) + "\n", "utf-8"))
             console.say(f"json: {json_}")
 
 
-SCORE_EPILOG = """[bold]What is written[/bold]
+SCORE_EPILOG = """[bold]Columns[/bold]
 
-click_id, p_robot, threshold, slice, robotic (p_robot above the threshold) and model, its version.
+click_id, p_robot, threshold, slice, robotic (whether p_robot is above the threshold), and model (its version).
 
-A row a click, in the order of the log; a click that arrived twice has two.
+There is one row for each click, in the order of the log. A click that arrived twice has two rows.
 
 [bold]Examples[/bold]
 
@@ -317,31 +331,32 @@ A row a click, in the order of the log; a click that arrived twice has two.
 @app.command(epilog=SCORE_EPILOG)
 def score(
     clicks: Clicks,
-    model: ModelFolder,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Decisions: .parquet, .csv or .ndjson.")],
+    folder: ModelFolder,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where decisions are written: .parquet, .csv or .ndjson.")],
     mapping: MappingFile = None,
     rejects: Rejects = None,
     since: Since = None,
     until: Until = None,
 ) -> None:
-    """Decide about every click of a log: features counted from its first click on, then score, then threshold."""
+    """Decide about every click of a log. Features are counted from its first click on."""
     with one_line_errors():
         from onlineguard.cli import console, runner
         from onlineguard.errors import InvalidArgument
         from onlineguard.slidr.model import load_model
+        from onlineguard.slidr.workflow import decisions
 
         if out.suffix.lower() not in (".parquet", ".csv", ".ndjson"):
             raise InvalidArgument(f"--out is {out}; its name must end in .parquet, .csv or .ndjson")
         read = {"the source": clicks, "--mapping": mapping}
         runner.check_destinations(None, {"out": out, "rejects": rejects}, read)
-        known = load_model(model)
-        thresholds, _ = _ready(known, model)
-        prepared = _prepared(clicks, mapping, rejects, known.config, known)
+        model = load_model(folder)
+        thresholds, _ = _thresholds(model, folder)
+        prepared = _prepared(clicks, mapping, rejects, model.config, model)
         start, end = _span(prepared, since, until, None, None)
         rows = (prepared.ts >= start) & (prepared.ts < end)
-        decisions = _decisions(prepared, known, thresholds, rows)
-        _replace(out, lambda path: getattr(decisions, f"write_{out.suffix.lower()[1:]}")(path))
-        console.say(f"{int(decisions['robotic'].sum()):,} of {decisions.height:,} clicks are robotic", f"out: {out}")
+        table = decisions(prepared, model, thresholds, rows)
+        _replace(out, lambda path: getattr(table, f"write_{out.suffix.lower()[1:]}")(path))
+        console.say(f"{int(table['robotic'].sum()):,} of {table.height:,} clicks are robotic", f"out: {out}")
 
 
 def _prepared(
@@ -369,7 +384,10 @@ def _prepared(
 def _span(
     prepared: "Prepared", since: str | None, until: str | None, usual_since: int | None, usual_until: int | None
 ) -> tuple[int, int]:
-    """The part of the log that is used, which has clicks; its bounds are also those of the log where None."""
+    """Start and end of the part of the log that is used. A usual bound of None stands for that of the log.
+
+    Raises InvalidArgument if the part has no clicks.
+    """
     from onlineguard.errors import InvalidArgument
     from onlineguard.slidr.pipeline import moment
 
@@ -399,25 +417,21 @@ def _trained(prepared: "Prepared", rows: "Rows", known_at: int, config: "Config"
     return scorer
 
 
-def _calibrated(
-    prepared: "Prepared", model: "Model", scorer: "Scorer", rows: "Rows", known_at: int, options: Any
-) -> "Thresholds":
-    """Thresholds of a scorer that learned what the model has, whose clicks are used too where the log holds them."""
-    from onlineguard.slidr.pipeline import calibrate_model
+def _check_that_the_log_holds(prepared: "Prepared", trained: "Span", calibrated: "Span") -> None:
+    """Raises InvalidArgument unless the log has exactly the clicks that the model was trained and calibrated on."""
+    from onlineguard.errors import InvalidArgument
 
-    learned: Rows | None = prepared.between(model.trained.since, model.trained.until)
-    if int(learned.sum()) != model.trained.clicks or (learned & rows).any():
-        learned = None
-    return calibrate_model(prepared, scorer, rows, known_at, model.config, **options, learned=learned)
-
-
-def _used(start: int, end: int, rows: "Rows", human: "Rows") -> "Span":
-    from onlineguard.slidr.model import Span
-
-    return Span(start, end, end, int(rows.sum()), int((rows & human).sum()))
+    learned, later = (int(prepared.between(span.since, span.until).sum()) for span in (trained, calibrated))
+    if (learned, later) != (trained.clicks, calibrated.clicks):
+        raise InvalidArgument(
+            f"--baselines needs the {trained.clicks:,} clicks that the model has learned and the "
+            f"{calibrated.clicks:,} it was calibrated on; this log has {learned:,} and {later:,} "
+            "in those times. Give the log that the model was trained with, or leave --baselines out"
+        )
 
 
-def _ready(model: "Model", folder: Path) -> "tuple[Thresholds, Span]":
+def _thresholds(model: "Model", folder: Path) -> "tuple[Thresholds, Span]":
+    """The thresholds of a model, and the clicks that they rest on; raises CheckpointError before it is calibrated."""
     from onlineguard.errors import CheckpointError
 
     if model.thresholds is None or model.calibrated is None:
@@ -425,118 +439,6 @@ def _ready(model: "Model", folder: Path) -> "tuple[Thresholds, Span]":
             f"{folder} has no thresholds yet; run onlineguard slidr calibrate CLICKS --model {folder}"
         )
     return model.thresholds, model.calibrated
-
-
-def _evaluated(
-    prepared: "Prepared",
-    scorer: "Scorer",
-    thresholds: "Thresholds",
-    rows: "Rows",
-    known_at: int,
-    robot: "np.ndarray | None",
-    config: "Config",
-) -> "Evaluation":
-    from onlineguard.slidr.evaluation import evaluation
-    from onlineguard.slidr.pipeline import known_humans, purchasing, sample_weights, scores
-
-    ids, keys = prepared.ids_among(thresholds.keys)
-    known = known_humans(prepared, known_at, config)[rows]
-    return evaluation.evaluate(
-        scores(prepared, scorer, rows),
-        ids[rows],
-        keys,
-        purchasing(prepared, known_at)[rows],
-        prepared.heavy[rows],
-        thresholds.calibration,
-        None if robot is None else robot[rows],
-        weights=sample_weights(prepared, rows, known, config),
-        known=known,
-    )
-
-
-def _compared(
-    prepared: "Prepared",
-    model: "Model",
-    rows: "Rows",
-    known_at: int,
-    robot: "np.ndarray | None",
-    found: "dict[str, Evaluation]",
-) -> dict[str, Any]:
-    """Add the evaluations of the baselines to `found`; returns the FPR by hour with sample weights and without."""
-    from onlineguard.errors import InvalidArgument
-    from onlineguard.slidr.evaluation.evaluation import hourly_fpr
-    from onlineguard.slidr.pipeline import purchasing, scores
-
-    _, calibrated = _ready(model, Path("model"))
-    learned = prepared.between(model.trained.since, model.trained.until)
-    later = prepared.between(calibrated.since, calibrated.until)
-    if (int(learned.sum()), int(later.sum())) != (model.trained.clicks, calibrated.clicks):
-        raise InvalidArgument(
-            f"--baselines needs the {model.trained.clicks:,} clicks that the model has learned and the "
-            f"{calibrated.clicks:,} it was calibrated on; this log has {int(learned.sum()):,} and {int(later.sum()):,} "
-            "in those times. Give the log that the model was trained with, or leave --baselines out"
-        )
-    others = {kind: dataclasses.replace(model.config, kind=kind) for kind in BASELINES if kind != model.config.kind}
-    bare = f"{model.config.kind} without weights"
-    if model.config.weighted and model.config.kind != "velocity":
-        others[bare] = dataclasses.replace(model.config, weighted=False)
-    hourly: dict[str, Any] = {}
-    human = purchasing(prepared, known_at)[rows]
-
-    def judge(name: str, scorer: "Scorer", thresholds: "Thresholds") -> None:
-        robotic = thresholds.robotic(scores(prepared, scorer), prepared)[rows]
-        hourly[name] = hourly_fpr(robotic, human, prepared.hour[rows])
-
-    for name, config in others.items():
-        scorer = _trained(prepared, learned, model.trained.known_at, config)
-        thresholds = _calibrated(prepared, model, scorer, later, calibrated.known_at, model.options)
-        found[name] = _evaluated(prepared, scorer, thresholds, rows, known_at, robot, config)
-        if name == bare and model.thresholds is not None:
-            judge("with weights", model.scorer, model.thresholds)
-            judge("without weights", scorer, thresholds)
-    return hourly
-
-
-def _truth(path: Path, prepared: "Prepared") -> "np.ndarray":
-    """Whether a robot made each click."""
-    import polars as pl
-
-    from onlineguard.errors import SourceError
-
-    readers = {".parquet": pl.read_parquet, ".csv": pl.read_csv, ".ndjson": pl.read_ndjson}
-    if path.suffix.lower() not in readers:
-        raise SourceError(f"--truth is {path}; name a .parquet, .csv or .ndjson file with click_id and robot")
-    try:
-        table = readers[path.suffix.lower()](path).select(
-            pl.col("click_id").cast(pl.String), pl.col("robot").cast(pl.Boolean)
-        )
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise SourceError(f"--truth {path} cannot be read: {error}") from error
-    table = table.unique("click_id", keep="first")
-    robot = prepared.frame.select("click_id").join(table, on="click_id", how="left", maintain_order="left")["robot"]
-    if missing := robot.null_count():
-        raise SourceError(f"--truth {path} lacks {missing:,} of the clicks; it must have a row for each click_id")
-    return robot.to_numpy()
-
-
-def _decisions(prepared: "Prepared", model: "Model", thresholds: "Thresholds", rows: "Rows") -> "pl.DataFrame":
-    import polars as pl
-
-    from onlineguard.slidr.pipeline import scores, slice_name
-
-    p_robot = scores(prepared, model.scorer)
-    names = pl.Series([slice_name(key) for key in prepared.slice_keys])
-    table = pl.DataFrame(
-        {
-            "click_id": prepared.frame["click_id"],
-            "p_robot": p_robot,
-            "threshold": thresholds.of(prepared),
-            "slice": names.gather(prepared.slice_ids),
-            "robotic": thresholds.robotic(p_robot, prepared),
-            "model": pl.repeat(model.version, len(p_robot), eager=True),
-        }
-    )
-    return table.filter(pl.Series(rows))
 
 
 def _chosen(thresholds: "Thresholds") -> list[dict[str, str]]:
@@ -562,7 +464,7 @@ def _chosen(thresholds: "Thresholds") -> list[dict[str, str]]:
 
 
 def _replace(path: Path, write: Any) -> None:
-    """Write a file beside it, then rename: the old one or the new one is there, never a part."""
+    """Write a temporary file and rename it, so that the old file or the new one is there, and never a part."""
     from onlineguard.errors import InvalidArgument
 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -574,7 +476,7 @@ def _replace(path: Path, write: Any) -> None:
         raise InvalidArgument(f"{path} cannot be written: {error.strerror or error}; name another file") from error
 
 
-def _warn(start: int, span: "Span", what: str) -> None:
+def _warn_of_reuse(start: int, span: "Span", what: str) -> None:
     from onlineguard.cli import console
 
     if start < span.until:
@@ -584,7 +486,7 @@ def _warn(start: int, span: "Span", what: str) -> None:
 
 
 def _warn_of_weekdays(calibrated: tuple[int, int], used: tuple[int, int] | None = None) -> None:
-    """Say so where days of the week, by default any, were not calibrated on."""
+    """Warn if clicks of some days of the week, by default of any, are judged by thresholds from other days."""
     from onlineguard.cli import console
     from onlineguard.slidr.pipeline import WEEKDAYS, weekdays
 

@@ -1,6 +1,6 @@
 """SLIDR: robots among ad clicks, from raw clicks to calibrated decisions.
 
-Each public name is loaded when first used, so `import onlineguard.slidr` costs no JAX.
+Each public name is loaded when it is first used, so `import onlineguard.slidr` does not load JAX.
 """
 
 from typing import TYPE_CHECKING

@@ -25,7 +25,6 @@ online advertising" (IAAI 2023) and its authors' public descriptions, which leav
 
 import itertools
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 import numpy as np
 import polars as pl
@@ -35,6 +34,7 @@ from onlineguard.core.arrays import namespace
 from onlineguard.core.protocols import Array
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.clicks.clicks import LATEST, Click, check_clicks
+from onlineguard.slidr.clicks.marketplaces import TIMEZONES
 from onlineguard.slidr.counting.counters import Keys, ProcessStore, Store
 from onlineguard.slidr.counting.windows import ENTITIES, WINDOWS
 
@@ -56,34 +56,6 @@ UNITS: tuple[str, ...] = (
     "0 or 1",
 )
 WIDTH = len(NAMES)
-
-# The largest marketplaces, by country and by the names that are usual beside it; a wide country by its largest zone.
-TIMEZONES: Mapping[str, str] = MappingProxyType(
-    {
-        "AE": "Asia/Dubai",
-        "AU": "Australia/Sydney",
-        "BE": "Europe/Brussels",
-        "BR": "America/Sao_Paulo",
-        "CA": "America/Toronto",
-        "CN": "Asia/Shanghai",
-        "DE": "Europe/Berlin",
-        "ES": "Europe/Madrid",
-        "FR": "Europe/Paris",
-        "GB": "Europe/London",
-        "IN": "Asia/Kolkata",
-        "IT": "Europe/Rome",
-        "JP": "Asia/Tokyo",
-        "MX": "America/Mexico_City",
-        "NL": "Europe/Amsterdam",
-        "PL": "Europe/Warsaw",
-        "SA": "Asia/Riyadh",
-        "SE": "Europe/Stockholm",
-        "SG": "Asia/Singapore",
-        "TR": "Europe/Istanbul",
-        "UK": "Europe/London",
-        "US": "America/New_York",
-    }
-)
 
 _QUARTER_MS, _QUARTERS = 900_000, 96  # no zone changes its offset within a quarter of an hour; those of a day
 _FEW = 1_000  # clicks whose offsets are looked up one by one sooner than by a join

@@ -1,17 +1,17 @@
-"""A model in a folder: everything that a decision takes, and what ensures that it fits together.
+"""A model in a folder: everything that a decision needs, with checks that the files belong together.
 
 | file | |
 |---|---|
 | scorer.safetensors | the weights of the network or baseline, see `scorer` |
 | thresholds.json | the slice columns, the slices and their calibration; missing until the model is calibrated |
-| features.json | names, units, windows and time zones of the features, and the version of this specification |
-| manifest.json | SHA-256 of the other files, the model's version, and on what it was trained and calibrated |
+| features.json | names, units, windows and time zones of the features, and the version of the features |
+| manifest.json | SHA-256 of the other files, the model's version, and which clicks trained and calibrated it |
 
-The model's version is a hash of the other files' hashes: the same contents have the same version anywhere. Times in the
-manifest are those of the clicks, never of the clock, so that a training repeated gives the same folder.
+The model's version is a hash of the other files' hashes, so the same contents have the same version everywhere. Times
+in the manifest are those of the clicks, never of the clock, so repeating a training gives the same folder.
 
-Each file is replaced as a whole, the manifest last. After a crash between two of them the hashes do not fit, and the
-folder is refused, never used half new.
+Each file is replaced as a whole, and the manifest last. After a crash between two of them the hashes do not fit, and
+the folder is refused. It is never used half new and half old.
 """
 
 import hashlib
@@ -24,16 +24,17 @@ from typing import Any
 
 import onlineguard
 from onlineguard.errors import CheckpointError
+from onlineguard.slidr.clicks.marketplaces import TIMEZONES
 from onlineguard.slidr.counting.windows import WINDOWS
-from onlineguard.slidr.features import NAMES, TIMEZONES, UNITS, WIDTH, Featuriser
+from onlineguard.slidr.features import NAMES, UNITS, WIDTH, Featuriser
 from onlineguard.slidr.learning import scorer
 from onlineguard.slidr.learning.network import Config as NetworkConfig
 from onlineguard.slidr.learning.scorer import Scorer
-from onlineguard.slidr.pipeline import Config, Thresholds
+from onlineguard.slidr.pipeline import Config, Rows, Thresholds
 from onlineguard.slidr.thresholds.calibration import Calibration
 
 FORMAT = 1  # of the folder
-FEATURES = 2  # of the features: what the names mean; a change of a window or a unit is a new one
+FEATURES = 2  # version of the features; it rises when a name gets another meaning, e.g. another window or unit
 SCORER, THRESHOLDS, SPECIFICATION, MANIFEST = scorer.FILE, "thresholds.json", "features.json", "manifest.json"
 PARTS = (SCORER, THRESHOLDS, SPECIFICATION)
 
@@ -42,13 +43,18 @@ _AGAIN = "train again, or use a copy that is whole"
 
 @dataclass(frozen=True)
 class Span:
-    """The clicks that something was learned from, and what was known of them. Times in milliseconds since 1970 UTC."""
+    """The clicks of a training or a calibration, and what was known of them. Times in milliseconds since 1970 UTC."""
 
     since: int
     until: int  # not included
     known_at: int  # labels as of this time
     clicks: int
-    humans: int  # clicks known to be human, for a calibration: to have led to a purchase
+    humans: int  # clicks known to be human; of a calibration, clicks known to have led to a purchase
+
+    @staticmethod
+    def of(since: int, until: int, rows: Rows, human: Rows) -> "Span":
+        """The span of the clicks `rows` (n,) bool of a log, with the labels known when it ended."""
+        return Span(since, until, until, int(rows.sum()), int((rows & human).sum()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,26 +66,27 @@ class Model:
     trained: Span
     thresholds: Thresholds | None = None  # None until calibrated
     calibrated: Span | None = None
-    options: Mapping[str, Any] = field(default_factory=dict[str, Any])  # that `calibrate_model` was called with
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])  # with which `calibrate_model` was called
     timezones: Mapping[str, str] = TIMEZONES  # of the marketplaces, as in training
-    version: str = ""  # of what was saved or loaded; empty before
+    version: str = ""  # empty before it is saved
 
     def featuriser(self) -> Featuriser:
-        """A new one, with nothing counted, that makes the features this model takes."""
+        """A new featuriser, with nothing counted yet, that makes the features of this model."""
         return Featuriser(timezones=self.timezones)
 
 
 def save_model(folder: str | os.PathLike[str], model: Model) -> Model:
-    """Write the folder, which is made if need be, and return the model with its version.
+    """Write the folder, and create it if it is missing. Returns the model with its version.
 
-    Raises CheckpointError if it cannot be written, InvalidArgument for `TreesBaseline`, which has no safe format.
+    Raises CheckpointError if the folder cannot be written, and InvalidArgument for a `TreesBaseline`, which has no safe
+    format.
     """
     path = Path(folder)
     model.scorer.save(path)
     specification = {"version": FEATURES, **_features(), "timezones": dict(model.timezones)}
     _write(path / SPECIFICATION, specification)
     if model.thresholds is None:
-        _remove(path / THRESHOLDS)  # of a model that stood here: they are not this one's
+        _remove(path / THRESHOLDS)  # these belong to a model that was here before
     else:
         plain = {"slices": model.thresholds.slices, "keys": model.thresholds.keys}
         _write(path / THRESHOLDS, plain | {"calibration": model.thresholds.calibration.to_dict()})
@@ -100,10 +107,10 @@ def save_model(folder: str | os.PathLike[str], model: Model) -> Model:
 
 
 def load_model(folder: str | os.PathLike[str]) -> Model:
-    """What `save_model` wrote.
+    """The model that `save_model` wrote.
 
-    Raises CheckpointError, which says what does not fit, for a file that is missing, changed, newer than this version,
-    or of other features, slices or width than the rest.
+    Raises CheckpointError if a file is missing, was changed, has a newer format, or has other features, slices or width
+    than the rest. The message says which.
     """
     path = Path(folder)
     manifest = _read(path / MANIFEST)
@@ -136,7 +143,7 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
 
 
 def _features() -> dict[str, Any]:
-    """What the features of this version of onlineguard are."""
+    """The features of this version of onlineguard."""
     return {"names": list(NAMES), "units": list(UNITS), "windows": list(WINDOWS)}
 
 

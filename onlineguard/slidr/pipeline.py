@@ -1,15 +1,15 @@
-"""From a log of clicks to a trained and calibrated model: the steps in their order, over frames and arrays, no files.
+"""From a log of clicks to a trained and calibrated model: the steps in their order, on frames and arrays without files.
 
-    prepared = prepare(clicks, config)                              features, slices, marks; one pass over the whole log
-    scorer = train_model(prepared, learned, known_at, config)       learned: which clicks, (n,) bool
+    prepared = prepare(clicks, config)                              one pass over the whole log: features and slices
+    scorer = train_model(prepared, learned, known_at, config)       `learned` (n,) bool says which clicks
     thresholds = calibrate_model(prepared, scorer, later, known_at, config, budget=0.01)
     thresholds.robotic(scorer.p_robot(prepared.X, prepared.categories), prepared)
 
-Features are counted from the first click of the log on, and each click sees only those before it, so a part of the log
-may be learned, the next calibrate, the last be judged. Labels are those known at the time `known_at`: a purchase that
-came later is no purchase yet.
+Features are counted from the first click of the log on, and each click sees only the clicks before it. So one part of a
+log can train a model, the next can calibrate it, and the last can measure it. Labels are those known at the time
+`known_at`: a purchase that came later does not count yet.
 
-A click that arrives again under its id is scored like any other, but neither learned, calibrated nor judged.
+A click that arrives twice under the same id is scored twice, but is trained on, calibrated on and measured only once.
 """
 
 import dataclasses
@@ -40,11 +40,8 @@ from onlineguard.slidr.thresholds.metrics import HEAVY, heavy_sessions
 SLICES = ("device", "marketplace", "logged_in")
 BATCH = 65_536  # clicks featurised between two reports of progress
 WEEK, HOUR = 604_800_000, 3_600_000  # milliseconds
-LACKING = 6 * HOUR  # so much less is three weeks still: a log may begin late on its first day, or end early on its last
-TRAIN_UNTIL, CALIBRATE_UNTIL = (
-    "50%",
-    "71.43%",
-)  # of the time of a shorter log: of two weeks, the days 1 to 7 and 8 to 10
+SLACK = 6 * HOUR  # a log of three weeks may lack this much: it may begin late on its first day or end early on its last
+TRAIN_UNTIL, CALIBRATE_UNTIL = "50%", "71.43%"  # of a shorter log: days 1 to 7 and 8 to 10 of two weeks
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 Kind = Literal["mlp", "cross", "embedding", "logistic", "velocity", "trees"]
@@ -57,15 +54,15 @@ _UNITS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 @dataclass(frozen=True)
 class Config:
-    """What the operator chose about a model; the thresholds' options go to `calibrate_model`."""
+    """What the operator chose about a model. The options for thresholds go to `calibrate_model`."""
 
     kind: Kind = "mlp"
     slices: tuple[str, ...] = SLICES  # columns of a click, the coarsest part of a slice first
-    rfm_at_least: float = 12.0  # a click of an account with this score is learned as human
-    weighted: bool = True  # `weights.cell_weights`, else every click weighs 1
-    largest_weight: float | None = 100.0  # an hour of the week with a single human must not outweigh thousands
+    rfm_at_least: float = 12.0  # a click of an account with this score or a higher one is learned as human
+    weighted: bool = True  # by `weights.cell_weights`; otherwise every click weighs 1
+    largest_weight: float | None = 100.0  # so that a lone human in an hour of the week cannot outweigh thousands
     heavy: int = HEAVY  # a session with more clicks within an hour counts as robotic coverage
-    network: NetworkConfig = field(default_factory=NetworkConfig)  # of the networks; `kind` stands in place of its own
+    network: NetworkConfig = field(default_factory=NetworkConfig)  # its `kind` is replaced by the one above
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -81,17 +78,17 @@ class Config:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A log as the models take it. Arrays have one entry a click, in the order of the frame."""
+    """A log, ready for the models. Arrays have one entry for each click, in the order of the frame."""
 
     frame: pl.DataFrame
     X: Float[np.ndarray, "n features"]  # float32
-    slices: tuple[str, ...]  # the columns that make a slice
-    slice_keys: tuple[Key, ...]  # of all slices seen, sorted
-    slice_ids: Int[np.ndarray, " n"]  # their numbers
+    slices: tuple[str, ...]  # the columns whose values name a slice
+    slice_keys: tuple[Key, ...]  # of all slices in the log, sorted
+    slice_ids: Int[np.ndarray, " n"]  # the slice of each click, as a position in `slice_keys`
     heavy: Rows  # clicks of heavy sessions
     hour: Int[np.ndarray, " n"]  # of the day, 0 to 23, local time
     weekday: Int[np.ndarray, " n"]  # 0 is Monday
-    first: Rows  # not a repeat of an earlier click_id
+    first: Rows  # the first click with its click_id
 
     @cached_property
     def categories(self) -> np.ndarray:
@@ -105,21 +102,21 @@ class Prepared:
 
     @cached_property
     def bounds(self) -> tuple[int, int]:
-        """The first and the last `ts`, but for clocks that are wrong.
+        """The first and the last `ts`, without those of clocks that are wrong.
 
-        A click farther outside the middle 98 % of the clicks than these last does not count: a front end that lost its
-        clock writes 1970, and the log is no longer for that.
+        A front end that lost its clock writes 1970, and the log is no longer for that. So a click does not count if it
+        lies farther outside the middle 98 % of the clicks than these 98 % are long.
         """
         low, high = np.quantile(self.ts, (0.01, 0.99))
         near = self.ts[(self.ts >= 2 * low - high) & (self.ts <= 2 * high - low)]
         return int(near.min()), int(near.max())
 
     def between(self, since: int, until: int) -> Rows:
-        """Clicks, repeats left out, with since <= ts < until."""
+        """The clicks with since <= ts < until, without repeated ones."""
         return self.first & (self.ts >= since) & (self.ts < until)
 
     def ids_among(self, keys: Sequence[Key]) -> tuple[Int[np.ndarray, " n"], tuple[Key, ...]]:
-        """Slice numbers by another list of keys, and that list; slices that it lacks are added at its end."""
+        """The slice of each click as a position in `keys`, and `keys` with the slices that it lacked at its end."""
         number = {key: i for i, key in enumerate(keys)}
         for key in self.slice_keys:
             number.setdefault(key, len(number))
@@ -128,7 +125,7 @@ class Prepared:
 
 
 class Split(NamedTuple):
-    """Which parts of a log are for what, in milliseconds since 1970 UTC; what follows the last is for evaluation."""
+    """Where the parts of a log end, in milliseconds since 1970 UTC. What follows the last one is for measuring."""
 
     train_since: int
     train_until: int
@@ -137,14 +134,14 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Thresholds:
-    """A calibration, and which slices its numbers stand for."""
+    """A calibration, and the slices that its numbers stand for."""
 
     slices: tuple[str, ...]  # columns
     keys: tuple[Key, ...]
     calibration: Calibration
 
     def of(self, prepared: Prepared) -> Float[np.ndarray, " n"]:
-        """The threshold of every click; a slice that was not calibrated has the default one."""
+        """The threshold of every click. A slice that was not calibrated has the default threshold."""
         ids, keys = self._ids(prepared)
         table = np.full(len(keys), self.calibration.default)
         table[: len(self.keys)] = self.calibration.thresholds
@@ -171,8 +168,9 @@ def prepare(
 ) -> Prepared:
     """Count the clicks of a log in their order, and find slices, heavy sessions, local hours and repeats.
 
-    `featuriser` continues from what it has counted; by default counting begins with the log. `progress` is told how
-    many clicks are done. Raises InvalidArgument for a frame that is not of clicks, see `clicks.read_clicks`.
+    A `featuriser` that has counted before continues from there; by default counting begins with the log. `progress` is
+    called with the number of clicks done. Raises InvalidArgument for a frame that is not of clicks; see
+    `clicks.read_clicks`.
     """
     config = config or Config()
     frame = check_clicks(frame)
@@ -214,9 +212,9 @@ def purchasing(prepared: Prepared, known_at: int) -> Rows:
 def train_model(
     prepared: Prepared, rows: Rows, known_at: int, config: Config | None = None, progress: Progress | None = None
 ) -> Scorer:
-    """A model of the kind that `config` names, learned from the clicks `rows` (n,) bool with the labels of `known_at`.
+    """A model of the kind that `config` names, trained on the clicks `rows` (n,) bool with the labels of `known_at`.
 
-    Raises InvalidArgument where these clicks are none, or none or all of them are known to be human.
+    Raises InvalidArgument if there are no such clicks, or if none or all of them are known to be human.
     """
     config = config or Config()
     if not rows.any():
@@ -235,7 +233,7 @@ def train_model(
 
 
 def sample_weights(prepared: Prepared, rows: Rows, human: Bool[np.ndarray, " m"], config: Config) -> np.ndarray | None:
-    """The weight of each of the clicks `rows`, of which `human` says which are; None where all weigh the same."""
+    """The sample weight of each of the clicks `rows`, whose labels are `human`; None where all weigh the same."""
     if not config.weighted:
         return None
     logged_in = prepared.frame["logged_in"].to_numpy()[rows]
@@ -258,9 +256,10 @@ def calibrate_model(
 ) -> Thresholds:
     """Thresholds for the slices of the clicks `rows` (n,) bool, by the purchases known at `known_at`.
 
-    The other arguments are those of `calibration.calibrate`. Slices with few purchases are pooled with those that
-    differ in the last of the slice columns, then the last two, and so on. With a confidence, the purchases of the
-    clicks that the model has `learned` (n,) bool weigh the slices against each other, so that all of `rows` can test.
+    The other arguments are those of `calibration.calibrate`. A slice with few purchases is pooled with those that
+    differ from it in the last slice column, then in the last two, and so on. With a confidence, the purchases among the
+    clicks that the model has `learned` (n,) bool weigh the slices against each other, so that all of `rows` can test
+    the budget.
     """
     config = config or Config()
     human = purchasing(prepared, known_at)
@@ -294,7 +293,7 @@ def calibrate_model(
 
 
 def scores(prepared: Prepared, scorer: Scorer, rows: Rows | None = None) -> Float[np.ndarray, " m"]:
-    """p_robot, float32, of the clicks `rows`, by default of all."""
+    """p_robot (m,) float32 of the clicks `rows`, by default of all."""
     X = prepared.X if rows is None else prepared.X[rows]
     if getattr(getattr(scorer, "config", None), "kind", None) != "embedding":
         return scorer.p_robot(X)
@@ -302,7 +301,7 @@ def scores(prepared: Prepared, scorer: Scorer, rows: Rows | None = None) -> Floa
 
 
 def slice_name(key: Key) -> str:
-    """A slice in a table.
+    """The name of a slice, as tables show it.
 
     >>> slice_name(("phone", "US", "true"))
     'phone / US / true'
@@ -313,9 +312,9 @@ def slice_name(key: Key) -> str:
 def moment(text: str, first: int, last: int, name: str = "time") -> int:
     """A time in milliseconds since 1970 UTC, from what a user wrote about a log of clicks from `first` to `last`.
 
-    A share of the log's time such as 50%, a time after its first click such as 90m, 36h or 7d, or an ISO 8601 time, UTC
-    where it names no offset. 100% is after the last click. Raises InvalidArgument, whose text begins with `name`, for
-    anything else.
+    It may be a share of the log's time such as 50%, a time after its first click such as 90m, 36h or 7d, or an ISO 8601
+    time, which is UTC if it names no offset. 100% is after the last click. Anything else raises InvalidArgument, whose
+    text begins with `name`.
 
     >>> moment("50%", 1_000, 2_999), moment("2h", 1_000, 2_999), moment("1970-01-01T00:00:03", 1_000, 2_999)
     (2000, 7201000, 3000)
@@ -338,28 +337,29 @@ def moment(text: str, first: int, last: int, name: str = "time") -> int:
 
 
 def split(first: int, last: int) -> Split:
-    """How a log of clicks from `first` to `last` is divided where nobody says otherwise; milliseconds since 1970 UTC.
+    """How a log of clicks from `first` to `last` is divided by default; in milliseconds since 1970 UTC.
 
-    Three weeks or more, to within some hours: of the last three the first is learned, the second calibrates and the
-    third is for evaluation, cut at the full hour. People click otherwise on Sundays, so that thresholds hold their
-    budget only on days of the week that they were set on; and a single week is what the paper trains on, since robots
-    change their ways. A shorter log is divided by time, at 50 % and 71.43 %.
+    - Three weeks or more, with a few hours of slack: of the last three weeks the first trains, the second calibrates,
+      and the third is for measuring. They are cut at a full hour. Whole weeks are used because people click differently
+      on Sundays, so thresholds only keep their budget on the days of the week that they were set on. One week trains
+      because robots change their ways; the paper trains on one week too.
+    - A shorter log is divided by time, at 50 % and 71.43 %.
 
     >>> [time / 86_400_000 for time in split(0, 28 * 86_400_000 - 1)]
     [7.0, 14.0, 21.0]
     >>> [time / 86_400_000 for time in split(0, 2 * 86_400_000 - 1)]
     [0.0, 1.0, 1.4286]
     """
-    if last + 1 - first < 3 * WEEK - LACKING:
+    if last + 1 - first < 3 * WEEK - SLACK:
         return Split(first, moment(TRAIN_UNTIL, first, last), moment(CALIBRATE_UNTIL, first, last))
     end = round((last + 1) / HOUR) * HOUR
     return Split(max(first, end - 3 * WEEK), end - 2 * WEEK, end - WEEK)
 
 
 def weekdays(since: int, until: int) -> tuple[str, ...]:
-    """The days of the week, from Monday on, that since <= time < until has half of or more, in UTC.
+    """The days of the week, from Monday on, of which half or more lies in since <= time < until, in UTC.
 
-    Where there is none, as in less than half a day, it is the one that most of that time lies in.
+    If that is less than half a day long, the answer is the day that most of it lies in.
 
     >>> weekdays(0, 86_400_000), weekdays(0, 4 * 86_400_000)
     (('Thu',), ('Thu', 'Fri', 'Sat', 'Sun'))
@@ -373,7 +373,7 @@ def weekdays(since: int, until: int) -> tuple[str, ...]:
 
 
 def _slices(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[tuple[Key, ...], Int[np.ndarray, " n"]]:
-    """The sorted keys of all slices, and the number of each click's; a null counts as empty text."""
+    """The sorted keys of all slices, and the position of each click's slice among them. A null counts as empty text."""
     values = frame.select(pl.col(column).cast(pl.String).fill_null("") for column in columns)
     distinct = values.unique().sort(columns).with_row_index("slice_id_")
     ids = values.join(distinct, on=list(columns), how="left", maintain_order="left")["slice_id_"]
@@ -382,11 +382,11 @@ def _slices(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[tuple[Key, ...
 
 
 def _local(X: Float[np.ndarray, "n features"]) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-    """Hour of the day and day of the week, read back from the features: the same local time, whatever its zones are."""
+    """Hour of the day and day of the week, read back from the features, so that both use the same time zones."""
 
-    def turned(name: str, steps: int) -> Int[np.ndarray, " n"]:
+    def step_on_the_circle(name: str, steps: int) -> Int[np.ndarray, " n"]:
         at = NAMES.index(f"{name}_sin")
         angle = np.arctan2(X[:, at], X[:, at + 1])
         return np.rint(angle / (2.0 * np.pi) * steps).astype(np.int64) % steps
 
-    return turned("hour", 1_440) // 60, turned("weekday", 7)
+    return step_on_the_circle("hour", 1_440) // 60, step_on_the_circle("weekday", 7)

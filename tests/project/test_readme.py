@@ -17,6 +17,7 @@ def test_the_readmes_python_runs_and_prints_what_it_says(tmp_path, monkeypatch, 
         exec(block, names)
     printed = capsys.readouterr().out
     assert "[ True]" in printed
+    assert "[False  True]" in printed
     assert re.search(r"\{'bytes': 0\.9\d*, 'duration': 0\.0\d*", printed), printed
     assert (tmp_path / "engine.onlineguard").exists()
 

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from onlineguard.errors import InvalidArgument
-from onlineguard.slidr.features import TIMEZONES, Featuriser
+from onlineguard.slidr.clicks.marketplaces import TIMEZONES
+from onlineguard.slidr.features import Featuriser
 from onlineguard.slidr.learning.baselines import LogisticBaseline, TreesBaseline, VelocityRule
 from onlineguard.slidr.learning.train import Network
 from onlineguard.slidr.pipeline import (

@@ -1,1 +1,1 @@
-"""Ad clicks: their fields, and how logs of them are read."""
+"""Ad clicks: their fields, and how a log of them is read."""

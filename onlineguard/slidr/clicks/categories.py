@@ -1,7 +1,7 @@
 """User agent, ip prefix and ad of a click as numbers, for networks with embeddings.
 
-A value's number is the BLAKE2b hash of its UTF-8 bytes, 32 bits read little-endian: the same in every process, on every
-machine and under every version of the libraries. A value never seen has a number like any other.
+The number of a value is 32 bits of the BLAKE2b hash of its UTF-8 bytes, read little-endian. It is the same in every
+process, on every machine and with every version of the libraries. A value that was never seen has a number too.
 """
 
 import hashlib

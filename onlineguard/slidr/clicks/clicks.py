@@ -1,16 +1,16 @@
-"""Click records: their one shape, how they are checked at the edge, and how a log of any shape becomes one.
+"""Clicks: their fields, how they are checked at the edge, and how a log with other columns becomes a frame of clicks.
 
-A frame of clicks has the columns of `SCHEMA`, one row a click, in order of arrival:
+A frame of clicks has the columns of `SCHEMA`, one row for each click, in order of arrival:
 
 | column | |
 |---|---|
-| click_id | text; an id seen in the last 24 h is a duplicate, which is answered and not counted |
+| click_id | text; a click whose id was seen in the last 24 h is a duplicate, which is answered but not counted |
 | ts | time of the click, milliseconds since 1970 UTC |
 | user_id, session_id | text; null where unknown |
-| ip | dotted IPv4 or IPv6; anything else is text like any other, and its own prefix |
+| ip | IPv4 or IPv6; any other text is allowed, and is its own prefix |
 | user_agent, device, marketplace, ad_id | text |
 | logged_in | true or false |
-| purchase_ts | when the click led to a purchase, in ms since 1970; null where it did not; not known before then |
+| purchase_ts | time of the purchase that the click led to, in ms since 1970, and not known earlier; null without one |
 | rfm | RFM score of the account as known at the click, 3 to 15; null where unknown |
 """
 
@@ -44,13 +44,13 @@ SCHEMA: dict[str, pl.DataType] = {
 }
 NULLABLE = frozenset({"user_id", "session_id", "purchase_ts", "rfm"})
 TIMES = ("ts", "purchase_ts")
-LATEST = 2**31 * 10_000 - 96 * 3_600_000  # ms since 1970, in the year 2650: the counters number 10 s with 31 bits
+LATEST = 2**31 * 10_000 - 96 * 3_600_000  # ms since 1970, in the year 2650: counters number 10 s buckets by 31 bits
 RFM = (3.0, 15.0)
 
-_UNITS = {"s": (1_000, 1), "ms": (1, 1), "us": (1, 1_000), "ns": (1, 1_000_000)}  # times this, over that, are ms
+_UNITS = {"s": (1_000, 1), "ms": (1, 1), "us": (1, 1_000), "ns": (1, 1_000_000)}  # factor and divisor that give ms
 _WORDS = {"true": True, "false": False, "1": True, "0": False}
 _YEAR_1990 = 631_152_000_000  # ms
-_RULES: dict[pl.DataType, str] = {  # what a field takes, in words
+_RULES: dict[pl.DataType, str] = {  # the rule for the values of a field, as errors say it
     pl.String(): "must be text",
     pl.Int64(): f"must be a whole number from 0 to {LATEST}: milliseconds since 1970 UTC",
     pl.Boolean(): "must be true or false",
@@ -61,7 +61,7 @@ Time = Annotated[int, msgspec.Meta(ge=0, le=LATEST)]
 
 
 class Click(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One click; the fields are those of `SCHEMA`. A field that is not among them is ignored."""
+    """One click, with the fields of `SCHEMA`. Fields that it does not have are ignored."""
 
     click_id: str
     ts: Time
@@ -102,9 +102,9 @@ _IPV4 = re.compile(rf"({_OCTET}\.{_OCTET}\.{_OCTET})\.{_OCTET}").fullmatch
 
 @lru_cache(1 << 16)
 def prefix(ip: str) -> str:
-    """The network that an address is in: /24 of IPv4, /48 of IPv6; anything else is its own.
+    """The network that an address belongs to: /24 of IPv4, /48 of IPv6. Any other text is its own network.
 
-    An IPv4 address written as IPv6 (::ffff:192.0.2.1) is in its IPv4 network.
+    An IPv4 address written as IPv6 (::ffff:192.0.2.1) belongs to its IPv4 network.
 
     >>> prefix("192.0.2.77"), prefix("2001:db8:1:2::3"), prefix("87540")
     ('192.0.2.0/24', '2001:db8:1::/48', '87540')
@@ -123,13 +123,13 @@ def prefix(ip: str) -> str:
 
 
 class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the fields of a click are found in a log.
+    """Where a log has the fields of a click.
 
-    columns: for each field the log's column, or several columns, whose texts are joined by "|". A field without one
-        takes its constant; `click_id` without one is the row's number; the fields that may be null are then null.
+    columns: for each field the log's column, or several columns whose texts are joined by "|". A field without a column
+        takes its constant. Without either, `click_id` is the row's number, and a field that may be null is null.
     constants: the value of a field in every row.
-    time: how the log writes `ts` and `purchase_ts`: `unit` "s", "ms", "us" or "ns" since 1970, or a `format` as in
-        Python's strptime and a `zone`, by default UTC. By default milliseconds.
+    time: how the log writes `ts` and `purchase_ts`: as a `unit` "s", "ms", "us" or "ns" since 1970, by default "ms"; or
+        in a `format` as of Python's strptime and a `zone`, by default UTC.
     """
 
     columns: dict[str, str | list[str]]
@@ -138,7 +138,10 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     @staticmethod
     def load(path: str | Path) -> "Mapping":
-        """The mapping in a TOML file. Raises SourceError if it cannot be read, InvalidArgument if it is no mapping."""
+        """The mapping in a TOML file.
+
+        Raises SourceError if the file cannot be read, and InvalidArgument if it is not a mapping.
+        """
         try:
             text = Path(path).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -167,7 +170,7 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class TimeRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a log writes its times; see `Mapping`."""
+    """How a log writes its times. `Mapping` explains the fields."""
 
     unit: str | None = None
     format: str | None = None
@@ -192,13 +195,14 @@ def read_clicks(
 ) -> pl.DataFrame:
     """The clicks of a CSV (also .csv.gz), NDJSON or Parquet file, or of a frame, in the columns of `SCHEMA`.
 
-    Without a mapping the log's columns are the fields' names, and times are milliseconds; columns of other names are
-    left out. In CSV an empty field is null. The rows keep their order, which is taken for that of arrival.
+    Without a mapping, the log's columns must have the names of the fields, and times are milliseconds. Other columns
+    are left out. In CSV an empty field is null. The rows keep their order, which is taken as the order of arrival.
 
-    A row that is no click is an InvalidArgument naming column, row (from 1, without a header), value and rule; with
-    `rejects` such rows are instead written to that file, one JSON object {"row", "column", "value", "reason"} a line.
-    An earlier file of that name goes, and none is made where every row is a click.
-    Raises SourceError if the file cannot be read or lacks a column, or that of the rejects cannot be written.
+    A row that is not a click raises InvalidArgument with its column, row (from 1, without a header), value and rule.
+    With `rejects`, such rows are written to that file instead, one JSON object {"row", "column", "value", "reason"} a
+    line. An earlier file of that name is removed, and none is written if every row is a click.
+
+    Raises SourceError if the file cannot be read or lacks a column, or if the rejects cannot be written.
     """
     name = "clicks" if isinstance(source, pl.DataFrame) else str(source)
     if (
@@ -247,7 +251,7 @@ def read_clicks(
 
 
 def check_clicks(frame: pl.DataFrame, fields: tuple[str, ...] = tuple(SCHEMA)) -> pl.DataFrame:
-    """The named fields of a frame of clicks, in their types.
+    """The named fields of a frame of clicks, converted to their types.
 
     Raises InvalidArgument with column, row (from 1), value and rule.
     """
@@ -298,7 +302,7 @@ def _raw(log: pl.DataFrame, field: str, mapping: Mapping) -> pl.Series:
 
 
 def _cast(raw: pl.Series, kind: pl.DataType) -> pl.Series:
-    """The values in another type, null where they do not fit it exactly."""
+    """The values converted to another type, and null where they do not fit it exactly."""
     try:
         if kind == pl.Boolean() and raw.dtype == pl.String():
             return raw.str.to_lowercase().replace_strict(_WORDS, default=None, return_dtype=pl.Boolean)
@@ -307,7 +311,7 @@ def _cast(raw: pl.Series, kind: pl.DataType) -> pl.Series:
         column = raw.cast(kind, strict=False)
         if (
             raw.dtype.is_numeric() and not kind == pl.String()
-        ):  # 1.5 is no whole number, and 2 is neither true nor false
+        ):  # 1.5 is not a whole number, and 2 is neither true nor false
             column = column.zip_with((column.cast(pl.Float64) == raw.cast(pl.Float64)).fill_null(True), _nulls(column))
         return column
     except pl.exceptions.PolarsError:
@@ -315,7 +319,7 @@ def _cast(raw: pl.Series, kind: pl.DataType) -> pl.Series:
 
 
 def _times(raw: pl.Series, rule: TimeRule) -> pl.Series:
-    """Milliseconds since 1970 UTC, null where there is no time."""
+    """Milliseconds since 1970 UTC, and null where a value is not a time."""
     if rule.format is not None and raw.dtype == pl.String():
         raw = raw.str.to_datetime(rule.format, time_unit="us", strict=False)
     if isinstance(raw.dtype, pl.Datetime):
@@ -334,7 +338,7 @@ def _nulls(column: pl.Series) -> pl.Series:
 
 
 def _wrong(field: str, raw: pl.Series, column: pl.Series) -> pl.Series:
-    """By row whether the value is none for the field."""
+    """Whether the value in each row is not allowed for the field."""
     wrong = column.is_null() if field not in NULLABLE else column.is_null() & raw.is_not_null()
     if field in TIMES:
         wrong = wrong | ~column.is_between(0, LATEST).fill_null(True)
@@ -346,7 +350,7 @@ def _wrong(field: str, raw: pl.Series, column: pl.Series) -> pl.Series:
 def _located(
     name: str, column: str | list[str], field: str, raw: pl.Series, wrong: pl.Series, mapping: Mapping | None
 ) -> str:
-    """What is wrong with the first wrong value, and how many there are."""
+    """A message about the first wrong value, and how many there are."""
     row = int(wrong.arg_max() or 0)
     way_out = (
         ""
@@ -368,7 +372,7 @@ def _rule(field: str, mapping: Mapping | None) -> str:
 
 
 def _write_rejects(path: Path, log: pl.DataFrame, first_wrong: pl.Series, mapping: Mapping) -> None:
-    """One JSON object for each row that has a wrong field; no file if there is none."""
+    """Write one JSON object for each row that has a wrong field. Without any, no file is written."""
     path.unlink(missing_ok=True)
     rows = first_wrong.is_not_null().arg_true().to_list()
     if not rows:
@@ -383,7 +387,7 @@ def _write_rejects(path: Path, log: pl.DataFrame, first_wrong: pl.Series, mappin
 
 
 def _explained(error: str, body: bytes) -> str:
-    """msgspec's message with the value that it is about."""
+    """msgspec's message, with the value that it is about."""
     found = re.search(r"`(\$[^`]*)`", error)
     path = found[1] if found else "$"
     value: Any = msgspec.json.decode(body)

@@ -1,1 +1,1 @@
-"""How good a model and its thresholds are, in numbers and in a report."""
+"""How good a model and its thresholds are: in numbers, and as a report."""

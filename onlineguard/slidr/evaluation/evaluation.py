@@ -1,10 +1,15 @@
-"""What a calibrated scorer is worth on clicks that it was neither trained nor calibrated on.
+"""How good a calibrated scorer is on clicks that it was neither trained nor calibrated on.
 
-`evaluate` measures one scorer over all clicks and a slice: invalidation rate (IVR), false-positive rate (FPR) and
-robotic coverage as `metrics` defines them, with exact intervals, the IVR-FPR curve and its knee, how well scores part
-people from the rest (AUC), and reliability: whether of the clicks given p_human so many are known people's. On
-simulated traffic the truth gives recall, precision and the true FPR as well. `compare` sets several scorers side by
-side. `report.write_report` shows it all as a page.
+`evaluate` measures one scorer, over all clicks and over each slice:
+
+- invalidation rate (IVR), false-positive rate (FPR) and robotic coverage as `metrics` defines them, with exact
+intervals;
+- the IVR-FPR curve and its knee;
+- AUC: how well the scores separate people from the rest;
+- reliability: whether a share p of the clicks with p_human = p is known to be people's;
+- on simulated traffic, whose truth is known, also recall, precision and the true FPR.
+
+`compare` puts several scorers side by side. `report.write_report` shows everything as a page.
 
     evaluation = evaluate(p_robot, slice_ids, slice_keys, human, heavy, calibration)
     evaluation.overall.fpr.value, evaluation.overall.fpr.high
@@ -24,17 +29,17 @@ from onlineguard.slidr.thresholds import metrics
 from onlineguard.slidr.thresholds.calibration import Calibration
 from onlineguard.slidr.thresholds.metrics import Curve, Rate, as_codes, as_marks, as_scores, clopper_pearson
 
-POINTS = 100  # of a curve that are kept: as many as a drawing shows
+POINTS = 100  # of a curve that are kept, as many as a drawing can show
 BINS = 20  # of the reliability diagram
-NONE = "\N{EN DASH}"  # what is written where there is nothing to measure
+NONE = "\N{EN DASH}"  # in a table, where there is nothing to measure
 
-Row = dict[str, str]  # one row of a table: heading to text, every row with the same headings
+Row = dict[str, str]  # one row of a table, from heading to text; all rows have the same headings
 Marks = Bool[np.ndarray, " n"]
 
 
 @dataclass(frozen=True)
 class Share:
-    """How many of how many clicks, with the exact interval. Without trials value, low and high are NaN."""
+    """A share of clicks as two counts, with its exact interval. Without trials, value, low and high are NaN."""
 
     hits: int
     trials: int
@@ -59,7 +64,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Group:
-    """What is measured of one slice, or of all clicks."""
+    """The measures of one slice, or of all clicks."""
 
     name: str
     threshold: float | None  # a score strictly above it is robotic; None over all where slices differ
@@ -68,18 +73,18 @@ class Group:
     ivr: Share
     fpr: Share
     coverage: Share
-    auc: float  # probability that a purchasing click scores below another, ties count half; NaN without either
+    auc: float  # probability that a purchasing click scores below another one, ties counting half; NaN without both
     curve: Curve | None  # thinned to about POINTS; None without purchasing clicks
     knee: int | None  # index into the curve
-    ivr_at_budget: float  # highest on the whole curve with an FPR within the budget; NaN without curve or budget
-    recall: Share | None  # these three on simulated traffic alone
+    ivr_at_budget: float  # the highest IVR on the curve with an FPR within the budget; NaN without curve or budget
+    recall: Share | None  # this and the next two need the truth
     precision: Share | None
     true_fpr: Share | None
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Clicks with about the same p_human: what was predicted, and the share that is known to be people's."""
+    """Clicks with about the same p_human: the prediction, and the share that is known to be people's."""
 
     clicks: int
     predicted: float  # mean p_human
@@ -90,14 +95,14 @@ class Bin:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` measured."""
+    """The result of `evaluate`."""
 
     overall: Group
-    slices: tuple[Group, ...]  # in the order of the slice codes, those without clicks too
+    slices: tuple[Group, ...]  # in the order of the slice codes, including slices without clicks
     reliability: tuple[Bin, ...]  # by rising p_human; empty where scores are no probabilities
-    weighted: bool  # reliability is of weighted clicks, its intervals then approximate
+    weighted: bool  # reliability is of weighted clicks, and its intervals are then approximate
     level: float  # of all intervals
-    method: str  # of the calibration, as the next two
+    method: str  # this and the next two are the calibration's
     budget: float | None
     confidence: float | None
 
@@ -107,11 +112,11 @@ class Evaluation:
         return self.overall.recall is not None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings, lists and dicts, fit for JSON; None where a number would be NaN."""
+        """Plain numbers, strings, lists and dicts, as JSON can hold them; None where a number would be NaN."""
         return _plain(self)
 
     def table(self, most: int | None = None) -> list[Row]:
-        """Rows to print: all clicks, then the slices, that with the most clicks first; `most` bounds their number."""
+        """Rows to print: all clicks, then the slices with the most clicks, at most `most` of them."""
         groups = [self.overall, *self.largest()[:most]]
         return [
             {
@@ -125,7 +130,7 @@ class Evaluation:
         ]
 
     def largest(self) -> list[Group]:
-        """The slices, that with the most clicks first."""
+        """The slices, the one with the most clicks first."""
         return sorted(self.slices, key=lambda group: -group.clicks)
 
 
@@ -141,17 +146,19 @@ def evaluate(
     weights: Float[np.ndarray, " n"] | None = None,
     known: Marks | None = None,
 ) -> Evaluation:
-    """Measure the decisions that `calibration` makes of these scores.
+    """Measure the decisions that `calibration` makes with these scores.
 
-    p_robot: any finite scores, higher for robots, in the precision they were calibrated in.
-    slice_ids: codes into `slice_keys`, whose first ones are the calibration's slices in its order; slices that it does
-        not know come after them and have its default threshold. A key is a name or the values it is made of.
-    human: the purchasing clicks; none is allowed, then FPR and curves are missing. heavy: clicks of
-        `metrics.heavy_sessions`; None for none. truth: the robots' clicks, where it is known.
-    level: of the intervals, which take clicks as independent.
-    weights: sample weights; reliability is then that of the weighted clicks, which is what a network that was trained
-        with such weights predicts.
-    known: the clicks of known people by `labels.humans`, for reliability; by default the purchasing ones.
+    p_robot: any finite scores, higher for robots, in the precision that they were calibrated in.
+    slice_ids: positions in `slice_keys`. These begin with the calibration's slices in its order. Slices that it does
+    not
+        know follow, and have its default threshold. A key is a name, or the values that make one.
+    human: the purchasing clicks. There may be none; then FPR and curves are missing.
+    heavy: the clicks of `metrics.heavy_sessions`; None for none.
+    truth: the robots' clicks, where they are known.
+    level: of the intervals, which assume that clicks are independent.
+    weights: sample weights. Reliability is then that of the weighted clicks, since a network that was trained with such
+        weights predicts their share.
+    known: the clicks of known people by `labels.humans`, for reliability; by default the purchasing clicks.
 
     Raises InvalidArgument for anything malformed.
     """
@@ -195,11 +202,11 @@ def evaluate(
 
 
 def compare(evaluations: Mapping[str, Evaluation]) -> list[Row]:
-    """One row a scorer, in the given order; "gain" is the IVR less that of the first, in percentage points.
+    """One row for each scorer, in the given order, as `Extras.comparison` takes them.
 
-    "IVR at budget" is by one threshold that just keeps the budget on these very clicks, so that scorers compare at one
-    FPR whatever their calibrations made of it. The rows are those of `Extras.comparison`. All must be of the same
-    clicks, or InvalidArgument is raised; where budgets differ, a column tells them.
+    "gain" is the IVR minus that of the first scorer, in percentage points. "IVR at budget" uses one threshold that just
+    keeps the budget on these very clicks, so scorers are compared at the same FPR, whatever their calibrations made of
+    it. Where budgets differ, a column shows them. Raises InvalidArgument unless all are of the same clicks.
     """
     if not evaluations:
         return []
@@ -222,13 +229,13 @@ def compare(evaluations: Mapping[str, Evaluation]) -> list[Row]:
 
 
 def hourly_fpr(robotic: Marks, human: Marks, hour: Int[np.ndarray, " n"], level: float = 0.95) -> tuple[Share, ...]:
-    """The FPR in each of the 24 local hours of the day; `hour` is 0 to 23. For `Extras.hourly`."""
+    """The FPR in each of the 24 local hours of the day, for `Extras.hourly`; `hour` is 0 to 23."""
     rate = metrics.fpr(robotic, human, hour, 24)
     return tuple(Share.of(int(k), int(m), level) for k, m in zip(rate.hits, rate.trials, strict=True))
 
 
 def threshold_text(threshold: float | None) -> str:
-    """Five decimals; a dash for none, and for the threshold that no score exceeds the word for it."""
+    """A threshold with five decimals; a dash for None; "never" or "always" where it is beyond every score."""
     if threshold is None:
         return NONE
     return f"{threshold:.5f}" if abs(threshold) < 1e6 else "never" if threshold > 0 else "always"
@@ -276,21 +283,21 @@ def _group(name: str, threshold: float | None, clicks: _Clicks, budget: float | 
 
 
 def _thinned(curve: Curve) -> tuple[Curve, int]:
-    """About POINTS points of a curve, evenly along it, and where its knee is among them.
+    """About POINTS points of a curve, evenly spaced along it, and the position of its knee among them.
 
-    Distance is taken with the root of the FPR, since budgets lie near 0. Both ends and the knee stay.
+    Distances use the root of the FPR, since budgets lie near 0. Both ends and the knee are kept.
     """
     knee, m = metrics.knee(curve), len(curve.fpr)
     if m <= POINTS:
         return curve, knee
     along = np.append(0.0, np.cumsum(np.hypot(np.diff(np.sqrt(curve.fpr)), np.diff(curve.ivr))))
     even = np.searchsorted(along, np.linspace(0.0, along[-1], POINTS)).clip(0, m - 1)
-    kept = np.unique(np.concatenate([even, [0, knee, m - 1]]))
-    return Curve(curve.thresholds[kept], curve.fpr[kept], curve.ivr[kept]), int(np.searchsorted(kept, knee))
+    at = np.unique(np.concatenate([even, [0, knee, m - 1]]))
+    return Curve(curve.thresholds[at], curve.fpr[at], curve.ivr[at]), int(np.searchsorted(at, knee))
 
 
 def _auc(scores: Float[np.ndarray, " n"], human: Marks) -> float:
-    """Mann and Whitney's statistic over the number of pairs."""
+    """The statistic of Mann and Whitney, divided by the number of pairs."""
     n_human = int(human.sum())
     pairs = n_human * (len(human) - n_human)
     if not pairs:
@@ -304,7 +311,7 @@ def _auc(scores: Float[np.ndarray, " n"], human: Marks) -> float:
 def _reliability(
     p_human: Float[np.ndarray, " n"], known: Marks, weights: Float[np.ndarray, " n"] | None, level: float
 ) -> tuple[Bin, ...]:
-    """Bins of about equally many clicks; equal scores are never parted."""
+    """Bins with about the same number of clicks; equal scores are in the same bin."""
     if p_human.min() < 0.0 or p_human.max() > 1.0:
         return ()
     edges = np.unique(np.quantile(p_human, np.linspace(0.0, 1.0, BINS + 1)[1:-1], method="lower"))

@@ -1,4 +1,4 @@
-"""The evaluation of a scorer as one self-contained HTML file: no script, no other host."""
+"""The evaluation of a scorer as one self-contained HTML file, without scripts and without links to other hosts."""
 
 import itertools
 import math
@@ -16,11 +16,11 @@ from onlineguard.report.template import PAGE, STYLE
 from onlineguard.report.writing import escaped, write_page
 from onlineguard.slidr.evaluation.evaluation import NONE, Bin, Evaluation, Group, Row, Share, threshold_text
 
-CURVES = 12  # slices whose curves are drawn, those with the most clicks
-ROWS = 60  # of the table of slices
-SMOOTHED = 60  # means that the loss curve is drawn through
+CURVES = 12  # slices whose curves are drawn: those with the most clicks
+ROWS = 60  # in the table of slices
+SMOOTHED = 60  # points of the loss curve, each a mean over minibatches
 _FPR_TICKS = (0, 1, 5, 20, 50, 100)  # in percent
-_COLOURS = ("series", "alarm", "label", "score")  # of the template
+_COLOURS = ("series", "alarm", "label", "score")  # classes of the template
 _STYLE = """
 .tiles{grid-template-columns:repeat(auto-fit,minmax(10rem,1fr))}
 .tiles>div{display:grid;grid-row:span 2;grid-template-rows:subgrid;row-gap:0}
@@ -67,15 +67,15 @@ summary{cursor:pointer}
 
 @dataclass(frozen=True)
 class Extras:
-    """What a report shows besides the evaluation; each part is left out where it is not given."""
+    """Parts of a report besides the evaluation. A part that is not given is left out."""
 
     hourly: Mapping[str, Sequence[Share]] | None = None
-    """FPR of the 24 local hours by `evaluation.hourly_fpr`, under the name of each scorer: with sample weights first,
-    then without."""
+    """FPR of the 24 local hours by `evaluation.hourly_fpr`, by the name of the scorer: first with sample weights, then
+    without."""
     comparison: Sequence[Row] | None = None
-    """Rows of `evaluation.compare`, or any with the same headings in every row; the first column names the row."""
+    """Rows of `evaluation.compare`, or others with the same headings in every row. The first column names the row."""
     losses: Sequence[float] | None = None
-    """Weighted cross-entropy of each minibatch, as `Network.losses` has it."""
+    """Weighted cross-entropy of each minibatch, as in `Network.losses`."""
 
 
 def write_report(
@@ -85,10 +85,10 @@ def write_report(
     facts: Mapping[str, str] | None = None,
     extras: Extras | None = None,
 ) -> None:
-    """Write one HTML file that shows the evaluation, `facts` as they are (time ranges, seed, versions) and `extras`.
+    """Write one HTML file with the evaluation, the `facts` (time ranges, seed, versions) and the `extras`.
 
-    Curves are drawn for the dozen slices with the most clicks, and the table has at most 60 rows. All text is escaped.
-    An existing file is replaced at once, or left as it was. Raises InvalidArgument where the file cannot be written.
+    Curves are drawn for the 12 slices with the most clicks, and the table has at most 60 rows. All text is escaped. An
+    existing file is replaced as a whole, or left as it was. Raises InvalidArgument if the file cannot be written.
     """
     extras = extras or Extras()
     drawn = [group for group in evaluation.largest() if group.curve is not None][:CURVES]
@@ -136,7 +136,7 @@ def _tiles(evaluation: Evaluation) -> str:
 
 
 def _verdict(evaluation: Evaluation) -> str:
-    """Whether the budget held, in a sentence, and what the figures are of."""
+    """A few sentences: which clicks were measured, and whether the budget was kept."""
     all_, budget = evaluation.overall, evaluation.budget
     of = f"{counted(all_.clicks, 'click')}, {_many(all_.purchases, 'purchasing click')}; thresholds by method "
     of += f"&ldquo;{escaped(evaluation.method)}&rdquo;"
@@ -188,14 +188,14 @@ def _curves(evaluation: Evaluation, drawn: Sequence[Group]) -> str:
     if evaluation.overall.curve is None:
         return f"{head}<p>No purchasing click, so no curves.</p></section>"
     left = len(evaluation.slices) - len(drawn)
-    which = f" Drawn are the {len(drawn)} slices with the most clicks that have purchasing ones." if left else ""
+    which = f" The {len(drawn)} largest slices with purchasing clicks are drawn." if left else ""
     return (
-        f'{head}<p class="text">Each curve is what any threshold would give on these clicks. The point is what the '
-        f"calibrated threshold gave, with its {_level(evaluation)} intervals; over all clicks it may lie above the "
-        "curve, since slices have thresholds of their own. The knee is where IVR is the farthest above FPR. A score "
-        "that knows nothing would follow the dotted line, where both are the same: bent, since the FPR axis is by "
-        f"square root, to give room to small rates.{which}</p>"
-        f'<ul class="legend"><li><i class="series"></i>one threshold after the other</li><li><b class="alarm"></b>'
+        f'{head}<p class="text">A curve shows the rates of all possible thresholds on these clicks. The point shows '
+        f"the calibrated threshold, with its {_level(evaluation)} intervals. Over all clicks the point may lie above "
+        "the curve, since every slice has its own threshold. The knee is where IVR is farthest above FPR. A score "
+        "without any information would follow the dotted line, where IVR equals FPR. It is bent because the FPR axis "
+        f"shows square roots, which leaves space for small rates.{which}</p>"
+        f'<ul class="legend"><li><i class="series"></i>all thresholds</li><li><b class="alarm"></b>'
         'calibrated</li><li><b class="knee"></b>knee</li><li><i class="even"></i>chance</li>'
         f"{_budget_legend(evaluation.budget)}</ul>"
         + _curve("s0", evaluation.overall, evaluation.budget)
@@ -241,15 +241,15 @@ def _reliability(evaluation: Evaluation) -> str:
     marks += f'<path class="mark dot series" d="{_dots(x, axis.y(y))}"/>'
     ticks = [(WIDTH * (1 - at / HEIGHT), text) for at, text in axis.ticks()]
     weighted = (
-        "Clicks count by their sample weights here, as they did in training, so intervals are approximate. "
+        "Clicks have their sample weights here, as in training, so the intervals are approximate. "
         if evaluation.weighted
-        else "A model trained with sample weights predicts the share among clicks so weighted; here all count alike. "
+        else "All clicks count the same here. A model trained with sample weights predicts shares of weighted clicks. "
     )
     return (
         '<section aria-labelledby="reliability"><h2 id="reliability">Reliability</h2><p class="text">Of clicks with '
-        f"about the same p_human, the share that is known to be people's, with its {_level(evaluation)} interval; on "
-        f"the dotted line both agree. {weighted}Most people are never known as such, so p_human is the probability of "
-        "being known, not of being human.</p>"
+        f"about the same p_human, the share that is known to be people's, with its {_level(evaluation)} interval. On "
+        f"the dotted line both agree. {weighted}Most people are never known to be people, so p_human is the "
+        "probability of being known, not of being human.</p>"
         + _chart("r0", "Known people", "", axis, marks, ticks, "p_human, %", "share that is known, %", square=True)
         + "</section>"
     )
@@ -283,9 +283,9 @@ def _hourly(hourly: Mapping[str, Sequence[Share]], budget: float | None) -> str:
     head = ["Hour", *(text for name in hourly for text in ("Purchasing clicks", f"FPR {name}"))]
     return (
         '<section class="long" aria-labelledby="weights"><h2 id="weights">What sample weights do</h2>'
-        '<p class="text">False-positive rate by local hour of the day. Weights let sparse cells of the week, such as '
-        "night hours, count as much as busy ones; without them a model may take the few people of the night for "
-        "robots. Intervals that leave the drawing are cut.</p>"
+        '<p class="text">False-positive rate by local hour of the day. With sample weights, quiet hours of the week '
+        "count as much as busy ones. Without them a model may take the few people of the night for robots. Intervals "
+        "that leave the drawing are cut off.</p>"
         f'<ul class="legend">{legend}{_budget_legend(budget)}</ul>'
         + _chart("h0", "False positives by hour", "", axis, marks, ticks, "local hour", "FPR, %", few=True)
         + f"<details><summary>The figures</summary>{_table('FPR by hour', head, rows)}</details></section>"
@@ -300,14 +300,12 @@ def _comparison(rows: Sequence[Row]) -> str:
         + "</tr>"
         for row in rows
     ]
-    text = "Each scorer with thresholds calibrated in the same way, on the same clicks."
+    text = "The thresholds of every scorer are calibrated in the same way, on the same clicks."
     if "gain" in others:
-        text += " &ldquo;gain&rdquo; is the IVR less that of the first, in percentage points."
+        text += " &ldquo;gain&rdquo; is the IVR minus that of the first scorer, in percentage points."
     if "IVR at budget" in others:
-        text += (
-            " &ldquo;IVR at budget&rdquo; is that of one threshold that just keeps the budget on these very clicks: "
-        )
-        text += "it compares scorers at one FPR."
+        text += " &ldquo;IVR at budget&rdquo; uses one threshold that just keeps the budget on these very clicks, "
+        text += "so it compares scorers at the same FPR."
     return (
         '<section class="long" aria-labelledby="comparison"><h2 id="comparison">Against other scorers</h2>'
         f'<p class="text">{text}</p>' + _table("Scorers", [first, *others], lines) + "</section>"
@@ -360,7 +358,7 @@ def _chart(
     few: bool = False,
     square: bool = False,
 ) -> str:
-    """One drawing with its axes; `few` x labels stay on a phone too."""
+    """One drawing with its axes. If `few`, all labels of the x axis are shown on a phone too."""
     y_ticks = axis.ticks()
     grid = "".join(f"M0 {y:.0f}h{WIDTH}" for y, _ in y_ticks) + "".join(f"M{x:.0f} 0v{HEIGHT}" for x, _ in x_ticks)
     left = "".join(f'<span style="top:{y / HEIGHT:.2%}">{text}</span>' for y, text in y_ticks)
@@ -390,20 +388,20 @@ def _root(fpr: Float[np.ndarray, " n"] | float) -> Float[np.ndarray, " n"]:
 
 
 def _dots(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> str:
-    """Lines of no length, whose round ends are dots; NaN is left out."""
+    """Lines without length, whose round ends show as dots. NaN is left out."""
     known = ~np.isnan(y)
     return "".join(f"M{a:.0f} {b:.0f}h0" for a, b in zip(x[known].tolist(), y[known].tolist(), strict=True))
 
 
 def _bars(x: Float[np.ndarray, " n"], low: Float[np.ndarray, " n"], high: Float[np.ndarray, " n"]) -> str:
-    """Upright lines; NaN is left out."""
+    """Vertical lines. NaN is left out."""
     known = ~np.isnan(low)
     ends = zip(x[known].tolist(), low[known].tolist(), high[known].tolist(), strict=True)
     return "".join(f"M{a:.0f} {b:.0f}V{c:.0f}" for a, b, c in ends)
 
 
 def _area(x: Float[np.ndarray, " n"], low: Float[np.ndarray, " n"], high: Float[np.ndarray, " n"]) -> str:
-    """What lies between two lines; NaN is left out."""
+    """The area between two lines. NaN is left out."""
     known = ~np.isnan(low) & ~np.isnan(high)
     if not known.any():
         return ""
@@ -422,7 +420,7 @@ def _interval(share: Share) -> str:
 
 
 def _split(text: str) -> str:
-    """A rate as text, its interval on a line of its own."""
+    """A rate as text, with its interval on a line of its own."""
     value, bracket, interval = text.partition(" (")
     return escaped(value) + (f"<small>{escaped(interval.removesuffix(')'))}</small>" if bracket else "")
 

@@ -1,7 +1,7 @@
-"""What the network is compared with: logistic regression, the velocity rule, and gradient-boosted trees.
+"""The baselines that the network is compared with: logistic regression, the velocity rule, and gradient-boosted trees.
 
-Each is a `Scorer`, so all are calibrated and judged by the same code. The authors of SLIDR name the first two as theirs
-without saying how they were made; what stands here is ours.
+Each is a `Scorer`, so all are calibrated and measured by the same code. The authors of SLIDR name the first two as
+their baselines without giving details. The details here are ours.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from onlineguard.slidr.learning.network import Config, Layer, Params, standardis
 from onlineguard.slidr.learning.train import Network, checked, moments
 
 ENTITIES = ("user", "session", "ip", "prefix")
-WINDOWS = ("1m", "5m")  # velocity: longer windows count volume, by which any large gateway stands out
+WINDOWS = ("1m", "5m")  # longer windows measure volume instead of velocity, and any large gateway has volume
 RAREST = 1e-6  # the rarest share that the velocity rule tells apart
 LEVELS = 1.0 - np.geomspace(1.0, RAREST, 512)  # evenly spaced in the log of the share above: fine in the upper tail
 
@@ -33,7 +33,7 @@ class LogisticBaseline(Network):
     def train(cls, X: np.ndarray, human: np.ndarray, weights: np.ndarray | None = None) -> Self:
         """Arguments as for `train.train`. The optimum by L-BFGS, with a penalty of half the squared weights in all.
 
-        That penalty is nothing beside the losses of thousands of clicks; it keeps weights finite where a plane
+        The penalty is negligible beside the losses of thousands of clicks. It keeps weights finite where a plane
         separates the labels. `losses` is empty.
         """
         from sklearn.linear_model import LogisticRegression
@@ -51,20 +51,20 @@ class VelocityRule:
     """A click is as suspect as its most unusual counter: p_robot = max over counters of the share of clicks below it.
 
     The counters are the clicks of user, session, ip and prefix in 1 and in 5 minutes. "Below" is measured among the
-    training clicks, labels unseen, and interpolated between 512 of their quantiles; a count below all of theirs scores
-    0, one above all of theirs 1.
+    training clicks, without their labels, and interpolated between 512 of their quantiles. A count below all of theirs
+    scores 0, and one above all of theirs scores 1.
     """
 
-    columns: np.ndarray  # (counters,) int64, where they stand in X
+    columns: np.ndarray  # (counters,) int64, their positions in X
     knots: np.ndarray  # (counters, 512) float32, quantiles of every counter
     shares: np.ndarray  # (counters, 512) float64, the share of training clicks below each
     width: int  # number of features
 
     @classmethod
     def train(cls, X: np.ndarray, names: Sequence[str]) -> Self:
-        """Take the quantiles of the features (n, width) float32 that are named clicks_{entity}_{window}.
+        """Learn the quantiles of the features X (n, width) float32 that are named {entity}_clicks_{window}.
 
-        {entity}_clicks_{window} will do as well.
+        The names clicks_{entity}_{window} are understood too.
         """
         features = scorer.matrix(X, len(names))
         columns = np.array([i for i, name in enumerate(names) if _COUNTER.fullmatch(name)], np.int64)
@@ -91,13 +91,13 @@ class VelocityRule:
         return out.astype(np.float32)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write `scorer.safetensors` into the folder, which is made if need be."""
+        """Write `scorer.safetensors` into the folder, and create the folder if it is missing."""
         tensors = {"columns": self.columns, "knots": self.knots, "shares": self.shares}
         scorer.write(folder, type(self).__name__, {"width": self.width}, tensors)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
-        """What `save` wrote. Raises CheckpointError for a file that is missing, foreign, damaged or newer."""
+        """The rule that `save` wrote. Raises CheckpointError for a file that is missing, foreign, damaged or newer."""
         config, tensors = scorer.read(folder, cls.__name__)
         try:
             rule = cls(tensors["columns"], tensors["knots"], tensors["shares"], int(config["width"]))
@@ -118,9 +118,9 @@ class TreesBaseline:
 
     @classmethod
     def train(cls, X: np.ndarray, human: np.ndarray, weights: np.ndarray | None = None, seed: int = 0) -> Self:
-        """Arguments as for `train.train`. A hundred trees of 31 leaves at rate 0.1: scikit-learn's defaults.
+        """Arguments as for `train.train`. A hundred trees of 31 leaves at rate 0.1, which are scikit-learn's defaults.
 
-        Not stopped early, so that every click is learned and the result depends on the data alone.
+        Training does not stop early, so every click is learned, and the result depends on the data alone.
         """
         from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -137,12 +137,12 @@ class TreesBaseline:
         return (1.0 - self.model.predict_proba(features)[:, 1]).astype(np.float32)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Raises InvalidArgument: scikit-learn keeps such trees in pickles only, and those are never written here."""
+        """Raises InvalidArgument: scikit-learn can only pickle such trees, and this library never writes a pickle."""
         raise InvalidArgument(_TREES)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
-        """Raises InvalidArgument, as `save` does."""
+        """Raises InvalidArgument, since `save` cannot have written any."""
         raise InvalidArgument(_TREES)
 
 

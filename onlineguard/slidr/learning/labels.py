@@ -1,10 +1,10 @@
-"""Weak labels: which clicks are known to be human, because their account did what robots rarely pay for.
+"""Weak labels: which clicks are known to be human, because their account did something that robots rarely pay for.
 
-A click is human if it led to a purchase, or if its account has a high RFM score (recency, frequency and monetary value
-of its orders). Everything else is not known to be human: some robots, many people who only looked.
+A click is known to be human if it led to a purchase, or if its account has a high RFM score (recency, frequency and
+monetary value of its orders). All others are unknown: some are robots', and many are of people who only looked.
 
-Source: the two activities are those of Muralidhar, Chitlangia, Agarwal and Ahmed, "Real-time detection of robotic
-traffic in online advertising", IAAI 2023. How the scores are formed is ours: their quintiles and limits are not public.
+Source: both signs are those of Muralidhar, Chitlangia, Agarwal and Ahmed, "Real-time detection of robotic traffic in
+online advertising", IAAI 2023. The quintiles and limits of the score are ours, since theirs are not public.
 """
 
 import numpy as np
@@ -20,9 +20,9 @@ QUINTILES = 5
 def humans(frame: pl.DataFrame, known_at: int, rfm_at_least: float = 12.0) -> np.ndarray:
     """Which clicks (n,) bool were known to be human at the time `known_at`, in milliseconds since 1970 UTC.
 
-    A purchase counts from its own time on, so a click bought later is not known yet. The RFM score, 3 to 15, is the one
-    known when the click came; without one (null or NaN) only a purchase can tell. Of a click after `known_at` nothing
-    is known.
+    A purchase counts from its own time on: if it came after `known_at`, it is not known yet. The RFM score, 3 to 15, is
+    the one known when the click came. Without one (null or NaN) only a purchase makes a click human. Nothing is known
+    of a click after `known_at`.
 
     >>> clicks = pl.DataFrame({"ts": [0, 0, 0], "purchase_ts": [5, 50, None], "rfm": [None, None, 13.0]})
     >>> humans(clicks, known_at=10).tolist()
@@ -38,14 +38,17 @@ def humans(frame: pl.DataFrame, known_at: int, rfm_at_least: float = 12.0) -> np
 def rfm_scores(orders: pl.DataFrame, at: int) -> pl.DataFrame:
     """Quintiles (1 to 5) of every account's recency, frequency and monetary value at the time `at`, and their sum.
 
-    `orders` has the columns user_id, ts (milliseconds since 1970 UTC) and amount. Only orders of the 90 days before
-    `at` count: at - 90 days <= ts < at. Recency is the time of the last order, frequency their number, monetary value
-    the sum of the amounts; 5 is the latest, the most and the largest. An account's quintile is 1 + floor(5 * the share
-    of accounts that are lower): accounts that tie share the quintile of their lowest, so where most have ordered once,
-    all of these have frequency 1. A negative amount is a refund: it lowers the monetary value and is no order of its
-    own. Orders without user, time or finite amount are left out.
+    `orders` has the columns user_id, ts (milliseconds since 1970 UTC) and amount.
 
-    Returns user_id, recency, frequency, monetary (Int64) and rfm (Float64, 3 to 15), sorted by user_id; an account
+    - Only orders of the 90 days before `at` count: at - 90 days <= ts < at.
+    - Recency is the time of the last order, frequency the number of orders, monetary value the sum of the amounts. 5 is
+      the latest, the most and the largest.
+    - An account's quintile is 1 + floor(5 * the share of accounts that are lower). Accounts that tie share the quintile
+      of their lowest, so where most have ordered once, all of those have frequency 1.
+    - A negative amount is a refund. It lowers the monetary value, and is not counted as an order.
+    - Orders without a user, a time or a finite amount are left out.
+
+    Returns user_id, recency, frequency, monetary (Int64) and rfm (Float64, 3 to 15), sorted by user_id. An account
     without an order in the window has no row, so a left join gives it a null.
     """
     _require(orders, "orders", ("user_id", "ts", "amount"))

@@ -1,10 +1,11 @@
-"""Sample weights that let every hour of the week count alike, with and without login, for either label.
+"""Sample weights that give every hour of the week the same say, with and without login, for either label.
 
     w_i = n / (m N_i)
 
-N_i is the number of clicks in the cell (hour, weekday, logged in, label) of click i, n the number of all clicks and m
-the number of cells that have any: every such cell weighs n / m in total, and the mean weight is 1. Without weights a
-network learns the busy hours: at night, when few people and many robots come, it would take everybody for a robot.
+N_i is the number of clicks in the cell (hour, weekday, logged in, label) of click i, n is the number of all clicks,
+and m is the number of cells that have any. So every such cell weighs n / m in total, and the mean weight is 1. Without
+weights a network learns the busy hours. At night, when few people and many robots come, it would take everybody for a
+robot.
 
 Source: w_i = C / N_i in "SLIDR", IAAI 2023, and its team's workshop paper at NeurIPS 2022; C = n / m is our choice.
 """
@@ -21,10 +22,11 @@ def cell_weights(
 ) -> np.ndarray:
     """The weight (n,) float32 of every click; their mean is 1.
 
-    hour: (n,) 0 to 23, and weekday: (n,) 0 to 6, both in the time by which the visitor lives; logged_in and human: (n,)
-    bool. By default a click alone in its cell weighs n / m, as much as any whole cell, which may be thousands. With
-    `largest`, no weight exceeds it and what is cut off goes to all other clicks in proportion; sparse cells then weigh
-    less than others. No clicks, no weights.
+    hour: (n,) 0 to 23, and weekday: (n,) 0 to 6, both in the visitor's local time.
+    logged_in, human: (n,) bool.
+    largest: no weight exceeds it. What is cut off is spread over all other clicks in proportion, so sparse cells then
+        weigh less than others. Without it, a click that is alone in its cell weighs as much as a whole cell, which may
+        be thousands.
 
     >>> hour = np.array([3, 12, 12])
     >>> cell_weights(hour, np.zeros(3, int), np.zeros(3, bool), np.zeros(3, bool)).tolist()
@@ -64,7 +66,7 @@ def cells(hour: np.ndarray, weekday: np.ndarray, logged_in: np.ndarray, human: n
 
 
 def effective_size(weights: np.ndarray) -> float:
-    """How many equally weighted clicks estimate a mean as well as these: (sum w)^2 / sum w^2. 0 for no clicks.
+    """The number of equally weighted clicks that estimate a mean as well as these: (sum w)^2 / sum w^2. 0 for none.
 
     Source: Kish, "Survey Sampling", 1965.
     """
@@ -74,11 +76,12 @@ def effective_size(weights: np.ndarray) -> float:
 
 
 def _capped(weight: np.ndarray, counts: np.ndarray, largest: float) -> np.ndarray:
-    """Weights a cell, none above `largest`, the others scaled by one factor so that the mean over clicks stays 1."""
+    """The weight of each cell, at most `largest`. All others are scaled by one factor, so that the mean stays 1."""
     n = counts.sum()
     order = np.argsort(-weight)
-    # With the k heaviest cells at the bound, the rest must share n - largest * (their clicks): the smallest k for which
-    # the heaviest of the rest stays below the bound. It exists, since a bound above 1 cannot hold for all clicks.
+    # If the k heaviest cells are at the bound, the rest must share n - largest * (the clicks of those k). We look for
+    # the smallest k for which the heaviest of the rest stays below the bound. It exists: a bound above 1 cannot be
+    # reached by all clicks, since their mean weight is 1.
     factor, heavy = 1.0, order[:0]
     for k in range(len(order)):
         heavy, rest = order[:k], order[k:]

@@ -1,1 +1,1 @@
-"""Simulated traffic of people and robots, with the truth beside it."""
+"""Simulated clicks of people and robots, with the truth kept apart."""

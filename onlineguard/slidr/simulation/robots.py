@@ -1,6 +1,6 @@
-"""The robots of simulated traffic, kind by kind, and how they change their ways week by week.
+"""The robots of simulated traffic: seven kinds, and how each changes its ways from week to week.
 
-| kind | how it shows | what it hides behind |
+| kind | how it shows | how it hides |
 |---|---|---|
 | burst | hundreds of clicks from one address in minutes; slower and shorter every week | nothing |
 | slow | no night; few user agents and ads, old browsers | thousands of homes, a click each, far apart |
@@ -10,9 +10,9 @@
 | farm | many phones behind few carrier addresses, around the clock; from the second week on | a crowd of real phones |
 | attack | one campaign only, one or two clicks a visitor; for two days | people's rhythm, homes, carriers |
 
-Robots do not buy, but for the account takeovers: 0.2 % of their clicks do, with somebody else's money. Nor do robots
-have a history of orders, with the same exception: a takeover click carries the RFM score of its victim, so that a label
-made from RFM scores is sometimes wrong, as it is in life.
+Robots do not buy and have no history of orders, with one exception. Of the clicks of account takeovers, 0.2 % lead to a
+purchase, with somebody else's money. They also carry the RFM score of their victim, so a label that is made from RFM
+scores is sometimes wrong, as it is in life.
 """
 
 from collections.abc import Callable
@@ -44,12 +44,12 @@ from onlineguard.slidr.simulation.world import (
 )
 
 TAKEOVER_BUYS = 0.002
-_ATTACK_WEIGHT = 0.5  # of the campaign under attack, while it is; what the other kinds weigh sums to about 1
+_ATTACK_WEIGHT = 0.5  # of the attack on the days of the attack; all other kinds together weigh about 1
 
 
 @dataclass(frozen=True)
 class Today:
-    """What robots know about a day."""
+    """The day and the world, as robots see them."""
 
     people: People
     rhythm: Rhythm
@@ -70,29 +70,29 @@ class Today:
         return self.rng.choice(len(DEVICES), n, p=shares).astype(np.int8)
 
     def any_time(self, n: int) -> Int[np.ndarray, " n"]:
-        """Around the clock."""
+        """Times around the clock."""
         return self.rhythm.midnight + self.rng.integers(0, DAY, n)
 
     def homes(self, marketplace: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        """Infected machines in real households: their addresses are people's, too."""
+        """Addresses of infected machines in real households, which people use too."""
         return self.people.homes(self.people.anyone(marketplace, self.rng), self.day)
 
-    def fresh(self, n: int, known: float) -> Int[np.ndarray, " n"]:
-        """A share of `known` new cookies; the others refuse theirs."""
+    def new_cookies(self, n: int, known: float) -> Int[np.ndarray, " n"]:
+        """A new cookie for a share `known` of them; the others refuse theirs."""
         numbers = MADE_UP + (self.kind << 31) + self.rng.integers(1 << 30, 1 << 31, n)
         return np.where(self.rng.random(n) < known, numbers, UNKNOWN)
 
-    def kept(self, bots: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        """The cookies of numbered robots that keep them for a week."""
+    def weekly_cookies(self, bots: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        """The cookies of numbered robots, which keep them for a week."""
         return MADE_UP + (self.kind << 31) + (self.week << 24) % (1 << 30) + bots % (1 << 24)
 
-    def fixed(self) -> np.random.Generator:
-        """The same draws every day of a week: what robots keep for so long."""
+    def weekly_draws(self) -> np.random.Generator:
+        """A generator with the same draws on every day of a week, for habits that robots keep for a week."""
         return np.random.default_rng([self.seed, 1, self.kind, self.week])
 
 
 def burst(today: Today, clicks: float) -> Sessions:
-    """Hundreds of clicks from one address within minutes."""
+    """Robots that click hundreds of times from one address within minutes."""
     rng, week = today.rng, today.week
     low, high = 60 * 0.8**week, 700 * 0.8**week
     n = rng.poisson(clicks * np.log(high / low) / (high - low))
@@ -106,7 +106,7 @@ def burst(today: Today, clicks: float) -> Sessions:
         clicks=(low * (high / low) ** rng.random(n)).astype(np.int32),
         pause=np.log(700 * 1.7**week) + 0.4 * rng.standard_normal(n),
         spread=0.5,
-        user=today.fresh(n, 0.5),
+        user=today.new_cookies(n, 0.5),
         session=np.where(rng.random(n) < 0.3, UNKNOWN, 0),
         ip=np.where(rented, data_centre(rng.integers(0, 1 << 17, n)), today.homes(marketplace)),
         agent=agent,
@@ -121,8 +121,8 @@ def burst(today: Today, clicks: float) -> Sessions:
 
 
 def slow(today: Today, clicks: float) -> Sessions:
-    """One to four clicks a day from each of very many addresses, hours apart."""
-    rng, fixed = today.rng, today.fixed()
+    """Robots that click one to four times a day from each of very many addresses, hours apart."""
+    rng, fixed = today.rng, today.weekly_draws()
     bots = rng.poisson(clicks / 2.5)
     who = np.repeat(np.arange(bots), rng.integers(1, 5, bots))
     n = len(who)
@@ -136,7 +136,7 @@ def slow(today: Today, clicks: float) -> Sessions:
         clicks=1,
         pause=np.log(HOUR),
         spread=0.0,
-        user=np.where(rng.random(bots) < 0.35, today.kept(np.arange(bots)), UNKNOWN)[who],
+        user=np.where(rng.random(bots) < 0.35, today.weekly_cookies(np.arange(bots)), UNKNOWN)[who],
         session=np.where(rng.random(n) < 0.1, UNKNOWN, 0),
         ip=today.homes(country)[who],
         agent=old_agents(device, favourites[rng.integers(0, len(favourites), bots)][who]),
@@ -155,7 +155,7 @@ def datacentre(today: Today, clicks: float) -> Sessions:
     rng, week = today.rng, today.week
     n = rng.poisson(clicks / 5.5)
     machines = max(4, int(clicks / (200 * 0.75**week)))
-    block = today.fixed().integers(0, (1 << 17) // 256)
+    block = today.weekly_draws().integers(0, (1 << 17) // 256)
     machine = rng.integers(0, machines, n)
     place = 256 * (block + machine // 100) + machine % 100  # a hundred machines in each prefix
     marketplace = today.marketplaces(n, (0.50, 0.12, 0.28, 0.04, 0.06))
@@ -167,7 +167,7 @@ def datacentre(today: Today, clicks: float) -> Sessions:
         clicks=rng.integers(3, 9, n),
         pause=np.log(25_000) + 0.4 * rng.standard_normal(n),
         spread=0.9,
-        user=today.fresh(n, 0.6),
+        user=today.new_cookies(n, 0.6),
         session=0,
         ip=data_centre(place),
         agent=agents(device, rng.random(n)),
@@ -182,13 +182,13 @@ def datacentre(today: Today, clicks: float) -> Sessions:
 
 
 def imitator(today: Today, clicks: float) -> Sessions:
-    """Visits in people's rhythm from people's homes; only more of them, and more even."""
+    """Robots that visit in people's rhythm from people's homes, but more often and more evenly."""
     rng, week = today.rng, today.week
-    visits = 8.0 * 0.85**week  # a day
+    visits = 8.0 * 0.85**week  # of one robot on a day
     bots = rng.poisson(clicks / (visits * 6.0))
     who = np.repeat(np.arange(bots), rng.poisson(visits, bots))
     n = len(who)
-    fixed = today.fixed()
+    fixed = today.weekly_draws()
     country = today.marketplaces(bots, (0.45, 0.20, 0.15, 0.05, 0.15))
     marketplace, device = country[who], today.devices(bots, (0.42, 0.52, 0.06))[who]
     human = rng.random(n) < min(0.75 + 0.08 * week, 0.95)
@@ -201,7 +201,7 @@ def imitator(today: Today, clicks: float) -> Sessions:
         clicks=2 + rng.geometric(1 / 5.0, n) - 1,
         pause=np.log(15_000 * 1.1 ** min(week, 4)) + 0.3 * rng.standard_normal(n),
         spread=min(0.6 + 0.1 * week, 1.1),
-        user=today.kept(np.arange(bots))[who],
+        user=today.weekly_cookies(np.arange(bots))[who],
         session=0,
         ip=np.where((device == MOBILE) & (rng.random(n) < 0.4), carrier, today.homes(country)[who]),
         agent=agents(device, fixed.random(1 << 12)[who % (1 << 12)]),
@@ -252,8 +252,8 @@ def takeover(today: Today, clicks: float) -> Sessions:
 
 
 def farm(today: Today, clicks: float) -> Sessions:
-    """Racks of phones behind a few carrier addresses."""
-    rng, fixed = today.rng, today.fixed()
+    """Robots on racks of phones behind a few carrier addresses."""
+    rng, fixed = today.rng, today.weekly_draws()
     n = rng.poisson(clicks / 7.0)
     phone = rng.integers(0, max(10, int(clicks / 60)), n)
     marketplace = np.array([4, 4, 4, 0, 1], np.int8)[phone % 5]  # most of them in India
@@ -265,7 +265,7 @@ def farm(today: Today, clicks: float) -> Sessions:
         clicks=rng.integers(4, 11, n),
         pause=np.log(9_000) + 0.3 * rng.standard_normal(n),
         spread=0.45,
-        user=np.where(rng.random(n) < 0.8, today.kept(phone), UNKNOWN),
+        user=np.where(rng.random(n) < 0.8, today.weekly_cookies(phone), UNKNOWN),
         session=0,
         ip=today.people.carriers(marketplace, addresses[(phone * 7 + rng.integers(0, 3, n)) % len(addresses)]),
         agent=agents(device, fixed.random(1 << 12)[phone % (1 << 12)]),
@@ -280,7 +280,7 @@ def farm(today: Today, clicks: float) -> Sessions:
 
 
 def attack(today: Today, clicks: float) -> Sessions:
-    """Everybody on one US campaign, to spend its budget."""
+    """Robots that all click one US campaign, to spend its budget."""
     rng = today.rng
     n = rng.poisson(clicks / 1.5)
     marketplace = np.zeros(n, np.int8)
@@ -296,7 +296,7 @@ def attack(today: Today, clicks: float) -> Sessions:
         clicks=rng.integers(1, 3, n),
         pause=np.log(12_000),
         spread=0.8,
-        user=today.fresh(n, 0.5),
+        user=today.new_cookies(n, 0.5),
         session=0,
         ip=ip,
         agent=agents(device, rng.random(n)),
@@ -310,7 +310,7 @@ def attack(today: Today, clicks: float) -> Sessions:
     )
 
 
-# Share of the robots' clicks by week (the last one lasts), before they are made to sum to 1.
+# The share of each kind by week, before the shares are scaled to sum to 1. The last number holds for all later weeks.
 ROBOTS: dict[str, tuple[Callable[[Today, float], Sessions], tuple[float, ...]]] = {
     "burst": (burst, (0.26, 0.20, 0.15, 0.12)),
     "slow": (slow, (0.20, 0.20, 0.22)),
@@ -323,7 +323,7 @@ ROBOTS: dict[str, tuple[Callable[[Today, float], Sessions], tuple[float, ...]]] 
 
 
 def weights(week: int, under_attack: bool) -> dict[str, float]:
-    """How much each kind clicks; the campaign under attack comes on top of 1."""
+    """The share of each kind in the robots' clicks. They sum to 1, and the attack comes on top."""
     usual = {name: shares[min(week, len(shares) - 1)] for name, (_, shares) in ROBOTS.items()}
     total = sum(usual.values())
     return {name: share / total for name, share in usual.items()} | {"attack": _ATTACK_WEIGHT * under_attack}
@@ -339,7 +339,8 @@ def robots(
     seed: int,
     rng: np.random.Generator,
 ) -> list[Sessions]:
-    """About `clicks` clicks of robots on a usual day of this week, kind by kind."""
+    """The sessions of the robots on a day, one entry for each kind; about `clicks` clicks on a day without an
+    attack."""
     shares = weights(day // 7, under_attack)
     return [
         make(Today(people, rhythm, day, rfm, kind, seed, rng), clicks * shares[name])

@@ -1,17 +1,17 @@
-"""Simulated ad clicks with the truth kept apart: people and robots, day by day, in bounded memory.
+"""Simulated ad clicks of people and robots, with the truth kept apart: day by day, in bounded memory.
 
-`write_traffic` writes three Parquet files, `simulate` gives the same as frames:
+`write_traffic` writes three Parquet files, and `simulate` returns the same as frames:
 
-- clicks.parquet: a row a click, in order of arrival; columns as in `CLICKS`.
-- truth.parquet: a row a click id, with `robot` and `kind`: "person" or one of `robots.ROBOTS`. It is for measuring:
-  nothing that trains or calibrates may read it.
-- orders.parquet: a row an order of an account, by time, with `user_id`, `ts` and `amount`; from 90 days before the
-  first click until the last purchase.
+- clicks.parquet: one row for each click, in order of arrival, with the columns of `CLICKS`.
+- truth.parquet: one row for each click id, with `robot` and `kind`, which is "person" or one of `robots.ROBOTS`. It is
+  for measuring only. Nothing that trains or calibrates may read it.
+- orders.parquet: one row for each order of an account, by time, with `user_id`, `ts` and `amount`, from 90 days before
+  the first click until the last purchase.
 
-Times are milliseconds since 1970 UTC. Of the clicks, 0.5 % arrive up to 15 minutes late, so that `ts` is not quite in
-order, and 0.1 % arrive twice, under the same id. `rfm` is the account's score (see `world.Ledger`) at the midnight
-(UTC) before the click, null for unknown visitors and for accounts without orders in 90 days. A purchase by a known
-account is also an order of that account at `purchase_ts`, which comes after the click.
+Times are milliseconds since 1970 UTC. Of the clicks, 0.5 % arrive up to 15 minutes late, so `ts` is not quite in order,
+and 0.1 % arrive twice under the same id. `rfm` is the account's score (see `world.Ledger`) at the midnight (UTC) before
+the click. It is null for unknown visitors and for accounts without orders in 90 days. A purchase by a known account is
+also an order of that account at `purchase_ts`, which comes after the click.
 
 The same configuration and seed give the same rows, with the same versions of NumPy on the same kind of processor.
 """
@@ -74,26 +74,26 @@ _IDLE = 30 * MINUTE  # no pause within a session is longer
 _MEAN_DELAY, _SPREAD_DELAY, _LONGEST_DELAY = 20 * MINUTE, 1.5, 24 * HOUR  # median time to a purchase, log spread, cap
 _PEAK = (1.4, 2.5, 1.5)  # people's clicks on the eve of the holiday, on the day, on the day after
 _PEAK_BUYS = 1.5
-_FRONT_ENDS = 8  # one of which has the clock fault
-_CHUNK = 1 << 18  # rows of the small files made at once
-_FEWEST = 200  # clicks a day
+_FRONT_ENDS = 8  # one of them has the clock fault
+_CHUNK = 1 << 18  # rows of the small files that are written at once
+_FEWEST = 200  # clicks a day, at least
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """What to simulate. Raises InvalidArgument where that cannot be.
+    """What to simulate. Raises InvalidArgument for values that make no traffic.
 
-    `holiday` adds people's clicks to the number asked for: two and a half times as many on one day, fewer on the days
-    beside it. For `label_outage` hours no purchase finds its way to `purchase_ts` (the shop has the orders all the
-    same). With `clock_fault`, one of eight front ends stamps the `ts` and `purchase_ts` of its clicks wrongly for two
-    hours: in 1970 during the first, a week ahead during the second.
-
-    People's clicks all lead to a purchase with the same probability, so that purchasing clicks are typical of people's,
-    as SLIDR takes them to be. With `biased_purchases` people who are signed in buy more, the more so the higher their
-    RFM score, and a false-positive rate over purchases is no longer that over people.
+    holiday: on one day people click two and a half times as much, and a little more on the days beside it. These clicks
+        come on top of `clicks`.
+    label_outage: for this many hours no purchase is recorded in `purchase_ts`. The shop still has the orders.
+    clock_fault: for two hours one of eight front ends stamps the `ts` and `purchase_ts` of its clicks wrongly: in 1970
+        during the first hour, and a week ahead during the second.
+    biased_purchases: people who are signed in buy more, and more with a higher RFM score. Then the false-positive rate
+        over purchases is not the one over people. Without it all of people's clicks lead to a purchase with the same
+        probability, so purchasing clicks are typical of people's, as SLIDR assumes.
     """
 
-    clicks: int = 1_000_000  # about so many
+    clicks: int = 1_000_000  # about this many
     days: int = 14
     start: date = date(2026, 3, 2)  # a Monday
     robots: float = 0.2  # share of the clicks
@@ -126,7 +126,7 @@ class Traffic:
 
     @property
     def end(self) -> int:
-        """Of the midnight after the last day."""
+        """Milliseconds since 1970 UTC of the midnight after the last day."""
         return self.begin + self.days * DAY
 
     @property
@@ -142,20 +142,20 @@ class Traffic:
 
     @property
     def outage(self) -> tuple[int, int]:
-        """From when until before when purchases are not recorded, in milliseconds since 1970 UTC."""
+        """Start and end of the time without recorded purchases, in milliseconds since 1970 UTC."""
         first = min(self.begin + self.days // 2 * DAY + 10 * HOUR, self.end - round(self.label_outage * HOUR))
         return first, first + round(self.label_outage * HOUR)
 
     @property
     def fault(self) -> tuple[int, int]:
-        """From when until before when the clock of a front end is wrong, in true milliseconds since 1970 UTC."""
+        """Start and end of the time in which a front end's clock is wrong, in true milliseconds since 1970 UTC."""
         first = self.begin + self.days // 3 * DAY + 14 * HOUR
         return first, first + 2 * HOUR * self.clock_fault
 
 
 @dataclass
 class Tally:
-    """What was made; all counts without duplicates."""
+    """Counts of the simulated clicks, without duplicates."""
 
     slices: Int[np.ndarray, "devices marketplaces 2 kinds"] = field(
         default_factory=lambda: np.zeros((len(DEVICES), len(MARKETPLACES), 2, len(KINDS)), np.int64)
@@ -176,7 +176,7 @@ class Tally:
 
 
 class Simulated(NamedTuple):
-    """Frames as in the files."""
+    """The three files as frames."""
 
     clicks: pl.DataFrame
     truth: pl.DataFrame
@@ -184,7 +184,7 @@ class Simulated(NamedTuple):
 
 
 def simulate(config: Traffic, seed: int = 0) -> Simulated:
-    """All of it at once, in memory."""
+    """All of the traffic at once, in memory."""
     simulation = Simulation(config, seed)
     clicks = pl.concat(list(simulation.days()))
     return Simulated(clicks, pl.concat(list(simulation.truth())), pl.concat(list(simulation.orders())))
@@ -196,9 +196,9 @@ def write_traffic(
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Tally:
-    """Write the three files into `folder`, which is made if it is missing; `progress` gets the clicks so far.
+    """Write the three files into `folder`, and create it if it is missing. `progress` gets the number of clicks so far.
 
-    A file of that name is replaced once the new one is whole. Raises InvalidArgument where nothing can be written.
+    An existing file is replaced once the new one is complete. Raises InvalidArgument if the folder cannot be written.
     """
     simulation = Simulation(config, seed)
     parts = (
@@ -228,7 +228,7 @@ def write_traffic(
 
 
 class Simulation:
-    """One run: `days` first, then `truth` and `orders`, each once."""
+    """One run. Call `days` first, then `truth` and `orders`, each of them once."""
 
     def __init__(self, config: Traffic, seed: int = 0):
         if seed < 0:
@@ -240,7 +240,7 @@ class Simulation:
         self._people = People(max(100, round(0.8 * (1 - config.robots) * config.clicks / config.days)), rng)
         self._ledger = Ledger(self._people, config.begin, rng)
         self._truth: list[tuple[np.ndarray, np.ndarray]] = []
-        self._made = self._visits = 0  # clicks and sessions so far: their numbers
+        self._clicks = self._visits = 0  # clicks and sessions so far; the next one gets this number
         rhythms = [self._rhythm(day) for day in range(config.days)]
         expected = sum(map(self._people.expected_clicks, rhythms))
         self._scale = (1 - config.robots) * config.clicks / expected
@@ -248,8 +248,8 @@ class Simulation:
         self._robots = config.robots * config.clicks / days
 
     def days(self, progress: Callable[[int], None] | None = None) -> Generator[pl.DataFrame]:
-        """Clicks of one day after the other, by arrival (UTC); columns as in CLICKS."""
-        carried: _Clicks | None = None
+        """The clicks that arrive on each day (UTC), in order of arrival, with the columns of CLICKS."""
+        late: _Clicks | None = None  # clicks of earlier days that arrive on later ones
         rfm = self._ledger.scores(self.config.begin)
         done = 0
         for day in range(self.config.days):
@@ -257,29 +257,28 @@ class Simulation:
             rng = np.random.default_rng([self.seed, 0, day])
             yesterday, rfm = rfm, self._ledger.scores(midnight)
             self._ledger.day(midnight, rng)
-            made = self._expanded(self._planned(day, rfm, rng), rng)
-            arrived = made if carried is None else _together(carried, made)
-            key = np.sort(
-                ((arrived.arrival - midnight) << 32) | np.arange(len(arrived.arrival))
-            )  # ties keep their order
-            due = int(np.searchsorted(key, DAY << 32))
+            clicks = self._expanded(self._planned(day, rfm, rng), rng)
+            waiting = clicks if late is None else _together(late, clicks)
+            # The row in the lower bits keeps the order of clicks that arrive at the same time.
+            key = np.sort(((waiting.arrival - midnight) << 32) | np.arange(len(waiting.arrival)))
+            arrived = int(np.searchsorted(key, DAY << 32))
             row = key & 0xFFFFFFFF
-            carried = arrived.take(row[due:])
-            frame = self._frame(arrived.take_clicks(row[:due]), midnight, rfm, yesterday)
+            late = waiting.take(row[arrived:])
+            frame = self._frame(waiting.take_clicks(row[:arrived]), midnight, rfm, yesterday)
             done += len(frame)
             if progress is not None:
                 progress(done)
             yield frame
 
     def truth(self) -> Generator[pl.DataFrame]:
-        """In order of arrival; each click once; columns as in TRUTH."""
+        """Each click once, in order of arrival, with the columns of TRUTH."""
         names = pl.Series(KINDS)
         for number, kind in self._truth:
             columns = (identifiers(number, self._key), pl.Series(kind > 0), names.gather(pl.Series(kind)))
             yield pl.DataFrame(dict(zip(TRUTH, columns, strict=True)))
 
     def orders(self) -> Generator[pl.DataFrame]:
-        """By time; columns as in ORDERS."""
+        """Each order, by time, with the columns of ORDERS."""
         user, ts, amount = self._ledger.columns()
         self.tally.orders = len(user)
         for first in range(0, max(len(user), 1), _CHUNK):
@@ -294,7 +293,7 @@ class Simulation:
         return weights(day // 7, day in self.config.attack)
 
     def _planned(self, day: int, rfm: Float[np.ndarray, " people"], rng: np.random.Generator) -> Sessions:
-        """Who comes on that day."""
+        """The sessions of that day."""
         rhythm = self._rhythm(day)
         peak = self.config.peak
         scale, near = self._scale, -1 if peak is None else day - peak + 1
@@ -311,7 +310,7 @@ class Simulation:
         return replace(everyone, session=np.where(everyone.session == UNKNOWN, UNKNOWN, number))
 
     def _expanded(self, sessions: Sessions, rng: np.random.Generator) -> "_Clicks":
-        """Every click of the sessions, late ones and duplicates included, in no order."""
+        """Every click of the sessions, with late ones and duplicates, in no particular order."""
         row = np.repeat(np.arange(len(sessions), dtype=np.int32), sessions.clicks)
         n = len(row)
         pause = rng.standard_normal(n, np.float32)
@@ -332,20 +331,20 @@ class Simulation:
         arrival = ts.copy()
         late = rng.integers(0, max(n, 1), rng.binomial(n, _LATE))
         arrival[late] += rng.integers(0, _LATEST, len(late))
-        number = self._made + np.arange(n)
-        self._made += n
+        number = self._clicks + np.arange(n)
+        self._clicks += n
 
-        again = rng.integers(0, max(n, 1), rng.binomial(n, _TWICE))
-        once = _Clicks(sessions, arrival, ts, row, ad, purchase, number, np.zeros(n, np.bool_))
-        clicks = once.take_clicks(np.concatenate([np.arange(n), again]))
-        clicks.arrival[n:] += rng.integers(50, MINUTE, len(again))
+        repeated = rng.integers(0, max(n, 1), rng.binomial(n, _TWICE))
+        first_arrivals = _Clicks(sessions, arrival, ts, row, ad, purchase, number, np.zeros(n, np.bool_))
+        clicks = first_arrivals.take_clicks(np.concatenate([np.arange(n), repeated]))
+        clicks.arrival[n:] += rng.integers(50, MINUTE, len(repeated))
         clicks.twice[n:] = True
         return clicks
 
     def _purchases(
         self, sessions: Sessions, row: Int[np.ndarray, " n"], ts: Int[np.ndarray, " n"], rng: np.random.Generator
     ) -> Int[np.ndarray, " n"]:
-        """When each click led to a purchase, as recorded; UNKNOWN where not. Books the orders."""
+        """The recorded time of each click's purchase, or UNKNOWN. Adds the orders to the ledger."""
         bought = np.flatnonzero(rng.random(len(row), np.float32) < sessions.buys[row])
         delay = np.exp(np.log(_MEAN_DELAY) + _SPREAD_DELAY * rng.standard_normal(len(bought)))
         at = ts[bought] + delay.clip(5_000, _LONGEST_DELAY).astype(np.int64)
@@ -366,7 +365,7 @@ class Simulation:
         today: Float[np.ndarray, " people"],
         yesterday: Float[np.ndarray, " people"],
     ) -> pl.DataFrame:
-        """The clicks as they are written; counts them and keeps the truth."""
+        """The clicks as they are written. Also counts them, and keeps their truth for later."""
         sessions, row = clicks.sessions, clicks.row
         first_time = ~clicks.twice
         kind = sessions.kind[row]
@@ -402,7 +401,7 @@ class Simulation:
         )
 
     def _stamped(self, clicks: "_Clicks") -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-        """Times as the front ends write them: ts and purchase_ts."""
+        """`ts` and `purchase_ts` as the front ends write them."""
         first, last = self.config.fault
         session = clicks.sessions.session[clicks.row]
         wrong = np.flatnonzero((clicks.ts >= first) & (clicks.ts < last) & (session % _FRONT_ENDS == 0))
@@ -432,18 +431,18 @@ class _Clicks:
     sessions: Sessions
     arrival: Int[np.ndarray, " n"]  # milliseconds since 1970
     ts: Int[np.ndarray, " n"]
-    row: Int[np.ndarray, " n"]  # of its session
+    row: Int[np.ndarray, " n"]  # position of its session
     ad: Int[np.ndarray, " n"]
     purchase: Int[np.ndarray, " n"]  # milliseconds since 1970, or UNKNOWN
-    number: Int[np.ndarray, " n"]  # what the id is made from
-    twice: Num[np.ndarray, " n"]  # this is the second arrival
+    number: Int[np.ndarray, " n"]  # from which its id is made
+    twice: Num[np.ndarray, " n"]  # whether this is its second arrival
 
     def take_clicks(self, rows: Int[np.ndarray, " m"]) -> "_Clicks":
         columns = (self.arrival, self.ts, self.row, self.ad, self.purchase, self.number, self.twice)
         return _Clicks(self.sessions, *(column[rows] for column in columns))
 
     def take(self, rows: Int[np.ndarray, " m"]) -> "_Clicks":
-        """With a session for each click, so that the others can be forgotten."""
+        """These clicks with only their own sessions, so that all others can be freed."""
         taken = self.take_clicks(rows)
         return replace(taken, sessions=self.sessions.take(taken.row), row=np.arange(len(rows), dtype=np.int32))
 
@@ -456,7 +455,7 @@ def _together(a: _Clicks, b: _Clicks) -> _Clicks:
 
 
 def _source(schema: dict[str, Any], frames: Callable[[], Iterator[pl.DataFrame]]) -> pl.LazyFrame:
-    """The frames as something polars can stream into a file."""
+    """The frames as a source that polars can stream into a file."""
 
     def read(columns: Any, predicate: Any, n_rows: Any, batch_size: Any) -> Iterator[pl.DataFrame]:
         return frames()  # a sink wants every row and column

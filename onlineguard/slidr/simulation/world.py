@@ -1,7 +1,7 @@
-"""The made-up world that simulated traffic comes from: marketplaces, networks, devices, ads, and the people.
+"""The synthetic world that simulated traffic comes from: marketplaces, networks, devices, ads and people.
 
 Nothing here is taken from a real log. Addresses lie in ranges that nobody owns: homes in 10.0.0.0/8, mobile carriers in
-100.64.0.0/10 (shared address space, RFC 6598), corporate gateways in 172.16.0.0/12, data centres in 198.18.0.0/15
+100.64.0.0/10 (shared address space, RFC 6598), corporate gateways in 172.16.0.0/12, and data centres in 198.18.0.0/15
 (benchmarking, RFC 2544). Neighbours share a prefix, as they do with a real provider.
 """
 
@@ -13,24 +13,24 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int, Num
 
-from onlineguard.slidr import features
+from onlineguard.slidr.clicks import marketplaces
 
 MARKETPLACES = ("US", "UK", "DE", "JP", "IN")
-TIMEZONES = {name: features.TIMEZONES[name] for name in MARKETPLACES}  # those that features count local hours by
+TIMEZONES = {name: marketplaces.TIMEZONES[name] for name in MARKETPLACES}  # by which the features tell local hours too
 DEVICES = ("desktop", "mobile", "tablet")
 DESKTOP, MOBILE, TABLET = range(3)
 DAY, HOUR, MINUTE = 86_400_000, 3_600_000, 60_000  # milliseconds
 QUARTERS = 96  # quarters of an hour in a day
 ADS = 1_500  # of each marketplace
-CAMPAIGN = 40  # the first of the US ads that the attacked campaign consists of
+CAMPAIGN = 40  # the first ad of the attacked campaign, a US one
 CAMPAIGN_ADS = 8
 UNKNOWN = -1  # a visitor without an id
-MADE_UP = 1 << 35  # ids from here on belong to robots; people are counted from 0
-HISTORY = 90 * DAY  # of orders before the first click, and what an RFM score looks back on
+MADE_UP = 1 << 35  # ids of robots begin here; people's begin at 0
+HISTORY = 90 * DAY  # an RFM score looks back this long, so orders begin this long before the first click
 
 _POPULATION = (0.42, 0.14, 0.16, 0.12, 0.16)  # people by marketplace
 _PER_HOUSEHOLD = 2.2
-_OWNERS = np.array(  # which devices people click with: four habits, and how common each is in a marketplace
+_OWNERS = np.array(  # shares of the devices, for each of four habits; the next table has how common a habit is
     [[0.04, 0.93, 0.03], [0.45, 0.50, 0.05], [0.85, 0.12, 0.03], [0.10, 0.40, 0.50]], np.float64
 )
 _HABITS = np.array(
@@ -43,8 +43,8 @@ _HABITS = np.array(
     ]
 )
 _SIGNED_IN = np.array([0.50, 0.78, 0.62])  # of the sessions of a person with an account, by device
-_LENGTH = np.array([2.6, 1.5, 1.9])  # mean further clicks of a usual session, by device
-_LONG, _LONGER = 0.02, 5.0  # share of sessions that compare everything, and how many times longer they are
+_LENGTH = np.array([2.6, 1.5, 1.9])  # mean number of clicks after the first one in a usual session, by device
+_LONG, _LONGER = 0.02, 5.0  # share of sessions that compare many offers, and how many times longer they are
 
 # Clicks by local hour, 0 to 23, for desktop, mobile and tablet; weekdays, then Saturday and Sunday.
 _WEEKDAY = np.array(
@@ -66,13 +66,13 @@ _WEEKEND = np.array(
 _BUYS = 0.019  # share of people's clicks
 _HOMES, _CARRIERS, _GATEWAYS, _DATA_CENTRES = 10 << 24, (100 << 24) + (64 << 16), (172 << 24) + (16 << 16), 0xC6120000
 _HOMES_EACH, _CARRIERS_EACH = 1 << 21, 1 << 19  # addresses a marketplace
-_FIRMS_EACH = 800  # at most, a marketplace; each has a prefix of its own
+_FIRMS_EACH = 800  # firms in a marketplace, at most; each has a prefix of its own
 _MASK = np.uint64((1 << 36) - 1)
 
 
 @dataclass(frozen=True)
 class Sessions:
-    """Plans of visits, arrays (n,): who comes when, from where, and how it clicks."""
+    """Planned visits, arrays (n,): who comes when and from where, and how this visitor clicks."""
 
     start: Int[np.ndarray, " n"]  # milliseconds since 1970
     clicks: Int[np.ndarray, " n"]
@@ -117,21 +117,21 @@ _TYPES = {
 
 
 def sessions(n: int, **columns: Any) -> Sessions:
-    """Sessions of n rows from arrays and single values, in the types that belong."""
+    """Sessions of n rows from arrays and single values, converted to the types of `Sessions`."""
     return Sessions(
         **{name: np.broadcast_to(columns[name], n).astype(kind, copy=False) for name, kind in _TYPES.items()}
     )
 
 
 def joined(parts: list[Sessions]) -> Sessions:
-    """One after the other."""
+    """The sessions of all parts, one part after the other."""
     return Sessions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in _TYPES})
 
 
 class Rhythm:
-    """When people click on one UTC day, and how much: by the local time of each marketplace, for each device.
+    """When and how much people click on one UTC day, by the local time of each marketplace and by device.
 
-    `volume` (marketplaces, devices) is 1 for an average weekday of a device.
+    `volume` (marketplaces, devices) is 1 on an average weekday of a device.
     """
 
     def __init__(self, day: date, rng: np.random.Generator):
@@ -159,14 +159,14 @@ class Rhythm:
         for m, d in np.ndindex(self.volume.shape):
             shares = np.concatenate([[0.0], np.cumsum(weights[m, d])]) / self.volume[m, d]
             self._quantiles[m, d] = np.interp(levels, shares, np.arange(QUARTERS + 1) * (DAY / QUARTERS))
-        self._quantiles[..., -1] = DAY - 1  # 86,400,000 rounded down in float32 would be as good
+        self._quantiles[..., -1] = DAY - 1  # the last millisecond still belongs to this day
 
     def times(
         self, marketplace: Int[np.ndarray, " n"], device: Int[np.ndarray, " n"], rng: np.random.Generator
     ) -> Int[np.ndarray, " n"]:
-        """A time of this day for each, in milliseconds since 1970."""
+        """A random time of this day for each, in milliseconds since 1970."""
         at = rng.random(len(device), np.float32) * np.float32(1_024)
-        cell = at.astype(np.int32)  # 1,024 itself, by rounding up, does not occur: random is at most 1 - 2**-24
+        cell = at.astype(np.int32)  # below 1,024, since a random number is at most 1 - 2**-24
         base = (marketplace.astype(np.int32) * len(DEVICES) + device) * 1_025 + cell
         flat = self._quantiles.ravel()
         low = flat[base]
@@ -179,7 +179,7 @@ class Rhythm:
 
 
 class People:
-    """`n` people who live in households, some of them employed, most of them with an account that orders.
+    """`n` people. They live in households, some are employed, and most have an account that orders.
 
     All arrays are (n,). People of one household stand side by side, and so do those of a marketplace.
     """
@@ -190,7 +190,7 @@ class People:
         self.first = np.searchsorted(self.marketplace, np.arange(len(MARKETPLACES) + 1))  # of each marketplace
         self.household = (np.arange(n) / _PER_HOUSEHOLD + rng.uniform(-0.9, 0.9, n)).clip(0).astype(np.int32)
         habit = rng.random(n) < _HABITS.cumsum(axis=1)[self.marketplace].T
-        self.group = (4 * self.marketplace + (4 - habit.sum(axis=0)).clip(0, 3)).astype(np.int8)  # and its habit
+        self.group = (4 * self.marketplace + (4 - habit.sum(axis=0)).clip(0, 3)).astype(np.int8)  # place and habit
         activity = rng.standard_normal(n, np.float32)
         self.rate = np.exp(1.1 * activity).clip(None, 30.0)  # sessions on an average weekday, before scaling
         self.account = rng.random(n, np.float32) < 0.72
@@ -201,11 +201,11 @@ class People:
         firm = self.marketplace.astype(np.int32) * _FIRMS_EACH + _zipf(firms, rng.random(n))
         self.firm = np.where(employed, firm, -1).astype(np.int32)
         self.orders_a_day = np.where(self.account, np.exp(0.15 * activity + rng.standard_normal(n, np.float32)), 0) / 70
-        self.spends = 0.6 * rng.standard_normal(n, np.float32)  # log of how much more than others
-        self._mine = [max(8, int(count) // 60) for count in np.diff(self.first)]  # carrier addresses in use
+        self.spends = 0.6 * rng.standard_normal(n, np.float32)  # log of the factor on the usual amount of an order
+        self._carriers_used = [max(8, int(count) // 60) for count in np.diff(self.first)]  # addresses a marketplace
 
     def expected_clicks(self, rhythm: Rhythm) -> float:
-        """On a day of this rhythm, before scaling."""
+        """The number of clicks that people make on a day of this rhythm, before scaling."""
         rates = np.bincount(self.group, self.rate, minlength=4 * len(MARKETPLACES)).reshape(-1, 4)
         length = sum(
             share / (np.exp(1 / mean) - 1) for share, mean in ((1 - _LONG, _LENGTH), (_LONG, _LONGER * _LENGTH))
@@ -221,9 +221,10 @@ class People:
         biased: bool,
         rng: np.random.Generator,
     ) -> Sessions:
-        """What people do on a day, `scale` times their rate; `rfm` is NaN without orders in the last 90 days.
+        """People's sessions on a day, at `scale` times their rate. `rfm` is NaN without orders in the last 90 days.
 
-        If biased, those signed in buy more, and more with every point of their score; if not, all click to buy alike.
+        If biased, people who are signed in buy more, and more with every point of their score. Otherwise every click
+        leads to a purchase with the same probability.
         """
         by_device = np.einsum("hd,md->mhd", _OWNERS, rhythm.volume).reshape(-1, len(DEVICES))
         mean = (scale * by_device.sum(axis=1)).astype(np.float32)[self.group] * self.rate
@@ -260,7 +261,7 @@ class People:
         )
 
     def homes(self, who: Int[np.ndarray, " n"], day: int) -> Int[np.ndarray, " n"]:
-        """The address of a person's home on a day; a household gets another one every week."""
+        """The address of a person's home on a day. A household gets another address every week."""
         household, marketplace = self.household[who].astype(np.int64), self.marketplace[who].astype(np.int64)
         lease = (day + household % 7) // 7
         pool = max(256, int(self.n / _PER_HOUSEHOLD * 0.9))
@@ -268,12 +269,13 @@ class People:
         return _HOMES + marketplace * _HOMES_EACH + place
 
     def carriers(self, marketplace: Int[np.ndarray, " n"], u: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        """One of the carrier addresses in use, one for 60 people; u in [0, 1) says which, the first ones most often."""
-        mine = np.array(self._mine)[marketplace]
-        return _CARRIERS + marketplace.astype(np.int64) * _CARRIERS_EACH + (u * u * mine).astype(np.int64)
+        """One of the carrier addresses, of which there is one for 60 people. u in [0, 1) chooses; small ones are
+        common."""
+        used = np.array(self._carriers_used)[marketplace]
+        return _CARRIERS + marketplace.astype(np.int64) * _CARRIERS_EACH + (u * u * used).astype(np.int64)
 
     def anyone(self, marketplace: Int[np.ndarray, " n"], rng: np.random.Generator) -> Int[np.ndarray, " n"]:
-        """A person of each of these marketplaces."""
+        """A random person of each of these marketplaces."""
         first, last = self.first[marketplace], self.first[marketplace.astype(np.int64) + 1]
         return np.minimum(first + (rng.random(len(first)) * (last - first)).astype(np.int64), self.n - 1)
 
@@ -301,11 +303,12 @@ class People:
 class Ledger:
     """All orders, and the RFM scores that follow from them.
 
-    At midnight (UTC) at the start of a day, an account is active that ordered in the 90 days before: at - 90 days <= ts
-    < at. Each active account gets three quintiles, 1 to 5, among the active ones: recency (the later its last order,
-    the higher), frequency (number of orders) and monetary (sum of amounts). The quintile of a value is 1 + floor(5 k /
-    n), where k of the n active accounts have a strictly smaller value, so that equals share the lower quintile. The
-    score is the sum, 3 to 15.
+    - An account is active at a midnight (UTC) if it ordered in the 90 days before: at - 90 days <= ts < at.
+    - Each active account gets three quintiles, 1 to 5, among the active ones: recency (of its last order), frequency
+      (number of orders) and monetary (sum of amounts).
+    - The quintile of a value is 1 + floor(5 k / n), where k of the n active accounts have a strictly smaller value. So
+      equal values share the lower quintile.
+    - The score is the sum of the three, 3 to 15.
     """
 
     def __init__(self, people: People, start: int, rng: np.random.Generator):
@@ -319,20 +322,20 @@ class Ledger:
         self._spontaneous(start - HISTORY, HISTORY, rng)
 
     def day(self, midnight: int, rng: np.random.Generator) -> None:
-        """Orders of a day that no ad led to."""
+        """Add the orders of a day that no ad led to."""
         self._spontaneous(midnight, DAY, rng)
 
     def add(self, users: Int[np.ndarray, " n"], ts: Int[np.ndarray, " n"], rng: np.random.Generator) -> None:
-        """Orders of these people at these times. Amounts are multiples of 0.25: their sums are exact in any order."""
+        """Add orders of these people at these times. Amounts are multiples of 0.25, so that sums are exact."""
         amounts = np.exp(np.log(25.0) + self._people.spends[users] + 0.8 * rng.standard_normal(len(users)))
         part = users, ts, np.maximum(np.round(4 * amounts), 1) / 4
         self._parts.append(part)
         self._window = tuple(map(np.concatenate, zip(self._window, part, strict=True)))  # type: ignore[assignment]
 
     def scores(self, at: int) -> Float[np.ndarray, " people"]:
-        """RFM scores of all people at a midnight, NaN where not active; midnights must not go backwards."""
-        kept = self._window[1] >= at - HISTORY
-        users, ts, amounts = self._window = tuple(column[kept] for column in self._window)  # type: ignore[assignment]
+        """RFM scores of all people at a midnight, NaN for those not active. Midnights must not go backwards."""
+        recent = self._window[1] >= at - HISTORY
+        users, ts, amounts = self._window = tuple(column[recent] for column in self._window)  # type: ignore[assignment]
         past = ts < at
         users, ts, amounts = users[past], ts[past], amounts[past]
         frequency = np.bincount(users, minlength=self._people.n)
@@ -356,10 +359,10 @@ class Ledger:
 
 
 def identifiers(numbers: Int[np.ndarray, " n"], key: int) -> pl.Series:
-    """Distinct numbers below 2**36 as distinct strings that tell nothing about them; null for UNKNOWN."""
+    """Distinct numbers below 2**36 as distinct strings that do not reveal them; null for UNKNOWN."""
     x = (numbers.astype(np.uint64) ^ np.uint64(key)) & _MASK
     for factor, shift in ((0x9E3779B97F4A7C15, 18), (0xD1B54A32D192ED03, 17)):
-        x = (x * np.uint64(factor)) & _MASK  # odd: one to one
+        x = (x * np.uint64(factor)) & _MASK  # an odd factor maps one to one
         x ^= x >> np.uint64(shift)
     text = pl.Series(x).cast(pl.String)
     unknown = numbers == UNKNOWN
@@ -378,7 +381,7 @@ def data_centre(place: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
 
 
 def agents(device: Int[np.ndarray, " n"], u: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """A user agent of people with this device, by Zipf's law; u in [0, 1) says which."""
+    """A user agent of people with this device, by Zipf's law; u in [0, 1) chooses."""
     first, count = _AGENTS_OF[device].T
     return first + np.minimum(((count + 1.0) ** u).astype(np.int64) - 1, count - 1)
 
@@ -390,12 +393,12 @@ def old_agents(device: Int[np.ndarray, " n"], u: Float[np.ndarray, " n"]) -> Int
 
 
 def scripts(u: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """A user agent that does not even pretend."""
+    """A user agent that says openly that it is a script; u in [0, 1) chooses."""
     return len(AGENTS) - len(_SCRIPTS) + (u * len(_SCRIPTS)).astype(np.int64)
 
 
 def _zipf(n: int, u: Float[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
-    """0 to n - 1; k + 1 with a share of about 1 / k."""
+    """0 to n - 1, where k comes with a share of about 1 / (k + 1)."""
     return np.minimum((float(n + 1) ** u).astype(np.int64) - 1, n - 1)
 
 
@@ -403,13 +406,13 @@ def _quintiles(values: Num[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     n = len(values)
     if n == 0:
         return np.ones(0, np.int64)
-    places = [-(-k * n // 5) - 1 for k in range(1, 5)]  # strictly above this one of n: at least k fifths are smaller
+    places = [-(-k * n // 5) - 1 for k in range(1, 5)]  # above the value at this rank, at least k fifths are smaller
     bounds = np.partition(values, places)[places]
     return 1 + np.count_nonzero(values[:, None] > bounds, axis=1)
 
 
 def _uniform(x: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """The same number in [0, 1) for the same x, always."""
+    """A number in [0, 1) that looks random and depends on x alone."""
     y = x.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     y = (y ^ (y >> np.uint64(32))) * np.uint64(0xD1B54A32D192ED03)
     return ((y ^ (y >> np.uint64(29))) >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24)
@@ -419,8 +422,8 @@ def _uniform_int(x: Int[np.ndarray, " n"], below: int) -> Int[np.ndarray, " n"]:
     return (_uniform(x) * below).astype(np.int64)
 
 
-def _made_agents() -> tuple[list[str], list[list[str]]]:
-    """What people's browsers and scripts say, for each device the common ones first."""
+def _user_agents() -> tuple[list[str], list[list[str]]]:
+    """The user agents of scripts, and of people's browsers by device, the common ones first."""
     chrome = "Mozilla/5.0 ({}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{}.0.0.0 {}Safari/537.36"
     safari = "Mozilla/5.0 ({}) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/{} {}Safari/604.1"
     firefox = "Mozilla/5.0 ({0}; rv:{1}.0) Gecko/20100101 Firefox/{1}.0"
@@ -445,7 +448,7 @@ def _made_agents() -> tuple[list[str], list[list[str]]]:
     return requests + headless, [desktop, mobile, tablet]
 
 
-_SCRIPTS, _BY_DEVICE = _made_agents()
+_SCRIPTS, _BY_DEVICE = _user_agents()
 AGENTS = pl.Series([agent for agents in [*_BY_DEVICE, _SCRIPTS] for agent in agents])
 _AGENTS_OF = np.array([[sum(map(len, _BY_DEVICE[:d])), len(_BY_DEVICE[d])] for d in range(len(DEVICES))])
 AD_IDS = pl.Series([f"{marketplace}-{ad:05}" for marketplace in MARKETPLACES for ad in range(ADS)])

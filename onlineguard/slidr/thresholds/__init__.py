@@ -1,1 +1,1 @@
-"""One threshold a slice under one budget of false positives."""
+"""A threshold for each slice, within one budget of false positives for all."""

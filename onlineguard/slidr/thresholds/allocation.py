@@ -1,13 +1,16 @@
-"""How much of one budget each slice gets, so that all slices together gain the most.
+"""How to split one budget over the slices so that all of them together gain the most.
 
     maximise   sum_s gain_s(x_s)      over x, the purchasing clicks that each slice may mark
     subject to lower_s <= x_s <= upper_s   and   sum_s x_s <= budget
 
-With concave gains this is convex, and one number, the multiplier nu of the budget, says it all: every slice buys as
-long as one more purchasing click gains at least nu clicks. `Quadratic` takes a concave quadratic a slice, `Envelope`
-the points of any rising curve, of which it takes the concave envelope. Both are prepared once, by a sort, and then
-solved for any number of budgets; both are exact but for rounding, without iterating towards a tolerance and without a
-loop over slices. No slice gets less from a larger budget.
+If the gains are concave, the problem is convex, and one number solves it, the multiplier nu of the budget: every slice
+buys as long as one more purchasing click gains at least nu clicks.
+
+- `Quadratic` takes a concave quadratic for each slice.
+- `Envelope` takes the points of any rising curve, and uses their concave envelope.
+
+Both sort once, and are then solved for any number of budgets. Both are exact apart from rounding: they do not iterate
+towards a tolerance, and do not loop over slices. A larger budget gives no slice less.
 
 Source of the problem: Muralidhar, Chitlangia, Agarwal, Ahmed, "Real-time detection of robotic traffic in online
 advertising", IAAI 2023. The weights by clicks and purchasing clicks and both solutions are derived here.
@@ -21,27 +24,27 @@ from scipy.optimize import isotonic_regression
 
 from onlineguard.errors import InfeasibleBudget, InvalidArgument
 
-WORK = 50_000_000  # additions that `whole_points` may take: a fraction of a second
+WORK = 50_000_000  # additions that `whole_points` may make, which take a fraction of a second
 
 Slices = Float[np.ndarray, " slices"]
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """The best split of a budget."""
+    """The best split of a budget over the slices."""
 
     spend: Slices  # purchasing clicks that each slice may mark, fractions included
-    multiplier: float  # clicks that one purchasing click more would gain; 0 where the budget does not bind
-    gain: float  # clicks gained by all slices together: no split gains more
+    multiplier: float  # clicks that one more purchasing click would gain; 0 where the budget does not bind
+    gain: float  # clicks gained by all slices together; no other split gains more
 
 
 class Quadratic:
-    """Gains clicks (a f^2 + b f) with f = x / purchases, the slice's false-positive rate, and a <= 0.
+    """Each slice gains clicks (a f^2 + b f), where f = x / purchases is its false-positive rate, and a <= 0.
 
-    By the KKT conditions f = clip((clicks b - nu purchases) / (-2 clicks a), lower, upper). What all slices spend is
-    therefore piecewise linear in nu and falls; a binary search over its sorted corners finds the piece that holds the
-    budget, and the piece is linear, so the rest is interpolation. A straight line (a = 0) is a corner with a jump;
-    slices that jump at the same nu share what is left in equal parts of their width.
+    By the KKT conditions, f = clip((clicks b - nu purchases) / (-2 clicks a), lower, upper). So the spending of all
+    slices together falls with nu, and is piecewise linear. A binary search over the sorted corners finds the piece
+    that holds the budget, and interpolation on that piece finds nu. A straight line (a = 0) is a corner with a jump.
+    Slices that jump at the same nu share the remaining budget in proportion to their width.
     """
 
     def __init__(self, a: Slices, b: Slices, clicks: Slices, purchases: Slices, lower: Slices, upper: Slices):
@@ -50,8 +53,8 @@ class Quadratic:
         _check((lower >= 0) & (lower <= upper), "lower", lower, "it must lie between 0 and the slice's upper")
         self._a, self._b, self._clicks, self._purchases = a, b, clicks, purchases
         self._lower, self._upper = lower, upper
-        self._leaves_upper = clicks * (b + 2.0 * a * upper) / purchases  # the nu up to which f = upper
-        self._reaches_lower = clicks * (b + 2.0 * a * lower) / purchases  # the nu from which on f = lower
+        self._leaves_upper = clicks * (b + 2.0 * a * upper) / purchases  # f = upper for nu up to this
+        self._reaches_lower = clicks * (b + 2.0 * a * lower) / purchases  # f = lower for nu from this on
         corners = np.unique(np.concatenate([self._leaves_upper, self._reaches_lower]))
         self._corners = np.append(0.0, corners[corners > 0.0])
         self.least = float(np.sum(purchases * lower))
@@ -59,7 +62,8 @@ class Quadratic:
     def at(self, budget: float) -> Allocation:
         """The best split of `budget` purchasing clicks; raises InfeasibleBudget where the lower bounds ask for more."""
         _check_budget(budget, self.least)
-        # Stops, in order of spending less: just right of the first corner, just left of the second, right of it, ...
+        # The stops, in order of less spending: just right of the first corner, just left of the second, right of it,
+        # ...
         low, high = 0, 2 * len(self._corners) - 2
         while low < high:  # the first stop that spends no more than the budget
             middle = (low + high) // 2
@@ -82,7 +86,7 @@ class Quadratic:
         return float(self._corners[(stop + 1) // 2])
 
     def _stop(self, stop: int) -> Slices:
-        """f of every slice at a corner: even stops are its right side, odd ones its left side."""
+        """f of every slice at a corner: an even stop is its right side, an odd one its left side."""
         nu = self._nu(stop)
         at_upper = nu <= self._leaves_upper if stop % 2 else nu < self._leaves_upper
         at_lower = nu >= self._reaches_lower
@@ -92,16 +96,16 @@ class Quadratic:
 
 
 class Envelope:
-    """Gains by the concave envelope of points (cost, gain): slice by slice, both rising, the first is the lower bound.
+    """Each slice gains by the concave envelope of its points (cost, gain). Its first point is its lower bound.
 
-    The envelope is a chain of segments, each with fewer clicks gained a purchasing click than the one before. The best
-    split therefore buys the segments of all slices in the order of their slopes until the budget is spent; at most one
-    of them is bought in part, and of equal ones that of the lower slice first. Segments that gain nothing are not
+    An envelope is a chain of segments, and each gains fewer clicks for a purchasing click than the one before. So the
+    best split buys the segments of all slices in the order of their slopes until the budget is spent. At most one of
+    them is bought in part. Of equal slopes, the lower slice's segment comes first. Segments that gain nothing are not
     bought.
     """
 
     def __init__(self, slices: Int[np.ndarray, " m"], cost: Float[np.ndarray, " m"], gain: Float[np.ndarray, " m"]):
-        """`slices` are codes from 0 on, ascending, none left out; cost and gain rise strictly within a slice."""
+        """`slices` are ascending codes from 0 on, none left out. Cost and gain rise strictly within a slice."""
         same = np.diff(slices) == 0
         _check(np.append(True, (np.diff(slices) == 1) | same), "slices", slices, "codes must ascend, none left out")
         _check(np.append(True, (np.diff(cost) > 0) | ~same), "cost", cost, "it must rise within a slice")
@@ -141,12 +145,13 @@ def whole_points(
     chosen: Int[np.ndarray, " slices"],
     relaxed: Allocation,
 ) -> Int[np.ndarray, " slices"]:
-    """Index of the point of every slice that together gain the most within the budget, no slice standing between two.
+    """The points, one for each slice, that together gain the most within the budget; an index for each slice.
 
-    `chosen` is a choice within the budget and `relaxed` what `Envelope` splits the same budget into. Every choice gains
-    as much less than the relaxed one as its points lie under the line with the slope of the multiplier, or more; so
-    whatever lies deeper under it than `chosen` as a whole cannot be part of a better choice. Dynamic programming goes
-    over the rest. Where that would be more than WORK, `chosen` comes back, which then is not improved.
+    `chosen` is any choice within the budget, and `relaxed` is the split of the same budget by `Envelope`, which may
+    put a slice between two points. Take the line through a slice's best point whose slope is the multiplier. A choice
+    gains less than the relaxed split by at least the depths of its points under these lines, summed. So a point that
+    lies deeper than all of `chosen` together cannot be part of a better choice. Dynamic programming searches the other
+    points. If that would take more than WORK additions, `chosen` comes back as it is.
 
     Source: the multiple-choice knapsack problem, and its reduction by Lagrangian bounds, as in Kellerer, Pferschy,
     Pisinger, "Knapsack problems", 2004, chapter 11.
@@ -155,45 +160,47 @@ def whole_points(
     value = gain - relaxed.multiplier * cost
     first = np.flatnonzero(np.diff(slices, prepend=-1) != 0)
     under = np.maximum.reduceat(value, first)[slices] - value
-    kept = np.flatnonzero(under <= gap - 1.0 + 1e-6)  # gains are whole: a better choice is better by one
+    candidates = np.flatnonzero(under <= gap - 1.0 + 1e-6)  # gains are whole numbers: a better choice is better by one
     if gap < 1.0 - 1e-6:
         return chosen
-    head = np.diff(slices[kept], prepend=-1) != 0
-    found = kept[head]
-    room = min(budget - int(cost[found].sum()), int((cost[kept[np.append(head[1:], True)]] - cost[found]).sum()))
-    if room < 0 or len(kept) * (room + 1_000) > WORK:
+    head = np.diff(slices[candidates], prepend=-1) != 0
+    points = candidates[head]  # the cheapest candidate of each slice, to begin with
+    last = candidates[np.append(head[1:], True)]
+    left = min(budget - int(cost[points].sum()), int((cost[last] - cost[points]).sum()))
+    if left < 0 or len(candidates) * (left + 1_000) > WORK:
         return chosen
-    best = np.zeros(room + 1)  # gained over `found` with so many purchasing clicks more, or fewer
-    steps: list[tuple[int, Int[np.ndarray, " room"]]] = []
-    others = np.split(kept, np.flatnonzero(head)[1:])
-    for number in np.flatnonzero(np.diff(np.append(np.flatnonzero(head), len(kept))) > 1).tolist():
+    best = np.zeros(left + 1)  # best[k]: the most that can be gained over `points` with k more purchasing clicks
+    steps: list[tuple[int, Int[np.ndarray, " left"]]] = []
+    of_slice = np.split(candidates, np.flatnonzero(head)[1:])
+    for number in np.flatnonzero(np.diff(np.append(np.flatnonzero(head), len(candidates))) > 1).tolist():
         before, best = best, best.copy()
-        pick = np.full(room + 1, found[number])
-        for point in others[number][1:].tolist():
-            more = int(cost[point] - cost[found[number]])
-            gained = before[: max(room + 1 - more, 0)] + (gain[point] - gain[found[number]])
+        pick = np.full(left + 1, points[number])
+        for point in of_slice[number][1:].tolist():
+            more = int(cost[point] - cost[points[number]])
+            gained = before[: max(left + 1 - more, 0)] + (gain[point] - gain[points[number]])
             better = np.flatnonzero(gained > best[more:])
             best[more:][better] = gained[better]
             pick[more:][better] = point
         steps.append((number, pick))
-    if gain[found].sum() + best[room] <= gain[chosen].sum():
+    if gain[points].sum() + best[left] <= gain[chosen].sum():
         return chosen
     for number, pick in reversed(steps):
-        point = int(pick[room])
-        room -= int(cost[point] - cost[found[number]])
-        found[number] = point
-    return found
+        point = int(pick[left])
+        left -= int(cost[point] - cost[points[number]])
+        points[number] = point
+    return points
 
 
 def corners(
     slices: Int[np.ndarray, " m"], cost: Float[np.ndarray, " m"], gain: Float[np.ndarray, " m"]
 ) -> Int[np.ndarray, " corners"]:
-    """Indices of the points where the least concave curve above each slice's points bends, its ends included.
+    """Indices of the points where the least concave curve above each slice's points bends, and of its ends.
 
-    The slopes of that curve are the antitonic regression of the points' slopes weighted by width (Barlow, Bartholomew,
-    Bremner, Brunk, "Statistical inference under order restrictions", 1972), which pooling finds in linear time, here
-    for all slices in one pass: each slice's slopes are brought to [-1, 1] and set below those of the slice before,
-    so that no pool reaches across. That costs digits, so whatever is left in the wrong order is taken out after.
+    The slopes of that curve are the antitonic regression of the points' slopes, weighted by their widths (Barlow,
+    Bartholomew, Bremner, Brunk, "Statistical inference under order restrictions", 1972). Pooling finds it in linear
+    time. All slices share one pass: the slopes of each are scaled to [-1, 1] and shifted below those of the slice
+    before, so no pool reaches from one slice into the next. The shift costs digits, so slopes that are still in the
+    wrong order are removed afterwards.
     """
     segment = np.flatnonzero(np.diff(slices) == 0)  # from a point to the next one of its slice
     if not len(segment):
@@ -205,16 +212,16 @@ def corners(
     np.maximum.at(largest, of, abs(slope))
     leveled = slope / np.where(largest > 0.0, largest, 1.0)[of] - 3.0 * of
     bends = np.ones(len(slices), bool)
-    bends[segment] = False  # a point within a pool starts a segment, but no pool
+    bends[segment] = False  # a point within a pool starts a segment, but not a pool
     bends[segment[isotonic_regression(leveled, weights=width, increasing=False).blocks[:-1]]] = True
-    kept = np.flatnonzero(bends)
+    corner = np.flatnonzero(bends)
     while True:
-        same = np.diff(slices[kept]) == 0
-        slope = np.diff(gain[kept]) / np.where(same, np.diff(cost[kept]), np.inf)
+        same = np.diff(slices[corner]) == 0
+        slope = np.diff(gain[corner]) / np.where(same, np.diff(cost[corner]), np.inf)
         wrong = np.flatnonzero(same[1:] & same[:-1] & (slope[1:] > slope[:-1])) + 1
         if not len(wrong):
-            return kept
-        kept = np.delete(kept, wrong)
+            return corner
+        corner = np.delete(corner, wrong)
 
 
 def _check(holds: Bool[np.ndarray, " n"], name: str, values: Float[np.ndarray, " n"], rule: str) -> None:

@@ -1,47 +1,57 @@
-"""One threshold a slice, so that all slices together mark the most clicks within one overall false-positive budget.
+"""A threshold for each slice, so that all slices together mark the most clicks within one false-positive budget.
 
     maximise   sum_s clicks_s IVR_s(FPR_s)
     subject to sum_s purchases_s FPR_s <= budget sum_s purchases_s,   coverage_s >= min_coverage_s
 
-A click is robotic when its score `p_robot` is strictly greater than its slice's threshold. A slice's robotic coverage
-falls with its threshold, so a least coverage is a lower bound on its FPR. `method` says how a slice's IVR-FPR curve
-enters:
+A click is robotic when its score `p_robot` is strictly greater than its slice's threshold. The robotic coverage of a
+slice falls with its threshold, so a least coverage is a lower bound on its FPR. `method` says how the IVR-FPR curve of
+a slice is used:
 
-    "envelope"   its least concave envelope, from the lower bound on: the best there is on the sample, see below
-    "quadratic"  the concave quadratic in the FPR that fits it best by least squares: the paper's
+    "envelope"   its least concave envelope, from the lower bound on: the best on the sample, as explained below
+    "quadratic"  the concave quadratic in the FPR that fits it best by least squares, as in the paper
     "global"     one threshold for all slices, the lowest that keeps the budget
-    "knee"       one threshold for all slices, at the knee of their common curve; looks at no budget
+    "knee"       one threshold for all slices, at the knee of their common curve; it takes no budget
 
-Thresholds. A threshold can stand at a score that was seen, nowhere between, so a slice marks a whole number of its
-purchasing clicks. What `allocation` grants a slice is rounded down to that: the budget always holds on the sample. The
-envelope loses by it less than one of its segments, in one slice, and a search for whole numbers takes even that back
-where it is no more work than `allocation.WORK`: no other thresholds, pooled so, then mark more clicks of the sample.
-`ivr_limit` tells how much none can exceed in any case. The quadratic loses a part of a purchasing click in every slice,
-so it is solved for the largest nominal budget whose rounded thresholds keep the real one.
+**Thresholds.** A threshold is the score of some click, so a slice marks a whole number of its purchasing clicks. The
+share of the budget that `allocation` grants a slice is rounded down to that, so the budget always holds on the sample.
 
-Pools. The curve of a slice with few purchasing clicks says little, so slices with fewer than `min_purchases` share a
-threshold; see `pool`. Each slice of a pool keeps its own demand for coverage.
+- The envelope loses less than one of its segments by this, in one slice. A search over whole numbers recovers even
+that,
+  unless it takes more than `allocation.WORK`. Then no other thresholds with the same pools mark more clicks of the
+  sample. `ivr_limit` is a bound that no thresholds exceed in any case.
+- The quadratic loses a part of a purchasing click in every slice. So it is solved for the largest nominal budget whose
+  rounded thresholds keep the real one.
 
-Confidence. Thresholds chosen on a sample spend more of the budget on new clicks than on it. With `confidence`, a part
-`held_out` of the purchasing clicks, drawn by `seed`, is kept from all choosing. The others give a family of thresholds
-with one parameter, the nominal budget, in which a larger one lowers thresholds and raises none. Where k of a slice's n
-purchasing clicks are marked, up to the next one, (k + 1) / (n + 1) of new ones are to be expected, so one more than k
-is charged, nothing only for marking nothing, and parts of one lower the threshold by parts of the clicks between. The
-largest member is taken of which the held-out clicks show, by the exact one-sided binomial bound, an FPR within the
-budget. As the FPR rises along the family, so does the count on the held-out clicks, and the first member over the
-budget passes with a probability of at most 1 - confidence; the choice is over the budget only if that one passes. The
-bound is on the FPR over all slices together, for clicks mixed as in the sample, and takes purchasing clicks as
-independent draws; those of one person are not, so for a strict bound mark one a person as human. The demand for
-coverage then is on the clicks that are not held out. Where there are `earlier` clicks, such as those that the model has
-learned, none need be held out: their purchasing clicks choose and all later ones test. A model's scores of what it has
-learned flatter it, which may choose a worse family, but tests are none the worse for it. A global threshold needs
-neither: its family, all thresholds, is fixed beforehand, so every purchasing click tests it.
+**Pools.** The curve of a slice with few purchasing clicks says little, so slices with fewer than `min_purchases` share
+a threshold; see `pool`. Each slice of a pool keeps its own demand for coverage.
 
-Source: problem and quadratic from Muralidhar, Chitlangia, Agarwal, Ahmed, "Real-time detection of robotic traffic in
-online advertising", IAAI 2023, whose range of the fit is unknown; the envelope, pools and rounding are ours. Confidence
-after Bates, Angelopoulos, Lei, Malik, Jordan, "Distribution-free, risk-controlling prediction sets", J. ACM 2021, and
-Angelopoulos, Bates, Candès, Jordan, Lei, "Learn then test", 2021 (a fixed sequence of hypotheses), with the bound of
-Clopper, Pearson 1934 in place of theirs, since what is counted is binomial.
+**Confidence.** Thresholds that were chosen on a sample spend more of the budget on new clicks than on the sample. With
+a `confidence`, a share `held_out` of the purchasing clicks, drawn by `seed`, takes no part in choosing.
+
+- The other clicks give a family of thresholds with one parameter, the nominal budget. A larger nominal budget lowers
+  some thresholds and raises none.
+- If k of a slice's n purchasing clicks are marked, up to the next one, then a share (k + 1) / (n + 1) of new ones is
+to be
+  expected. So k + 1 are charged, and nothing only if nothing is marked. Fractions of a purchasing click lower the
+  threshold by that fraction of the clicks in between.
+- The largest member of the family is taken for which the held-out clicks show an FPR within the budget, by the exact
+  one-sided binomial bound.
+- The FPR rises along the family, and so does the count on the held-out clicks. The choice is over the budget only if
+  the first member over the budget passes, which has a probability of at most 1 - confidence.
+- The bound is on the FPR over all slices together, for clicks mixed as in the sample. It assumes that purchasing clicks
+  are independent. Those of one person are not, so for a strict bound mark only one click of each person as human.
+- The demand for coverage is then met on the clicks that are not held out.
+
+Where there are `earlier` clicks, such as those that the model has learned, none need be held out: their purchasing
+clicks choose, and all later ones test. The scores of clicks that a model has learned flatter it, which may lead to a
+worse family, but the test stays valid. A global threshold needs neither: its family is all thresholds, which is fixed
+beforehand, so every purchasing click can test it.
+
+Source: the problem and the quadratic are those of Muralidhar, Chitlangia, Agarwal, Ahmed, "Real-time detection of
+robotic traffic in online advertising", IAAI 2023, which does not say over which range it fits. The envelope, the pools
+and the rounding are ours. The confidence follows Bates, Angelopoulos, Lei, Malik, Jordan, "Distribution-free,
+risk-controlling prediction sets", J. ACM 2021, and Angelopoulos, Bates, Candès, Jordan, Lei, "Learn then test", 2021
+(a fixed sequence of hypotheses). The bound of Clopper, Pearson 1934 replaces theirs, since the counts are binomial.
 """
 
 import bisect
@@ -67,11 +77,11 @@ from onlineguard.slidr.thresholds.metrics import (
     ivr,
 )
 
-MIN_PURCHASES = 300  # with fewer, a slice loses more to chance than a threshold of its own gains (`bench_slidr`)
-REACH = 10.0  # a quadratic is fitted, and holds, up to ten budgets or ten purchasing clicks beyond the lower bound
+MIN_PURCHASES = 300  # with fewer, a slice loses more to chance than it gains by its own threshold (`bench_slidr`)
+REACH = 10.0  # a quadratic is fitted and used up to ten budgets, or ten purchasing clicks, beyond the lower bound
 NEVER = float(np.finfo(np.float64).max)  # a threshold that nothing exceeds, and that JSON can hold
-STEPS = 8  # of the nominal budget to a purchasing click
-SHOWN = 10  # slices that the message of an infeasible demand lists
+STEPS = 8  # steps of the nominal budget for one purchasing click
+SHOWN = 10  # slices that the message about an infeasible demand lists
 
 Method = Literal["envelope", "quadratic", "global", "knee"]
 Marks = Bool[np.ndarray, " n"]
@@ -79,33 +89,34 @@ Marks = Bool[np.ndarray, " n"]
 
 @dataclass(frozen=True)
 class Calibration:
-    """Thresholds, and what they did on the clicks they were chosen on."""
+    """Thresholds, and their rates on the clicks that they were chosen on."""
 
     method: Method
     budget: float | None  # on the FPR over all slices; None at the knee
     confidence: float | None
     names: tuple[str, ...]  # of the slices
     thresholds: Float[np.ndarray, " slices"]
-    default: float  # the threshold of any other slice: the global one, for slices' methods without demand for coverage
+    default: float  # of any other slice: the global threshold, without a demand for coverage if slices have their own
     pools: Int[np.ndarray, " slices"]  # slices with the same number share a threshold
     ivr: Rate  # of each slice, all clicks counted; `.total` is over all
     fpr: Rate
     coverage: Rate
-    multiplier: float | None  # clicks that one purchasing click more would mark, as the curves have it; slices' methods
-    ivr_limit: float | None  # no thresholds, pooled so, have a higher IVR on the sample; envelope without confidence
-    fpr_bound: float | None  # with confidence: the upper bound that the tested clicks show for the FPR over all
+    # The next three are None where the method does not have them.
+    multiplier: float | None  # clicks that one more purchasing click would mark, by the slices' curves
+    ivr_limit: float | None  # no thresholds with these pools have a higher IVR on the sample
+    fpr_bound: float | None  # with a confidence: the upper bound of the FPR over all slices, by the tested clicks
 
     def robotic(self, p_robot: Float[np.ndarray, " n"], slice_ids: Integer[np.ndarray, " n"]) -> Marks:
-        """Whether each click is robotic; a score of NaN is not, and a code of no slice here has the default threshold.
+        """Whether each click is robotic. A score of NaN is not. A code outside the slices has the default threshold.
 
-        Give scores in the precision they were calibrated in: a float32 compares as the float64 it stands for.
+        Give scores in the precision that they were calibrated in: a float32 is compared as the float64 of that value.
         """
         codes = np.asarray(slice_ids)
         known = (codes >= 0) & (codes < len(self.thresholds))
         return np.asarray(p_robot) > np.where(known, self.thresholds[np.where(known, codes, 0)], self.default)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings and lists, fit for JSON: every threshold is finite."""
+        """Plain numbers, strings and lists, as JSON can hold them; every threshold is finite."""
         plain: dict[str, Any] = dict(vars(self))
         plain.update(names=list(self.names), thresholds=self.thresholds.tolist(), pools=self.pools.tolist())
         for name in ("ivr", "fpr", "coverage"):
@@ -115,7 +126,7 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Calibration":
-        """What `to_dict` gave; raises CheckpointError for anything that cannot have come from it."""
+        """The calibration that `to_dict` was called on; raises CheckpointError for anything it cannot have returned."""
         try:
             fields = {name: plain[name] for name in cls.__dataclass_fields__}
             fields["names"] = tuple(fields["names"])
@@ -152,20 +163,22 @@ def calibrate(
     earlier: Marks | None = None,
     seed: int = 0,
 ) -> Calibration:
-    """Choose the thresholds; the module says how. A budget of 0 marks what lies above every purchasing click.
+    """Choose the thresholds, as the module explains. A budget of 0 marks only clicks above every purchasing click.
 
-    p_robot: any finite scores, higher for robots; only their order counts, and equal scores are never told apart.
-    slice_ids: codes from 0 on; `names` names the slices, and says how many there are.
-    human: the purchasing clicks; there must be one at least. heavy: clicks of `metrics.heavy_sessions`.
+    p_robot: any finite scores, higher for robots. Only their order matters, and equal scores are decided alike.
+    slice_ids: codes from 0 on. `names` are the names of the slices; its length is their number.
+    human: the purchasing clicks, at least one.
+    heavy: the clicks of `metrics.heavy_sessions`.
     budget: highest FPR over all slices together, 0 to 1.
-    min_coverage: least robotic coverage, of every slice or one number a slice; a slice without heavy clicks is free.
-    parents: coarser and coarser groups to pool slices in, one code a slice each; `parents_of` makes them of names.
-    confidence, held_out, seed: with the first, the budget holds for the true FPR with that probability.
-    earlier: with a confidence, clicks by whose purchases slices' thresholds are weighed against each other, so that all
-        others test them and nothing is held out; the rates that come back are of the others.
+    min_coverage: least robotic coverage, one number for every slice or one for each. A slice without heavy clicks is
+        free of it.
+    parents: coarser and coarser groups in which slices are pooled, one code for each slice; `parents_of` makes them.
+    confidence: the probability with which the budget holds for the true FPR. `held_out` and `seed` belong to it.
+    earlier: with a confidence, the clicks whose purchases choose the thresholds. All others then test them, and nothing
+        is held out. The rates of the result are those of the others.
 
-    Raises InfeasibleBudget, naming slices and what they ask for, where the demand for coverage exceeds the budget or
-    the clicks are too few for the confidence; InvalidArgument for anything malformed.
+    Raises InfeasibleBudget, naming slices and the FPR each needs, where the demand for coverage exceeds the budget or
+    the clicks are too few for the confidence. Raises InvalidArgument for anything malformed.
     """
     scores = as_scores(p_robot)
     human = as_marks(human, "human", len(scores))
@@ -196,7 +209,7 @@ def calibrate(
     pools = np.zeros(n_slices, np.int64) if whole else pool(n_purchases, min_purchases, parents)
     charged = confidence is not None and not whole
     points = _points(scores[used], human[used], pools[codes[used]], charged)
-    below = np.full(int(pools.max()) + 1, np.inf)  # what the demands for coverage hold a pool's threshold under
+    below = np.full(int(pools.max()) + 1, np.inf)  # a pool's threshold must lie below this to meet its coverage
     np.minimum.at(below, pools, _below(scores[used & heavy], codes[used & heavy], needed, n_slices))
     points = points.where(points.thresholds < below[points.group])
 
@@ -251,11 +264,12 @@ def pool(
     min_purchases: int,
     parents: Sequence[Integer[np.ndarray, " slices"]] = (),
 ) -> Int[np.ndarray, " slices"]:
-    """The number of the pool of every slice; a slice with `min_purchases` purchasing clicks or more heads its own.
+    """The number of each slice's pool. A slice with `min_purchases` purchasing clicks or more has a pool of its own.
 
-    Level by level, `parents` from the finest on and all slices together at last: the slices and pools under one parent
-    that are too small become one pool. If that is still too small it joins the smallest large enough one under the same
-    parent, and if there is none it waits for the next level. So a pool is too small only if all clicks together are.
+    The levels are `parents`, the finest first, and at last all slices together. On each level, the slices and pools
+    under one parent that are too small become one pool. If it is still too small, it joins the smallest pool under the
+    same parent that is large enough. If there is none, it waits for the next level. So a pool is too small only if all
+    clicks together are.
 
     >>> pool(np.array([500, 20, 90, 300, 5]), 100, [np.array([0, 0, 0, 1, 1])]).tolist()
     [0, 1, 1, 2, 2]
@@ -285,7 +299,8 @@ def pool(
 def parents_of(keys: Iterable[Sequence[Hashable]]) -> list[Int[np.ndarray, " slices"]]:
     """Parents for slices with keys such as (device, marketplace, logged in).
 
-    First those with all but the last part in common, then with all but the last two, and so on.
+    On the first level, slices share a parent if all but the last part is equal; on the next, all but the last two; and
+    so on.
 
     >>> [codes.tolist() for codes in parents_of([("phone", "US", True), ("phone", "US", False), ("phone", "DE", True)])]
     [[0, 0, 1], [0, 0, 0]]
@@ -301,10 +316,10 @@ def parents_of(keys: Iterable[Sequence[Hashable]]) -> list[Int[np.ndarray, " sli
 
 
 class _Family:
-    """Thresholds, one a pool, by a nominal budget in purchasing clicks; a larger one raises none of them.
+    """The thresholds of all pools as a function of a nominal budget in purchasing clicks. A larger one raises none.
 
-    `between` holds the scores that thresholds may stand at besides those of the points, and their pools; a part of a
-    purchasing click then lowers the threshold by that part of the clicks up to the next point.
+    With `between`, the scores of all clicks and their pools, a threshold may also lie between two points: a fraction of
+    a purchasing click lowers it by that fraction of the clicks up to the next point.
     """
 
     def __init__(
@@ -333,20 +348,20 @@ class _Family:
             self._start = np.cumsum(count) - count
 
     def split(self, nominal: float) -> Allocation:
-        """What each pool gets of a nominal budget, fractions included."""
+        """The share of a nominal budget that each pool gets, in purchasing clicks, fractions included."""
         if self._problem is None:
             return Allocation(np.array([nominal]), 0.0, 0.0)
         if nominal >= self._problem.least or self._problem.least <= self.least:
             return self._problem.at(nominal)
-        # Less than a quadratic starts with, which is to mark what lies above every purchasing click: the same part of
-        # it for all pools.
+        # A quadratic starts by marking the clicks above every purchasing click. Below that budget, all pools get the
+        # same part of it.
         part = (nominal - self.least) / (self._problem.least - self.least)
         start = self._problem.at(self._problem.least)
         return Allocation(self._first + part * (start.spend - self._first), start.multiplier, part * start.gain)
 
     def thresholds(self, nominal: float) -> Float[np.ndarray, " pools"]:
         """The lowest thresholds that mark no more than each pool gets."""
-        spend = self.split(nominal).spend + 1e-6  # a whole number that came out a hair short is whole
+        spend = self.split(nominal).spend + 1e-6  # so that rounding errors do not lose a whole purchasing click
         at, points = self._rounded(spend), self._points
         if self._ranked is None or self._start is None:
             return points.thresholds[at]
@@ -358,7 +373,8 @@ class _Family:
         return np.where(further > 0, lowered, points.thresholds[at])
 
     def best(self, budget: int) -> tuple[Float[np.ndarray, " pools"], float]:
-        """The thresholds that mark the most clicks within a real budget, and how many none can exceed."""
+        """The thresholds that mark the most clicks within a real budget, and a number of clicks that none can
+        exceed."""
         split, points = self.split(float(budget)), self._points
         at = self._rounded(split.spend + 1e-6)
         return points.thresholds[
@@ -371,7 +387,7 @@ class _Family:
 
 
 class _People:
-    """The purchasing clicks, and how many of them a choice of thresholds may mark."""
+    """The purchasing clicks, and the number of them that thresholds may mark."""
 
     def __init__(
         self,
@@ -393,7 +409,7 @@ class _People:
         return int(marked.sum()) <= self.most and int((marked & self.tested).sum()) <= self.most_tested
 
     def bound(self, thresholds: Float[np.ndarray, " pools"]) -> float:
-        """The FPR that the tested clicks show with the confidence asked for; without one, that of the sample."""
+        """The upper bound of the FPR by the tested clicks; without a confidence, the FPR of the sample."""
         marked = self.marked(thresholds)
         if self.confidence is None:
             return float(marked.mean())
@@ -401,7 +417,7 @@ class _People:
 
 
 def _drawn(human: Marks, share: float, seed: int) -> Marks:
-    """A share of the purchasing clicks, rounded down."""
+    """A random share of the purchasing clicks, rounded down."""
     at = np.flatnonzero(human)
     drawn = np.zeros(len(human), bool)
     drawn[np.random.default_rng(seed).permutation(at)[: math.floor(share * len(at))]] = True
@@ -409,8 +425,10 @@ def _drawn(human: Marks, share: float, seed: int) -> Marks:
 
 
 def _points(scores: Float[np.ndarray, " n"], human: Marks, groups: Int[np.ndarray, " n"], charged: bool) -> Points:
-    """Every pool's curve. If charged, a purchasing click more is counted wherever anything is marked: k of n marked
-    purchasing clicks are (k + 1) / (n + 1) of new ones to be expected, and only marking nothing costs nothing."""
+    """Every pool's curve. If charged, one more purchasing click is counted wherever anything is marked.
+
+    If k of n purchasing clicks are marked, a share (k + 1) / (n + 1) of new ones is to be expected.
+    """
     points = Points.of(scores, human, groups)
     if not charged:
         return points.where(np.diff(points.group * (len(scores) + 1) + points.humans, append=-1) != 0)
@@ -424,10 +442,10 @@ def _below(
     needed: Float[np.ndarray, " ..."],
     n_slices: int,
 ) -> Float[np.ndarray, " slices"]:
-    """The score that a slice's threshold must lie under to cover what is needed; infinite where nothing is."""
+    """The score that a slice's threshold must lie below to reach its coverage; infinite if none is demanded."""
     order = np.lexsort((-scores, codes))
     count = np.bincount(codes, minlength=n_slices)
-    rank = np.ceil(needed * count - 1e-9).astype(np.int64)  # that many of the highest heavy clicks must be marked
+    rank = np.ceil(needed * count - 1e-9).astype(np.int64)  # the number of heavy clicks that must be marked
     asking = np.flatnonzero(rank > 0)
     below = np.full(n_slices, np.inf)
     below[asking] = scores[order][(np.cumsum(count) - count + rank - 1)[asking]]
@@ -435,9 +453,9 @@ def _below(
 
 
 def _quadratics(points: Points, budget: float) -> Quadratic:
-    """The concave quadratic nearest to each pool's points, in the mean of squares, over the range that it may use.
+    """The concave quadratic that fits each pool's points best by least squares, over the range that it is used in.
 
-    Fitted in powers of the FPR made orthogonal: where the best one is convex, the best straight line is the answer.
+    It is fitted in orthogonal powers of the FPR. Where the best fit is convex, the best straight line takes its place.
     """
     group = points.group
     first, last = np.diff(group, prepend=-1) != 0, np.diff(group, append=-1) != 0
@@ -455,8 +473,8 @@ def _quadratics(points: Points, budget: float) -> Quadratic:
         return np.bincount(group, values) / n_points
 
     def ratio(x: Float[np.ndarray, " pools"], y: Float[np.ndarray, " pools"]) -> Float[np.ndarray, " pools"]:
-        told = y > 1e-12  # else there are too few points
-        return np.where(told, x / np.where(told, y, 1.0), 0.0)
+        enough = y > 1e-12  # otherwise there are too few points
+        return np.where(enough, x / np.where(enough, y, 1.0), 0.0)
 
     z = (f - lower[group]) / width[group]
     center = mean(z)
@@ -471,7 +489,7 @@ def _quadratics(points: Points, budget: float) -> Quadratic:
 
 
 def _global_threshold(scores: Float[np.ndarray, " n"], human: Marks, budget: float, confidence: float | None) -> float:
-    """The lowest single threshold that keeps the budget; NEVER where the clicks are too few to show any."""
+    """The lowest single threshold that keeps the budget; NEVER if the clicks are too few to show that any does."""
     purchasing = np.sort(scores[human])[::-1]
     most = _most(budget, len(purchasing))
     if confidence is not None:
@@ -482,17 +500,17 @@ def _global_threshold(scores: Float[np.ndarray, " n"], human: Marks, budget: flo
 
 
 def _most(budget: float, n: int) -> int:
-    """The largest count of n whose share is within the budget, in floating point too."""
+    """The largest count of n whose share is within the budget, also after rounding."""
     return bisect.bisect_right(range(n + 1), budget, key=lambda k: k / n) - 1
 
 
 def _most_shown(budget: float, n: int, confidence: float) -> int:
-    """The largest count of n that shows a share within the budget; -1 where even none does not."""
+    """The largest count of n whose upper bound is within the budget; -1 if that of 0 is not."""
     return bisect.bisect_right(range(n + 1), budget, key=lambda k: _upper(k, n, confidence)) - 1
 
 
 def _upper(k: int, n: int, confidence: float) -> float:
-    """One-sided upper bound of a binomial share: the upper end of the two-sided interval that errs twice as often."""
+    """One-sided upper bound of a binomial share: the upper end of the two-sided interval with twice the error."""
     return float(clopper_pearson(k, n, 2.0 * confidence - 1.0)[1])
 
 
@@ -503,7 +521,7 @@ def _infeasible(
     pools: Int[np.ndarray, " slices"],
     names: Sequence[str],
 ) -> InfeasibleBudget:
-    """What to say of thresholds that are the highest allowed, and still too low."""
+    """The error for thresholds that are as high as coverage allows, and still too low for the budget."""
     n_tested, confidence = int(people.tested.sum()), people.confidence
     if people.most_tested < 0 and confidence is not None:
         least = _upper(0, n_tested, confidence)

@@ -1,16 +1,17 @@
-"""What a set of decisions about clicks is worth: rates with exact intervals, IVR-FPR curves, and the knee of one.
+"""How good a set of decisions about clicks is: rates with exact intervals, IVR-FPR curves, and the knee of a curve.
 
-A decision is a bool a click: robotic or not. Without the truth, people are known by their purchases alone:
+A decision says of a click whether it is robotic. Without the truth, only purchases tell who was a person:
 
     IVR       = robotic clicks / clicks
     FPR       = robotic purchasing clicks / purchasing clicks
     coverage  = robotic clicks of heavy sessions / clicks of heavy sessions
 
-FPR takes purchasing clicks for people's, and for typical of them. On simulated traffic the truth is known as well:
-`recall`, `precision` and `true_fpr`. Every rate is taken over all clicks, or one a slice where slice codes are given.
+FPR assumes that purchasing clicks are people's, and typical of people's. On simulated traffic the truth is known, so
+`recall`, `precision` and `true_fpr` can be measured too. Every rate is over all clicks, or over each slice where slice
+codes are given.
 
 Source of the three measures: Chitlangia, Muralidhar, Agarwal, "Self-supervised pre-training for robotic traffic
-detection", NeurIPS workshop 2022, the paper on the labels' scarcity by SLIDR's authors.
+detection", NeurIPS workshop 2022, by SLIDR's authors, on labels that are scarce.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from scipy import special
 from onlineguard.errors import InvalidArgument
 
 HOUR_MS = 3_600_000
-HEAVY = 20  # clicks of a session within an hour that no person makes; the papers give no number
+HEAVY = 20  # more clicks than this in an hour are no person's; ours, since the papers give no number
 
 Marks = Bool[np.ndarray, " n"]
 Codes = Integer[np.ndarray, " n"]
@@ -31,14 +32,14 @@ Codes = Integer[np.ndarray, " n"]
 
 @dataclass(frozen=True)
 class Rate:
-    """How many of how many: two numbers, or two arrays with one entry a slice."""
+    """A share as two counts, hits of trials: two numbers, or two arrays with one entry for each slice."""
 
     hits: Int[np.ndarray, "*slices"]
     trials: Int[np.ndarray, "*slices"]
 
     @property
     def value(self) -> Float[np.ndarray, "*slices"]:
-        """hits / trials; NaN without trials."""
+        """hits / trials, and NaN without trials."""
         with np.errstate(invalid="ignore"):
             return np.asarray(self.hits / np.asarray(self.trials, np.float64))
 
@@ -48,17 +49,18 @@ class Rate:
         return Rate(np.asarray(np.sum(self.hits)), np.asarray(np.sum(self.trials)))
 
     def interval(self, level: float = 0.95) -> tuple[Float[np.ndarray, "*slices"], Float[np.ndarray, "*slices"]]:
-        """The exact two-sided interval, `clopper_pearson`; 0 to 1 without trials."""
+        """The exact two-sided interval by `clopper_pearson`. It is 0 to 1 without trials."""
         return clopper_pearson(self.hits, self.trials, level)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """IVR and FPR at every threshold worth choosing, from nothing marked to everything: at most purchases + 2 of them.
+    """IVR and FPR at every threshold worth choosing, from marking nothing to marking everything.
 
-    A click is robotic when its score is strictly greater than the threshold. Thresholds are scores that were seen, and
-    one just under the smallest of them, so that clicks with equal scores are never told apart. Of the thresholds with
-    the same FPR only that with the highest IVR is listed; FPR and IVR rise along the curve.
+    A click is robotic when its score is strictly greater than the threshold. A threshold is the score of some click, or
+    lies just under the smallest score, so clicks with equal scores are always decided alike. Among thresholds with the
+    same FPR, only the one with the highest IVR is listed, so there are at most purchases + 2. FPR and IVR rise along
+    the curve.
     """
 
     thresholds: Float[np.ndarray, " m"]
@@ -99,9 +101,9 @@ def true_fpr(robotic: Marks, robot: Marks, slice_ids: Codes | None = None, n_sli
 def clopper_pearson(hits: Any, trials: Any, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """Exact interval (low, high) of a binomial share, numbers or arrays.
 
-    It holds the share at least `level` of the time. Without trials it is 0 to 1; with no hit it starts at 0, with hits
-    alone it ends at 1. It takes clicks as independent; those of one person are not, so over few persons it is too
-    narrow.
+    It holds the true share at least `level` of the time. Without trials it is 0 to 1. Without hits it starts at 0, and
+    without misses it ends at 1. It assumes that clicks are independent. Those of one person are not, so with few people
+    it is too narrow.
 
     Source: Clopper, Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial",
     Biometrika 1934; the limits are quantiles of Beta(k, n - k + 1) and Beta(k + 1, n - k).
@@ -122,7 +124,7 @@ def clopper_pearson(hits: Any, trials: Any, level: float = 0.95) -> tuple[np.nda
 
 
 def curve(p_robot: Float[np.ndarray, " n"], human: Marks) -> Curve:
-    """The IVR-FPR curve of one body of clicks; FPR is NaN throughout where no click purchased."""
+    """The IVR-FPR curve of a set of clicks. FPR is NaN throughout if no click purchased."""
     scores, human = as_scores(p_robot), as_marks(human, "human", len(p_robot))
     points = Points.of(scores, human, np.zeros(len(scores), np.int64))
     with np.errstate(invalid="ignore"):
@@ -132,10 +134,10 @@ def curve(p_robot: Float[np.ndarray, " n"], human: Marks) -> Curve:
 
 
 def knee(curve: Curve) -> int:
-    """Index of the curve's knee: where IVR is the farthest above FPR, the smallest such FPR among equals.
+    """Index of the curve's knee: where IVR is farthest above FPR, and the first such point among equals.
 
-    Both run from 0 to 1, so it is the point farthest above the chord between the curve's ends. Raises InvalidArgument
-    for a curve without purchases.
+    Both run from 0 to 1, so the knee is the point farthest above the line between the curve's ends. Raises
+    InvalidArgument for a curve without purchases.
 
     Source: Satopää, Albrecht, Irwin, Raghavan, "Finding a kneedle in a haystack", ICDCS workshops 2011, without their
     smoothing, and with the highest of several knees.
@@ -148,8 +150,9 @@ def knee(curve: Curve) -> int:
 def heavy_sessions(sessions: Codes, ts: Int[np.ndarray, " n"], k: int = HEAVY) -> Marks:
     """Which clicks belong to a session with more than k clicks within some clock hour (UTC).
 
-    `sessions` are codes, negative where a click has no session, which is never heavy; `ts` milliseconds since 1970.
-    All clicks of such a session count, not only those of that hour. Any order of clicks.
+    `sessions` are codes. A negative one means that the click has no session, and such a click is never heavy. `ts` is
+    in milliseconds since 1970. All clicks of a heavy session are marked, not only those of that hour. The clicks may
+    come in any order.
     """
     sessions, ts = np.asarray(sessions), np.asarray(ts)
     if sessions.shape != ts.shape or sessions.ndim != 1:
@@ -166,7 +169,7 @@ def heavy_sessions(sessions: Codes, ts: Int[np.ndarray, " n"], k: int = HEAVY) -
 
 @dataclass(frozen=True)
 class Points:
-    """The points of one curve a group of clicks, one after the other: those of `Curve`, as counts. Arrays (m,)."""
+    """The curves of several groups of clicks, one after the other, as counts instead of rates. Arrays (m,)."""
 
     group: Int[np.ndarray, " m"]  # ascending
     thresholds: Float[np.ndarray, " m"]  # descending within a group
@@ -175,14 +178,14 @@ class Points:
 
     @staticmethod
     def of(scores: Float[np.ndarray, " n"], human: Marks, groups: Codes) -> "Points":
-        """The curves of all groups that have clicks, by one sort of them."""
+        """The curves of all groups that have clicks, found by one sort of all clicks."""
         order = np.lexsort((-scores, groups))
         scores, human, groups = scores[order], human[order], groups[order]
         new_group = np.diff(groups, prepend=-1) != 0
         start = np.flatnonzero(new_group | (np.diff(scores, prepend=np.inf) != 0))  # of every run of equal scores
         end = np.append(start[1:], len(scores))
         of_run = groups[start]
-        below = np.append(scores[start[1:]], 0.0)  # a threshold under a run is the score of the next one
+        below = np.append(scores[start[1:]], 0.0)  # the threshold under a run is the score of the next run
         last = np.diff(of_run, append=-1) != 0
         below[last] = np.nextafter(scores[start[last]], -np.inf)
 
@@ -199,9 +202,9 @@ class Points:
         best = (np.diff(every.group, append=-1) != 0) | (np.diff(every.humans, append=-1) != 0)
         return every.where(best | nothing)
 
-    def where(self, kept: Bool[np.ndarray, " m"]) -> "Points":
-        """These points alone."""
-        return Points(self.group[kept], self.thresholds[kept], self.humans[kept], self.clicks[kept])
+    def where(self, mask: Bool[np.ndarray, " m"]) -> "Points":
+        """Only these points."""
+        return Points(self.group[mask], self.thresholds[mask], self.humans[mask], self.clicks[mask])
 
 
 def as_scores(p_robot: Any) -> Float[np.ndarray, " n"]:
@@ -221,7 +224,7 @@ def as_scores(p_robot: Any) -> Float[np.ndarray, " n"]:
 
 
 def as_marks(marks: Any, name: str, n: int) -> Marks:
-    """A bool a click; raises InvalidArgument for anything else."""
+    """One bool for each click; raises InvalidArgument for anything else."""
     array = np.asarray(marks)
     if array.dtype != np.bool_ or array.shape != (n,):
         raise InvalidArgument(f"{name} is {array.dtype} of shape {array.shape}; it must be bool of shape ({n},)")
@@ -229,7 +232,7 @@ def as_marks(marks: Any, name: str, n: int) -> Marks:
 
 
 def as_codes(slice_ids: Any, n: int, n_slices: int | None) -> tuple[Codes, int]:
-    """Slice codes from 0 on, and how many slices there are; raises InvalidArgument, naming the index, for others."""
+    """Slice codes, and the number of slices; raises InvalidArgument, naming the index, for a code outside them."""
     codes = np.asarray(slice_ids)
     if not np.issubdtype(codes.dtype, np.integer) or codes.shape != (n,):
         raise InvalidArgument(f"slice_ids is {codes.dtype} of shape {codes.shape}; it must be integers of shape ({n},)")

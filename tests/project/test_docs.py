@@ -1,0 +1,37 @@
+"""The pages of the documentation: their links, the shape of a decision, and that the site shows all of them."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+DECISIONS = sorted(page for page in (DOCS / "decisions").glob("*.md") if page.name != "README.md")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_links_of_a_page_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+        made_by_the_site = page == DOCS / "index.md" and link == "architecture.md"
+        assert made_by_the_site or (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.stem)
+def test_a_decision_says_why_what_follows_and_what_would_change_it_on_one_page(page):
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == [
+        "Context",
+        "Decision",
+        "Consequences",
+        "What would change our mind",
+    ]
+    assert 150 <= len(text.split()) <= 300
+    assert f"]({page.name})" in (DOCS / "decisions" / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_site_shows_every_page():
+    listed = re.findall(r"[\w/-]+\.md", str(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
+    assert sorted(listed) == sorted(["architecture.md", *(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))])
