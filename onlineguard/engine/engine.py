@@ -65,7 +65,7 @@ class Engine:
         self.features = _checked_features(features)
         self.n_features = _checked_width(n_features, self.features)
         if not _is_number(patience) or not patience >= 1:
-            raise InvalidArgument(f"patience is {patience!r}; it must be at least 1 event, e.g. 5000")
+            raise InvalidArgument("patience", f"is {patience!r}; it must be at least 1 event, e.g. 5000")
         if not _is_number(max_slices) or max_slices < 1 or max_slices != int(max_slices):
             raise InvalidArgument(
                 f"max_slices is {max_slices!r}; it must be a whole number of at least 1, e.g. 1_000_000"
@@ -462,7 +462,7 @@ def _checked_width(n_features: int | None, features: list[str] | None) -> int:
 def _checked_rate(target_rate: float) -> float:
     if not _is_number(target_rate) or not 0.0 < target_rate <= 0.2:
         raise InvalidArgument(
-            f"target_rate is {target_rate!r}; it must lie in (0, 0.2], e.g. 0.01 for 1 % of usual events"
+            "target_rate", f"is {target_rate!r}; it must lie in (0, 0.2], e.g. 0.01 for 1 % of usual events"
         )
     return float(target_rate)
 

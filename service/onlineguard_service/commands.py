@@ -118,9 +118,10 @@ def worker(
         try:
             settings = module.WorkerSettings(**given)
         except InvalidArgument as error:
-            name, space, rest = str(error).partition(" ")
-            flag = "--out" if name == "output" else "--" + name.replace("_", "-")
-            raise InvalidArgument(flag + space + rest) from None
+            if error.argument is None:
+                raise
+            flag = "--out" if error.argument == "output" else "--" + error.argument.replace("_", "-")
+            raise InvalidArgument(flag, error.problem) from None
         print(module.run(settings))
 
 

@@ -206,7 +206,7 @@ def read_clicks(
         and not isinstance(source, pl.DataFrame)
         and Path(rejects).resolve() == Path(source).resolve()
     ):
-        raise InvalidArgument(f"rejects is {rejects}, the source itself; name another file")
+        raise InvalidArgument("rejects", f"is {rejects}, the source itself; name another file")
     log = source if isinstance(source, pl.DataFrame) else _read(Path(source))
     if mapping is None:
         optional = NULLABLE - set(log.columns)
