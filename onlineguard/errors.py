@@ -35,8 +35,7 @@ class InvalidArgument(OnlineguardError, ValueError):
     def __init__(self, argument: str, problem: str, /) -> None: ...
     def __init__(self, *parts: str):
         super().__init__(*parts)  # an exception is pickled by its args alone
-        self.argument = parts[0] if len(parts) > 1 else None
-        self.problem = parts[-1]
+        self.argument, self.problem = parts if len(parts) == 2 else (None, " ".join(parts))
 
     def __str__(self) -> str:
         return " ".join(self.args)

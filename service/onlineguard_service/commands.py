@@ -110,7 +110,7 @@ def worker(
     given = {name: value for name, value in locals().items() if value is not None and name != "log_level"}
     with one_line_errors():
         checked = config.load({"log_level": log_level}, {}).settings
-        _need("worker", ("httpx", "redis"))
+        _need("worker", ("httpx2", "redis"))
         from onlineguard_service import logs
 
         logs.configure(checked.log_level)

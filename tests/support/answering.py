@@ -22,7 +22,8 @@ from starlette.routing import Route
 
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.clicks.clicks import decode_click
-from onlineguard.wire.requests import ClickAnswer, Event, EventAnswer, Label, LabelAnswer, Problem
+from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer, Problem
+from onlineguard.wire.requests import Event, Label
 
 
 class Answering:
@@ -134,8 +135,8 @@ def _endpoint(state: Answering) -> Any:
             return _get(request)
         if path == "/v1/explain":
             event = msgspec.json.decode(body)
-            answer = {"slice": event["slice"], "score": 3.0, "threshold": 2.0, "anomalous": True}
-            return _json(answer | {"drivers": {"b": 0.75, "a": 0.25}})
+            answer = {"slice": event["slice"], "score": 3.0, "threshold": 2.0, "p_value": 0.001, "anomalous": True}
+            return _json(answer | {"ready": True, "drivers": {"b": 0.75, "a": 0.25}})
         try:
             answers = state.answer(path, body)
         except _Refused as refused:

@@ -21,12 +21,13 @@ import re
 import tomllib
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import polars as pl
 
 from onlineguard.errors import InvalidArgument, SourceError
+from onlineguard.slidr.clicks.click import LATEST, RFM, Click
 
 SCHEMA: dict[str, pl.DataType] = {
     "click_id": pl.String(),
@@ -44,8 +45,6 @@ SCHEMA: dict[str, pl.DataType] = {
 }
 NULLABLE = frozenset({"user_id", "session_id", "purchase_ts", "rfm"})
 TIMES = ("ts", "purchase_ts")
-LATEST = 2**31 * 10_000 - 96 * 3_600_000  # ms since 1970, in the year 2650: the counters number 10 s with 31 bits
-RFM = (3.0, 15.0)
 
 _UNITS = {"s": (1_000, 1), "ms": (1, 1), "us": (1, 1_000), "ns": (1, 1_000_000)}  # times this, over that, are ms
 _WORDS = {"true": True, "false": False, "1": True, "0": False}
@@ -56,26 +55,6 @@ _RULES: dict[pl.DataType, str] = {  # what a field takes, in words
     pl.Boolean(): "must be true or false",
     pl.Float64(): "must be a number from 3 to 15",
 }
-
-Time = Annotated[int, msgspec.Meta(ge=0, le=LATEST)]
-
-
-class Click(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One click; the fields are those of `SCHEMA`. A field that is not among them is ignored."""
-
-    click_id: str
-    ts: Time
-    user_id: str | None = None
-    session_id: str | None = None
-    ip: str
-    user_agent: str
-    device: str
-    marketplace: str
-    ad_id: str
-    logged_in: bool
-    purchase_ts: Time | None = None
-    rfm: Annotated[float, msgspec.Meta(ge=RFM[0], le=RFM[1])] | None = None
-
 
 _decoder = msgspec.json.Decoder(Click)
 

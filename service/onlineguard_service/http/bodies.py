@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from onlineguard.slidr.clicks.clicks import LATEST, RFM
+from onlineguard.slidr.clicks.click import LATEST, RFM
 from onlineguard.wire.requests import Event
 from onlineguard_service.http.problems import Refused, shown
 

@@ -6,7 +6,7 @@ import math
 import msgspec
 
 from onlineguard.errors import InvalidArgument
-from onlineguard.wire.requests import Problem
+from onlineguard.wire.answers import Problem
 from onlineguard_service.errors import JournalUnavailable
 
 RETRY_SECONDS = 1  # what a client is told to wait before it tries again

@@ -24,7 +24,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from onlineguard.errors import InvalidArgument
 from onlineguard_service.config import Settings
-from onlineguard_service.http.app import BODY_SECONDS, Application, Core, application
+from onlineguard_service.http.app import BODY_SECONDS, Application, Backend, application
 
 SLOW_SECONDS = BODY_SECONDS + 5.0  # a connection on which a request has not come by then is closed
 HEADER_BYTES = 65_536  # of a request, with its URL
@@ -36,7 +36,7 @@ IDLE = 1.0  # seconds without a request
 _log = logging.getLogger("onlineguard_service.http.server")
 
 
-def run(settings: Settings, open_core: Callable[[Settings], Awaitable[Core]]) -> int:
+def run(settings: Settings, open_core: Callable[[Settings], Awaitable[Backend]]) -> int:
     """Serve until a signal ends it; returns the exit code.
 
     Raises InvalidArgument if the address or the certificate is wrong, and what the core raises if it cannot open.
@@ -52,7 +52,7 @@ def run(settings: Settings, open_core: Callable[[Settings], Awaitable[Core]]) ->
 
 async def serve(
     settings: Settings,
-    open_core: Callable[[Settings], Awaitable[Core]],
+    open_core: Callable[[Settings], Awaitable[Backend]],
     said: Callable[[str], None] = lambda line: print(line, flush=True),
 ) -> int:
     """As `run`, in the event loop that runs."""
