@@ -1,7 +1,7 @@
-"""The HTTP API as an ASGI application: the hot routes as plain functions, the rest by Starlette.
+"""The HTTP API as an ASGI application: the hot routes as plain functions, the rest through Starlette.
 
-A request is checked in this order, and what fails answers with a problem (RFC 9457): route, method, key, rate, content
-type, readiness, size, JSON, fields. A batch is refused whole or taken whole.
+A request is checked in this order: route, method, rate, key, content type, readiness, size, JSON, fields. The first
+check that fails is answered with a problem (RFC 9457). A batch is refused whole or taken whole.
 """
 
 import logging
@@ -44,7 +44,7 @@ from onlineguard_service.http.problems import (
 )
 from onlineguard_service.http.queries import keys_of, query
 
-BODY_SECONDS = 30.0  # a body that comes in parts must have come by then
+BODY_SECONDS = 30.0  # within which the rest of a body must arrive after its first part
 
 _JSON_HEADERS = [(b"content-type", JSON), *SAFE]
 _NDJSON_HEADERS = [(b"content-type", NDJSON), *SAFE]
@@ -182,13 +182,13 @@ class Application:
             _log.debug("request", extra={"route": hot.path, "status": status, "items": count})
 
     def _ready(self) -> Backend:
-        """The core, if it takes requests. While the service stops it still does, for those that came before."""
+        """The core, once there is one. A service that is stopping still answers the requests that arrive."""
         if self.core is None:
             raise Refused(503, f"{self._reason}; send the request again", retry_after(RETRY_SECONDS))
         return self.core
 
     def _admit(self, scope: Scope, needed: str | None) -> bytes:
-        """The content type, if the request may be answered. Raises Refused for a wrong key, or too many requests."""
+        """The content type of a request that may be answered. Raises Refused for a wrong key, or too many requests."""
         content_type, key = b"", None
         for name, value in scope["headers"]:
             if name == b"content-type":
@@ -227,7 +227,7 @@ class Application:
         except TooLarge:
             raise too_large(limit) from None
         except TimeoutError:
-            raise Refused(408, f"the body did not come within {BODY_SECONDS:g} s") from None
+            raise Refused(408, f"the body did not arrive within {BODY_SECONDS:g} s") from None
 
     # The rest
 
@@ -247,7 +247,7 @@ class Application:
         return [self._guarded(operation, answer) for operation, answer in handlers] + page.routes()
 
     def _guarded(self, operation: Operation, answer: Callable[[Request], Awaitable[Response]]) -> Route:
-        """The route of an operation, behind the check of the key, with errors as problems."""
+        """The route of an operation: it checks the key first, and answers errors with problems."""
 
         async def guarded(request: Request) -> Response:
             try:
@@ -272,7 +272,7 @@ class Application:
             await send(message)
 
         if route is None:
-            refused: Refused | None = Refused(404, "there is nothing at this path; /openapi.json lists what there is")
+            refused: Refused | None = Refused(404, "there is nothing at this path; /openapi.json lists every route")
         elif method in allowed:
             refused = None
         else:
@@ -297,7 +297,7 @@ class Application:
                 _log.debug("request", extra={"route": route or "other", "status": status})
 
     def _find(self, scope: Scope) -> tuple[str | None, set[str]]:
-        """The route of the request's path, as it is named in the metrics, and the methods that it takes."""
+        """The route of the request's path, by its name in the metrics, and the methods that it takes."""
         if scope["path"] in self.hot:
             return scope["path"], {"POST"}
         for route in self.routes:

@@ -1,4 +1,4 @@
-"""What a request's path and query ask for, or why they are refused."""
+"""Queries and keys in paths: decoded by the contract, or refused."""
 
 import re
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def query[Q: msgspec.Struct](request: Request, kind: type[Q]) -> Q:
 
 
 def _value(name: str, text: str, kind: Any) -> str | int:
-    """What the text stands for: one of a field's choices, a whole number within its limits, or text."""
+    """The value of a field, written as text: one of its choices, a whole number within its limits, or any text."""
     for part in _parts(kind):
         if get_origin(part) is Literal:
             if text not in get_args(part):
@@ -49,7 +49,7 @@ def _parts(kind: Any) -> Iterator[Any]:
 
 
 def keys_of(text: str, of: Of) -> list[SliceKey]:
-    """The keys that a path may mean: the text itself, or for events the number, list or text whose JSON it is."""
+    """The keys that a path may mean: the text itself and, for events, the key whose JSON it is."""
     keys: list[SliceKey] = [text]
     if of == "events":
         try:

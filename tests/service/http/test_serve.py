@@ -16,9 +16,11 @@ EVENT = {"slice": "a", "x": [1.0]}
 
 
 @contextmanager
-def process(seconds: float, *flags: str) -> Generator[tuple[subprocess.Popen[str], str]]:
+def process(
+    seconds: float, *flags: str, script: tuple[str, ...] = (str(SCRIPT),)
+) -> Generator[tuple[subprocess.Popen[str], str]]:
     """A started service whose core opens in so many seconds, and its address as it says it; killed at the end."""
-    command = [sys.executable, str(SCRIPT), str(seconds), "--port", "0", *flags]
+    command = [sys.executable, *script, str(seconds), "--port", "0", *flags]
     started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert started.stdout is not None
@@ -60,6 +62,16 @@ def test_it_listens_at_once_answers_when_ready_and_stops_with_0():
             "stopping",
             "stopped; nothing that was answered is lost",
         ]
+
+
+def test_it_serves_and_stops_without_uvloop():
+    code = f"import runpy, sys; sys.modules['uvloop'] = None; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    with process(0.0, script=("-c", code)) as (started, address):
+        ready(address)
+        assert httpx2.post(f"{address}/v1/update", json=EVENT).json()["score"] == 1.0
+        started.send_signal(signal.SIGTERM)
+        out, _ = started.communicate(timeout=60)
+        assert (started.returncode, out.splitlines()[-1]) == (0, "closed after 1")
 
 
 def test_the_line_that_is_told_to_try_works():
