@@ -93,13 +93,13 @@ class Application:
         self._cold = Starlette(routes=self.routes, exception_handlers={HTTPException: _not_found})
         self._cold.router.redirect_slashes = False
         if core is not None:
-            self._take(core)
+            self._use(core)
 
     def begin(self, core: Backend) -> None:
         """Answer from this core from now on, and tick for /v1/live. Call it in the running event loop."""
-        self._take(core).start()
+        self._use(core).start()
 
-    def _take(self, core: Backend) -> live.Live:
+    def _use(self, core: Backend) -> live.Live:
         self.core, self._live = core, live.live(self)
         return self._live
 

@@ -87,8 +87,8 @@ _RULES = {
 
 def _explained(error: str, body: bytes, lines: bool, noun: str) -> str:
     """The item, field and value that msgspec's message is about, and the rule in words."""
-    found = re.search(r" - at `\$([^`]*)`", error)
-    path = found[1] if found else ""
+    match = re.search(r" - at `\$([^`]*)`", error)
+    path = match[1] if match else ""
     where, field = noun, ""
     try:
         value: Any = msgspec.json.Decoder().decode_lines(body) if lines else msgspec.json.decode(body)
@@ -103,9 +103,8 @@ def _explained(error: str, body: bytes, lines: bool, noun: str) -> str:
             value = value[int(index)]
         elif name and isinstance(value, dict):
             field, value = field or name, value.get(name)
-        elif index == "..." and isinstance(
-            value, dict
-        ):  # msgspec does not name the member; it is one that is not a number
+        elif index == "..." and isinstance(value, dict):
+            # msgspec does not name the member: it is the first that is not a number
             name = next((name for name, each in value.items() if type(each) not in (int, float, type(None))), "...")
             path, value = path.replace("[...]", f"[{shown(name)}]"), value.get(name)
     if (missing := re.search(r"missing required field `(\w+)`", error)) is not None:

@@ -122,11 +122,11 @@ class _Histogram:
 
     def buckets(self) -> list[tuple[str, float]]:
         """Upper end and cumulative count of each bucket, as Prometheus wants them."""
-        total, found = 0, list[tuple[str, float]]()
+        total, ends = 0, list[tuple[str, float]]()
         for end, count in zip((*map(float, self.ends), float("inf")), self.counts, strict=True):
             total += count
-            found.append(("+Inf" if end == float("inf") else repr(end), total))
-        return found
+            ends.append(("+Inf" if end == float("inf") else repr(end), total))
+        return ends
 
 
 def _core(status: Mapping[str, Any]) -> Iterable[Metric]:

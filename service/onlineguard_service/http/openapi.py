@@ -52,7 +52,7 @@ def build(locked: bool) -> dict[str, Any]:
         {"required": ["x"], "properties": {"x": numbers, "features": null}},
         {"required": ["features"], "properties": {"features": {"type": "object"}, "x": null}},
     ]
-    found: dict[str, Any] = {
+    api: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
             "title": "onlineguard",
@@ -64,11 +64,11 @@ def build(locked: bool) -> dict[str, Any]:
         "components": {"schemas": schemas},
     }
     if locked:
-        found["components"]["securitySchemes"] = {
+        api["components"]["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer", "description": "The API key."},
             "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The API key."},
         }
-    return found
+    return api
 
 
 def _operation(operation: Operation, locked: bool) -> dict[str, Any]:
@@ -89,16 +89,16 @@ def _operation(operation: Operation, locked: bool) -> dict[str, Any]:
         }
     if operation is READYZ:
         responses["503"] = {"description": "Not ready, and why.", "content": answered, **_RETRY}
-    shown: dict[str, Any] = {"summary": operation.summary, "responses": responses}
+    described: dict[str, Any] = {"summary": operation.summary, "responses": responses}
     if operation.scope is not None:
-        shown["description"] = f"Needs a key with the scope {operation.scope}, if keys are configured."
+        described["description"] = f"Needs a key with the scope {operation.scope}, if keys are configured."
         if locked:
-            shown["security"] = [{"bearer": []}, {"header": []}]
+            described["security"] = [{"bearer": []}, {"header": []}]
     if operation.body:
-        shown["requestBody"] = {"required": True, "content": _content(*operation.body, many=operation.many)}
+        described["requestBody"] = {"required": True, "content": _content(*operation.body, many=operation.many)}
     if parameters := _parameters(operation):
-        shown["parameters"] = parameters
-    return shown
+        described["parameters"] = parameters
+    return described
 
 
 def _ref(kind: type[Any]) -> dict[str, Any]:

@@ -20,13 +20,13 @@ POLICY = (
 def routes() -> list[Route]:
     """The routes `/` and, for every other file of the page, `/static/NAME`. None of them needs a key."""
     folder = resources.files("onlineguard_service.http") / "static"
-    found: list[Route] = []
+    listed: list[Route] = []
     for file in sorted(folder.iterdir(), key=lambda file: file.name):
         kind = file.name.rpartition(".")[2]
         if kind in TYPES:
             path = "/" if file.name == "index.html" else f"/static/{file.name}"
-            found.append(Route(path, _File(file.read_bytes(), TYPES[kind]).answer, include_in_schema=False))
-    return found
+            listed.append(Route(path, _File(file.read_bytes(), TYPES[kind]).answer, include_in_schema=False))
+    return listed
 
 
 class _File:
