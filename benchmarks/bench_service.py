@@ -32,7 +32,7 @@ import msgspec
 import numpy as np
 
 from benchmarks.workloads import emit
-from onlineguard.slidr.clicks.clicks import Click
+from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.simulation.simulator import Traffic, simulate
 
 RATES = (500, 1_000, 2_000)

@@ -1,7 +1,7 @@
 """The exceptions that onlineguard raises on purpose.
 
 OnlineguardError(Exception)                 catch this one to catch them all
-├── InvalidArgument(…, ValueError)          the call is wrong: change the argument
+├── InvalidArgument(…, ValueError)          the call is wrong: change what `argument` names
 ├── InfeasibleBudget(…, ValueError)         the demands on thresholds contradict each other: lower one of them
 ├── CheckpointError                         the saved state is wrong: use another file
 ├── SourceError                             the event source is wrong: mend or name another source
@@ -10,7 +10,7 @@ OnlineguardError(Exception)                 catch this one to catch them all
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 
 class OnlineguardError(Exception):
@@ -18,14 +18,34 @@ class OnlineguardError(Exception):
 
 
 class InvalidArgument(OnlineguardError, ValueError):
-    """A caller's mistake. The message names the argument, its value, the rule and the way out."""
+    """A caller's mistake. The message names the argument, its value, the rule and the way out.
+
+    argument: what the mistake is in, as the caller wrote it, e.g. "batch" or "events[3].x"; None if no single argument
+        is wrong.
+    problem: the message without the argument, for callers who know it by another name, such as a flag.
+
+    >>> error = InvalidArgument("batch", "is 0; it must be at least 1, e.g. 1000 events a request")
+    >>> str(error), error.argument
+    ('batch is 0; it must be at least 1, e.g. 1000 events a request', 'batch')
+    """
+
+    @overload
+    def __init__(self, message: str, /) -> None: ...
+    @overload
+    def __init__(self, argument: str, problem: str, /) -> None: ...
+    def __init__(self, *parts: str):
+        super().__init__(*parts)  # an exception is pickled by its args alone
+        self.argument, self.problem = parts if len(parts) == 2 else (None, " ".join(parts))
+
+    def __str__(self) -> str:
+        return " ".join(self.args)
 
 
 class InfeasibleBudget(OnlineguardError, ValueError):
-    """No thresholds meet the demands within the false-positive budget. The message names the slices and what they ask.
+    """No thresholds meet the demands within the false-positive budget. The message names each slice and its demand.
 
-    asks: the false-positive rate that each of the slices (or pools of slices) needs by itself.
-    least: the smallest budget under which all demands can be met.
+    asks: the false-positive rate that each slice, or pool of slices, needs to meet its own demand.
+    least: the smallest budget that meets all demands.
     """
 
     def __init__(self, message: str, asks: dict[str, float], least: float):
@@ -41,16 +61,16 @@ class CheckpointError(OnlineguardError):
 
 
 class SourceError(OnlineguardError):
-    """An event source that cannot be read at all: missing, empty, not a table, or without a named column."""
+    """An event source that cannot be read at all: it is missing or empty, is no table, or lacks a named column."""
 
 
 class ServiceError(OnlineguardError):
-    """What `onlineguard.client` raises when the service did not answer a request.
+    """`onlineguard.client` raises this when the service refused a request or did not answer it.
 
-    title, detail: what is wrong, in short, and which field of which event it is, as the service says it.
+    title, detail: the service's own words: the kind of problem, and the field of the event that caused it.
     status: the HTTP status; None if there was no answer at all.
-    answers: the answers to the events before the refused request, when many events were given: those are done, and
-        `events[len(error.answers):]` is what is left.
+    answers: when many events were given, the answers to those sent in earlier requests. They are done;
+        `events[len(error.answers):]` are left to send.
     """
 
     def __init__(self, title: str, detail: str, status: int | None = None, answers: Sequence[Any] = ()):

@@ -269,7 +269,7 @@ def _day(flag: str, text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise InvalidArgument(f"{flag} is {text!r}; it must be a day such as 2026-03-02") from None
+        raise InvalidArgument(flag, f"is {text!r}; it must be a day such as 2026-03-02") from None
 
 
 def _columns(flag: str, names: str) -> list[str]:
@@ -277,7 +277,7 @@ def _columns(flag: str, names: str) -> list[str]:
 
     columns = [name.strip() for name in names.split(",") if name.strip()]
     if not columns:
-        raise InvalidArgument(f"{flag} is {names!r}; it must name at least one column, e.g. {flag} host")
+        raise InvalidArgument(flag, f"is {names!r}; it must name at least one column, e.g. {flag} host")
     return columns
 
 

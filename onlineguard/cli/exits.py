@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import typer
 
 EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
-# What the library calls differently in its errors, or without the dashes.
+# The flag of each argument that the library names in an error.
 FLAGS = {name: f"--{name}" for name in ("patience", "period", "state", "out", "report", "rejects", "slice")} | {
     **{name: f"--{name.replace('_', '-')}" for name in ("clicks", "days", "start", "robots", "seed", "label_outage")},
     "target_rate": "--rate",
@@ -28,8 +28,8 @@ def one_line_errors() -> Generator[None]:
     except InvalidArgument as error:
         from onlineguard.cli import console
 
-        argument, space, rest = str(error).partition(" ")
-        console.print_error(InvalidArgument(FLAGS.get(argument, argument) + space + rest))
+        flag = FLAGS.get(error.argument or "")
+        console.print_error(error if flag is None else InvalidArgument(flag, error.problem))
         raise typer.Exit(EXIT_ERROR) from None
     except OnlineguardError as error:
         from onlineguard.cli import console

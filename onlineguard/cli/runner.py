@@ -64,7 +64,7 @@ def new_estimator(detector: str, rate: float, patience: float, period: int) -> A
     if detector == "series":
         return Series(float(rate), float(patience), period=period)
     if period:
-        raise InvalidArgument(f"period is {period}, but the detector is point; only a series has one: leave it out")
+        raise InvalidArgument("period", f"is {period}, but the detector is point; only a series has one: leave it out")
     return Detector(float(rate), float(patience))
 
 
@@ -182,9 +182,9 @@ def check_destinations(
         if path is None:
             continue
         if path.resolve() in taken:
-            raise InvalidArgument(f"{name} is {path}, which is also {taken[path.resolve()]}; name another file")
+            raise InvalidArgument(name, f"is {path}, which is also {taken[path.resolve()]}; name another file")
         if path.is_dir() or not os.access(path.parent, os.W_OK):
-            raise InvalidArgument(f"{name} is {path}, where no file can be written; name one in a folder that exists")
+            raise InvalidArgument(name, f"is {path}, where no file can be written; name one in a folder that exists")
         taken[path.resolve()] = name
 
 

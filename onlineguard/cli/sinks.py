@@ -29,11 +29,12 @@ class VerdictWriter:
     def __init__(self, path: str | os.PathLike[str], slice_columns: list[str]):
         self.path = Path(path)
         if self.path.suffix.lower() not in _FORMATS:
-            raise InvalidArgument(f"out is {self.path}; it must end in {', '.join(_FORMATS)}, e.g. verdicts.parquet")
+            raise InvalidArgument("out", f"is {self.path}; it must end in {', '.join(_FORMATS)}, e.g. verdicts.parquet")
         for column in slice_columns:
             if column in _COLUMNS:
                 raise InvalidArgument(
-                    f"slice column {column!r} has the name of another column of the verdicts; rename it in the source"
+                    "slice",
+                    f"column {column!r} has the name of another column of the verdicts; rename it in the source",
                 )
         self._format = _FORMATS[self.path.suffix.lower()]
         self._slice_columns = slice_columns
@@ -63,7 +64,7 @@ class VerdictWriter:
             elif self._parts:  # streamed: a few row groups at a time
                 pl.scan_parquet(self._parts, glob=False).sink_parquet(whole)
             else:
-                raise InvalidArgument(f"out {self.path} is not written, since there was no event")
+                raise InvalidArgument("out", f"{self.path} is not written, since there was no event")
             os.replace(whole, self.path)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise self._cannot(error) from error
@@ -108,4 +109,4 @@ class VerdictWriter:
 
     def _cannot(self, error: Exception) -> InvalidArgument:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
-        return InvalidArgument(f"out is {self.path}, which cannot be written ({reason}); name another file")
+        return InvalidArgument("out", f"is {self.path}, which cannot be written ({reason}); name another file")

@@ -21,8 +21,9 @@ def checked_model(estimator: Any, target_rate: float, patience: float) -> SliceM
         return estimator
     if isinstance(estimator, type) or not (hasattr(estimator, "init") and hasattr(estimator, "step")):
         raise InvalidArgument(
-            f"estimator is {estimator!r}; it must be a SliceModel such as Series(), or an estimator with init() and "
-            "step(state, event) such as ClippedSGD(Mean(2))"
+            "estimator",
+            f"is {estimator!r}; it must be a SliceModel such as Series(), or an estimator with init() and "
+            "step(state, event) such as ClippedSGD(Mean(2))",
         )
     return Judged(estimator, rate, patience)
 
@@ -34,7 +35,7 @@ def checked_features(features: Sequence[str] | None) -> list[str] | None:
     names = [] if isinstance(features, str) else list(features)
     if not names or len(set(names)) != len(names) or not {*map(type, names)} <= {str}:
         raise InvalidArgument(
-            f"features is {features!r}; it must be a list of names, each once, e.g. ['load', 'bytes']"
+            "features", f"is {features!r}; it must be a list of names, each once, e.g. ['load', 'bytes']"
         )
     return names
 
@@ -43,10 +44,12 @@ def checked_width(n_features: int | None, features: list[str] | None) -> int:
     """How many features an event has."""
     if features is not None:
         if n_features not in (None, len(features)):
-            raise InvalidArgument(f"n_features is {n_features}, but {len(features)} features are named; leave it out")
+            raise InvalidArgument(
+                "n_features", f"is {n_features}, but {len(features)} features are named; leave it out"
+            )
         return len(features)
     if isinstance(n_features, bool) or not isinstance(n_features, (int, np.integer)) or n_features < 1:
-        raise InvalidArgument(f"n_features is {n_features!r}; it must be a whole number of at least 1, e.g. 20")
+        raise InvalidArgument("n_features", f"is {n_features!r}; it must be a whole number of at least 1, e.g. 20")
     return int(n_features)
 
 
@@ -54,7 +57,7 @@ def checked_rate(target_rate: Any) -> float:
     """A share of usual events that can be aimed at."""
     if not _is_number(target_rate) or not 0.0 < target_rate <= 0.2:
         raise InvalidArgument(
-            f"target_rate is {target_rate!r}; it must lie in (0, 0.2], e.g. 0.01 for 1 % of usual events"
+            "target_rate", f"is {target_rate!r}; it must lie in (0, 0.2], e.g. 0.01 for 1 % of usual events"
         )
     return float(target_rate)
 
@@ -62,14 +65,16 @@ def checked_rate(target_rate: Any) -> float:
 def checked_patience(patience: Any) -> float:
     """A number of events."""
     if not _is_number(patience) or not patience >= 1:
-        raise InvalidArgument(f"patience is {patience!r}; it must be at least 1 event, e.g. 5000")
+        raise InvalidArgument("patience", f"is {patience!r}; it must be at least 1 event, e.g. 5000")
     return float(patience)
 
 
 def checked_max_slices(max_slices: Any) -> int:
     """A number of slices."""
     if not _is_number(max_slices) or max_slices < 1 or max_slices != int(max_slices):
-        raise InvalidArgument(f"max_slices is {max_slices!r}; it must be a whole number of at least 1, e.g. 1_000_000")
+        raise InvalidArgument(
+            "max_slices", f"is {max_slices!r}; it must be a whole number of at least 1, e.g. 1_000_000"
+        )
     return int(max_slices)
 
 

@@ -367,7 +367,8 @@ class Engine:
     def state(self, slice_: Hashable) -> Any:
         """What the stream taught the slice, in NumPy and in the data's own unit.
 
-        Where events are counted from an origin, floats are float64, so that none of their digits is lost. Raises KeyError for a slice that is not known.
+        Where events are counted from an origin, floats are float64, so that none of their digits is lost. Raises
+        KeyError for a slice that is not known.
         """
         rows = np.array([self._slices.rows[slice_]])
         states = self.layout.unpack(np.asarray(self._table[rows]))

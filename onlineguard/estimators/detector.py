@@ -217,7 +217,7 @@ class SeriesDetector(PackedDetector):
 def checked_patience(patience: float) -> float:
     """Raises InvalidArgument for a patience that is no number of events."""
     if not 1.0 <= patience < math.inf:
-        raise InvalidArgument(f"patience is {patience}; it must be at least 1 event, e.g. 5000")
+        raise InvalidArgument("patience", f"is {patience}; it must be at least 1 event, e.g. 5000")
     return patience
 
 
@@ -225,7 +225,7 @@ def checked_target_rate(target_rate: float) -> float:
     """Raises InvalidArgument for a rate that no quantile is tracked at."""
     if not 0.0 < target_rate <= 0.2:
         raise InvalidArgument(
-            f"target_rate is {target_rate}; it must lie in (0, 0.2], e.g. 0.01 to flag 1 % of usual events"
+            "target_rate", f"is {target_rate}; it must lie in (0, 0.2], e.g. 0.01 to flag 1 % of usual events"
         )
     return target_rate
 

@@ -20,7 +20,7 @@ import numpy as np
 from onlineguard.core.protocols import Array
 from onlineguard.engine.engine import Engine, aligned
 from onlineguard.engine.table import FIELDS, Layout, stepped
-from onlineguard.slidr.clicks.clicks import Click
+from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.counting.counter_step import NUMBERS, ROWS, after_one
 from onlineguard.slidr.counting.counters import ProcessStore
 from onlineguard.slidr.counting.windows import COLUMNS

@@ -67,13 +67,13 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            raise InvalidArgument(f"kind is {self.kind!r}; it must be one of {', '.join(get_args(Kind))}")
+            raise InvalidArgument("kind", f"is {self.kind!r}; it must be one of {', '.join(get_args(Kind))}")
         if wrong := [name for name in self.slices if name not in _SLICEABLE]:
             raise InvalidArgument(
-                f"slices names {wrong[0]!r}; a slice is told by one or more of {', '.join(_SLICEABLE)}"
+                "slices", f"names {wrong[0]!r}; a slice is told by one or more of {', '.join(_SLICEABLE)}"
             )
         if not self.slices or len(set(self.slices)) < len(self.slices):
-            raise InvalidArgument(f"slices is {self.slices}; name each column once, and one at least, e.g. device")
+            raise InvalidArgument("slices", f"is {self.slices}; name each column once, and one at least, e.g. device")
 
 
 @dataclass(frozen=True, eq=False)
@@ -331,8 +331,9 @@ def moment(text: str, first: int, last: int, name: str = "time") -> int:
         except (ValueError, OverflowError):
             pass
     raise InvalidArgument(
-        f"{name} is {text!r}; it must be a share of the log from 0% to 100%, a time after its first click such as "
-        "36h or 7d, or a time such as 2026-03-09T00:00"
+        name,
+        f"is {text!r}; it must be a share of the log from 0% to 100%, a time after its first click such as "
+        "36h or 7d, or a time such as 2026-03-09T00:00",
     )
 
 

@@ -55,10 +55,10 @@ class Source:
         rejects: str | Path | None = None,
     ):
         if not feature_columns:
-            raise InvalidArgument("feature_columns is empty; name at least one column with numbers, e.g. ['value']")
+            raise InvalidArgument("feature_columns", "is empty; name at least one column with numbers, e.g. ['value']")
         for name, columns in (("slice_columns", slice_columns), ("feature_columns", feature_columns)):
             if isinstance(columns, str) or len(set(columns)) != len(columns):
-                raise InvalidArgument(f"{name} is {columns!r}; it must be a list that names each column once")
+                raise InvalidArgument(name, f"is {columns!r}; it must be a list that names each column once")
         if batch_rows < 1:
             raise InvalidArgument(f"batch_rows is {batch_rows}; it must be at least 1, e.g. 65536")
         self.from_stdin = str(path) == "-"
@@ -93,7 +93,7 @@ class Source:
         except OSError as error:
             raise self._unreadable(error) from error
         if self.rejects.resolve() == self.path.resolve():
-            raise InvalidArgument(f"rejects is {self.rejects}, the source itself; name another file")
+            raise InvalidArgument("rejects", f"is {self.rejects}, the source itself; name another file")
         suffixes = [suffix.lower() for suffix in self.path.suffixes]
         zipped = suffixes[-1:] == [".gz"]
         suffix = "".join(suffixes[:-1][-1:] if zipped else suffixes[-1:])

@@ -1,20 +1,22 @@
-"""What the service answers, as the client gives it; the server sends the same messages, but for keys of slices.
+"""What an answer holds.
 
-A slice that is a list in JSON is a tuple here, so that it can be the key of a dict. A score or threshold of null is
-None: it was infinite, or there is none.
+A score or threshold of None was infinite, or there is none.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
-SliceKey = str | int | tuple[str | int, ...]
+from onlineguard.wire.requests import Of, SliceKey
+
+Drivers = Annotated[dict[str, float], Meta(description="each feature's share of the score, largest first")]
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """How odd an event is under the model of its slice before it, and whether that is odd enough to be flagged."""
+    """How odd an event is to its slice, by what the slice had taught before it, and whether that is flagged."""
 
-    score: float | None  # null: infinite, nothing of the event was usable
+    score: float | None  # null if nothing of the event was usable
     threshold: float | None
     p_value: float | None
     anomalous: bool
@@ -22,7 +24,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 
 
 class EventAnswer(msgspec.Struct, frozen=True, gc=False):
-    """The answer to an event: a verdict with what it is about."""
+    """The verdict on an event, with its slice and id."""
 
     slice: SliceKey
     score: float | None
@@ -34,7 +36,7 @@ class EventAnswer(msgspec.Struct, frozen=True, gc=False):
 
 
 class ClickAnswer(msgspec.Struct, frozen=True, gc=False):
-    """The decision about a click. Where `degraded` names a part that failed, the click was not judged nor learned."""
+    """The decision about a click. If `degraded` names a part that failed, the click was neither judged nor learned."""
 
     click_id: str
     decision: Literal["robotic", "valid", "unknown"]
@@ -47,7 +49,7 @@ class ClickAnswer(msgspec.Struct, frozen=True, gc=False):
 
 
 class LabelAnswer(msgspec.Struct, frozen=True, gc=False):
-    """Whether the click is still remembered, and what was decided about it."""
+    """Whether the service still remembers the click, and how it decided."""
 
     click_id: str
     known: bool
@@ -55,32 +57,32 @@ class LabelAnswer(msgspec.Struct, frozen=True, gc=False):
 
 
 class SliceRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One slice in a few numbers; those from `ivr` on are of slices of clicks only."""
+    """A slice in a table. The fields from `ivr` on are given for slices of clicks only."""
 
-    of: Literal["events", "clicks"]
+    of: Of
     slice: SliceKey
     events: int
     anomalies: int
-    drift: float | None  # share flagged of its events among the latest 65,536 of the stream
-    last_ts: int | None = None  # ms since 1970 UTC
-    score: float | None = None  # of its latest event
-    threshold: float | None = None
-    ivr: float | None = None  # share of its clicks marked robotic
-    fpr: float | None = None  # share of its purchasing clicks marked robotic
-    p_robot: float | None = None  # of its latest click
+    drift: Annotated[float, Meta(description="share flagged of its events among the latest 65,536 of the stream")]
+    last_ts: Annotated[int | None, Meta(description="milliseconds since 1970 UTC")]
+    score: Annotated[float | None, Meta(description="of its latest event")]
+    threshold: float | None
+    ivr: Annotated[float | None, Meta(description="share of its clicks that were called robotic")] = None
+    fpr: Annotated[float | None, Meta(description="share of its purchasing clicks that were called robotic")] = None
+    p_robot: Annotated[float | None, Meta(description="of its latest click")] = None
     robot_threshold: float | None = None
 
 
 class SlicePage(msgspec.Struct, frozen=True):
-    """Some of the slices, how many there are, and how many of those contain what was asked for."""
+    """Some of the slices."""
 
     slices: list[SliceRow]
-    total: int
-    found: int
+    total: Annotated[int, Meta(description="all slices of the stream")]
+    found: Annotated[int, Meta(description="slices whose key contains the text that was asked for")]
 
 
 class History(msgspec.Struct, frozen=True):
-    """The last events of a slice, at most 256, oldest first."""
+    """The latest events of a slice, at most 256, oldest first."""
 
     ts: list[int | None]
     score: list[float | None]
@@ -90,17 +92,53 @@ class History(msgspec.Struct, frozen=True):
 
 
 class SliceState(SliceRow, frozen=True, kw_only=True):
-    """One slice with its history and what drives its latest score."""
+    """One slice, with its history and the drivers of its latest score."""
 
     history: History
-    drivers: dict[str, float] | None = None  # share of the score by feature, largest first
+    drivers: Drivers | None
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """Which features drive the score of an event or click."""
+    """The verdict on an event or click if it came now, and the features that drive its score."""
 
     slice: SliceKey
     score: float | None
     threshold: float | None
+    p_value: float | None
     anomalous: bool
-    drivers: dict[str, float]  # share of the score by feature, largest first
+    ready: bool
+    drivers: Drivers
+
+
+class ModelVersion(msgspec.Struct, frozen=True):
+    """The model that decides from now on."""
+
+    model_version: str
+
+
+class SnapshotAnswer(msgspec.Struct, frozen=True):
+    """The last entry of the journal that the snapshot includes."""
+
+    sequence: int
+
+
+class Alive(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Whether requests are answered, and if not, why not."""
+
+    ready: bool
+    reasons: list[str]
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a request was refused, in the form of RFC 9457. Nothing of the request was learned."""
+
+    title: str
+    status: int
+    detail: str
+    type: str = "about:blank"

@@ -1,70 +1,71 @@
-"""What goes over the wire: requests, answers and the entries of the journal, decoded, checked and encoded by msgspec.
-
-A request holds one object or an array of them, or one object a line (NDJSON); its answer has the same shape, in the
-same order. A number that JSON has no word for, such as an infinite score, is written as null.
-"""
+"""What a request holds: bodies and queries."""
 
 from typing import Annotated, Literal
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
-from onlineguard.slidr.clicks.clicks import RFM, Click, Time
-from onlineguard.wire.answers import ClickAnswer, LabelAnswer, Verdict
+from onlineguard.slidr.clicks.click import Click, Rfm, Time
 
-Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-SliceKey = str | Whole | Annotated[list[str | Whole], msgspec.Meta(min_length=1)]
+MOST_ROWS = 1_000  # slices in one answer
 
-Of = Literal["events", "clicks"]  # which of the two streams a slice belongs to
+Whole = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+SliceKey = str | Whole | Annotated[tuple[str | Whole, ...], Meta(min_length=1)]  # a tuple is a list in JSON
+
+Of = Literal["events", "clicks"]  # the stream that a slice belongs to
+Sort = Literal["events", "name", "score", "threshold", "drift", "anomalies", "ivr"]
 
 
 class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """Numbers of one slice of a stream: `x` in the order of the features, or `features` by name; null is missing."""
+    """Numbers that one slice of a stream sent: `x` in the order of the features, or `features` by name."""
 
     slice: SliceKey
-    x: list[float | None] | None = None
+    x: list[float | None] | None = None  # null where a number is missing
     features: dict[str, float | None] | None = None
-    id: str | None = None  # a repeated one is answered as the first, and not learned again
-    ts: Time | None = None  # milliseconds since 1970 UTC, kept for the history, not looked at by the model
+    id: str | None = None  # an event that repeats it gets the first one's answer and is not learned again
+    ts: Time | None = None  # kept for the history; the model does not look at it
 
 
 class Label(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What became known of a click later: that it led to a purchase, or the RFM score of its account, or both."""
+    """What became known about a click later: that it led to a purchase, or the RFM score of its account, or both."""
 
     click_id: str
     purchase_ts: Time | None = None
-    rfm: Annotated[float, msgspec.Meta(ge=RFM[0], le=RFM[1])] | None = None
+    rfm: Rfm | None = None
 
 
-class EventAnswer(msgspec.Struct, frozen=True, gc=False):
-    """The answer to an event: a verdict with what it is about."""
+class ModelFolder(msgspec.Struct, frozen=True):
+    """The folder of a model, on the machine of the service."""
 
-    slice: SliceKey
-    score: float | None
-    threshold: float | None
-    p_value: float | None
-    anomalous: bool
-    ready: bool
-    id: str | None = None
+    folder: Annotated[str, Meta(extra_json_schema={"minLength": 1, "pattern": "^[^\\u0000]+$"})]
 
 
-class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why a request was refused, as RFC 9457 has it; nothing of it was learned."""
+class SlicesQuery(msgspec.Struct, frozen=True):
+    """Which slices to list, and in which order."""
 
-    title: str
-    status: int
-    detail: str
-    type: str = "about:blank"
+    of: Annotated[Of, Meta(description="The stream; both without it.")] | UnsetType = UNSET
+    sort: Annotated[Sort, Meta(description="The column to sort by.")] = "events"
+    order: Annotated[Literal["desc", "asc"], Meta(description="Largest or smallest first.")] = "desc"
+    limit: Annotated[int, Meta(ge=1, le=MOST_ROWS, description="The most slices to answer with.")] = 100
+    offset: Annotated[int, Meta(ge=0, le=2**31, description="How many slices to skip.")] = 0
+    contains: Annotated[str, Meta(description="Only slices whose key contains this text, in upper or lower case.")] = ""
+
+
+class SliceQuery(msgspec.Struct, frozen=True):
+    """Which stream a slice belongs to."""
+
+    of: Annotated[Of, Meta(description="The stream.")] = "clicks"
 
 
 __all__ = [
+    "MOST_ROWS",
     "Click",
-    "ClickAnswer",
     "Event",
-    "EventAnswer",
     "Label",
-    "LabelAnswer",
+    "ModelFolder",
     "Of",
-    "Problem",
     "SliceKey",
-    "Verdict",
+    "SliceQuery",
+    "SlicesQuery",
+    "Sort",
 ]

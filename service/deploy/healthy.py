@@ -1,7 +1,7 @@
-"""Exit code 0 if the service in this container is ready, else 1 with the reason: the HEALTHCHECK of the image.
+"""The image's HEALTHCHECK. Exits with 0 if the service in this container is ready, else with 1 and the reason.
 
-It goes by ONLINEGUARD_PORT and ONLINEGUARD_TLS_CERT. The certificate is not checked: it names the service to others,
-not to itself.
+It reads ONLINEGUARD_PORT and ONLINEGUARD_TLS_CERT. It does not check the certificate, which was issued for the name
+that other machines use, not for 127.0.0.1.
 """
 
 import os
@@ -15,11 +15,11 @@ unchecked.check_hostname = False
 unchecked.verify_mode = ssl.CERT_NONE
 scheme = "https" if os.environ.get("ONLINEGUARD_TLS_CERT") else "http"
 url = f"{scheme}://127.0.0.1:{os.environ.get('ONLINEGUARD_PORT') or 8080}/readyz"
-# Without the proxies that the environment may name.
+# The environment may name proxies, which must not be used.
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=unchecked))
 try:
     opener.open(url, timeout=4).close()
-except urllib.error.HTTPError as error:  # 503, with what it waits for
+except urllib.error.HTTPError as error:  # 503, with the reasons
     sys.exit(error.read().decode())
 except OSError as error:
     sys.exit(f"{url}: {error}")

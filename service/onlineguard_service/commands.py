@@ -110,7 +110,7 @@ def worker(
     given = {name: value for name, value in locals().items() if value is not None and name != "log_level"}
     with one_line_errors():
         checked = config.load({"log_level": log_level}, {}).settings
-        _need("worker", ("httpx", "redis"))
+        _need("worker", ("httpx2", "redis"))
         from onlineguard_service import logs
 
         logs.configure(checked.log_level)
@@ -118,9 +118,10 @@ def worker(
         try:
             settings = module.WorkerSettings(**given)
         except InvalidArgument as error:
-            name, space, rest = str(error).partition(" ")
-            flag = "--out" if name == "output" else "--" + name.replace("_", "-")
-            raise InvalidArgument(flag + space + rest) from None
+            if error.argument is None:
+                raise
+            flag = "--out" if error.argument == "output" else "--" + error.argument.replace("_", "-")
+            raise InvalidArgument(flag, error.problem) from None
         print(module.run(settings))
 
 

@@ -21,8 +21,9 @@ import msgspec
 import numpy as np
 
 from onlineguard.errors import CheckpointError, InvalidArgument
-from onlineguard.slidr.clicks.clicks import Click
-from onlineguard.wire.requests import ClickAnswer, Event, Label, Of
+from onlineguard.slidr.clicks.click import Click
+from onlineguard.wire.answers import ClickAnswer
+from onlineguard.wire.requests import Event, Label, Of
 from onlineguard_service import guard as entries
 from onlineguard_service.config import Settings
 from onlineguard_service.errors import JournalUnavailable

@@ -25,14 +25,15 @@ from onlineguard.engine.engine import Engine
 from onlineguard.engine.verdicts import Verdicts, p_value_of
 from onlineguard.errors import InvalidArgument
 from onlineguard.models.detector import Detector
-from onlineguard.slidr.clicks.clicks import Click
+from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.counting.counters import Keys, ProcessStore
 from onlineguard.slidr.counting.windows import COLUMNS
 from onlineguard.slidr.features import NAMES
 from onlineguard.slidr.model import Model
 from onlineguard.slidr.one_click import OneClick
 from onlineguard.slidr.pipeline import slice_name
-from onlineguard.wire.requests import ClickAnswer, Event, EventAnswer, Label, LabelAnswer, Of, Verdict
+from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer, Verdict
+from onlineguard.wire.requests import Event, Label, Of
 from onlineguard_service.figures import ANOMALOUS, JUDGED, ROBOTIC, Figures
 
 MARKS = 100  # switches of the model that are remembered

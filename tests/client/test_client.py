@@ -8,17 +8,16 @@ import subprocess
 import sys
 import time
 from email.utils import formatdate
-from typing import get_type_hints
 
 import msgspec
 import numpy as np
 import polars as pl
 import pytest
 
-import onlineguard.wire.requests
 from onlineguard.client import AsyncClient, Client
 from onlineguard.errors import InvalidArgument, ServiceError, ServiceUnavailable
 from onlineguard.wire import answers
+from onlineguard.wire.requests import Event
 from tests.support.answering import answering, click, click_answer
 
 
@@ -50,17 +49,16 @@ def in_async(server, call, **options):
     return asyncio.run(run())
 
 
-@pytest.mark.parametrize("name", ["Verdict", "EventAnswer", "ClickAnswer", "LabelAnswer"])
-def test_the_answers_have_the_fields_of_the_services_messages(name):
-    def shape(struct):
-        kinds = get_type_hints(struct)
-        kinds["slice"] = None  # whose list is a tuple to the client
-        named = {
-            n: str(kind).replace("onlineguard.wire.answers", "onlineguard.wire.requests") for n, kind in kinds.items()
-        }
-        return [(f.name, named[f.name], f.default, f.required) for f in msgspec.structs.fields(struct)]
-
-    assert shape(getattr(answers, name)) == shape(getattr(onlineguard.wire.requests, name))
+@pytest.mark.parametrize(
+    "answer",
+    [
+        answers.EventAnswer(("DE", 7), None, 2.0, 0.5, False, True, "a"),
+        answers.ClickAnswer("a", "valid", 0.25, 0.5, "a", "1", answers.Verdict(None, None, None, False, False)),
+        answers.LabelAnswer("a", True, "robotic"),
+    ],
+)
+def test_an_answer_is_the_same_on_both_ends_of_the_line(answer):
+    assert msgspec.json.decode(msgspec.json.encode(answer), type=type(answer)) == answer
 
 
 def test_both_clients_have_the_same_methods_with_the_same_arguments():
@@ -95,7 +93,7 @@ def test_each_event_without_an_id_gets_one_of_its_own_and_an_id_is_kept(server, 
 
 
 def test_numpy_values_a_struct_and_nan_are_sent_as_json(client):
-    struct = onlineguard.wire.requests.Event("a", x=[1.0, float("nan")])
+    struct = Event("a", x=[1.0, float("nan")])
     got = client.score([{"slice": "a", "x": np.array([1, np.nan, 2])}, struct, {"slice": np.int64(3), "x": [1]}])
     assert [(answer.slice, answer.score) for answer in got] == [("a", 3.0), ("a", 1.0), (3, 1.0)]
 
@@ -147,7 +145,7 @@ def test_a_service_that_is_not_ready_is_asked_again(server, client):
 @pytest.mark.parametrize("header", [lambda: "1", lambda: formatdate(time.time() + 2, usegmt=True)])
 def test_too_many_requests_are_asked_again_not_before_retry_after(server, client, monkeypatch, header):
     waits = []
-    monkeypatch.setattr("onlineguard.client.time.sleep", waits.append)
+    monkeypatch.setattr("onlineguard.client.sync.time.sleep", waits.append)
     server.refusals = [(429, {"Retry-After": header()}), (429, {})]
     client.clicks(click("a"))
     assert 0.9 < waits[0] <= 2
@@ -156,7 +154,7 @@ def test_too_many_requests_are_asked_again_not_before_retry_after(server, client
 
 def test_the_backoff_doubles_at_random_and_is_bounded(server, monkeypatch):
     waits = []
-    monkeypatch.setattr("onlineguard.client.time.sleep", waits.append)
+    monkeypatch.setattr("onlineguard.client.sync.time.sleep", waits.append)
     server.refusals = [(503, {})] * 12
     with Client(server.url, backoff=0.5, retries=12) as client:
         client.clicks(click("a"))
@@ -306,10 +304,10 @@ def test_tls_is_verified_against_the_given_certificate(tmp_path):
             client.slices()
 
 
-def test_without_httpx_the_import_says_how_to_install_it():
-    code = "import sys; sys.modules['httpx'] = None; import onlineguard.client"
+def test_without_httpx2_the_import_says_how_to_install_it():
+    code = "import sys; sys.modules['httpx2'] = None; import onlineguard.client"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "onlineguard.client needs httpx: pip install 'onlineguard[client]'" in ran.stderr
+    assert "onlineguard.client needs httpx2: pip install 'onlineguard[client]'" in ran.stderr
     assert ran.returncode != 0
 
 

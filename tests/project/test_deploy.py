@@ -25,7 +25,7 @@ from onlineguard_service.journal.journal import FolderJournal
 from onlineguard_service.redis.worker import WorkerSettings
 from prometheus_client.parser import text_string_to_metric_families
 
-from onlineguard.slidr.clicks.clicks import Click
+from onlineguard.slidr.clicks.click import Click
 from onlineguard.wire.requests import Event, Label
 from tests.support.redis_server import CI
 

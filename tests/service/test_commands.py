@@ -31,7 +31,7 @@ def worked(monkeypatch) -> list[Any]:
 
         def __post_init__(self) -> None:
             if self.batch > 1_000:
-                raise InvalidArgument(f"batch is {self.batch}; it must be at most 1000")
+                raise InvalidArgument("batch", f"is {self.batch}; it must be at most 1000")
 
     found: list[Any] = []
     module: Any = types.ModuleType("onlineguard_service.redis.worker")

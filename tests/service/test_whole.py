@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-import httpx
+import httpx2
 import msgspec
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def pairs(n: int, seed: int = 0) -> list[list[float]]:
 
 
 def compilations(service: Service) -> float:
-    found = re.search(r"^onlineguard_compilations(?:_total)? (\S+)$", httpx.get(f"{service.url}/metrics").text, re.M)
+    found = re.search(r"^onlineguard_compilations(?:_total)? (\S+)$", httpx2.get(f"{service.url}/metrics").text, re.M)
     assert found is not None
     return float(found[1])
 
@@ -196,12 +196,12 @@ def test_sigterm_under_load_loses_nothing_that_was_answered(service):
         return [{"slice": "load", "x": [1.0, float(len(name))], "id": f"{name}-{n}"} for n in range(3)]
 
     def load(thread: int) -> None:
-        with httpx.Client(timeout=30) as client:
+        with httpx2.Client(timeout=30) as client:
             for n in itertools.count():
                 name = f"{thread}-{n}"
                 try:
                     answer = client.post(f"{service.url}/v1/update", json=batch(name))
-                except httpx.TransportError:
+                except httpx2.TransportError:
                     unanswered.append(name)
                     return
                 if answer.status_code != 200:
@@ -245,7 +245,7 @@ def test_with_nothing_configured_it_makes_a_model_says_so_and_the_line_to_try_wo
         line = told[3].removeprefix("try: ")
         tried = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=30)
         assert json.loads(tried.stdout)["slice"] == "web"
-        decided = httpx.post(f"{address}/v1/clicks", json=[msgspec.to_builtins(click) for click in clicks[:50]]).json()
+        decided = httpx2.post(f"{address}/v1/clicks", json=[msgspec.to_builtins(click) for click in clicks[:50]]).json()
         assert {answer["decision"] for answer in decided} <= {"robotic", "valid"}
         assert len(decided) == 50
         assert (tmp_path / "onlineguard-state").is_dir()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 
 from onlineguard import Engine
-from onlineguard.slidr.clicks.clicks import Click
+from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.counting.counters import Keys, ProcessStore
 from onlineguard.slidr.features import WIDTH, Featuriser
 from onlineguard.slidr.learning.network import Config, init

@@ -22,7 +22,18 @@ from starlette.routing import Route
 
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.clicks.clicks import decode_click
-from onlineguard.wire.requests import ClickAnswer, Event, EventAnswer, Label, LabelAnswer, Problem
+from onlineguard.wire.answers import (
+    ClickAnswer,
+    EventAnswer,
+    Explanation,
+    History,
+    LabelAnswer,
+    Problem,
+    SlicePage,
+    SliceRow,
+    SliceState,
+)
+from onlineguard.wire.requests import Event, Label
 
 
 class Answering:
@@ -134,8 +145,7 @@ def _endpoint(state: Answering) -> Any:
             return _get(request)
         if path == "/v1/explain":
             event = msgspec.json.decode(body)
-            answer = {"slice": event["slice"], "score": 3.0, "threshold": 2.0, "anomalous": True}
-            return _json(answer | {"drivers": {"b": 0.75, "a": 0.25}})
+            return _json(Explanation(event["slice"], 3.0, 2.0, 0.001, True, True, {"b": 0.75, "a": 0.25}))
         try:
             answers = state.answer(path, body)
         except _Refused as refused:
@@ -151,15 +161,25 @@ def _endpoint(state: Answering) -> Any:
 
 
 def _get(request: Request) -> Response:
-    row = {"of": "events", "slice": ["DE", 7], "events": 9, "anomalies": 1, "last_ts": None, "score": 1.5}
-    row |= {"threshold": 2.0, "drift": 0.25, "ivr": None, "fpr": None, "p_robot": None, "robot_threshold": None}
-    if request.url.path == "/v1/slices":
-        return _json({"slices": [row], "total": 1, "found": 1, "asked": dict(request.query_params)})
-    history = {"ts": [None, 5], "score": [1.0, None], "threshold": [2.0, 2.0], "anomalous": [False, True]}
-    if request.scope["raw_path"].split(b"?")[0] == b"/v1/slices/%5B%22DE%22%2C7%5D":
-        return _json(row | {"history": history, "drivers": None})
-    if request.scope["raw_path"].split(b"?")[0] == b"/v1/slices/phone%20%2F%20US":
-        return _json(row | {"of": "clicks", "slice": "phone / US", "history": history, "drivers": {"a": 1.0}})
+    row = SliceRow(
+        of="events",
+        slice=("DE", 7),
+        events=9,
+        anomalies=1,
+        drift=0.25,
+        last_ts=None,
+        score=1.5,
+        threshold=2.0,
+    )
+    history = History([None, 5], [1.0, None], [2.0, 2.0], [False, True])
+    state = SliceState(**msgspec.structs.asdict(row), history=history, drivers=None)
+    path = request.scope["raw_path"].split(b"?")[0]
+    if path == b"/v1/slices":
+        return _json(SlicePage([row], 1, 1))
+    if path == b"/v1/slices/%5B%22DE%22%2C7%5D":
+        return _json(state)
+    if path == b"/v1/slices/phone%20%2F%20US":
+        return _json(msgspec.structs.replace(state, of="clicks", slice="phone / US", drivers={"a": 1.0}))
     return _problem(404, "Not found", f"no slice at {request.url.path}")
 
 

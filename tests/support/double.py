@@ -14,7 +14,8 @@ from onlineguard_service.http.app import Application, application
 from onlineguard_service.http.server import _config, _listen, _Server  # pyright: ignore[reportPrivateUsage]
 
 from onlineguard.errors import InvalidArgument
-from onlineguard.wire.requests import Click, ClickAnswer, Event, EventAnswer, Label, LabelAnswer, Of, Verdict
+from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer, Verdict
+from onlineguard.wire.requests import Click, Event, Label, Of
 
 
 class Double:
@@ -78,7 +79,8 @@ class Double:
 
     def explain(self, event: Event | Click) -> dict[str, Any]:
         slice_ = event.device if isinstance(event, Click) else event.slice
-        return {"slice": slice_, "score": 1.0, "threshold": 2.0, "anomalous": False, "drivers": {"a": 0.75, "b": 0.25}}
+        verdict = msgspec.to_builtins(Verdict(1.0, 2.0, 0.5, False, True))
+        return {"slice": slice_, **verdict, "drivers": {"a": 0.75, "b": 0.25}}
 
     def slices(
         self, of: Of | None, sort: str, descending: bool, limit: int, offset: int, contains: str

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 import numpy as np
 import pytest
@@ -41,15 +41,15 @@ class Service:
 
     def begin(self) -> None:
         """Start, without waiting for anything."""
-        self._client = httpx.Client(base_url=self.url, headers=self._headers, timeout=30)
+        self._client = httpx2.Client(base_url=self.url, headers=self._headers, timeout=30)
         with self.log.open("a") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log, env=self._environment)
 
-    def wait(self, status: int, path: str = "/readyz") -> httpx.Response:
+    def wait(self, status: int, path: str = "/readyz") -> httpx2.Response:
         """The first answer that has this status; fails if the process has ended, or after two minutes."""
         assert self.process is not None
         for _ in range(2_400):
-            with suppress(httpx.TransportError):
+            with suppress(httpx2.TransportError):
                 if (answer := self._client.get(path)).status_code == status:
                     return answer
             if self.process.poll() is not None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 from onlineguard_service import guard as entries
@@ -70,7 +70,7 @@ async def killed(pid):
 
 async def ready(client):
     for _ in range(3_000):
-        with contextlib.suppress(httpx.TransportError):
+        with contextlib.suppress(httpx2.TransportError):
             if (await client.get("/readyz")).status_code == 200:
                 return
         await asyncio.sleep(0.01)
@@ -115,7 +115,7 @@ class Client:
             while True:
                 try:
                     response = await self._http.post(route, content=body)
-                except httpx.TransportError:
+                except httpx2.TransportError:
                     again = True
                     await asyncio.sleep(0.01)
                     continue

@@ -21,12 +21,13 @@ import re
 import tomllib
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import polars as pl
 
 from onlineguard.errors import InvalidArgument, SourceError
+from onlineguard.slidr.clicks.click import LATEST, RFM, Click
 
 SCHEMA: dict[str, pl.DataType] = {
     "click_id": pl.String(),
@@ -44,8 +45,6 @@ SCHEMA: dict[str, pl.DataType] = {
 }
 NULLABLE = frozenset({"user_id", "session_id", "purchase_ts", "rfm"})
 TIMES = ("ts", "purchase_ts")
-LATEST = 2**31 * 10_000 - 96 * 3_600_000  # ms since 1970, in the year 2650: counters number 10 s buckets by 31 bits
-RFM = (3.0, 15.0)
 
 _UNITS = {"s": (1_000, 1), "ms": (1, 1), "us": (1, 1_000), "ns": (1, 1_000_000)}  # factor and divisor that give ms
 _WORDS = {"true": True, "false": False, "1": True, "0": False}
@@ -56,26 +55,6 @@ _RULES: dict[pl.DataType, str] = {  # the rule for the values of a field, as err
     pl.Boolean(): "must be true or false",
     pl.Float64(): "must be a number from 3 to 15",
 }
-
-Time = Annotated[int, msgspec.Meta(ge=0, le=LATEST)]
-
-
-class Click(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One click, with the fields of `SCHEMA`. Fields that it does not have are ignored."""
-
-    click_id: str
-    ts: Time
-    user_id: str | None = None
-    session_id: str | None = None
-    ip: str
-    user_agent: str
-    device: str
-    marketplace: str
-    ad_id: str
-    logged_in: bool
-    purchase_ts: Time | None = None
-    rfm: Annotated[float, msgspec.Meta(ge=RFM[0], le=RFM[1])] | None = None
-
 
 _decoder = msgspec.json.Decoder(Click)
 
@@ -210,7 +189,7 @@ def read_clicks(
         and not isinstance(source, pl.DataFrame)
         and Path(rejects).resolve() == Path(source).resolve()
     ):
-        raise InvalidArgument(f"rejects is {rejects}, the source itself; name another file")
+        raise InvalidArgument("rejects", f"is {rejects}, the source itself; name another file")
     log = source if isinstance(source, pl.DataFrame) else _read(Path(source))
     if mapping is None:
         optional = NULLABLE - set(log.columns)

@@ -61,7 +61,7 @@ class Config:
         )
         for name, holds, rule in rules:
             if not holds:
-                raise InvalidArgument(f"{name} is {getattr(self, name)!r}; {rule}")
+                raise InvalidArgument(name, f"is {getattr(self, name)!r}; {rule}")
 
 
 class Layer(NamedTuple):

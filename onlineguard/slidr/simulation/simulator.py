@@ -104,20 +104,21 @@ class Traffic:
 
     def __post_init__(self) -> None:
         if not 1 <= self.days <= 366:
-            raise InvalidArgument(f"days is {self.days}; it must be 1 to 366, e.g. 14 for two weeks")
+            raise InvalidArgument("days", f"is {self.days}; it must be 1 to 366, e.g. 14 for two weeks")
         if not _FEWEST * self.days <= self.clicks <= 2_000_000_000:
             raise InvalidArgument(
-                f"clicks is {self.clicks:,}; it must be {_FEWEST * self.days:,} ({_FEWEST} a day for {self.days} days) "
-                "to 2,000,000,000; ask for more clicks or fewer days"
+                "clicks",
+                f"is {self.clicks:,}; it must be {_FEWEST * self.days:,} ({_FEWEST} a day for {self.days} days) "
+                "to 2,000,000,000; ask for more clicks or fewer days",
             )
         if not 0.0 <= self.robots <= 0.9:
-            raise InvalidArgument(f"robots is {self.robots}; it must be a share from 0 to 0.9, e.g. 0.2")
+            raise InvalidArgument("robots", f"is {self.robots}; it must be a share from 0 to 0.9, e.g. 0.2")
         if not 0.0 <= self.label_outage <= 24.0 * self.days:
             raise InvalidArgument(
-                f"label_outage is {self.label_outage} hours; it must be 0 to {24 * self.days}, the hours simulated"
+                "label_outage", f"is {self.label_outage} hours; it must be 0 to {24 * self.days}, the hours simulated"
             )
         if not date(1980, 1, 1) <= self.start <= date(2200, 1, 1):
-            raise InvalidArgument(f"start is {self.start}; it must be a day from 1980 to 2199, e.g. 2026-03-02")
+            raise InvalidArgument("start", f"is {self.start}; it must be a day from 1980 to 2199, e.g. 2026-03-02")
 
     @property
     def begin(self) -> int:
@@ -232,7 +233,7 @@ class Simulation:
 
     def __init__(self, config: Traffic, seed: int = 0):
         if seed < 0:
-            raise InvalidArgument(f"seed is {seed}; it must be 0 or more")
+            raise InvalidArgument("seed", f"is {seed}; it must be 0 or more")
         self.config, self.seed = config, seed
         self.tally = Tally()
         self._key = int(np.random.default_rng([seed, 3]).integers(0, 1 << 36))

@@ -561,23 +561,24 @@ def _check(
     held_out: float,
 ) -> None:
     if method not in get_args(Method):
-        raise InvalidArgument(f"method is {method!r}; it must be one of {', '.join(get_args(Method))}")
+        raise InvalidArgument("method", f"is {method!r}; it must be one of {', '.join(get_args(Method))}")
     if not 0.0 <= budget <= 1.0:
-        raise InvalidArgument(f"budget is {budget!r}; it must lie between 0 and 1, e.g. 0.01")
+        raise InvalidArgument("budget", f"is {budget!r}; it must lie between 0 and 1, e.g. 0.01")
     if needed.shape not in ((), (n_slices,)) or not np.all((needed >= 0.0) & (needed <= 1.0)):
         raise InvalidArgument(
-            f"min_coverage of shape {needed.shape} must be a number, or one for each of the {n_slices} slices, "
-            "all of them between 0 and 1"
+            "min_coverage",
+            f"of shape {needed.shape} must be a number, or one for each of the {n_slices} slices, "
+            "all of them between 0 and 1",
         )
     if confidence is not None and not 0.5 < confidence < 1.0:
         raise InvalidArgument(
-            f"confidence is {confidence!r}; it must lie strictly between 0.5 and 1, e.g. 0.95, or be None"
+            "confidence", f"is {confidence!r}; it must lie strictly between 0.5 and 1, e.g. 0.95, or be None"
         )
     if confidence is not None and method == "knee":
-        raise InvalidArgument('confidence is about the budget, which method="knee" does not look at; leave it out')
+        raise InvalidArgument("confidence", 'is about the budget, which method="knee" does not look at; leave it out')
     if not min_purchases >= 1:
         raise InvalidArgument(
-            f"min_purchases is {min_purchases!r}; it must be 1 or more: a slice without any has no curve"
+            "min_purchases", f"is {min_purchases!r}; it must be 1 or more: a slice without any has no curve"
         )
     if not 0.0 < held_out < 1.0:
         raise InvalidArgument(f"held_out is {held_out!r}; it must lie strictly between 0 and 1, e.g. 0.5")

@@ -1,16 +1,17 @@
-"""The HTTP API as an ASGI application: the hot routes as plain functions, the rest by Starlette.
+"""The HTTP API as an ASGI application: the hot routes as plain functions, the rest through Starlette.
 
-A request is checked in this order, and what fails answers with a problem (RFC 9457): route, method, key, rate, content
-type, readiness, size, JSON, fields. A batch is refused whole or taken whole.
+A request is checked in this order: route, method, rate, key, content type, readiness, size, JSON, fields. The first
+check that fails is answered with a problem (RFC 9457). A batch is refused whole or taken whole.
 """
 
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, get_args
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
+from msgspec import UNSET
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -19,14 +20,18 @@ from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from onlineguard.errors import OnlineguardError
-from onlineguard.wire.requests import Click, Event, Label, Of
+from onlineguard.wire import operations
+from onlineguard.wire.answers import Alive, ModelVersion, Readiness, SnapshotAnswer
+from onlineguard.wire.operations import Operation
+from onlineguard.wire.requests import Click, Event, Label, ModelFolder, Of, SliceQuery, SlicesQuery
 from onlineguard_service.config import Settings
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.http import live, page
-from onlineguard_service.http.auth import Keys
+from onlineguard_service.http.auth import ApiKeys
 from onlineguard_service.http.bodies import JSON, NDJSON, Items, is_ndjson, plain_json
 from onlineguard_service.http.limits import Disconnected, RateLimit, TooLarge, network, read
 from onlineguard_service.http.metrics import Metrics
+from onlineguard_service.http.openapi import document
 from onlineguard_service.http.problems import (
     RETRY_SECONDS,
     SAFE,
@@ -37,11 +42,9 @@ from onlineguard_service.http.problems import (
     too_large,
     too_many,
 )
-from onlineguard_service.http.queries import choice, keys_of, query, whole
+from onlineguard_service.http.queries import keys_of, query
 
-BODY_SECONDS = 30.0  # a body that comes in parts must have come by then
-MOST_ROWS = 1_000  # of /v1/slices
-SORTS = ("events", "name", "score", "threshold", "drift", "anomalies", "ivr")
+BODY_SECONDS = 30.0  # within which the rest of a body must arrive after its first part
 
 _JSON_HEADERS = [(b"content-type", JSON), *SAFE]
 _NDJSON_HEADERS = [(b"content-type", NDJSON), *SAFE]
@@ -49,8 +52,8 @@ _NDJSON_HEADERS = [(b"content-type", NDJSON), *SAFE]
 _log = logging.getLogger(__name__)
 
 
-class Core(Protocol):
-    """What answers; see service/core.py."""
+class Backend(Protocol):
+    """What the HTTP layer asks for answers: `onlineguard_service.core.Core`."""
 
     async def update(self, events: list[Event]) -> list[bytes]: ...
     def score(self, events: list[Event]) -> list[bytes]: ...
@@ -68,24 +71,18 @@ class Core(Protocol):
     async def close(self) -> None: ...
 
 
-class ModelFolder(msgspec.Struct, frozen=True):
-    """Where a model is, on the machine of the service."""
-
-    folder: str
-
-
-def application(core: Core | None, settings: Settings) -> "Application":
-    """The service. Without a core it says that it is not ready, until it is given one by `begin`."""
+def application(core: Backend | None, settings: Settings) -> "Application":
+    """The service. Without a core it answers that it is not ready, until `begin` gives it one."""
     return Application(core, settings)
 
 
 class Application:
-    """ASGI: HTTP only. `begin` gives it the core, `drain` says before the end that it takes no new work."""
+    """The ASGI application. `begin` gives it the core; `drain` tells it that the service is about to stop."""
 
-    def __init__(self, core: Core | None, settings: Settings):
-        self.core: Core | None = None
+    def __init__(self, core: Backend | None, settings: Settings):
+        self.core: Backend | None = None
         self._settings = settings
-        self._keys = Keys.load(settings.keys) if settings.keys is not None else None
+        self._keys = ApiKeys.load(settings.keys) if settings.keys is not None else None
         self._rate = RateLimit(settings.rate_limit) if settings.rate_limit > 0 else None
         self._live: live.Live | None = None
         self._reason = "the service is starting: programs are compiled and the state is recovered"
@@ -96,30 +93,30 @@ class Application:
         self._cold = Starlette(routes=self.routes, exception_handlers={HTTPException: _not_found})
         self._cold.router.redirect_slashes = False
         if core is not None:
-            self._take(core)
+            self._use(core)
 
-    def begin(self, core: Core) -> None:
-        """Answer from this core from now on, and tick for /v1/live; in the event loop that runs."""
-        self._take(core).start()
+    def begin(self, core: Backend) -> None:
+        """Answer from this core from now on, and tick for /v1/live. Call it in the running event loop."""
+        self._use(core).start()
 
-    def _take(self, core: Core) -> live.Live:
+    def _use(self, core: Backend) -> live.Live:
         self.core, self._live = core, live.live(self)
         return self._live
 
     def drain(self) -> None:
-        """Say that the service is not ready, and end what would not end by itself; requests are still answered."""
+        """Report that the service is not ready, and end the streams of /v1/live. Requests are still answered."""
         self._draining = True
         self._reason = "the service is stopping"
         if self._live is not None:
             self._live.close()
 
     def live(self) -> dict[str, Any]:
-        """What /v1/live tells: the core's, with the latency as it is measured here."""
+        """One tick of /v1/live: the core's figures, and the latency that this process measured."""
         assert self.core is not None
         return {**self.core.live(), "latency": self.metrics.latency()}
 
     def status(self) -> dict[str, Any]:
-        """The core's, and not ready before there is one or while the service stops."""
+        """The core's status; not ready before there is a core, or while the service stops."""
         if self.core is None:
             return {"ready": False, "reasons": [self._reason]}
         status = self.core.status()
@@ -148,10 +145,10 @@ class Application:
             return self._ready().score(events)
 
         return [
-            _Hot("/v1/update", "update", Items("event", Event), lambda events: self._ready().update(events)),
-            _Hot("/v1/score", "score", Items("event", Event), score),
-            _Hot("/v1/clicks", "update", Items("click", Click), lambda clicks: self._ready().clicks(clicks)),
-            _Hot("/v1/labels", "update", Items("label", Label), lambda labels: self._ready().labels(labels)),
+            _hot(operations.UPDATE, lambda events: self._ready().update(events)),
+            _hot(operations.SCORE, score),
+            _hot(operations.CLICKS, lambda clicks: self._ready().clicks(clicks)),
+            _hot(operations.LABELS, lambda labels: self._ready().labels(labels)),
         ]
 
     async def _answer_hot(self, hot: "_Hot", began: float, scope: Scope, receive: Receive, send: Send) -> None:
@@ -184,14 +181,14 @@ class Application:
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug("request", extra={"route": hot.path, "status": status, "items": count})
 
-    def _ready(self) -> Core:
-        """The core, if it takes requests. While the service stops it still does, for those that came before."""
+    def _ready(self) -> Backend:
+        """The core, once there is one. A service that is stopping still answers the requests that arrive."""
         if self.core is None:
             raise Refused(503, f"{self._reason}; send the request again", retry_after(RETRY_SECONDS))
         return self.core
 
     def _admit(self, scope: Scope, needed: str | None) -> bytes:
-        """The content type, if the request may be answered. Raises Refused for a wrong key, or too many requests."""
+        """The content type of a request that may be answered. Raises Refused for a wrong key, or too many requests."""
         content_type, key = b"", None
         for name, value in scope["headers"]:
             if name == b"content-type":
@@ -202,11 +199,11 @@ class Application:
                 key = value[7:].strip()
         if needed is None:
             return content_type
-        owner = self._keys.find(key) if self._keys is not None and key is not None else None
+        caller = self._keys.find(key) if self._keys is not None and key is not None else None
         if self._rate is not None:
             client = scope.get("client")
-            who = owner.name if owner is not None else " " + network(client[0] if client else "")
-            if (seconds := self._rate.wait(who)) > 0.0:
+            counted_as = caller.name if caller is not None else " " + network(client[0] if client else "")
+            if (seconds := self._rate.wait(counted_as)) > 0.0:
                 limit = self._settings.rate_limit
                 raise Refused(429, f"more than {limit:g} requests a second; wait {seconds:.3g} s", retry_after(seconds))
         if self._keys is None:
@@ -214,10 +211,10 @@ class Application:
         challenge = [(b"www-authenticate", b'Bearer realm="onlineguard"')]
         if key is None:
             raise Refused(401, "a key is needed: send it as Authorization: Bearer KEY, or as X-API-Key: KEY", challenge)
-        if owner is None:
+        if caller is None:
             raise Refused(401, "the key is unknown", challenge)
-        if needed not in owner.scopes:
-            raise Refused(403, f"the key {owner.name} has not the scope {needed}; it has {_listed(owner.scopes)}")
+        if needed not in caller.scopes:
+            raise Refused(403, f"the key {caller.name} has not the scope {needed}; it has {_listed(caller.scopes)}")
         return content_type
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
@@ -230,45 +227,38 @@ class Application:
         except TooLarge:
             raise too_large(limit) from None
         except TimeoutError:
-            raise Refused(408, f"the body did not come within {BODY_SECONDS:g} s") from None
+            raise Refused(408, f"the body did not arrive within {BODY_SECONDS:g} s") from None
 
     # The rest
 
     def _cold_routes(self) -> list[Route]:
-        def get(path: str, needed: str | None, answer: Callable[[Request], Awaitable[Response]]) -> Route:
-            return Route(path, self._guarded(path, needed, answer), methods=["GET"])
-
-        def post(path: str, needed: str, answer: Callable[[Request], Awaitable[Response]]) -> Route:
-            return Route(path, self._guarded(path, needed, answer), methods=["POST"])
-
-        routes = [
-            get("/livez", None, self._livez),
-            get("/readyz", None, self._readyz),
-            get("/openapi.json", None, self._openapi),
-            get("/metrics", "score", self._metrics),
-            get("/v1/slices", "score", self._slices),
-            get("/v1/slices/{key:path}", "score", self._slice),
-            get("/v1/live", "score", self._live_ticks),
-            post("/v1/explain", "score", self._explain),
-            post("/v1/model", "admin", self._model),
-            post("/v1/snapshot", "admin", self._snapshot),
+        handlers = [
+            (operations.LIVEZ, self._livez),
+            (operations.READYZ, self._readyz),
+            (operations.OPENAPI, self._openapi),
+            (operations.METRICS, self._metrics),
+            (operations.SLICES, self._slices),
+            (operations.SLICE, self._slice),
+            (operations.LIVE, self._live_ticks),
+            (operations.EXPLAIN, self._explain),
+            (operations.MODEL, self._model),
+            (operations.SNAPSHOT, self._snapshot),
         ]
-        return routes + page.routes()
+        return [self._guarded(operation, answer) for operation, answer in handlers] + page.routes()
 
-    def _guarded(
-        self, path: str, needed: str | None, answer: Callable[[Request], Awaitable[Response]]
-    ) -> Callable[[Request], Awaitable[Response]]:
-        """The answer behind the check of the key, with errors as problems."""
+    def _guarded(self, operation: Operation, answer: Callable[[Request], Awaitable[Response]]) -> Route:
+        """The route of an operation: it checks the key first, and answers errors with problems."""
 
         async def guarded(request: Request) -> Response:
             try:
-                self._admit(request.scope, needed)
+                self._admit(request.scope, operation.scope)
                 return await answer(request)
             except Exception as error:
-                status, body, headers = problem(error, path)
+                status, body, headers = problem(error, operation.path)
                 return _raw(body, headers, status)
 
-        return guarded
+        path = operation.path.replace("{key}", "{key:path}")  # a key may hold a slash
+        return Route(path, guarded, methods=[operation.method])
 
     async def _answer_cold(self, began: float, scope: Scope, receive: Receive, send: Send) -> None:
         method = scope["method"]
@@ -282,17 +272,17 @@ class Application:
             await send(message)
 
         if route is None:
-            refused: Refused | None = Refused(404, "there is nothing at this path; /openapi.json lists what there is")
+            refused: Refused | None = Refused(404, "there is nothing at this path; /openapi.json lists every route")
         elif method in allowed:
             refused = None
         else:
-            told = ", ".join((*sorted(allowed), "OPTIONS")).encode()
+            methods = ", ".join((*sorted(allowed), "OPTIONS")).encode()
             if method == "OPTIONS":
-                response = _raw(b"", [(b"allow", told), *SAFE], 204)
+                response = _raw(b"", [(b"allow", methods), *SAFE], 204)
                 await response(scope, receive, sending)
                 self.metrics.count(route, 204, began)
                 return
-            refused = Refused(405, f"{method} is not allowed here; use {told.decode()}", [(b"allow", told)])
+            refused = Refused(405, f"{method} is not allowed here; use {methods.decode()}", [(b"allow", methods)])
         try:
             if refused is not None:
                 code, body, headers = problem(refused, route or "other")
@@ -307,7 +297,7 @@ class Application:
                 _log.debug("request", extra={"route": route or "other", "status": status})
 
     def _find(self, scope: Scope) -> tuple[str | None, set[str]]:
-        """The route of the request's path, as it is named in the metrics, and the methods that it takes."""
+        """The route of the request's path, by its name in the metrics, and the methods that it takes."""
         if scope["path"] in self.hot:
             return scope["path"], {"POST"}
         for route in self.routes:
@@ -316,35 +306,30 @@ class Application:
         return None, set()
 
     async def _livez(self, request: Request) -> Response:
-        return _json({"status": "alive"})
+        return _json(Alive())
 
     async def _readyz(self, request: Request) -> Response:
         status = self.status()
         ready = bool(status["ready"])
-        body = msgspec.json.encode({"ready": ready, "reasons": status.get("reasons", [])})
+        body = msgspec.json.encode(Readiness(ready, status.get("reasons", [])))
         return _raw(
             body, _JSON_HEADERS if ready else [*_JSON_HEADERS, *retry_after(RETRY_SECONDS)], 200 if ready else 503
         )
 
     async def _openapi(self, request: Request) -> Response:
-        from onlineguard_service.http.openapi import document
-
         return _raw(document(self._keys is not None), _JSON_HEADERS)
 
     async def _metrics(self, request: Request) -> Response:
         return _raw(self.metrics.text(), [(b"content-type", self.metrics.content_type.encode()), *SAFE])
 
     async def _slices(self, request: Request) -> Response:
-        asked = query(request, {"of", "sort", "order", "limit", "offset", "contains"})
-        of: Any = choice(asked, "of", get_args(Of), None)
-        sort, order = choice(asked, "sort", SORTS, "events"), choice(asked, "order", ("desc", "asc"), "desc")
-        limit, offset = whole(asked, "limit", 1, MOST_ROWS, 100), whole(asked, "offset", 0, 2**31, 0)
-        assert sort is not None
-        return _json(self._ready().slices(of, sort, order == "desc", limit, offset, asked.get("contains", "")))
+        asked = query(request, SlicesQuery)
+        of = None if asked.of is UNSET else asked.of
+        descending = asked.order == "desc"
+        return _json(self._ready().slices(of, asked.sort, descending, asked.limit, asked.offset, asked.contains))
 
     async def _slice(self, request: Request) -> Response:
-        asked = query(request, {"of"})
-        of: Any = choice(asked, "of", get_args(Of), "clicks")
+        of = query(request, SliceQuery).of
         core, text = self._ready(), request.path_params["key"]
         for key in keys_of(text, of):
             try:
@@ -365,9 +350,9 @@ class Application:
         core, body = self._ready(), await self._read(request.scope, request.receive)
         kind = plain_json(body)
         if isinstance(kind, dict) and "slice" not in kind and "click_id" in kind:
-            items, single = self.hot["/v1/clicks"].items.decode(body, False)
+            items, single = self.hot[operations.CLICKS.path].items.decode(body, False)
         else:
-            items, single = self.hot["/v1/update"].items.decode(body, False)
+            items, single = self.hot[operations.UPDATE.path].items.decode(body, False)
         if not single:
             raise Refused(422, "the body is an array; it must be one event or one click")
         try:
@@ -386,14 +371,14 @@ class Application:
         if not folder or "\0" in folder:
             raise Refused(422, f"folder is {shown(folder)}; it must be the path of a folder on the service's machine")
         try:
-            return _json({"model_version": await core.switch(Path(folder))})
+            return _json(ModelVersion(await core.switch(Path(folder))))
         except JournalUnavailable:
             raise
         except OnlineguardError as error:  # a folder that holds no model, or a damaged one
             raise Refused(422, str(error)) from None
 
     async def _snapshot(self, request: Request) -> Response:
-        return _json({"sequence": await self._ready().snapshot()})
+        return _json(SnapshotAnswer(await self._ready().snapshot()))
 
     def _json_only(self, request: Request) -> None:
         if is_ndjson(request.headers.get("content-type", "").encode("latin-1")):
@@ -402,9 +387,13 @@ class Application:
 
 class _Hot(NamedTuple):
     path: str
-    scope: str  # that a key needs
+    scope: str | None  # that a key needs
     items: Items
     answer: Callable[[list[Any]], Awaitable[list[bytes]]]
+
+
+def _hot(operation: Operation, answer: Callable[[list[Any]], Awaitable[list[bytes]]]) -> _Hot:
+    return _Hot(operation.path, operation.scope, Items(operation.noun, operation.body[0]), answer)
 
 
 class _Passed(Response):
@@ -438,4 +427,4 @@ async def _not_found(request: Request, error: Exception) -> Response:
     return _raw(body, headers, status)
 
 
-__all__ = ["Application", "Core", "ModelFolder", "application"]
+__all__ = ["Application", "Backend", "application"]

@@ -1,11 +1,11 @@
-"""What a request's body holds: JSON or a line of it each, decoded, or refused with the item, the value and the rule."""
+"""Bodies of requests: decoded, or refused with the item that is wrong, its value and the rule."""
 
 import re
 from typing import Any
 
 import msgspec
 
-from onlineguard.slidr.clicks.clicks import LATEST, RFM
+from onlineguard.slidr.clicks.click import LATEST, RFM
 from onlineguard.wire.requests import Event
 from onlineguard_service.http.problems import Refused, shown
 
@@ -13,7 +13,7 @@ JSON, NDJSON = b"application/json", b"application/x-ndjson"
 
 
 class Items:
-    """Reads bodies that hold one or many of a kind, which errors call by `noun`."""
+    """Decodes bodies that hold one object of a kind, or many. `noun` is what errors call such an object."""
 
     def __init__(self, noun: str, kind: type[Any]):
         self.noun = noun
@@ -22,7 +22,10 @@ class Items:
         self._events = kind is Event
 
     def decode(self, body: bytes, lines: bool) -> tuple[list[Any], bool]:
-        """The items, and whether the body is a single one. Raises Refused with the path, the value and the rule."""
+        """The items, and whether the body is one object rather than many.
+
+        lines: whether the body is NDJSON. Raises Refused with the path, the value and the rule.
+        """
         single = False
         try:
             if lines:
@@ -45,10 +48,10 @@ class Items:
 
 
 def is_ndjson(content_type: bytes) -> bool:
-    """Whether a body holds an object a line. Raises Refused for what is no JSON.
+    """Whether a body holds one object a line. Raises Refused for a content type other than JSON and NDJSON.
 
-    A browser sends no other site's page with these types before it has asked, and is then refused: so a page cannot
-    use a service that listens on the reader's own machine.
+    This protects a service on the user's own machine from the pages of other sites: before a browser sends a page's
+    request with such a content type it asks the service for permission, which the service does not give.
     """
     if content_type == JSON:
         return False
@@ -57,12 +60,12 @@ def is_ndjson(content_type: bytes) -> bool:
         return False
     if kind in (NDJSON, b"application/ndjson", b"application/jsonl"):
         return True
-    told = f"is {kind.decode('latin-1')}" if kind else "is missing"
-    raise Refused(415, f"the content type {told}; it must be application/json or application/x-ndjson")
+    fault = f"is {kind.decode('latin-1')}" if kind else "is missing"
+    raise Refused(415, f"the content type {fault}; it must be application/json or application/x-ndjson")
 
 
 def plain_json(body: bytes) -> Any:
-    """A body of one JSON value, whatever it is. Raises Refused."""
+    """A body that is one JSON value of any kind. Raises Refused."""
     try:
         return msgspec.json.decode(body)
     except msgspec.ValidationError as error:
@@ -71,7 +74,7 @@ def plain_json(body: bytes) -> Any:
         raise _no_json(error, False) from None
 
 
-# What a field takes, in words, where msgspec's would not say it all.
+# The rules of fields for which msgspec's own words would not say everything.
 _RULES = {
     "slice": "must be text, a whole number, or a list of one or more of those",
     "x": "must be a list of numbers, null where one is missing",
@@ -83,14 +86,14 @@ _RULES = {
 
 
 def _explained(error: str, body: bytes, lines: bool, noun: str) -> str:
-    """msgspec's message with the item and the value that it is about, and the rule in words."""
-    found = re.search(r" - at `\$([^`]*)`", error)
-    path = found[1] if found else ""
+    """The item, field and value that msgspec's message is about, and the rule in words."""
+    match = re.search(r" - at `\$([^`]*)`", error)
+    path = match[1] if match else ""
     where, field = noun, ""
     try:
         value: Any = msgspec.json.Decoder().decode_lines(body) if lines else msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as plain:
-        if not isinstance(plain, msgspec.ValidationError):  # no JSON after the place where the field is wrong
+        if not isinstance(plain, msgspec.ValidationError):  # the body stops being JSON after the wrong field
             raise _no_json(plain, lines) from None
         # a number that no float holds
         return f"{where} field {path.removeprefix('.')}: {error.partition(' - at ')[0].lower()}"
@@ -100,7 +103,8 @@ def _explained(error: str, body: bytes, lines: bool, noun: str) -> str:
             value = value[int(index)]
         elif name and isinstance(value, dict):
             field, value = field or name, value.get(name)
-        elif index == "..." and isinstance(value, dict):  # msgspec does not say which, but only numbers belong there
+        elif index == "..." and isinstance(value, dict):
+            # msgspec does not name the member: it is the first that is not a number
             name = next((name for name, each in value.items() if type(each) not in (int, float, type(None))), "...")
             path, value = path.replace("[...]", f"[{shown(name)}]"), value.get(name)
     if (missing := re.search(r"missing required field `(\w+)`", error)) is not None:

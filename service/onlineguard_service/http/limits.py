@@ -1,4 +1,4 @@
-"""How much one may send: bytes of a request, and requests a second."""
+"""Limits on what a client may send: the bytes of a request, and requests a second."""
 
 import asyncio
 import ipaddress
@@ -9,21 +9,22 @@ from functools import lru_cache
 
 from starlette.types import Receive
 
-REMEMBERED = 10_000  # keys and addresses whose requests are counted; 2 MB
+REMEMBERED = 10_000  # callers whose requests are counted; 2 MB
 
 
 class TooLarge(Exception):
-    """More bytes than the limit."""
+    """The body has more bytes than the limit."""
 
 
 class Disconnected(Exception):
-    """The client went away before it had sent all."""
+    """The client went away before it had sent the whole body."""
 
 
 async def read(receive: Receive, limit: int, seconds: float) -> bytes:
-    """The body of a request. Raises TooLarge as soon as more than `limit` bytes came.
+    """The body of a request.
 
-    Raises Disconnected if the client left, and TimeoutError if what is left after its first part has not come in time.
+    Raises TooLarge as soon as more than `limit` bytes have arrived, Disconnected if the client leaves, and TimeoutError
+    if the rest of the body does not arrive within so many seconds of its first part.
     """
     message = await receive()
     if message["type"] == "http.disconnect":
@@ -47,25 +48,27 @@ async def read(receive: Receive, limit: int, seconds: float) -> bytes:
 
 
 class RateLimit:
-    """A token bucket each: `rate` requests a second, and a second's worth (at least one) at once.
+    """A token bucket for each caller: `rate` requests a second, and a second's worth of them (at least one) at once.
 
-    Memory is bounded: of more than `remembered` askers, the one longest not heard of is forgotten, and starts anew.
+    Memory is bounded: beyond `remembered` callers, the one not heard from for longest is forgotten, and starts anew.
     """
 
     def __init__(self, rate: float, remembered: int = REMEMBERED, clock: Callable[[], float] = time.monotonic):
         self._rate, self._burst, self._remembered, self._clock = rate, max(rate, 1.0), remembered, clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens, and when there were so many
+        self._buckets: OrderedDict[str, tuple[float, float]] = (
+            OrderedDict()
+        )  # tokens, and the time when they were counted
 
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def wait(self, who: str) -> float:
-        """0 if the request may be answered, and it is counted; else the seconds to wait before another is sent."""
+    def wait(self, caller: str) -> float:
+        """0 if the request may be answered, which counts it; else the seconds to wait before sending another."""
         now = self._clock()
-        tokens, then = self._buckets.pop(who, (self._burst, now))
+        tokens, then = self._buckets.pop(caller, (self._burst, now))
         tokens = min(self._burst, tokens + (now - then) * self._rate)
         allowed = tokens >= 1.0
-        self._buckets[who] = (tokens - 1.0 if allowed else tokens, now)
+        self._buckets[caller] = (tokens - 1.0 if allowed else tokens, now)
         if len(self._buckets) > self._remembered:
             self._buckets.popitem(last=False)
         return 0.0 if allowed else (1.0 - tokens) / self._rate
@@ -73,7 +76,7 @@ class RateLimit:
 
 @lru_cache(4_096)
 def network(address: str) -> str:
-    """Who asks from an address: an IPv4 address itself, of IPv6 the /64, which one customer commonly has whole.
+    """The network that one client has: an IPv4 address, or the /64 of an IPv6 address.
 
     >>> network("192.0.2.7"), network("2001:db8::1:2:3:4")
     ('192.0.2.7', '2001:db8::/64')

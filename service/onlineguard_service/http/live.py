@@ -1,14 +1,15 @@
-"""`/v1/live`: what the service does now, told once a second to every reader as server-sent events.
+"""`/v1/live`: the figures of this moment, sent once a second to every reader as server-sent events.
 
-One task asks the core once a second, encodes its answer once, and hands the same bytes to all readers:
+One task asks the core once a second, encodes its answer once, and gives the same bytes to all readers:
 
     event: tick
     data: {"t": ..., "model_version": ..., "marks": [...], "rates": {...}, "latency": {...}, "ivr": ..., "started": ...}
 
-`started` is when this process began to tell, in milliseconds since 1970; it differs after a restart. The first tick
-of a connection also has `past`: up to `KEEP` - 1 earlier ticks, oldest first, without their `marks`, which the tick
-itself has.
-A reader that falls more than `BACKLOG` ticks behind is let go, and may come back; nothing is buffered for it.
+`started` is the time when this process began to tick, in milliseconds since 1970; a restart changes it. The first tick
+of a connection also has `past`: up to `KEEP` - 1 earlier ticks, oldest first, without `marks`, which the tick itself
+has in full.
+
+A reader that falls more than `BACKLOG` ticks behind is disconnected, and may connect again.
 """
 
 import asyncio
@@ -22,37 +23,37 @@ from starlette.types import Receive, Scope, Send
 
 EVERY = 1.0  # seconds from tick to tick
 KEEP = 600  # ticks kept for a reader that connects, the newest among them: ten minutes
-BACKLOG = 8  # ticks that may wait for one reader, beside what the socket holds
+BACKLOG = 8  # ticks that may wait for one reader, beside those in the socket's buffer
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),  # a proxy that would gather the answer hands it on instead
+    (b"x-accel-buffering", b"no"),  # proxies must pass each tick on at once
 ]
 
 _log = logging.getLogger(__name__)
 
 
-class Source(Protocol):
-    """What is asked for a tick: the core, or anything like it."""
+class LiveFigures(Protocol):
+    """Gives the figures of a tick."""
 
     def live(self) -> dict[str, Any]: ...
 
 
-def live(core: Source) -> "Live":
+def live(core: LiveFigures) -> "Live":
     """The ASGI application of `/v1/live`. Its ticks begin with `start`, and all its answers end with `close`."""
     return Live(core)
 
 
 class Live:
-    """The ticker, the ticks of the last ten minutes, and the readers of now.
+    """The ticker, the ticks of the last ten minutes, and the connected readers.
 
-    `start` belongs where the event loop has begun to run (the lifespan's start-up): ticks are then kept from the
-    first second on, not from the first reader on. `close` belongs before a server waits for its connections to end,
-    for these do not end by themselves: with uvicorn at the beginning of `Server.shutdown`.
+    Call `start` as soon as the event loop runs, so that ticks are kept from the first second on and not only from the
+    first reader on. Call `close` before the server waits for its connections to end, since these never end by
+    themselves: with uvicorn at the beginning of `Server.shutdown`.
     """
 
-    def __init__(self, core: Source, every: float = EVERY, keep: int = KEEP, backlog: int = BACKLOG):
+    def __init__(self, core: LiveFigures, every: float = EVERY, keep: int = KEEP, backlog: int = BACKLOG):
         self._core = core
         self._every = every
         self._backlog = backlog
@@ -64,16 +65,16 @@ class Live:
 
     @property
     def readers(self) -> int:
-        """How many connections are told every tick."""
+        """The number of connected readers."""
         return len(self._readers)
 
     def start(self) -> None:
-        """Begin to tick, in the event loop that runs; a second call changes nothing."""
+        """Begin to tick, in the running event loop; a second call changes nothing."""
         if self._ticker is None and not self._closed:
             self._ticker = asyncio.create_task(self._tick_on(), name="live ticks")
 
     def close(self) -> None:
-        """End every answer now, and tick no more. A reader that still takes its last ticks is not waited for."""
+        """End every answer and tick no more, without waiting for readers that are still receiving."""
         self._closed = True
         if self._ticker is not None:
             self._ticker.cancel()
@@ -105,22 +106,22 @@ class Live:
     async def _tick_on(self) -> None:
         loop = asyncio.get_running_loop()
         started = time.time_ns() // 1_000_000
-        due = loop.time()
+        next_tick = loop.time()
         while True:
             try:
                 self._tick({**self._core.live(), "started": started})
-            except Exception:  # one tick that cannot be told must not silence all later ones
+            except Exception:  # one tick that fails must not end all later ones
                 _log.exception("a tick of /v1/live was left out")
-            due = max(due + self._every, loop.time())  # ticks that are late are not made up for
-            await asyncio.sleep(due - loop.time())
+            next_tick = max(next_tick + self._every, loop.time())  # a tick that was missed is not sent later
+            await asyncio.sleep(next_tick - loop.time())
 
     def _tick(self, tick: dict[str, Any]) -> None:
         first = self._now is None
         self._now = msgspec.json.encode(tick)
         self._past.append(msgspec.json.encode({name: value for name, value in tick.items() if name != "marks"}))
-        told = _event(self._now)
+        event = _event(self._now)
         for waiting, writing in list(self._readers.items()):
-            self._hand(waiting, writing, self._first() if first else told)
+            self._hand(waiting, writing, self._first() if first else event)
 
     def _hand(self, waiting: asyncio.Queue[bytes | None], writing: asyncio.Task[None], part: bytes | None) -> None:
         try:
@@ -129,7 +130,7 @@ class Live:
             writing.cancel()
 
     def _first(self) -> bytes:
-        """The newest tick with all earlier ones; put together from what is encoded, for decoding is not needed."""
+        """The newest tick with all earlier ones, put together from ticks that are encoded already."""
         now = self._now or b"{}"
         return _event(now[:-1] + b',"past":[' + b",".join(list(self._past)[:-1]) + b"]}")
 
@@ -141,11 +142,11 @@ class Live:
 
 
 def _event(data: bytes) -> bytes:
-    """One server-sent event; JSON as it is encoded here has no line break."""
+    """One server-sent event. JSON as msgspec encodes it has no line breaks, which would end the event."""
     return b"event: tick\ndata: " + data + b"\n\n"
 
 
 async def _left(receive: Receive) -> None:
-    """Wait until the reader has gone."""
+    """Return once the reader has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,6 +1,6 @@
-"""What Prometheus is told at `/metrics`. A request only raises integers here; a scrape turns them into families.
+"""The metrics at `/metrics`. A request only increments integers here; a scrape turns them into Prometheus' families.
 
-The counters of the guard (events, anomalies, journal, ...) are those of `Core.status()` at the moment of the scrape.
+The counters of the core (events, anomalies, journal, ...) are read from its `status()` at the moment of the scrape.
 """
 
 import itertools
@@ -21,18 +21,21 @@ import onlineguard
 SECONDS = (
     *(0.0001, 0.00015, 0.0002, 0.0003, 0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005),
     *(0.0075, 0.01, 0.02, 0.05, 0.1, 0.5, 2.5),
-)  # upper ends of the latency buckets: close together where a request should lie
+)  # upper ends of the latency buckets, closest together where most requests lie
 ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 4_096, 16_384)  # of the batch sizes
-SLICES = 100  # slices whose IVR is told: more would be a burden to Prometheus, and are at /v1/slices
-RECENT = 5  # seconds that `latency` looks back, the present one not counted
-STEP = 1.05  # from one of its buckets to the next, from 10 us on: what it tells is at most so much too long
+SLICES = 100  # slices whose IVR is shown: more would burden Prometheus, and /v1/slices has them all
+RECENT = 5  # seconds that `latency` looks back, without the current one
+STEP = 1.05  # the ratio of its buckets, from 10 us on; a latency is shown at most this factor too long
 PREFIX = "onlineguard_"
 
 _FINE = tuple(1e-5 * STEP**i for i in range(320))  # upper ends of the buckets of `latency`, to 57 s
 
 
 class Metrics(Collector):
-    """Counts requests, and tells Prometheus of them and of the core, which `status` describes once it is there."""
+    """Counts requests, and shows Prometheus these counts and the core's status.
+
+    status: gives the core's status; None before there is a core.
+    """
 
     content_type = CONTENT_TYPE_LATEST
 
@@ -49,7 +52,12 @@ class Metrics(Collector):
         GCCollector(registry=self._registry)
 
     def count(self, route: str, status: int, began: float, items: int = 0) -> None:
-        """A request was answered; `began` by time.perf_counter. The route is one of ours, never what a client sent."""
+        """Count a request that was answered.
+
+        route: the name of one of our routes, never a path that a client chose, so that labels stay few.
+        began: the time.perf_counter() when it arrived.
+        items: the events, clicks or labels in it.
+        """
         now = time.perf_counter()
         seconds = now - began
         key = (route, status)
@@ -68,13 +76,13 @@ class Metrics(Collector):
             self._recent[-1][1].add(seconds)
 
     def latency(self) -> dict[str, float] | None:
-        """p50 and p99 of the requests of the last seconds that were learned or scored, in ms; None without any.
+        """p50 and p99 of the latest requests that were learned or scored, in ms; None if there were none.
 
-        Takes as long with many requests as with few: it runs once a second beside them.
+        The work does not grow with the number of requests, since this runs once a second beside them.
         """
         after = int(time.perf_counter()) - RECENT
-        taken = [histogram.counts for second, histogram in self._recent if second >= after]
-        rising = list(itertools.accumulate(map(sum, zip(*taken, strict=True))))
+        histograms = [histogram.counts for second, histogram in self._recent if second >= after]
+        rising = list(itertools.accumulate(map(sum, zip(*histograms, strict=True))))
         if not rising:
             return None
         return {
@@ -83,11 +91,11 @@ class Metrics(Collector):
         }
 
     def text(self) -> bytes:
-        """All of it, in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def collect(self) -> Iterable[Metric]:
-        """What this process counted, and what the core says."""
+        """The metrics of this process, and those of the core."""
         requests = CounterMetricFamily(PREFIX + "requests", "Requests by route and status.", labels=["route", "status"])
         for (route, status), count in list(self.requests.items()):
             requests.add_metric([route, str(status)], count)
@@ -113,21 +121,21 @@ class _Histogram:
         self.sum += value
 
     def buckets(self) -> list[tuple[str, float]]:
-        """Cumulative, as Prometheus has them."""
-        total, found = 0, list[tuple[str, float]]()
+        """Upper end and cumulative count of each bucket, as Prometheus wants them."""
+        total, ends = 0, list[tuple[str, float]]()
         for end, count in zip((*map(float, self.ends), float("inf")), self.counts, strict=True):
             total += count
-            found.append(("+Inf" if end == float("inf") else repr(end), total))
-        return found
+            ends.append(("+Inf" if end == float("inf") else repr(end), total))
+        return ends
 
 
 def _core(status: Mapping[str, Any]) -> Iterable[Metric]:
     for name, about in (
-        ("events", "Events that were learned."),
-        ("clicks", "Clicks that were learned."),
-        ("anomalies", "Events that were flagged."),
-        ("robotic", "Clicks that were called robotic."),
-        ("degraded", "Clicks that were not judged because a part had failed."),
+        ("events", "Events learned."),
+        ("clicks", "Clicks learned."),
+        ("anomalies", "Events flagged."),
+        ("robotic", "Clicks decided robotic."),
+        ("degraded", "Clicks not judged because a part had failed."),
         ("compilations", "Programs compiled; after the start only for new models and larger tables."),
     ):
         if status.get(name) is not None:
@@ -136,9 +144,9 @@ def _core(status: Mapping[str, Any]) -> Iterable[Metric]:
     gauges = {
         "queue": ("Requests that wait for the core.", status.get("queue")),
         "journal_sequence": ("Number of the newest entry of the journal.", journal.get("sequence")),
-        "journal_lag_seconds": ("How long the oldest entry not yet durable has waited.", journal.get("lag")),
+        "journal_lag_seconds": ("How long the oldest entry that is not yet durable has waited.", journal.get("lag")),
         "journal_bytes": ("Size of the journal.", journal.get("bytes")),
-        "snapshot_sequence": ("Number of the entry that the newest snapshot stands at.", snapshot.get("sequence")),
+        "snapshot_sequence": ("Number of the last entry in the newest snapshot.", snapshot.get("sequence")),
         "snapshot_age_seconds": ("Time since the newest snapshot.", _age(snapshot.get("t"))),
         "labels_age_seconds": (
             "Time since the newest purchase or RFM score became known.",

@@ -1,4 +1,4 @@
-"""The page at `/` and its files under `/static/`: read once, sent as they are, from this service and no other host."""
+"""The page at `/` and its files under `/static/`, read once and sent from memory."""
 
 import hashlib
 from importlib import resources
@@ -10,7 +10,7 @@ from starlette.routing import Route
 TYPES = {"html": "text/html; charset=utf-8", "css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
 TYPES["svg"] = "image/svg+xml"
 
-# Everything the page needs comes from this service, and nothing that stands in the page itself is run.
+# The page loads from this service alone, and runs no script that stands in the page itself.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -18,19 +18,19 @@ POLICY = (
 
 
 def routes() -> list[Route]:
-    """The routes of the page: `/`, and `/static/NAME` for every file beside it. None of them needs a key."""
+    """The routes `/` and, for every other file of the page, `/static/NAME`. None of them needs a key."""
     folder = resources.files("onlineguard_service.http") / "static"
-    found: list[Route] = []
+    listed: list[Route] = []
     for file in sorted(folder.iterdir(), key=lambda file: file.name):
         kind = file.name.rpartition(".")[2]
         if kind in TYPES:
             path = "/" if file.name == "index.html" else f"/static/{file.name}"
-            found.append(Route(path, _File(file.read_bytes(), TYPES[kind]).answer, include_in_schema=False))
-    return found
+            listed.append(Route(path, _File(file.read_bytes(), TYPES[kind]).answer, include_in_schema=False))
+    return listed
 
 
 class _File:
-    """One file in memory. Its name holds no version, so a browser asks each time whether it is still the newest."""
+    """One file in memory. Its name has no version, so browsers are told to ask each time whether it has changed."""
 
     def __init__(self, body: bytes, kind: str):
         self._body = body

@@ -1,4 +1,4 @@
-"""What is not answered, and why: problems as RFC 9457 has them."""
+"""Refusals and failures, answered with problems in the form of RFC 9457."""
 
 import logging
 import math
@@ -6,10 +6,10 @@ import math
 import msgspec
 
 from onlineguard.errors import InvalidArgument
-from onlineguard.wire.requests import Problem
+from onlineguard.wire.answers import Problem
 from onlineguard_service.errors import JournalUnavailable
 
-RETRY_SECONDS = 1  # what a client is told to wait before it tries again
+RETRY_SECONDS = 1  # that a client is asked to wait before it tries again
 PROBLEM = b"application/problem+json"
 SAFE = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]  # headers of every answer
 
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 class Refused(Exception):
-    """A request that is not answered, with the status, the reason, and headers that belong to it."""
+    """A request is refused, with this status, reason and headers."""
 
     def __init__(self, status: int, detail: str, headers: list[tuple[bytes, bytes]] | None = None):
         super().__init__(detail)
@@ -25,7 +25,7 @@ class Refused(Exception):
 
 
 def problem(error: Exception, route: str) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
-    """Status, body and headers for what went wrong; what nobody foresaw is logged, and told without its reason."""
+    """Status, body and headers for an error. One that nobody foresaw is logged, and the client does not see it."""
     more: list[tuple[bytes, bytes]] = []
     if isinstance(error, Refused):
         status, detail, more = error.status, error.detail, error.headers
@@ -59,23 +59,23 @@ _TITLES = {
 
 
 def too_large(limit: int) -> Refused:
-    """For a body of more bytes than the limit."""
+    """A body has more bytes than the limit."""
     return Refused(413, f"the body has more than {limit:,} bytes, the body_limit; send it in parts")
 
 
 def too_many(count: int, noun: str, limit: int) -> Refused:
-    """For a request of more items than the limit."""
+    """A request holds more items than the limit."""
     return Refused(
         413, f"the request holds {count:,} {noun}s, more than the batch_limit of {limit:,}; send it in parts"
     )
 
 
 def retry_after(seconds: float) -> list[tuple[bytes, bytes]]:
-    """The header that tells a client how long to wait."""
+    """The header that asks a client to wait so many seconds, rounded up."""
     return [(b"retry-after", b"%d" % max(1, math.ceil(seconds)))]
 
 
 def shown(value: object) -> str:
-    """A value that was sent, as JSON and not too long."""
+    """A value that a client sent, as JSON of at most 100 characters."""
     text = msgspec.json.encode(value).decode("utf-8", "replace")
     return text if len(text) <= 100 else text[:99] + "…"

@@ -1,50 +1,59 @@
-"""What a request's path and query ask for, or why they are refused."""
+"""Queries and keys in paths: decoded by the contract, or refused."""
 
 import re
-from typing import Any
+from collections.abc import Iterator
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 from starlette.requests import Request
 
+from onlineguard.wire.requests import Of, SliceKey
 from onlineguard_service.config import nearest
 from onlineguard_service.http.problems import Refused, shown
 
 
-def query(request: Request, known: set[str]) -> dict[str, str]:
-    """What the query gives, each name once and known."""
-    asked: dict[str, str] = {}
-    for name, value in request.query_params.multi_items():
-        if name not in known:
-            raise Refused(422, f"the query has {shown(name)}, which is unknown; {nearest(name, sorted(known))}")
-        if name in asked:
+def query[Q: msgspec.Struct](request: Request, kind: type[Q]) -> Q:
+    """The query as a struct of the contract. Raises Refused for an unknown or repeated name, or a wrong value."""
+    kinds = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    texts: dict[str, str] = {}
+    for name, text in request.query_params.multi_items():
+        if name not in kinds:
+            raise Refused(422, f"the query has {shown(name)}, which is unknown; {nearest(name, sorted(kinds))}")
+        if name in texts:
             raise Refused(422, f"the query has {name} twice; it must have it once")
-        asked[name] = value
-    return asked
+        texts[name] = text
+    return kind(**{name: _value(name, text, kinds[name]) for name, text in texts.items()})
 
 
-def choice(asked: dict[str, str], name: str, choices: tuple[str, ...], default: str | None) -> str | None:
-    """The value of a name, one of the choices."""
-    value = asked.get(name, default)
-    if value is not None and value not in choices:
-        raise Refused(422, f"{name} is {shown(value)}; it must be one of {', '.join(choices)}")
-    return value
+def _value(name: str, text: str, kind: Any) -> str | int:
+    """The value of a field, written as text: one of its choices, a whole number within its limits, or any text."""
+    for part in _parts(kind):
+        if get_origin(part) is Literal:
+            if text not in get_args(part):
+                raise Refused(422, f"{name} is {shown(text)}; it must be one of {', '.join(get_args(part))}")
+            return text
+        if isinstance(part, msgspec.Meta) and part.ge is not None and part.le is not None:
+            if not re.fullmatch("[0-9]{1,10}", text) or not part.ge <= int(text) <= part.le:
+                raise Refused(422, f"{name} is {shown(text)}; it must be a whole number from {part.ge} to {part.le}")
+            return int(text)
+    return text
 
 
-def whole(asked: dict[str, str], name: str, least: int, most: int, default: int) -> int:
-    """The value of a name, a whole number between two."""
-    text = asked.get(name, str(default))
-    if not re.fullmatch("[0-9]{1,10}", text) or not least <= int(text) <= most:
-        raise Refused(422, f"{name} is {shown(text)}; it must be a whole number from {least} to {most}")
-    return int(text)
+def _parts(kind: Any) -> Iterator[Any]:
+    """The annotation, the members of its unions, and what it is annotated with."""
+    yield kind
+    if get_origin(kind) in (Annotated, Union, UnionType):
+        for part in get_args(kind):
+            yield from _parts(part)
 
 
-def keys_of(text: str, of: str) -> list[Any]:
-    """The keys that a path may mean: the text itself, or for events the number, list or text whose JSON it is."""
-    keys: list[Any] = [text]
+def keys_of(text: str, of: Of) -> list[SliceKey]:
+    """The keys that a path may mean: the text itself and, for events, the key whose JSON it is."""
+    keys: list[SliceKey] = [text]
     if of == "events":
         try:
-            key = msgspec.json.decode(text, type=str | int | list[str | int])
+            keys.append(msgspec.json.decode(text, type=SliceKey))
         except (msgspec.DecodeError, UnicodeError):
             return keys
-        keys.append(tuple(key) if isinstance(key, list) else key)
     return keys

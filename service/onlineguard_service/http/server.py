@@ -1,14 +1,14 @@
-"""The process of `onlineguard serve`: one event loop, uvicorn, and a collector that stays out of the tail.
+"""The process of `onlineguard serve`: an event loop, uvicorn, and garbage collection that delays few requests.
 
-The socket listens at once, while the core still recovers its state; /readyz says when it is done. SIGTERM or SIGINT:
-not ready, no new connections, requests under way are finished, the core is closed, exit 0. A second one ends at once,
-which loses nothing that was answered.
+The socket listens at once, while the core still recovers its state; /readyz says when that is done.
+
+On SIGTERM or SIGINT the service reports that it is not ready, takes no new connections, finishes the requests under
+way, closes the core and exits with 0. A second signal ends it at once; nothing that was answered is lost.
 """
 
 import asyncio
 import contextlib
 import gc
-import importlib.util
 import logging
 import os
 import signal
@@ -24,43 +24,43 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from onlineguard.errors import InvalidArgument
 from onlineguard_service.config import Settings
-from onlineguard_service.http.app import BODY_SECONDS, Application, Core, application
+from onlineguard_service.http.app import BODY_SECONDS, Application, Backend, application
 
-SLOW_SECONDS = BODY_SECONDS + 5.0  # a connection on which a request has not come by then is closed
+SLOW_SECONDS = BODY_SECONDS + 5.0  # a connection whose request has not arrived by then is closed
 HEADER_BYTES = 65_536  # of a request, with its URL
-YOUNG_EVERY = 0.25  # seconds: what died young is collected, in well under a millisecond
-MIDDLE_EVERY = 10.0  # seconds: also what lived through a few of those
-FULL_EVERY, FULL_AT_LATEST = 60.0, 3_600.0  # seconds: all since the start, when idle; or whether idle or not
+YOUNG_EVERY = 0.25  # seconds between collections of the youngest objects, each well under a millisecond
+MIDDLE_EVERY = 10.0  # seconds between collections that include objects that survived a few of those
+FULL_EVERY = 60.0  # seconds between full collections, which wait until the service is idle
+FULL_AT_LATEST = 3_600.0  # seconds after which a full collection waits no longer
 IDLE = 1.0  # seconds without a request
 
 _log = logging.getLogger("onlineguard_service.http.server")
 
 
-def run(settings: Settings, open_core: Callable[[Settings], Awaitable[Core]]) -> int:
+def run(settings: Settings, open_core: Callable[[Settings], Awaitable[Backend]]) -> int:
     """Serve until a signal ends it; returns the exit code.
 
-    Raises InvalidArgument if the address or the certificate is wrong, and what the core raises if it cannot open.
+    Raises InvalidArgument if the address or the certificate is wrong, and any error of the core that cannot open.
     """
-    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
-    if importlib.util.find_spec("uvloop") is not None:
-        import uvloop
-
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
+    try:
+        from uvloop import new_event_loop
+    except ModuleNotFoundError:  # it has no wheels for Windows
+        new_event_loop = None
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(serve(settings, open_core))
 
 
 async def serve(
     settings: Settings,
-    open_core: Callable[[Settings], Awaitable[Core]],
-    said: Callable[[str], None] = lambda line: print(line, flush=True),
+    open_core: Callable[[Settings], Awaitable[Backend]],
+    say: Callable[[str], None] = lambda line: print(line, flush=True),
 ) -> int:
-    """As `run`, in the event loop that runs."""
+    """As `run`, in the running event loop."""
     app = application(None, settings)
     server = _Server(_config(app, settings), app)
     listening = _listen(settings)
     address = _url(settings, listening)
-    said(f"listens on {address}, and is ready in a moment: {address}/readyz")
+    say(f"listens on {address}, and is ready in a moment: {address}/readyz")
     opening = asyncio.ensure_future(open_core(settings))
     serving = asyncio.create_task(server.serve([listening]))
     collecting: asyncio.Task[None] | None = None
@@ -75,11 +75,11 @@ async def serve(
             app.begin(opening.result())
             collecting = asyncio.create_task(_collect(lambda: server.server_state.total_requests))
             for line in _greeting(settings, address):
-                said(line)
+                say(line)
         await serving
         if opening.cancelled():
             return 0
-        core = opening.result()  # or raises what it raised
+        core = opening.result()  # raises the error of a core that could not open
         await core.close()
         _log.info("stopped; nothing that was answered is lost")
         return 0
@@ -92,9 +92,12 @@ async def serve(
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's, which by itself takes headers without end, and waits for them and for a body without end."""
+    """uvicorn's protocol with a limit on the size of headers, and on the time that a request may take to arrive.
 
-    since: float | None = None  # when the request that is still being sent began, or the connection before any
+    uvicorn itself has neither limit.
+    """
+
+    since: float | None = None  # when the request began that is still arriving, or the connection before the first
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -124,7 +127,7 @@ class _Protocol(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, which says that it is not ready before it stops to listen, and leaves with the code it is given."""
+    """uvicorn's server, which also drops slow clients, and reports that it is not ready before it stops listening."""
 
     def __init__(self, config: uvicorn.Config, app: Application):
         super().__init__(config)
@@ -144,9 +147,13 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
-        """Handlers that stay until the loop ends, so that a second signal is heard while the core is closed, too."""
+        """Handle signals until the loop ends, so that a second one is also heard while the core is being closed."""
+        loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(name, self._stop, name)
+            try:
+                loop.add_signal_handler(name, self._stop, name)
+            except NotImplementedError:  # the loops of Windows
+                signal.signal(name, lambda number, _: loop.call_soon_threadsafe(self._stop, number))
         yield
 
     def _stop(self, name: int) -> None:
@@ -168,7 +175,7 @@ def _config(app: Application, settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # an address that a client may choose would be no limit to it
+        proxy_headers=False,  # a client that could choose its address would escape the rate limit
         timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=max(1, round(settings.grace)),
         backlog=settings.backlog,
@@ -188,13 +195,13 @@ def _config(app: Application, settings: Settings) -> uvicorn.Config:
 
 
 def _listen(settings: Settings) -> socket.socket:
-    """Raises InvalidArgument if nothing can listen there."""
+    """The listening socket. Raises InvalidArgument if the address cannot be listened on."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named: else asyncio leaves Nagle on
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # without it asyncio leaves Nagle on
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((settings.host, settings.port))
-        listening.listen(settings.backlog)  # at once: who asks while the state is recovered is told so
+        listening.listen(settings.backlog)  # at once: a client that asks during the recovery is told about it
         listening.setblocking(False)
     except OSError as error:
         listening.close()
@@ -215,10 +222,10 @@ def _greeting(settings: Settings, address: str) -> list[str]:
     key = "" if settings.keys is None else " -H 'x-api-key: KEY'"
     numbers = [0.5 + index for index in range(settings.n_features or len(settings.features) or 2)]
     event = msgspec.json.encode({"slice": "web", "x": numbers}).decode()
-    kept = "Redis" if settings.journal == "redis" else settings.state
-    lines = [f"ready; the journal is kept in {kept} (durability {settings.durability})"]
+    place = "Redis" if settings.journal == "redis" else settings.state
+    lines = [f"ready; the journal is kept in {place} (durability {settings.durability})"]
     if settings.model is None:
-        lines.append("model: none was given, so clicks are judged by one made from simulated clicks, good for a trial")
+        lines.append("model: none was given, so clicks are judged by one of simulated clicks, good for a trial")
     else:
         lines.append(f"model: {settings.model}")
     lines.append(f"try: curl -s {address}/v1/update{key} -H 'content-type: application/json' -d '{event}'")
@@ -229,10 +236,10 @@ def _greeting(settings: Settings, address: str) -> list[str]:
 
 
 async def _collect(requests: Callable[[], int]) -> None:
-    """Keep the garbage collector's work small and out of the way.
+    """Collect garbage at fixed times, so that no request waits long for it.
 
-    What the start left is set aside for good; from then on only new objects are looked at, at fixed times. A full
-    collection, of all objects since the start, waits until no request came for a second.
+    Objects from before the service was ready are never collected. Young ones are collected often, which is quick. A
+    full collection, of all objects since the service was ready, waits until no request has come for a second.
     """
     gc.collect()
     gc.freeze()

@@ -143,12 +143,13 @@ class WorkerSettings:
     def __post_init__(self) -> None:
         for name in ("batch", "claim_after", "deliveries", "keep", "timeout"):
             if not getattr(self, name) > 0:
-                raise InvalidArgument(f"{name} is {getattr(self, name)}; it must be more than 0")
+                raise InvalidArgument(name, f"is {getattr(self, name)}; it must be more than 0")
         if self.batch > 1_000:
-            raise InvalidArgument(f"batch is {self.batch}; it must be at most 1000, so that a script stays short")
+            raise InvalidArgument("batch", f"is {self.batch}; it must be at most 1000, so that a script stays short")
         if len({self.stream, self.output, self.dead}) < 3:
             raise InvalidArgument(
-                f"stream is {self.stream!r}, output {self.output!r} and dead {self.dead!r}; they must be three streams"
+                "stream",
+                f"is {self.stream!r}, output {self.output!r} and dead {self.dead!r}; they must be three streams",
             )
 
 
@@ -315,7 +316,7 @@ class Worker:
                 redis = RedisCluster.from_url(s.redis, **options)
             for name in (s.stream, s.output, s.dead):
                 if (kind := await redis.type(name)) not in (b"stream", b"none"):
-                    raise InvalidArgument(f"{name} is a {kind.decode()} in Redis; name a stream, or no key yet")
+                    raise InvalidArgument(name, f"is a {kind.decode()} in Redis; name a stream, or no key yet")
             await self._make_group(redis)
         except BaseException:
             await redis.aclose()

@@ -9,7 +9,7 @@ import asyncio
 import os
 import random
 
-import httpx
+import httpx2
 from onlineguard_service.core import _recovered
 from onlineguard_service.guard import Options
 from onlineguard_service.journal.journal import FolderJournal
@@ -32,8 +32,8 @@ def test_nothing_that_was_answered_is_lost_or_changed_by_kills(tmp_path, model_f
     draw = random.Random(0)
 
     async def run(starter):
-        limits = httpx.Limits(max_connections=CLIENTS + 2)
-        async with httpx.AsyncClient(
+        limits = httpx2.Limits(max_connections=CLIENTS + 2)
+        async with httpx2.AsyncClient(
             base_url=f"http://127.0.0.1:{port}", limits=limits, timeout=30.0, headers=JSON
         ) as http:
             pid = starter.start(**settings, model=model_folder)

@@ -6,7 +6,7 @@ import socket
 import ssl
 import subprocess
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 from onlineguard_service.config import Settings
@@ -239,9 +239,9 @@ def test_a_slice_that_there_is_not_is_404(app, path):
 
 def test_a_key_with_slashes_and_signs_comes_through_a_real_server():
     with served() as address:
-        answer = httpx.get(f"{address}/v1/slices/phone%20%2F%20US%20%2F%20true")
+        answer = httpx2.get(f"{address}/v1/slices/phone%20%2F%20US%20%2F%20true")
         assert answer.json()["slice"] == "phone / US / true"
-        assert httpx.get(f"{address}/v1/slices/%5B%22a%22%2C1%5D?of=events").json()["slice"] == ["a", 1]
+        assert httpx2.get(f"{address}/v1/slices/%5B%22a%22%2C1%5D?of=events").json()["slice"] == ["a", 1]
 
 
 @pytest.mark.parametrize("item", [EVENT, CLICK])
@@ -318,7 +318,7 @@ def test_requests_are_logged_only_at_debug(app, caplog):
 
 def test_a_real_server_keeps_a_connection_and_hides_what_it_is():
     core = Double()
-    with served(core=core) as address, httpx.Client() as client:
+    with served(core=core) as address, httpx2.Client() as client:
         for number in range(200):
             answer = client.post(f"{address}/v1/update", json={"slice": "a", "x": [number]})
             assert answer.status_code == 200
@@ -333,9 +333,9 @@ def test_a_real_server_keeps_a_connection_and_hides_what_it_is():
 
 def test_headers_without_end_are_refused():
     with served() as address:
-        answer = httpx.get(f"{address}/livez", headers={f"x-{n}": "a" * 1_000 for n in range(80)})
+        answer = httpx2.get(f"{address}/livez", headers={f"x-{n}": "a" * 1_000 for n in range(80)})
         assert answer.status_code == 400
-        assert httpx.get(f"{address}/livez").status_code == 200
+        assert httpx2.get(f"{address}/livez").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def test_headers_without_end_are_refused():
 )
 def test_a_client_that_does_not_go_on_sending_is_let_go(monkeypatch, sent):
     monkeypatch.setattr(server, "SLOW_SECONDS", 0.5)
-    with served() as address, httpx.Client() as client:
+    with served() as address, httpx2.Client() as client:
         host, _, port = address.removeprefix("http://").partition(":")
         client.get(f"{address}/livez")
         with socket.create_connection((host, int(port)), 30) as slow, contextlib.suppress(ConnectionResetError):
@@ -362,9 +362,9 @@ def test_tls_is_1_2_or_newer(tmp_path):
     assert made.returncode == 0, made.stderr
     with served(Settings(port=0, tls_cert=cert, tls_key=key, grace=1.0)) as address:
         trusting = ssl.create_default_context(cafile=cert)
-        assert httpx.get(f"{address}/livez", verify=trusting).status_code == 200
+        assert httpx2.get(f"{address}/livez", verify=trusting).status_code == 200
         trusting.maximum_version = ssl.TLSVersion.TLSv1_2
-        assert httpx.get(f"{address}/livez", verify=trusting).status_code == 200
+        assert httpx2.get(f"{address}/livez", verify=trusting).status_code == 200
     config = server._config(application(None, Settings()), Settings(tls_cert=cert, tls_key=key))
     assert isinstance(config.ssl, ssl.SSLContext)
     assert config.ssl.minimum_version is ssl.TLSVersion.TLSv1_2
@@ -374,20 +374,20 @@ def test_requests_at_once_do_not_disturb_each_other():
     core = Double()
 
     async def many(address: str) -> list[int]:
-        async with httpx.AsyncClient(timeout=30) as client:
+        async with httpx2.AsyncClient(timeout=30) as client:
 
             async def one(number: int) -> int:
                 answer = await client.post(f"{address}/v1/score", json={"slice": number, "x": [number]})
                 return answer.json()["slice"]
 
-            return list(await asyncio.gather(*map(one, range(100))))  # as many as httpx has connections
+            return list(await asyncio.gather(*map(one, range(100))))  # as many as httpx2 has connections
 
     with served(core=core) as address:
         assert asyncio.run(many(address)) == list(range(100))
 
 
 def test_the_answers_of_the_double_are_what_the_schema_says(app):
-    from onlineguard.wire.requests import ClickAnswer, EventAnswer, LabelAnswer
+    from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer
 
     for (path, item), kind in zip(HOT, (EventAnswer, EventAnswer, ClickAnswer, LabelAnswer), strict=True):
         assert msgspec.json.decode(ask(app, "POST", path, json.dumps(item).encode())[2], type=kind)

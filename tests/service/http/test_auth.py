@@ -4,7 +4,7 @@ from hashlib import sha256
 import pytest
 from onlineguard_service.config import Settings
 from onlineguard_service.http.app import application
-from onlineguard_service.http.auth import SCOPES, Keys, new_key
+from onlineguard_service.http.auth import SCOPES, ApiKeys, new_key
 from typer.testing import CliRunner
 
 from onlineguard.cli import app as cli
@@ -85,7 +85,7 @@ def test_serve_prints_a_new_key_once_apart_from_what_belongs_in_the_file(tmp_pat
     path = tmp_path / "keys.toml"
     path.write_text(result.stdout)
     key = result.stderr.split("once: ")[1].split()[0]
-    found = Keys.load(path).find(key.encode())
+    found = ApiKeys.load(path).find(key.encode())
     assert found is not None
     assert (found.name, found.scopes) == ("team", {"score", "admin"})
     assert key not in result.stdout

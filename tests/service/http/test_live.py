@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from onlineguard_service.http.live import Live
 from onlineguard_service.http.page import POLICY, routes
@@ -192,7 +192,7 @@ def test_a_tick_that_fails_is_left_out_and_the_next_one_is_told(caplog: pytest.L
 
 
 def test_a_server_that_shuts_down_does_not_wait_for_its_readers():
-    with httpx.Client(timeout=30) as client:
+    with httpx2.Client(timeout=30) as client:
         with served() as address:
             answer = client.send(client.build_request("GET", f"{address}/v1/live"), stream=True)
             lines = answer.iter_lines()
@@ -202,10 +202,10 @@ def test_a_server_that_shuts_down_does_not_wait_for_its_readers():
     assert rest[-1] == ""
 
 
-def ask(method: str, path: str, **headers: str) -> httpx.Response:
-    async def answer() -> httpx.Response:
-        transport = httpx.ASGITransport(Starlette(routes=list(routes())))
-        async with httpx.AsyncClient(transport=transport, base_url="http://page") as client:
+def ask(method: str, path: str, **headers: str) -> httpx2.Response:
+    async def answer() -> httpx2.Response:
+        transport = httpx2.ASGITransport(Starlette(routes=list(routes())))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://page") as client:
             return await client.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
 
     return asyncio.run(answer())

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from onlineguard_service.http.auth import new_key
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
 
 from tests.conftest import CI
 from tests.support.real import Service, usual
@@ -266,9 +266,18 @@ def test_it_survives_a_restart_of_the_service_and_says_so(service: Service, page
 def test_a_service_that_is_not_ready_is_quoted_until_it_is(service: Service, page: Page):
     reason = "programs are compiled and the state is recovered"
     problem = {"title": "Not ready", "status": 503, "detail": reason}
-    page.route("**/v1/live", lambda route: route.fulfill(status=503, json=problem))
+    refused = 0
+
+    def refuse(route: Route) -> None:
+        nonlocal refused
+        refused += 1
+        route.fulfill(status=503, json=problem)
+
+    page.route("**/v1/live", refuse)
     page.goto(service.url)
     expect(page.locator("#state-text")).to_have_text(f"Not ready: {reason}")
+    while refused < 5:  # then the page would wait 6 s or more, and the button is there to be clicked
+        page.wait_for_timeout(100)
     page.unroute_all()
     page.get_by_role("button", name="Try now").click()
     expect(page.locator("#state-text")).to_have_text("Live")

@@ -1,6 +1,6 @@
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 import schemathesis
@@ -40,7 +40,7 @@ def address(tmp_path_factory, model_folder):
     )
     with served(chosen, opening=Core.open) as address:
         event = {"slice": "", "x": [1.0, 2.0]}
-        httpx.post(f"{address}/v1/update", json=[event] * 150).raise_for_status()
+        httpx2.post(f"{address}/v1/update", json=[event] * 150).raise_for_status()
         yield address
 
 

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "support" / "serve_double.py"
@@ -16,9 +16,11 @@ EVENT = {"slice": "a", "x": [1.0]}
 
 
 @contextmanager
-def process(seconds: float, *flags: str) -> Generator[tuple[subprocess.Popen[str], str]]:
+def process(
+    seconds: float, *flags: str, script: tuple[str, ...] = (str(SCRIPT),)
+) -> Generator[tuple[subprocess.Popen[str], str]]:
     """A started service whose core opens in so many seconds, and its address as it says it; killed at the end."""
-    command = [sys.executable, str(SCRIPT), str(seconds), "--port", "0", *flags]
+    command = [sys.executable, *script, str(seconds), "--port", "0", *flags]
     started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert started.stdout is not None
@@ -32,7 +34,7 @@ def process(seconds: float, *flags: str) -> Generator[tuple[subprocess.Popen[str
 
 def ready(address: str) -> None:
     for _ in range(600):
-        if httpx.get(f"{address}/readyz").status_code == 200:
+        if httpx2.get(f"{address}/readyz").status_code == 200:
             return
         time.sleep(0.05)
     raise AssertionError("not ready after 30 s")
@@ -40,13 +42,13 @@ def ready(address: str) -> None:
 
 def test_it_listens_at_once_answers_when_ready_and_stops_with_0():
     with process(2.0) as (started, address):
-        assert httpx.get(f"{address}/livez").status_code == 200
-        assert httpx.get(f"{address}/readyz").status_code == 503
-        early = httpx.post(f"{address}/v1/update", json=EVENT)
+        assert httpx2.get(f"{address}/livez").status_code == 200
+        assert httpx2.get(f"{address}/readyz").status_code == 503
+        early = httpx2.post(f"{address}/v1/update", json=EVENT)
         assert (early.status_code, early.headers["retry-after"]) == (503, "1")
         ready(address)
-        assert httpx.post(f"{address}/v1/update", json=EVENT).json()["score"] == 1.0
-        assert "onlineguard_ready 1.0" in httpx.get(f"{address}/metrics").text
+        assert httpx2.post(f"{address}/v1/update", json=EVENT).json()["score"] == 1.0
+        assert "onlineguard_ready 1.0" in httpx2.get(f"{address}/metrics").text
         started.send_signal(signal.SIGTERM)
         out, err = started.communicate(timeout=60)
         assert started.returncode == 0
@@ -60,6 +62,16 @@ def test_it_listens_at_once_answers_when_ready_and_stops_with_0():
             "stopping",
             "stopped; nothing that was answered is lost",
         ]
+
+
+def test_it_serves_and_stops_without_uvloop():
+    code = f"import runpy, sys; sys.modules['uvloop'] = None; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    with process(0.0, script=("-c", code)) as (started, address):
+        ready(address)
+        assert httpx2.post(f"{address}/v1/update", json=EVENT).json()["score"] == 1.0
+        started.send_signal(signal.SIGTERM)
+        out, _ = started.communicate(timeout=60)
+        assert (started.returncode, out.splitlines()[-1]) == (0, "closed after 1")
 
 
 def test_the_line_that_is_told_to_try_works():
@@ -76,11 +88,11 @@ def test_the_line_that_is_told_to_try_works():
 def test_a_request_under_way_is_finished_before_it_stops(name):
     with process(0.0) as (started, address):
         ready(address)
-        answers: list[httpx.Response] = []
+        answers: list[httpx2.Response] = []
         slow = {"slice": "slow", "x": [7.0]}
-        asking = threading.Thread(target=lambda: answers.append(httpx.post(f"{address}/v1/update", json=slow)))
+        asking = threading.Thread(target=lambda: answers.append(httpx2.post(f"{address}/v1/update", json=slow)))
         asking.start()
-        while "under_way 2.0" not in httpx.get(f"{address}/metrics").text:
+        while "under_way 2.0" not in httpx2.get(f"{address}/metrics").text:
             time.sleep(0.01)
         started.send_signal(name)
         out, _ = started.communicate(timeout=60)
@@ -96,12 +108,12 @@ def test_a_second_signal_ends_it_at_once():
         slow = {"slice": "slow", "x": [7.0]}
 
         def ask() -> None:
-            with pytest.raises(httpx.TransportError):
-                httpx.post(f"{address}/v1/update", json=slow)
+            with pytest.raises(httpx2.TransportError):
+                httpx2.post(f"{address}/v1/update", json=slow)
 
         asking = threading.Thread(target=ask)
         asking.start()
-        while "under_way 2.0" not in httpx.get(f"{address}/metrics").text:
+        while "under_way 2.0" not in httpx2.get(f"{address}/metrics").text:
             time.sleep(0.01)
         started.send_signal(signal.SIGTERM)
         time.sleep(0.2)
@@ -114,7 +126,7 @@ def test_a_second_signal_ends_it_at_once():
 
 def test_a_signal_while_the_state_is_recovered_ends_with_0():
     with process(1_000.0) as (started, address):
-        assert httpx.get(f"{address}/livez").status_code == 200
+        assert httpx2.get(f"{address}/livez").status_code == 200
         started.send_signal(signal.SIGTERM)
         out, _ = started.communicate(timeout=60)
         assert (started.returncode, "closed" in out) == (0, False)

@@ -1,8 +1,8 @@
-// The service's API: requests with a key where one is asked for, and the stream of ticks with its reconnections.
+// The service's API: requests, with a key if the service asks for one, and the stream of ticks, which reconnects.
 
 const STORED = 'onlineguard.key';
-const SILENT = 6000; // ms without a byte of the stream, or without an answer, after which the connection is given up
-const FIRST_WAIT = 500; // ms before the second try; doubled at each further one
+const SILENT = 6000; // ms without an answer or a byte of the stream, after which the connection is given up
+const FIRST_WAIT = 500; // ms before the second try; doubled before each later one
 const LONGEST_WAIT = 10_000;
 
 export class Refused extends Error {
@@ -14,7 +14,7 @@ export class Refused extends Error {
 }
 
 export class Api {
-  #ask; // (reason | null) -> Promise<string>: shows the question, resolves once a key was given
+  #ask; // (reason | null) -> Promise<string>: asks the user for a key, and resolves to it
   #asked = null;
 
   constructor(ask) {
@@ -34,7 +34,7 @@ export class Api {
     }
   }
 
-  /** A good answer, and what stops or restarts the clock that gives it up. Waits for a key where one is needed. */
+  /** A successful response, with functions that stop (`clear`) and restart (`alive`) its time-out. Waits for a key if one is needed. */
   async open(path, accept) {
     for (;;) {
       const key = this.key;
@@ -73,8 +73,9 @@ export class Api {
   }
 }
 
-/** Follow the ticks for ever. `told(tick)` at each one; `changed(state, ms, reason)` as 'connecting', 'live' or 'waiting',
- * then with the time to the next try, and what the service said if it answered at all. */
+/** Follow the ticks for ever. Calls `told(tick)` at each one, and `changed(state, ms, reason)` when the connection changes.
+ * The state is 'connecting', 'live' or 'waiting'; when waiting, ms is the time to the next try, and reason the service's
+ * own, if it answered at all. */
 export class Stream {
   #skip = () => {};
 
@@ -84,7 +85,7 @@ export class Stream {
     this.changed = changed;
   }
 
-  /** Do not wait any longer for the next try. */
+  /** Try again now. */
   now() {
     this.#skip();
   }
@@ -110,7 +111,7 @@ export class Stream {
         if (error instanceof Refused) reason = error.message;
         if (error instanceof SyntaxError) console.warn('The service sent a tick that is not JSON', error);
       }
-      const pause = wait * (0.75 + 0.5 * Math.random()); // not all pages come back at the same moment
+      const pause = wait * (0.75 + 0.5 * Math.random()); // so that pages do not all reconnect at the same moment
       this.changed('waiting', pause, reason);
       await new Promise((resolve) => {
         this.#skip = resolve;

@@ -1,4 +1,4 @@
-// Numbers and times as text, each with its unit; and elements made without ever reading text as HTML.
+// Numbers and times as text with their units, and elements whose text is never read as HTML.
 
 export const NONE = '–';
 
@@ -13,7 +13,7 @@ const known = (write) => (value) => (typeof value === 'number' && Number.isFinit
 
 const packed = (n) => (Math.abs(n) >= 1e-3 && Math.abs(n) < 1e15 ? compact.format(n).replace('K', 'k') : n.toExponential(0).replace('e+', 'e'));
 
-/** A share on an axis, whose steps are round. */
+/** A share on an axis with round steps. */
 export const percentStep = known((share) => `${three.format(share * 100)}%`);
 export const count = known((n) => whole.format(n));
 export const short = known((n) => (n < 10_000 ? whole.format(n) : packed(n)));
@@ -48,10 +48,10 @@ export function ago(ms, now) {
   return now - ms < 1000 ? 'now' : `${span(now - ms)} ago`;
 }
 
-/** A slice's key as it is shown, and as it stands in addresses: text as it is, anything else as JSON. */
+/** A slice's key as text, on the page and in addresses: a key of text is itself, any other is its JSON. */
 export const keyText = (key) => (typeof key === 'string' ? key : JSON.stringify(key));
 
-/** An element with attributes and children; text becomes a text node, whatever it holds. */
+/** An element with attributes and children. Text becomes a text node, even if it looks like HTML. */
 export function make(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children);
 }
@@ -60,7 +60,7 @@ export function draw(tag, attributes = {}, ...children) {
   return fill(document.createElementNS('http://www.w3.org/2000/svg', tag), attributes, children);
 }
 
-/** Set the text only where it differs: nothing is drawn anew, and no selection is lost, for an equal text. */
+/** Set the text if it differs. An equal text is left alone, so that a selection in it is not lost. */
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }

@@ -26,7 +26,7 @@ const CHARTS = [
 ];
 
 export class Now {
-  #ticks = new Map(); // by time, so that what came before a reconnection and what comes with it are one
+  #ticks = new Map(); // by time, so that a tick that comes again after a reconnection is kept once
   #marks = new Map();
   #started = null;
 
@@ -46,7 +46,7 @@ export class Now {
     });
   }
 
-  /** Take one tick in; its `past` fills what is not known yet. Returns what changed, as a sentence, or null. */
+  /** Add a tick, and those in its `past` that are missing. Returns a sentence about a restart or a new model, or null. */
   take(tick) {
     const before = this.latest;
     for (const past of tick.past ?? []) if (!this.#ticks.has(past.t)) this.#ticks.set(past.t, past);

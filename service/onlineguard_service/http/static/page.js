@@ -1,4 +1,4 @@
-// The page: what the service says of itself, the last ten minutes, the slices, and one slice opened by the address.
+// The page: the state of the service, the last ten minutes, the slices, and the slice that the address names.
 
 import { Api, Stream } from './api.js';
 import { say, span } from './format.js';
@@ -6,7 +6,7 @@ import { Now } from './now.js';
 import { Panel } from './panel.js';
 import { Slices } from './slices.js';
 
-const READY = 5000; // ms from one look at /readyz to the next
+const READY = 5000; // ms between requests to /readyz
 
 const find = (id) => document.getElementById(id);
 const state = { stream: 'connecting', retry: 0, asking: false, reasons: null, started: null, clock: 0, lost: false, said: null };
@@ -79,20 +79,20 @@ async function watchReadiness() {
       const answer = response.status === 503 ? await response.json().catch(() => ({})) : null;
       state.reasons = answer && ([answer.reasons].flat().filter(Boolean).join(', ') || answer.detail || 'see /readyz');
     } catch {
-      // the stream notices by itself that the service is gone
+      // the stream itself notices that the service is gone
     }
   }
   setTimeout(watchReadiness, READY);
 }
 
-/** Follow the address: `#/clicks`, `#/events`, or one of them with a slice's key behind it. */
+/** Show what the address names: `#/clicks` or `#/events`, and a slice if its key follows. */
 function go() {
   const [, of, key] = /^#\/(clicks|events)(?:\/(.*))?$/s.exec(location.hash) ?? [null, null, undefined];
   slices.choose(of);
   panel.show(of, key === undefined ? null : decoded(key));
 }
 
-/** After a slice was closed: the address says so, and the focus goes back to the slice's row. */
+/** When a slice is closed, take it out of the address and put the focus back on its row. */
 function left(of, key) {
   if (location.hash.startsWith(`#/${of}/`)) history.pushState(null, '', `#/${of}`);
   (slices.link(`${of} ${JSON.stringify(key)}`) ?? slices.link(`${of} ${key}`) ?? find('slices-heading')).focus();
@@ -102,7 +102,7 @@ function decoded(text) {
   try {
     return decodeURIComponent(text);
   } catch {
-    return text; // typed by hand, with a lone %
+    return text; // an address typed by hand may hold a lone %
   }
 }
 

@@ -1,11 +1,11 @@
-// One slice: its score against its threshold over the last events, its alarms, what drives it.
+// One slice: its score against its threshold over the latest events, its alarms, and the drivers of its score.
 
 import { Plot } from './plot.js';
 import { ago, count, date, make, NONE, number, percent, say, step, time } from './format.js';
 
 const EVERY = 2000; // ms
 const DRIVERS = 12; // bars shown at most
-const FAR = 25; // times the usual score that the largest one is, from which on the axis is logarithmic
+const FAR = 25; // the axis is logarithmic if the largest score is at least this many times the usual one
 
 const FIGURES = [
   ['Seen', (slice) => count(slice.events)],
@@ -30,7 +30,7 @@ export class Panel {
     document.addEventListener('visibilitychange', () => document.hidden || this.#poll());
   }
 
-  /** Show a slice, or none with a null key. */
+  /** Show a slice; a null key closes the panel. */
   show(of, key) {
     if (of === this.of && key === this.key) return;
     Object.assign(this, { of, key });
@@ -156,7 +156,7 @@ export class Panel {
   }
 }
 
-/** The x axis of a history: one place an event, named by the time of the first, the middle and the last. */
+/** The x axis of a history: events at equal distances, with the times of the first, the middle and the last. */
 function places(ts) {
   const last = ts.length - 1;
   const named = last >= 8 ? [0, Math.round(last / 2), last] : last >= 1 ? [0, last] : last === 0 ? [0] : [];

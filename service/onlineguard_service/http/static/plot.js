@@ -6,7 +6,7 @@ const TOP = 30, BOTTOM = 22, GAP = 6; // pixels above and below the plot, and fr
 
 /**
  * `lines`: [{name, look}], `look` being a class of page.css: a, b, limit or faint.
- * `y`: how a value of the axis is written. `room`: pixels left and right for labels.
+ * `y`: formats a value of the axis. `room`: pixels left and right for labels.
  */
 export class Plot {
   #data = null;
@@ -39,7 +39,7 @@ export class Plot {
     this.#paint();
   }
 
-  /** Put the crosshair at an index, or away with null. */
+  /** Put the crosshair at an index; null removes it. */
   cross(index) {
     this.#at = index;
     this.#cursor();
@@ -94,7 +94,7 @@ export class Plot {
     this.#cursor();
   }
 
-  /** Vertical lines with their names above; a name that has no room is left out, the newest ones first to be named. */
+  /** Vertical lines with their names above. Where names would overlap, only the newest is written. */
   #marks(marks) {
     const { x, x0, x1, y0, y1 } = this.#scale;
     const group = draw('g', { class: 'marks' });
@@ -182,7 +182,7 @@ export class Plot {
   }
 }
 
-/** From zero to a round number that holds every value, and three to five round numbers between. */
+/** An axis from zero to a round number above every value, with three to five round steps. */
 function linear(data) {
   const top = data.top ?? Math.max(...data.values.flat().filter(Number.isFinite), data.least ?? 0) * 1.05;
   if (!(top > 0)) return [0, 1, [0]];
@@ -192,7 +192,7 @@ function linear(data) {
   return [0, data.top ?? steps.at(-1), steps.filter((value) => value <= (data.top ?? Infinity) * 1.0001)];
 }
 
-/** The powers of ten around all values; at most five of them named. */
+/** An axis from the power of ten below all values to the one above them, with at most five labels. */
 function decades(data) {
   const values = data.values.flat().filter((value) => value > 0);
   const low = Math.floor(Math.log10(Math.min(...values))), high = Math.ceil(Math.log10(Math.max(...values) * 1.01));
@@ -201,7 +201,7 @@ function decades(data) {
   return [10 ** low, 10 ** high, steps.map((n) => 10 ** n)];
 }
 
-/** The runs of a line between what is missing: an absent value, or a step in x longer than `gap`. */
+/** The parts of a line between its gaps: absent values, and steps in x longer than `gap`. */
 function* runs(xs, values, x, y, gap = Infinity) {
   let run = [];
   for (let n = 0; n < xs.length; n += 1) {
@@ -217,7 +217,7 @@ function* runs(xs, values, x, y, gap = Infinity) {
 
 function path(xs, values, x, y, gap) {
   let d = '';
-  for (const run of runs(xs, values, x, y, gap)) d += `M${run.map((at) => at.join(' ')).join('L')}${run.length === 1 ? 'm-1.5 0h3' : ''}`; // a single one as a dash
+  for (const run of runs(xs, values, x, y, gap)) d += `M${run.map((at) => at.join(' ')).join('L')}${run.length === 1 ? 'm-1.5 0h3' : ''}`; // a single point is drawn as a dash
   return d;
 }
 
@@ -229,7 +229,7 @@ function area(xs, values, x, y, floor, gap) {
   return d;
 }
 
-/** The names of the lines at their right ends, moved apart where they would touch. */
+/** The names of the lines at their right ends, moved apart if they would overlap. */
 function ends(labels, left, top, bottom) {
   const group = draw('g', { class: 'ends' });
   labels.sort((a, b) => a.y - b.y);

@@ -1,14 +1,14 @@
-// The slices as a table, sorted and filtered by the service, asked for anew every two seconds.
+// The slices as a table, sorted and filtered by the service, and requested again every two seconds.
 
 import { ago, count, keyText, make, NONE, number, percent, say, short } from './format.js';
 
 const EVERY = 2000; // ms
-const PAGE = 100; // rows asked for at first, and with each press of "more"
-const MOST = 1000; // rows asked for at most
-const FULL = 0.1; // the drift of a full bar, unless a row shown has more
-const OTHER = 5; // polls from one look at how many slices the other stream has to the next
+const PAGE = 100; // rows requested at first, and added by each press of "more"
+const MOST = 1000; // rows requested at most
+const FULL = 0.1; // the drift of a full bar, unless a visible row has more
+const OTHER = 5; // polls between counts of the other stream's slices
 
-/** What stands in each column; `sort` where the service can sort by it, `late` the less a narrow screen can spare it. */
+/** The columns. `sort`: the service can sort by it. `late`: the higher, the sooner a narrow screen drops the column. */
 const COLUMNS = [
   { id: 'name', title: 'Slice', sort: 'name' },
   { id: 'events', title: 'Seen', sort: 'events', write: (row) => short(row.events), help: 'Events or clicks seen in this slice' },
@@ -32,7 +32,7 @@ const COLUMNS = [
 export class Slices {
   #rows = new Map(); // key text to {element, cells}
   #answer = null;
-  #asked = 0; // requests begun; an answer that is not the newest one's is dropped
+  #asked = 0; // requests sent; only the answer to the newest one is used
   #timer = 0;
   #polls = 0;
   #totals = { clicks: null, events: null };
@@ -61,19 +61,19 @@ export class Slices {
     document.addEventListener('visibilitychange', () => document.hidden || this.poll());
   }
 
-  /** Show the slices of a stream: 'clicks' or 'events'; null leaves the choice to what the service has. */
+  /** Show the slices of a stream, 'clicks' or 'events'; null shows the one that the service has slices of. */
   async choose(of) {
     if (this.of !== null && (of === null || of === this.of)) return;
     if (of === null) {
       const totals = await Promise.all(['clicks', 'events'].map((kind) => this.#total(kind))).catch(() => [null, null]);
-      if (this.of !== null) return; // chosen meanwhile
+      if (this.of !== null) return; // the user chose one meanwhile
       of = totals[0] === 0 && totals[1] > 0 ? 'events' : 'clicks';
     }
     this.of = of;
     this.#ask({ limit: PAGE, answer: null });
   }
 
-  /** Ask now, and from now on every two seconds. */
+  /** Request the slices now, and then every two seconds. */
   async poll() {
     clearTimeout(this.#timer);
     if (this.of === null) return;
@@ -93,7 +93,7 @@ export class Slices {
     if (asked === this.#asked) this.#timer = setTimeout(() => this.poll(), EVERY);
   }
 
-  /** The link of a slice's row, for the focus to go back to. */
+  /** The link in a slice's row, to put the focus back on. */
   link(key) {
     return this.#rows.get(key)?.link;
   }
@@ -153,7 +153,7 @@ export class Slices {
     this.empty.hidden = !none;
     if (none && this.empty.dataset.of !== this.of) this.#teach();
     if (!none) delete this.empty.dataset.of;
-    this.shown.setAttribute('role', this.filter ? 'status' : 'none'); // what a filter found is read out
+    this.shown.setAttribute('role', this.filter ? 'status' : 'none'); // a screen reader reads out how many slices the filter found
     say(this.shown, none ? '' : this.#summary(rows.length, answer));
     this.more.hidden = !answer || rows.length >= answer.found || this.limit >= MOST;
   }
@@ -170,7 +170,7 @@ export class Slices {
     return shown === total ? `${count(total)} ${slices}` : `${count(shown)} of ${count(total)} ${slices}${others}`;
   }
 
-  /** Bring the rows into the table, keeping the elements of those that are there and what has the focus. */
+  /** Put the rows into the table. Rows that stay keep their elements, and the focus stays where it is. */
   #fill(rows) {
     const now = this.now();
     const full = Math.max(FULL, ...rows.map((row) => row.drift ?? 0));
@@ -221,7 +221,7 @@ export class Slices {
     event.target.closest('tr')?.querySelector('a').click();
   }
 
-  /** The arrow keys go from row to row. */
+  /** Move from row to row with the arrow keys. */
   #walk(event) {
     const row = event.target.closest('tr');
     const to = { ArrowDown: row?.nextSibling, ArrowUp: row?.previousSibling }[event.key];
@@ -259,7 +259,7 @@ export class Slices {
   }
 }
 
-/** JSON that a narrow screen can break between its fields. */
+/** JSON that can wrap between its fields on a narrow screen. */
 function spaced(value) {
   if (typeof value !== 'object') return JSON.stringify(value);
   return `{${Object.entries(value).map(([name, inner]) => `${JSON.stringify(name)}: ${spaced(inner)}`).join(', ')}}`;

@@ -1,0 +1,111 @@
+"""The client for asyncio."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Self, overload
+
+import httpx2
+
+from onlineguard.client.connections import Connected, arguments, reply
+from onlineguard.client.conversations import Call, Conversation, One, Received
+from onlineguard.wire.answers import ClickAnswer, EventAnswer, Explanation, LabelAnswer, SlicePage, SliceState
+from onlineguard.wire.operations import CLICKS, LABELS, SCORE, UPDATE
+from onlineguard.wire.requests import Of, SliceKey, Sort
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class AsyncClient(Connected[httpx2.AsyncClient]):
+    """`Client` for asyncio: the same arguments and methods, to be awaited. `aclose` ends its connections."""
+
+    _kind = httpx2.AsyncClient
+
+    @overload
+    async def update(self, events: One) -> EventAnswer: ...
+    @overload
+    async def update(self, events: "Iterable[One] | pl.DataFrame") -> list[EventAnswer]: ...
+    async def update(self, events: Any) -> Any:
+        """See `Client.update`."""
+        return await self._run(self._conversations.answers(UPDATE, events))
+
+    @overload
+    async def score(self, events: One) -> EventAnswer: ...
+    @overload
+    async def score(self, events: "Iterable[One] | pl.DataFrame") -> list[EventAnswer]: ...
+    async def score(self, events: Any) -> Any:
+        """See `Client.score`."""
+        return await self._run(self._conversations.answers(SCORE, events))
+
+    @overload
+    async def clicks(self, clicks: One) -> ClickAnswer: ...
+    @overload
+    async def clicks(self, clicks: "Iterable[One] | pl.DataFrame") -> list[ClickAnswer]: ...
+    async def clicks(self, clicks: Any) -> Any:
+        """See `Client.clicks`."""
+        return await self._run(self._conversations.answers(CLICKS, clicks))
+
+    @overload
+    async def labels(self, labels: One) -> LabelAnswer: ...
+    @overload
+    async def labels(self, labels: "Iterable[One] | pl.DataFrame") -> list[LabelAnswer]: ...
+    async def labels(self, labels: Any) -> Any:
+        """See `Client.labels`."""
+        return await self._run(self._conversations.answers(LABELS, labels))
+
+    async def slices(
+        self,
+        of: Of | None = None,
+        *,
+        sort: Sort = "events",
+        descending: bool = True,
+        limit: int = 100,
+        offset: int = 0,
+        contains: str = "",
+    ) -> SlicePage:
+        """See `Client.slices`."""
+        return await self._run(self._conversations.slices(of, sort, descending, limit, offset, contains))
+
+    async def slice(self, key: SliceKey, of: Of = "events") -> SliceState:
+        """See `Client.slice`."""
+        return await self._run(self._conversations.slice(key, of))
+
+    async def explain(self, event: One) -> Explanation:
+        """See `Client.explain`."""
+        return await self._run(self._conversations.explanation(event))
+
+    async def ready(self) -> bool:
+        """See `Client.ready`."""
+        return await self._run(self._conversations.ready())
+
+    async def wait_until_ready(self, timeout: float = 60.0) -> None:
+        """See `Client.wait_until_ready`."""
+        await self._run(self._conversations.wait_until_ready(timeout))
+
+    async def aclose(self) -> None:
+        """End the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def _run[T](self, conversation: Conversation[T]) -> T:
+        received: Received = None
+        try:
+            while True:
+                step = conversation.send(received)
+                if isinstance(step, Call):
+                    received = await self._send(step)
+                else:
+                    received = await asyncio.sleep(step)
+        except StopIteration as end:
+            return end.value
+
+    async def _send(self, call: Call) -> Received:
+        try:
+            return reply(await self._http.request(**arguments(call)))
+        except httpx2.TransportError as error:
+            return error

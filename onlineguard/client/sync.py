@@ -1,0 +1,130 @@
+"""The client for programs that wait for each answer."""
+
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Self, overload
+
+import httpx2
+
+from onlineguard.client.connections import Connected, arguments, reply
+from onlineguard.client.conversations import Call, Conversation, One, Received
+from onlineguard.wire.answers import ClickAnswer, EventAnswer, Explanation, LabelAnswer, SlicePage, SliceState
+from onlineguard.wire.operations import CLICKS, LABELS, SCORE, UPDATE
+from onlineguard.wire.requests import Of, SliceKey, Sort
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class Client(Connected[httpx2.Client]):
+    """Calls the service and waits for the answer. A context manager; `close` ends its connections.
+
+    base_url: by default the environment's ONLINEGUARD_URL, else http://127.0.0.1:8080.
+    api_key: by default the environment's ONLINEGUARD_API_KEY, else none.
+    timeout: seconds to wait for a connection, and for the answer to one request.
+    retries: how often a request is sent again; 0 for never.
+    backoff: seconds before the first retry; doubled with each, up to 10 s. A random half or more of it is waited.
+    batch: most events in one request; a request also stays under 1 MiB.
+    verify: False trusts any server (for trials); a file of certificates, or an SSL context, trusts those; True trusts
+        the certificates of the operating system.
+    cert: the client's own certificate: a file, or the files of certificate and key.
+
+    Every method raises InvalidArgument for what cannot be sent, ServiceUnavailable when the service could not be
+    reached within the retries, and ServiceError for a request that it refused.
+    """
+
+    _kind = httpx2.Client
+
+    @overload
+    def update(self, events: One) -> EventAnswer: ...
+    @overload
+    def update(self, events: "Iterable[One] | pl.DataFrame") -> list[EventAnswer]: ...
+    def update(self, events: Any) -> Any:
+        """Score events by what was known before each, then learn from it. One event, or many."""
+        return self._run(self._conversations.answers(UPDATE, events))
+
+    @overload
+    def score(self, events: One) -> EventAnswer: ...
+    @overload
+    def score(self, events: "Iterable[One] | pl.DataFrame") -> list[EventAnswer]: ...
+    def score(self, events: Any) -> Any:
+        """Score events and learn nothing. One event, or many."""
+        return self._run(self._conversations.answers(SCORE, events))
+
+    @overload
+    def clicks(self, clicks: One) -> ClickAnswer: ...
+    @overload
+    def clicks(self, clicks: "Iterable[One] | pl.DataFrame") -> list[ClickAnswer]: ...
+    def clicks(self, clicks: Any) -> Any:
+        """Decide which clicks are robotic. One click, or many."""
+        return self._run(self._conversations.answers(CLICKS, clicks))
+
+    @overload
+    def labels(self, labels: One) -> LabelAnswer: ...
+    @overload
+    def labels(self, labels: "Iterable[One] | pl.DataFrame") -> list[LabelAnswer]: ...
+    def labels(self, labels: Any) -> Any:
+        """Report purchases and RFM scores that became known later. One label, or many."""
+        return self._run(self._conversations.answers(LABELS, labels))
+
+    def slices(
+        self,
+        of: Of | None = None,
+        *,
+        sort: Sort = "events",
+        descending: bool = True,
+        limit: int = 100,
+        offset: int = 0,
+        contains: str = "",
+    ) -> SlicePage:
+        """A page of the slices.
+
+        of: the stream; None for both.
+        contains: only slices whose key contains this text, in upper or lower case. The text of a key that is a number
+            or a tuple is its JSON.
+        """
+        return self._run(self._conversations.slices(of, sort, descending, limit, offset, contains))
+
+    def slice(self, key: SliceKey, of: Of = "events") -> SliceState:
+        """One slice with its history. Raises ServiceError with status 404 if there is none."""
+        return self._run(self._conversations.slice(key, of))
+
+    def explain(self, event: One) -> Explanation:
+        """The features that drive the score of an event or click; nothing is learned."""
+        return self._run(self._conversations.explanation(event))
+
+    def ready(self) -> bool:
+        """Whether the service is ready to answer now; False also if nobody answers."""
+        return self._run(self._conversations.ready())
+
+    def wait_until_ready(self, timeout: float = 60.0) -> None:
+        """Return once the service is ready; raises ServiceUnavailable if it is not after `timeout` seconds."""
+        self._run(self._conversations.wait_until_ready(timeout))
+
+    def close(self) -> None:
+        """End the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run[T](self, conversation: Conversation[T]) -> T:
+        received: Received = None
+        try:
+            while True:
+                step = conversation.send(received)
+                if isinstance(step, Call):
+                    received = self._send(step)
+                else:
+                    received = time.sleep(step)
+        except StopIteration as end:
+            return end.value
+
+    def _send(self, call: Call) -> Received:
+        try:
+            return reply(self._http.request(**arguments(call)))
+        except httpx2.TransportError as error:
+            return error

@@ -1,0 +1,117 @@
+"""Every request that the service takes: its path, the scope it needs, what it holds and how it is answered."""
+
+from typing import Any, Literal, NamedTuple
+
+from onlineguard.wire import answers, requests
+
+Scope = Literal["score", "update", "admin"]  # what a key may be granted
+
+
+class Operation(NamedTuple):
+    """A method on a path."""
+
+    method: Literal["GET", "POST"]
+    path: str  # with {key} where a slice's key stands
+    scope: Scope | None  # that a key needs; None: no key is needed
+    summary: str
+    body: tuple[type[Any], ...] = ()  # of one of these kinds
+    many: bool = False  # whether the body may hold many objects; each gets an answer
+    query: type[Any] | None = None
+    answer: type[Any] | None = None
+    media: str = "application/json"  # of the answer
+    refusals: tuple[int, ...] = ()  # beside those that any operation may have: 500, and with a scope 401, 403 and 429
+
+    @property
+    def noun(self) -> str:
+        """What errors call an object of the body, e.g. "event"."""
+        return self.body[0].__name__.lower()
+
+
+_BODY = (400, 408, 413, 415, 422)  # how a body may be refused
+
+UPDATE = Operation(
+    "POST",
+    "/v1/update",
+    "update",
+    "Score events by what was known before them, then learn from them.",
+    body=(requests.Event,),
+    many=True,
+    answer=answers.EventAnswer,
+    refusals=(*_BODY, 503),
+)
+SCORE = UPDATE._replace(path="/v1/score", scope="score", summary="Score events, and learn nothing.")
+CLICKS = UPDATE._replace(
+    path="/v1/clicks",
+    summary="Decide about clicks, and learn from them.",
+    body=(requests.Click,),
+    answer=answers.ClickAnswer,
+)
+LABELS = UPDATE._replace(
+    path="/v1/labels",
+    summary="Report what became known about clicks later.",
+    body=(requests.Label,),
+    answer=answers.LabelAnswer,
+)
+SLICES = Operation(
+    "GET",
+    "/v1/slices",
+    "score",
+    "List slices.",
+    query=requests.SlicesQuery,
+    answer=answers.SlicePage,
+    refusals=(422, 503),
+)
+SLICE = Operation(
+    "GET",
+    "/v1/slices/{key}",
+    "score",
+    "One slice, with its history.",
+    query=requests.SliceQuery,
+    answer=answers.SliceState,
+    refusals=(404, 422, 503),
+)
+LIVE = Operation(
+    "GET", "/v1/live", "score", "Server-sent events, one a second.", media="text/event-stream", refusals=(404, 503)
+)
+EXPLAIN = Operation(
+    "POST",
+    "/v1/explain",
+    "score",
+    "Say which features drive the score of an event or click.",
+    body=(requests.Event, requests.Click),
+    answer=answers.Explanation,
+    refusals=(*_BODY, 404, 503),
+)
+MODEL = Operation(
+    "POST",
+    "/v1/model",
+    "admin",
+    "Decide by another model from now on.",
+    body=(requests.ModelFolder,),
+    answer=answers.ModelVersion,
+    refusals=(*_BODY, 404, 503),
+)
+SNAPSHOT = Operation(
+    "POST", "/v1/snapshot", "admin", "Write a snapshot now.", answer=answers.SnapshotAnswer, refusals=(503,)
+)
+METRICS = Operation("GET", "/metrics", "score", "Figures for Prometheus.", media="text/plain")
+LIVEZ = Operation("GET", "/livez", None, "Whether the process answers.", answer=answers.Alive)
+READYZ = Operation("GET", "/readyz", None, "Whether requests are answered.", answer=answers.Readiness)
+OPENAPI = Operation("GET", "/openapi.json", None, "This document.")
+
+OPERATIONS = (
+    UPDATE,
+    SCORE,
+    CLICKS,
+    LABELS,
+    SLICES,
+    SLICE,
+    LIVE,
+    EXPLAIN,
+    MODEL,
+    SNAPSHOT,
+    METRICS,
+    LIVEZ,
+    READYZ,
+    OPENAPI,
+)
