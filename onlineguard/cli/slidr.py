@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -562,15 +561,14 @@ def _chosen(thresholds: "Thresholds") -> list[dict[str, str]]:
 
 
 def _replace(path: Path, write: Any) -> None:
-    """Write a file beside it, then rename: the old one or the new one is there, never a part."""
+    """Have `write` write the file under a temporary name, which is then replaced."""
+    from onlineguard import atomic
     from onlineguard.errors import InvalidArgument
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        write(temporary)
-        os.replace(temporary, path)
+        with atomic.replacing(path) as temporary:
+            write(temporary)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InvalidArgument(f"{path} cannot be written: {error.strerror or error}; name another file") from error
 
 
