@@ -25,8 +25,11 @@ true of its click, and score and explain change nothing. Any other refusal is a 
 
 try:
     import httpx
-except ModuleNotFoundError as error:  # pragma: no cover - it is installed wherever the tests run
-    raise ModuleNotFoundError("onlineguard.client needs httpx: pip install 'onlineguard[client]'") from error
+except ModuleNotFoundError:
+    from onlineguard.extras import require
+
+    require("onlineguard.client", "client")
+    raise
 
 import asyncio
 import os
