@@ -19,5 +19,7 @@ def require(part: str, *extras: str) -> None:
     """Raise MissingExtra, an ImportError, where a package that `part` needs is not installed. Nothing is imported."""
     missing = {extra: [name for name in PACKAGES[extra] if find_spec(name) is None] for extra in extras}
     if any(missing.values()):
-        names = [name.replace("_", "-").replace("sklearn", "scikit-learn") for each in missing.values() for name in each]
+        names = [
+            name.replace("_", "-").replace("sklearn", "scikit-learn") for each in missing.values() for name in each
+        ]
         raise MissingExtra(part, names, [extra for extra, lacking in missing.items() if lacking])

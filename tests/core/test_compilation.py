@@ -57,6 +57,7 @@ def test_a_second_process_compiles_nothing_and_answers_the_same_bits(tmp_path):
     assert entries(tmp_path / "kept") == kept
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_share_one_folder(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         each = list(
@@ -67,6 +68,7 @@ def test_processes_that_start_at_once_share_one_folder(tmp_path):
     assert all(entries(tmp_path / "kept").values())
 
 
+@pytest.mark.slow
 def test_an_entry_that_was_cut_off_is_compiled_again(tmp_path):
     first = answers(PROGRAM, ONLINEGUARD_COMPILATION_CACHE=str(tmp_path))
     for path in tmp_path.iterdir():
@@ -74,6 +76,7 @@ def test_an_entry_that_was_cut_off_is_compiled_again(tmp_path):
     assert answers(PROGRAM, ONLINEGUARD_COMPILATION_CACHE=str(tmp_path)) == first
 
 
+@pytest.mark.slow
 def test_an_old_empty_entry_is_removed_and_written_anew(tmp_path):
     first = answers(PROGRAM, ONLINEGUARD_COMPILATION_CACHE=str(tmp_path))
     whole, then = entries(tmp_path), time.time() - 2 * compilation.WRITING
