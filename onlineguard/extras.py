@@ -13,13 +13,12 @@ PACKAGES = {
     "serve": ("httptools", "prometheus_client", "starlette", "uvicorn"),
     "slidr": ("optax", "scipy", "sklearn"),
 }
+INSTALLED_AS = {"prometheus_client": "prometheus-client", "sklearn": "scikit-learn"}  # where the names differ
 
 
 def require(part: str, *extras: str) -> None:
     """Raise MissingExtra, an ImportError, where a package that `part` needs is not installed. Nothing is imported."""
     missing = {extra: [name for name in PACKAGES[extra] if find_spec(name) is None] for extra in extras}
     if any(missing.values()):
-        names = [
-            name.replace("_", "-").replace("sklearn", "scikit-learn") for each in missing.values() for name in each
-        ]
+        names = [INSTALLED_AS.get(name, name) for lacking in missing.values() for name in lacking]
         raise MissingExtra(part, names, [extra for extra, lacking in missing.items() if lacking])

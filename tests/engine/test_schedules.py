@@ -174,15 +174,8 @@ def test_any_order_that_keeps_each_slices_own_gives_the_same_states(rows, seed):
     same(whole, other)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "mean",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("log scale a feature", "linear", "change point")),
-    ],
-)
-def test_an_empty_batch_changes_nothing_and_one_event_is_a_batch(name):
-    params, events = CASES[name]
+@cases(["mean", "log scale a feature", "linear", "change point"])
+def test_an_empty_batch_changes_nothing_and_one_event_is_a_batch(params, events):
     empty = at(events, slice(0, 0))
     state, scores = scan(params, params.init(), empty)
     same(state, params.init())
