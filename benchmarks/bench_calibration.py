@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any, cast
 
 import cvxpy as cp
 import numpy as np
@@ -55,12 +56,16 @@ def generic_envelope(problem: tuple[np.ndarray, np.ndarray, np.ndarray], budget:
     weight = cp.Variable((len(cost) // POINTS, POINTS), nonneg=True)
     spent = cp.sum(cp.multiply(cost.reshape(-1, POINTS), weight))
     gained = cp.sum(cp.multiply(gain.reshape(-1, POINTS), weight))
-    return solved(cp.Problem(cp.Maximize(gained), [cp.sum(weight, axis=1) == 1, spent <= budget]))
+    constraints: list[Any] = [cp.sum(weight, axis=1) == 1, spent <= budget]  # their types say bool as well
+    return solved(cp.Problem(cp.Maximize(gained), constraints))
 
 
 def solved(problem: cp.Problem) -> tuple[float, float]:
     problem.solve(solver=cp.CLARABEL)
-    return float(problem.value), float(problem.solver_stats.solve_time)
+    gain, seconds = cast(float | None, problem.value), problem.solver_stats.solve_time
+    assert gain is not None, problem.status
+    assert seconds is not None, problem.status
+    return float(gain), float(seconds)
 
 
 def ours(method: str, problem: tuple[np.ndarray, ...], budget: float) -> Allocation:

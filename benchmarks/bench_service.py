@@ -101,8 +101,9 @@ def loading(port: int, bodies: Path, rate: float | None, connections: int) -> su
     """A load that has begun; `loaded` waits for its end."""
     task = {"port": port, "path": "/v1/clicks", "rate": rate, "connections": connections}
     task |= {"bodies": str(bodies), "result": str(bodies.with_suffix(".json"))}
-    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.load"], text=True, **pipes)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.load"], text=True, stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert process.stdin is not None
     process.stdin.write(json.dumps(task) + "\n")
     process.stdin.close()

@@ -12,7 +12,10 @@ import numpy as np
 K, B, START = 2.5, 0.9775598, 4.0
 
 
-def tables(n_slices: int, n_features: int, quantiles: list[float], dtype: type) -> tuple[np.ndarray, ...]:
+Tables = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def tables(n_slices: int, n_features: int, quantiles: list[float], dtype: type) -> Tables:
     """Location, scale and floor (slices, 2, d); quantiles (slices, 4); seen, age, run and lasted (slices, 4)."""
     unknown = np.full((n_slices, 2, n_features), math.nan, dtype)
     return (
@@ -24,7 +27,19 @@ def tables(n_slices: int, n_features: int, quantiles: list[float], dtype: type) 
     )
 
 
-def plain_loop(rows, X, target_rate, patience, location, scale, floor, quantiles, counts, scores, thresholds):
+def plain_loop(
+    rows: np.ndarray,
+    X: np.ndarray,
+    target_rate: float | np.floating,
+    patience: float | np.floating,
+    location: np.ndarray,
+    scale: np.ndarray,
+    floor: np.ndarray,
+    quantiles: np.ndarray,
+    counts: np.ndarray,
+    scores: np.ndarray,
+    thresholds: np.ndarray,
+) -> None:
     """Judge and learn X (n, d) in order, event i in slice rows[i]; fills scores and thresholds (n,) in place."""
     d = X.shape[1]
     levels = np.array([0.5, 0.2, 0.05, target_rate])

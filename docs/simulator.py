@@ -13,6 +13,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
+from matplotlib.figure import Figure
 
 from onlineguard.slidr.simulation.simulator import KINDS, Traffic, simulate
 from onlineguard.slidr.simulation.world import DAY, HOUR, TIMEZONES
@@ -166,7 +167,7 @@ def robots(clicks: pl.DataFrame) -> None:
     save(figure, "robots")
 
 
-def save(figure: plt.Figure, name: str) -> None:
+def save(figure: Figure, name: str) -> None:
     path = HERE / f"simulator-{name}.png"
     figure.savefig(path, dpi=100)
     print(f"{path.name}, {path.stat().st_size // 1000} kB")

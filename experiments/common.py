@@ -27,6 +27,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from scipy import stats
 
+from onlineguard import atomic
+
 DIGITS = 6  # significant digits of a number in results.json: what another order of summation could change is beyond
 
 # One colour a role in every figure of every experiment, told apart by colour-blind readers as well (Okabe and Ito).
@@ -226,7 +228,7 @@ def publish(outcome: Outcome, out: Path) -> None:
         for name, figure in outcome.figures.items():
             figure.savefig(staging / f"{name}.png", metadata={"Software": None})
         for path in sorted(staging.iterdir()):
-            os.replace(path, out / path.name)
+            atomic.move(path, out / path.name)
     except OSError as error:
         raise ExperimentError(
             f"results cannot be written to {out}: {error.strerror}; free space, or use --out"

@@ -4,6 +4,7 @@ OnlineguardError(Exception)                 catch this one to catch them all
 ├── InvalidArgument(…, ValueError)          the call is wrong: change what `argument` names
 ├── InfeasibleBudget(…, ValueError)         the demands on thresholds contradict each other: lower one of them
 ├── CheckpointError                         the saved state is wrong: use another file
+├── MissingExtra(…, ImportError)            an optional part was not installed: install the extra that is named
 ├── SourceError                             the event source is wrong: mend or name another source
 └── ServiceError                            the service refused a request, or failed at it: mend what `detail` names
     └── ServiceUnavailable                  it could not be reached, is not ready, or is too busy: try again later
@@ -58,6 +59,17 @@ class InfeasibleBudget(OnlineguardError, ValueError):
 
 class CheckpointError(OnlineguardError):
     """A checkpoint that is truncated, foreign or newer than this version. Nothing was changed by trying to load it."""
+
+
+class MissingExtra(OnlineguardError, ImportError):
+    """Packages of an optional part that are not installed. The message names them and the extra that brings them."""
+
+    def __init__(self, part: str, packages: Sequence[str], extras: Sequence[str]):
+        super().__init__(f"{part} needs {', '.join(packages)}: pip install 'onlineguard[{','.join(extras)}]'")
+        self.part, self.packages, self.extras = part, packages, extras
+
+    def __reduce__(self) -> tuple[type["MissingExtra"], tuple[str, Sequence[str], Sequence[str]]]:
+        return type(self), (self.part, self.packages, self.extras)
 
 
 class SourceError(OnlineguardError):

@@ -5,9 +5,18 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
+from onlineguard.extras import require
 
-def loading(package: str, names: Mapping[str, Sequence[str]]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a package whose modules hold these public names."""
+
+def loading(
+    package: str, names: Mapping[str, Sequence[str]], extra: str | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of a package whose modules hold these public names.
+
+    Raises MissingExtra at once where the packages of `extra`, which that package needs, are not installed.
+    """
+    if extra is not None:
+        require(package, extra)
     module_of = {name: module for module, public in names.items() for name in public}
 
     def get(name: str) -> Any:

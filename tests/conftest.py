@@ -1,4 +1,4 @@
-"""Hypothesis profiles, JAX's strictness and the folder of real data, for every test."""
+"""Hypothesis profiles, JAX's strictness, the cache of programs and the folder of real data, for every test."""
 
 import os
 from pathlib import Path
@@ -10,15 +10,30 @@ pytest_plugins = ["tests.support.served"]  # a small model and clicks, for the t
 
 CI = os.environ.get("CI") == "true"
 
+# A few examples for whoever has changed a line; `pytest --hypothesis-profile ci` draws many, and the same every time.
 # No deadline: the first example of a test pays for compiling its program.
-settings.register_profile("local", deadline=None)
+settings.register_profile("fast", deadline=None, max_examples=20)
 settings.register_profile(
-    "ci", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+    "ci",
+    deadline=None,
+    max_examples=100,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
 )
-settings.load_profile("ci" if CI else "local")
+settings.load_profile("fast")
 
-# Read when JAX is first imported, also by the processes a test starts: a silent broadcast is a mistake.
+# Both are read when JAX is first used, also by the processes a test starts. A silent broadcast is a mistake. What one
+# test has compiled the next ones load, and no test writes into the cache folder of the user.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+os.environ["ONLINEGUARD_COMPILATION_CACHE"] = str(Path(__file__).parents[1] / ".programs")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _programs_are_kept() -> None:
+    from onlineguard.compilation import keep_programs
+
+    keep_programs()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ import hashlib
 import http.client
 import io
 import os
-import tempfile
 import urllib.error
 import urllib.request
 import zlib
@@ -24,6 +23,7 @@ from jaxtyping import Float, Int, UInt8
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments.common import ExperimentError, console
+from onlineguard import atomic
 
 VARIABLE = "ONLINEGUARD_DATA"  # of the environment: a folder with data for experiments and tests, MNIST in `mnist`
 MIRRORS = (
@@ -180,10 +180,7 @@ def _cached(file: _File) -> Path:
         return path
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=cache) as partial:
-            new = Path(partial) / path.name
-            new.write_bytes(_download(file))
-            os.replace(new, path)
+        atomic.write(path, _download(file))
     except OSError as error:
         raise ExperimentError(
             f"{path} cannot be written: {error.strerror or error}; "

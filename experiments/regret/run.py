@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from experiments.common import COLOURS, Interval, Options, Outcome, interval, markdown_table, over, rng, style
 from onlineguard.core.clipped_sgd import ClippedSGD
@@ -452,8 +453,8 @@ def draw_regret(results: dict[str, Any]) -> Figure:
         axis.set_ylabel("regret: sum of distances")
     for axis in axes[-1]:
         axis.set_xlabel("events T")
-    handles = [plt.Line2D([], [], color=c, linestyle=line, label=LABELS[m]) for m, (c, line) in LINES.items()]
-    handles.append(plt.Line2D([], [], color="#999999", linestyle=":", label="order $T^{2/3}$"))
+    handles = [Line2D([], [], color=c, linestyle=line, label=LABELS[m]) for m, (c, line) in LINES.items()]
+    handles.append(Line2D([], [], color="#999999", linestyle=":", label="order $T^{2/3}$"))
     figure.legend(handles=handles, loc="outside lower center", ncols=6 if columns == 4 else 3)
     return figure
 
@@ -478,7 +479,7 @@ def draw_slopes(results: dict[str, Any]) -> Figure:
         ylim=(-0.6, len(names) + 0.1), xlabel="fitted slope of log regret in log T (bars: 95% interval over seeds)"
     )
     axis.set_title("above the grey line: where the theory promises $T^{2/3}$", loc="left")
-    handles = [plt.Line2D([], [], color=LINES[m][0], marker="o", markersize=3.5, label=LABELS[m]) for m in methods]
+    handles = [Line2D([], [], color=LINES[m][0], marker="o", markersize=3.5, label=LABELS[m]) for m in methods]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -18,12 +18,13 @@ from rich.text import Text
 
 from onlineguard.cli.demo import ONLINEGUARD, Comparison
 from onlineguard.cli.runner import Summary
-from onlineguard.cli.story import Group, Story
 from onlineguard.engine.engine import Engine
 from onlineguard.report.quality import Quality
-from onlineguard.slidr.simulation.simulator import FILES, Tally
-from onlineguard.slidr.simulation.world import DEVICES, MARKETPLACES
 from onlineguard.sources import Source
+
+if TYPE_CHECKING:  # both are of the extra `slidr`, which most commands do without
+    from onlineguard.cli.story import Group, Story
+    from onlineguard.slidr.simulation.simulator import Tally
 
 SHOWN, REPORTED = 5, 20  # slices in the table, and in the report
 _STYLE: dict[str, Any] = {"box": SIMPLE_HEAD, "title_justify": "left", "title_style": "bold"}
@@ -155,7 +156,7 @@ def print_demo(comparison: Comparison, report: Path) -> None:
     _remark(f"report: {report}")
 
 
-def print_story(story: Story, report: Path) -> None:
+def print_story(story: "Story", report: Path) -> None:
     """The thresholds, who was caught and who accused, examples with the engine's p-value, and what was saved."""
     console = Console()
     console.print()
@@ -208,7 +209,7 @@ def _threshold(value: float) -> str:
     return f"{value:.4f}" if value <= 1.0 else "none"
 
 
-def _caught(group: Group) -> tuple[str, str]:
+def _caught(group: "Group") -> tuple[str, str]:
     robots = f"{group.caught / group.robots:.0%} of {group.robots:,}" if group.robots else ""
     return robots, f"{group.accused / max(group.people, 1):.2%} of {group.people:,}"
 
@@ -236,8 +237,11 @@ def say(*lines: str) -> None:
         _remark(line)
 
 
-def print_traffic(tally: Tally, folder: Path) -> None:
+def print_traffic(tally: "Tally", folder: Path) -> None:
     """What was simulated: clicks by kind, and robots and purchases by slice."""
+    from onlineguard.slidr.simulation.simulator import FILES
+    from onlineguard.slidr.simulation.world import DEVICES, MARKETPLACES
+
     console = Console()
     table = Table(title="Clicks by who made them", **_STYLE)
     table.add_column("kind")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from onlineguard import atomic
 from onlineguard.engine.verdicts import Verdicts
 from onlineguard.errors import InvalidArgument
 from onlineguard.sources import Batch
@@ -65,7 +66,7 @@ class VerdictWriter:
                 pl.scan_parquet(self._parts, glob=False).sink_parquet(whole)
             else:
                 raise InvalidArgument("out", f"{self.path} is not written, since there was no event")
-            os.replace(whole, self.path)
+            atomic.move(whole, self.path)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise self._cannot(error) from error
         finally:

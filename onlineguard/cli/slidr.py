@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -464,15 +463,14 @@ def _chosen(thresholds: "Thresholds") -> list[dict[str, str]]:
 
 
 def _replace(path: Path, write: Any) -> None:
-    """Write a temporary file and rename it, so that the old file or the new one is there, and never a part."""
+    """Have `write` write the file under a temporary name, which then takes the place of the old file."""
+    from onlineguard import atomic
     from onlineguard.errors import InvalidArgument
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        write(temporary)
-        os.replace(temporary, path)
+        with atomic.replacing(path) as temporary:
+            write(temporary)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InvalidArgument(f"{path} cannot be written: {error.strerror or error}; name another file") from error
 
 

@@ -93,7 +93,7 @@ class Story:
     kinds: tuple[Group, ...]  # people first
     slices: tuple[Group, ...]  # those with the most clicks first
     best_ad: Group  # the ad with the most robotic clicks: the largest saving
-    examples: tuple[Example, ...]  # of each kind, the one with the median p_robot
+    examples: tuple[Example, ...]  # one of each kind; of robots one that was caught, if any was
 
     @property
     def conclusion(self) -> str:
@@ -198,9 +198,16 @@ class _Judged:
         return self.group(best, ads == best)
 
     def examples(self) -> tuple[Example, ...]:
+        """Of each kind the click with the median p_robot: of all people's, and of the robots' that were caught.
+
+        Most clicks of some kinds of robots are missed; the table of kinds says how many. An example shows a robot that
+        was caught as long as there is one, so that the demonstration never depends on which side the median falls.
+        """
         shown: list[Example] = []
         for group in self.kinds():
             rows = self.rows[self.kind[self.rows] == group.name]
+            if group.caught:
+                rows = rows[self.robotic[rows]]
             row = rows[np.argsort(self.p_robot[rows], kind="stable")[len(rows) // 2]]
             shown.append(
                 Example(

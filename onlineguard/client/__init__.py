@@ -30,8 +30,11 @@ Any other refusal is a `ServiceError` at once.
 
 try:
     import httpx2 as _installed
-except ModuleNotFoundError as error:  # pragma: no cover - it is installed wherever the tests run
-    raise ModuleNotFoundError("onlineguard.client needs httpx2: pip install 'onlineguard[client]'") from error
+except ModuleNotFoundError:
+    from onlineguard.extras import require
+
+    require("onlineguard.client", "client")
+    raise
 
 from onlineguard.client.aio import AsyncClient
 from onlineguard.client.sync import Client

@@ -2,33 +2,25 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
+from onlineguard import atomic
 from onlineguard.errors import CheckpointError
 
 
 def write(path: str | os.PathLike[str], metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray]) -> None:
-    """Write a temporary file beside `path`, sync it to the disk, rename it: a crash leaves the old file or this one.
+    """Replace the file at `path`: a crash leaves the old one or this one.
 
-    `tensors` must be contiguous, in C order. Raises CheckpointError where that cannot be done.
+    `tensors` must be contiguous, in C order. Raises CheckpointError where the file cannot be written.
     """
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     contents = safetensors.numpy.save(dict(tensors), metadata=dict(metadata))
     try:
-        with open(temporary, "wb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+        atomic.write(path, contents)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise CheckpointError(f"cannot write {target}: {error.strerror or error}") from error
-    _sync_folder(target.parent)
+        raise CheckpointError(f"cannot write {os.fspath(path)}: {error.strerror or error}") from error
 
 
 def read(
@@ -42,12 +34,3 @@ def read(
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}{way_out}") from error
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"{path} is no {what}, or a truncated one: {error}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in the folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

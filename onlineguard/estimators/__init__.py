@@ -1,16 +1,21 @@
 """River-style estimators: one stream of feature dicts each, learned event by event, none of which needs tuning.
 
-Importing this loads river and JAX.
+Each public name is loaded when first used; river and JAX come with the first.
 """
 
-from onlineguard.estimators.covariance import ClippedCovariance
-from onlineguard.estimators.detector import DriftRobustDetector, SeriesDetector
-from onlineguard.estimators.drift import ClippedChangePoint
-from onlineguard.estimators.linear import ClippedLinearRegression, ClippedLogisticRegression
-from onlineguard.estimators.location import ClippedMean
-from onlineguard.estimators.quantile import ClippedQuantile
-from onlineguard.estimators.scale import ClippedScale
-from onlineguard.estimators.threshold import AdaptiveThreshold
+from typing import TYPE_CHECKING
+
+from onlineguard.lazy import loading
+
+if TYPE_CHECKING:
+    from onlineguard.estimators.covariance import ClippedCovariance
+    from onlineguard.estimators.detector import DriftRobustDetector, SeriesDetector
+    from onlineguard.estimators.drift import ClippedChangePoint
+    from onlineguard.estimators.linear import ClippedLinearRegression, ClippedLogisticRegression
+    from onlineguard.estimators.location import ClippedMean
+    from onlineguard.estimators.quantile import ClippedQuantile
+    from onlineguard.estimators.scale import ClippedScale
+    from onlineguard.estimators.threshold import AdaptiveThreshold
 
 __all__ = [
     "AdaptiveThreshold",
@@ -24,3 +29,15 @@ __all__ = [
     "DriftRobustDetector",
     "SeriesDetector",
 ]
+
+_NAMES = {
+    "covariance": ["ClippedCovariance"],
+    "detector": ["DriftRobustDetector", "SeriesDetector"],
+    "drift": ["ClippedChangePoint"],
+    "linear": ["ClippedLinearRegression", "ClippedLogisticRegression"],
+    "location": ["ClippedMean"],
+    "quantile": ["ClippedQuantile"],
+    "scale": ["ClippedScale"],
+    "threshold": ["AdaptiveThreshold"],
+}
+__getattr__, __dir__ = loading(__name__, _NAMES, extra="river")

@@ -1,10 +1,10 @@
 """Text that is safe in a page, and pages written at once or not at all."""
 
 import html
-import os
 import re
 from pathlib import Path
 
+from onlineguard import atomic
 from onlineguard.errors import InvalidArgument
 
 
@@ -16,14 +16,8 @@ def escaped(text: object) -> str:
 
 def write_page(path: str | Path, page: str) -> None:
     """Replace the file at once, or leave it as it was; raises InvalidArgument where it cannot be written."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        try:
-            temporary.write_text(page, encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        atomic.write(path, page.encode())
     except OSError as error:
         raise InvalidArgument(
             f"path is {path}, where no report can be written ({error.strerror}); name a file in a folder that can be"

@@ -75,4 +75,4 @@ _NAMES = {
     "simulation.simulator": ["Traffic", "simulate"],
     "learning.train": ["Network"],
 }
-__getattr__, __dir__ = loading(__name__, _NAMES)
+__getattr__, __dir__ = loading(__name__, _NAMES, extra="slidr")

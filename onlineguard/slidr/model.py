@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import onlineguard
+from onlineguard import atomic
 from onlineguard.errors import CheckpointError
 from onlineguard.slidr.clicks.marketplaces import TIMEZONES
 from onlineguard.slidr.counting.windows import WINDOWS
@@ -223,13 +224,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, plain: Mapping[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(json.dumps(plain, indent=1, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        atomic.write(path, (json.dumps(plain, indent=1, allow_nan=False) + "\n").encode())
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import numpy as np
-import orjson
 
 from onlineguard.sources.lines import MAX_LINE_BYTES, Lines
 from onlineguard.sources.rejects import Reject, shortened
@@ -54,8 +54,8 @@ def _object(line: bytes) -> dict[str, Any]:
     if len(line) > MAX_LINE_BYTES:
         raise ValueError(f"longer than {MAX_LINE_BYTES:,} bytes")
     try:
-        row = orjson.loads(line)
-    except orjson.JSONDecodeError:  # perhaps for NaN or Infinity, which Python's json writes; here they are null
+        row = msgspec.json.decode(line)
+    except msgspec.DecodeError:  # perhaps for NaN or Infinity, which Python's json writes; here they are null
         try:
             row = json.loads(line.decode(), parse_constant=lambda _: None)
         except json.JSONDecodeError as error:

@@ -1,7 +1,6 @@
 """`onlineguard serve` and `onlineguard worker`: parse, check, call. What they need is imported when they run."""
 
 import importlib
-import importlib.util
 import inspect
 import os
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from onlineguard.cli.exits import one_line_errors
-from onlineguard.errors import InvalidArgument, OnlineguardError
+from onlineguard.errors import InvalidArgument
+from onlineguard.extras import require
 from onlineguard_service import config
 
 SERVE_EPILOG = """[bold]Settings[/bold]
@@ -49,7 +49,6 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-NEEDED = ("httptools", "prometheus_client", "starlette", "uvicorn")
 
 
 def register(app: typer.Typer) -> None:
@@ -74,7 +73,7 @@ simulated ones.
         if show_config:
             print(config.show(loaded), end="")
             return
-        _need("serve", NEEDED + (("redis", "hiredis") if loaded.settings.redis is not None else ()))
+        require("onlineguard serve", "serve", "slidr", "redis")
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         from onlineguard_service import logs
@@ -110,7 +109,7 @@ def worker(
     given = {name: value for name, value in locals().items() if value is not None and name != "log_level"}
     with one_line_errors():
         checked = config.load({"log_level": log_level}, {}).settings
-        _need("worker", ("httpx2", "redis"))
+        require("onlineguard worker", "client", "redis")
         from onlineguard_service import logs
 
         logs.configure(checked.log_level)
@@ -166,10 +165,3 @@ def _print_new_key(name: str, scopes: list[str]) -> None:
     key, lines = new_key(name, scopes)
     typer.echo(f"the key of {name}, shown this once: {key}\nadd the lines below to the file of --keys:", err=True)
     typer.echo(lines)
-
-
-def _need(command: str, packages: tuple[str, ...]) -> None:
-    """Raises OnlineguardError, one clear line, where packages are missing."""
-    if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
-        told = ", ".join(missing).replace("_", "-")
-        raise OnlineguardError(f"`onlineguard {command}` needs {told}: pip install 'onlineguard[serve]'")

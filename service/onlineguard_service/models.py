@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+from onlineguard import atomic
 from onlineguard.errors import CheckpointError
 from onlineguard.slidr.model import Model, Span, load_model, save_model
 from onlineguard.slidr.pipeline import Config, calibrate_model, known_humans, prepare, purchasing, train_model
@@ -37,11 +38,9 @@ class Models:
         kept = self._folder / model.version
         if not kept.exists():
             self._folder.mkdir(parents=True, exist_ok=True)
-            temporary = self._folder / f".{model.version}.{os.getpid()}.tmp"
-            shutil.rmtree(temporary, ignore_errors=True)
             try:
-                shutil.copytree(folder, temporary)
-                os.replace(temporary, kept)
+                with atomic.replacing(kept) as temporary:
+                    shutil.copytree(folder, temporary)
             except OSError as error:
                 raise CheckpointError(f"cannot keep a copy of {folder} in {kept}: {error.strerror or error}") from error
         self._loaded[model.version] = model

@@ -237,6 +237,7 @@ def test_a_real_process_reads_a_pipe_and_shows_no_bar_where_there_is_no_terminal
     assert b"\x1b" not in result.stdout + result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_ctrl_c_or_sigterm_ends_the_stream_there_with_everything_saved(tmp_path, stop):
     # A shell that starts the tests in the background has its children ignore Ctrl-C.

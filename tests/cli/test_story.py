@@ -29,6 +29,7 @@ def tale(told) -> story.Story:
     return told[0]
 
 
+@pytest.mark.slow
 def test_the_same_seed_tells_the_same_story(told, tmp_path):
     again = story.tell(CLICKS, 0, tmp_path / "again.html", lambda *_: contextlib.nullcontext(lambda _: None))
     assert again == told[0]

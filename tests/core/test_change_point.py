@@ -82,6 +82,7 @@ def test_correlated_features_raise_no_more_false_alarms_than_delta(features):
     assert (np.asarray(found)[:, -1] > 0).mean() <= 0.1
 
 
+@pytest.mark.slow
 def test_a_long_stationary_stream_has_no_more_false_alarms_than_delta():
     events = np.exp(np.random.default_rng(10).standard_normal((40, 50_000, 1)))  # the log-normal raised the most
     found, _, _ = _follow(ChangePoint(1, 0.1), events.astype(np.float32))

@@ -29,6 +29,7 @@ def _error(params: Estimator, events, truth, theta):
     return float(np.linalg.norm(np.asarray(estimates) - truth[:, None], axis=1)[200:].mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("corrupted", [0.0, 0.02])
 @pytest.mark.parametrize("drift", _drifts())
 def test_the_mixture_is_near_the_best_fixed_rate_in_hindsight(drift, corrupted):

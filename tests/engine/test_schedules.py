@@ -55,10 +55,20 @@ CASES = {
     ),
     "change point": (ChangePoint(D), X),
 }
-every_case = pytest.mark.parametrize(("params", "events"), CASES.values(), ids=CASES)
+QUICK = ("mean", "linear", "experts mean", "chain")  # one of each kind; compiling for the others takes long
+
+
+def cases(names):
+    """A case a name; those that are not QUICK are slow."""
+    marks = {name: () if name in QUICK else pytest.mark.slow for name in names}
+    return pytest.mark.parametrize(
+        ("params", "events"), [pytest.param(*CASES[name], id=name, marks=marks[name]) for name in names]
+    )
+
+
+every_case = cases(CASES)
 # what experts add to the loop is the same whatever they estimate
-FEW = {name: case for name, case in CASES.items() if not name.startswith("experts") or name == "experts mean"}
-few_cases = pytest.mark.parametrize(("params", "events"), FEW.values(), ids=FEW)
+few_cases = cases([name for name in CASES if not name.startswith("experts") or name == "experts mean"])
 
 
 def at(events, index):
@@ -164,9 +174,8 @@ def test_any_order_that_keeps_each_slices_own_gives_the_same_states(rows, seed):
     same(whole, other)
 
 
-@pytest.mark.parametrize("name", ["mean", "log scale a feature", "linear", "change point"])
-def test_an_empty_batch_changes_nothing_and_one_event_is_a_batch(name):
-    params, events = CASES[name]
+@cases(["mean", "log scale a feature", "linear", "change point"])
+def test_an_empty_batch_changes_nothing_and_one_event_is_a_batch(params, events):
     empty = at(events, slice(0, 0))
     state, scores = scan(params, params.init(), empty)
     same(state, params.init())

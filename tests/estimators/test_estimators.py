@@ -292,6 +292,7 @@ def test_the_scale_of_a_normal_stream_is_its_standard_deviation():
     assert model.scale["x"] == pytest.approx(2.0, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0.05, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("law", ["normal", "exponential", "standard_cauchy"])
 def test_the_share_below_a_quantile_is_its_level(level, law):

@@ -18,6 +18,7 @@ def quick(tmp_path_factory):
     return folders
 
 
+@pytest.mark.slow
 def test_a_quick_run_finds_changes_sooner_than_published_and_makes_up_none(quick):
     results = json.loads((quick[0] / "results.json").read_text())
     assert len(results["table"]) == len(experiment.ROWS)

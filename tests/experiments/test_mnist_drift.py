@@ -205,6 +205,7 @@ def quick(out):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_quick_run_shows_what_it_should_and_repeats_byte_for_byte(tmp_path):
     printed = quick(tmp_path / "one")
     results = json.loads((tmp_path / "one" / "results.json").read_text())

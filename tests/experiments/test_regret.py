@@ -37,6 +37,7 @@ def _drift(truth):
     return np.linalg.norm(np.diff(truth, axis=0), axis=1).sum()
 
 
+@pytest.mark.slow
 def test_a_quick_run_shows_the_default_near_the_best_fixed_rate(text):
     results = json.loads(text)
     assert len(results["streams"]) == len(regret.QUICK)
@@ -49,6 +50,7 @@ def test_a_quick_run_shows_the_default_near_the_best_fixed_rate(text):
     assert skewed["slope"]["default"][0] > 0.9 > skewed["slope"]["derived"][0]
 
 
+@pytest.mark.slow
 def test_a_second_quick_run_writes_the_same_bytes(text, tmp_path):
     assert _quick(tmp_path) == text
     assert {path.name for path in tmp_path.iterdir()} == {

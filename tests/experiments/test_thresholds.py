@@ -19,6 +19,7 @@ def quick(tmp_path_factory):
     return folders
 
 
+@pytest.mark.slow
 def test_a_quick_run_errs_less_than_the_others_and_abstains_less_than_the_confidence_sequence(quick):
     results = json.loads((quick[0] / "results.json").read_text())["measured"]
     for case in ("without", "with"):

@@ -53,6 +53,7 @@ def test_the_share_over_the_threshold_converges_to_the_target_rate(law, rate):
     assert (shares < 1.2 * rate).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rest", ["exponential", "normal", "log-normal"])
 @pytest.mark.parametrize(
     ("zeros", "d"), [(0.8, 1), (0.9, 1), (0.94, 1), (0.8, 5), (0.9, 5), (0.95, 5), (0.8, 20), (0.95, 20)]

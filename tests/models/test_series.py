@@ -31,6 +31,7 @@ def autocorrelated(rng, n, rho=0.9):
     return x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.02, 0.05])
 def test_a_phase_slip_is_an_alarm_where_the_period_is_named_and_none_for_a_plain_detector(noise):
     rng = np.random.default_rng(1)
@@ -44,6 +45,7 @@ def test_a_phase_slip_is_an_alarm_where_the_period_is_named_and_none_for_a_plain
     assert not plain.anomalous[slip].any()
 
 
+@pytest.mark.slow
 def test_the_regression_learns_how_a_series_depends_on_its_past():
     rng = np.random.default_rng(2)
     engine = Engine(1, estimator=Series(lags=2))

@@ -67,7 +67,7 @@ def test_the_wheel_states_the_version_and_the_floors(wheel):
     assert metadata["Requires-Python"] == project["requires-python"]
     requirements = [line.partition(";")[0] for line in metadata.get_all("Requires-Dist")]
     assert not [requirement for requirement in requirements if "<" in requirement or "==" in requirement]
-    assert "onlineguard = onlineguard.cli.app:main" in wheel.read(f"{info}/entry_points.txt").decode()
+    assert "onlineguard = onlineguard.__main__:main" in wheel.read(f"{info}/entry_points.txt").decode()
 
 
 def test_the_unpacked_wheel_is_importable_on_its_own(wheel, tmp_path):

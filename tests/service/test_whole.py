@@ -24,6 +24,8 @@ from onlineguard.wire.answers import ClickAnswer
 from tests.support.real import Service
 from tests.support.redis_server import serving
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def flags(model_folder: Path) -> tuple[str, ...]:

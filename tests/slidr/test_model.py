@@ -202,6 +202,7 @@ def test_a_manifest_that_cannot_be_is_refused(folder, changes, message):
         load_model(folder)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_written_is_said(prepared, made, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="cannot write"):

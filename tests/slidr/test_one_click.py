@@ -76,6 +76,7 @@ def test_it_counts_and_learns_as_step_by_step(counting, keys):
     compare(keys, network(), counting)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "counting"), [("mlp", True), ("cross", True), ("mlp", False)])
 def test_a_long_stream_that_grows_tables_and_pools_slices_ends_alike(kind, counting):
     assert compare(gateway(4_000, 1_500, 0), network(kind), counting) == 4_000 - len(SLICES)

@@ -187,7 +187,7 @@ def test_other_slices_than_the_thresholds_are_refused(traffic, learned):
         ("embedding", Network),
         ("logistic", LogisticBaseline),
         ("velocity", VelocityRule),
-        ("trees", TreesBaseline),
+        pytest.param("trees", TreesBaseline, marks=pytest.mark.slow),
     ],
 )
 def test_every_kind_of_model_is_trained_and_scores_alike_in_parts(prepared, kind, made):

@@ -29,6 +29,7 @@ import polars as pl
 from jaxtyping import Float, Int, Num
 from polars.io.plugins import register_io_source
 
+from onlineguard import atomic
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.simulation.robots import ROBOTS, robots, weights
 from onlineguard.slidr.simulation.world import (
@@ -213,7 +214,7 @@ def write_traffic(
         for name, (schema, frames) in zip(FILES, parts, strict=True):
             _source(schema, frames).sink_parquet(temporary / name, compression="zstd", compression_level=1)
         for name in FILES:
-            os.replace(temporary / name, Path(folder) / name)
+            atomic.move(temporary / name, Path(folder) / name)
     except OSError as error:
         reason = error.strerror or error
         raise InvalidArgument(

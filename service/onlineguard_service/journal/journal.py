@@ -53,6 +53,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple, Never, Protocol
 
+from onlineguard import atomic
 from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.journal import snapshots
@@ -301,7 +302,7 @@ class FolderJournal:
         if newest is not None or not self._segments:
             self._start_segment()
         os.fsync(self._file)
-        snapshots.sync_folder(self._folder)
+        atomic.sync_folder(self._folder)
         self._fresh = False  # whether the folder lacks a sync since the segment was made
 
     def _resume(self, segment: "_Segment") -> None:
@@ -407,7 +408,7 @@ class FolderJournal:
         try:
             os.fdatasync(self._file)
             if self._fresh:
-                snapshots.sync_folder(self._folder)
+                atomic.sync_folder(self._folder)
                 self._fresh = False
         except OSError as error:
             raise self._failed(error) from error
@@ -426,7 +427,7 @@ class FolderJournal:
             try:
                 os.fdatasync(file)
                 if folder is not None:
-                    snapshots.sync_folder(folder)
+                    atomic.sync_folder(folder)
             except OSError as error:
                 failure = error
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more

@@ -18,9 +18,9 @@ import os
 import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 
+from onlineguard import atomic
 from onlineguard.errors import CheckpointError
 
 VERSION = 1
@@ -39,28 +39,16 @@ class DamagedSnapshot(CheckpointError):
 
 
 def write(folder: Path, sequence: int, parts: Mapping[str, bytes | memoryview]) -> Path:
-    """Write a temporary file, sync it, rename it, sync the folder: a crash leaves the whole snapshot or none.
-
-    Raises OSError, for instance where the disk is full; the temporary file is then gone.
-    """
+    """Write the file: a crash leaves the whole snapshot or none. Raises OSError, e.g. where the disk is full."""
     path = path_of(folder, sequence)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb", buffering=0) as file:
-            for piece in pieces(sequence, parts):
-                start = time.perf_counter()
-                left = memoryview(piece)
-                while left:
-                    left = left[file.write(left) :]
-                os.fdatasync(file.fileno())
-                time.sleep(min(REST * (time.perf_counter() - start), LONGEST_REST))
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    sync_folder(folder)
+    with atomic.replacing(path) as temporary, open(temporary, "wb", buffering=0) as file:
+        for piece in pieces(sequence, parts):
+            start = time.perf_counter()
+            left = memoryview(piece)
+            while left:
+                left = left[file.write(left) :]
+            os.fdatasync(file.fileno())
+            time.sleep(min(REST * (time.perf_counter() - start), LONGEST_REST))
     return path
 
 
@@ -118,12 +106,3 @@ def whole(taken: Iterable[bytes], name: str) -> tuple[int, dict[str, bytes]]:
         parts[part] = bytes(view[start : start + size])
         start += size
     return table["sequence"], parts
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder as durable as the files are."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

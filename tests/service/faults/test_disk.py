@@ -16,6 +16,8 @@ from onlineguard_service.models import Models
 from onlineguard.wire.requests import Event
 from tests.support.under_load import crashed, keep, replayed, until
 
+pytestmark = pytest.mark.slow
+
 CI = os.environ.get("CI") == "true"
 SIZE = 64 << 20  # bytes of the disk
 TASKS = 4

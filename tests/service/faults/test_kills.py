@@ -10,6 +10,7 @@ import os
 import random
 
 import httpx2
+import pytest
 from onlineguard_service.core import _recovered
 from onlineguard_service.guard import Options
 from onlineguard_service.journal.journal import FolderJournal
@@ -21,6 +22,7 @@ KILLS = int(os.environ.get("ONLINEGUARD_KILLS", "200"))  # each takes some two s
 LIVES = (0.02, 0.4)  # seconds from ready to kill
 
 
+@pytest.mark.slow
 def test_nothing_that_was_answered_is_lost_or_changed_by_kills(tmp_path, model_folder, clicks):
     state, copies = tmp_path / "state", tmp_path / "copies" / "journal"
     copies.mkdir(parents=True)

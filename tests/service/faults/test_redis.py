@@ -27,6 +27,8 @@ from onlineguard.wire.requests import Event, Label
 from tests.support.redis_server import serving
 from tests.support.under_load import applied, crashed, replayed, until
 
+pytestmark = pytest.mark.slow
+
 KILLS = 8
 TASKS = 4
 GENEROUS = 60  # seconds; a test that takes as long hangs

@@ -17,6 +17,8 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_play
 from tests.conftest import CI
 from tests.support.real import Service, usual
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 PATIENCE = 60_000  # ms for a service that is started again while others use the machine

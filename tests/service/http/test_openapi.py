@@ -82,6 +82,7 @@ def cases() -> list[tuple[str, str, GenerationMode]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "method", "mode"), cases())
 def test_what_the_server_answers_is_what_its_document_says(address, path, method, mode):
     operation = schemathesis.openapi.from_url(f"{address}/openapi.json")[path][method]

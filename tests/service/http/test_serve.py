@@ -11,6 +11,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[2] / "support" / "serve_double.py"
 EVENT = {"slice": "a", "x": [1.0]}
 

@@ -556,6 +556,7 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_after_kill_9_at_any_moment_all_that_was_answered_is_there_in_order(port, client):
     moments, before = random.Random(0), 0
     for _ in range(12):

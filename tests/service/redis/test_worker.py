@@ -298,6 +298,7 @@ def test_a_worker_that_is_slower_than_the_claim_of_another_publishes_nothing_twi
     assert sum(p.taken for p in progress) > 0  # or nothing was proved
 
 
+@pytest.mark.slow
 def test_workers_killed_at_random_moments_answer_every_entry_exactly_once(client, server, settings):
     rng = random.Random(7)
     settings = dataclasses.replace(settings, claim_after=0.5, deliveries=1_000)

@@ -31,6 +31,7 @@ def test_click_by_click_equals_a_batch(keys):
     np.testing.assert_array_equal(np.concatenate(one_by_one), whole.count(keys))
 
 
+@pytest.mark.slow
 def test_distinct_users_of_a_gateway_are_counted_exactly_up_to_the_cap():
     keys = gateway(1_500, 500, 0)
     expected = Oracle().count(keys)

@@ -50,6 +50,7 @@ def small():
     return train(X, None, human, config=Config(hidden=(8, 4), batch=64))
 
 
+@pytest.mark.slow
 def test_a_network_tells_new_humans_from_the_rest_nearly_as_well_as_the_true_odds(trained):
     network, _ = trained
     X, hashes, human, odds, told = with_odds(20_000, seed=1)

@@ -97,6 +97,7 @@ def test_no_clicks_have_no_weights():
     assert cell_weights(none, none, none, none).shape == (0,)
 
 
+@pytest.mark.slow
 def test_weights_spare_the_people_of_sparse_hours():
     """Nights have 1 % of the people and mostly robots: unweighted, the hour alone makes a visitor a suspect.
 

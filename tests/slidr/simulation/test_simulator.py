@@ -469,6 +469,7 @@ def test_files_of_an_earlier_run_stay_until_the_new_ones_are_whole(tmp_path, mon
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_leaves_nothing_behind(tmp_path):
     command = [sys.executable, "-m", "onlineguard", "simulate", str(tmp_path / "t"), "--clicks", "50000000"]
     environment = os.environ | {"PYTHONPATH": str(Path(onlineguard.__file__).parents[1])}
