@@ -12,7 +12,7 @@ from onlineguard.core.protocols import Array
 from onlineguard.engine import checkpoint
 from onlineguard.engine.events import as_events
 from onlineguard.engine.origins import Origins, inexact, moved
-from onlineguard.engine.slices import UNKNOWN, Keys, SliceTable, as_keys, check_key
+from onlineguard.engine.slices import UNKNOWN, SliceKeys, SliceTable, as_keys, check_key, first_unknown
 from onlineguard.engine.table import FIELDS, LANES, Layout, advance, grown, put_row, put_rows, taken_rows
 from onlineguard.engine.verdicts import Verdicts
 from onlineguard.errors import InvalidArgument
@@ -99,6 +99,13 @@ class Engine:
         """How many slices are now known."""
         return len(self._slices.rows)
 
+    def slice_of(self, number: int) -> Hashable:
+        """The key of the slice with a number of `Verdicts.slice_numbers`.
+
+        Raises KeyError for a slice that is not known, or no longer.
+        """
+        return self._slices.key_of(number)
+
     @property
     def room(self) -> int:
         """How many slices may be known before the table grows, and its programs are compiled again for its new size."""
@@ -112,7 +119,8 @@ class Engine:
     def update(self, slices: Any, X: Any) -> Verdicts:
         """Judge each event with what was known before it, then learn it, in order.
 
-        slices: one key an event: strings, ints or tuples of such; a list, an array or a column of a frame.
+        slices: one key an event: strings, ints or tuples of such; a list, an array, or one or several columns of a
+            frame, where several make tuples. A single key stands for every event.
         X: (n, d) numbers, a polars or pandas frame with the engine's features, or a list of dicts. NaN, infinite and
             absent features are missing; an event with nothing else is not learned, and its verdict is not `ready`.
 
@@ -121,18 +129,21 @@ class Engine:
         """
         events, keys, known = self._read(slices, X)
         parts: list[np.ndarray] = []
+        numbers: list[np.ndarray] = []
+        born = self._slices.born
         start = 0
         while start < len(events):
             reads, rows = self._admit(keys, events, start, known)
-            known = None  # births and evictions may have changed it
+            known = known if self._slices.born == born else None  # births and evictions have changed it
             end = start + len(rows)
             parts.append(self._learn(reads, rows, events[start:end]))
+            numbers.append(self._slices.numbers(rows))
             self._slices.touch(rows, self.n_events)
             self.n_events += len(rows)
             if self.n_events == self._pooling_at:
                 self._pool()
             start = end
-        return self._verdicts(parts)
+        return self._verdicts(parts, numbers)
 
     def score(self, slices: Any, X: Any) -> Verdicts:
         """The verdict that `update` would give to each of these events if it came next; nothing is learned."""
@@ -140,7 +151,7 @@ class Engine:
         plain = (rows != UNKNOWN).all() and self._origins.due(rows, events) is None
         step = LARGEST_BATCH if plain else APART
         cuts = [slice(start, start + step) for start in range(0, len(events), step)]
-        return self._verdicts([self._peek(rows[cut], events[cut]) for cut in cuts])
+        return self._verdicts([self._peek(rows[cut], events[cut]) for cut in cuts], [self._slices.numbers(rows)])
 
     def takes(self, slice_: Hashable) -> bool:
         """Whether `through` can take an event of the slice: not its first, nor where events count from origins."""
@@ -268,7 +279,7 @@ class Engine:
         engine._table = grown(jnp.asarray(tensors["table"]), rows)
         return engine
 
-    def _read(self, slices: Any, X: Any) -> tuple[np.ndarray, Keys, np.ndarray]:
+    def _read(self, slices: Any, X: Any) -> tuple[np.ndarray, SliceKeys, np.ndarray]:
         """Events (n, d), their keys, all of which can be used as such, and the keys' rows or UNKNOWN."""
         events = as_events(X, self.n_features, self.features)
         keys = as_keys(slices, len(events))
@@ -276,12 +287,12 @@ class Engine:
             rows = self._slices.lookup(keys)
         except TypeError:  # a key that cannot be hashed
             rows = np.full(len(keys), UNKNOWN, np.int32)
-        for i in np.flatnonzero(rows == UNKNOWN).tolist():
+        for i in first_unknown(keys, rows):
             check_key(keys[i], i)
         return events, keys, rows
 
     def _admit(
-        self, keys: Keys, events: np.ndarray, start: int, known: np.ndarray | None = None
+        self, keys: SliceKeys, events: np.ndarray, start: int, known: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rows to read from and write to, for the events from `start` to the next point where the table must change.
 
@@ -289,20 +300,22 @@ class Engine:
         batches are cut.
         """
         end = min(len(events), start + LARGEST_BATCH, start + self._pooling_at - self.n_events)
-        rows = self._slices.lookup(keys[start:end]) if known is None else known[start:end]
+        part = keys[start:end]
+        rows = self._slices.lookup(part) if known is None else known[start:end]
         born: list[int] = []
-        for i in np.flatnonzero(rows == UNKNOWN).tolist():
-            key = check_key(keys[start + i], start + i)
+        for i in first_unknown(part, rows):
+            key = check_key(part[i], start + i)
             if key not in self._slices.rows:
-                if not self._slices.room and i == 0:
+                if not self._slices.capacity_left and i == 0:
                     self._slices.evict()
                     return self._admit(keys, events, start)
-                if not self._slices.room:
+                if not self._slices.capacity_left:
                     rows = rows[:i]
                     break
                 self._slices.birth(key)
                 born.append(i)
-            rows[i] = self._slices.rows[key]
+        if born:
+            rows = self._slices.lookup(part[: len(rows)])
         self._reserve(self._slices.end)
         reads = rows
         if born:
@@ -426,9 +439,10 @@ class Engine:
             self._put(FRESH, fresh)
             self._origins.put(np.array([TYPICAL]), origin[None, : self.n_features])
 
-    def _verdicts(self, parts: list[np.ndarray]) -> Verdicts:
+    def _verdicts(self, parts: list[np.ndarray], numbers: list[np.ndarray]) -> Verdicts:
         fields = np.concatenate(parts) if parts else np.empty((0, FIELDS), np.float32)
-        return Verdicts(fields[:, 0], fields[:, 1], fields[:, 5] > 0, fields[:, 2:5], self.target_rate)
+        of = np.concatenate(numbers) if numbers else np.empty(0, np.int64)
+        return Verdicts(fields[:, 0], fields[:, 1], fields[:, 5] > 0, fields[:, 2:5], self.target_rate, of)
 
 
 def aligned(rows: int, columns: int) -> np.ndarray:

@@ -19,6 +19,8 @@ class Verdicts:
     score: how odd the event is: 1 is usual, whatever the slice's units; NaN where no feature could be scored.
     threshold: the score from which the event is an anomaly of its slice.
     ready: bool; the slice has seen enough events to be judged, and the event said something.
+    slice_numbers: int64, from an engine: its number for the slice of each event, the order of births over the engine's
+        life, never given to another slice; -1 where `score` met a slice that is not known.
     """
 
     score: np.ndarray
@@ -26,6 +28,7 @@ class Verdicts:
     ready: np.ndarray
     quantiles: np.ndarray  # (n, 3): the slice's scores exceeded by 50, 20 and 5 % of its events
     target_rate: float
+    slice_numbers: np.ndarray | None = None
 
     @property
     def anomalous(self) -> np.ndarray:
@@ -61,6 +64,13 @@ class Verdicts:
 
     def __len__(self) -> int:
         return len(self.score)
+
+    def __getitem__(self, at: slice | np.ndarray) -> "Verdicts":
+        """The verdicts of some of the events."""
+        numbers = None if self.slice_numbers is None else self.slice_numbers[at]
+        return Verdicts(
+            self.score[at], self.threshold[at], self.ready[at], self.quantiles[at], self.target_rate, numbers
+        )
 
 
 def p_value_of(score: float, knots: tuple[float, ...], target_rate: float) -> float:

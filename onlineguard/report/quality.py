@@ -107,7 +107,7 @@ class Labelled:
         keys = as_keys(slices, n)
         rows = self._slices.lookup(keys)
         for i in np.flatnonzero(rows == UNKNOWN).tolist():
-            if self._slices.room and keys[i] not in self._slices.rows:
+            if self._slices.capacity_left and keys[i] not in self._slices.rows:
                 self._slices.birth(keys[i])
             rows[i] = self._slices.rows.get(keys[i], UNKNOWN)
         return rows
