@@ -81,6 +81,16 @@ class SliceTable:
             keys = keys.tolist()
         return np.fromiter(map(self.rows.get, keys, repeat(UNKNOWN)), np.int32, len(keys))
 
+    def admitted(self, keys: SliceKeys) -> tuple[np.ndarray, list[int]]:
+        """The row of every key, and the rows of the slices that were born for it, as many as there is capacity for."""
+        rows = self.lookup(keys)
+        born: list[int] = []
+        for i in first_unknown(keys, rows):
+            key = keys[i].item() if isinstance(keys, np.ndarray) else keys[i]
+            if self.capacity_left and key not in self.rows:
+                born.append(self.birth(key))
+        return (self.lookup(keys) if born else rows), born
+
     def numbers(self, rows: np.ndarray) -> np.ndarray:
         """The numbers of the slices in these rows, int64 (n,); UNKNOWN where the row is."""
         return np.where(rows == UNKNOWN, UNKNOWN, self._numbers[rows])
