@@ -23,7 +23,7 @@ from onlineguard.models.detector import Detector
 from onlineguard.models.series import Series
 from onlineguard.report import SeriesRecorder, SliceReport
 from onlineguard.report.quality import GAP, Labelled, Quality
-from onlineguard.sources import ALL, Batch, Source
+from onlineguard.sources import ALL, Batch, Source, read_ahead
 
 SLICE_COLUMNS = "slice_columns"  # among the notes of an engine: the columns that its slices are told apart by
 FEW_FEATURES = 4  # up to so many values at a time are a series
@@ -131,16 +131,17 @@ def run(
     labelled = Labelled() if source.label_column is not None else None
     events = anomalies = last_line = explained = 0
     interrupted = False
+    ahead = read_ahead(source)
     began = time.perf_counter()
     try:
-        for batch in source:
+        for batch in ahead:
             with undisturbed():
-                verdicts = engine.update(batch.slices, batch.X)
+                verdicts = engine.update(batch.keys, batch.X)
                 if writer is not None:
                     writer.add(batch, verdicts)
                 _record(recorder, batch, verdicts)
                 if labelled is not None and batch.labels is not None:
-                    labelled.add(batch.slices, batch.labels, verdicts, batch.times)
+                    labelled.add(verdicts.slice_numbers, batch.labels, verdicts, batch.times)
                 if explain and engine.n_features > 1:
                     most = min(EXPLAINED_A_BATCH, EXPLAINED - explained)
                     explained += _explain(engine, recorder, batch, verdicts, most)
@@ -150,6 +151,8 @@ def run(
                 progress(events)
     except KeyboardInterrupt:
         interrupted = True
+    finally:
+        ahead.close()
     if events == 0 and not interrupted:
         raise SourceError(f"every row of {source.name} was rejected, {source.rejected:,} of them; see {source.rejects}")
     return Summary(
@@ -189,19 +192,20 @@ def check_destinations(
 
 
 def _explain(engine: Engine, recorder: SeriesRecorder, batch: Batch, verdicts: Verdicts, most: int) -> int:
-    """Record what drove the highest anomalous events of each recorded slice; how many were explained."""
+    """Record what drove the highest anomalous events of each recorded slice; returns how many were explained."""
+    assert verdicts.slice_numbers is not None
     odd = np.flatnonzero(verdicts.anomalous)
-    done: Counter[Any] = Counter()
+    explained: Counter[int] = Counter()
     for i in odd[np.argsort(-verdicts.score[odd], kind="stable")].tolist():
-        key = batch.slices[i]
-        if done.total() >= most:
+        number = int(verdicts.slice_numbers[i])
+        if explained.total() >= most:
             break
-        if done[key] < EXPLAINED_A_SLICE and key in recorder:
-            done[key] += 1
+        if explained[number] < EXPLAINED_A_SLICE and number in recorder:
+            explained[number] += 1
             with suppress(KeyError):  # evicted within this batch
-                shares = engine.explain(key, batch.X[i])
-                recorder.add_drivers(key, {str(feature): share for feature, share in shares.items()})
-    return done.total()
+                shares = engine.explain(batch.keys[i], batch.X[i])
+                recorder.add_drivers(number, {str(feature): share for feature, share in shares.items()})
+    return explained.total()
 
 
 def _key_columns(engine: Engine) -> int:
@@ -234,16 +238,19 @@ def _settings(engine: Engine) -> dict[str, Any]:
 
 
 def _record(recorder: SeriesRecorder, batch: Batch, verdicts: Verdicts) -> None:
-    values = batch.X[:, 0] if batch.X.shape[1] == 1 else verdicts.score
+    odd = np.flatnonzero(verdicts.anomalous)
+    p_values = np.full(len(batch), np.nan)
+    p_values[odd] = verdicts[odd].p_value
     recorder.add(
-        batch.slices,
-        values,
+        verdicts.slice_numbers,
+        batch.X[:, 0] if batch.X.shape[1] == 1 else verdicts.score,
         verdicts.score,
         verdicts.threshold,
         verdicts.anomalous,
-        verdicts.p_value,
+        p_values,
         batch.times,
         batch.labels,
+        batch.keys,
     )
 
 

@@ -253,11 +253,12 @@ def _of_polars(column: pl.Series) -> SliceKeys:
     if column.dtype not in (pl.String, pl.Categorical, pl.Enum):
         return column.to_list()
     # A dictionary of this column's own, which goes with it: polars' global one would grow as long as a stream flows.
-    categories = pl.Categories.random()
-    coded = column.cast(pl.String).cast(pl.Categorical(categories))
-    unique: list[Any] = categories.to_series().to_list()  # as long as `coded` lives
-    codes = coded.to_physical().fill_null(len(unique)).to_numpy()
-    return CodedKeys([*unique, None], codes)  # a null is no key, which the check of keys says
+    codes = column.cast(pl.String).cast(pl.Categorical(pl.Categories.random())).to_physical()
+    n_unique = 0 if codes.is_empty() else (codes.max() or 0) + 1
+    codes = codes.fill_null(n_unique).to_numpy()  # a null is no key, which the check of keys says
+    first = np.zeros(n_unique + 1, np.int64)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]
+    return CodedKeys(column.gather(first).to_list() if len(codes) else [], codes)
 
 
 def _of_pandas(column: Any) -> SliceKeys:

@@ -78,7 +78,10 @@ class Track:
             self.alarms = [*sorted(strongest), last]
 
     def report(self, counts: np.void, value_name: str) -> SliceReport:
-        """What a report shows of the slice, given its counts; two points a bucket: the lowest and the highest in their order."""
+        """What a report shows of the slice, given its counts.
+
+        Two points a bucket: the lowest and the highest, in their order.
+        """
         buckets = self.buckets
         low_first = buckets["low_at"] <= buckets["high_at"]
 

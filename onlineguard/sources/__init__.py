@@ -8,9 +8,10 @@ On the way bytes become `blocks`, these `lines`, these rows of fields (`delimite
 `conversion` makes events of them, which leave in `batches`.
 """
 
+from onlineguard.sources.ahead import read_ahead
 from onlineguard.sources.batches import Batch
 from onlineguard.sources.conversion import ALL
 from onlineguard.sources.source import Source
 from onlineguard.sources.times import NO_TIME
 
-__all__ = ["ALL", "NO_TIME", "Batch", "Source"]
+__all__ = ["ALL", "NO_TIME", "Batch", "Source", "read_ahead"]

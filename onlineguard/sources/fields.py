@@ -25,11 +25,13 @@ def to_numbers(column: pl.Series | list[Any]) -> tuple[Float[np.ndarray, " n"], 
         column = to_texts(column)
     values = column.cast(pl.Float64, strict=False)
     numbers = np.array(values.to_numpy(), np.float64)
+    infinite = np.isinf(numbers)
     if column.dtype != pl.String:
-        return np.where(np.isinf(numbers), np.nan, numbers), {}
+        numbers[infinite] = np.nan
+        return numbers, {}
     wrong: dict[int, str] = {}
-    unread = np.flatnonzero((values.is_null() & (column.fill_null("") != "")).to_numpy())
-    if len(unread):
+    if values.null_count() > column.null_count():
+        unread = np.flatnonzero((values.is_null() & (column.fill_null("") != "")).to_numpy())
         texts = column.gather(unread).str.strip_chars()
         values = texts.cast(pl.Float64, strict=False)
         numbers[unread] = values.to_numpy()
@@ -39,7 +41,8 @@ def to_numbers(column: pl.Series | list[Any]) -> tuple[Float[np.ndarray, " n"], 
                 wrong[int(unread[i])] = shortened(column[int(unread[i])], 100)
             else:
                 numbers[unread[i]] = number
-    for i in np.flatnonzero(np.isinf(numbers)):  # 1e999 is a number, however absurd; inf is none
+        infinite = np.isinf(numbers)
+    for i in np.flatnonzero(infinite):  # 1e999 is a number, however absurd; inf is none
         overflow = any(character.isdigit() for character in column[int(i)])
         numbers[i] = np.copysign(FLOAT32_MAX, numbers[i]) if overflow else np.nan
     return numbers, wrong
