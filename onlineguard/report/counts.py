@@ -57,6 +57,7 @@ class Counts:
         present = np.zeros(self._slices.end, bool)
         present[events] = True
         rows = np.flatnonzero(present)
+        self.touch(rows)
         index = np.zeros(self._slices.end, np.uint16 if len(rows) < 1 << 16 else np.int64)  # 16 bits sort fastest
         index[rows] = np.arange(len(rows))
         slice_ = index[events]
@@ -96,5 +97,4 @@ class Counts:
         while self._slices.end > len(self._table):
             self._table = np.concatenate([self._table, np.zeros(max(1_024, len(self._table)), _COUNTS)])
         self._table[born] = (0, 0, 0, -self._gap - 2)
-        self.touch(rows)
         return rows

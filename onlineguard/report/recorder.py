@@ -14,6 +14,10 @@ from onlineguard.report.buckets import BUCKET, NO_TIME
 from onlineguard.report.counts import LARGEST_BATCH, Counts, Grouped
 from onlineguard.report.track import SliceReport, Track
 
+PENDING_EVENTS = 1 << 16  # events of recorded slices that are held before they go into their tracks, all at once
+
+_EVENT = np.dtype([("track", "i8"), ("bucket", BUCKET), ("anomalous", "?"), ("p_value", "f8")])
+
 
 class SeriesRecorder:
     """Records, batch by batch, what a report shows.
@@ -38,6 +42,9 @@ class SeriesRecorder:
         self._max_slices, self._max_buckets, self._max_alarms, self._gap = max_slices, max_points // 2, max_alarms, gap
         self._counts = Counts(gap)
         self._tracks: dict[Hashable, Track] = {}
+        self._begun = 0  # tracks ever begun: the id of the next one
+        self._pending: list[np.ndarray] = []  # of _EVENT, in their order
+        self._n_pending = 0
 
     def __contains__(self, slice_: Hashable) -> bool:
         return slice_ in self._tracks
@@ -88,6 +95,7 @@ class SeriesRecorder:
         self, n: int = 10, slices: Iterable[Hashable] | None = None, value_name: str = "value"
     ) -> list[SliceReport]:
         """The `n` slices with the highest peaks, highest first; or those of `slices` that are recorded, as ordered."""
+        self._settle()
         if slices is None:
             chosen = sorted(self._tracks, key=lambda key: self._tracks[key].peak, reverse=True)[:n]
         else:
@@ -111,20 +119,41 @@ class SeriesRecorder:
         grouped = self._counts.add(keys, anomalous, scores)
         recorded = self._recorded(grouped, keys, names)
         self._counts.touch(np.array([track.row for track in self._tracks.values()], np.int64))
-        for i, track in recorded.items():
-            at = grouped.positions(i)
-            events = np.zeros(len(at), BUCKET)
-            events["low_at"] = events["high_at"] = grouped.numbers[at]
-            events["low"] = events["high"] = values[at]
-            events["low_time"] = events["high_time"] = NO_TIME if times is None else times[at].astype(np.int64)
-            events["score"], events["threshold"] = scores[at], thresholds[at]
-            events["label"] = 0 if labels is None else labels[at] == 1
-            hits = np.flatnonzero(anomalous[at])
-            found = merge_alarms(events["low_at"][hits], events["score"][hits], p_values[at[hits]], self._gap)
-            track.add(events, self._max_buckets)
-            track.add_alarms(found, self._gap, self._max_alarms)
+        if not recorded:
+            return
+        positions = [grouped.positions(i) for i in recorded]
+        at = np.concatenate(positions)
+        events = np.zeros(len(at), _EVENT)
+        events["track"] = np.repeat([track.id for track in recorded.values()], list(map(len, positions)))
+        events["anomalous"], events["p_value"] = anomalous[at], p_values[at]
+        bucket = events["bucket"]
+        bucket["low_at"] = bucket["high_at"] = grouped.numbers[at]
+        bucket["low"] = bucket["high"] = values[at]
+        bucket["low_time"] = bucket["high_time"] = NO_TIME if times is None else times[at].astype(np.int64)
+        bucket["score"], bucket["threshold"] = scores[at], thresholds[at]
+        bucket["label"] = 0 if labels is None else labels[at] == 1
+        for track in recorded.values():
             track.timed |= times is not None
             track.labelled |= labels is not None
+        self._pending.append(events)
+        self._n_pending += len(events)
+        if self._n_pending >= PENDING_EVENTS:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Put the pending events into their tracks; those of slices that are no longer recorded go."""
+        if not self._pending:
+            return
+        pending = np.concatenate(self._pending)
+        self._pending, self._n_pending = [], 0
+        pending = pending[np.argsort(pending["track"], kind="stable")]
+        for track in self._tracks.values():
+            first, end = np.searchsorted(pending["track"], [track.id, track.id + 1])
+            buckets = pending["bucket"][first:end]
+            odd = pending[first:end][pending["anomalous"][first:end]]
+            alarms = merge_alarms(odd["bucket"]["low_at"], odd["bucket"]["score"], odd["p_value"], self._gap)
+            track.add(buckets, self._max_buckets)
+            track.add_alarms(alarms, self._gap, self._max_alarms)
 
     def _recorded(self, grouped: Grouped, keys: SliceKeys, names: SliceKeys) -> dict[int, Track]:
         """The tracks of the slices of this batch that are recorded, by the slice's position in the batch.
@@ -147,8 +176,9 @@ class SeriesRecorder:
                 if peak <= self._tracks[weakest].peak:
                     break
                 del self._tracks[weakest]
-            row = int(grouped.rows[i])
-            self._tracks[_plain(keys[at])] = Track(_plain(names[at]), row, int(grouped.numbers[at]), peak=peak)
+            track = Track(self._begun, _plain(names[at]), int(grouped.rows[i]), int(grouped.numbers[at]), peak=peak)
+            self._tracks[_plain(keys[at])] = track
+            self._begun += 1
         track_of = {track.row: track for track in self._tracks.values()}
         positions = np.flatnonzero(np.isin(grouped.rows, list(track_of))).tolist()
         return {i: track_of[int(grouped.rows[i])] for i in positions}

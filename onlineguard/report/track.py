@@ -43,6 +43,7 @@ class SliceReport:
 class Track:
     """One slice as recorded."""
 
+    id: int  # of this track; a slice that is recorded again gets another
     name: Hashable  # what a report calls it
     row: int  # of its counts
     begins_at: int  # the number of the slice's event with which its recording begins
