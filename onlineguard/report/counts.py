@@ -88,9 +88,8 @@ class Counts:
     def _rows(self, keys: SliceKeys) -> Int[np.ndarray, " n"]:
         """The row of every key; where there are too many slices, the least recently seen make way."""
         rows, born = self._slices.admitted(keys)
-        if (rows == UNKNOWN).any():
-            self.touch(rows[rows != UNKNOWN])
         while (rows == UNKNOWN).any():
+            self.touch(rows[rows != UNKNOWN])  # those of this batch, born or not, are not to go
             self._slices.evict()
             rows, more = self._slices.admitted(keys)
             born += more

@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Generator, Iterable
+from contextlib import suppress
 
 GRACE = 1.0  # seconds that a reader gets to end; one that waits for a pipe is left behind, which holds up nothing
 
@@ -24,7 +25,8 @@ def read_ahead[T](batches: Iterable[T]) -> Generator[T]:
                 ready.put((batch, None))
         except BaseException as error:  # whatever it is, it belongs to the caller
             failure = error
-        ready.put((None, failure))
+        if not closed.is_set():
+            ready.put((None, failure))
 
     thread = threading.Thread(target=read, name="onlineguard reader", daemon=True)
     thread.start()
@@ -38,9 +40,6 @@ def read_ahead[T](batches: Iterable[T]) -> Generator[T]:
             yield batch
     finally:
         closed.set()
-        while thread.is_alive():  # it may wait for a free place, twice: for a batch and for the end
-            try:
-                ready.get(timeout=GRACE)
-            except queue.Empty:
-                break
+        with suppress(queue.Empty):
+            ready.get_nowait()  # the reader may wait for this place, and asks whether all is closed before the next one
         thread.join(GRACE)
