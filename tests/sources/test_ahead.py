@@ -79,7 +79,7 @@ def test_a_reader_that_waits_for_ever_holds_up_nobody(monkeypatch):
     assert readers() == []
 
 
-def test_an_interrupt_while_it_waits_reaches_the_caller():
+def test_an_interrupt_goes_through_to_the_caller():
     more = threading.Event()
 
     def pipe():
