@@ -26,13 +26,13 @@ from onlineguard.report.quality import GAP, Labelled, Quality
 from onlineguard.sources import ALL, Batch, Source, read_ahead
 
 SLICE_COLUMNS = "slice_columns"  # among the notes of an engine: the columns that its slices are told apart by
-FEW_FEATURES = 4  # up to so many values at a time are a series
+FEW_FEATURES = 4  # a source with this many features or fewer, and a time, is a series
 EXPLAINED_A_SLICE, EXPLAINED_A_BATCH, EXPLAINED = 4, 64, 2_000  # most events explained: of a slice in a batch, ...
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run came to."""
+    """The outcome of a run."""
 
     events: int  # judged and learned
     slices: int  # known to the engine at the end, and those it had to let go
@@ -176,19 +176,19 @@ def check_destinations(
 
     `read`: files that are read besides the source, under what the error calls them.
     """
-    taken = {path.resolve(): name for name, path in (read or {}).items() if path is not None}
+    owner_of = {path.resolve(): name for name, path in (read or {}).items() if path is not None}
     if source is not None and not source.strict:
-        taken[source.rejects.resolve()] = "where rejected rows go"
+        owner_of[source.rejects.resolve()] = "where rejected rows go"
     if source is not None and not source.from_stdin:
-        taken[source.path.resolve()] = "the source"
+        owner_of[source.path.resolve()] = "the source"
     for name, path in destinations.items():
         if path is None:
             continue
-        if path.resolve() in taken:
-            raise InvalidArgument(f"{name} is {path}, which is also {taken[path.resolve()]}; name another file")
+        if path.resolve() in owner_of:
+            raise InvalidArgument(f"{name} is {path}, which is also {owner_of[path.resolve()]}; name another file")
         if path.is_dir() or not os.access(path.parent, os.W_OK):
             raise InvalidArgument(f"{name} is {path}, where no file can be written; name one in a folder that exists")
-        taken[path.resolve()] = name
+        owner_of[path.resolve()] = name
 
 
 def _explain(engine: Engine, recorder: SeriesRecorder, batch: Batch, verdicts: Verdicts, most: int) -> int:

@@ -1,4 +1,4 @@
-"""The recorder of a run: what a report shows of it, collected in bounded memory."""
+"""The recorder of a run, which collects the contents of a report in bounded memory."""
 
 import math
 from collections.abc import Hashable, Iterable, Mapping
@@ -20,7 +20,7 @@ _EVENT = np.dtype([("track", "i8"), ("bucket", BUCKET), ("anomalous", "?"), ("p_
 
 
 class SeriesRecorder:
-    """Records, batch by batch, what a report shows.
+    """Records the contents of a report, batch by batch.
 
     Events, anomalies and alarms are counted for every slice, exactly from its first event on: for up to a million
     slices, beyond which the least recently seen are forgotten. The series of at most `max_slices` slices are recorded

@@ -1,4 +1,4 @@
-"""A track: what is kept of one slice during a run, and what a report shows of that."""
+"""A track: the recording of one slice during a run, and its part of the report."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -91,17 +91,17 @@ class Track:
             return np.stack([np.where(low_first, low, high), np.where(low_first, high, low)], axis=1).ravel()
 
         index = both("_at")
-        kept = np.append(True, index[1:] != index[:-1]) if len(index) else np.empty(0, np.bool_)
+        distinct = np.append(True, index[1:] != index[:-1]) if len(index) else np.empty(0, np.bool_)
         total = sum(self.drivers.values())
         return SliceReport(
             name=" / ".join(map(str, self.name)) if isinstance(self.name, tuple) else str(self.name),
-            times=both("_time")[kept] if self.timed else None,
-            index=index[kept],
-            values=both("")[kept],
-            scores=np.repeat(buckets["score"], 2)[kept],
-            thresholds=np.repeat(buckets["threshold"], 2)[kept],
+            times=both("_time")[distinct] if self.timed else None,
+            index=index[distinct],
+            values=both("")[distinct],
+            scores=np.repeat(buckets["score"], 2)[distinct],
+            thresholds=np.repeat(buckets["threshold"], 2)[distinct],
             alarms=list(self.alarms),
-            labels=np.repeat(buckets["label"], 2)[kept] if self.labelled else None,
+            labels=np.repeat(buckets["label"], 2)[distinct] if self.labelled else None,
             drivers={feature: weight / total for feature, weight in self.drivers.items()},
             n_events=int(counts["events"]),
             n_anomalies=int(counts["anomalies"]),

@@ -1,4 +1,4 @@
-"""Batches: events as the engine takes them, a given number at a time."""
+"""Batches: a given number of events, in the form that the engine takes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -8,7 +8,7 @@ from typing import BinaryIO
 from onlineguard.errors import SourceError
 
 BLOCK_BYTES = 4 << 20
-UNREADABLE = (OSError, EOFError, zlib.error)  # what reading and unpacking raise
+UNREADABLE = (OSError, EOFError, zlib.error)  # the errors that reading and unpacking raise
 
 
 def read_block(stream: BinaryIO) -> bytes:

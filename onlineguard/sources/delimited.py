@@ -18,17 +18,17 @@ from jaxtyping import Int
 from onlineguard.errors import SourceError
 from onlineguard.sources.lines import MAX_LINE_BYTES, Lines
 from onlineguard.sources.rejects import Reject
-from onlineguard.sources.rows import Columns, Rows
+from onlineguard.sources.rows import Columns, FieldRows
 
 MAX_ROW_LINES = 1_000  # a quoted field may span that many lines
 MAX_FIELD = 131_072  # the csv module's own limit, which is global and so is left alone
 
-_PART_BYTES = 1 << 16  # what goes the slow way where a block holds a bad row
+_PART_BYTES = 1 << 16  # bytes that are split the slow way at a time, where a block holds a bad row
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """What the header says of every row."""
+    """The layout of every row, as the header gives it."""
 
     separator: str
     width: int  # fields in a row
@@ -36,7 +36,7 @@ class _Layout:
     numbers: set[int]  # positions of the columns that are features and nothing else
 
 
-def read_delimited(lines: Lines, separator: str, columns: Columns) -> Iterator[Rows]:
+def read_delimited(lines: Lines, separator: str, columns: Columns) -> Iterator[FieldRows]:
     """The rows of each chunk of lines; nothing where there is not even a header. Raises SourceError for the header."""
     header, line_number = _header(lines, separator, columns.source)
     if not header:
@@ -83,7 +83,7 @@ def _header(lines: Lines, separator: str, source: str) -> tuple[list[str], int]:
     return [], line_number
 
 
-def _split_fast(chunk: bytes, layout: _Layout, line_number: int) -> Rows | None:
+def _split_fast(chunk: bytes, layout: _Layout, line_number: int) -> FieldRows | None:
     """Rows of a chunk in which each line is one row of the right width, quoted plainly or not at all; else None.
 
     Plainly quoted: each quote opens after a separator or closes before one, so that no two readers can differ.
@@ -103,7 +103,7 @@ def _split_fast(chunk: bytes, layout: _Layout, line_number: int) -> Rows | None:
         return chunk[int(last[i - 1]) + 1 if i else 0 : int(last[i])]
 
     columns = {name: table.get_column(f"column_{position + 1}") for name, position in layout.wanted.items()}
-    return Rows(columns, np.arange(line_number, line_number + n), text, [])
+    return FieldRows(columns, np.arange(line_number, line_number + n), text, [])
 
 
 def _plain_rows(chunk: bytes, layout: _Layout) -> int:
@@ -169,7 +169,7 @@ def _is_utf8(chunk: bytes) -> bool:
     return True
 
 
-def _split_slow(chunk: bytes, layout: _Layout, line_number: int, ended: bool) -> tuple[Rows, bytes]:
+def _split_slow(chunk: bytes, layout: _Layout, line_number: int, ended: bool) -> tuple[FieldRows, bytes]:
     """Rows of any chunk, and the bytes of a last row that may go on in the next one."""
     feed = _Feed(chunk)
     reader = csv.reader(feed, delimiter=layout.separator, strict=True)
@@ -203,7 +203,7 @@ def _split_slow(chunk: bytes, layout: _Layout, line_number: int, ended: bool) ->
         for column, position in layout.wanted.items()
     }
     numbers = np.asarray([line_number + start for start, _ in spans], np.int64)
-    return Rows(columns, numbers, lambda i: b"\n".join(feed.lines[slice(*spans[i])]), rejects), feed.rest()
+    return FieldRows(columns, numbers, lambda i: b"\n".join(feed.lines[slice(*spans[i])]), rejects), feed.rest()
 
 
 class _Feed:

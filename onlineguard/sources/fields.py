@@ -1,4 +1,4 @@
-"""Fields: what a column holds, as numbers or as slice keys, and which of it is neither."""
+"""Fields of a column as numbers or as slice keys, and the fields that are neither."""
 
 import json
 from contextlib import suppress
@@ -16,7 +16,7 @@ _WORDS = dict.fromkeys(MISSING, np.nan) | {"true": 1.0, "false": 0.0}
 
 
 def to_numbers(column: pl.Series | list[Any]) -> tuple[Float[np.ndarray, " n"], dict[int, str]]:
-    """Float64 with NaN where missing, and the text of those that are no number, by position."""
+    """Float64 with NaN where a number is missing, and the texts that are no numbers, by position."""
     if isinstance(column, list):
         if set(map(type, column)) <= {float, int, type(None)}:
             with suppress(OverflowError):  # an integer beyond float64
@@ -49,7 +49,7 @@ def to_numbers(column: pl.Series | list[Any]) -> tuple[Float[np.ndarray, " n"], 
 
 
 def to_keys(column: pl.Series | list[Any]) -> tuple[pl.Series, dict[int, str]]:
-    """Strings with "" where missing, or integers; and what is no key, by position."""
+    """Strings, "" where a key is missing, or integers; and the values that are no keys, by position."""
     wrong: dict[int, str] = {}
     if isinstance(column, list):
         if not set(map(type, column)) <= {str, int, float, bool, type(None)}:

@@ -18,7 +18,7 @@ from onlineguard.sources.delimited import read_delimited
 from onlineguard.sources.lines import Lines
 from onlineguard.sources.ndjson import read_ndjson
 from onlineguard.sources.rejects import RejectFile, shortened
-from onlineguard.sources.rows import Columns, Rows
+from onlineguard.sources.rows import Columns, FieldRows
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _PARQUET = {".parquet", ".pq"}
@@ -124,7 +124,7 @@ class Source:
         if not rows_seen:
             raise self._empty()
 
-    def _rows(self) -> Iterator[Rows]:
+    def _rows(self) -> Iterator[FieldRows]:
         """The rows of the source, a block at a time; raises SourceError for what ends them before the end."""
         any_read = False
         try:
@@ -136,13 +136,13 @@ class Source:
                 raise self._unreadable(error) from error
             raise SourceError(f"source {self.name} breaks off after the rows read so far: {error}") from error
 
-    def _parquet(self) -> Iterator[Rows]:
+    def _parquet(self) -> Iterator[FieldRows]:
         def progress(done: int, of: int) -> None:
             self.bytes_read = (self.total_bytes or 0) * done // max(of, 1)
 
         return parquet.read_parquet(self.path, self._columns, self.batch_rows, progress)
 
-    def _text(self) -> Iterator[Rows]:
+    def _text(self) -> Iterator[FieldRows]:
         # A thread that waits for a buffered stdin would keep the interpreter from ending; the raw one does not.
         stdin = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer) if self.from_stdin else None
         with self.path.open("rb", buffering=0) if stdin is None else nullcontext(stdin) as stream:
