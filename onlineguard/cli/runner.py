@@ -137,6 +137,7 @@ def run(
         for batch in ahead:
             with undisturbed():
                 verdicts = engine.update(batch.keys, batch.X)
+                assert verdicts.slice_numbers is not None
                 if writer is not None:
                     writer.add(batch, verdicts)
                 _record(recorder, batch, verdicts)
@@ -203,7 +204,8 @@ def _explain(engine: Engine, recorder: SeriesRecorder, batch: Batch, verdicts: V
         if explained[number] < EXPLAINED_A_SLICE and number in recorder:
             explained[number] += 1
             with suppress(KeyError):  # evicted within this batch
-                shares = engine.explain(batch.keys[i], batch.X[i])
+                key: Any = batch.keys[i]
+                shares = engine.explain(key, batch.X[i])
                 recorder.add_drivers(number, {str(feature): share for feature, share in shares.items()})
     return explained.total()
 

@@ -31,7 +31,7 @@ class CodedKeys:
     def __getitem__(self, at: Any) -> Any:
         """The key of one event, or the coded keys of some events."""
         codes = self.codes[at]
-        return CodedKeys(self.unique, codes) if isinstance(codes, np.ndarray) else self.unique[codes]
+        return CodedKeys(self.unique, codes) if np.ndim(codes) else self.unique[int(codes)]
 
     def __iter__(self) -> Iterator[Any]:
         return map(self.unique.__getitem__, self.codes.tolist())
@@ -250,11 +250,11 @@ def _columns(slices: Any) -> list[SliceKeys] | None:
 def _of_polars(column: pl.Series) -> SliceKeys:
     if column.dtype.is_integer() and not column.has_nulls():
         return column.to_numpy()
-    if column.dtype not in (pl.String, pl.Categorical, pl.Enum):
+    if not isinstance(column.dtype, pl.String | pl.Categorical | pl.Enum):
         return column.to_list()
     # A dictionary of this column's own, which goes with it: polars' global one would grow as long as a stream flows.
     codes = column.cast(pl.String).cast(pl.Categorical(pl.Categories.random())).to_physical()
-    n_unique = 0 if codes.is_empty() else (codes.max() or 0) + 1
+    n_unique = int(np.max(codes.drop_nulls().to_numpy(), initial=-1)) + 1
     codes = codes.fill_null(n_unique).to_numpy()  # a null is no key, which the check of keys says
     first = np.zeros(n_unique + 1, np.int64)
     first[codes[::-1]] = np.arange(len(codes))[::-1]
@@ -273,9 +273,10 @@ def _of_pandas(column: Any) -> SliceKeys:
 
 def _paired(columns: list[SliceKeys]) -> SliceKeys:
     """Tuples of the keys in several columns, coded where every column is."""
-    coded = [_coded_integers(column) if isinstance(column, np.ndarray) else column for column in columns]
-    if not all(isinstance(column, CodedKeys) for column in coded):
-        return list(zip(*coded, strict=True))
+    columns = [_coded_integers(column) if isinstance(column, np.ndarray) else column for column in columns]
+    coded = [column for column in columns if isinstance(column, CodedKeys)]
+    if len(coded) < len(columns):
+        return list(zip(*columns, strict=True))
     unique: list[Any] = [()]
     codes = np.zeros(len(columns[0]), np.int64)
     for column in coded:
