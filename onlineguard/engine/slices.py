@@ -254,7 +254,7 @@ def _of_polars(column: pl.Series) -> SliceKeys:
         return column.to_list()
     # A dictionary of this column's own, which goes with it: polars' global one would grow as long as a stream flows.
     codes = column.cast(pl.String).cast(pl.Categorical(pl.Categories.random())).to_physical()
-    n_unique = int(np.max(codes.drop_nulls().to_numpy(), initial=-1)) + 1
+    n_unique = int(np.max(codes.drop_nulls().to_numpy().astype(np.int64), initial=-1)) + 1
     codes = codes.fill_null(n_unique).to_numpy()  # a null is no key, which the check of keys says
     first = np.zeros(n_unique + 1, np.int64)
     first[codes[::-1]] = np.arange(len(codes))[::-1]
