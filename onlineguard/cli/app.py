@@ -169,14 +169,14 @@ DEMO_EPILOG = """[bold]Examples[/bold]
 
 @app.command(epilog=DEMO_EPILOG)
 def demo(
-    events: Annotated[int, typer.Option(min=80_000, help="Events of the made stream.")] = 200_000,
+    events: Annotated[int, typer.Option(min=80_000, help="Events of the synthetic stream.")] = 200_000,
     clicks: Annotated[int, typer.Option(min=60_000, help="Ad clicks to simulate, in three weeks.")] = 500_000,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another stream.")] = 0,
     report: Annotated[Path, typer.Option(metavar="FILE", help="Where the report goes.")] = Path(
         "onlineguard-demo.html"
     ),
 ) -> None:
-    """Watch it work: hidden anomalies in a made stream, beside a running z-score; then robots in a week of ad clicks.
+    """Watch it work: anomalies hidden in a synthetic stream, beside a running z-score; then robots among ad clicks.
 
     The clicks are simulated: two weeks to learn from and to set the thresholds of every slice, and one to be judged.
 
@@ -188,12 +188,12 @@ def demo(
 
         clicks_report = report.with_name(f"{report.stem}-clicks.html")
         runner.check_destinations(None, {"report": report})
-        stream = demonstration.made_stream(events, seed)
-        with console.progress("made stream", len(stream.values)) as progress:
+        stream = demonstration.synthetic_stream(events, seed)
+        with console.progress("synthetic stream", len(stream.values)) as progress:
             result = demonstration.judge(stream, report, progress)
         console.print_demo(result, report)
-        told = story.tell(clicks, seed, clicks_report, partial(console.progress, noun="clicks"))
-        console.print_story(told, clicks_report)
+        clicks_story = story.tell(clicks, seed, clicks_report, partial(console.progress, noun="clicks"))
+        console.print_story(clicks_story, clicks_report)
 
 
 SIMULATE_EPILOG = """[bold]What is written[/bold]

@@ -1,4 +1,4 @@
-"""What the command line shows: progress and remarks on standard error, tables on standard output."""
+"""The output of the command line: progress and remarks on standard error, tables on standard output."""
 
 import math
 import sys
@@ -36,7 +36,7 @@ def print_error(error: Exception) -> None:
 
 
 def say_start(detector: str, reason: str, engine: Engine, state: Path | None) -> None:
-    """Which detector judges, and what it knows already."""
+    """Say which detector judges, and how many events it knows already."""
     known = f"; {engine.n_events:,} events known from {state}" if engine.n_events else ""
     _remark(f"detector: {detector} ({reason}){known}")
 
@@ -75,7 +75,7 @@ def progress(
 
 
 def facts(summary: Summary) -> dict[str, Any]:
-    """What a run came to, in the order it is shown."""
+    """The figures of a run, in the order in which they are shown."""
     shown: dict[str, Any] = {
         "Events": summary.events,
         "Slices": summary.slices,
@@ -141,7 +141,7 @@ def print_summary(summary: Summary, source: Source, written: dict[str, Path | No
 def print_demo(comparison: Comparison, report: Path) -> None:
     """Found, missed and false alarms in all; the conclusion; where the report, which shows the slices, is."""
     console = Console()
-    table = Table(title="The engine: hidden anomalies in a made stream of eight slices full of trouble", **_STYLE)
+    table = Table(title="The engine: hidden anomalies in a synthetic stream of eight slices full of trouble", **_STYLE)
     table.add_column("method")
     for heading in ("threshold", "found", "missed", "false alarms"):
         table.add_column(heading, justify="right")

@@ -1,4 +1,4 @@
-"""The demonstration: a made stream whose anomalies are known, judged by onlineguard and by a running z-score.
+"""The demonstration: a synthetic stream whose anomalies are known, judged by onlineguard and by a running z-score.
 
 Eight slices on scales from 1e-6 to 1e12 drift, jump, change their spread and grow heavy tails. Hidden among them are
 single odd events, a burst, and corruption. Not counted, for anyone: the first events of a slice, and the first
@@ -29,7 +29,7 @@ ONLINEGUARD = "onlineguard"
 
 
 class Trouble(NamedTuple):
-    """One slice: what happens in it, which is also its name."""
+    """One slice, named after the trouble in it."""
 
     name: str
     scale: float  # of its usual deviations, in its own unit
@@ -59,7 +59,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Tally:
-    """What a method found in one slice or in all."""
+    """The hits and misses of a method, in one slice or in all."""
 
     found: int
     missed: int
@@ -73,7 +73,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What each method found; the first is onlineguard."""
+    """The tallies of each method; the first is onlineguard."""
 
     by_slice: dict[str, list[Tally]]  # at equally many false alarms, by method, in the order of TROUBLES
     total: dict[tuple[str, str], Tally]  # by method and threshold
@@ -81,14 +81,14 @@ class Comparison:
     conclusion: str  # one sentence
 
 
-def made_stream(n_events: int, seed: int) -> Stream:
+def synthetic_stream(n_events: int, seed: int) -> Stream:
     """Eight slices of n_events / 8 events each; the same seed makes the same stream."""
     rng = np.random.default_rng(seed)
     n = n_events // len(TROUBLES)
     patience = min(1_000, n // 5)
     columns: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for trouble in TROUBLES:
-        values, odd, counted = _made_slice(trouble, n, patience, rng)
+        values, odd, counted = _synthetic_slice(trouble, n, patience, rng)
         columns.append((values * trouble.scale, odd, counted))
     slices = rng.permutation(np.repeat(np.arange(len(TROUBLES)), n))
     order = np.argsort(np.argsort(slices, kind="stable"))  # keeps the order within each slice
@@ -126,7 +126,7 @@ def judge(stream: Stream, report: Path, progress: Callable[[int], None]) -> Comp
             "Hidden anomalies": sum(tally.hidden for tally in comparison.by_slice[ONLINEGUARD]),
             **{f"Found by {name}": f"{_found(tallies):.1%}" for name, tallies in comparison.by_slice.items()},
         },
-        "onlineguard: a made stream",
+        "onlineguard: a synthetic stream",
     )
     return comparison
 
@@ -186,7 +186,7 @@ def _tally(stream: Stream, flagged: np.ndarray, rows: np.ndarray | slice = slice
     return Tally(hits, int((odd & counted).sum()) - hits, int((flagged & usual).sum()), int(usual.sum()))
 
 
-def _made_slice(
+def _synthetic_slice(
     trouble: Trouble, n: int, patience: int, rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
     """Values in units of the slice's first deviation, which of them are odd, and which are counted."""

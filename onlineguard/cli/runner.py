@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -23,16 +23,16 @@ from onlineguard.models.detector import Detector
 from onlineguard.models.series import Series
 from onlineguard.report import SeriesRecorder, SliceReport
 from onlineguard.report.quality import GAP, Labelled, Quality
-from onlineguard.sources import ALL, Batch, Source
+from onlineguard.sources import ALL, Batch, Source, read_ahead
 
 SLICE_COLUMNS = "slice_columns"  # among the notes of an engine: the columns that its slices are told apart by
-FEW_FEATURES = 4  # up to so many values at a time are a series
+FEW_FEATURES = 4  # a source with this many features or fewer, and a time, is a series
 EXPLAINED_A_SLICE, EXPLAINED_A_BATCH, EXPLAINED = 4, 64, 2_000  # most events explained: of a slice in a batch, ...
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run came to."""
+    """The outcome of a run."""
 
     events: int  # judged and learned
     slices: int  # known to the engine at the end, and those it had to let go
@@ -131,16 +131,18 @@ def run(
     labelled = Labelled() if source.label_column is not None else None
     events = anomalies = last_line = explained = 0
     interrupted = False
+    ahead = read_ahead(source)
     began = time.perf_counter()
     try:
-        for batch in source:
+        for batch in ahead:
             with undisturbed():
-                verdicts = engine.update(batch.slices, batch.X)
+                verdicts = engine.update(batch.keys, batch.X)
+                assert verdicts.slice_numbers is not None
                 if writer is not None:
                     writer.add(batch, verdicts)
                 _record(recorder, batch, verdicts)
                 if labelled is not None and batch.labels is not None:
-                    labelled.add(batch.slices, batch.labels, verdicts, batch.times)
+                    labelled.add(verdicts.slice_numbers, batch.labels, verdicts, batch.times)
                 if explain and engine.n_features > 1:
                     most = min(EXPLAINED_A_BATCH, EXPLAINED - explained)
                     explained += _explain(engine, recorder, batch, verdicts, most)
@@ -150,6 +152,8 @@ def run(
                 progress(events)
     except KeyboardInterrupt:
         interrupted = True
+    finally:
+        ahead.close()
     if events == 0 and not interrupted:
         raise SourceError(f"every row of {source.name} was rejected, {source.rejected:,} of them; see {source.rejects}")
     return Summary(
@@ -173,35 +177,37 @@ def check_destinations(
 
     `read`: files that are read besides the source, under what the error calls them.
     """
-    taken = {path.resolve(): name for name, path in (read or {}).items() if path is not None}
+    owner_of = {path.resolve(): name for name, path in (read or {}).items() if path is not None}
     if source is not None and not source.strict:
-        taken[source.rejects.resolve()] = "where rejected rows go"
+        owner_of[source.rejects.resolve()] = "where rejected rows go"
     if source is not None and not source.from_stdin:
-        taken[source.path.resolve()] = "the source"
+        owner_of[source.path.resolve()] = "the source"
     for name, path in destinations.items():
         if path is None:
             continue
-        if path.resolve() in taken:
-            raise InvalidArgument(name, f"is {path}, which is also {taken[path.resolve()]}; name another file")
+        if path.resolve() in owner_of:
+            raise InvalidArgument(name, f"is {path}, which is also {owner_of[path.resolve()]}; name another file")
         if path.is_dir() or not os.access(path.parent, os.W_OK):
             raise InvalidArgument(name, f"is {path}, where no file can be written; name one in a folder that exists")
-        taken[path.resolve()] = name
+        owner_of[path.resolve()] = name
 
 
 def _explain(engine: Engine, recorder: SeriesRecorder, batch: Batch, verdicts: Verdicts, most: int) -> int:
-    """Record what drove the highest anomalous events of each recorded slice; how many were explained."""
+    """Record what drove the highest anomalous events of each recorded slice; returns how many were explained."""
+    assert verdicts.slice_numbers is not None
     odd = np.flatnonzero(verdicts.anomalous)
-    done: Counter[Any] = Counter()
+    explained: Counter[int] = Counter()
     for i in odd[np.argsort(-verdicts.score[odd], kind="stable")].tolist():
-        key = batch.slices[i]
-        if done.total() >= most:
+        number = int(verdicts.slice_numbers[i])
+        if explained.total() >= most:
             break
-        if done[key] < EXPLAINED_A_SLICE and key in recorder:
-            done[key] += 1
+        if explained[number] < EXPLAINED_A_SLICE and number in recorder:
+            explained[number] += 1
             with suppress(KeyError):  # evicted within this batch
+                key: Any = batch.keys[i]
                 shares = engine.explain(key, batch.X[i])
-                recorder.add_drivers(key, {str(feature): share for feature, share in shares.items()})
-    return done.total()
+                recorder.add_drivers(number, {str(feature): share for feature, share in shares.items()})
+    return explained.total()
 
 
 def _key_columns(engine: Engine) -> int:
@@ -228,22 +234,25 @@ def _other_run(state: Path, was: str, now: str) -> CheckpointError:
 
 def _settings(engine: Engine) -> dict[str, Any]:
     """What of an engine its operator chose, by the names of the command line."""
-    chosen = dataclasses.asdict(engine.model)
+    chosen = dataclasses.asdict(cast(Any, engine.model))
     detector = "series" if isinstance(engine.model, Series) else "point"
     return {"features": engine.features, "detector": detector, "rate": chosen.pop("target_rate"), **chosen}
 
 
 def _record(recorder: SeriesRecorder, batch: Batch, verdicts: Verdicts) -> None:
-    values = batch.X[:, 0] if batch.X.shape[1] == 1 else verdicts.score
+    odd = np.flatnonzero(verdicts.anomalous)
+    p_values = np.full(len(batch), np.nan)
+    p_values[odd] = verdicts[odd].p_value
     recorder.add(
-        batch.slices,
-        values,
+        verdicts.slice_numbers,
+        batch.X[:, 0] if batch.X.shape[1] == 1 else verdicts.score,
         verdicts.score,
         verdicts.threshold,
         verdicts.anomalous,
-        verdicts.p_value,
+        p_values,
         batch.times,
         batch.labels,
+        batch.keys,
     )
 
 

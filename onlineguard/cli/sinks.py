@@ -78,12 +78,8 @@ class VerdictWriter:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _frame(self, batch: Batch, verdicts: Verdicts) -> pl.DataFrame:
-        columns: dict[str, pl.Series] = {}
-        if len(self._slice_columns) == 1:
-            columns[self._slice_columns[0]] = pl.Series(batch.slices)
-        elif self._slice_columns:
-            by_column = zip(*batch.slices, strict=True)
-            columns = {name: pl.Series(keys) for name, keys in zip(self._slice_columns, by_column, strict=True)}
+        slices = batch.slices if isinstance(batch.slices, pl.DataFrame) else batch.slices.to_frame()
+        columns = dict(zip(self._slice_columns, slices.get_columns(), strict=False))  # none where all are one slice
         if batch.times is not None:
             columns["time"] = pl.Series(batch.times.view("datetime64[us]")).dt.replace_time_zone("UTC")
         columns["line"] = pl.Series(batch.line_numbers)

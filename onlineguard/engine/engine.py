@@ -27,7 +27,7 @@ from onlineguard.engine.arguments import (
 )
 from onlineguard.engine.events import as_events, as_targets
 from onlineguard.engine.origins import Origins
-from onlineguard.engine.slices import UNKNOWN, Keys, SliceTable, as_keys, check_key
+from onlineguard.engine.slices import UNKNOWN, SliceKeys, SliceTable, as_keys, check_key, first_unknown
 from onlineguard.engine.table import (
     FIELDS,
     LANES,
@@ -226,6 +226,13 @@ class Engine:
         """How many slices are now known."""
         return len(self._slices.rows)
 
+    def slice_of(self, number: int) -> Hashable:
+        """The key of the slice with a number of `Verdicts.slice_numbers`.
+
+        Raises KeyError for a slice that is not known, or no longer.
+        """
+        return self._slices.key_of(number)
+
     @property
     def capacity(self) -> int:
         """How many slices may be known before the table grows, and its programs are compiled again for its new size."""
@@ -240,7 +247,8 @@ class Engine:
     def update(self, slices: Any, X: Any, y: Any = None) -> Verdicts:
         """Judge each event with what was known before it, then learn it, in order.
 
-        slices: one key an event: strings, ints or tuples of such; a list, an array or a column of a frame.
+        slices: one key an event: strings, ints or tuples of such; a list, an array, or one or several columns of a
+            frame, where several make tuples. A single key stands for every event.
         X: (n, d) numbers, a polars or pandas frame with the engine's features, or a list of dicts. NaN, infinite and
             absent features are missing; an event with nothing else is not learned, and its verdict is not `ready`.
         y: (n,) numbers, the targets of a supervised model; NaN where one is not known, None where none is.
@@ -250,18 +258,21 @@ class Engine:
         """
         events, keys, known = self._read(slices, X, y)
         parts: list[np.ndarray] = []
+        numbers: list[np.ndarray] = []
+        born = self._slices.born
         start = 0
         while start < events.n:
             reads, rows = self._admit(keys, events, start, known)
-            known = None  # births and evictions may have changed it
+            known = known if self._slices.born == born else None  # births and evictions have changed it
             end = start + len(rows)
             parts.append(self._learn(reads, rows, events.part(slice(start, end))))
+            numbers.append(self._slices.numbers(rows))
             self._slices.touch(rows, self._n_events)
             self._n_events += len(rows)
             if self._n_events == self._pooling_at:
                 self._pool()
             start = end
-        return self._verdicts(parts)
+        return self._verdicts(parts, numbers)
 
     @_serialised
     def score(self, slices: Any, X: Any, y: Any = None) -> Verdicts:
@@ -271,7 +282,7 @@ class Engine:
         for cut in self._cuts(rows, events):
             reads, homes = self._looked_up(rows[cut], events.part(cut))
             parts.append(self._run(reads, np.full_like(reads, WASTE), events.part(cut), homes))
-        return self._verdicts(parts)
+        return self._verdicts(parts, [self._slices.numbers(rows)])
 
     @_serialised
     def predict(self, slices: Any, X: Any) -> np.ndarray:
@@ -530,7 +541,7 @@ class Engine:
         there = self.layout.pack(self._model.moved(stacked, np.ones((1, self._width))))
         return bool((there != self.layout.pack(stacked)).any())
 
-    def _read(self, slices: Any, X: Any, y: Any) -> tuple[Events, Keys, np.ndarray]:
+    def _read(self, slices: Any, X: Any, y: Any) -> tuple[Events, SliceKeys, np.ndarray]:
         """Events, their keys, all of which can be used as such, and the keys' rows or UNKNOWN."""
         x = as_events(X, self._n_features, self._features)
         events = Events(x, self._targets(y, len(x)))
@@ -539,7 +550,7 @@ class Engine:
             rows = self._slices.lookup(keys)
         except TypeError:  # a key that cannot be hashed
             rows = np.full(len(keys), UNKNOWN, np.int32)
-        for i in np.flatnonzero(rows == UNKNOWN).tolist():
+        for i in first_unknown(keys, rows):
             check_key(keys[i], i)
         return events, keys, rows
 
@@ -554,7 +565,7 @@ class Engine:
         return None
 
     def _admit(
-        self, keys: Keys, events: Events, start: int, known: np.ndarray | None = None
+        self, keys: SliceKeys, events: Events, start: int, known: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rows to read from and write to, for the events from `start` to the next point where the table must change.
 
@@ -562,20 +573,22 @@ class Engine:
         batches are cut.
         """
         end = min(events.n, start + LARGEST_BATCH, start + self._pooling_at - self._n_events)
-        rows = self._slices.lookup(keys[start:end]) if known is None else known[start:end]
+        part = keys[start:end]
+        rows = self._slices.lookup(part) if known is None else known[start:end]
         born: list[int] = []
-        for i in np.flatnonzero(rows == UNKNOWN).tolist():
-            key = check_key(keys[start + i], start + i)
+        for i in first_unknown(part, rows):
+            key = check_key(part[i], start + i)
             if key not in self._slices.rows:
-                if not self._slices.room and i == 0:
+                if not self._slices.capacity_left and i == 0:
                     self._slices.evict()
                     return self._admit(keys, events, start)
-                if not self._slices.room:
+                if not self._slices.capacity_left:
                     rows = rows[:i]
                     break
                 self._slices.birth(key)
                 born.append(i)
-            rows[i] = self._slices.rows[key]
+        if born:
+            rows = self._slices.lookup(part[: len(rows)])
         self._reserve(self._slices.end)
         reads = rows
         if born:
@@ -734,10 +747,11 @@ class Engine:
             self._origins.put(np.array([TYPICAL]), pooled.origin[None, : self._n_features])
             self._anchored = self._is_anchored(pooled.fresh)
 
-    def _verdicts(self, parts: list[np.ndarray]) -> Verdicts:
+    def _verdicts(self, parts: list[np.ndarray], numbers: list[np.ndarray]) -> Verdicts:
         fields = np.concatenate(parts) if parts else np.empty((0, FIELDS), np.float32)
+        of = np.concatenate(numbers) if numbers else np.empty(0, np.int64)
         quantiles, tail = fields[:, READY + 1 : READY + 4], fields[:, READY + 4]
-        return Verdicts(fields[:, 0], fields[:, 1], fields[:, READY] > 0, quantiles, self.target_rate, tail)
+        return Verdicts(fields[:, 0], fields[:, 1], fields[:, READY] > 0, quantiles, self.target_rate, of, tail)
 
 
 def aligned(rows: int, columns: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What callers call events, as one array: numbers, frames, lists of dicts."""
+"""Events in any form that callers give them (numbers, frames, lists of dicts), as one array."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,12 @@ import numpy as np
 from onlineguard.errors import InvalidArgument
 
 LARGEST = float(np.finfo(np.float32).max)
-UNREADABLE = (TypeError, ValueError, OverflowError, NotImplementedError)  # what libraries raise for what is no number
+UNREADABLE = (
+    TypeError,
+    ValueError,
+    OverflowError,
+    NotImplementedError,
+)  # the errors that libraries raise for values that are no numbers
 NO_NUMBERS = "cmMV"  # NumPy's kinds that it would cast to a float all the same: complex, durations, dates, records
 _CAST_ALL_THE_SAME = (np.complexfloating, np.datetime64, np.timedelta64)
 

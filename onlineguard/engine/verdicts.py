@@ -24,6 +24,8 @@ class Verdicts:
     score: how odd the event is: 1 is usual, whatever the slice's units; NaN where no feature could be scored.
     threshold: the score from which the event is an anomaly of its slice.
     ready: bool; the slice has seen enough events to be judged, and the event said something.
+    slice_numbers: int64, from an engine: its number for the slice of each event, the order of births over the engine's
+        life, never given to another slice; -1 where `score` met a slice that is not known.
     """
 
     score: np.ndarray
@@ -31,6 +33,7 @@ class Verdicts:
     ready: np.ndarray
     quantiles: np.ndarray  # (n, 3): the slice's scores exceeded by 50, 20 and 5 % of its events
     target_rate: float
+    slice_numbers: np.ndarray | None = None
     tail: np.ndarray | None = None  # the score exceeded by target_rate of its events; None: the threshold
 
     @property

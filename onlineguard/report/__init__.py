@@ -1,4 +1,4 @@
-"""The report of a run: what is kept of it in bounded memory while it runs, and one self-contained HTML file of that."""
+"""The report of a run: a recorder that needs bounded memory, and one self-contained HTML file."""
 
 from onlineguard.report.alarms import Alarm, merge_alarms
 from onlineguard.report.page import write_report

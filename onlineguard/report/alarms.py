@@ -18,7 +18,10 @@ class Alarm(NamedTuple):
 def merge_alarms(
     at: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"], p_values: Float[np.ndarray, " n"], gap: int = 10
 ) -> list[Alarm]:
-    """Alarms from anomalous events, whose numbers `at` ascend; up to `gap` normal events between two join them."""
+    """Alarms from anomalous events, whose numbers `at` ascend.
+
+    Two anomalous events with up to `gap` normal ones between them are in one alarm.
+    """
     if len(at) == 0:
         return []
     first = np.flatnonzero(np.diff(at, prepend=at[0] - gap - 2) > gap + 1)

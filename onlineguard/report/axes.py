@@ -36,8 +36,8 @@ class Axis:
         dwarfed = high - low > 25 * float(bulk[1] - bulk[0]) and max(-low, high) > 25 * scale > 0
         axis = Axis(low, high, scale if dwarfed else None)
         bottom, top = axis._bend(np.array([low, high]))
-        room = 0.06 * (top - bottom) or 0.5 * abs(top) or 0.5
-        return Axis(float(bottom) - (0 if from_zero and low == 0 else room), float(top) + room, axis.linear_to)
+        margin = 0.06 * (top - bottom) or 0.5 * abs(top) or 0.5
+        return Axis(float(bottom) - (0 if from_zero and low == 0 else margin), float(top) + margin, axis.linear_to)
 
     def y(self, values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """From the top down, in units of the plot; infinities at the edges, NaN stays."""
@@ -51,13 +51,13 @@ class Axis:
             at = step * np.arange(math.ceil(self.low / step), math.floor(self.high / step) + 1)
             return list(zip(self.y(at).tolist(), format_ticks(at.tolist(), step), strict=True))
         powers = 10.0 ** np.arange(math.floor(math.log10(self.linear_to)), 301)
-        at = np.concatenate([[0.0], powers[::-1], -powers[::-1]])  # what comes first is kept
+        at = np.concatenate([[0.0], powers[::-1], -powers[::-1]])  # of two that would touch, the first one is shown
         at = at[(self._bend(at) >= self.low) & (self._bend(at) <= self.high)]
-        kept: list[tuple[float, str]] = []
+        shown: list[tuple[float, str]] = []
         for y, value in zip(self.y(at).tolist(), at.tolist(), strict=True):
-            if all(abs(y - other) >= 0.11 * HEIGHT for other, _ in kept):
-                kept.append((y, format_number(value)))
-        return kept
+            if all(abs(y - other) >= 0.11 * HEIGHT for other, _ in shown):
+                shown.append((y, format_number(value)))
+        return shown
 
     def _bend(self, values: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):

@@ -1,6 +1,6 @@
 """Buckets: equally long stretches of events, of which the extremes are kept.
 
-When their room is used up each two become one, so no spike is ever lost, whatever the length of the stream.
+When there are too many of them, each two become one, so no spike is ever lost, whatever the length of the stream.
 """
 
 from typing import Any

@@ -78,6 +78,8 @@ def _section(number: int, plot: Plot) -> str:
     name = escaped(slice_.name)
     facts = f"{counted(slice_.n_events, 'event')}, {counted(slice_.n_anomalies, 'anomaly', 'anomalies')} in "
     facts += counted(plot.n_alarms, "alarm")
+    if slice_.drawn_from:
+        facts += f"; drawn from its event {slice_.drawn_from:,} on"
     if plot.times is not None:
         facts += f"; {format_moment(int(plot.times[0]))} to {format_moment(int(plot.times[-1]))}"
     panels = ""

@@ -104,13 +104,7 @@ class Labelled:
 
     def _rows(self, slices: Iterable[Hashable], n: int) -> Int[np.ndarray, " n"]:
         """A row a slice, in order of appearance; UNKNOWN for those beyond FOLLOWED_SLICES."""
-        keys = as_keys(slices, n)
-        rows = self._slices.lookup(keys)
-        for i in np.flatnonzero(rows == UNKNOWN).tolist():
-            if self._slices.room and keys[i] not in self._slices.rows:
-                self._slices.birth(keys[i])
-            rows[i] = self._slices.rows.get(keys[i], UNKNOWN)
-        return rows
+        return self._slices.admitted(as_keys(slices, n))[0]
 
 
 class Ranking:

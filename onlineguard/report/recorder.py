@@ -1,26 +1,33 @@
-"""The recorder of a run: what a report shows of it, collected in bounded memory."""
+"""The recorder of a run, which collects the contents of a report in bounded memory."""
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import polars as pl
 from jaxtyping import Bool, Float, Int
 
+from onlineguard.engine.slices import SliceKeys, as_keys
 from onlineguard.errors import InvalidArgument
 from onlineguard.report.alarms import merge_alarms
 from onlineguard.report.buckets import BUCKET, NO_TIME
+from onlineguard.report.counts import LARGEST_BATCH, Counts, Grouped
 from onlineguard.report.track import SliceReport, Track
+
+PENDING_EVENTS = 1 << 16  # events of recorded slices that are held before they go into their tracks, all at once
+
+_EVENT = np.dtype([("track", "i8"), ("bucket", BUCKET), ("anomalous", "?"), ("p_value", "f8")])
 
 
 class SeriesRecorder:
-    """Records, batch by batch, what a report shows, of at most `max_slices` slices.
+    """Records the contents of a report, batch by batch.
 
-    Of each it keeps the lowest and the highest value, the highest score and the last threshold of equally long
-    stretches of events, about `max_points` points in all, and the `max_alarms` alarms with the highest peaks. A slice
-    beyond `max_slices` takes the place of the recorded one with the lowest peak as soon as an anomaly of its own is
-    higher; its recording begins with that batch. `gap` is that of `merge_alarms`.
+    Events, anomalies and alarms are counted for every slice, exactly from its first event on: for up to a million
+    slices, beyond which the least recently seen are forgotten. The series of at most `max_slices` slices are recorded
+    too: the lowest and the highest value, the highest score and the last threshold of equally long stretches of events,
+    about `max_points` points in all, and the `max_alarms` alarms with the highest peaks. A slice beyond `max_slices`
+    takes the place of the recorded one with the lowest peak as soon as an anomaly of its own is higher; its series
+    begins with that batch. `gap` is that of `merge_alarms`.
     """
 
     def __init__(self, max_slices: int = 64, max_points: int = 4_000, max_alarms: int = 500, gap: int = 10):
@@ -33,14 +40,18 @@ class SeriesRecorder:
             if value < least:
                 raise InvalidArgument(f"{name} is {value}; it must be at least {least}")
         self._max_slices, self._max_buckets, self._max_alarms, self._gap = max_slices, max_points // 2, max_alarms, gap
+        self._counts = Counts(gap)
         self._tracks: dict[Hashable, Track] = {}
+        self._begun = 0  # tracks ever begun: the id of the next one
+        self._pending: list[np.ndarray] = []  # of _EVENT, in their order
+        self._n_pending = 0
 
     def __contains__(self, slice_: Hashable) -> bool:
         return slice_ in self._tracks
 
     def add(
         self,
-        slices: pl.Series | np.ndarray | Sequence[Hashable],
+        slices: Any,
         values: Float[np.ndarray, " n"],
         scores: Float[np.ndarray, " n"],
         thresholds: Float[np.ndarray, " n"],
@@ -48,42 +59,27 @@ class SeriesRecorder:
         p_values: Float[np.ndarray, " n"],
         times: Int[np.ndarray, " n"] | None = None,
         labels: Int[np.ndarray, " n"] | None = None,
+        names: SliceKeys | None = None,
     ) -> None:
-        """Record a batch of events, in their order: one slice key and one number each, as the engine returned them."""
-        keys: list[Hashable] = slices.tolist() if isinstance(slices, np.ndarray) else list(slices)
-        columns: dict[str, Any] = {"values": values, "scores": scores, "thresholds": thresholds, "p_values": p_values}
-        columns |= {"anomalous": anomalous, "times": times, "labels": labels}
-        for name, column in columns.items():
-            if column is not None and len(column) != len(keys):
-                raise InvalidArgument(f"{name} has {len(column)} entries for {len(keys)} events; give one each")
-        if not keys:
-            return
-        codes: dict[Hashable, int] = {}
-        code = np.fromiter((codes.setdefault(key, len(codes)) for key in keys), np.int64, len(keys))
-        order = np.argsort(code, kind="stable")
-        starts = np.searchsorted(code[order], np.arange(len(codes) + 1))
-        odd = np.where(np.asarray(anomalous, np.bool_) & np.isfinite(scores), scores, -np.inf)
-        peaks: list[float] = np.maximum.reduceat(odd[order], starts[:-1]).tolist()
+        """Record a batch of events, in their order, as the engine returned them.
 
-        events = np.zeros(len(keys), BUCKET)
-        events["low"] = events["high"] = values
-        events["low_time"] = events["high_time"] = NO_TIME if times is None else np.asarray(times).astype(np.int64)
-        events["score"], events["threshold"] = scores, thresholds
-        events["label"] = 0 if labels is None else np.asarray(labels) == 1
-        for i, (key, peak) in enumerate(zip(codes, peaks, strict=True)):
-            track = self._track(key, peak)
-            if track is None:
-                continue
-            rows = order[starts[i] : starts[i + 1]]
-            mine, hits = events[rows], np.flatnonzero(np.asarray(anomalous)[rows])
-            mine["low_at"] = mine["high_at"] = track.n_events + np.arange(len(rows))
-            found = merge_alarms(mine["low_at"][hits], mine["score"][hits], np.asarray(p_values)[rows][hits], self._gap)
-            track.add(mine, self._max_buckets)
-            track.add_alarms(found, self._gap, self._max_alarms)
-            track.n_anomalies += len(hits)
-            track.peak = max(track.peak, peak)
-            track.timed |= times is not None
-            track.labelled |= labels is not None
+        slices: one key an event, or what else tells slices apart, such as `Verdicts.slice_numbers`.
+        p_values: those of anomalous events are recorded; all others may be NaN.
+        names: how the report calls the slice of each event; by default by its key.
+        """
+        n = len(scores) if isinstance(slices, str | int | tuple) else len(slices)
+        columns: dict[str, Any] = {"values": values, "scores": scores, "thresholds": thresholds, "p_values": p_values}
+        columns |= {"anomalous": anomalous, "times": times, "labels": labels, "names": names}
+        for name, column in columns.items():
+            if column is not None and len(column) != n:
+                raise InvalidArgument(f"{name} has {len(column)} entries for {n} events; give one each")
+        keys = as_keys(slices, n)
+        names = keys if names is None else names
+        of_events = [np.asarray(column) for column in (values, scores, thresholds, anomalous, p_values)]
+        for start in range(0, n, LARGEST_BATCH):
+            cut = slice(start, start + LARGEST_BATCH)
+            optional = [None if column is None else np.asarray(column)[cut] for column in (times, labels)]
+            self._add(keys[cut], names[cut], *(column[cut] for column in of_events), *optional)
 
     def add_drivers(self, slice_: Hashable, shares: Mapping[str, float]) -> None:
         """Count what drove one anomalous event: a share (or any weight) of its score for each feature."""
@@ -99,17 +95,95 @@ class SeriesRecorder:
         self, n: int = 10, slices: Iterable[Hashable] | None = None, value_name: str = "value"
     ) -> list[SliceReport]:
         """The `n` slices with the highest peaks, highest first; or those of `slices` that are recorded, as ordered."""
+        self._settle()
         if slices is None:
             chosen = sorted(self._tracks, key=lambda key: self._tracks[key].peak, reverse=True)[:n]
         else:
             chosen = [key for key in slices if key in self._tracks]
-        return [self._tracks[key].report(key, value_name) for key in chosen]
+        tracks = [self._tracks[key] for key in chosen]
+        return [track.report(self._counts[track.row], value_name) for track in tracks]
 
-    def _track(self, key: Hashable, peak: float) -> Track | None:
-        track = self._tracks.get(key)
-        if track is None and len(self._tracks) >= self._max_slices:
-            weakest = min(self._tracks, key=lambda other: self._tracks[other].peak) if peak > -math.inf else key
-            if weakest == key or peak <= self._tracks[weakest].peak:
-                return None
-            del self._tracks[weakest]
-        return track or self._tracks.setdefault(key, Track())
+    def _add(
+        self,
+        keys: SliceKeys,
+        names: SliceKeys,
+        values: np.ndarray,
+        scores: np.ndarray,
+        thresholds: np.ndarray,
+        anomalous: np.ndarray,
+        p_values: np.ndarray,
+        times: np.ndarray | None,
+        labels: np.ndarray | None,
+    ) -> None:
+        """Record a batch of at most LARGEST_BATCH events."""
+        grouped = self._counts.add(keys, anomalous, scores)
+        recorded = self._recorded(grouped, keys, names)
+        self._counts.touch(np.array([track.row for track in self._tracks.values()], np.int64))
+        if not recorded:
+            return
+        positions = [grouped.positions(i) for i in recorded]
+        at = np.concatenate(positions)
+        events = np.zeros(len(at), _EVENT)
+        events["track"] = np.repeat([track.id for track in recorded.values()], list(map(len, positions)))
+        events["anomalous"], events["p_value"] = anomalous[at], p_values[at]
+        bucket = events["bucket"]
+        bucket["low_at"] = bucket["high_at"] = grouped.numbers[at]
+        bucket["low"] = bucket["high"] = values[at]
+        bucket["low_time"] = bucket["high_time"] = NO_TIME if times is None else times[at].astype(np.int64)
+        bucket["score"], bucket["threshold"] = scores[at], thresholds[at]
+        bucket["label"] = 0 if labels is None else labels[at] == 1
+        for track in recorded.values():
+            track.timed |= times is not None
+            track.labelled |= labels is not None
+        self._pending.append(events)
+        self._n_pending += len(events)
+        if self._n_pending >= PENDING_EVENTS:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Put the pending events into their tracks; those of slices that are no longer recorded go."""
+        if not self._pending:
+            return
+        pending = np.concatenate(self._pending)
+        self._pending, self._n_pending = [], 0
+        pending = pending[np.argsort(pending["track"], kind="stable")]
+        for track in self._tracks.values():
+            first, end = np.searchsorted(pending["track"], [track.id, track.id + 1])
+            buckets = pending["bucket"][first:end]
+            odd = pending[first:end][pending["anomalous"][first:end]]
+            alarms = merge_alarms(odd["bucket"]["low_at"], odd["bucket"]["score"], odd["p_value"], self._gap)
+            track.add(buckets, self._max_buckets)
+            track.add_alarms(alarms, self._gap, self._max_alarms)
+
+    def _recorded(self, grouped: Grouped, keys: SliceKeys, names: SliceKeys) -> dict[int, Track]:
+        """The tracks of the slices of this batch that are recorded, by the slice's position in the batch.
+
+        The highest peaks are recorded. Of equal ones, those recorded already come first, then those seen first.
+        """
+        track_of = {track.row: track for track in self._tracks.values()}
+        known = np.flatnonzero(np.isin(grouped.rows, list(track_of)))
+        for i, row in zip(known.tolist(), grouped.rows[known].tolist(), strict=True):
+            track_of[row].peak = max(track_of[row].peak, float(grouped.peaks[i]))
+        new = np.ones(len(grouped.rows), bool)
+        new[known] = False
+        if len(self._tracks) >= self._max_slices:
+            new &= grouped.peaks > min(track.peak for track in self._tracks.values())
+        others = np.flatnonzero(new)
+        for i in others[np.lexsort((grouped.first[others], -grouped.peaks[others]))].tolist():
+            peak, at = float(grouped.peaks[i]), int(grouped.first[i])
+            if len(self._tracks) >= self._max_slices:
+                weakest = min(self._tracks, key=lambda key: self._tracks[key].peak)
+                if peak <= self._tracks[weakest].peak:
+                    break
+                del self._tracks[weakest]
+            track = Track(self._begun, _plain(names[at]), int(grouped.rows[i]), int(grouped.numbers[at]), peak=peak)
+            self._tracks[_plain(keys[at])] = track
+            self._begun += 1
+        track_of = {track.row: track for track in self._tracks.values()}
+        positions = np.flatnonzero(np.isin(grouped.rows, list(track_of))).tolist()
+        return {i: track_of[int(grouped.rows[i])] for i in positions}
+
+
+def _plain(key: Any) -> Hashable:
+    """A NumPy scalar as the Python object that it stands for."""
+    return key.item() if isinstance(key, np.generic) else key

@@ -1,4 +1,4 @@
-"""A track: what is kept of one slice during a run, and what a report shows of that."""
+"""A track: the recording of one slice during a run, and its part of the report."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -19,7 +19,8 @@ class SliceReport:
     `index` is the number of each event within the slice, which is also the unit of the alarms; `times` are int64
     microseconds or datetime64, or None; `values` are the series, or the score where there are several features.
     NaN leaves a gap; an infinite score is drawn at the upper edge. `drivers` is each feature's share of the scores of
-    the alarms. `n_alarms` counts also the alarms that are no longer kept.
+    the alarms. `n_events`, `n_anomalies` and `n_alarms` count from the slice's first event on; what is drawn and the
+    alarms begin at the event `drawn_from`, and of the alarms only the highest are listed.
     """
 
     name: str
@@ -35,17 +36,20 @@ class SliceReport:
     n_anomalies: int
     n_alarms: int | None = None
     value_name: str = "value"
+    drawn_from: int = 0
 
 
 @dataclass
 class Track:
-    """One slice as recorded; its events are numbered from where its recording began."""
+    """One slice as recorded."""
 
+    id: int  # of this track; a slice that is recorded again gets another
+    name: Hashable  # what a report calls it
+    row: int  # of its counts
+    begins_at: int  # the number of the slice's event with which its recording begins
     buckets: Buckets = field(default_factory=lambda: np.empty(0, BUCKET))
     halvings: int = 0  # a bucket holds 2**halvings events
-    n_events: int = 0
-    n_anomalies: int = 0
-    n_alarms: int = 0
+    n_recorded: int = 0  # events
     alarms: list[Alarm] = field(default_factory=lambda: [])
     peak: float = -math.inf  # highest finite score of an anomaly
     drivers: dict[str, float] = field(default_factory=lambda: {})
@@ -54,8 +58,8 @@ class Track:
 
     def add(self, events: Buckets, max_buckets: int) -> None:
         """Events, as buckets of one each, into the buckets; where there are too many, each two become one."""
-        first = self.n_events
-        self.n_events += len(events)
+        first = self.n_recorded
+        self.n_recorded += len(events)
         for _ in range(self.halvings):
             events, first = halved(events, first), first // 2
         if first < len(self.buckets):  # the last bucket was not full
@@ -67,17 +71,18 @@ class Track:
             self.halvings += 1
 
     def add_alarms(self, alarms: list[Alarm], gap: int, max_alarms: int) -> None:
-        """Alarms of the events just added; of too many the highest stay, all are counted."""
-        before = len(self.alarms)
+        """Alarms of the events just added; of too many the highest stay."""
         self.alarms = joined(self.alarms, alarms, gap)
-        self.n_alarms += len(self.alarms) - before
         if len(self.alarms) > max_alarms:  # the last one stays, since it may go on
             *closed, last = self.alarms
             strongest = sorted(closed, key=lambda alarm: alarm.peak_score)[len(self.alarms) - max_alarms :]
             self.alarms = [*sorted(strongest), last]
 
-    def report(self, key: Hashable, value_name: str) -> SliceReport:
-        """What is shown of the slice, two points a bucket: the lowest and the highest in their order."""
+    def report(self, counts: np.void, value_name: str) -> SliceReport:
+        """What a report shows of the slice, given its counts.
+
+        Two points a bucket: the lowest and the highest, in their order.
+        """
         buckets = self.buckets
         low_first = buckets["low_at"] <= buckets["high_at"]
 
@@ -86,20 +91,21 @@ class Track:
             return np.stack([np.where(low_first, low, high), np.where(low_first, high, low)], axis=1).ravel()
 
         index = both("_at")
-        kept = np.append(True, index[1:] != index[:-1]) if len(index) else np.empty(0, np.bool_)
+        distinct = np.append(True, index[1:] != index[:-1]) if len(index) else np.empty(0, np.bool_)
         total = sum(self.drivers.values())
         return SliceReport(
-            name=" / ".join(map(str, key)) if isinstance(key, tuple) else str(key),
-            times=both("_time")[kept] if self.timed else None,
-            index=index[kept],
-            values=both("")[kept],
-            scores=np.repeat(buckets["score"], 2)[kept],
-            thresholds=np.repeat(buckets["threshold"], 2)[kept],
+            name=" / ".join(map(str, self.name)) if isinstance(self.name, tuple) else str(self.name),
+            times=both("_time")[distinct] if self.timed else None,
+            index=index[distinct],
+            values=both("")[distinct],
+            scores=np.repeat(buckets["score"], 2)[distinct],
+            thresholds=np.repeat(buckets["threshold"], 2)[distinct],
             alarms=list(self.alarms),
-            labels=np.repeat(buckets["label"], 2)[kept] if self.labelled else None,
+            labels=np.repeat(buckets["label"], 2)[distinct] if self.labelled else None,
             drivers={feature: weight / total for feature, weight in self.drivers.items()},
-            n_events=self.n_events,
-            n_anomalies=self.n_anomalies,
-            n_alarms=self.n_alarms,
+            n_events=int(counts["events"]),
+            n_anomalies=int(counts["anomalies"]),
+            n_alarms=int(counts["alarms"]),
             value_name=value_name,
+            drawn_from=self.begins_at,
         )

@@ -1,4 +1,4 @@
-"""Batches: events as the engine takes them, a given number at a time."""
+"""Batches: a given number of events, in the form that the engine takes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,9 +7,8 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
+from onlineguard.engine.slices import SliceKeys, as_keys
 from onlineguard.errors import SourceError
-
-Keys = pl.Series | list[tuple[str | int, ...]]
 
 
 @dataclass(frozen=True)
@@ -17,13 +16,15 @@ class Batch:
     """Consecutive events of a source.
 
     `slices` is a polars Series for one slice column (strings; integers where a Parquet column is of integers) and a
-    list of tuples for several. An empty or missing key is "". Without a slice column every event belongs to "all".
+    frame for several. An empty or missing key is "". Without a slice column every event belongs to "all". `keys` are
+    the same as the engine takes them.
     `X` has NaN where a feature is missing. `times` are microseconds since 1970 in UTC, `NO_TIME` where missing, a time
     without a zone being taken as UTC. `labels` are 1 inside a label and 0 elsewhere, an empty one included.
     `line_numbers` count from 1 and include a header; in Parquet they are row numbers.
     """
 
-    slices: Keys
+    slices: pl.Series | pl.DataFrame
+    keys: SliceKeys
     X: Float[np.ndarray, "n d"]
     times: Int[np.ndarray, " n"] | None
     labels: Int[np.ndarray, " n"] | None
@@ -36,16 +37,16 @@ class Batch:
 def in_batches(frames: Iterator[pl.DataFrame], n: int) -> Iterator[Batch]:
     """The events of all frames in batches of n; the last may be shorter, and comes also when the source breaks off."""
     held: list[pl.DataFrame] = []
-    room = n
+    missing = n
     failure: SourceError | None = None
     try:
         for frame in frames:
-            while len(frame) >= room:
-                yield _batch([*held, frame.head(room)])
-                held, room, frame = [], n, frame.slice(room)
+            while len(frame) >= missing:
+                yield _batch([*held, frame.head(missing)])
+                held, missing, frame = [], n, frame.slice(missing)
             if len(frame):
                 held.append(frame)
-                room -= len(frame)
+                missing -= len(frame)
     except SourceError as error:
         failure = error
     if held:
@@ -57,8 +58,10 @@ def in_batches(frames: Iterator[pl.DataFrame], n: int) -> Iterator[Batch]:
 def _batch(frames: list[pl.DataFrame]) -> Batch:
     frame = pl.concat(frames)
     slices = frame.select(pl.col("^slice .*$"))
+    slices = slices.to_series() if slices.width == 1 else slices
     return Batch(
-        slices.to_series() if slices.width == 1 else slices.rows(),
+        slices,
+        as_keys(slices, len(frame)),
         frame.select(pl.col("^x .*$")).to_numpy(order="c", writable=True),
         frame.get_column("time").to_numpy(writable=True) if "time" in frame.columns else None,
         frame.get_column("label").to_numpy(writable=True) if "label" in frame.columns else None,

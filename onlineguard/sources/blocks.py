@@ -3,11 +3,22 @@
 import zlib
 from collections.abc import Iterator
 from itertools import chain
+from typing import BinaryIO
 
 from onlineguard.errors import SourceError
 
 BLOCK_BYTES = 4 << 20
-UNREADABLE = (OSError, EOFError, zlib.error)  # what reading and unpacking raise
+UNREADABLE = (OSError, EOFError, zlib.error)  # the errors that reading and unpacking raise
+
+
+def read_block(stream: BinaryIO) -> bytes:
+    """The next block of a stream, full but for the last one, which is empty at the end; a pipe gives less at a time."""
+    parts: list[bytes] = []
+    missing = BLOCK_BYTES
+    while missing and (part := stream.read(missing)):
+        parts.append(part)
+        missing -= len(part)
+    return b"".join(parts)
 
 
 def text_blocks(blocks: Iterator[bytes], source: str) -> Iterator[bytes]:
@@ -30,10 +41,10 @@ def text_blocks(blocks: Iterator[bytes], source: str) -> Iterator[bytes]:
 
 def _gunzip(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """The content of one or more gzip members, at most a block at a time, however well they are packed."""
-    member, packed, fresh = zlib.decompressobj(31), b"", True
+    member, packed, at_start = zlib.decompressobj(31), b"", True
     while True:
         packed = packed or next(blocks, b"")
-        if fresh:
+        if at_start:
             if not packed:
                 return
             packed = packed.lstrip(b"\0")  # padding after a member is allowed
@@ -43,8 +54,8 @@ def _gunzip(blocks: Iterator[bytes]) -> Iterator[bytes]:
         if content:
             yield content
         if member.eof:
-            member, packed, fresh = zlib.decompressobj(31), member.unused_data, True
+            member, packed, at_start = zlib.decompressobj(31), member.unused_data, True
         else:
             if not packed and not content:
                 raise EOFError("the gzip file ends before its end marker; it was cut off")
-            packed, fresh = member.unconsumed_tail, False
+            packed, at_start = member.unconsumed_tail, False

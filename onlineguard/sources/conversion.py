@@ -1,11 +1,11 @@
-"""Conversion: rows of fields to events, and the reasons of those that are none."""
+"""Conversion of rows of fields to events, with a reason for each row that is no event."""
 
 import numpy as np
 import polars as pl
 
 from onlineguard.sources.fields import FLOAT32_MAX, to_keys, to_numbers
 from onlineguard.sources.rejects import Reject
-from onlineguard.sources.rows import Columns, Rows
+from onlineguard.sources.rows import Columns, FieldRows
 from onlineguard.sources.times import TimeParser
 
 ALL = "all"  # the one slice where no column tells slices apart
@@ -17,8 +17,8 @@ class Converter:
     def __init__(self, columns: Columns):
         self._columns, self._times = columns, TimeParser()
 
-    def convert(self, rows: Rows) -> tuple[pl.DataFrame, list[Reject]]:
-        """The events, and the rows that are none, with all of the reader's rejects, by line number.
+    def convert(self, rows: FieldRows) -> tuple[pl.DataFrame, list[Reject]]:
+        """The events; and the rejected rows, those of the reader among them, by line number.
 
         An event has the columns "slice 0", "slice 1", ..., "x 0", "x 1", ..., "time" and "label" where these are asked
         for, and "line".

@@ -13,33 +13,38 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from jaxtyping import Int
 
 from onlineguard.errors import SourceError
 from onlineguard.sources.lines import MAX_LINE_BYTES, Lines
 from onlineguard.sources.rejects import Reject
-from onlineguard.sources.rows import Columns, Rows
+from onlineguard.sources.rows import Columns, FieldRows
 
 MAX_ROW_LINES = 1_000  # a quoted field may span that many lines
 MAX_FIELD = 131_072  # the csv module's own limit, which is global and so is left alone
 
-_PART_BYTES = 1 << 16  # what goes the slow way where a block holds a bad row
+_PART_BYTES = 1 << 16  # bytes that are split the slow way at a time, where a block holds a bad row
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """What the header says of every row."""
+    """The layout of every row, as the header gives it."""
 
     separator: str
     width: int  # fields in a row
     wanted: dict[str, int]  # position of each column that is asked for
+    numbers: set[int]  # positions of the columns that are features and nothing else
 
 
-def read_delimited(lines: Lines, separator: str, columns: Columns) -> Iterator[Rows]:
+def read_delimited(lines: Lines, separator: str, columns: Columns) -> Iterator[FieldRows]:
     """The rows of each chunk of lines; nothing where there is not even a header. Raises SourceError for the header."""
     header, line_number = _header(lines, separator, columns.source)
     if not header:
         return
-    layout = _Layout(separator, len(header), {name: header.index(name) for name in columns.found_in(header)})
+    wanted = {name: header.index(name) for name in columns.found_in(header)}
+    others = {name for role, name in columns.roles if role != "feature"}
+    numbers = {wanted[name] for name in columns.features if name not in others}
+    layout = _Layout(separator, len(header), wanted, numbers)
     while chunk := lines.chunk():
         at, size, whole = 0, len(chunk), True
         while at < len(chunk):
@@ -56,7 +61,7 @@ def read_delimited(lines: Lines, separator: str, columns: Columns) -> Iterator[R
                     break
                 size *= 1 if part else 2
             at += len(part)
-            line_number += part.count(b"\n")
+            line_number += int(np.count_nonzero(np.frombuffer(part, np.uint8) == ord("\n")))
             yield rows
         lines.unread(chunk[at:])
 
@@ -78,43 +83,80 @@ def _header(lines: Lines, separator: str, source: str) -> tuple[list[str], int]:
     return [], line_number
 
 
-def _split_fast(chunk: bytes, layout: _Layout, line_number: int) -> Rows | None:
+def _split_fast(chunk: bytes, layout: _Layout, line_number: int) -> FieldRows | None:
     """Rows of a chunk in which each line is one row of the right width, quoted plainly or not at all; else None.
 
     Plainly quoted: each quote opens after a separator or closes before one, so that no two readers can differ.
     """
-    separator, width, wanted = layout.separator, layout.width, layout.wanted
+    if (b"\r" in chunk and chunk.count(b"\r") != chunk.count(b"\r\n")) or not _is_utf8(chunk):
+        return None
+    if layout.width == 1 and (b"\n\n" in chunk or b"\n\r" in chunk or chunk[:1] in b"\r\n"):  # perhaps a blank line
+        return None
+    ends = _row_ends(chunk, layout) if b'"' in chunk or _may_have_long_fields(chunk) else None
+    n = _plain_rows(chunk, layout) if ends is None else len(ends)
+    table = _parsed(chunk, layout) if n else None
+    if table is None or len(table) != n:
+        return None
+
+    def text(i: int) -> bytes:
+        last = np.flatnonzero(np.frombuffer(chunk, np.uint8) == ord("\n")) if ends is None else ends
+        return chunk[int(last[i - 1]) + 1 if i else 0 : int(last[i])]
+
+    columns = {name: table.get_column(f"column_{position + 1}") for name, position in layout.wanted.items()}
+    return FieldRows(columns, np.arange(line_number, line_number + n), text, [])
+
+
+def _plain_rows(chunk: bytes, layout: _Layout) -> int:
+    """How many rows a chunk without quotes has; 0 where not every line has the right number of separators."""
+    others = bytes(byte for byte in range(256) if byte not in layout.separator.encode() + b"\n")
+    breaks = chunk.translate(None, others)
+    row = layout.separator.encode() * (layout.width - 1) + b"\n"
+    n = len(breaks) // len(row)
+    return n if breaks == row * n else 0
+
+
+def _may_have_long_fields(chunk: bytes) -> bool:
+    """Whether a stretch of half a field's limit has no end of a line."""
+    step = MAX_FIELD // 2
+    return any(chunk.find(b"\n", at, at + step) < 0 for at in range(0, len(chunk) - step, step))
+
+
+def _row_ends(chunk: bytes, layout: _Layout) -> Int[np.ndarray, " n"]:
+    """Where each row of a plainly quoted, rectangular chunk ends; empty where it is no such chunk."""
+    separator, width, none = layout.separator, layout.width, np.empty(0, np.int64)
     data = np.frombuffer(chunk, np.uint8)
     line_ends = data == ord("\n")
     breaks = np.flatnonzero((data == ord(separator)) | line_ends)
-    if b'"' in chunk:
-        quotes = np.flatnonzero(data == ord('"'))
-        if len(quotes) % 2:
-            return None
-        before, after = data[quotes[::2] - 1], data[quotes[1::2] + 1]  # -1 is the chunk's last byte, a newline
-        around = [ord(separator), ord("\n")]
-        if not (np.isin(before, around).all() and np.isin(after, [*around, ord("\r")]).all()):
-            return None
-        breaks = breaks[np.searchsorted(quotes, breaks) % 2 == 0]
+    quotes = np.flatnonzero(data == ord('"'))
+    if len(quotes) % 2:
+        return none
+    before, after = data[quotes[::2] - 1], data[quotes[1::2] + 1]  # -1 is the chunk's last byte, a newline
+    around = [ord(separator), ord("\n")]
+    if not (np.isin(before, around).all() and np.isin(after, [*around, ord("\r")]).all()):
+        return none
+    breaks = breaks[np.searchsorted(quotes, breaks) % 2 == 0]
     ends = breaks[width - 1 :: width]
     if len(breaks) != len(ends) * width or not line_ends[ends].all() or len(ends) != np.count_nonzero(line_ends):
-        return None
-    lengths = np.diff(ends, prepend=-1) - 1
-    if lengths.max() > MAX_FIELD or (width == 1 and lengths.min() <= 1):  # of one column: perhaps a blank line
-        return None
-    if chunk.count(b"\r") != chunk.count(b"\r\n") or not _is_utf8(chunk):
-        return None
-    positions = sorted(set(wanted.values()))
-    try:
-        table = pl.read_csv(chunk, has_header=False, infer_schema=False, separator=separator, columns=positions)
-    except pl.exceptions.PolarsError:
-        return None
-    if len(table) != len(ends):
-        return None
-    columns = {column: table.to_series(positions.index(position)) for column, position in wanted.items()}
-    return Rows(
-        columns, line_number + np.arange(len(ends)), lambda i: chunk[int(ends[i] - lengths[i]) : int(ends[i])], []
-    )
+        return none
+    return none if np.diff(ends, prepend=-1).max() > MAX_FIELD + 1 else ends
+
+
+def _parsed(chunk: bytes, layout: _Layout) -> pl.DataFrame | None:
+    """The wanted columns of a chunk, `column_1` being the first of all; None where polars cannot read it.
+
+    A column of numbers is parsed as such where all of it is finite numbers or empty, which spares making text of it.
+    """
+    for numbers in (layout.numbers, set[int]()):
+        schema = {f"column_{i + 1}": pl.Float64() if i in numbers else pl.String() for i in range(layout.width)}
+        wanted = [f"column_{i + 1}" for i in sorted(set(layout.wanted.values()))]
+        try:
+            table = pl.read_csv(chunk, has_header=False, schema=schema, separator=layout.separator, columns=wanted)
+        except pl.exceptions.PolarsError:
+            continue
+        finite = table.select(pl.col(pl.Float64).is_finite().all())
+        if all(map(all, finite.rows())):
+            return table
+    return None
 
 
 def _is_utf8(chunk: bytes) -> bool:
@@ -127,7 +169,7 @@ def _is_utf8(chunk: bytes) -> bool:
     return True
 
 
-def _split_slow(chunk: bytes, layout: _Layout, line_number: int, ended: bool) -> tuple[Rows, bytes]:
+def _split_slow(chunk: bytes, layout: _Layout, line_number: int, ended: bool) -> tuple[FieldRows, bytes]:
     """Rows of any chunk, and the bytes of a last row that may go on in the next one."""
     feed = _Feed(chunk)
     reader = csv.reader(feed, delimiter=layout.separator, strict=True)
@@ -161,14 +203,14 @@ def _split_slow(chunk: bytes, layout: _Layout, line_number: int, ended: bool) ->
         for column, position in layout.wanted.items()
     }
     numbers = np.asarray([line_number + start for start, _ in spans], np.int64)
-    return Rows(columns, numbers, lambda i: b"\n".join(feed.lines[slice(*spans[i])]), rejects), feed.rest()
+    return FieldRows(columns, numbers, lambda i: b"\n".join(feed.lines[slice(*spans[i])]), rejects), feed.rest()
 
 
 class _Feed:
     """Lines of a chunk for `csv.reader`, which takes as many as a row needs: decoded, and not without limit."""
 
     def __init__(self, chunk: bytes):
-        self.lines = chunk.split(b"\n")[:-1]
+        self._chunk, self.lines = chunk, chunk.split(b"\n")[:-1]
         self.at = self.start = 0  # the next line, and the one where the row began
         self.dry = False
 
@@ -196,7 +238,7 @@ class _Feed:
 
     def rest(self) -> bytes:
         """The bytes from `start` on."""
-        return b"".join(line + b"\n" for line in self.lines[self.start :])
+        return self._chunk[sum(len(line) + 1 for line in self.lines[: self.start]) :]
 
 
 def _counted(columns: int) -> str:

@@ -1,4 +1,4 @@
-"""Fields: what a column holds, as numbers or as slice keys, and which of it is neither."""
+"""Fields of a column as numbers or as slice keys, and the fields that are neither."""
 
 import json
 from contextlib import suppress
@@ -16,7 +16,7 @@ _WORDS = dict.fromkeys(MISSING, np.nan) | {"true": 1.0, "false": 0.0}
 
 
 def to_numbers(column: pl.Series | list[Any]) -> tuple[Float[np.ndarray, " n"], dict[int, str]]:
-    """Float64 with NaN where missing, and the text of those that are no number, by position."""
+    """Float64 with NaN where a number is missing, and the texts that are no numbers, by position."""
     if isinstance(column, list):
         if set(map(type, column)) <= {float, int, type(None)}:
             with suppress(OverflowError):  # an integer beyond float64
@@ -25,11 +25,13 @@ def to_numbers(column: pl.Series | list[Any]) -> tuple[Float[np.ndarray, " n"], 
         column = to_texts(column)
     values = column.cast(pl.Float64, strict=False)
     numbers = np.array(values.to_numpy(), np.float64)
+    infinite = np.isinf(numbers)
     if column.dtype != pl.String:
-        return np.where(np.isinf(numbers), np.nan, numbers), {}
+        numbers[infinite] = np.nan
+        return numbers, {}
     wrong: dict[int, str] = {}
-    unread = np.flatnonzero((values.is_null() & (column.fill_null("") != "")).to_numpy())
-    if len(unread):
+    if values.null_count() > column.null_count():
+        unread = np.flatnonzero((values.is_null() & (column.fill_null("") != "")).to_numpy())
         texts = column.gather(unread).str.strip_chars()
         values = texts.cast(pl.Float64, strict=False)
         numbers[unread] = values.to_numpy()
@@ -39,14 +41,15 @@ def to_numbers(column: pl.Series | list[Any]) -> tuple[Float[np.ndarray, " n"], 
                 wrong[int(unread[i])] = shortened(column[int(unread[i])], 100)
             else:
                 numbers[unread[i]] = number
-    for i in np.flatnonzero(np.isinf(numbers)):  # 1e999 is a number, however absurd; inf is none
+        infinite = np.isinf(numbers)
+    for i in np.flatnonzero(infinite):  # 1e999 is a number, however absurd; inf is none
         overflow = any(character.isdigit() for character in column[int(i)])
         numbers[i] = np.copysign(FLOAT32_MAX, numbers[i]) if overflow else np.nan
     return numbers, wrong
 
 
 def to_keys(column: pl.Series | list[Any]) -> tuple[pl.Series, dict[int, str]]:
-    """Strings with "" where missing, or integers; and what is no key, by position."""
+    """Strings, "" where a key is missing, or integers; and the values that are no keys, by position."""
     wrong: dict[int, str] = {}
     if isinstance(column, list):
         if not set(map(type, column)) <= {str, int, float, bool, type(None)}:

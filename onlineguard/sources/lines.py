@@ -10,7 +10,7 @@ MAX_LINE_BYTES = 1 << 20  # a longer line, or row over several lines, is set asi
 class Lines:
     """Whole lines from blocks of bytes. Of an overlong line only the first `MAX_LINE_BYTES` + 1 bytes are kept.
 
-    What ends the blocks before their end is raised once the whole lines before it were given.
+    An error that ends the blocks early is raised after the whole lines before it have been returned.
     """
 
     def __init__(self, blocks: Iterator[bytes]):

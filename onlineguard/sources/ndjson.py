@@ -9,10 +9,10 @@ import numpy as np
 
 from onlineguard.sources.lines import MAX_LINE_BYTES, Lines
 from onlineguard.sources.rejects import Reject, shortened
-from onlineguard.sources.rows import Columns, Rows
+from onlineguard.sources.rows import Columns, FieldRows
 
 
-def read_ndjson(lines: Lines, columns: Columns) -> Iterator[Rows]:
+def read_ndjson(lines: Lines, columns: Columns) -> Iterator[FieldRows]:
     """The rows of each chunk of lines. The first chunk with objects must have every column; later a field may lack."""
     names: list[str] = []
     line_number = 1
@@ -21,7 +21,7 @@ def read_ndjson(lines: Lines, columns: Columns) -> Iterator[Rows]:
         objects, numbers, rejects = _objects(texts, line_number)
         if objects and not names:
             names = columns.found_in(list(dict.fromkeys(name for row in objects for name in row)))
-        yield Rows(
+        yield FieldRows(
             {name: [row.get(name) for row in objects] for name in names},
             np.asarray(numbers, np.int64),
             lambda i, texts=texts, numbers=numbers, first=line_number: texts[numbers[i] - first],

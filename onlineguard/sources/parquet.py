@@ -8,13 +8,15 @@ import numpy as np
 import polars as pl
 
 from onlineguard.errors import SourceError
-from onlineguard.sources.rows import Columns, Rows
+from onlineguard.sources.rows import Columns, FieldRows
 
-UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)  # what polars raises
+UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)  # the errors that polars raises
 
 
-def read_parquet(path: Path, columns: Columns, batch_rows: int, progress: Callable[[int, int], None]) -> Iterator[Rows]:
-    """The rows in their order; `progress` is told how many of how many were read. Raises one of `UNREADABLE`."""
+def read_parquet(
+    path: Path, columns: Columns, batch_rows: int, progress: Callable[[int, int], None]
+) -> Iterator[FieldRows]:
+    """The rows in their order; `progress` is called with the rows read and all rows. Raises one of `UNREADABLE`."""
     frame = pl.scan_parquet(path, glob=False)
     schema = frame.collect_schema()
     names = columns.found_in(schema.names())
@@ -26,7 +28,7 @@ def read_parquet(path: Path, columns: Columns, batch_rows: int, progress: Callab
         numbers = np.arange(done + 1, done + 1 + len(table))
         done += len(table)
         progress(done, n_rows)
-        yield Rows(
+        yield FieldRows(
             {name: table.get_column(name) for name in names},
             numbers,
             lambda i, table=table: json.dumps(table.row(i, named=True), default=str, ensure_ascii=False),

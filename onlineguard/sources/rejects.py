@@ -1,4 +1,4 @@
-"""Rejected rows: what they are, and the file they are written to."""
+"""Rejected rows, and the file to which they are written."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rows: what every reader gives, and the columns it is asked for."""
+"""The rows that every reader returns, and the columns that it is asked for."""
 
 import difflib
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from onlineguard.sources.rejects import Reject
 
 
 @dataclass
-class Rows:
+class FieldRows:
     """Rows of one block, by column, unconverted: text or JSON values, or what Parquet holds."""
 
     columns: Mapping[str, pl.Series | list[Any]]
@@ -25,7 +25,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns are wanted of a source, and what for."""
+    """The columns that are wanted from a source, and the role of each."""
 
     source: str  # its name, for messages
     slices: list[str]

@@ -18,7 +18,7 @@ from onlineguard.sources.delimited import read_delimited
 from onlineguard.sources.lines import Lines
 from onlineguard.sources.ndjson import read_ndjson
 from onlineguard.sources.rejects import RejectFile, shortened
-from onlineguard.sources.rows import Columns, Rows
+from onlineguard.sources.rows import Columns, FieldRows
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _PARQUET = {".parquet", ".pq"}
@@ -50,7 +50,7 @@ class Source:
         feature_columns: Sequence[str],
         time_column: str | None = None,
         label_column: str | None = None,
-        batch_rows: int = 65_536,
+        batch_rows: int = 131_072,
         strict: bool = False,
         rejects: str | Path | None = None,
     ):
@@ -60,7 +60,7 @@ class Source:
             if isinstance(columns, str) or len(set(columns)) != len(columns):
                 raise InvalidArgument(name, f"is {columns!r}; it must be a list that names each column once")
         if batch_rows < 1:
-            raise InvalidArgument(f"batch_rows is {batch_rows}; it must be at least 1, e.g. 65536")
+            raise InvalidArgument(f"batch_rows is {batch_rows}; it must be at least 1, e.g. 131072")
         self.from_stdin = str(path) == "-"
         self.name = "stdin" if self.from_stdin else str(path)
         self.path = Path(path)
@@ -124,26 +124,28 @@ class Source:
         if not rows_seen:
             raise self._empty()
 
-    def _rows(self) -> Iterator[Rows]:
+    def _rows(self) -> Iterator[FieldRows]:
         """The rows of the source, a block at a time; raises SourceError for what ends them before the end."""
-        begun = False
+        any_read = False
         try:
             for rows in self._parquet() if self._suffix in _PARQUET else self._text():
-                begun = True
+                any_read = True
                 yield rows
         except (*blocks.UNREADABLE, *parquet.UNREADABLE) as error:
-            if not begun:
+            if not any_read:
                 raise self._unreadable(error) from error
             raise SourceError(f"source {self.name} breaks off after the rows read so far: {error}") from error
 
-    def _parquet(self) -> Iterator[Rows]:
+    def _parquet(self) -> Iterator[FieldRows]:
         def progress(done: int, of: int) -> None:
             self.bytes_read = (self.total_bytes or 0) * done // max(of, 1)
 
         return parquet.read_parquet(self.path, self._columns, self.batch_rows, progress)
 
-    def _text(self) -> Iterator[Rows]:
-        with nullcontext(sys.stdin.buffer) if self.from_stdin else self.path.open("rb", buffering=0) as stream:
+    def _text(self) -> Iterator[FieldRows]:
+        # A thread that waits for a buffered stdin would keep the interpreter from ending; the raw one does not.
+        stdin = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer) if self.from_stdin else None
+        with self.path.open("rb", buffering=0) if stdin is None else nullcontext(stdin) as stream:
             text = blocks.text_blocks(self._blocks(stream), self.name)
             first = next(text, b"")
             separator = _SEPARATORS.get(self._suffix)
@@ -156,7 +158,7 @@ class Source:
                 yield from read_delimited(lines, separator, self._columns)
 
     def _blocks(self, stream: Any) -> Iterator[bytes]:
-        while block := stream.read(blocks.BLOCK_BYTES):
+        while block := blocks.read_block(stream):
             self.bytes_read += len(block)
             yield block
 

@@ -268,7 +268,7 @@ class Figures:
         return rows
 
     def _born(self, slice_: Hashable) -> int:
-        if not self._table.room:
+        if not self._table.capacity_left:
             self.settle()
             before = set(self._table.rows.values())
             self._table.evict()

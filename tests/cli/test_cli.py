@@ -163,7 +163,7 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_2(csv_file, monkeypatch, 
 
 
 def test_a_demo_whose_report_cannot_be_written_is_refused_before_any_work(tmp_path, monkeypatch):
-    monkeypatch.setattr("onlineguard.cli.demo.made_stream", lambda *arguments: pytest.fail("work was done"))
+    monkeypatch.setattr("onlineguard.cli.demo.synthetic_stream", lambda *arguments: pytest.fail("work was done"))
     refused(invoke("demo", "--report", tmp_path / "missing" / "report.html"), "--report is", "folder that exists")
 
 

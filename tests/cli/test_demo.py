@@ -10,11 +10,11 @@ from onlineguard.cli import demo
 
 @pytest.fixture(scope="module")
 def stream():
-    return demo.made_stream(80_000, seed=0)
+    return demo.synthetic_stream(80_000, seed=0)
 
 
 def test_the_same_seed_makes_the_same_stream(stream):
-    again, other = demo.made_stream(80_000, seed=0), demo.made_stream(80_000, seed=1)
+    again, other = demo.synthetic_stream(80_000, seed=0), demo.synthetic_stream(80_000, seed=1)
     assert np.array_equal(stream.values, again.values)
     assert not np.array_equal(stream.values, other.values)
 

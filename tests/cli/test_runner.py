@@ -167,6 +167,35 @@ def test_a_verdict_file_holds_a_row_an_event_in_order(events_csv, tmp_path, endi
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.parametrize("slices", [["host"], ["host", "rack"], ["rack"], []])
+@pytest.mark.parametrize("ending", ["parquet", "csv", "ndjson"])
+def test_a_run_writes_the_verdicts_of_one_update_with_the_whole_file(tmp_path, slices, ending):
+    rng = np.random.default_rng(3)
+    n = 20_000
+    X = rng.normal(50.0, 3.0, (n, 2)).astype(np.float32)
+    X[rng.random(n) < 0.01] *= 2.0
+    events = pl.DataFrame({"host": rng.integers(0, 90, n), "rack": rng.choice(["a", "", "ü,"], n)})
+    events = events.with_columns(pl.col("host") * 10**9, x=pl.Series(X[:, 0]), y=pl.Series(X[:, 1]))
+    getattr(events, f"write_{ending}")(tmp_path / f"events.{ending}")
+    source = Source(tmp_path / f"events.{ending}", slices, ["x", "y"], batch_rows=7_001)
+    summary = run_to(tmp_path / "out.parquet", source)
+    keys = events.select(slices) if ending == "parquet" else events.select(slices).cast(pl.String)
+    expected = runner.open_engine(["x", "y"], "point", 0.01, 5_000, 0).update(keys if slices else "all", events)
+    written = pl.read_parquet(tmp_path / "out.parquet")
+    assert written.select(slices).equals(keys)
+    for name in ("score", "threshold", "p_value", "anomalous", "ready"):
+        np.testing.assert_array_equal(written[name].to_numpy(), getattr(expected, name))
+    counted = {"n": n, "anomalies": int(expected.anomalous.sum())}
+    assert {"n": summary.events, "anomalies": summary.anomalies} == counted
+    assert summary.slices == len(np.unique(expected.slice_numbers))
+    for one in summary.oddest:
+        key = tuple(one.name.split(" / ")) if len(slices) == 2 else (one.name,)
+        mine = np.ones(n, bool)
+        for column, part in zip(slices, key, strict=False):
+            mine &= (events[column].cast(pl.String) == part).to_numpy()
+        assert (one.n_events, one.n_anomalies) == (mine.sum(), expected.anomalous[mine].sum())
+
+
 def test_several_slice_columns_are_several_columns_of_the_verdicts(events_csv, tmp_path):
     run_to(tmp_path / "out.parquet", Source(events_csv, ["host", "t"], ["x"]))
     assert pl.read_parquet(tmp_path / "out.parquet").columns[:3] == ["host", "t", "line"]

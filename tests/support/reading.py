@@ -29,7 +29,7 @@ def rows(batches) -> list[tuple]:
     """Every event as one tuple, NaN written as None so that equality is equality."""
     events: list[tuple] = []
     for batch in batches:
-        keys = batch.slices.to_list() if isinstance(batch.slices, pl.Series) else batch.slices
+        keys = batch.slices.to_list() if isinstance(batch.slices, pl.Series) else batch.slices.rows()
         X = [[None if np.isnan(x) else float(x) for x in row] for row in batch.X]
         times = [None] * len(batch) if batch.times is None else batch.times.tolist()
         labels = [None] * len(batch) if batch.labels is None else batch.labels.tolist()

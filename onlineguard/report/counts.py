@@ -1,0 +1,99 @@
+"""Counts of every slice of a run: events, anomalies and alarms, exact from the slice's first event on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from onlineguard.engine.slices import UNKNOWN, SliceKeys, SliceTable
+
+COUNTED_SLICES = 1_000_000  # of more, the least recently seen are forgotten: as many as an engine knows by default
+LARGEST_BATCH = COUNTED_SLICES // 4  # events at once, so that no slice of a batch can be forgotten within it
+
+_COUNTS = np.dtype([("events", "i8"), ("anomalies", "i8"), ("alarms", "i8"), ("last_anomalous", "i8")])
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """A batch of events, grouped by slice."""
+
+    rows: Int[np.ndarray, " m"]  # of the slices in the table of counts, ascending
+    order: Int[np.ndarray, " n"]  # positions of the events, slice by slice, each slice's in their order
+    starts: Int[np.ndarray, " m+1"]  # where each slice starts in `order`
+    numbers: Int[np.ndarray, " n"]  # of each event within its slice, counted from the slice's first event in the run
+    peaks: Float[np.ndarray, " m"]  # highest finite score of each slice's anomalies in the batch; -inf without one
+
+    @property
+    def first(self) -> Int[np.ndarray, " m"]:
+        """Position of each slice's first event in the batch."""
+        return self.order[self.starts[:-1]]
+
+    def positions(self, i: int) -> Int[np.ndarray, " k"]:
+        """Positions of the events of the slice `rows[i]`."""
+        return self.order[self.starts[i] : self.starts[i + 1]]
+
+
+class Counts:
+    """A row of counts for each slice, in bounded memory. `gap` is that of `merge_alarms`."""
+
+    def __init__(self, gap: int):
+        self._gap = gap
+        self._slices = SliceTable(COUNTED_SLICES, 0)
+        self._table = np.zeros(0, _COUNTS)  # by row
+        self._clock = 0
+
+    def __getitem__(self, row: int) -> np.void:
+        """The counts of one slice: `events`, `anomalies` and `alarms`."""
+        return self._table[row]
+
+    def touch(self, rows: Int[np.ndarray, " m"]) -> None:
+        """Have these slices count as seen just now, so that all others are forgotten before them."""
+        self._slices.touch(rows, self._clock)
+        self._clock += len(rows)
+
+    def add(self, keys: SliceKeys, anomalous: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> Grouped:
+        """Count a batch of at most LARGEST_BATCH events, in their order, and group it by slice."""
+        events = self._rows(keys)
+        present = np.zeros(self._slices.end, bool)
+        present[events] = True
+        rows = np.flatnonzero(present)
+        self.touch(rows)
+        index = np.zeros(self._slices.end, np.uint16 if len(rows) < 1 << 16 else np.int64)  # 16 bits sort fastest
+        index[rows] = np.arange(len(rows))
+        slice_ = index[events]
+        order = np.argsort(slice_, kind="stable")
+        sizes = np.bincount(slice_, minlength=len(rows))
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        before = self._table[rows]
+        numbers = np.empty(len(events), np.int64)
+        numbers[order] = np.arange(len(events)) + np.repeat(before["events"] - starts[:-1], sizes)
+
+        hits = order[anomalous[order]]
+        of = slice_[hits].astype(np.int64)
+        last = np.roll(numbers[hits], 1)  # the number of the slice's anomalous event before each
+        first = np.flatnonzero(np.diff(of, prepend=-1))
+        last[first] = before["last_anomalous"][of[first]]
+        after = before.copy()
+        after["events"] += sizes
+        after["anomalies"] += np.bincount(of, minlength=len(rows))
+        after["alarms"] += np.bincount(of[numbers[hits] - last > self._gap + 1], minlength=len(rows))
+        after["last_anomalous"][of] = numbers[hits]  # of several of a slice the last one stays
+        self._table[rows] = after
+
+        peaks = np.full(len(rows), -np.inf)
+        finite = np.isfinite(scores[hits])
+        np.maximum.at(peaks, of[finite], scores[hits][finite].astype(np.float64))
+        return Grouped(rows, order, starts, numbers, peaks)
+
+    def _rows(self, keys: SliceKeys) -> Int[np.ndarray, " n"]:
+        """The row of every key; where there are too many slices, the least recently seen make way."""
+        rows, born = self._slices.admitted(keys)
+        while (rows == UNKNOWN).any():
+            self.touch(rows[rows != UNKNOWN])  # those of this batch, born or not, are not to go
+            self._slices.evict()
+            rows, more = self._slices.admitted(keys)
+            born += more
+        while self._slices.end > len(self._table):
+            self._table = np.concatenate([self._table, np.zeros(max(1_024, len(self._table)), _COUNTS)])
+        self._table[born] = (0, 0, 0, -self._gap - 2)
+        return rows
