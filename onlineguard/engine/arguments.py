@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from onlineguard.errors import InvalidArgument
@@ -16,10 +17,14 @@ def checked_model(estimator: Any, target_rate: float, patience: float) -> SliceM
     rate, patience = checked_rate(target_rate), checked_patience(patience)
     if estimator is None:
         return Detector(rate, patience)
+    if isinstance(estimator, type) or any(leaf is estimator for leaf in jax.tree.leaves(estimator)):
+        raise InvalidArgument(
+            "estimator", f"is {estimator!r}, which is not a pytree; put @pytree above its class, and give an instance"
+        )
     if isinstance(estimator, SliceModel):
         checked_rate(estimator.target_rate)
         return estimator
-    if isinstance(estimator, type) or not (hasattr(estimator, "init") and hasattr(estimator, "step")):
+    if not (hasattr(estimator, "init") and hasattr(estimator, "step")):
         raise InvalidArgument(
             "estimator",
             f"is {estimator!r}; it must be a SliceModel such as Series(), or an estimator with init() and "

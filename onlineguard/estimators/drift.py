@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from river import base
 
 from onlineguard.core.change_point import ChangePoint, Segment
 from onlineguard.core.protocols import Array
 from onlineguard.engine.events import LARGEST
+from onlineguard.engine.table import Layout
 from onlineguard.errors import InvalidArgument
 from onlineguard.estimators.shell import checked_count
 
@@ -56,7 +56,7 @@ class ClippedChangePoint(base.DriftDetector):
         super()._reset()
         self._params = ChangePoint(int(self.n_features), float(self.delta))
         self._origin: np.ndarray | None = None  # the first event: what float32 counts from, so that digits are kept
-        self._row: Any = _packed(self._params.init(), np)
+        self._row: Any = _layout(int(self.n_features)).pack(self._params.init())
 
     def update(self, x: float | Sequence[float]) -> None:
         """Learn an event; `drift_detected` then says whether it showed a change."""
@@ -71,7 +71,7 @@ class ClippedChangePoint(base.DriftDetector):
         if not abs(relative).max() < LARGEST:
             relative = np.where(np.isinf(event), np.nan, np.clip(relative, -LARGEST, LARGEST))
         self._row = _program(self.n_features)(self._row, np.float32(self.delta), relative.astype(np.float32))
-        self._drift_detected = bool(np.asarray(self._row)[0])
+        self._drift_detected = bool(np.asarray(self._row)[_place_of_fired(self.n_features)])
 
     @property
     def n_detections(self) -> int:
@@ -96,7 +96,7 @@ class ClippedChangePoint(base.DriftDetector):
         self._origin = finite if self._origin is None else np.where(np.isnan(self._origin), finite, self._origin)
 
     def _state(self) -> Segment:
-        return _unpacked(np.asarray(self._row), self._params.init(), np)
+        return _layout(self.n_features).unpack(np.asarray(self._row))
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_row": np.array(self._row)}
@@ -106,33 +106,23 @@ class ClippedChangePoint(base.DriftDetector):
 def _program(n_features: int) -> Any:
     """The compiled step of one event, over one packed row: a call costs by the arrays that go in and come out."""
 
+    layout = _layout(n_features)
+
     @jax.jit
     def one(row: Array, delta: Array, event: Array) -> Array:
         params = ChangePoint(n_features, delta)
-        return _packed(params.learn(_unpacked(row, params.init(), jnp), event), jnp)
+        return layout.pack(params.learn(layout.unpack(row), event))
 
     return one
 
 
-def _packed(state: Segment, xp: Any) -> Any:
-    """A state as one row of int32: `fired` first, floats by their bits, so that counts stay exact."""
-    leaves = [xp.asarray(leaf) for leaf in (state.fired, *state)]
-    return xp.concatenate([_as(leaf, np.int32, xp).reshape(-1) for leaf in leaves])
+@functools.cache
+def _layout(n_features: int) -> Layout:
+    return Layout.of(ChangePoint(n_features).init())
 
 
-def _unpacked(row: Any, like: Segment, xp: Any) -> Segment:
-    leaves: list[Any] = []
-    start = 1
-    for leaf in map(np.asarray, like):
-        leaves.append(_as(row[start : start + leaf.size], leaf.dtype, xp).reshape(leaf.shape))
-        start += leaf.size
-    return Segment(*leaves)
-
-
-def _as(x: Any, dtype: Any, xp: Any) -> Any:
-    """Bits of float32 as int32 or back; bools by their value."""
-    if x.dtype == dtype:
-        return x
-    if np.bool_ in (x.dtype, dtype):
-        return x.astype(dtype)
-    return x.view(dtype) if xp is np else jax.lax.bitcast_convert_type(x, dtype)
+@functools.cache
+def _place_of_fired(n_features: int) -> int:
+    """Where a packed row says whether the last event showed a change."""
+    before = ChangePoint(n_features).init()[: Segment._fields.index("fired")]
+    return sum(np.size(leaf) for leaf in before)

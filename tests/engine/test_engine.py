@@ -1,6 +1,7 @@
 import itertools
 import json
 
+import jax
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onlineguard import CheckpointError, Detector, Engine, InvalidArgument
+from onlineguard import CheckpointError, Detector, Engine, InvalidArgument, Series
 from onlineguard.engine.table import advance
 
 FIELDS = ("score", "threshold", "p_value", "anomalous", "ready")
@@ -206,6 +207,50 @@ def test_a_file_from_before_there_were_notes_is_read(tmp_path):
     save_file(tensors, tmp_path / "old", metadata={"onlineguard": json.dumps(header)})
     assert Engine.load(tmp_path / "old").notes == {}
     assert_equal(Engine.load(tmp_path / "old").update(*stream(d=2)), Engine(2).update(*stream(d=2)))
+
+
+@pytest.mark.parametrize("estimator", [Detector(), Series()], ids=["points", "a series"])
+def test_a_file_of_format_1_where_counts_were_floats_goes_on_as_it_would_have(tmp_path, estimator):
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    keys, X = stream(n=3_000)
+    engine = Engine(3, estimator=estimator)
+    engine.update(keys, X)
+    engine.save(tmp_path / "engine")
+    with safe_open(tmp_path / "engine", "numpy") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
+    states = engine.layout.unpack(tensors["table"])
+    floats = [np.reshape(leaf, (len(tensors["table"]), -1)).astype(np.float32) for leaf in jax.tree.leaves(states)]
+    old = np.zeros(tensors["table"].shape, np.float32)
+    old[:, : sum(leaf.shape[1] for leaf in floats)] = np.concatenate(floats, axis=1)
+    metadata["onlineguard"] = metadata["onlineguard"].replace('"version": 2', '"version": 1')
+    save_file(tensors | {"table": old}, tmp_path / "old", metadata=metadata)
+    assert_equal(Engine.load(tmp_path / "old").update(keys, X), engine.update(keys, X))
+
+
+def test_a_model_that_nothing_is_registered_for_is_named_with_a_way_out(tmp_path):
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    Engine(2).save(tmp_path / "engine")
+    with safe_open(tmp_path / "engine", "numpy") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
+    metadata["onlineguard"] = metadata["onlineguard"].replace('"kind": "Detector"', '"kind": "my own"')
+    save_file(tensors, tmp_path / "unknown", metadata=metadata)
+    with pytest.raises(
+        CheckpointError, match=r"unknown cannot be loaded: .*'my own'.*import the module that registers"
+    ):
+        Engine.load(tmp_path / "unknown")
+
+
+def test_a_model_without_a_name_is_not_saved_and_says_how_to_give_it_one(tmp_path):
+    class Nameless(Detector):
+        pass
+
+    with pytest.raises(CheckpointError, match=r"Nameless has no name; put @register"):
+        Engine(2, estimator=Nameless()).save(tmp_path / "engine")
+    assert not (tmp_path / "engine").exists()
 
 
 def test_foreign_newer_and_missing_checkpoints_are_refused(tmp_path):

@@ -53,9 +53,12 @@ def usable(event: Any) -> bool:
     return bool(np.isfinite(x).any() and np.isfinite(y))
 
 
-def clipped_sgd(gradient: Any, theta: Gradient, events: list[Any], eta: Any, limit: float) -> tuple[Gradient, int, int]:
-    """Theta after the events, how many were learned and how many of these were clipped; `eta` takes the count."""
-    seen = clipped = 0
+def clipped_sgd(
+    gradient: Any, theta: Gradient, events: list[Any], eta: Any, limit: float
+) -> tuple[Gradient, int, int, int]:
+    """Theta after the events, how many were learned, how many of these were clipped, and for how many float32 cannot
+    tell, their gradient being as long as the limit to its seven digits; `eta` takes the count."""
+    seen = clipped = ties = 0
     for event in events:
         if not usable(event):
             continue
@@ -63,8 +66,8 @@ def clipped_sgd(gradient: Any, theta: Gradient, events: list[Any], eta: Any, lim
         norm = np.sqrt(sum((part**2).sum() for part in g))
         shrink = min(1.0, limit / norm) if norm > 0 else 1.0
         theta = [t - eta(seen) * shrink * part for t, part in zip(theta, g, strict=True)]
-        seen, clipped = seen + 1, clipped + int(norm > limit)
-    return theta, seen, clipped
+        seen, clipped, ties = seen + 1, clipped + int(norm > limit), ties + int(abs(norm - limit) < 1e-5 * limit)
+    return theta, seen, clipped, ties
 
 
 def derived(seen: int) -> float:
