@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: list[str], folder: Path, ready: str | None) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: list[str], folder: Path, ready: str | None) -> Generator[subprocess.Popen[bytes]]:
     """A process, once `ready` answers 200."""
     with (folder / "log.txt").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
