@@ -1,6 +1,6 @@
 """Seconds to split a false-positive budget over slices, beside a generic convex solver, and to choose the thresholds.
 
-    uv run python -m benchmarks.bench_calibration [--quick]
+    uv run --group dev python -m benchmarks.bench_calibration [--quick]
 
 One JSON line a figure. The generic solver is Clarabel through cvxpy, at fewer slices; its time is that of the solver,
 without cvxpy's own. Ours is that of preparing a problem and solving it once, from arrays.

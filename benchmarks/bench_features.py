@@ -1,6 +1,6 @@
 """Clicks a second through the counters and features, in this process and over Redis, beside plain Python.
 
-    uv run python -m benchmarks.bench_features [--quick]
+    uv run --group dev python -m benchmarks.bench_features [--quick]
 
 The peer is what a programmer would write: for each entity and window a deque of its times, and for each ip a dict of
 when its users and sessions were last seen, the oldest first. Its windows are exact times, not buckets, and it knows no

@@ -1,6 +1,6 @@
 """The service under load: latency at fixed rates, clicks a second in batches, and the most it takes; beside a peer.
 
-    uv run python -m benchmarks.bench_service [--quick] [--seconds 20] [--repeats 3] [--durability group]
+    uv run --group dev python -m benchmarks.bench_service [--quick] [--seconds 20] [--repeats 3] [--durability group]
 
 Starts `onlineguard serve`, with counters in this process and then in a redis-server of its own, sends clicks to
 /v1/clicks from another process (`load`: open loop, counted from when each request was due) and prints one JSON line a
