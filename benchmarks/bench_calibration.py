@@ -1,6 +1,6 @@
 """Seconds to split a false-positive budget over slices, beside a generic convex solver, and to choose the thresholds.
 
-    uv run python -m benchmarks.bench_calibration [--quick]
+    uv run --group dev python -m benchmarks.bench_calibration [--quick]
 
 One JSON line a figure. The generic solver is Clarabel through cvxpy, at fewer slices; its time is that of the solver,
 without cvxpy's own. Ours is that of preparing a problem and solving it once, from arrays.
@@ -90,10 +90,11 @@ def seconds(run: Callable[[], object], repeats: int) -> dict[str, float]:
 def splitting(quick: bool) -> None:
     """Both methods by the number of slices; at the smallest number beside the generic solver."""
     repeats, sizes = (3, [100, 1_000]) if quick else (7, [1_000, 10_000, 100_000])
-    for method, make, generic in [
+    methods: list[tuple[str, Callable[[int], Any], Callable[[Any, float], tuple[float, float]]]] = [
         ("quadratic", quadratics, generic_quadratic),
         ("envelope", curves, generic_envelope),
-    ]:
+    ]
+    for method, make, generic in methods:
         for n_slices in sizes:
             problem = make(n_slices)
             purchases = problem[3].sum() if method == "quadratic" else (POINTS - 1) * n_slices

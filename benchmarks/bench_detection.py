@@ -1,6 +1,6 @@
 """How well detectors find the labelled windows of 17 real server metrics, each with one configuration for all.
 
-    uv run python -m benchmarks.bench_detection [--quick] [--data DIR]
+    uv run --group dev python -m benchmarks.bench_detection [--quick] [--data DIR]
 
 One JSON line a figure and detector; `compare` in `benchmarks/streams.py` says what the figures mean. Every detector is
 also shown with its scores held as a fading maximum, to tell what holding alone gives: labels are windows, and a peer

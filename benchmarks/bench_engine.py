@@ -1,6 +1,6 @@
 """Events a second of the engine, beside a dict of river models and a plain compiled loop doing the same job.
 
-    uv run python -m benchmarks.bench_engine [--quick]
+    uv run --group dev python -m benchmarks.bench_engine [--quick]
 
 One JSON line a figure; both sides of every ratio are measured in the same run. Compilation is apart: everything is
 warmed up first.

@@ -1,6 +1,6 @@
 """Clicks a second through the counters and features, in this process and over Redis, beside plain Python.
 
-    uv run python -m benchmarks.bench_features [--quick]
+    uv run --group dev python -m benchmarks.bench_features [--quick]
 
 The peer is what a programmer would write: for each entity and window a deque of its times, and for each ip a dict of
 when its users and sessions were last seen, the oldest first. Its windows are exact times, not buckets, and it knows no
@@ -22,7 +22,7 @@ import subprocess
 import tempfile
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -178,7 +178,7 @@ def one_at_a_time(quick: bool) -> None:
 
 
 @contextmanager
-def redis_server() -> Iterator[redis.Redis | None]:
+def redis_server() -> Generator[redis.Redis | None]:
     """A client of a server of our own, None where there is no redis-server."""
     binary = shutil.which("redis-server")
     if binary is None:

@@ -1,6 +1,6 @@
 """Microseconds of a commit to the journal, by durability level, beside SQLite.
 
-    uv run python -m benchmarks.bench_journal [--quick] [--folder FOLDER]
+    uv run --group dev python -m benchmarks.bench_journal [--quick] [--folder FOLDER]
 
 An entry has 300 bytes, which is a click and what was decided about it. At 1,000 commits a second (Poisson arrivals, in
 one event loop) the time runs from the call to the answer, and `late_p99_us` says how late the calls came: a millisecond

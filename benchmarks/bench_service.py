@@ -1,6 +1,6 @@
 """The service under load: latency at fixed rates, clicks a second in batches, and the most it takes; beside a peer.
 
-    uv run python -m benchmarks.bench_service [--quick] [--seconds 20] [--repeats 3] [--durability group]
+    uv run --group dev python -m benchmarks.bench_service [--quick] [--seconds 20] [--repeats 3] [--durability group]
 
 Starts `onlineguard serve`, with counters in this process and then in a redis-server of its own, sends clicks to
 /v1/clicks from another process (`load`: open loop, counted from when each request was due) and prints one JSON line a
@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: list[str], folder: Path, ready: str | None) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: list[str], folder: Path, ready: str | None) -> Generator[subprocess.Popen[bytes]]:
     """A process, once `ready` answers 200."""
     with (folder / "log.txt").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)

@@ -1,6 +1,6 @@
 """Simulated clicks a second of processor time, to Parquet, and the memory that takes.
 
-    uv run python -m benchmarks.bench_simulate [--quick]
+    uv run --group dev python -m benchmarks.bench_simulate [--quick]
 
 One JSON line a size, each measured in a process of its own. `clicks_per_cpu_s` counts the time of all threads and of
 everything: people, robots, orders, all three files; imports are apart. 500,000 are to be reached. `plain_write` beside

@@ -1,6 +1,6 @@
 """SLIDR beside its baselines on simulated traffic, whose truth is known: what it finds at the same false-positive rate.
 
-    uv run python -m benchmarks.bench_slidr [--quick] [--seeds 20] [--clicks 2000000] [--models mlp,trees]
+    uv run --group dev python -m benchmarks.bench_slidr [--quick] [--seeds 20] [--clicks 2000000] [--models mlp,trees]
 
 Three weeks a seed, of which the first trains, the second sets the thresholds by the purchases known at its end, and the
 third is judged by the truth; whole weeks, since people click otherwise on Sundays. Purchases are equally likely for all

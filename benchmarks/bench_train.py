@@ -1,6 +1,6 @@
 """Clicks a second of SLIDR's training and inference, for every kind of network and the baselines.
 
-    uv run python -m benchmarks.bench_train [--quick]
+    uv run --group dev python -m benchmarks.bench_train [--quick]
 
 One JSON line a figure. Clicks are made up: 43 features, a million rows to train on, labels that depend on sums and
 products of features. What is compiled once is compiled before the clock starts, and given apart.

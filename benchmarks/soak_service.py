@@ -1,6 +1,6 @@
 """The service for some minutes under a steady load: does its memory grow, does its tail move?
 
-    uv run python -m benchmarks.soak_service [--minutes 5] [--rate 300] [--durability group]
+    uv run --group dev python -m benchmarks.soak_service [--minutes 5] [--rate 300] [--durability group]
 
 Starts `onlineguard serve` with counters in the process and snapshots every minute, sends clicks at a fixed rate from
 another process (`load`) window by window, and prints one JSON line a window: latency from when each request was due,

@@ -1,6 +1,6 @@
 """Draws docs/picture.png, the picture of the README: one stream, its score and threshold, and what was flagged.
 
-uv run python docs/picture.py
+uv run --group dev python docs/picture.py
 """
 
 from pathlib import Path

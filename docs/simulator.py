@@ -1,6 +1,6 @@
 """Draws the figures of docs/simulator.md: simulated traffic, and a real click log beside it where one is at hand.
 
-    ONLINEGUARD_DATA=... uv run python docs/simulator.py
+    ONLINEGUARD_DATA=... uv run --group dev python docs/simulator.py
 
 The real log is `clicks/talkingdata/clicks-48h.csv.gz` in the folder that ONLINEGUARD_DATA names. Without it nothing is
 drawn, so that the figures always show both.

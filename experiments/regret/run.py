@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -406,7 +406,7 @@ def report(claims: dict[str, Any], results: dict[str, Any]) -> str:
 
 # --------------------------------------------------------------------------------------------------------- figures
 
-LINES = {  # method: colour, line
+LINES: dict[str, tuple[str, Literal["-", "--"]]] = {  # method: colour, line
     "default": (COLOURS["ours"], "-"),
     "best fixed": (COLOURS["truth"], "--"),
     "derived": (COLOURS["derived"], "-"),
