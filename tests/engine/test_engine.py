@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onlineguard import CheckpointError, Detector, Engine, InvalidArgument, Series
+from onlineguard import CheckpointError, Detector, Engine, InvalidArgument, Series, pytree
 from onlineguard.engine.table import advance
 
 FIELDS = ("score", "threshold", "p_value", "anomalous", "ready")
@@ -245,6 +245,7 @@ def test_a_model_that_nothing_is_registered_for_is_named_with_a_way_out(tmp_path
 
 
 def test_a_model_without_a_name_is_not_saved_and_says_how_to_give_it_one(tmp_path):
+    @pytree
     class Nameless(Detector):
         pass
 

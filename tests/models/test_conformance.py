@@ -232,7 +232,7 @@ def test_explain_by_leaving_out_names_the_feature_that_is_odd():
         ),
         (lambda: Engine(2, estimator=ClippedSGD(Quantile(0.9))), "takes one number, and events have 2"),
         (lambda: Engine(2, estimator=Mean(2)), "must be a SliceModel such as"),
-        (lambda: Engine(2, estimator=ClippedSGD), "must be a SliceModel such as"),
+        (lambda: Engine(2, estimator=ClippedSGD), "which is not a pytree; put @pytree above its class"),
         (lambda: Engine(2, estimator=Judged(ClippedSGD(Mean(2)), 0.9)), "target_rate is 0.9; it must lie in"),
         (lambda: Engine(2).update(["a"], [[1.0, 2.0]], [1.0]), "y was given, but Detector has no target"),
         (lambda: Engine(2).predict(["a"], [[1.0, 2.0]]), "Detector, which predicts nothing"),
