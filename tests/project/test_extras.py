@@ -52,7 +52,7 @@ def test_a_part_without_its_packages_is_one_import_error_that_names_the_extra(mo
 @pytest.mark.parametrize(
     ("arguments", "lacks", "line"),
     [
-        ([], ["typer"], "the command onlineguard needs typer: pip install 'onlineguard[cli]'"),
+        ([], ["typer"], "`onlineguard` needs typer: pip install 'onlineguard[cli]'"),
         (["demo"], ["optax"], "error: onlineguard.slidr needs optax: pip install 'onlineguard[slidr]'"),
         (["simulate", "nowhere"], ["optax"], "error: onlineguard.slidr needs optax: pip install 'onlineguard[slidr]'"),
         (
@@ -63,12 +63,12 @@ def test_a_part_without_its_packages_is_one_import_error_that_names_the_extra(mo
         (
             ["serve"],
             ["uvicorn", "prometheus_client"],
-            "error: onlineguard serve needs prometheus-client, uvicorn: pip install 'onlineguard[serve]'",
+            "error: `onlineguard serve` needs prometheus-client, uvicorn: pip install 'onlineguard[serve]'",
         ),
         (
             ["worker"],
             ["redis", "httpx"],
-            "error: onlineguard worker needs httpx, redis: pip install 'onlineguard[client,redis]'",
+            "error: `onlineguard worker` needs httpx, redis: pip install 'onlineguard[client,redis]'",
         ),
     ],
 )
