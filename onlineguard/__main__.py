@@ -9,7 +9,7 @@ from onlineguard.extras import require
 def main() -> None:
     """Run the command line; without the packages it needs, say so in one line and leave with exit code 2."""
     try:
-        require("the command onlineguard", "cli")
+        require("`onlineguard`", "cli")
     except MissingExtra as error:
         print(error, file=sys.stderr)
         sys.exit(2)

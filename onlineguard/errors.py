@@ -64,12 +64,12 @@ class CheckpointError(OnlineguardError):
 class MissingExtra(OnlineguardError, ImportError):
     """Packages of an optional part that are not installed. The message names them and the extra that brings them."""
 
-    def __init__(self, part: str, packages: Sequence[str], extras: Sequence[str]):
-        super().__init__(f"{part} needs {', '.join(packages)}: pip install 'onlineguard[{','.join(extras)}]'")
-        self.part, self.packages, self.extras = part, packages, extras
+    def __init__(self, part: str, packages: Sequence[str], extra: str):
+        super().__init__(f"{part} needs {', '.join(packages)}: pip install 'onlineguard[{extra}]'")
+        self.part, self.packages, self.extra = part, packages, extra
 
-    def __reduce__(self) -> tuple[type["MissingExtra"], tuple[str, Sequence[str], Sequence[str]]]:
-        return type(self), (self.part, self.packages, self.extras)
+    def __reduce__(self) -> tuple[type["MissingExtra"], tuple[str, Sequence[str], str]]:
+        return type(self), (self.part, self.packages, self.extra)
 
 
 class SourceError(OnlineguardError):

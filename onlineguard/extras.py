@@ -1,5 +1,6 @@
 """The optional parts, the packages that each needs, and one line where they are missing."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 from onlineguard.errors import MissingExtra
@@ -16,9 +17,10 @@ PACKAGES = {
 INSTALLED_AS = {"prometheus_client": "prometheus-client", "sklearn": "scikit-learn"}  # where the names differ
 
 
-def require(part: str, *extras: str) -> None:
-    """Raise MissingExtra, an ImportError, where a package that `part` needs is not installed. Nothing is imported."""
-    missing = {extra: [name for name in PACKAGES[extra] if find_spec(name) is None] for extra in extras}
-    if any(missing.values()):
-        names = [INSTALLED_AS.get(name, name) for lacking in missing.values() for name in lacking]
-        raise MissingExtra(part, names, [extra for extra, lacking in missing.items() if lacking])
+def require(part: str, extra: str, packages: Sequence[str] = ()) -> None:
+    """Raise MissingExtra, an ImportError, where a package that `part` needs is not installed. Nothing is imported.
+
+    Looked for are those of the extra in `PACKAGES`, unless `packages` names others that the extra brings as well.
+    """
+    if missing := [name for name in packages or PACKAGES[extra] if find_spec(name) is None]:
+        raise MissingExtra(part, [INSTALLED_AS.get(name, name) for name in missing], extra)

@@ -10,7 +10,7 @@ import typer
 
 from onlineguard.cli.exits import one_line_errors
 from onlineguard.errors import InvalidArgument
-from onlineguard.extras import require
+from onlineguard.extras import PACKAGES, require
 from onlineguard_service import config
 
 SERVE_EPILOG = """[bold]Settings[/bold]
@@ -73,7 +73,7 @@ simulated ones.
         if show_config:
             print(config.show(loaded), end="")
             return
-        require("onlineguard serve", "serve", "slidr", "redis")
+        require("`onlineguard serve`", "serve")
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         from onlineguard_service import logs
@@ -109,7 +109,7 @@ def worker(
     given = {name: value for name, value in locals().items() if value is not None and name != "log_level"}
     with one_line_errors():
         checked = config.load({"log_level": log_level}, {}).settings
-        require("onlineguard worker", "client", "redis")
+        require("`onlineguard worker`", "serve", PACKAGES["client"] + PACKAGES["redis"])
         from onlineguard_service import logs
 
         logs.configure(checked.log_level)
