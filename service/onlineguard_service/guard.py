@@ -20,7 +20,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from onlineguard.cli.story import UNUSUAL, WATCHED
 from onlineguard.engine.engine import Engine
 from onlineguard.engine.verdicts import Verdicts, p_value_of
 from onlineguard.errors import InvalidArgument
@@ -32,11 +31,13 @@ from onlineguard.slidr.features import NAMES
 from onlineguard.slidr.model import Model
 from onlineguard.slidr.one_click import OneClick
 from onlineguard.slidr.pipeline import slice_name
+from onlineguard.slidr.watch import COLUMNS as WATCHED_COLUMNS
+from onlineguard.slidr.watch import UNUSUAL, WATCHED
 from onlineguard.wire.requests import ClickAnswer, Event, EventAnswer, Label, LabelAnswer, Of, Verdict
 from onlineguard_service.figures import ANOMALOUS, JUDGED, ROBOTIC, Figures
 
 MARKS = 100  # switches of the model that are remembered
-_WATCHED = [NAMES.index(name) for name in WATCHED]
+_WATCHED = list(WATCHED_COLUMNS)
 _AS_TEXT = {True: "true", False: "false", None: ""}  # a slice's parts, as `pipeline.prepare` writes them
 
 _json = msgspec.json.Encoder()
