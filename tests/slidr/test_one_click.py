@@ -6,7 +6,7 @@ from hypothesis import given
 
 from onlineguard import Engine
 from onlineguard.slidr.clicks.clicks import Click
-from onlineguard.slidr.counting.counters import Keys, ProcessStore
+from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from onlineguard.slidr.features import WIDTH, Featuriser
 from onlineguard.slidr.learning.network import Config, init
 from onlineguard.slidr.learning.train import Network
@@ -25,7 +25,7 @@ def network(kind="mlp"):
     return Network(config, init(1, WIDTH, config), mean, deviation, np.zeros(0, np.float32))
 
 
-def clicks_of(keys: Keys) -> list[Click]:
+def clicks_of(keys: ClickKeys) -> list[Click]:
     rest = {"user_agent": "", "ad_id": "", "marketplace": "DE"}
     rows = zip(*keys, strict=True)
     return [
@@ -36,7 +36,7 @@ def clicks_of(keys: Keys) -> list[Click]:
     ]
 
 
-def compare(keys: Keys, model: Network, counting: bool) -> int:
+def compare(keys: ClickKeys, model: Network, counting: bool) -> int:
     """Run the stream both ways, and return how many clicks the program took."""
     engine, store, featuriser = Engine(len(WATCHED)), ProcessStore(), Featuriser()
     stepwise, theirs = Engine(len(WATCHED)), ProcessStore()

@@ -44,30 +44,21 @@ number ever changes by it.
 
 import copy
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64
+from jaxtyping import Int32, Int64
 
-from onlineguard.slidr.clicks.clicks import prefix
+from onlineguard.engine.engine import aligned
+from onlineguard.slidr.clicks.clicks import Click, prefix
 from onlineguard.slidr.counting.click_clock import Clock
-from onlineguard.slidr.counting.counter_step import (
-    GATEWAY_LANES,
-    LANES,
-    MOVED_ON,
-    NUMBERS,
-    PAIRS,
-    STARTS,
-    WIDTHS,
-    advance,
-    advance_one,
-)
-from onlineguard.slidr.counting.entities import NOBODY, Ids, Rows
+from onlineguard.slidr.counting.counter_step import FIELDS, GATEWAY_LANES, LANES, MOVED_ON, WIDTHS, Sheet, advance
+from onlineguard.slidr.counting.entities import NOBODY, EntityTable, Ids
 from onlineguard.slidr.counting.windows import BUCKET_MS, COLUMNS, HOUR_MS
 
 
-class Keys(NamedTuple):
+class ClickKeys(NamedTuple):
     """What a store needs of n clicks, in order of arrival."""
 
     click_ids: Sequence[str]
@@ -76,19 +67,27 @@ class Keys(NamedTuple):
     sessions: Sequence[str | None]
     ips: Sequence[str]
 
-    def part(self, start: int, end: int) -> "Keys":
+    @classmethod
+    def of(cls, clicks: Sequence[Click]) -> "ClickKeys":
+        """Those of some clicks."""
+        return cls(
+            [click.click_id for click in clicks],
+            np.array([click.ts for click in clicks], np.int64),
+            [click.user_id for click in clicks],
+            [click.session_id for click in clicks],
+            [click.ip for click in clicks],
+        )
+
+    def part(self, start: int, end: int) -> "ClickKeys":
         """Those of the clicks from `start` up to `end`."""
         cut = slice(start, end)
-        return Keys(self.click_ids[cut], self.ts[cut], self.users[cut], self.sessions[cut], self.ips[cut])
-
-
-OneKey = tuple[str, int, str | None, str | None, str]  # the same of one click
+        return ClickKeys(self.click_ids[cut], self.ts[cut], self.users[cut], self.sessions[cut], self.ips[cut])
 
 
 class Store(Protocol):
     """Where counters are kept."""
 
-    def count(self, keys: Keys) -> Int32[np.ndarray, "n 26"]:
+    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 26"]:
         """Count the clicks in order; row i holds the numbers that click i sees, named by `COLUMNS`.
 
         How a stream is cut into calls changes nothing.
@@ -96,21 +95,51 @@ class Store(Protocol):
         ...
 
 
-# Clicks that a call of the compiled loop takes, padded to the next of them; the service takes the least at once.
-SIZES = (64, 256, 2_048)
+# Clicks that a call of the compiled loop takes, padded to the next of them; the service takes at most the second.
+SIZES = (1, 64, 256, 2_048)
 LARGE = SIZES[-1]
 _TABLES = ("users", "sessions", "ips", "prefixes", "pairs")
 
 
-class Places(NamedTuple):
-    """The rows of the entities of a click, and of its user and session at its ip."""
+class BatchMemory:
+    """A batch of at most `size` clicks as the compiled loop takes it: one array, and views of its parts.
 
-    user: int
-    session: int
-    ip: int
-    prefix: int
-    user_there: int
-    session_there: int
+    numbers: the array, if it is to be longer than a `Sheet` is.
+    """
+
+    def __init__(self, size: int, numbers: Int32[np.ndarray, " numbers"] | None = None):
+        self.sheet = Sheet(size)
+        self.numbers = aligned(1, self.sheet.length)[0].view(np.int32) if numbers is None else numbers
+        self.tables = self.tables_of(self.numbers)
+        self.events = self.numbers[self.sheet.events : self.sheet.counts].reshape(FIELDS, size)
+        self.counts = self.counts_of(self.numbers)
+
+    def tables_of(self, numbers: Int32[np.ndarray, " numbers"]) -> list[Int32[np.ndarray, "size lanes"]]:
+        """The rows of users, sessions, ips, prefixes and pairs in an array such as this."""
+        ends = (*self.sheet.tables[1:], self.sheet.events)
+        widths = (*WIDTHS, 1)
+        return [
+            numbers[start:end].reshape(-1, width)
+            for start, end, width in zip(self.sheet.tables, ends, widths, strict=True)
+        ]
+
+    def counts_of(self, numbers: Int32[np.ndarray, " numbers"]) -> Int32[np.ndarray, "size 26"]:
+        """What each click sees."""
+        return numbers[self.sheet.counts : self.sheet.length].reshape(-1, len(COLUMNS))
+
+
+def padded_size(n: int) -> int:
+    """The size of the batch that n clicks are padded to."""
+    return next(size for size in SIZES if n <= size)
+
+
+class Turn(NamedTuple):
+    """Clicks `start` up to `end` of those that a store was given, and where they belong in its tables."""
+
+    start: int
+    end: int
+    rows: list[Int64[np.ndarray, " n"]]  # of users, sessions, ips, prefixes, pairs
+    facts: list[Sequence[int]]  # times and what is counted, as `counter_step.FIELDS` describes them
 
 
 class ProcessStore:
@@ -125,11 +154,15 @@ class ProcessStore:
         self._forget(0)
         self._clock = Clock()
         self._ids = Ids()
+        self._memories: dict[int, BatchMemory] = {}  # by size
 
     def _forget(self, era: int) -> None:
         self._era = era
-        self._users, self._sessions, self._prefixes = Rows(LANES), Rows(LANES), Rows(LANES)
-        self._ips, self._pairs = Rows(LANES + GATEWAY_LANES), Rows(1)  # a pair: an ip, and a user or session there
+        self._users, self._sessions, self._prefixes = (EntityTable(LANES) for _ in range(3))
+        self._ips, self._pairs = (
+            EntityTable(LANES + GATEWAY_LANES),
+            EntityTable(1),
+        )  # a pair: an ip, and a user or session there
 
     def dump(self) -> dict[str, Any]:
         """A copy of everything counted: nested dictionaries of arrays, and of lists that MessagePack holds."""
@@ -145,152 +178,116 @@ class ProcessStore:
         store._clock.now, store._clock.run, store._clock.era = dump["clock"]
         store._ids = Ids.restored(dump["ids"])
         for name in _TABLES:
-            setattr(store, f"_{name}", Rows.restored(dump[name]))
+            setattr(store, f"_{name}", EntityTable.restored(dump[name]))
         return store
 
     def warmup(self) -> None:
         """Compile the programs for batches of any size, so that no later call waits for a compiler."""
-        for size in (1, *SIZES):
+        for size in SIZES:
             ids = [""] * size
-            ProcessStore().count(Keys(ids, np.zeros(size, np.int64), ids, ids, ids))
+            ProcessStore().count(ClickKeys(ids, np.zeros(size, np.int64), ids, ids, ids))
 
     def __len__(self) -> int:
         """Entities now held."""
         return sum(map(len, (self._users, self._sessions, self._ips, self._prefixes)))
 
-    def count(self, keys: Keys) -> Int32[np.ndarray, "n 26"]:
+    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 26"]:
         """See `Store.count`."""
-        if len(keys.ts) == 1:
-            return self._count_one(keys)
-        reading = self._clock.read(keys.ts)
-        counted = reading.counted & ~self._ids.seen(keys.click_ids, reading.now // HOUR_MS, reading.era)
         counts = np.empty((len(keys.ts), len(COLUMNS)), np.int32)
-        cuts = {*range(0, len(keys.ts), LARGE), *(np.flatnonzero(np.diff(reading.era)) + 1).tolist(), len(keys.ts)}
-        ends = sorted(cuts)
-        for start, end in itertools.pairwise(ends):
-            part = slice(start, end)
-            if reading.era[start] != self._era:
-                self._forget(int(reading.era[start]))
-            counts[part] = self._count(
-                keys.part(start, end), reading.times[part], counted[part], reading.now[[start, end - 1]] // HOUR_MS
-            )
+        for turn in self.turns(keys):
+            n = turn.end - turn.start
+            memory = self._memory(padded_size(n))
+            self.gather(turn, memory)
+            after = np.asarray(advance(memory.sheet, memory.numbers, np.int32(n)))
+            self.scatter(turn, memory.tables_of(after))
+            counts[turn.start : turn.end] = memory.counts_of(after)[:n]
         return counts
 
-    def peek(self, keys: Keys) -> Int32[np.ndarray, "1 26"]:
+    def peek(self, keys: ClickKeys) -> Int32[np.ndarray, "1 26"]:
         """What `count` would give for a single click if it came next; nothing is counted."""
-        clock = copy.copy(self._clock)
-        time, counted, now, era = clock.take(int(keys.ts[0]))
+        time, counted, now, era = copy.copy(self._clock).take(int(keys.ts[0]))
         same = era == self._era  # else every counter would be forgotten
         counted = counted and not (same and self._ids.known(keys.click_ids[0], now // HOUR_MS))
         tables = (self._users, self._sessions, self._ips, self._prefixes)
         names = (keys.users[0], keys.sessions[0], keys.ips[0], prefix(keys.ips[0]))
-        places = [rows.place(name) if same else 0 for rows, name in zip(tables, names, strict=True)]
-        user, session, ip, _ = places
-        pairs = [self._pairs.place((ip << 33) + 2 * at + k) if ip and at else 0 for k, at in enumerate((user, session))]
-        event = (
-            *(self._pairs.table[pair, 0] for pair in pairs),
-            time // BUCKET_MS + MOVED_ON,
-            time % BUCKET_MS,
-            counted and names[0] is not None,
-            counted and names[1] is not None,
-            counted,
-            1,
-        )
-        states = [rows.table[place] for rows, place in zip(tables, places, strict=True)]
-        flat = np.concatenate([*states, np.array(event, np.int32), np.zeros(len(COLUMNS), np.int32)])
-        return np.asarray(advance_one(flat))[None, NUMBERS:]
+        rows = [table.place(name) if same else 0 for table, name in zip(tables, names, strict=True)]
+        user, session, ip, _ = rows
+        pairs = [self._pairs.place(_pair(ip, 2 * at + k)) if ip and at else 0 for k, at in enumerate((user, session))]
+        has = [counted and name is not None for name in names[:2]]
+        at = [np.array(row) for row in (*([row] for row in rows), pairs)]
+        facts = [[time // BUCKET_MS + MOVED_ON], [time % BUCKET_MS], *([known] for known in has), [counted]]
+        memory = self._memory(1)
+        self.gather(Turn(0, 1, at, facts), memory)
+        return memory.counts_of(np.asarray(advance(memory.sheet, memory.numbers, np.int32(1))))
 
-    def begin_one(self, click: OneKey, flat: Int32[np.ndarray, " numbers"]) -> "Places":
-        """Note one click, and write what `counter_step.after_one` needs to `flat[:NUMBERS]`; `end_one` must follow.
+    def turns(self, keys: ClickKeys, most: int = LARGE) -> Iterator[Turn]:
+        """The clicks in parts of at most `most`, each noted in the tables: the first half of `count`.
 
-        The two are `count` for a caller who has the step in between in a program of its own.
+        Each turn must go through `gather`, `counter_step.counted` and `scatter` before the next is asked for.
         """
-        click_id, ts, user_id, session_id, ip = click
-        time, counted, now, era = self._clock.take(ts)
-        hour = now // HOUR_MS
-        counted = not self._ids.seen_at((click_id,), hour, era)[0] and counted
-        if era != self._era:
-            self._forget(era)
-        user = self._users.find_one(user_id, counted, hour)
-        session = self._sessions.find_one(session_id, counted, hour)
-        gateway = self._ips.find_one(ip, counted, hour)
-        network = self._prefixes.find_one(prefix(ip), counted, hour)
-        user_there = self._pairs.find_one((gateway << 33) + 2 * user if user else NOBODY, counted, hour)
-        session_there = self._pairs.find_one((gateway << 33) + 2 * session + 1 if session else NOBODY, counted, hour)
-        places = Places(user, session, gateway, network, user_there, session_there)
-        tables = (self._users, self._sessions, self._ips, self._prefixes)
-        for rows, place, start, width in zip(tables, places, STARTS, WIDTHS, strict=False):
-            flat[start : start + width] = rows.table[place]
-        pairs = self._pairs.table
-        flat[PAIRS:NUMBERS] = (
-            pairs[user_there, 0],
-            pairs[session_there, 0],
-            time // BUCKET_MS + MOVED_ON,
-            time % BUCKET_MS,
-            counted and user > 0,
-            counted and session > 0,
-            counted,
-            1,
-        )
-        return places
+        for start in range(0, len(keys.ts), most):
+            part = keys.part(start, start + most)
+            reading = self._clock.read(part.ts.tolist())
+            hours = [now // HOUR_MS for now in reading.now]
+            duplicates = self._ids.seen(part.click_ids, hours, reading.era)
+            counted = [counts and not duplicate for counts, duplicate in zip(reading.counted, duplicates, strict=True)]
+            eras = reading.era
+            cuts = [0, *(i for i in range(1, len(eras)) if eras[i] != eras[i - 1]), len(eras)]
+            for first, end in itertools.pairwise(cuts):
+                if eras[first] != self._era:
+                    self._forget(eras[first])
+                cut = slice(first, end)
+                yield self._turn(
+                    start + first,
+                    part.part(first, end),
+                    reading.times[cut],
+                    counted[cut],
+                    (hours[first], hours[end - 1]),
+                )
 
-    def end_one(self, places: "Places", flat: Int32[np.ndarray, " numbers"]) -> None:
-        """Keep the rows that `counter_step.after_one` made, which lie in `flat` where they were."""
-        tables = (self._users, self._sessions, self._ips, self._prefixes)
-        for rows, place, start, width in zip(tables, places, STARTS, WIDTHS, strict=False):
-            rows.table[place] = flat[start : start + width]
-        self._pairs.table[places.user_there, 0] = flat[PAIRS]
-        self._pairs.table[places.session_there, 0] = flat[PAIRS + 1]
-
-    def _count_one(self, keys: Keys) -> Int32[np.ndarray, "1 26"]:
-        """`count` of a single click, in a third of the time."""
-        flat = np.empty(NUMBERS + len(COLUMNS), np.int32)
-        ts = int(keys.ts[0])
-        places = self.begin_one((keys.click_ids[0], ts, keys.users[0], keys.sessions[0], keys.ips[0]), flat)
-        after = np.asarray(advance_one(flat))
-        self.end_one(places, after)
-        return after[None, NUMBERS:]
-
-    def _count(
-        self, keys: Keys, times: Int64[np.ndarray, " n"], counted: Bool[np.ndarray, " n"], hours: Int64[np.ndarray, "2"]
-    ) -> Int32[np.ndarray, "n 26"]:
-        users = self._users.find(keys.users, counted, hours)
-        sessions = self._sessions.find(keys.sessions, counted, hours)
-        ips = self._ips.find(keys.ips, counted, hours)
-        prefixes = self._prefixes.find([prefix(ip) for ip in keys.ips], counted, hours)
-        places = ips.astype(np.int64) << 33
-        at_ip = np.concatenate([places + 2 * users, places + 2 * sessions + 1])
-        at_ip[np.concatenate([users, sessions]) == 0] = NOBODY
-        pairs = self._pairs.find(at_ip.tolist(), np.concatenate([counted, counted]), hours)
-
-        n = len(times)
-        size = next(size for size in SIZES if n <= size)
-        work = [
-            (self._users, users),
-            (self._sessions, sessions),
-            (self._ips, ips),
-            (self._prefixes, prefixes),
-            (self._pairs, pairs),
+    def _turn(
+        self, start: int, keys: ClickKeys, times: Sequence[int], counted: list[bool], hours: tuple[int, int]
+    ) -> Turn:
+        users = self._users.find(keys.users, counted, *hours)
+        sessions = self._sessions.find(keys.sessions, counted, *hours)
+        ips = self._ips.find(keys.ips, counted, *hours)
+        prefixes = self._prefixes.find(list(map(prefix, keys.ips)), counted, *hours)
+        at_ips, members = ips.tolist(), (users.tolist(), sessions.tolist())
+        there = [
+            _pair(ip, 2 * member + k) if member else NOBODY
+            for k, rows in enumerate(members)
+            for ip, member in zip(at_ips, rows, strict=True)
         ]
-        events = np.zeros((size, 11), np.int32)
-        tables: list[np.ndarray] = []
-        for j, (rows, at) in enumerate(work[:4]):
-            events[:n, j] = rows.slots(at)
-            tables.append(_taken(rows.table, at, size))
-        events[:n, 4], events[:n, 5] = np.split(self._pairs.slots(pairs), 2)
-        tables.append(_taken(self._pairs.table, pairs, 2 * size))
-        events[:n, 6] = times // BUCKET_MS + MOVED_ON
-        events[:n, 7] = times % BUCKET_MS
-        events[:n, 8], events[:n, 9], events[:n, 10] = counted & (users > 0), counted & (sessions > 0), counted
-        tables, counts = advance(tables, events, np.int32(n))
-        for j, ((rows, at), table) in enumerate(zip(work, tables, strict=True)):
-            slots = events[:n, j] if j < 4 else np.concatenate([events[:n, 4], events[:n, 5]])
-            rows.table[at] = np.asarray(table).take(slots, 0)
-        return np.asarray(counts)[:n]
+        pairs = self._pairs.find(there, [*counted, *counted], *hours)
+        known = [[counts and member > 0 for counts, member in zip(counted, rows, strict=True)] for rows in members]
+        buckets, rest = [time // BUCKET_MS + MOVED_ON for time in times], [time % BUCKET_MS for time in times]
+        return Turn(
+            start, start + len(times), [users, sessions, ips, prefixes, pairs], [buckets, rest, *known, counted]
+        )
+
+    def gather(self, turn: Turn, memory: BatchMemory) -> None:
+        """Write what the compiled loop needs of the clicks of a turn."""
+        n, events = turn.end - turn.start, memory.events
+        tables = (self._users, self._sessions, self._ips, self._prefixes)
+        for j, (table, rows, out) in enumerate(zip(tables, turn.rows, memory.tables, strict=False)):
+            events[j, :n] = table.take(rows, out[:n])
+        pairs = self._pairs.take(turn.rows[-1], memory.tables[-1][: 2 * n])
+        events[4, :n], events[5, :n] = pairs[:n], pairs[n:]
+        events[6:, :n] = turn.facts
+
+    def scatter(self, turn: Turn, tables: list[Int32[np.ndarray, "size lanes"]]) -> None:
+        """Keep the rows that the compiled loop made of those that `gather` gave it."""
+        mine = (self._users, self._sessions, self._ips, self._prefixes, self._pairs)
+        for table, rows, states in zip(mine, turn.rows, tables, strict=True):
+            table.put(rows, states[: len(rows)])
+
+    def _memory(self, size: int) -> BatchMemory:
+        memory = self._memories.get(size)
+        if memory is None:
+            memory = self._memories[size] = BatchMemory(size)
+        return memory
 
 
-def _taken(table: np.ndarray, at: np.ndarray, size: int) -> np.ndarray:
-    """Rows of a table, with others of any content up to `size`."""
-    taken = np.empty((size, table.shape[1]), np.int32)
-    table.take(at, 0, taken[: len(at)], "clip")
-    return taken
+def _pair(ip: int, member: int) -> int:
+    """The key of a user or session at an ip, both given by their rows; those of sessions are odd."""
+    return (ip << 33) + member
