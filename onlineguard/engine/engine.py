@@ -8,12 +8,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from onlineguard.core.protocols import Array
 from onlineguard.engine import checkpoint
 from onlineguard.engine.events import as_events
 from onlineguard.engine.origins import Origins, inexact, moved
 from onlineguard.engine.slices import UNKNOWN, Keys, SliceTable, as_keys, check_key
-from onlineguard.engine.table import FIELDS, LANES, Layout, advance, grown, put_row, put_rows, taken_rows
+from onlineguard.engine.table import (
+    FIELDS,
+    LANES,
+    Front,
+    Layout,
+    Tail,
+    advance,
+    advance_from,
+    grown,
+    put_row,
+    put_rows,
+    taken_rows,
+)
 from onlineguard.engine.verdicts import Verdicts
 from onlineguard.errors import InvalidArgument
 from onlineguard.models.detector import MIN_SEEN, Detector
@@ -30,8 +41,6 @@ POOL_SAMPLE = 64  # slices, those of the lowest rows, that the pooled model is t
 POOL_FIRST, POOL_EVERY = 1_024, 65_536  # pooled at these events: powers of two from the first, then multiples
 APART = 256  # states moved at once, and events scored at once where states have to be moved for it
 LIKELY = 10.0  # a new slice starts from the typical one if its first event scores less than this under it
-
-Program = Callable[[Array, np.ndarray], tuple[Array, Array]]
 
 
 class Engine:
@@ -123,7 +132,7 @@ class Engine:
         parts: list[np.ndarray] = []
         start = 0
         while start < len(events):
-            reads, rows = self._admit(keys, events, start, known)
+            reads, rows = self._admit(keys, start, lambda born: self._starts(events[born]), known)
             known = None  # births and evictions may have changed it
             end = start + len(rows)
             parts.append(self._learn(reads, rows, events[start:end]))
@@ -142,28 +151,62 @@ class Engine:
         cuts = [slice(start, start + step) for start in range(0, len(events), step)]
         return self._verdicts([self._peek(rows[cut], events[cut]) for cut in cuts])
 
-    def takes(self, slice_: Hashable) -> bool:
-        """Whether `through` can take an event of the slice: not its first, nor where events count from origins."""
-        return slice_ in self._slices.rows and not len(self._origins.table)
+    def memory_for(self, front: Front) -> np.ndarray:
+        """Zeros for `update_from`, int32: those of the front, and behind them room for the engine's own."""
+        memory = aligned(1, Tail(front.length, front.size).length)[0].view(np.int32)
+        memory[:] = 0
+        return memory
 
-    def through(self, program: Program, slice_: Hashable, inputs: np.ndarray) -> np.ndarray:
-        """Update one slice within a compiled program of the caller's own; returns what that returns beside the table.
+    def update_from(
+        self, front: Front, weights: Any, slices: Sequence[Hashable], memory: np.ndarray
+    ) -> tuple[np.ndarray, Verdicts]:
+        """`update` with events that the front computes from what lies in the memory, in one compiled loop.
 
-        The program takes the table, donated, and the inputs. It steps the row that is written to `inputs[-1]` once,
-        with `packed.stepped`, and returns the table and an array. The event has to be exact in float32, and from 8
-        features on NaN pads it to a multiple of 8. Raises KeyError for a slice that is not known; see `takes`.
+        slices: the key of each event; at most `front.size` of them.
+        memory: what `memory_for` gave, with what the front needs of these events.
+
+        Returns the memory after them, and their verdicts. Events are float32 that is counted from zero. Raises
+        InvalidArgument, with nothing changed, if the engine was given others, which have origins.
         """
-        row = inputs[-1] = self._slices.rows[slice_]
-        self._table, answer = program(self._table, inputs)
-        self._slices.touch_one(row, self.n_events)
-        self.n_events += 1
-        if self.n_events == self._pooling_at:
-            self._pool()
-        return np.asarray(answer)
+        if len(self._origins.table):
+            raise InvalidArgument("the engine has slices that count from origins; give all its events to `update`")
+        n, tail = len(slices), Tail(front.length, front.size)
+        program = advance_from(front, self.layout, self._width)
 
-    def compile(self, program: Program, inputs: np.ndarray) -> None:
-        """Compile a program for `through`, on a table of nothing; with these inputs it must step no row."""
-        program(jnp.zeros_like(self._table), inputs)
+        def run(start: int, reads: Any, writes: Any) -> tuple[np.ndarray, np.ndarray]:
+            end = start + len(reads)
+            memory[tail.first], memory[tail.first + 1] = start, end
+            memory[tail.reads + start : tail.reads + end] = reads
+            memory[tail.writes + start : tail.writes + end] = writes
+            self._table, after = program(self.params, weights, self._table, memory)
+            after = np.asarray(after)
+            return after, after[tail.judgements : tail.length].view(np.float32).reshape(-1, FIELDS)
+
+        def starts(born: list[int]) -> tuple[np.ndarray, np.ndarray]:
+            """As `_starts`: the events are computed once for their scores alone, and the memory after is dropped."""
+            rows = np.full(born[-1] + 1 - start, TYPICAL, np.int32)
+            _, judgements = run(start, rows, np.full_like(rows, WASTE))
+            likely = judgements[born, 0] < LIKELY
+            return np.where(likely, TYPICAL, FRESH), np.zeros((len(born), self.n_features))
+
+        parts: list[np.ndarray] = []
+        start = 0
+        while start < n:
+            reads, rows = self._admit(slices, start, starts)
+            end = start + len(rows)
+            memory, judgements = run(start, reads, rows)
+            parts.append(judgements[start:end])
+            self._slices.touch(rows, self.n_events)
+            self.n_events += len(rows)
+            if self.n_events == self._pooling_at:
+                self._pool()
+            start = end
+        return memory, self._verdicts(parts)
+
+    def warmup_from(self, front: Front, weights: Any) -> None:
+        """Compile the program of a front for the table as large as it is now."""
+        program = advance_from(front, self.layout, self._width)
+        self._table, _ = program(self.params, weights, self._table, self.memory_for(front))
 
     def explain(self, slice_: Hashable, x: Any) -> dict[Hashable, float]:
         """Each feature's share of the score that x would get in the slice now, largest first; 0 where it is missing.
@@ -281,14 +324,18 @@ class Engine:
         return events, keys, rows
 
     def _admit(
-        self, keys: Keys, events: np.ndarray, start: int, known: np.ndarray | None = None
+        self,
+        keys: Keys,
+        start: int,
+        starts: Callable[[list[int]], tuple[np.ndarray, np.ndarray]],
+        known: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rows to read from and write to, for the events from `start` to the next point where the table must change.
 
         Such points are a full table and the pooling of the slices. Both lie at fixed events of the stream, wherever
-        batches are cut.
+        batches are cut. `starts` says from which rows the new slices of some events start, and their origins.
         """
-        end = min(len(events), start + LARGEST_BATCH, start + self._pooling_at - self.n_events)
+        end = min(len(keys), start + LARGEST_BATCH, start + self._pooling_at - self.n_events)
         rows = self._slices.lookup(keys[start:end]) if known is None else known[start:end]
         born: list[int] = []
         for i in np.flatnonzero(rows == UNKNOWN).tolist():
@@ -296,7 +343,7 @@ class Engine:
             if key not in self._slices.rows:
                 if not self._slices.room and i == 0:
                     self._slices.evict()
-                    return self._admit(keys, events, start)
+                    return self._admit(keys, start, starts)
                 if not self._slices.room:
                     rows = rows[:i]
                     break
@@ -307,7 +354,7 @@ class Engine:
         reads = rows
         if born:
             reads = rows.copy()
-            reads[born], origins = self._starts(events[start:][born])
+            reads[born], origins = starts([start + i for i in born])
             self._origins.put(rows[born], origins)
         return reads, rows
 

@@ -151,7 +151,7 @@ class Featuriser:
         logged_in: Sequence[bool],
     ) -> Float32[np.ndarray, "n {WIDTH}"]:
         """Features of clicks that were counted already, by whatever store; counts nothing, checks nothing."""
-        minute, weekday = self.local_times(marketplaces, ts)
+        minute, weekday = self._local_times(marketplaces, ts)
         return assembled(counts, minute, weekday, np.array(logged_in, bool))
 
     def transform_one(self, click: Click) -> Float32[np.ndarray, " {WIDTH}"]:
@@ -161,10 +161,15 @@ class Featuriser:
         keys = ClickKeys.of([click])
         return self.of_counts(self.store.count(keys), keys.ts, [click.marketplace], [click.logged_in])[0]
 
-    def local_times(self, marketplaces: Sequence[str], ts: Int64[np.ndarray, " n"]) -> tuple[np.ndarray, np.ndarray]:
-        """The minute of the day and the day of the week (0 is Monday) in its marketplace at each of n clicks."""
-        minutes = (ts + self._local(marketplaces, ts)) // 60_000
+    def local_time(self, marketplace: str, ts: int) -> tuple[int, int]:
+        """The minute of the day and the day of the week (0 is Monday) in the marketplace at a click."""
+        minutes = (ts + self._offset(marketplace, ts // _QUARTER_MS)) // 60_000
         return minutes % 1_440, (minutes // 1_440 + 3) % 7  # 1970 began on a Thursday
+
+    def _local_times(self, marketplaces: Sequence[str], ts: Int64[np.ndarray, " n"]) -> tuple[np.ndarray, np.ndarray]:
+        """`local_time` of n clicks."""
+        minutes = (ts + self._local(marketplaces, ts)) // 60_000
+        return minutes % 1_440, (minutes // 1_440 + 3) % 7
 
     def _local(self, marketplaces: Sequence[str], ts: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """By how many milliseconds local time is ahead of UTC at each click."""
@@ -194,7 +199,7 @@ class Featuriser:
 def assembled(counts: Array, minute: Array, weekday: Array, logged_in: Array) -> Array:
     """Features (..., WIDTH) float32 of the numbers that clicks see (..., 26), int32 in the order of `COLUMNS`.
 
-    minute, weekday, logged_in: (...) of the day and of the week, as `Featuriser.local_times` gives them, and 1 or 0.
+    minute, weekday, logged_in: (...) of the day and of the week, as `Featuriser.local_time` gives them, and 1 or 0.
     NumPy in gives NumPy out, and so for JAX, with the same bits.
     """
     xp, lead = namespace(counts), counts.shape[:-1]

@@ -1,9 +1,9 @@
 """The clock of a stream of clicks, which guards the counters against wrong times; `counters` defines it."""
 
-from collections.abc import Sequence
-from itertools import accumulate
-from operator import sub
 from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int64
 
 from onlineguard.slidr.counting.windows import AHEAD_MS, BEHIND_MS, STEP_MS
 
@@ -11,10 +11,10 @@ from onlineguard.slidr.counting.windows import AHEAD_MS, BEHIND_MS, STEP_MS
 class Reading(NamedTuple):
     """What the stream's clock makes of n clicks."""
 
-    times: Sequence[int]  # ms since 1970 at which they count
-    counted: Sequence[bool]  # false: far behind
-    now: Sequence[int]  # what the clock reads after each
-    era: Sequence[int]  # how often the clock was set back until then
+    times: Int64[np.ndarray, " n"]  # ms since 1970 at which they count
+    counted: Bool[np.ndarray, " n"]  # false: far behind
+    now: Int64[np.ndarray, " n"]  # what the clock reads after each
+    era: Int64[np.ndarray, " n"]  # how often the clock was set back until then
 
 
 class Clock:
@@ -25,14 +25,16 @@ class Clock:
         self.run = 0  # clicks in a row that were far ahead, or as a negative number far behind
         self.era = 0  # how often it was set back
 
-    def read(self, ts: Sequence[int]) -> Reading:
-        """Take n clicks in order, one at least; any number of them at a time gives the same."""
-        before, *after = accumulate(ts, max, initial=ts[0] if self.now is None else self.now)
-        steps = list(map(sub, ts, (before, *after)))
-        if max(steps) <= AHEAD_MS and min(steps) > -BEHIND_MS:  # none is far from the clock
-            self.now, self.run = after[-1], 0
-            return Reading(ts, [True] * len(ts), after, [self.era] * len(ts))
-        return Reading(*zip(*map(self.take, ts), strict=True))
+    def read(self, ts: Int64[np.ndarray, " n"]) -> Reading:
+        """Take n clicks in order; any number of them at a time gives the same."""
+        before = np.maximum.accumulate(np.concatenate([ts[:1] if self.now is None else [self.now], ts]))
+        usual = (ts <= before[:-1] + AHEAD_MS) & (ts > before[:-1] - BEHIND_MS)
+        if len(ts) and usual.all():
+            self.now, self.run = int(before[-1]), 0
+            return Reading(ts, usual, before[1:], np.full(len(ts), self.era))
+        read = [self.take(t) for t in ts.tolist()]
+        times, counted, now, era = zip(*read, strict=True) if read else ((), (), (), ())
+        return Reading(np.array(times, np.int64), np.array(counted, bool), np.array(now, np.int64), np.array(era, int))
 
     def take(self, t: int) -> tuple[int, bool, int, int]:
         """`read` of one click."""

@@ -8,7 +8,6 @@ each sees. The program steps the rows in place; the store reads them from the me
 import functools
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -70,39 +69,35 @@ class _Lanes:
         return ages, self.each([passed[ring] for ring in self.rings], 0)
 
 
-# What an event says of its click, each a row of the memory's events: the place of its user, session, ip and prefix
-# among the rows of such, and of its user there and session there among the pairs; its time as shortest bucket and
-# milliseconds within; 1 or 0 for whether its user, its session, and it at all are counted.
+# What an event says of its click: where in the memory the rows of its user, session, ip and prefix begin, and where the
+# newest click of its user there and of its session there lies; its time as shortest bucket and milliseconds within; 1
+# or 0 for whether its user, its session, and it at all are counted.
 FIELDS = 11
 _TABLES = 4
 WIDTHS = (LANES, LANES, LANES + GATEWAY_LANES, LANES)  # of a row of user, session, ip and prefix
 
 
-@dataclass(frozen=True)
 class Sheet:
-    """Where the parts of a batch of at most `size` clicks begin in its memory, each after the one before it."""
+    """Where the parts of a batch of at most `size` clicks begin in its memory, each after the one before it.
 
-    size: int
+    tables: the rows of users, sessions, ips and prefixes, and the newest clicks of the pairs.
+    events: (size, FIELDS).
+    counts: (size, 26), what each click sees, in the order of `COLUMNS`.
+    """
 
-    @property
-    def tables(self) -> tuple[int, ...]:
-        """The rows of users, sessions, ips and prefixes, and the newest clicks of the pairs."""
-        return tuple(itertools.accumulate(WIDTHS, lambda start, width: start + width * self.size, initial=0))
+    def __init__(self, size: int):
+        self.size = size
+        widths = (*WIDTHS, 2)
+        *tables, self.events = itertools.accumulate(widths, lambda start, width: start + width * size, initial=0)
+        self.tables = tuple(tables)
+        self.counts = self.events + FIELDS * size
+        self.length = self.counts + len(COLUMNS) * size
 
-    @property
-    def events(self) -> int:
-        """(FIELDS, size)"""
-        return self.tables[-1] + 2 * self.size
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sheet) and other.size == self.size
 
-    @property
-    def counts(self) -> int:
-        """(size, 26): what each click sees, in the order of `COLUMNS`."""
-        return self.events + FIELDS * self.size
-
-    @property
-    def length(self) -> int:
-        """Numbers in all."""
-        return self.counts + len(COLUMNS) * self.size
+    def __hash__(self) -> int:
+        return self.size
 
 
 @functools.partial(jax.jit, static_argnums=(0,))
@@ -123,11 +118,11 @@ def counted(sheet: Sheet, memory: Array, i: Array) -> Array:
     *lanes, memory = jax.lax.optimization_barrier(
         (*(jax.lax.iota(np.int32, n) for n in (LANES, GATEWAY_LANES)), memory)
     )
-    event = [_number(memory, sheet.events + field * sheet.size + i) for field in range(FIELDS)]
-    starts = sheet.tables
-    at = [starts[j] + WIDTHS[j] * event[j] for j in range(_TABLES)]
-    pairs = [starts[_TABLES] + event[_TABLES + k] for k in range(2)]
-    # Without the barrier a row is read once per use, and XLA must copy the memory to keep the old one alive.
+    # Without the barriers what is read is read once per use, and XLA must copy the memory to keep the old one alive.
+    event = jax.lax.optimization_barrier(
+        [_number(memory, sheet.events + FIELDS * i + field) for field in range(FIELDS)]
+    )
+    at, pairs = event[:_TABLES], event[_TABLES : _TABLES + 2]
     rows, last = jax.lax.optimization_barrier(
         (
             [jax.lax.dynamic_slice(memory, (start,), (width,)) for start, width in zip(at, WIDTHS, strict=True)],

@@ -44,11 +44,11 @@ number ever changes by it.
 
 import copy
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Bool, Int32, Int64
 
 from onlineguard.engine.engine import aligned
 from onlineguard.slidr.clicks.clicks import Click, prefix
@@ -95,36 +95,35 @@ class Store(Protocol):
         ...
 
 
-# Clicks that a call of the compiled loop takes, padded to the next of them; the service takes at most the second.
+# Clicks that a call of the compiled loop takes, padded to the next of them.
 SIZES = (1, 64, 256, 2_048)
 LARGE = SIZES[-1]
 _TABLES = ("users", "sessions", "ips", "prefixes", "pairs")
 
 
+FEW = SIZES[1]  # clicks that are noted one by one sooner than all together
+
+
 class BatchMemory:
     """A batch of at most `size` clicks as the compiled loop takes it: one array, and views of its parts.
 
-    numbers: the array, if it is to be longer than a `Sheet` is.
+    numbers: the array, where it is to be longer than the `Sheet`: for a caller who does more in the loop than to count.
     """
 
     def __init__(self, size: int, numbers: Int32[np.ndarray, " numbers"] | None = None):
         self.sheet = Sheet(size)
         self.numbers = aligned(1, self.sheet.length)[0].view(np.int32) if numbers is None else numbers
-        self.tables = self.tables_of(self.numbers)
-        self.events = self.numbers[self.sheet.events : self.sheet.counts].reshape(FIELDS, size)
-        self.counts = self.counts_of(self.numbers)
+        self.numbers[: self.sheet.length] = 0
+        self.events = self.numbers[self.sheet.events : self.sheet.counts].reshape(size, FIELDS)
 
-    def tables_of(self, numbers: Int32[np.ndarray, " numbers"]) -> list[Int32[np.ndarray, "size lanes"]]:
-        """The rows of users, sessions, ips, prefixes and pairs in an array such as this."""
-        ends = (*self.sheet.tables[1:], self.sheet.events)
-        widths = (*WIDTHS, 1)
-        return [
-            numbers[start:end].reshape(-1, width)
-            for start, end, width in zip(self.sheet.tables, ends, widths, strict=True)
-        ]
+    def starts(self, click: int) -> Sequence[int]:
+        """Where the rows of user, session, ip and prefix of a click begin, and its pairs."""
+        if not click:
+            return self.sheet.tables
+        return [start + width * click for start, width in zip(self.sheet.tables, (*WIDTHS, 2), strict=True)]
 
-    def counts_of(self, numbers: Int32[np.ndarray, " numbers"]) -> Int32[np.ndarray, "size 26"]:
-        """What each click sees."""
+    def counts(self, numbers: Int32[np.ndarray, " numbers"]) -> Int32[np.ndarray, "size 26"]:
+        """What each click sees, in an array such as this."""
         return numbers[self.sheet.counts : self.sheet.length].reshape(-1, len(COLUMNS))
 
 
@@ -133,13 +132,7 @@ def padded_size(n: int) -> int:
     return next(size for size in SIZES if n <= size)
 
 
-class Turn(NamedTuple):
-    """Clicks `start` up to `end` of those that a store was given, and where they belong in its tables."""
-
-    start: int
-    end: int
-    rows: list[Int64[np.ndarray, " n"]]  # of users, sessions, ips, prefixes, pairs
-    facts: list[Sequence[int]]  # times and what is counted, as `counter_step.FIELDS` describes them
+Rows = list[Sequence[int]]  # of users, sessions, ips, prefixes; of users at ips, and behind them of sessions there
 
 
 class ProcessStore:
@@ -155,18 +148,21 @@ class ProcessStore:
         self._clock = Clock()
         self._ids = Ids()
         self._memories: dict[int, BatchMemory] = {}  # by size
+        self._begun: tuple[Rows, int] = ([], 0)  # the rows of the clicks that `begin` noted, and which is the first
 
     def _forget(self, era: int) -> None:
         self._era = era
-        self._users, self._sessions, self._prefixes = (EntityTable(LANES) for _ in range(3))
-        self._ips, self._pairs = (
+        self._users, self._sessions, self._ips, self._prefixes, self._pairs = self._tables = (
+            EntityTable(LANES),
+            EntityTable(LANES),
             EntityTable(LANES + GATEWAY_LANES),
-            EntityTable(1),
-        )  # a pair: an ip, and a user or session there
+            EntityTable(LANES),
+            EntityTable(1),  # a pair: an ip, and a user or session there
+        )
 
     def dump(self) -> dict[str, Any]:
         """A copy of everything counted: nested dictionaries of arrays, and of lists that MessagePack holds."""
-        tables = {name: getattr(self, f"_{name}").dump() for name in _TABLES}
+        tables = {name: table.dump() for name, table in zip(_TABLES, self._tables, strict=True)}
         clock = [self._clock.now, self._clock.run, self._clock.era]
         return {"era": self._era, "clock": clock, "ids": self._ids.dump(), **tables}
 
@@ -177,8 +173,9 @@ class ProcessStore:
         store._era = dump["era"]
         store._clock.now, store._clock.run, store._clock.era = dump["clock"]
         store._ids = Ids.restored(dump["ids"])
-        for name in _TABLES:
-            setattr(store, f"_{name}", EntityTable.restored(dump[name]))
+        store._users, store._sessions, store._ips, store._prefixes, store._pairs = store._tables = tuple(
+            EntityTable.restored(dump[name]) for name in _TABLES
+        )
         return store
 
     def warmup(self) -> None:
@@ -189,97 +186,134 @@ class ProcessStore:
 
     def __len__(self) -> int:
         """Entities now held."""
-        return sum(map(len, (self._users, self._sessions, self._ips, self._prefixes)))
+        return sum(map(len, self._tables[:4]))
 
     def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 26"]:
         """See `Store.count`."""
-        counts = np.empty((len(keys.ts), len(COLUMNS)), np.int32)
-        for turn in self.turns(keys):
-            n = turn.end - turn.start
-            memory = self._memory(padded_size(n))
-            self.gather(turn, memory)
-            after = np.asarray(advance(memory.sheet, memory.numbers, np.int32(n)))
-            self.scatter(turn, memory.tables_of(after))
-            counts[turn.start : turn.end] = memory.counts_of(after)[:n]
-        return counts
+        n = len(keys.ts)
+        if not 0 < n <= FEW:
+            return self._count_many(keys)
+        memory = self._memory(padded_size(n))
+        self.begin(keys, memory)
+        after = np.asarray(advance(memory.sheet, memory.numbers, np.int32(n)))
+        self.end(after, memory)
+        return memory.counts(after)[:n]
 
     def peek(self, keys: ClickKeys) -> Int32[np.ndarray, "1 26"]:
         """What `count` would give for a single click if it came next; nothing is counted."""
         time, counted, now, era = copy.copy(self._clock).take(int(keys.ts[0]))
         same = era == self._era  # else every counter would be forgotten
         counted = counted and not (same and self._ids.known(keys.click_ids[0], now // HOUR_MS))
-        tables = (self._users, self._sessions, self._ips, self._prefixes)
+        tables = self._tables[:4]
         names = (keys.users[0], keys.sessions[0], keys.ips[0], prefix(keys.ips[0]))
         rows = [table.place(name) if same else 0 for table, name in zip(tables, names, strict=True)]
         user, session, ip, _ = rows
-        pairs = [self._pairs.place(_pair(ip, 2 * at + k)) if ip and at else 0 for k, at in enumerate((user, session))]
-        has = [counted and name is not None for name in names[:2]]
-        at = [np.array(row) for row in (*([row] for row in rows), pairs)]
-        facts = [[time // BUCKET_MS + MOVED_ON], [time % BUCKET_MS], *([known] for known in has), [counted]]
+        rows += [self._pairs.place(_pair(ip, at, k)) if ip and at else 0 for k, at in enumerate((user, session))]
         memory = self._memory(1)
-        self.gather(Turn(0, 1, at, facts), memory)
-        return memory.counts_of(np.asarray(advance(memory.sheet, memory.numbers, np.int32(1))))
+        known = [[counted and name is not None] for name in names[:2]]
+        self._gather([*([row] for row in rows[:4]), rows[4:]], ([time], *known, [counted]), memory, 0)
+        return memory.counts(np.asarray(advance(memory.sheet, memory.numbers, np.int32(1))))
 
-    def turns(self, keys: ClickKeys, most: int = LARGE) -> Iterator[Turn]:
-        """The clicks in parts of at most `most`, each noted in the tables: the first half of `count`.
+    def begin(self, keys: ClickKeys, memory: BatchMemory) -> None:
+        """Note clicks, and write what `counter_step.counted` needs of them; `end` must follow.
 
-        Each turn must go through `gather`, `counter_step.counted` and `scatter` before the next is asked for.
+        The two are `count` for a caller who has the step in between in a program of its own.
         """
-        for start in range(0, len(keys.ts), most):
-            part = keys.part(start, start + most)
-            reading = self._clock.read(part.ts.tolist())
-            hours = [now // HOUR_MS for now in reading.now]
-            duplicates = self._ids.seen(part.click_ids, hours, reading.era)
-            counted = [counts and not duplicate for counts, duplicate in zip(reading.counted, duplicates, strict=True)]
-            eras = reading.era
-            cuts = [0, *(i for i in range(1, len(eras)) if eras[i] != eras[i - 1]), len(eras)]
-            for first, end in itertools.pairwise(cuts):
-                if eras[first] != self._era:
-                    self._forget(eras[first])
-                cut = slice(first, end)
-                yield self._turn(
-                    start + first,
-                    part.part(first, end),
-                    reading.times[cut],
-                    counted[cut],
-                    (hours[first], hours[end - 1]),
-                )
+        found: list[tuple[Any, ...]] = []
+        start = first = 0  # the first click of this era, and its hour
+        clicks = zip(keys.click_ids, keys.ts.tolist(), keys.users, keys.sessions, keys.ips, strict=True)
+        for i, (click_id, ts, user_id, session_id, address) in enumerate(clicks):
+            time, counted, now, era = self._clock.take(ts)
+            hour = now // HOUR_MS
+            counted = not self._ids.seen_at((click_id,), hour, era)[0] and counted
+            if era != self._era:
+                self._gather_found(found, memory, start)
+                self._forget(era)
+                found, start = [], i
+            if i == start:
+                first = hour
+            user = self._users.find_one(user_id, counted, hour, first)
+            session = self._sessions.find_one(session_id, counted, hour, first)
+            ip = self._ips.find_one(address, counted, hour, first)
+            network = self._prefixes.find_one(prefix(address), counted, hour, first)
+            user_there = self._pairs.find_one(_pair(ip, user, 0) if user else NOBODY, counted, hour, first)
+            session_there = self._pairs.find_one(_pair(ip, session, 1) if session else NOBODY, counted, hour, first)
+            rows = (user, session, ip, network, user_there, session_there)
+            found.append((*rows, time, counted and user > 0, counted and session > 0, counted))
+        self._gather_found(found, memory, start)
 
-    def _turn(
-        self, start: int, keys: ClickKeys, times: Sequence[int], counted: list[bool], hours: tuple[int, int]
-    ) -> Turn:
-        users = self._users.find(keys.users, counted, *hours)
-        sessions = self._sessions.find(keys.sessions, counted, *hours)
-        ips = self._ips.find(keys.ips, counted, *hours)
-        prefixes = self._prefixes.find(list(map(prefix, keys.ips)), counted, *hours)
-        at_ips, members = ips.tolist(), (users.tolist(), sessions.tolist())
-        there = [
-            _pair(ip, 2 * member + k) if member else NOBODY
-            for k, rows in enumerate(members)
-            for ip, member in zip(at_ips, rows, strict=True)
-        ]
-        pairs = self._pairs.find(there, [*counted, *counted], *hours)
-        known = [[counts and member > 0 for counts, member in zip(counted, rows, strict=True)] for rows in members]
-        buckets, rest = [time // BUCKET_MS + MOVED_ON for time in times], [time % BUCKET_MS for time in times]
-        return Turn(
-            start, start + len(times), [users, sessions, ips, prefixes, pairs], [buckets, rest, *known, counted]
-        )
+    def end(self, after: Int32[np.ndarray, " numbers"], memory: BatchMemory) -> None:
+        """Keep the rows that the loop has made of those that `begin` gave it; of an era that is over none is kept."""
+        rows, start = self._begun
+        for table, its_rows, at in zip(self._tables, rows, memory.starts(start), strict=True):
+            table.copy_from(after, at, its_rows)
 
-    def gather(self, turn: Turn, memory: BatchMemory) -> None:
-        """Write what the compiled loop needs of the clicks of a turn."""
-        n, events = turn.end - turn.start, memory.events
-        tables = (self._users, self._sessions, self._ips, self._prefixes)
-        for j, (table, rows, out) in enumerate(zip(tables, turn.rows, memory.tables, strict=False)):
-            events[j, :n] = table.take(rows, out[:n])
-        pairs = self._pairs.take(turn.rows[-1], memory.tables[-1][: 2 * n])
-        events[4, :n], events[5, :n] = pairs[:n], pairs[n:]
-        events[6:, :n] = turn.facts
+    def _gather_found(self, found: list[tuple[Any, ...]], memory: BatchMemory, start: int) -> None:
+        if found:
+            users, sessions, ips, prefixes, users_there, sessions_there, *facts = zip(*found, strict=True)
+            self._gather([users, sessions, ips, prefixes, users_there + sessions_there], facts, memory, start)
 
-    def scatter(self, turn: Turn, tables: list[Int32[np.ndarray, "size lanes"]]) -> None:
-        """Keep the rows that the compiled loop made of those that `gather` gave it."""
-        mine = (self._users, self._sessions, self._ips, self._prefixes, self._pairs)
-        for table, rows, states in zip(mine, turn.rows, tables, strict=True):
-            table.put(rows, states[: len(rows)])
+    def _gather(self, rows: Rows, facts: Sequence[Any], memory: BatchMemory, start: int) -> None:
+        """Write clicks into the memory, from click `start` on.
+
+        facts: when they count, and whether the user, the session, and the click at all do.
+        """
+        self._begun = rows, start
+        numbers = memory.numbers
+        work = zip(self._tables, memory.starts(start), rows, strict=True)
+        *places, pairs = [table.copy_to(numbers, at, its_rows) for table, at, its_rows in work]
+        times, users, sessions, counted = facts
+        n = len(times)
+        if n == 1:  # in half the time
+            (users_at,), (sessions_at,), (ips_at,), (prefixes_at,) = places
+            bucket, rest = divmod(times[0], BUCKET_MS)
+            at = (users_at, sessions_at, ips_at, prefixes_at, *pairs)
+            memory.events[start] = (*at, bucket + MOVED_ON, rest, users[0], sessions[0], counted[0])
+            return
+        events, times = memory.events[start : start + n], np.asarray(times)
+        columns = (*places, pairs[:n], pairs[n:], times // BUCKET_MS + MOVED_ON, times % BUCKET_MS)
+        for field, column in enumerate((*columns, users, sessions, counted)):
+            events[:, field] = column
+
+    def _count_many(self, keys: ClickKeys) -> Int32[np.ndarray, "n 26"]:
+        """`count` of a log: the same, to the last bit; its clicks are noted all together, in a third of the time."""
+        reading = self._clock.read(keys.ts)
+        counted = reading.counted & ~self._ids.seen(keys.click_ids, reading.now // HOUR_MS, reading.era)
+        counts = np.empty((len(keys.ts), len(COLUMNS)), np.int32)
+        cuts = {*range(0, len(keys.ts), LARGE), *(np.flatnonzero(np.diff(reading.era)) + 1).tolist(), len(keys.ts)}
+        ends = sorted(cuts)
+        for start, end in itertools.pairwise(ends):
+            part = slice(start, end)
+            if reading.era[start] != self._era:
+                self._forget(int(reading.era[start]))
+            counts[part] = self._count_part(
+                keys.part(start, end), reading.times[part], counted[part], reading.now[[start, end - 1]] // HOUR_MS
+            )
+        return counts
+
+    def _count_part(
+        self,
+        keys: ClickKeys,
+        times: Int64[np.ndarray, " n"],
+        counted: Bool[np.ndarray, " n"],
+        hours: Int64[np.ndarray, "2"],
+    ) -> Int32[np.ndarray, "n 26"]:
+        users = self._users.find(keys.users, counted, hours)
+        sessions = self._sessions.find(keys.sessions, counted, hours)
+        ips = self._ips.find(keys.ips, counted, hours)
+        prefixes = self._prefixes.find([prefix(ip) for ip in keys.ips], counted, hours)
+        places = ips.astype(np.int64)
+        there = np.concatenate([_pair(places, users, 0), _pair(places, sessions, 1)])
+        there[np.concatenate([users, sessions]) == 0] = NOBODY
+        pairs = self._pairs.find(there.tolist(), np.concatenate([counted, counted]), hours)
+
+        n = len(times)
+        memory = self._memory(padded_size(n))
+        facts = (times, counted & (users > 0), counted & (sessions > 0), counted)
+        self._gather([users, sessions, ips, prefixes, pairs], facts, memory, 0)
+        after = np.asarray(advance(memory.sheet, memory.numbers, np.int32(n)))
+        self.end(after, memory)
+        return memory.counts(after)[:n]
 
     def _memory(self, size: int) -> BatchMemory:
         memory = self._memories.get(size)
@@ -288,6 +322,6 @@ class ProcessStore:
         return memory
 
 
-def _pair(ip: int, member: int) -> int:
-    """The key of a user or session at an ip, both given by their rows; those of sessions are odd."""
-    return (ip << 33) + member
+def _pair(ip: Any, member: Any, kind: int) -> Any:
+    """The key of a user (kind 0) or session (1) at an ip, given their rows; int, or int64 (n,)."""
+    return (ip << 33) + 2 * member + kind

@@ -6,18 +6,15 @@ from collections.abc import Hashable, Sequence
 from typing import Any, Self
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Bool, Int32, Int64
 
 from onlineguard.slidr.counting.pages import Pages
 from onlineguard.slidr.counting.windows import DUPLICATE_HOURS, KEEP_HOURS
 
 FIRST_ROOM = 1_024
 NOBODY = -1  # the key of a pair of which one is not known
-MOST = 4_096  # rows taken at once
 _SHARDS = 64  # a power of two; a dictionary of two million keys stalls for 200 ms when it grows, one of 64 does not
 _SHARD = _SHARDS - 1
-_UNKNOWN = -1  # the row of a key that has none
-_PLACES = np.arange(MOST, dtype=np.int32)
 _DROPPED_AT_ONCE = 4_096  # entities, so that no click waits for all to be dropped
 
 
@@ -30,7 +27,7 @@ class EntityTable:
         self._shards: list[dict[Hashable, int]] = [{} for _ in range(_SHARDS)]
         self._keys: list[Hashable] = [None]  # by row
         self._touched = self._times.array(FIRST_ROOM)  # by row: hour of the stream's clock
-        self._places = np.zeros(FIRST_ROOM, np.int32)  # scratch of `take`
+        self._places = np.zeros(FIRST_ROOM, np.int32)  # scratch of `copy_to`
         self._free: list[int] = []
         for nothing in (None, NOBODY):
             self._shards[hash(nothing) & _SHARD][nothing] = 0
@@ -38,26 +35,44 @@ class EntityTable:
     def __len__(self) -> int:
         return len(self._keys) - 1 - len(self._free)
 
-    def find(self, keys: Sequence[Hashable], born: Sequence[bool], first: int, last: int) -> Int64[np.ndarray, " n"]:
+    def find(
+        self, keys: Sequence[Hashable], born: Bool[np.ndarray, " n"], hours: Int64[np.ndarray, "2"]
+    ) -> Int32[np.ndarray, " n"]:
         """The rows of n keys; where `born`, a key not known gets one, and elsewhere it reads 0.
 
-        first, last: the hours of the stream's clock at the first and the last of the clicks.
+        `hours` are those of the stream's clock at the first and the last of the clicks.
         """
         shards = self._shards
-        found = [shards[hash(key) & _SHARD].get(key, _UNKNOWN) for key in keys]
-        rows = np.array(found, np.int64)
-        self._touched[rows] = last  # before any birth, which may drop what was not touched; row -1 is never used
-        if _UNKNOWN in found:
-            unknown = [i for i, row in enumerate(found) if row == _UNKNOWN]
-            if all(born[i] for i in unknown):
-                rows[unknown] = self._births([keys[i] for i in unknown], first, last)
+        found = [shards[hash(key) & _SHARD].get(key, -1) for key in keys]
+        rows = np.fromiter(found, np.int32, len(keys))
+        self._touched[rows] = hours[1]  # before any birth, which may drop what was not; -1 is the last row, unused
+        unknown = np.flatnonzero(rows < 0)
+        if len(unknown):
+            names = [keys[i] for i in unknown.tolist()]
+            first, last = hours.tolist()
+            if born[unknown].all():
+                rows[unknown] = self._births(names, first, last)
             else:  # one that is not born may come before its birth, and then reads 0
-                rows[unknown] = [self._found_or_born(keys[i], born[i], first, last) for i in unknown]
+                rows[unknown] = [
+                    self.find_one(name, is_born, last, first)
+                    for name, is_born in zip(names, born[unknown].tolist(), strict=True)
+                ]
         return rows
 
     def place(self, key: Hashable) -> int:
         """The row of a key, 0 where it has none; nothing is noted."""
         return self._shards[hash(key) & _SHARD].get(key, 0)
+
+    def find_one(self, key: Hashable, born: bool, hour: int, first: int | None = None) -> int:
+        """`find` of one key at an hour; `first` is that of the first click of its call, if it is another."""
+        shard = self._shards[hash(key) & _SHARD]
+        row = shard.get(key)
+        if row is None:
+            row = 0
+            if born:
+                row = shard[key] = self._birth(key, hour if first is None else first, hour)
+        self._touched[row] = hour
+        return row
 
     def dump(self) -> dict[str, Any]:
         """A copy of all that was counted: arrays, and lists of what JSON and MessagePack hold."""
@@ -85,28 +100,27 @@ class EntityTable:
                 rows._shards[hash(key) & _SHARD][key] = row
         return rows
 
-    def take(self, rows: Int64[np.ndarray, " n"], out: Int32[np.ndarray, "n lanes"]) -> Int32[np.ndarray, " n"]:
-        """Copy n rows, some of them perhaps the same, and say for each where its state is to be kept meanwhile.
+    def copy_to(self, numbers: Int32[np.ndarray, " numbers"], start: int, rows: Sequence[int]) -> Sequence[int]:
+        """Copy n rows, some of them perhaps the same, one behind the other; say where each one's state is to be kept.
 
-        That is the last place in `out` that it was copied to, so that `put`, which copies in order, ends with it.
+        That is the last place that it was copied to, so that `copy_from`, which copies in order, ends with it.
         """
-        self.table.take(rows, 0, out, "clip")
-        self._places[rows] = _PLACES[: len(rows)]
-        return self._places.take(rows)
+        width = self.table.shape[1]
+        if len(rows) == 1:  # in a third of the time
+            numbers[start : start + width] = self.table[rows[0]]
+            return (start,)
+        at = np.asarray(rows)
+        self.table.take(at, 0, numbers[start : start + width * len(at)].reshape(-1, width), "clip")
+        self._places[at] = np.arange(start, start + width * len(at), width, np.int32)
+        return self._places[at]
 
-    def put(self, rows: Int64[np.ndarray, " n"], states: Int32[np.ndarray, "n lanes"]) -> None:
-        """Copy n rows back that `take` gave."""
-        self.table[rows] = states
-
-    def _found_or_born(self, key: Hashable, born: bool, first: int, last: int) -> int:
-        shard = self._shards[hash(key) & _SHARD]
-        row = shard.get(key)
-        if row is None:
-            if not born:
-                return 0
-            row = shard[key] = self._birth(key, first, last)
-        self._touched[row] = last
-        return row
+    def copy_from(self, numbers: Int32[np.ndarray, " numbers"], start: int, rows: Sequence[int]) -> None:
+        """Copy n rows back that `copy_to` gave."""
+        width = self.table.shape[1]
+        if len(rows) == 1:
+            self.table[rows[0]] = numbers[start : start + width]
+        else:
+            self.table[np.asarray(rows)] = numbers[start : start + width * len(rows)].reshape(-1, width)
 
     def _birth(self, key: Hashable, hour: int, touched: int) -> int:
         if not self._free and len(self._keys) == len(self.table) - 1:
@@ -190,14 +204,15 @@ class Ids:
         ids._order = deque((hour, list(listed)) for hour, listed in dump["order"])
         return ids
 
-    def seen(self, ids: Sequence[str], hours: Sequence[int], eras: Sequence[int]) -> list[bool]:
+    def seen(
+        self, ids: Sequence[str], hours: Int64[np.ndarray, " n"], eras: Int64[np.ndarray, " n"]
+    ) -> Bool[np.ndarray, " n"]:
         """Which of n clicks are duplicates; the others are remembered."""
-        duplicates: list[bool] = []
-        start = 0
-        for (hour, era), times in itertools.groupby(zip(hours, eras, strict=True)):
-            end = start + len(list(times))
-            duplicates += self._seen_at(ids[start:end], hour, era)
-            start = end
+        duplicates = np.zeros(len(ids), bool)
+        turns = np.flatnonzero((np.diff(hours) != 0) | (np.diff(eras) != 0)) + 1
+        for start, end in itertools.pairwise([0, *turns.tolist(), len(ids)]):
+            if start < end:
+                duplicates[start:end] = self.seen_at(ids[start:end], int(hours[start]), int(eras[start]))
         return duplicates
 
     def known(self, id_: str, hour: int) -> bool:
@@ -205,7 +220,7 @@ class Ids:
         longest = hour - DUPLICATE_HOURS
         return self._hours[hash(id_) & _SHARD].get(id_, longest) > longest
 
-    def _seen_at(self, ids: Sequence[str], hour: int, era: int) -> list[bool]:
+    def seen_at(self, ids: Sequence[str], hour: int, era: int) -> list[bool]:
         """`seen` of clicks of one hour of the clock."""
         if era != self._era:
             self._forget(era)
