@@ -163,9 +163,9 @@ class Engine:
         """`update` with events that the front computes from what lies in the memory, in one compiled loop.
 
         slices: the key of each event; at most `front.size` of them.
-        memory: what `memory_for` gave, with what the front needs of these events.
+        memory: what `memory_for` gave, with what the front needs of these events; it is written to.
 
-        Returns the memory after them, and their verdicts. Events are float32 that is counted from zero. Raises
+        Returns another memory, that after them, and their verdicts. Events are float32 that is counted from zero. Raises
         InvalidArgument, with nothing changed, if the engine was given others, which have origins.
         """
         if len(self._origins.table):
@@ -189,19 +189,21 @@ class Engine:
             likely = judgements[born, 0] < LIKELY
             return np.where(likely, TYPICAL, FRESH), np.zeros((len(born), self.n_features))
 
-        parts: list[np.ndarray] = []
+        after, parts = memory, list[np.ndarray]()
         start = 0
         while start < n:
+            if start:
+                memory[:] = after
             reads, rows = self._admit(slices, start, starts)
             end = start + len(rows)
-            memory, judgements = run(start, reads, rows)
+            after, judgements = run(start, reads, rows)
             parts.append(judgements[start:end])
             self._slices.touch(rows, self.n_events)
             self.n_events += len(rows)
             if self.n_events == self._pooling_at:
                 self._pool()
             start = end
-        return memory, self._verdicts(parts)
+        return after, self._verdicts(parts)
 
     def warmup_from(self, front: Front, weights: Any) -> None:
         """Compile the program of a front for the table as large as it is now."""

@@ -2,7 +2,7 @@
 
 A call into a compiled program takes 10 to 20 us for its own sake, several times that in caches gone cold, and so does
 each step between two of them: taken together, a click costs a third of what it costs step by step. The program takes
-clicks in order, one after the other, so that a click alone is a batch of one and its answer is the same to the last bit.
+clicks in order, one after the other: a click alone is a batch of one, and its answer is the same to the last bit.
 
 For a CPU; on a GPU each operation in it is launched by itself.
 """

@@ -1,5 +1,4 @@
-"""Clicks in one program: answers, counters and engine are the same to the last bit however the stream is cut, and as
-step by step."""
+"""Clicks in one program: to the last bit the same however the stream is cut, and as step by step."""
 
 import numpy as np
 import pytest
@@ -8,7 +7,8 @@ from hypothesis import strategies as st
 
 from onlineguard import Engine
 from onlineguard.errors import InvalidArgument
-from onlineguard.slidr.clicks.clicks import Click
+from onlineguard.slidr.clicks.categories import category
+from onlineguard.slidr.clicks.clicks import Click, prefix
 from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from onlineguard.slidr.features import NAMES, WIDTH, Featuriser
 from onlineguard.slidr.judge import MOST, ClickJudge
@@ -86,7 +86,7 @@ def compare(keys, model, counting):
         counts = theirs.count(keys.part(i, i + 1))
         x = featuriser.of_counts(counts, keys.ts[i : i + 1], [click.marketplace], [click.logged_in])
         verdict = stepwise.update([SLICES[i % len(SLICES)]], x[:, WATCHED])
-        codes = np.zeros((1, 3), np.uint32) if model.config.kind == "embedding" else None
+        codes = np.array([[category(""), category(prefix(click.ip)), category("")]], np.uint32)
         assert answer[0] == pytest.approx(float(model.p_robot(x, codes)[0]), rel=1e-5, abs=1e-7)
         expected = (*x[0, WATCHED], verdict.score[0], verdict.threshold[0], *verdict.quantiles[0], verdict.ready[0])
         np.testing.assert_array_equal(answer[1:], expected)
