@@ -130,10 +130,6 @@ class SliceTable:
         """Note that the slice of rows[i] was used at event clock + i."""
         self._last_used[rows] = np.arange(clock, clock + len(rows))
 
-    def touch_one(self, row: int, clock: int) -> None:
-        """`touch` of one row."""
-        self._last_used[row] = clock
-
     def last_used(self, row: int) -> int:
         """The number of the event that last used the row's slice, counted from 0."""
         return int(self._last_used[row])
