@@ -13,6 +13,7 @@ from statistics import NormalDist
 from onlineguard.core.arrays import larger, where
 from onlineguard.core.protocols import Array
 
+# `docs/detector-constants.md` has the reason for each of these, and what changes when it is halved or doubled.
 LEVELS = (0.5, 0.2, 0.05)  # shares of scores above the quantiles that shape a p-value, beside the target rate
 LEVEL_RATE = 0.01  # step of the quantiles: a memory of some hundred events, 1 % of noise in a quantile
 LEVEL_START = (20.0, 200.0)  # early step, 20 / (age + 200): ten times as long for the first 200 events

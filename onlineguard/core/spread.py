@@ -18,6 +18,7 @@ import numpy as np
 from onlineguard.core.arrays import namespace, where
 from onlineguard.core.protocols import Array
 
+# `docs/detector-constants.md` has the reason for each of these, and what changes when it is halved or doubled.
 K = 2.5  # where a standardised residual is clipped; 99 % of a normal law lies within
 B = 0.9775598  # E min(Z^2, K^2) for a standard normal Z: makes the scale of a normal law its standard deviation
 FLOOR_SHARE = 1e-3  # the scale falls fast to this share of its recent peak, and slowly from there

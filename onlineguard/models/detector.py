@@ -39,6 +39,7 @@ from onlineguard.core.registry import register
 from onlineguard.core.spread import Memory, remembered, standardised, start_memories
 from onlineguard.models.base import MIN_SEEN, Judgement, Pooled, SliceModel
 
+# Halved and doubled, each by itself: `docs/detector-constants.md` says why a constant is here, and what changes.
 START = 4.0  # early rate START / (seen + START): first values are forgotten as seen^-START
 ODD_SHARE = 0.05  # pull on the slow memory of odd events in a row, in units of 1 / patience
 IN_A_ROW = 2  # odd events ahead of usual ones that make the next odd one no longer scattered
@@ -50,13 +51,13 @@ NEAR = 2.0  # thresholds within which a score is always trusted
 LONG_RUN = 20  # odd events ahead of usual ones that make a run long
 LONGEST_RUN = 100  # usual events in a row, at most, that end a run
 YOUNG = 8  # first events, from which location and scale start
-LEAST_REGIME = 100.0  # a young slice accepts a regime half as long as all it has seen, but none shorter than this
+LEAST_REGIME = 100.0  # a young slice accepts a regime half as long as all it has seen, but none shorter than MIN_SEEN
 FLOOR_DECAY = 0.02  # decay of the scale's floor, in units of 1 / patience; the quantiles must keep up with it
 INHERITED_SEEN = 16  # events that a new slice's start from the typical one counts for,
 INHERITED_AGE = 500  # and its quantiles'
 LEAST_ALIKE = 4  # slices, at least, that make one typical
 ALIKE = 4.0  # how far they may lie apart: this many scales in location, this factor in scale
-VECTOR = 8  # float32 numbers in a vector register
+VECTOR = 8  # float32 numbers in a vector register; it sets the speed and no verdict
 
 
 class State(NamedTuple):

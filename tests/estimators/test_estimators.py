@@ -576,6 +576,7 @@ def test_a_change_of_the_mean_is_found_once_and_located(scale, shift):
     values = rng.standard_t(3, 3_000) * scale + shift
     values[2_000:] += 2.0 * scale
     model, found = ClippedChangePoint(), []
+    begin = end = -1
     for i, value in enumerate(values.tolist()):
         model.update(value)
         if model.drift_detected:

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 from zlib import crc32
@@ -99,7 +99,7 @@ def click(click_id: str) -> dict[str, Any]:
 
 
 @contextmanager
-def answering(**options: Any) -> Iterator[Answering]:
+def answering(**options: Any) -> Generator[Answering]:
     """The running server, on a free port of this machine; options are uvicorn's."""
     state = Answering()
     app = Starlette(routes=[Route("/{path:path}", _endpoint(state), methods=["GET", "POST"])])

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def set_aside(read: Source) -> list[dict]:
 
 
 @contextmanager
-def internals(values: Mapping[str, object]) -> Iterator[None]:
+def internals(values: Mapping[str, object]) -> Generator[None]:
     """Other values of names in `onlineguard.sources`; a fixture would live through all examples of a property test."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in values.items():

@@ -5,7 +5,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,7 +16,7 @@ CI = os.environ.get("CI") == "true"
 
 
 @contextmanager
-def serving(folder: Path, *options: str, port: int | None = None) -> Iterator[int]:
+def serving(folder: Path, *options: str, port: int | None = None) -> Generator[int]:
     """The port of a running redis-server, by default a free one; skips where there is none, and fails where CI=true."""
     binary = shutil.which("redis-server")
     if binary is None:
