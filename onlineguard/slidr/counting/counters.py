@@ -132,7 +132,9 @@ def padded_size(n: int) -> int:
     return next(size for size in SIZES if n <= size)
 
 
-Rows = list[Sequence[int]]  # of users, sessions, ips, prefixes; of users at ips, and behind them of sessions there
+Rows = list[
+    Any
+]  # a sequence or an array each: of users, sessions, ips, prefixes; of users at ips, and behind them of sessions there
 
 
 class ProcessStore:
