@@ -153,7 +153,7 @@ class Engine:
 
     def memory_for(self, front: Front) -> np.ndarray:
         """Zeros for `update_from`, int32: those of the front, and behind them room for the engine's own."""
-        memory = aligned(1, Tail(front.length, front.size).length)[0].view(np.int32)
+        memory = aligned(1, Tail.of(front).length)[0].view(np.int32)
         memory[:] = 0
         return memory
 
@@ -170,12 +170,12 @@ class Engine:
         """
         if len(self._origins.table):
             raise InvalidArgument("the engine has slices that count from origins; give all its events to `update`")
-        n, tail = len(slices), Tail(front.length, front.size)
+        n, tail = len(slices), Tail.of(front)
         program = advance_from(front, self.layout, self._width)
 
         def run(start: int, reads: Any, writes: Any) -> tuple[np.ndarray, np.ndarray]:
             end = start + len(reads)
-            memory[tail.first], memory[tail.first + 1] = start, end
+            memory[tail.first], memory[tail.end] = start, end
             memory[tail.reads + start : tail.reads + end] = reads
             memory[tail.writes + start : tail.writes + end] = writes
             self._table, after = program(self.params, weights, self._table, memory)
@@ -194,9 +194,11 @@ class Engine:
         while start < n:
             if start:
                 memory[:] = after
-            reads, rows = self._admit(slices, start, starts)
-            end = start + len(rows)
+            rows = reads = list(map(self._slices.rows.get, slices))
+            if start or None in rows or self.n_events + n > self._pooling_at:
+                reads, rows = self._admit(slices, start, starts)
             after, judgements = run(start, reads, rows)
+            end = start + len(rows)
             parts.append(judgements[start:end])
             self._slices.touch(rows, self.n_events)
             self.n_events += len(rows)
@@ -476,7 +478,7 @@ class Engine:
             self._origins.put(np.array([TYPICAL]), origin[None, : self.n_features])
 
     def _verdicts(self, parts: list[np.ndarray]) -> Verdicts:
-        fields = np.concatenate(parts) if parts else np.empty((0, FIELDS), np.float32)
+        fields = parts[0] if len(parts) == 1 else np.concatenate([np.empty((0, FIELDS), np.float32), *parts])
         return Verdicts(fields[:, 0], fields[:, 1], fields[:, 5] > 0, fields[:, 2:5], self.target_rate)
 
 

@@ -9,7 +9,6 @@ For a CPU; on a GPU each operation in it is launched by itself.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -45,8 +44,7 @@ class Judged(NamedTuple):
     verdicts: Verdicts
 
 
-@dataclass(frozen=True)
-class ClickFront:
+class ClickFront(NamedTuple):
     """The part of the program that comes before the engine; a `Front`.
 
     network: the layout of the weights of a network; None for any other scorer, which judges the features afterwards.
@@ -159,11 +157,11 @@ class ClickJudge:
         after, verdicts = self._engine.update_from(batch.front, self._weights, slices, batch.memory)
         if self._store is not None:
             self._store.end(after, batch.counting)
-        features = after[batch.front.features : batch.front.p_robot].view(np.float32).reshape(-1, WIDTH)[:n]
+        features = after[batch.features].view(np.float32).reshape(-1, WIDTH)[:n]
         if batch.front.network is None:
             p_robot = self._scorer.p_robot(features)
         else:
-            p_robot = after[batch.front.p_robot : batch.front.p_robot + n].view(np.float32).copy()
+            p_robot = after[batch.p_robot].view(np.float32)[:n].copy()
         return Judged(p_robot, features[:, self._watched], verdicts)
 
 
@@ -175,6 +173,8 @@ class _Batch:
         self.counts = self.memory[front.counts : front.known].reshape(front.size, -1)
         self.known = self.memory[front.known : front.features].reshape(front.size, -1)
         self.codes = self.known.view(np.uint32)[:, 3:]
+        self.features = slice(front.features, front.p_robot)
+        self.p_robot = slice(front.p_robot, front.length)
         if front.counting:
             self.counting = BatchMemory(front.size, self.memory)
 
