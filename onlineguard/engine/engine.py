@@ -165,7 +165,7 @@ class Engine:
         slices: the key of each event; at most `front.size` of them.
         memory: what `memory_for` gave, with what the front needs of these events; it is written to.
 
-        Returns another memory, that after them, and their verdicts. Events are float32 that is counted from zero. Raises
+        Returns another memory, that after them, and their verdicts. Their events are float32, counted from zero. Raises
         InvalidArgument, with nothing changed, if the engine was given others, which have origins.
         """
         if len(self._origins.table):

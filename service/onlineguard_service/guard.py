@@ -228,12 +228,11 @@ class Guard:
     def _judge(self, entry: Clicks) -> list[ClickAnswer]:
         ids = [click.click_id for click in entry.clicks]
         unanswered, answers = self._click_answers.unanswered(ids)
-        counts = None
-        if self.store is None:
-            counts = np.frombuffer(entry.counts, np.int32).reshape(-1, len(COLUMNS))
+        counts = np.frombuffer(entry.counts, np.int32).reshape(-1, len(COLUMNS)) if self.store is None else None
         for start in range(0, len(unanswered), MOST):
             places = unanswered[start : start + MOST]
-            judged = self._judged([entry.clicks[i] for i in places], None if counts is None else counts[places])
+            clicks = [entry.clicks[i] for i in places]
+            judged = self._judged(clicks, counts if counts is None or len(clicks) == len(counts) else counts[places])
             for i, answer in zip(places, judged, strict=True):
                 answers[i] = answer
                 self._click_answers.put(answer.click_id, answer)

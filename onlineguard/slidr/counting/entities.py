@@ -106,9 +106,6 @@ class EntityTable:
         That is the last place that it was copied to, so that `copy_from`, which copies in order, ends with it.
         """
         width = self.table.shape[1]
-        if len(rows) == 1:  # in a third of the time
-            numbers[start : start + width] = self.table[rows[0]]
-            return (start,)
         at = np.asarray(rows)
         self.table.take(at, 0, numbers[start : start + width * len(at)].reshape(-1, width), "clip")
         self._places[at] = start + width * np.arange(len(at), dtype=np.int32)
