@@ -310,7 +310,7 @@ class Engine:
 
     def memory_for(self, front: Front) -> np.ndarray:
         """Zeros for `update_from`, int32: those of the front, and behind them room for the engine's own."""
-        memory = aligned(1, Tail(front.length, front.size).length)[0].view(np.int32)
+        memory = aligned(1, Tail.of(front).length)[0].view(np.int32)
         memory[:] = 0
         return memory
 
@@ -330,12 +330,12 @@ class Engine:
             raise InvalidArgument("the engine has slices that count from origins; give all its events to `update`")
         if self._model.supervised:
             raise InvalidArgument(f"{_kind(self._model)} has a target, which no front computes; use `update`")
-        tail = Tail(front.length, front.size)
+        n, tail = len(slices), Tail.of(front)
         program = advance_from(front, self.layout, self._width)
 
         def run(start: int, reads: Any, writes: Any) -> tuple[np.ndarray, np.ndarray]:
             end = start + len(reads)
-            memory[tail.first], memory[tail.first + 1] = start, end
+            memory[tail.first], memory[tail.end] = start, end
             memory[tail.reads + start : tail.reads + end] = reads
             memory[tail.writes + start : tail.writes + end] = writes
             self._table, after = program(self._params, weights, self._table, memory)
@@ -350,22 +350,23 @@ class Engine:
             _, judgements = run(start, typical, np.full_like(typical, WASTE))
             return np.where(judgements[born, 0] < LIKELY, TYPICAL, FRESH)
 
-        after, parts, numbers = memory, list[np.ndarray](), list[np.ndarray]()
+        after, parts = memory, list[np.ndarray]()
         start = 0
-        while start < len(slices):
+        while start < n:
             if start:
                 memory[:] = after
-            reads, rows = self._admit(slices, start, begin)
-            end = start + len(rows)
+            rows = reads = list(map(self._slices.rows.get, slices))
+            if start or None in rows or self._n_events + n > self._pooling_at:
+                reads, rows = self._admit(slices, start, begin)
             after, judgements = run(start, reads, rows)
+            end = start + len(rows)
             parts.append(judgements[start:end])
-            numbers.append(self._slices.numbers(rows))
             self._slices.touch(rows, self._n_events)
             self._n_events += len(rows)
             if self._n_events == self._pooling_at:
                 self._pool()
             start = end
-        return after, self._verdicts(parts, numbers)
+        return after, self._verdicts(parts)
 
     @_serialised
     def warmup_from(self, front: Front, weights: Any) -> None:
@@ -792,9 +793,9 @@ class Engine:
             self._origins.put(np.array([TYPICAL]), pooled.origin[None, : self._n_features])
             self._anchored = self._is_anchored(pooled.fresh)
 
-    def _verdicts(self, parts: list[np.ndarray], numbers: list[np.ndarray]) -> Verdicts:
-        fields = np.concatenate(parts) if parts else np.empty((0, FIELDS), np.float32)
-        of = np.concatenate(numbers) if numbers else np.empty(0, np.int64)
+    def _verdicts(self, parts: list[np.ndarray], numbers: list[np.ndarray] | None = None) -> Verdicts:
+        fields = parts[0] if len(parts) == 1 else np.concatenate([np.empty((0, FIELDS), np.float32), *parts])
+        of = None if numbers is None else np.concatenate([np.empty(0, np.int64), *numbers])
         quantiles, tail = fields[:, READY + 1 : READY + 4], fields[:, READY + 4]
         return Verdicts(fields[:, 0], fields[:, 1], fields[:, READY] > 0, quantiles, self.target_rate, of, tail)
 

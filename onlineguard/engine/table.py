@@ -7,10 +7,11 @@ to one tight function: about 130 ns an event at 24 features, measured by `benchm
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -164,33 +165,22 @@ class Front(Protocol):
     def __hash__(self) -> int: ...
 
 
-@dataclass(frozen=True)
-class Tail:
-    """Where the engine's own part of a front's memory lies: what to run, and behind it the judgements.
+class Tail(NamedTuple):
+    """Where the engine's own part of a front's memory lies: what to run, and behind it the judgements."""
 
-    first, end: two numbers, the events to run.
-    reads, writes: (size,) the rows that the events' states come from, and go to.
-    judgements: (size, FIELDS) the bits of float32.
-    """
+    first: int  # the number of the first event to run; here the front's part ends
+    end: int  # and of the one after the last
+    reads: int  # (size,) the rows that the events' states come from,
+    writes: int  # (size,) and go to
+    judgements: int  # (size, FIELDS) bits of float32
+    length: int  # numbers in all
 
-    first: int  # which is where the front's part ends
-    size: int
-
-    @property
-    def reads(self) -> int:
-        return self.first + 2
-
-    @property
-    def writes(self) -> int:
-        return self.reads + self.size
-
-    @property
-    def judgements(self) -> int:
-        return self.writes + self.size
-
-    @property
-    def length(self) -> int:
-        return self.judgements + FIELDS * self.size
+    @classmethod
+    @functools.lru_cache
+    def of(cls, front: Front) -> "Tail":
+        """That of the memory of a front."""
+        size = front.size
+        return cls(*itertools.accumulate((1, 1, size, size, FIELDS * size), initial=front.length))
 
 
 @functools.lru_cache
@@ -200,7 +190,7 @@ def advance_from(front: Front, layout: Layout, width: int) -> Callable[..., tupl
     It takes the estimator, the front's weights, the table, donated, and the memory: what the front needs, and the
     engine's part, see `Tail`. It returns the table and the memory.
     """
-    tail = Tail(front.length, front.size)
+    tail = Tail.of(front)
 
     @functools.partial(jax.jit, donate_argnums=(2,))
     def run(params: Any, weights: Any, table: Array, memory: Array) -> tuple[Array, Array]:
@@ -218,7 +208,7 @@ def advance_from(front: Front, layout: Layout, width: int) -> Callable[..., tupl
 
         # What is not in the loop, such as making zeros, is a part of the program by itself, and with more than a few
         # parts XLA hands them to a pool of threads, which takes ten times as long.
-        return jax.lax.fori_loop(memory[tail.first], memory[tail.first + 1], body, (table, memory))
+        return jax.lax.fori_loop(memory[tail.first], memory[tail.end], body, (table, memory))
 
     return run
 

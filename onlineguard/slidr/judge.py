@@ -9,7 +9,6 @@ For a CPU; on a GPU each operation in it is launched by itself.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +23,7 @@ from onlineguard.engine.verdicts import Verdicts
 from onlineguard.slidr.clicks.categories import category
 from onlineguard.slidr.clicks.clicks import Click, prefix
 from onlineguard.slidr.counting.counter_step import Sheet, counted
-from onlineguard.slidr.counting.counters import FEW, BatchMemory, ClickKeys, ProcessStore
+from onlineguard.slidr.counting.counters import FEW, BatchMemory, ProcessStore
 from onlineguard.slidr.counting.windows import COLUMNS
 from onlineguard.slidr.features import WIDTH, Featuriser, assembled
 from onlineguard.slidr.learning.network import CATEGORIES, p_robot
@@ -45,8 +44,7 @@ class Judged(NamedTuple):
     verdicts: Verdicts
 
 
-@dataclass(frozen=True)
-class ClickFront:
+class ClickFront(NamedTuple):
     """The part of the program that comes before the engine; a `Front`.
 
     network: the layout of the weights of a network; None for any other scorer, which judges the features afterwards.
@@ -75,14 +73,14 @@ class ClickFront:
         return self.known + _KNOWN * self.size
 
     @property
-    def p_robot(self) -> int:
-        """Where the bits of p_robot are left, (size,)."""
+    def said(self) -> int:
+        """Where the bits of p_robot and of the watched features are left, (size, 1 + d)."""
         return self.features + WIDTH * self.size
 
     @property
     def length(self) -> int:
         """Numbers in all."""
-        return self.p_robot + self.size
+        return self.said + (1 + len(self.watched)) * self.size
 
     def step(self, weights: list[Array], memory: Array, i: Array) -> tuple[Array, Array]:
         """See `Front`."""
@@ -93,14 +91,16 @@ class ClickFront:
         )
         x = assembled(numbers, known[0], known[1], known[2])
         memory = _put(memory, x, self.features + WIDTH * i)
+        at = self.said + (1 + len(self.watched)) * i
         if self.network is not None:
             # With the memory, which is another each time: what follows of the weights alone would else be moved out of
             # the loop, in parts that count; see `advance_from`.
             small, memory = jax.lax.optimization_barrier((weights[0], memory))
             params, mean, scale = _taken_apart([small, *weights[1:]], self.network)
             codes = known[3:].view(np.uint32) if self.embedding else None
-            memory = _put(memory, p_robot(params, mean, scale, x, codes)[None], self.p_robot + i)
-        return memory, jnp.stack([x[j] for j in self.watched])
+            memory = _put(memory, p_robot(params, mean, scale, x, codes)[None], at)
+        seen = jnp.stack([x[j] for j in self.watched])
+        return _put(memory, seen, at + 1), seen
 
 
 class ClickJudge:
@@ -119,7 +119,6 @@ class ClickJudge:
         watched: Sequence[int],
     ):
         self._scorer, self._featuriser, self._engine, self._store = scorer, featuriser, engine, store
-        self._watched = list(watched)
         self._weights: list[Array] = []
         layout, self._embedding = None, False
         if isinstance(scorer, Network):
@@ -146,7 +145,8 @@ class ClickJudge:
         n = len(clicks)
         batch = self._batches[n > 1]
         if self._store is not None:
-            self._store.begin(ClickKeys.of(clicks), batch.counting)
+            keys = [(click.click_id, click.ts, click.user_id, click.session_id, click.ip) for click in clicks]
+            self._store.begin(keys, batch.counting)
         else:
             batch.counts[:n] = counts
         batch.known[:n, :3] = [
@@ -159,12 +159,11 @@ class ClickJudge:
         after, verdicts = self._engine.update_from(batch.front, self._weights, slices, batch.memory)
         if self._store is not None:
             self._store.end(after, batch.counting)
-        features = after[batch.front.features : batch.front.p_robot].view(np.float32).reshape(-1, WIDTH)[:n]
+        said = after[batch.said].view(np.float32).reshape(batch.front.size, -1)[:n]
+        p_robot = said[:, 0]
         if batch.front.network is None:
-            p_robot = self._scorer.p_robot(features)
-        else:
-            p_robot = after[batch.front.p_robot : batch.front.p_robot + n].view(np.float32).copy()
-        return Judged(p_robot, features[:, self._watched], verdicts)
+            p_robot = self._scorer.p_robot(after[batch.features].view(np.float32).reshape(-1, WIDTH)[:n])
+        return Judged(p_robot, said[:, 1:], verdicts)
 
 
 class _Batch:
@@ -175,6 +174,7 @@ class _Batch:
         self.counts = self.memory[front.counts : front.known].reshape(front.size, -1)
         self.known = self.memory[front.known : front.features].reshape(front.size, -1)
         self.codes = self.known.view(np.uint32)[:, 3:]
+        self.features, self.said = slice(front.features, front.said), slice(front.said, front.length)
         if front.counting:
             self.counting = BatchMemory(front.size, self.memory)
 

@@ -121,7 +121,7 @@ class Core:
         return await self._under_way(self._gathered_events.submit(events) if self._gathering else self._learn(events))
 
     async def _learn(self, events: Sequence[Event]) -> list[EventAnswer]:
-        answers: list[bytes] = []
+        answers: list[EventAnswer] = []
         if events and self._guard.events is None:  # a second of compiling, in which others are answered
             await asyncio.to_thread(self._guard.prepare, events[0])
         for start in range(0, len(events), EVENTS_AT_ONCE):
@@ -143,7 +143,7 @@ class Core:
         return await self._under_way(self._gathered_clicks.submit(clicks) if self._gathering else self._decide(clicks))
 
     async def _decide(self, clicks: Sequence[Click]) -> list[ClickAnswer]:
-        answers: list[bytes] = []
+        answers: list[ClickAnswer] = []
         whole = self._gathering or len(clicks) <= CLICKS_AT_ONCE
         step = CLICKS_AT_ONCE if whole else CLICKS_BESIDE
         for start in range(0, len(clicks), step):
@@ -163,7 +163,7 @@ class Core:
         return await self._commit(entries.Clicks(clicks, _now(), counts))
 
     def _unjudged(self, clicks: list[Click]) -> list[ClickAnswer]:
-        answers: list[bytes] = []
+        answers: list[ClickAnswer] = []
         for click in clicks:
             answer = self._guard.answered_before(click.click_id)
             if answer is None:

@@ -30,7 +30,7 @@ class _Waiting(NamedTuple):
     """What `add` was given."""
 
     slices: Sequence[Hashable]
-    flags: np.ndarray
+    flags: Sequence[int] | np.ndarray
     ts: Sequence[int]
     score: np.ndarray
     threshold: np.ndarray
@@ -63,7 +63,7 @@ class Figures:
     def add(
         self,
         slices: Sequence[Hashable],
-        flags: np.ndarray,
+        flags: Sequence[int] | np.ndarray,
         ts: Sequence[int],
         score: np.ndarray,
         threshold: np.ndarray,

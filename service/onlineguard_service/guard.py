@@ -180,7 +180,7 @@ class Guard:
         """
         X, keys = numbers(events, self.events), [key_of(event.slice, i) for i, event in enumerate(events)]
         engine = self.events or self._engine_for(events[0])
-        return _answers(events, engine.score(keys, X))
+        return _answers(events, _verdicts(engine.score(keys, X)))
 
     def explain(self, event: Event | Click) -> dict[str, Any]:
         """The verdict on an event or click if it came now, and what each feature has to do with it, largest first.
@@ -216,9 +216,10 @@ class Guard:
             if self.events is None:
                 self._begin(*stream_of(events[0]))
             assert self.events is not None
-            verdicts = self.events.update(keys, X)
+            found = self.events.update(keys, X)
             times = [entry.t if event.ts is None else event.ts for event in events]
-            self.event_figures.add(keys, _flags(verdicts), times, verdicts.score, verdicts.threshold, X)
+            verdicts = _verdicts(found)
+            self.event_figures.add(keys, _flags(verdicts), times, found.score, found.threshold, X)
             for i, event, answer in zip(places, events, _answers(events, verdicts), strict=True):
                 answers[i] = answer
                 if event.id is not None:
@@ -228,12 +229,11 @@ class Guard:
     def _judge(self, entry: Clicks) -> list[ClickAnswer]:
         ids = [click.click_id for click in entry.clicks]
         unanswered, answers = self._click_answers.unanswered(ids)
-        counts = None
-        if self.store is None:
-            counts = np.frombuffer(entry.counts, np.int32).reshape(-1, len(COLUMNS))
+        counts = np.frombuffer(entry.counts, np.int32).reshape(-1, len(COLUMNS)) if self.store is None else None
         for start in range(0, len(unanswered), MOST):
             places = unanswered[start : start + MOST]
-            judged = self._judged([entry.clicks[i] for i in places], None if counts is None else counts[places])
+            clicks = [entry.clicks[i] for i in places]
+            judged = self._judged(clicks, counts if counts is None or len(clicks) == len(counts) else counts[places])
             for i, answer in zip(places, judged, strict=True):
                 answers[i] = answer
                 self._click_answers.put(answer.click_id, answer)
@@ -242,25 +242,26 @@ class Guard:
     def _judged(self, clicks: list[Click], counts: np.ndarray | None) -> list[ClickAnswer]:
         names = [self.slice_of(click) for click in clicks]
         judged = self._click_judge.judge(clicks, names, counts)
-        p_robot, verdicts = judged.p_robot.tolist(), judged.verdicts
+        p_robot, verdicts = judged.p_robot.tolist(), _verdicts(judged.verdicts)
         limits = [self._thresholds.get(name, self._default) for name in names]
         robotic = [p > limit for p, limit in zip(p_robot, limits, strict=True)]  # float64, as `Calibration.robotic`
         self.click_figures.add(
             names,
-            _flags(verdicts) | np.array([ROBOTIC if is_robotic else 0 for is_robotic in robotic], np.uint8),
+            [flags | ROBOTIC * is_robotic for flags, is_robotic in zip(_flags(verdicts), robotic, strict=True)],
             [click.ts for click in clicks],
-            verdicts.score,
-            verdicts.threshold,
+            judged.verdicts.score,
+            judged.verdicts.threshold,
             judged.watched,
             judged.p_robot,
             limits,
         )
+        rows = zip(clicks, robotic, p_robot, limits, names, verdicts, strict=True)
         version = self.model.version
         return [
-            ClickAnswer(click.click_id, "robotic" if is_robotic else "valid", _finite(p), limit, name, version, verdict)
-            for click, is_robotic, p, limit, name, verdict in zip(
-                clicks, robotic, p_robot, map(_finite, limits), names, _verdicts(verdicts), strict=True
+            ClickAnswer(
+                click.click_id, "robotic" if is_robotic else "valid", _finite(p), _finite(limit), name, version, verdict
             )
+            for click, is_robotic, p, limit, name, verdict in rows
         ]
 
     def _label(self, entry: Labels) -> list[LabelAnswer]:
@@ -343,10 +344,8 @@ class Guard:
         return digest({name: part for name, part in self.dump().items() if name != "sequence"})
 
 
-def _flags(verdicts: Verdicts) -> np.ndarray:
-    return np.where(verdicts.anomalous, ANOMALOUS, 0).astype(np.uint8) | np.where(verdicts.ready, JUDGED, 0).astype(
-        np.uint8
-    )
+def _flags(verdicts: Sequence[Verdict]) -> list[int]:
+    return [ANOMALOUS * verdict.anomalous | JUDGED * verdict.ready for verdict in verdicts]
 
 
 def _verdicts(verdicts: Verdicts) -> list[Verdict]:
@@ -369,10 +368,10 @@ def _finite(value: float) -> float | None:
     return value if value - value == 0.0 else None
 
 
-def _answers(events: Sequence[Event], verdicts: Verdicts) -> list[EventAnswer]:
+def _answers(events: Sequence[Event], verdicts: Sequence[Verdict]) -> list[EventAnswer]:
     return [
         EventAnswer(event.slice, v.score, v.threshold, v.p_value, v.anomalous, v.ready, event.id)
-        for event, v in zip(events, _verdicts(verdicts), strict=True)
+        for event, v in zip(events, verdicts, strict=True)
     ]
 
 

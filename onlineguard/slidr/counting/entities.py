@@ -100,18 +100,15 @@ class EntityTable:
                 rows._shards[hash(key) & _SHARD][key] = row
         return rows
 
-    def copy_to(self, numbers: Int32[np.ndarray, " numbers"], start: int, rows: Sequence[int]) -> Sequence[int]:
+    def copy_to(self, numbers: Int32[np.ndarray, " numbers"], start: int, rows: Sequence[int]) -> Any:
         """Copy n rows, some of them perhaps the same, one behind the other; say where each one's state is to be kept.
 
         That is the last place that it was copied to, so that `copy_from`, which copies in order, ends with it.
         """
         width = self.table.shape[1]
-        if len(rows) == 1:  # in a third of the time
-            numbers[start : start + width] = self.table[rows[0]]
-            return (start,)
         at = np.asarray(rows)
         self.table.take(at, 0, numbers[start : start + width * len(at)].reshape(-1, width), "clip")
-        self._places[at] = np.arange(start, start + width * len(at), width, np.int32)
+        self._places[at] = start + width * np.arange(len(at), dtype=np.int32)
         return self._places[at]
 
     def copy_from(self, numbers: Int32[np.ndarray, " numbers"], start: int, rows: Sequence[int]) -> None:

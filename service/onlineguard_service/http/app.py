@@ -391,7 +391,7 @@ class _Hot(NamedTuple):
     answer: Callable[[list[Any]], Awaitable[Sequence[Any]]]
 
 
-def _hot(operation: Operation, answer: Callable[[list[Any]], Awaitable[list[bytes]]]) -> _Hot:
+def _hot(operation: Operation, answer: Callable[[list[Any]], Awaitable[Sequence[Any]]]) -> _Hot:
     return _Hot(operation.path, operation.scope, Items(operation.noun, operation.body[0]), answer)
 
 
