@@ -355,7 +355,8 @@ class Engine:
         while start < n:
             if start:
                 memory[:] = after
-            rows = reads = list(map(self._slices.rows.get, slices))
+            rows: Any = list(map(self._slices.rows.get, slices))
+            reads = rows
             if start or None in rows or self._n_events + n > self._pooling_at:
                 reads, rows = self._admit(slices, start, begin)
             after, judgements = run(start, reads, rows)
