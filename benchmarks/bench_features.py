@@ -34,7 +34,7 @@ import redis
 
 from benchmarks.workloads import emit
 from onlineguard.slidr.clicks.clicks import SCHEMA, Click, prefix
-from onlineguard.slidr.counting.counters import Keys, ProcessStore
+from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from onlineguard.slidr.counting.redis_store import RedisStore
 from onlineguard.slidr.counting.windows import CAP
 from onlineguard.slidr.features import Featuriser
@@ -64,9 +64,9 @@ def clicks(n: int, seed: int = 0) -> pl.DataFrame:
     return pl.DataFrame(columns, schema_overrides={"ts": pl.Int64}).with_columns(rest).select(list(SCHEMA))
 
 
-def keys_of(frame: pl.DataFrame) -> Keys:
+def keys_of(frame: pl.DataFrame) -> ClickKeys:
     ids, users, sessions, ips = (frame[name].to_list() for name in ("click_id", "user_id", "session_id", "ip"))
-    return Keys(ids, frame["ts"].to_numpy().astype(np.int64), users, sessions, ips)
+    return ClickKeys(ids, frame["ts"].to_numpy().astype(np.int64), users, sessions, ips)
 
 
 class PlainCounters:
@@ -76,7 +76,7 @@ class PlainCounters:
         self.times: dict[tuple[str, str], list[deque[int]]] = {}
         self.members: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
 
-    def count(self, keys: Keys) -> list[list[int]]:
+    def count(self, keys: ClickKeys) -> list[list[int]]:
         return [self.one(*click) for click in zip(keys.ts.tolist(), *keys[2:], strict=True)]
 
     def one(self, ts: int, user: str | None, session: str | None, ip: str) -> list[int]:
@@ -122,7 +122,7 @@ def spread(rates: list[float]) -> dict[str, int]:
     }
 
 
-def batches(frame: pl.DataFrame, size: int, count: Callable[[Keys], Any]) -> Callable[[], None]:
+def batches(frame: pl.DataFrame, size: int, count: Callable[[ClickKeys], Any]) -> Callable[[], None]:
     keys = keys_of(frame)
     cuts = [keys.part(i, i + size) for i in range(0, len(frame), size)]
 

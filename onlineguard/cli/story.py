@@ -19,7 +19,6 @@ from jaxtyping import Bool, Float, Int
 
 from onlineguard.engine.engine import Engine
 from onlineguard.errors import InfeasibleBudget
-from onlineguard.slidr.features import NAMES
 from onlineguard.slidr.learning.scorer import Scorer
 from onlineguard.slidr.pipeline import (
     Config,
@@ -35,13 +34,12 @@ from onlineguard.slidr.pipeline import (
 )
 from onlineguard.slidr.simulation.robots import ROBOTS
 from onlineguard.slidr.simulation.simulator import Traffic, simulate
+from onlineguard.slidr.watch import COLUMNS, UNUSUAL, WATCHED
 
 WEEK = 7 * 86_400_000  # milliseconds
 DAYS = 21  # whole weeks, since people click otherwise on Sundays
 BUDGET, CONFIDENCE = 0.01, 0.95  # of purchasing clicks called robotic, and how surely
 PRICE = 0.50  # euros that a click costs its advertiser: our assumption
-UNUSUAL = 0.01  # share of usual clicks that the engine may find unusual
-WATCHED = ("user_clicks_1h", "session_clicks_1h", "ip_clicks_1h", "prefix_clicks_1h", "ip_since", "prefix_since")
 BATCH = 8_192
 
 # Named like `console.progress`: a stage's name and number of clicks; gives what takes the clicks so far.
@@ -238,7 +236,7 @@ def _thresholds(
 def _p_values(prepared: Prepared, done: Callable[[int], None]) -> Float[np.ndarray, " n"]:
     """The engine's, of every click, test-then-train in the order of the log; 1 where it cannot tell."""
     engine = Engine(features=list(WATCHED), target_rate=UNUSUAL)
-    events = prepared.X[:, [NAMES.index(name) for name in WATCHED]]
+    events = prepared.X[:, COLUMNS]
     p_value = np.ones(len(events))
     for start in range(0, len(events), BATCH):
         batch = slice(start, start + BATCH)

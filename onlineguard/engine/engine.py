@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from onlineguard.core.protocols import Array
 from onlineguard.engine import checkpoint
 from onlineguard.engine.arguments import (
     checked_features,
@@ -32,8 +31,11 @@ from onlineguard.engine.table import (
     FIELDS,
     LANES,
     READY,
+    Front,
     Layout,
+    Tail,
     advance,
+    advance_from,
     grown,
     predicted,
     put_row,
@@ -58,8 +60,6 @@ NEVER = 2**62  # the event at which models are pooled that cannot be
 APART = 256  # states moved at once, and events scored at once where states have to be moved for it
 LIKELY = 10.0  # a new slice starts from the typical one if its first event scores less than this under it
 LARGEST_SCORE = 3e38  # an infinite score counts as this where scores are compared
-
-Program = Callable[[Array, np.ndarray], tuple[Array, Array]]
 
 
 class Events(NamedTuple):
@@ -262,7 +262,7 @@ class Engine:
         born = self._slices.born
         start = 0
         while start < events.n:
-            reads, rows = self._admit(keys, events, start, known)
+            reads, rows = self._admit(keys, start, lambda born, rows: self._start(events.part(born), rows), known)
             known = known if self._slices.born == born else None  # births and evictions have changed it
             end = start + len(rows)
             parts.append(self._learn(reads, rows, events.part(slice(start, end))))
@@ -308,30 +308,72 @@ class Engine:
             parts.append(np.asarray(answers)[: part.n])
         return np.concatenate(parts)
 
-    @_serialised
-    def takes(self, slice_: Hashable) -> bool:
-        """Whether `through` can take an event of the slice: not its first, nor where events count from origins."""
-        return slice_ in self._slices.rows and not len(self._origins.table)
+    def memory_for(self, front: Front) -> np.ndarray:
+        """Zeros for `update_from`, int32: those of the front, and behind them room for the engine's own."""
+        memory = aligned(1, Tail.of(front).length)[0].view(np.int32)
+        memory[:] = 0
+        return memory
 
     @_serialised
-    def through(self, program: Program, slice_: Hashable, inputs: np.ndarray) -> np.ndarray:
-        """Update one slice within a compiled program of the caller's own; returns what that returns beside the table.
+    def update_from(
+        self, front: Front, weights: Any, slices: Sequence[Hashable], memory: np.ndarray
+    ) -> tuple[np.ndarray, Verdicts]:
+        """`update` with events that the front computes from what lies in the memory, in one compiled loop.
 
-        The program takes the table, donated, and the inputs. It steps the row that is written to `inputs[-1]` once,
-        with `packed.stepped`, and returns the table and an array. The event has to be exact in float32, and from 8
-        features on NaN pads it to a multiple of 8. Raises KeyError for a slice that is not known; see `takes`.
+        slices: the key of each event; at most `front.size` of them.
+        memory: what `memory_for` gave, with what the front needs of these events; it is written to.
+
+        Returns another memory, as the front left it, and the verdicts. Events are float32 numbers that are counted from
+        zero. Raises InvalidArgument, with nothing changed, if the engine was given others, which have origins.
         """
-        row = inputs[-1] = self._slices.rows[slice_]
-        self._table, answer = program(self._table, inputs)
-        self._slices.touch_one(row, self._n_events)
-        self._n_events += 1
-        if self._n_events == self._pooling_at:
-            self._pool()
-        return np.asarray(answer)
+        if len(self._origins.table):
+            raise InvalidArgument("the engine has slices that count from origins; give all its events to `update`")
+        if self._model.supervised:
+            raise InvalidArgument(f"{_kind(self._model)} has a target, which no front computes; use `update`")
+        n, tail = len(slices), Tail.of(front)
+        program = advance_from(front, self.layout, self._width)
 
-    def compile(self, program: Program, inputs: np.ndarray) -> None:
-        """Compile a program for `through`, on a table of nothing; with these inputs it must step no row."""
-        program(jnp.zeros_like(self._table), inputs)
+        def run(start: int, reads: Any, writes: Any) -> tuple[np.ndarray, np.ndarray]:
+            end = start + len(reads)
+            memory[tail.first], memory[tail.end] = start, end
+            memory[tail.reads + start : tail.reads + end] = reads
+            memory[tail.writes + start : tail.writes + end] = writes
+            self._table, after = program(self._params, weights, self._table, memory)
+            after = np.asarray(after)
+            return after, after[tail.judgements : tail.length].view(np.float32).reshape(-1, FIELDS)
+
+        def begin(born: list[int], rows: np.ndarray) -> np.ndarray:
+            """As `_start`: the events are computed once for their scores alone, and the memory after is dropped."""
+            if not self._pools:
+                return np.full(len(born), FRESH, np.int32)
+            typical = np.full(born[-1] + 1 - start, TYPICAL, np.int32)
+            _, judgements = run(start, typical, np.full_like(typical, WASTE))
+            return np.where(judgements[born, 0] < LIKELY, TYPICAL, FRESH)
+
+        after, parts = memory, list[np.ndarray]()
+        start = 0
+        while start < n:
+            if start:
+                memory[:] = after
+            rows: Any = list(map(self._slices.rows.get, slices))
+            reads = rows
+            if start or None in rows or self._n_events + n > self._pooling_at:
+                reads, rows = self._admit(slices, start, begin)
+            after, judgements = run(start, reads, rows)
+            end = start + len(rows)
+            parts.append(judgements[start:end])
+            self._slices.touch(rows, self._n_events)
+            self._n_events += len(rows)
+            if self._n_events == self._pooling_at:
+                self._pool()
+            start = end
+        return after, self._verdicts(parts)
+
+    @_serialised
+    def warmup_from(self, front: Front, weights: Any) -> None:
+        """Compile the program of a front for the table as large as it is now."""
+        program = advance_from(front, self.layout, self._width)
+        self._table, _ = program(self._params, weights, self._table, self.memory_for(front))
 
     @_serialised
     def explain(self, slice_: Hashable, x: Any, y: float = np.nan) -> dict[Hashable, float]:
@@ -565,14 +607,19 @@ class Engine:
         return None
 
     def _admit(
-        self, keys: SliceKeys, events: Events, start: int, known: np.ndarray | None = None
+        self,
+        keys: SliceKeys,
+        start: int,
+        begin: Callable[[list[int], np.ndarray], np.ndarray],
+        known: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rows to read from and write to, for the events from `start` to the next point where the table must change.
 
         Such points are a full table and the pooling of the slices. Both lie at fixed events of the stream, wherever
-        batches are cut.
+        batches are cut. `begin` is given the events that are the first of a slice, and the rows of these slices. It
+        says which rows to read their start from.
         """
-        end = min(events.n, start + LARGEST_BATCH, start + self._pooling_at - self._n_events)
+        end = min(len(keys), start + LARGEST_BATCH, start + self._pooling_at - self._n_events)
         part = keys[start:end]
         rows = self._slices.lookup(part) if known is None else known[start:end]
         born: list[int] = []
@@ -581,7 +628,7 @@ class Engine:
             if key not in self._slices.rows:
                 if not self._slices.capacity_left and i == 0:
                     self._slices.evict()
-                    return self._admit(keys, events, start)
+                    return self._admit(keys, start, begin)
                 if not self._slices.capacity_left:
                     rows = rows[:i]
                     break
@@ -593,7 +640,7 @@ class Engine:
         reads = rows
         if born:
             reads = rows.copy()
-            reads[born] = self._start(events.part(slice(start, None)).part(born), rows[born])
+            reads[born] = begin([start + i for i in born], rows[born])
         return reads, rows
 
     def _start(self, events: Events, rows: np.ndarray) -> np.ndarray:
@@ -747,9 +794,9 @@ class Engine:
             self._origins.put(np.array([TYPICAL]), pooled.origin[None, : self._n_features])
             self._anchored = self._is_anchored(pooled.fresh)
 
-    def _verdicts(self, parts: list[np.ndarray], numbers: list[np.ndarray]) -> Verdicts:
-        fields = np.concatenate(parts) if parts else np.empty((0, FIELDS), np.float32)
-        of = np.concatenate(numbers) if numbers else np.empty(0, np.int64)
+    def _verdicts(self, parts: list[np.ndarray], numbers: list[np.ndarray] | None = None) -> Verdicts:
+        fields = parts[0] if len(parts) == 1 else np.concatenate([np.empty((0, FIELDS), np.float32), *parts])
+        of = None if numbers is None else np.concatenate([np.empty(0, np.int64), *numbers])
         quantiles, tail = fields[:, READY + 1 : READY + 4], fields[:, READY + 4]
         return Verdicts(fields[:, 0], fields[:, 1], fields[:, READY] > 0, quantiles, self.target_rate, of, tail)
 

@@ -7,9 +7,11 @@ to one tight function: about 130 ns an event at 24 features, measured by `benchm
 
 import dataclasses
 import functools
+import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -138,6 +140,77 @@ def stepped(params: Any, layout: Layout, table: Array, rows: tuple[Array, Array]
     state, judgement = params.step(layout.unpack(row), given)
     fields = jnp.stack([jnp.asarray(field, jnp.float32) for field in judgement])
     return jax.lax.dynamic_update_index_in_dim(table, layout.pack(state), rows[1], 0), fields
+
+
+class Front(Protocol):
+    """Computes events from raw inputs, within the compiled loop of `advance_from`. Equal ones share a program.
+
+    What it reads and writes is one array, its memory: each array that a call is given takes it as long as an event.
+    """
+
+    @property
+    def size(self) -> int:
+        """Events in a batch, at most."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """Numbers of the memory, int32, that belong to the front."""
+        ...
+
+    def step(self, weights: Any, memory: Array, i: Array) -> tuple[Array, Array]:
+        """The memory after event i, and the event (d,) float32, as the engine is to judge and learn it."""
+        ...
+
+    def __hash__(self) -> int: ...
+
+
+class Tail(NamedTuple):
+    """Where the engine's own part of a front's memory lies: what to run, and behind it the judgements."""
+
+    first: int  # the number of the first event to run; here the front's part ends
+    end: int  # and of the one after the last
+    reads: int  # (size,) the rows that the events' states come from,
+    writes: int  # (size,) and go to
+    judgements: int  # (size, FIELDS) bits of float32
+    length: int  # numbers in all
+
+    @classmethod
+    @functools.lru_cache
+    def of(cls, front: Front) -> "Tail":
+        """That of the memory of a front."""
+        size = front.size
+        return cls(*itertools.accumulate((1, 1, size, size, FIELDS * size), initial=front.length))
+
+
+@functools.lru_cache
+def advance_from(front: Front, layout: Layout, width: int) -> Callable[..., tuple[Array, Array]]:
+    """The compiled loop for events that the front computes, with `width` columns when missing ones pad them.
+
+    It takes the estimator, the front's weights, the table, donated, and the memory: what the front needs, and the
+    engine's part, see `Tail`. It returns the table and the memory.
+    """
+    tail = Tail.of(front)
+
+    @functools.partial(jax.jit, donate_argnums=(2,))
+    def run(params: Any, weights: Any, table: Array, memory: Array) -> tuple[Array, Array]:
+        def body(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+            table, memory = carry
+            rows = [jax.lax.dynamic_index_in_dim(memory, at + i, keepdims=False) for at in (tail.reads, tail.writes)]
+            # The rows, since what is read after a write makes XLA copy the memory; the estimator with the memory, which
+            # is another each time: what follows of it alone would else be moved out of the loop, in parts that count.
+            estimator, (read, write), memory = jax.lax.optimization_barrier((params, rows, memory))
+            memory, x = front.step(weights, memory, i)
+            event = jnp.pad(x, (0, width - x.shape[0]), constant_values=jnp.nan)
+            table, fields = stepped(estimator, layout, table, (read, write), event)
+            bits = fields.view(np.int32)
+            return table, jax.lax.dynamic_update_slice(memory, bits, (tail.judgements + FIELDS * i,))
+
+        # What is not in the loop, such as making zeros, is a part of the program by itself, and with more than a few
+        # parts XLA hands them to a pool of threads, which takes ten times as long.
+        return jax.lax.fori_loop(memory[tail.first], memory[tail.end], body, (table, memory))
+
+    return run
 
 
 @functools.partial(jax.jit, donate_argnums=(0,))

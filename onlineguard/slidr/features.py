@@ -35,7 +35,7 @@ from onlineguard.core.protocols import Array
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.clicks.clicks import LATEST, Click, check_clicks
 from onlineguard.slidr.clicks.marketplaces import TIMEZONES
-from onlineguard.slidr.counting.counters import Keys, ProcessStore, Store
+from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore, Store
 from onlineguard.slidr.counting.windows import ENTITIES, WINDOWS
 
 _PAIRS = tuple(itertools.pairwise(WINDOWS))
@@ -113,7 +113,7 @@ class Featuriser:
         clicks = check_clicks(frame, _FIELDS)
         ids, _, users, sessions, ips, marketplaces, logged_in = (clicks[field].to_list() for field in _FIELDS)
         ts = clicks["ts"].to_numpy().astype(np.int64)
-        return self.of_counts(self.store.count(Keys(ids, ts, users, sessions, ips)), ts, marketplaces, logged_in)
+        return self.of_counts(self.store.count(ClickKeys(ids, ts, users, sessions, ips)), ts, marketplaces, logged_in)
 
     def of_counts(
         self,
@@ -123,28 +123,31 @@ class Featuriser:
         logged_in: Sequence[bool],
     ) -> Float32[np.ndarray, "n {WIDTH}"]:
         """Features of clicks that were counted already, by whatever store; counts nothing, checks nothing."""
-        minutes = (ts + self._local(marketplaces, ts)) // 60_000
-        return assembled(counts, minutes % 1_440, (minutes // 1_440 + 3) % 7, np.array(logged_in, bool))
+        minute, weekday = self._local_times(marketplaces, ts)
+        return assembled(counts, minute, weekday, np.array(logged_in, bool))
+
+    def transform_one(self, click: Click) -> Float32[np.ndarray, " {WIDTH}"]:
+        """Count one click, and return its features: those that `transform` gives for it."""
+        if not 0 <= click.ts <= LATEST:  # `decode_click` sees to it, the constructor does not
+            raise InvalidArgument(f"ts is {click.ts}; it must be milliseconds since 1970 UTC, from 0 to {LATEST}")
+        keys = ClickKeys.of([click])
+        return self.of_counts(self.store.count(keys), keys.ts, [click.marketplace], [click.logged_in])[0]
 
     def local_time(self, marketplace: str, ts: int) -> tuple[int, int]:
         """The minute of the day and the day of the week (0 is Monday) in the marketplace at a click."""
         minutes = (ts + self._offset(marketplace, ts // _QUARTER_MS)) // 60_000
         return minutes % 1_440, (minutes // 1_440 + 3) % 7  # 1970 began on a Thursday
 
-    def transform_one(self, click: Click) -> Float32[np.ndarray, " {WIDTH}"]:
-        """Count one click, and return its features: those that `transform` gives for it."""
-        if not 0 <= click.ts <= LATEST:  # `decode_click` sees to it, the constructor does not
-            raise InvalidArgument(f"ts is {click.ts}; it must be milliseconds since 1970 UTC, from 0 to {LATEST}")
-        ts = np.array([click.ts], np.int64)
-        counts = self.store.count(Keys([click.click_id], ts, [click.user_id], [click.session_id], [click.ip]))
-        return assembled(counts[0], *self.local_time(click.marketplace, click.ts), click.logged_in)
+    def _local_times(self, marketplaces: Sequence[str], ts: Int64[np.ndarray, " n"]) -> tuple[np.ndarray, np.ndarray]:
+        """`local_time` of n clicks."""
+        minutes = (ts + self._local(marketplaces, ts)) // 60_000
+        return minutes % 1_440, (minutes // 1_440 + 3) % 7
 
     def _local(self, marketplaces: Sequence[str], ts: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """By how many milliseconds local time is ahead of UTC at each click."""
         if len(ts) <= _FEW:
-            places = list(zip(marketplaces, (ts // _QUARTER_MS).tolist(), strict=True))
-            offsets = {place: self._offset(*place) for place in set(places)}
-            return np.array([offsets[place] for place in places], np.int64)
+            quarters = (ts // _QUARTER_MS).tolist()
+            return np.array(list(map(self._offset, marketplaces, quarters)), np.int64)
         quarters = pl.DataFrame({"marketplace": marketplaces, "quarter": ts // _QUARTER_MS})
         pairs = quarters.unique()
         of_pairs = [self._offset(marketplace, quarter) for marketplace, quarter in pairs.iter_rows()]

@@ -17,19 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import msgspec
 import numpy as np
 
 from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard.slidr.clicks.click import Click
-from onlineguard.wire.answers import ClickAnswer
+from onlineguard.slidr.counting.counters import ClickKeys
+from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer
 from onlineguard.wire.requests import Event, Label, Of
-from onlineguard_service import guard as entries
+from onlineguard_service import entries
 from onlineguard_service.config import Settings
+from onlineguard_service.entries import Options
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.figures import Figures, shown_key
 from onlineguard_service.gather import Gather
-from onlineguard_service.guard import Guard, Options
+from onlineguard_service.guard import Guard
 from onlineguard_service.journal import forked
 from onlineguard_service.journal.journal import FolderJournal, Journal
 from onlineguard_service.journal.packing import Packed, unpack
@@ -47,7 +48,6 @@ DEGRADED = ["counters"]
 MINUTE = 60  # seconds that the page's IVR is taken over
 
 log = logging.getLogger("onlineguard.service")
-_json = msgspec.json.Encoder()
 
 
 class Core:
@@ -111,8 +111,8 @@ class Core:
     def _began(self, sequence: int) -> None:
         self._guard.sequence = sequence
 
-    async def update(self, events: Sequence[Event]) -> list[bytes]:
-        """Judge events, then learn them, in order; one JSON answer each.
+    async def update(self, events: Sequence[Event]) -> list[EventAnswer]:
+        """Judge events, then learn them, in order; one answer each.
 
         Raises InvalidArgument for any that does not fit, JournalUnavailable if nothing can be kept: of the part of the
         request that it hits nothing is then learned, and sending all of it again does no harm where events have ids.
@@ -120,8 +120,8 @@ class Core:
         self._guard.check(events)
         return await self._under_way(self._gathered_events.submit(events) if self._gathering else self._learn(events))
 
-    async def _learn(self, events: Sequence[Event]) -> list[bytes]:
-        answers: list[bytes] = []
+    async def _learn(self, events: Sequence[Event]) -> list[EventAnswer]:
+        answers: list[EventAnswer] = []
         if events and self._guard.events is None:  # a second of compiling, in which others are answered
             await asyncio.to_thread(self._guard.prepare, events[0])
         for start in range(0, len(events), EVENTS_AT_ONCE):
@@ -130,20 +130,20 @@ class Core:
             answers += await self._commit(entries.Events(list(events[start : start + EVENTS_AT_ONCE]), _now()))
         return answers
 
-    def score(self, events: Sequence[Event]) -> list[bytes]:
+    def score(self, events: Sequence[Event]) -> list[EventAnswer]:
         """The answers that these events would get if each came next; nothing is learned. Raises InvalidArgument."""
         parts = [events[start : start + EVENTS_AT_ONCE] for start in range(0, len(events), EVENTS_AT_ONCE)]
         return [answer for part in parts for answer in self._guard.score(part)]
 
-    async def clicks(self, clicks: Sequence[Click]) -> list[bytes]:
-        """Decide about clicks, and learn them, in order; one JSON answer each.
+    async def clicks(self, clicks: Sequence[Click]) -> list[ClickAnswer]:
+        """Decide about clicks, and learn them, in order; one answer each.
 
         Where the counters cannot be reached the answer is "unknown" and says so, and nothing is learned.
         """
         return await self._under_way(self._gathered_clicks.submit(clicks) if self._gathering else self._decide(clicks))
 
-    async def _decide(self, clicks: Sequence[Click]) -> list[bytes]:
-        answers: list[bytes] = []
+    async def _decide(self, clicks: Sequence[Click]) -> list[ClickAnswer]:
+        answers: list[ClickAnswer] = []
         whole = self._gathering or len(clicks) <= CLICKS_AT_ONCE
         step = CLICKS_AT_ONCE if whole else CLICKS_BESIDE
         for start in range(0, len(clicks), step):
@@ -152,31 +152,29 @@ class Core:
             answers += await self._judge(list(clicks[start : start + step]))
         return answers
 
-    async def _judge(self, clicks: list[Click]) -> list[bytes]:
+    async def _judge(self, clicks: list[Click]) -> list[ClickAnswer]:
         counts = b""
         if self._counting is not None:
             try:
-                counts = (await self._counting.count(entries.keys_of(clicks))).tobytes()
+                counts = (await self._counting.count(ClickKeys.of(clicks))).tobytes()
             except CountersUnavailable as error:
                 log.warning("counters cannot be reached: %s", error)
                 return self._unjudged(clicks)
         return await self._commit(entries.Clicks(clicks, _now(), counts))
 
-    def _unjudged(self, clicks: list[Click]) -> list[bytes]:
-        answers: list[bytes] = []
+    def _unjudged(self, clicks: list[Click]) -> list[ClickAnswer]:
+        answers: list[ClickAnswer] = []
         for click in clicks:
-            answer = self._guard.told(click.click_id)
+            answer = self._guard.answered_before(click.click_id)
             if answer is None:
                 self._degraded += 1
                 slice_, version = self._guard.slice_of(click), self._guard.model.version
-                answer = _json.encode(
-                    ClickAnswer(click.click_id, "unknown", None, None, slice_, version, None, DEGRADED)
-                )
+                answer = ClickAnswer(click.click_id, "unknown", None, None, slice_, version, None, DEGRADED)
             answers.append(answer)
         return answers
 
-    async def labels(self, labels: Sequence[Label]) -> list[bytes]:
-        """Take what became known of clicks; one JSON answer each."""
+    async def labels(self, labels: Sequence[Label]) -> list[LabelAnswer]:
+        """Take what became known of clicks; one answer each."""
         return await self._under_way(self._commit(entries.Labels(list(labels), _now()))) if labels else []
 
     async def switch(self, folder: Path) -> str:
@@ -341,10 +339,10 @@ class Core:
         if isinstance(self._journal, RedisJournal):
             self._restoring = asyncio.create_task(restore(self._journal))
 
-    async def _commit(self, entry: entries.Entry) -> list[bytes]:
+    async def _commit(self, entry: entries.Entry) -> Any:
         return await self._journal.commit(entries.encode(entry), lambda sequence: self._guard.apply(entry, sequence))
 
-    async def _under_way(self, answers: Awaitable[list[bytes]]) -> list[bytes]:
+    async def _under_way[Answers](self, answers: Awaitable[Answers]) -> Answers:
         """Count a request until it is answered."""
         self._queue += 1
         try:

@@ -1,8 +1,7 @@
 """What is shown of a stream's slices: totals, the latest judgements, and what was flagged among them."""
 
-import math
 from collections.abc import Hashable, Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import msgspec
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from onlineguard.engine.slices import UNKNOWN, SliceTable
 
 LATEST = 1 << 16  # judgements kept, of all slices together
+TOGETHER = 1_024  # judgements that wait, before they are worked off together
 HISTORY = 256  # of one slice that are shown, at most
 ANOMALOUS, ROBOTIC, JUDGED = 1, 2, 4  # flags of a judgement
 
@@ -24,20 +24,37 @@ _JUDGEMENT = np.dtype(
         ("robot_threshold", "f4"),
     ]
 )
+
+
+class _Waiting(NamedTuple):
+    """What `add` was given."""
+
+    slices: Sequence[Hashable]
+    flags: Sequence[int] | np.ndarray
+    ts: Sequence[int]
+    score: np.ndarray
+    threshold: np.ndarray
+    X: np.ndarray
+    p_robot: np.ndarray | None
+    robot_threshold: Sequence[float] | None
+
+
 _TOTALS = ("events", "anomalies", "robotic", "purchases", "purchases_robotic")
 
 
 class Figures:
     """The slices of one stream: at most `most`, the least recently used forgotten first.
 
-    Judgements go into a ring; what they add up to is counted only when somebody looks, or the ring is about to turn.
+    Judgements wait until somebody looks, or enough have come to be worked off together. When that is changes nothing.
     """
 
     def __init__(self, most: int):
         self._table = SliceTable(most, 0)
         self._ring = np.zeros(LATEST, _JUDGEMENT)
         self._ring["row"] = UNKNOWN
-        self._added = self._settled = 0  # judgements ever added, and those of them that the totals have
+        self._waiting: list[_Waiting] = []
+        self._n_waiting = 0  # judgements in them
+        self._added = 0  # judgements that the rest of this has
         self._totals = np.zeros((1_024, len(_TOTALS)), np.int64)
         self._all = np.zeros(len(_TOTALS), np.int64)  # of slices that have gone too
         self._last = np.full(1_024, -1, np.int64)  # by row: the number of its latest judgement
@@ -46,56 +63,19 @@ class Figures:
     def add(
         self,
         slices: Sequence[Hashable],
-        flags: np.ndarray,
+        flags: Sequence[int] | np.ndarray,
         ts: Sequence[int],
         score: np.ndarray,
         threshold: np.ndarray,
         X: np.ndarray,
-        p_robot: Any = np.nan,
-        robot_threshold: Any = np.nan,
+        p_robot: np.ndarray | None = None,
+        robot_threshold: Sequence[float] | None = None,
     ) -> None:
-        """Take the judgements of n events X (n, d), in order; arrays (n,), NaN for what there is none of."""
-        self._widen(X.shape[1])
-        step = max(1, min(LATEST // 4, self._table.max_slices // 2))  # so that no slice of a part makes another go
-        for start in range(0, len(slices), step):
-            part = slice(start, start + step)
-            rows = self._rows(slices[part])
-            if self._added + len(rows) - self._settled > LATEST // 2:
-                self.settle()
-            at = np.arange(self._added, self._added + len(rows)) % LATEST
-            taken = np.empty(len(rows), _JUDGEMENT)
-            taken["row"], taken["flags"], taken["ts"] = rows, flags[part], ts[part]
-            taken["score"], taken["threshold"] = score[part], threshold[part]
-            taken["p_robot"] = p_robot[part] if isinstance(p_robot, np.ndarray) else p_robot
-            taken["robot_threshold"] = (
-                robot_threshold[part] if isinstance(robot_threshold, np.ndarray) else robot_threshold
-            )
-            self._ring[at] = taken
-            self._x[rows] = X[part]  # of several of one slice the last stays
-            self._added += len(rows)
-
-    def add_one(
-        self,
-        slice_: Hashable,
-        flags: int,
-        ts: int,
-        score: float,
-        threshold: float,
-        x: np.ndarray,
-        p_robot: float = math.nan,
-        robot_threshold: float = math.nan,
-    ) -> None:
-        """`add` of one judgement, in a third of the time."""
-        self._widen(len(x))
-        row = self._table.rows.get(slice_)
-        if row is None:
-            row = self._born(slice_)
-        if self._added - self._settled >= LATEST // 2:
+        """Take the judgements of n events X (n, d), in order; arrays (n,), which are not copied."""
+        self._waiting.append(_Waiting(slices, flags, ts, score, threshold, X, p_robot, robot_threshold))
+        self._n_waiting += len(slices)
+        if self._n_waiting >= TOGETHER:
             self.settle()
-        self._ring[self._added % LATEST] = (row, flags, ts, score, threshold, p_robot, robot_threshold)
-        self._table.touch_one(row, self._added)
-        self._x[row] = x
-        self._added += 1
 
     def _widen(self, n_features: int) -> None:
         if self._x.shape[1] != n_features:
@@ -103,23 +83,32 @@ class Figures:
 
     def label(self, slice_: Hashable, robotic: bool) -> None:
         """A click of the slice, which had been called robotic or not, led to a purchase."""
+        self.settle()
         row = self._table.rows.get(slice_)
         if row is not None:
             self._totals[row, 3:] += (1, robotic)
             self._all[3:] += [1, int(robotic)]
 
     def settle(self) -> None:
-        """Bring the totals up to date."""
-        at = np.arange(self._settled, self._added) % LATEST
-        fresh = self._ring[at]
-        kept = fresh["row"] >= 0
-        rows, flags = fresh["row"][kept], fresh["flags"][kept]
-        self._all[:3] += [len(rows), int(np.count_nonzero(flags & ANOMALOUS)), int(np.count_nonzero(flags & ROBOTIC))]
-        np.add.at(self._totals[:, 0], rows, 1)
-        np.add.at(self._totals[:, 1], rows, flags & ANOMALOUS)
-        np.add.at(self._totals[:, 2], rows, (flags & ROBOTIC) // ROBOTIC)
-        self._last[rows] = np.arange(self._settled, self._added)[kept]
-        self._settled = self._added
+        """Work off the judgements that wait."""
+        if not self._waiting:
+            return
+        waiting, self._waiting, self._n_waiting = self._waiting, [], 0
+        names = [name for part in waiting for name in part.slices]
+        judgements = np.empty(len(names), _JUDGEMENT)
+        for field in ("flags", "ts", "score", "threshold"):
+            judgements[field] = np.concatenate([getattr(part, field) for part in waiting])
+        for field in ("p_robot", "robot_threshold"):
+            columns = [getattr(part, field) for part in waiting]
+            judgements[field] = np.nan if columns[0] is None else np.concatenate(columns)
+        X = np.concatenate([part.X for part in waiting])
+        self._widen(X.shape[1])
+        start = 0
+        while start < len(names):
+            rows = self._admit(names, start)
+            part = slice(start, start + len(rows))
+            self._write(rows, judgements[part], X[part])
+            start += len(rows)
 
     def totals(self) -> dict[str, int]:
         """Over all slices that there ever were: never falling."""
@@ -137,10 +126,12 @@ class Figures:
 
     def latest(self, slice_: Hashable) -> np.ndarray:
         """The latest event (d,) of a slice. Raises KeyError for one not known."""
+        self.settle()
         return self._x[self._table.rows[slice_]]
 
     def row(self, slice_: Hashable, clicks: bool) -> dict[str, Any]:
         """The entry of one slice. Raises KeyError for one not known."""
+        self.settle()
         return self.entries([slice_], np.array([self._table.rows[slice_]]), clicks)[0]
 
     def rows(self, clicks: bool) -> list[dict[str, Any]]:
@@ -149,6 +140,7 @@ class Figures:
 
     def named(self, contains: str) -> tuple[list[Hashable], np.ndarray]:
         """The slices whose `shown_key` contains the text, in whatever case, oldest first, and their places in here."""
+        self.settle()
         known = self._table.rows
         if not contains:
             return list(known), np.fromiter(known.values(), np.int64, len(known))
@@ -199,6 +191,7 @@ class Figures:
 
     def history(self, slice_: Hashable, clicks: bool) -> dict[str, list[Any]]:
         """The latest judgements of the slice that are still kept, oldest first. Raises KeyError for one not known."""
+        self.settle()
         row = self._table.rows[slice_]
         order = np.roll(self._ring, -(self._added % LATEST))
         kept = order[order["row"] == row][-HISTORY:]
@@ -214,9 +207,11 @@ class Figures:
 
     def __len__(self) -> int:
         """Slices known now."""
+        self.settle()
         return len(self._table.rows)
 
     def __contains__(self, slice_: Hashable) -> bool:
+        self.settle()
         return slice_ in self._table.rows
 
     def dump(self) -> dict[str, Any]:
@@ -241,7 +236,7 @@ class Figures:
         figures = cls(dump["most"])
         figures._table.restore(dump["slices"], {name: dump[f"table_{name}"] for name in ("rows", "last_used", "free")})
         figures._ring = dump["ring"].copy().view(_JUDGEMENT).reshape(LATEST)
-        figures._added = figures._settled = dump["added"]
+        figures._added = dump["added"]
         figures._totals, figures._all = dump["totals"].copy(), dump["all"].copy()
         figures._last, figures._x = dump["last"].copy(), dump["x"].copy()
         return figures
@@ -257,31 +252,47 @@ class Figures:
         flagged = kept["flags"] & ANOMALOUS > 0
         return np.bincount(kept["row"][flagged], minlength=room), np.bincount(kept["row"], minlength=room)
 
-    def _rows(self, slices: Sequence[Hashable]) -> np.ndarray:
-        rows = self._table.lookup(list(slices))
-        self._table.touch(rows[rows != UNKNOWN], self._added)
+    def _admit(self, names: Sequence[Hashable], start: int) -> np.ndarray:
+        """The rows of the slices from `start` on, up to the first for which others must go, or as the ring holds."""
+        rows = self._table.lookup(list(names[start : start + LATEST]))
         for i in np.flatnonzero(rows == UNKNOWN).tolist():
-            row = self._table.rows.get(slices[i])
-            if row is None:
-                row = self._born(slices[i])
-            rows[i] = row
+            name = names[start + i]
+            if name not in self._table.rows:
+                if not self._table.capacity_left and i:
+                    return rows[:i]
+                if not self._table.capacity_left:
+                    self._evict()
+                    return self._admit(names, start)
+                self._birth(name)
+            rows[i] = self._table.rows[name]
         return rows
 
-    def _born(self, slice_: Hashable) -> int:
-        if not self._table.capacity_left:
-            self.settle()
-            before = set(self._table.rows.values())
-            self._table.evict()
-            gone = list(before - set(self._table.rows.values()))
-            self._totals[gone], self._last[gone] = 0, -1
-            self._ring["row"][np.isin(self._ring["row"], gone)] = UNKNOWN
+    def _evict(self) -> None:
+        before = set(self._table.rows.values())
+        self._table.evict()
+        gone = list(before - set(self._table.rows.values()))
+        self._totals[gone], self._last[gone] = 0, -1
+        self._ring["row"][np.isin(self._ring["row"], gone)] = UNKNOWN
+
+    def _birth(self, slice_: Hashable) -> None:
         row = self._table.birth(slice_)
-        self._table.touch(np.array([row]), self._added)
         if row == len(self._totals):
             self._totals = np.concatenate([self._totals, np.zeros_like(self._totals)])
             self._last = np.concatenate([self._last, np.full_like(self._last, -1)])
             self._x = np.concatenate([self._x, np.full_like(self._x, np.nan)])
-        return row
+
+    def _write(self, rows: np.ndarray, judgements: np.ndarray, X: np.ndarray) -> None:
+        n, flags = len(rows), judgements["flags"]
+        numbers = np.arange(self._added, self._added + n)
+        judgements["row"] = rows
+        self._ring[numbers % LATEST] = judgements
+        self._all[:3] += [n, int(np.count_nonzero(flags & ANOMALOUS)), int(np.count_nonzero(flags & ROBOTIC))]
+        np.add.at(self._totals[:, 0], rows, 1)
+        np.add.at(self._totals[:, 1], rows, flags & ANOMALOUS)
+        np.add.at(self._totals[:, 2], rows, (flags & ROBOTIC) // ROBOTIC)
+        self._last[rows], self._x[rows] = numbers, X  # of several of one slice the last stays
+        self._table.touch(rows, self._added)
+        self._added += n
 
 
 def shown_key(key: Any) -> str:

@@ -7,17 +7,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 
-class Gather[Item]:
+class Gather[Item, Answer]:
     """Hands all items that wait to `work`, in the order in which they came, and each request its own answers."""
 
-    def __init__(self, work: Callable[[Sequence[Item]], Awaitable[list[bytes]]]):
+    def __init__(self, work: Callable[[Sequence[Item]], Awaitable[list[Answer]]]):
         self._work = work
-        self._waiting: list[tuple[Sequence[Item], asyncio.Future[list[bytes]]]] = []
+        self._waiting: list[tuple[Sequence[Item], asyncio.Future[list[Answer]]]] = []
         self._task: asyncio.Task[None] | None = None
 
-    async def submit(self, items: Sequence[Item]) -> list[bytes]:
+    async def submit(self, items: Sequence[Item]) -> list[Answer]:
         """One answer an item. Raises what `work` raises, as do all requests that it was called with."""
-        answered: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
         self._waiting.append((items, answered))
         if self._task is None:
             self._task = asyncio.create_task(self._drain())

@@ -40,7 +40,7 @@ ROOMS = [
     "onlineguard.slidr.model",
     "onlineguard.slidr.workflow",
     "onlineguard.slidr.watch",
-    "onlineguard.slidr.one_click",
+    "onlineguard.slidr.judge",
     "onlineguard.wire",
     "onlineguard.client",
     "onlineguard_service",

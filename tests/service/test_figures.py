@@ -33,13 +33,33 @@ def test_totals_count_everything_and_a_slice_what_came_since_it_was_last_forgott
         assert len(figures.history(row["slice"], True)["score"]) == row["events"]
 
 
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 7)), min_size=1, max_size=60), st.integers(1, 7))
+def test_when_somebody_looks_changes_nothing(events, every):
+    """Slices that are born and must go within one add among them."""
+    names, flags = zip(*events, strict=True)
+    whole, looked = Figures(3), Figures(3)
+    add(whole, names, flags)
+    for start in range(0, len(names), every):
+        part = slice(start, start + every)
+        add(looked, names[part], flags[part])
+        looked.settle()
+    assert [{**row, "last_ts": None} for row in looked.rows(True)] == [
+        {**row, "last_ts": None} for row in whole.rows(True)
+    ]
+    assert looked.totals() == whole.totals()
+
+
 def test_one_event_at_a_time_equals_a_batch():
     one, many = Figures(100), Figures(100)
     names, flags = [f"s{i % 7}" for i in range(500)], [JUDGED | (i % 5 == 0) for i in range(500)]
     for start in range(0, 500, 2):
         add(many, names[start : start + 2], flags[start : start + 2])
     for i, (name, flag) in enumerate(zip(names, flags, strict=True)):
-        one.add_one(name, flag, i % 2, 1.0, 2.0, np.zeros(2), 1.0, 1.0)
+        one.add(
+            [name], np.array([flag], np.uint8), [i % 2], *np.float32([[1.0], [2.0]]), np.zeros((1, 2)), *np.ones((2, 1))
+        )
+        if i % 3 == 0:
+            one.settle()
     assert one.rows(True) == many.rows(True)
     assert one.history("s3", True) == many.history("s3", True)
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onlineguard_service.guard import Clicks, Events, Guard, Labels, Options, Switch, decode, encode, keys_of
+from onlineguard_service.entries import Clicks, Events, Labels, Options, Switch, decode, encode
+from onlineguard_service.guard import Guard
 from onlineguard_service.journal.packing import pack, unpack
 from onlineguard_service.models import Models
 
 from onlineguard import Engine
 from onlineguard.errors import InvalidArgument
-from onlineguard.slidr.counting.counters import ProcessStore
+from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from onlineguard.slidr.features import Featuriser
 from onlineguard.slidr.pipeline import prepare, scores
 from onlineguard.wire.requests import Event, Label
@@ -196,7 +197,7 @@ def test_a_switch_of_the_model_decides_from_then_on_and_is_marked(models, clicks
 def test_counts_that_an_entry_brings_along_give_the_answers_of_counters_here(models, clicks):
     here, there = guard(models), guard(models, counting=False)
     sent = clicks[:100]
-    counts = ProcessStore().count(keys_of(sent)).tobytes()
+    counts = ProcessStore().count(ClickKeys.of(sent)).tobytes()
     assert there.apply(Clicks(sent, 0, counts), 1) == here.apply(Clicks(sent, 0), 1)
 
 

@@ -31,7 +31,7 @@ class Double:
     async def open(settings: Settings) -> "Double":
         return Double()
 
-    async def update(self, events: list[Event]) -> list[bytes]:
+    async def update(self, events: list[Event]) -> list[EventAnswer]:
         if self.fails is not None:
             raise self.fails
         if any(event.slice == "slow" for event in events):
@@ -40,8 +40,8 @@ class Double:
         self.learned += events
         return answers
 
-    def score(self, events: list[Event]) -> list[bytes]:
-        return [msgspec.json.encode(self._judged(index, event)) for index, event in enumerate(events)]
+    def score(self, events: list[Event]) -> list[EventAnswer]:
+        return [self._judged(index, event) for index, event in enumerate(events)]
 
     def _judged(self, index: int, event: Event) -> EventAnswer:
         if event.slice == "wrong":
@@ -50,20 +50,16 @@ class Double:
         score = numbers[0] if numbers else None
         return EventAnswer(event.slice, score, 2.0, 0.5, bool(score and score > 2.0), True, event.id)
 
-    async def clicks(self, clicks: list[Click]) -> list[bytes]:
+    async def clicks(self, clicks: list[Click]) -> list[ClickAnswer]:
         self.learned += clicks
+        verdict = Verdict(1.0, 2.0, 0.5, False, True)
         return [
-            msgspec.json.encode(
-                ClickAnswer(
-                    click.click_id, "valid", 0.25, 0.9, click.device, self.version, Verdict(1.0, 2.0, 0.5, False, True)
-                )
-            )
-            for click in clicks
+            ClickAnswer(click.click_id, "valid", 0.25, 0.9, click.device, self.version, verdict) for click in clicks
         ]
 
-    async def labels(self, labels: list[Label]) -> list[bytes]:
+    async def labels(self, labels: list[Label]) -> list[LabelAnswer]:
         self.learned += labels
-        return [msgspec.json.encode(LabelAnswer(label.click_id, False)) for label in labels]
+        return [LabelAnswer(label.click_id, False) for label in labels]
 
     async def switch(self, folder: Path) -> str:
         if folder.name != "model-2":

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from onlineguard.slidr.counting.counters import Keys
+from onlineguard.slidr.counting.counters import ClickKeys
 from onlineguard.slidr.counting.windows import COLUMNS
 
 MINUTE, HOUR = 60_000, 3_600_000
@@ -24,7 +24,7 @@ class Oracle:
         self.first_seen: dict[str, int] = {}  # click id: hour of the clock
         self.clicks: list[dict[str, Any]] = []  # all that were counted
 
-    def count(self, keys: Keys) -> np.ndarray:
+    def count(self, keys: ClickKeys) -> np.ndarray:
         rows = [self.one(*row) for row in zip(keys.click_ids, keys.ts.tolist(), *keys[2:], strict=True)]
         return np.array(rows, np.int32).reshape(len(rows), len(COLUMNS))
 

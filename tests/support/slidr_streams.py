@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 from hypothesis import strategies as st
 
-from onlineguard.slidr.counting.counters import Keys
+from onlineguard.slidr.counting.counters import ClickKeys
 
 NOON = 1_700_000_000_000  # 2023-11-14 22:13:20 UTC
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
@@ -34,25 +34,27 @@ CLICKS = st.tuples(
 
 
 @st.composite
-def streams(draw: st.DrawFn, most: int = 60) -> Keys:
+def streams(draw: st.DrawFn, most: int = 60) -> ClickKeys:
     """Up to `most` clicks in order of arrival."""
     clicks = draw(st.lists(CLICKS, min_size=1, max_size=most))
     steps, faults, users, sessions, ips, fresh = zip(*clicks, strict=True)
     times = NOON + np.cumsum(np.array(steps, np.int64))
     ids = [str(i) if fresh[i] else str(draw(st.integers(0, i))) for i in range(len(clicks))]
     ts = np.maximum(times + np.array(faults, np.int64), 0)
-    return Keys(ids, ts, list(users), list(sessions), list(ips))
+    return ClickKeys(ids, ts, list(users), list(sessions), list(ips))
 
 
-def gateway(n: int, members: int, seed: int) -> Keys:
+def gateway(n: int, members: int, seed: int) -> ClickKeys:
     """Clicks of many users and sessions behind one ip within some hours, a fifth of them late by up to 40 min."""
     rng = np.random.default_rng(seed)
     ts = NOON + np.sort(rng.integers(0, 5 * HOUR, n)) - rng.integers(0, 40 * MINUTE, n) * (rng.random(n) < 0.2)
     users = [None if u == 0 else f"u{u}" for u in rng.integers(0, members, n)]
-    return Keys([str(i) for i in range(n)], ts, users, [f"s{s}" for s in rng.integers(0, members, n)], ["10.9.9.9"] * n)
+    return ClickKeys(
+        [str(i) for i in range(n)], ts, users, [f"s{s}" for s in rng.integers(0, members, n)], ["10.9.9.9"] * n
+    )
 
 
-def cut(keys: Keys, at: list[int]) -> list[Keys]:
+def cut(keys: ClickKeys, at: list[int]) -> list[ClickKeys]:
     """The stream in parts."""
     ends = [0, *sorted(at), len(keys.ts)]
     return [keys.part(a, b) for a, b in itertools.pairwise(ends)]

@@ -15,9 +15,11 @@ from pathlib import Path
 import httpx2
 import msgspec
 import pytest
-from onlineguard_service import guard as entries
+from onlineguard_service import entries
 from onlineguard_service.guard import Guard
 from onlineguard_service.journal.journal import FolderJournal
+
+from tests.support.events import told as answered
 
 CLIENTS = 4
 JSON = {"content-type": "application/json"}
@@ -185,8 +187,8 @@ def applied(journal, models):
             ids = [("/v1/clicks", click.click_id) for click in entry.clicks]
         else:
             continue
-        for id_, answer in zip(ids, given, strict=True):
-            answers.setdefault(id_, json.loads(answer))
+        for id_, answer in zip(ids, answered(given), strict=True):
+            answers.setdefault(id_, answer)
     return guard, answers
 
 

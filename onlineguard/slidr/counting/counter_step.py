@@ -1,4 +1,9 @@
-"""One click into the rows of its entities, compiled: what the counters of `counters` are made of."""
+"""Clicks into the rows of their entities, in order, compiled: what the counters of `counters` are made of.
+
+A batch lies in one array of int32, its *memory*, since each array that a compiled program is given takes it as long as
+a part of a click: the rows of the entities that the clicks belong to, what is known of each click, and the numbers that
+each sees. The program steps the rows in place; the store reads them from the memory and writes them back.
+"""
 
 import functools
 import itertools
@@ -64,84 +69,75 @@ class _Lanes:
         return ages, self.each([passed[ring] for ring in self.rings], 0)
 
 
-# Whatever is put together here is written part by part into what a loop carries: XLA would work out each number of a
-# concatenation by asking which part it is of, which takes five times as long.
+# What an event says of its click: where in the memory the rows of its user, session, ip and prefix begin, and where the
+# newest click of its user there and of its session there lies; its time as shortest bucket and milliseconds within; 1
+# or 0 for whether its user, its session, and it at all are counted.
+FIELDS = 11
+_TABLES = 4
+WIDTHS = (LANES, LANES, LANES + GATEWAY_LANES, LANES)  # of a row of user, session, ip and prefix
 
 
-@functools.partial(jax.jit, donate_argnums=(0,))
-def advance(tables: list[Array], events: Array, n: Array) -> tuple[list[Array], Array]:
-    """Take the first n events in order; returns the tables and the counts, of which n rows are filled.
+class Sheet:
+    """Where the parts of a batch of at most `size` clicks begin in its memory, each after the one before it.
 
-    An event is the places of its user, session, ip and prefix in their tables, those of its two pairs in theirs, and
-    what `_step` takes.
+    tables: the rows of users, sessions, ips and prefixes, and the newest clicks of the pairs.
+    events: (size, FIELDS).
+    counts: (size, 26), what each click sees, in the order of `COLUMNS`.
     """
 
-    lanes = [np.arange(LANES, dtype=np.int32), np.arange(GATEWAY_LANES, dtype=np.int32)]
+    def __init__(self, size: int):
+        self.size = size
+        widths = (*WIDTHS, 2)
+        *tables, self.events = itertools.accumulate(widths, lambda start, width: start + width * size, initial=0)
+        self.tables = tuple(tables)
+        self.counts = self.events + FIELDS * size
+        self.length = self.counts + len(COLUMNS) * size
 
-    def body(i: Array, carry: tuple[list[Array], Array]) -> tuple[list[Array], Array]:
-        (*tables, pairs), counts = carry
-        event = jax.lax.dynamic_index_in_dim(events, i, keepdims=False)
-        # Without the barrier a row is read once per use, and XLA must copy the table to keep the old one alive.
-        rows, last = jax.lax.optimization_barrier(
-            (
-                [jax.lax.dynamic_index_in_dim(tables[j], event[j], keepdims=False) for j in range(4)],
-                [jax.lax.dynamic_index_in_dim(pairs, event[4 + k], keepdims=False)[0] for k in range(2)],
-            )
-        )
-        after = _step(lanes, [row[:LANES] for row in rows], rows[_IP][LANES:], last, event[6:])
-        tables = [_put(tables[j], after.rows[j][None], (event[j], 0)) for j in range(4)]
-        tables[_IP] = _put(tables[_IP], after.there[None], (event[_IP], LANES))
-        for k in range(2):
-            pairs = _put(pairs, after.newest[k][None, None], (event[4 + k], 0))
-        for start, part in zip(_PARTS, after.numbers, strict=True):
-            counts = _put(counts, part[None], (i, start))
-        return [*tables, pairs], counts
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sheet) and other.size == self.size
 
-    counts = jnp.zeros((events.shape[0], len(COLUMNS)), jnp.int32)
-    return jax.lax.fori_loop(0, n, body, (tables, counts))
+    def __hash__(self) -> int:
+        return self.size
 
 
-# One click: its rows one after the other and the newest clicks of its pairs; then what `_step` takes of its event, and
-# how often the loop runs, once.
-WIDTHS = (LANES, LANES, LANES + GATEWAY_LANES, LANES)
-STARTS = (0, LANES, 2 * LANES, 3 * LANES + GATEWAY_LANES)
-PAIRS = STARTS[3] + LANES
-ROWS = PAIRS + 2
-TIMES = ROWS + 5
-NUMBERS = TIMES + 1
+@functools.partial(jax.jit, static_argnums=(0,))
+def advance(sheet: Sheet, memory: Array, n: Array) -> Array:
+    """The memory after its first n clicks, in order."""
+    return jax.lax.fori_loop(0, n, lambda i, memory: counted(sheet, memory, i), memory)
 
 
-@jax.jit
-def advance_one(flat: Array) -> Array:
-    """`advance` for one click: of `flat`, (NUMBERS + 26,), its rows are renewed, and what it sees is filled in.
+def counted(sheet: Sheet, memory: Array, i: Array) -> Array:
+    """The memory after click i, within a compiled loop: its entities' rows are renewed, and its counts are filled in.
 
-    In a loop it is one function; without, XLA hands its parts to a pool of threads, which takes longer.
+    Whatever is put together here is written part by part into the memory: XLA would work out each number of a
+    concatenation by asking which part it is of, which takes five times as long.
     """
-
-    def body(_: Array, flat: Array) -> Array:
-        flat, numbers = after_one(flat)
-        for start, part in zip(_PARTS, numbers, strict=True):
-            flat = _put(flat, part, (NUMBERS + start,))
-        return flat
-
-    return jax.lax.fori_loop(0, flat[TIMES], body, flat)
-
-
-def after_one(flat: Array) -> tuple[Array, list[Array]]:
-    """`advance_one` within a compiled loop of the caller's, with the numbers in parts that follow each other."""
     # Of each array of constants XLA makes a buffer in every call, and thirty of them took longer than all the counting:
     # here they are made of the numbers of the lanes, and those together with what differs from click to click, since
     # else they would be made before the loop, in parts for which XLA would ask a pool of threads.
-    *lanes, flat = jax.lax.optimization_barrier((*(jax.lax.iota(np.int32, n) for n in (LANES, GATEWAY_LANES)), flat))
-    rows = [flat[start : start + LANES] for start in STARTS]
-    there = flat[STARTS[_IP] + LANES : STARTS[_IP] + WIDTHS[_IP]]
-    after = _step(lanes, rows, there, [flat[PAIRS], flat[PAIRS + 1]], flat[ROWS:TIMES])
-    for start, row in zip(STARTS, after.rows, strict=True):
-        flat = _put(flat, row, (start,))
-    flat = _put(flat, after.there, (STARTS[_IP] + LANES,))
-    for k in range(2):
-        flat = _put(flat, after.newest[k][None], (PAIRS + k,))
-    return flat, after.numbers
+    *lanes, memory = jax.lax.optimization_barrier(
+        (*(jax.lax.iota(np.int32, n) for n in (LANES, GATEWAY_LANES)), memory)
+    )
+    # Without the barriers what is read is read once per use, and XLA must copy the memory to keep the old one alive.
+    event = jax.lax.optimization_barrier(
+        [_number(memory, sheet.events + FIELDS * i + field) for field in range(FIELDS)]
+    )
+    at, pairs = event[:_TABLES], event[_TABLES : _TABLES + 2]
+    rows, last = jax.lax.optimization_barrier(
+        (
+            [jax.lax.dynamic_slice(memory, (start,), (width,)) for start, width in zip(at, WIDTHS, strict=True)],
+            [_number(memory, pair) for pair in pairs],
+        )
+    )
+    after = _step(lanes, [row[:LANES] for row in rows], rows[_IP][LANES:], last, event[_TABLES + 2 :])
+    for start, row in zip(at, after.rows, strict=True):
+        memory = _put(memory, row, start)
+    memory = _put(memory, after.there, at[_IP] + LANES)
+    for pair, newest in zip(pairs, after.newest, strict=True):
+        memory = _put(memory, newest[None], pair)
+    for start, part in zip(_PARTS, after.numbers, strict=True):
+        memory = _put(memory, part, sheet.counts + len(COLUMNS) * i + start)
+    return memory
 
 
 class _After(NamedTuple):
@@ -153,14 +149,14 @@ class _After(NamedTuple):
     numbers: list[Array]
 
 
-def _step(lanes: list[Array], rows: list[Array], there: Array, last: list[Array], event: Array) -> _After:
+def _step(lanes: list[Array], rows: list[Array], there: Array, last: list[Array], event: Sequence[Array]) -> _After:
     """The rows of user, session, ip and prefix, what the ip has besides, and the newest clicks of the two pairs, after
     a click; its numbers.
 
     The lanes are those of an entity's row and of what an ip has besides, by number. The event is its time as shortest
     bucket and milliseconds within, and 1 or 0 for whether its user, its session, and it at all are counted.
     """
-    time, ms, user, session, any_ = (event[k] for k in range(5))
+    time, ms, user, session, any_ = event
     newest = [jnp.maximum(last[k], jnp.where(event[2 + k] > 0, _div(time, 30), 0)) for k in range(2)]
     gateway, distinct = _count_distinct(lanes[1], rows[_IP][_HEAD], there, time, (user, session, any_), last, newest)
     counted = zip(rows, (user, session, any_, any_), strict=True)
@@ -216,9 +212,14 @@ def _count_distinct(
     return jnp.where(counted[2] > 0, after, there), numbers
 
 
-def _put(table: Array, part: Array, at: tuple[Any, ...]) -> Array:
-    """The table with a part of it replaced, from the place `at` on."""
-    return jax.lax.dynamic_update_slice(table, part, at)
+def _put(memory: Array, part: Array, at: Array) -> Array:
+    """The memory with a part of it replaced, from the place `at` on."""
+    return jax.lax.dynamic_update_slice(memory, part, (at,))
+
+
+def _number(memory: Array, at: Array) -> Array:
+    """One number of the memory."""
+    return jax.lax.dynamic_index_in_dim(memory, at, keepdims=False)
 
 
 def _div(number: Array, by: int) -> Array:

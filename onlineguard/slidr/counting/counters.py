@@ -44,30 +44,21 @@ number ever changes by it.
 
 import copy
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
-from onlineguard.slidr.clicks.clicks import prefix
+from onlineguard.engine.engine import aligned
+from onlineguard.slidr.clicks.clicks import Click, prefix
 from onlineguard.slidr.counting.click_clock import Clock
-from onlineguard.slidr.counting.counter_step import (
-    GATEWAY_LANES,
-    LANES,
-    MOVED_ON,
-    NUMBERS,
-    PAIRS,
-    STARTS,
-    WIDTHS,
-    advance,
-    advance_one,
-)
-from onlineguard.slidr.counting.entities import NOBODY, Ids, Rows
+from onlineguard.slidr.counting.counter_step import FIELDS, GATEWAY_LANES, LANES, MOVED_ON, WIDTHS, Sheet, advance
+from onlineguard.slidr.counting.entities import NOBODY, EntityTable, Ids
 from onlineguard.slidr.counting.windows import BUCKET_MS, COLUMNS, HOUR_MS
 
 
-class Keys(NamedTuple):
+class ClickKeys(NamedTuple):
     """What a store needs of n clicks, in order of arrival."""
 
     click_ids: Sequence[str]
@@ -76,19 +67,30 @@ class Keys(NamedTuple):
     sessions: Sequence[str | None]
     ips: Sequence[str]
 
-    def part(self, start: int, end: int) -> "Keys":
+    @classmethod
+    def of(cls, clicks: Sequence[Click]) -> "ClickKeys":
+        """Those of some clicks."""
+        return cls(
+            [click.click_id for click in clicks],
+            np.array([click.ts for click in clicks], np.int64),
+            [click.user_id for click in clicks],
+            [click.session_id for click in clicks],
+            [click.ip for click in clicks],
+        )
+
+    def part(self, start: int, end: int) -> "ClickKeys":
         """Those of the clicks from `start` up to `end`."""
         cut = slice(start, end)
-        return Keys(self.click_ids[cut], self.ts[cut], self.users[cut], self.sessions[cut], self.ips[cut])
+        return ClickKeys(self.click_ids[cut], self.ts[cut], self.users[cut], self.sessions[cut], self.ips[cut])
 
 
-OneKey = tuple[str, int, str | None, str | None, str]  # the same of one click
+ClickKey = tuple[str, int, str | None, str | None, str]  # the same of one click
 
 
 class Store(Protocol):
     """Where counters are kept."""
 
-    def count(self, keys: Keys) -> Int32[np.ndarray, "n 26"]:
+    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 26"]:
         """Count the clicks in order; row i holds the numbers that click i sees, named by `COLUMNS`.
 
         How a stream is cut into calls changes nothing.
@@ -96,21 +98,46 @@ class Store(Protocol):
         ...
 
 
-# Clicks that a call of the compiled loop takes, padded to the next of them; the service takes the least at once.
-SIZES = (64, 256, 2_048)
+# Clicks that a call of the compiled loop takes, padded to the next of them.
+SIZES = (1, 64, 256, 2_048)
 LARGE = SIZES[-1]
 _TABLES = ("users", "sessions", "ips", "prefixes", "pairs")
 
 
-class Places(NamedTuple):
-    """The rows of the entities of a click, and of its user and session at its ip."""
+FEW = SIZES[1]  # clicks that are noted one by one sooner than all together
 
-    user: int
-    session: int
-    ip: int
-    prefix: int
-    user_there: int
-    session_there: int
+
+class BatchMemory:
+    """A batch of at most `size` clicks as the compiled loop takes it: one array, and views of its parts.
+
+    numbers: the array, where it is to be longer than the `Sheet`: for a caller who does more in the loop than to count.
+    """
+
+    def __init__(self, size: int, numbers: Int32[np.ndarray, " numbers"] | None = None):
+        self.sheet = Sheet(size)
+        self.numbers = aligned(1, self.sheet.length)[0].view(np.int32) if numbers is None else numbers
+        self.numbers[: self.sheet.length] = 0
+        self.events = self.numbers[self.sheet.events : self.sheet.counts].reshape(size, FIELDS)
+
+    def starts(self, click: int) -> Sequence[int]:
+        """Where the rows of user, session, ip and prefix of a click begin, and its pairs."""
+        if not click:
+            return self.sheet.tables
+        return [start + width * click for start, width in zip(self.sheet.tables, (*WIDTHS, 2), strict=True)]
+
+    def counts(self, numbers: Int32[np.ndarray, " numbers"]) -> Int32[np.ndarray, "size 26"]:
+        """What each click sees, in an array such as this."""
+        return numbers[self.sheet.counts : self.sheet.length].reshape(-1, len(COLUMNS))
+
+
+def padded_size(n: int) -> int:
+    """The size of the batch that n clicks are padded to."""
+    return next(size for size in SIZES if n <= size)
+
+
+EntityRows = list[
+    Any
+]  # a sequence or an array each: of users, sessions, ips, prefixes; of users at ips, and behind them of sessions there
 
 
 class ProcessStore:
@@ -125,15 +152,25 @@ class ProcessStore:
         self._forget(0)
         self._clock = Clock()
         self._ids = Ids()
+        self._memories: dict[int, BatchMemory] = {}  # by size
+        self._begun: tuple[EntityRows, int] = (
+            [],
+            0,
+        )  # the rows of the clicks that `begin` noted, and which is the first
 
     def _forget(self, era: int) -> None:
         self._era = era
-        self._users, self._sessions, self._prefixes = Rows(LANES), Rows(LANES), Rows(LANES)
-        self._ips, self._pairs = Rows(LANES + GATEWAY_LANES), Rows(1)  # a pair: an ip, and a user or session there
+        self._users, self._sessions, self._ips, self._prefixes, self._pairs = self._tables = (
+            EntityTable(LANES),
+            EntityTable(LANES),
+            EntityTable(LANES + GATEWAY_LANES),
+            EntityTable(LANES),
+            EntityTable(1),  # a pair: an ip, and a user or session there
+        )
 
     def dump(self) -> dict[str, Any]:
         """A copy of everything counted: nested dictionaries of arrays, and of lists that MessagePack holds."""
-        tables = {name: getattr(self, f"_{name}").dump() for name in _TABLES}
+        tables = {name: table.dump() for name, table in zip(_TABLES, self._tables, strict=True)}
         clock = [self._clock.now, self._clock.run, self._clock.era]
         return {"era": self._era, "clock": clock, "ids": self._ids.dump(), **tables}
 
@@ -144,24 +181,116 @@ class ProcessStore:
         store._era = dump["era"]
         store._clock.now, store._clock.run, store._clock.era = dump["clock"]
         store._ids = Ids.restored(dump["ids"])
-        for name in _TABLES:
-            setattr(store, f"_{name}", Rows.restored(dump[name]))
+        store._users, store._sessions, store._ips, store._prefixes, store._pairs = store._tables = tuple(
+            EntityTable.restored(dump[name]) for name in _TABLES
+        )
         return store
 
     def warmup(self) -> None:
         """Compile the programs for batches of any size, so that no later call waits for a compiler."""
-        for size in (1, *SIZES):
+        for size in SIZES:
             ids = [""] * size
-            ProcessStore().count(Keys(ids, np.zeros(size, np.int64), ids, ids, ids))
+            ProcessStore().count(ClickKeys(ids, np.zeros(size, np.int64), ids, ids, ids))
 
     def __len__(self) -> int:
         """Entities now held."""
-        return sum(map(len, (self._users, self._sessions, self._ips, self._prefixes)))
+        return sum(map(len, self._tables[:4]))
 
-    def count(self, keys: Keys) -> Int32[np.ndarray, "n 26"]:
+    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 26"]:
         """See `Store.count`."""
-        if len(keys.ts) == 1:
-            return self._count_one(keys)
+        n = len(keys.ts)
+        if not 0 < n <= FEW:
+            return self._count_many(keys)
+        memory = self._memory(padded_size(n))
+        self.begin(zip(keys.click_ids, keys.ts.tolist(), keys.users, keys.sessions, keys.ips, strict=True), memory)
+        after = np.asarray(advance(memory.sheet, memory.numbers, np.int32(n)))
+        self.end(after, memory)
+        return memory.counts(after)[:n]
+
+    def peek(self, keys: ClickKeys) -> Int32[np.ndarray, "1 26"]:
+        """What `count` would give for a single click if it came next; nothing is counted."""
+        time, counted, now, era = copy.copy(self._clock).take(int(keys.ts[0]))
+        same = era == self._era  # else every counter would be forgotten
+        counted = counted and not (same and self._ids.known(keys.click_ids[0], now // HOUR_MS))
+        tables = self._tables[:4]
+        names = (keys.users[0], keys.sessions[0], keys.ips[0], prefix(keys.ips[0]))
+        rows = [table.place(name) if same else 0 for table, name in zip(tables, names, strict=True)]
+        user, session, ip, _ = rows
+        rows += [self._pairs.place(_pair(ip, at, k)) if ip and at else 0 for k, at in enumerate((user, session))]
+        memory = self._memory(1)
+        known = [counted and name is not None for name in names[:2]]
+        self._gather_one((*rows, time, *known, counted), memory, 0)
+        return memory.counts(np.asarray(advance(memory.sheet, memory.numbers, np.int32(1))))
+
+    def begin(self, clicks: Iterable[ClickKey], memory: BatchMemory) -> None:
+        """Note clicks, and write what `counter_step.counted` needs of them; `end` must follow.
+
+        The two are `count` for a caller who has the step in between in a program of its own.
+        """
+        found: list[tuple[Any, ...]] = []
+        start = first = 0  # the first click of this era, and its hour
+        for i, (click_id, ts, user_id, session_id, address) in enumerate(clicks):
+            time, counted, now, era = self._clock.take(ts)
+            hour = now // HOUR_MS
+            counted = not self._ids.seen_at((click_id,), hour, era)[0] and counted
+            if era != self._era:
+                self._gather_found(found, memory, start)
+                self._forget(era)
+                found, start = [], i
+            if i == start:
+                first = hour
+            user = self._users.find_one(user_id, counted, hour, first)
+            session = self._sessions.find_one(session_id, counted, hour, first)
+            ip = self._ips.find_one(address, counted, hour, first)
+            network = self._prefixes.find_one(prefix(address), counted, hour, first)
+            user_there = self._pairs.find_one(_pair(ip, user, 0) if user else NOBODY, counted, hour, first)
+            session_there = self._pairs.find_one(_pair(ip, session, 1) if session else NOBODY, counted, hour, first)
+            rows = (user, session, ip, network, user_there, session_there)
+            found.append((*rows, time, counted and user > 0, counted and session > 0, counted))
+        self._gather_found(found, memory, start)
+
+    def end(self, after: Int32[np.ndarray, " numbers"], memory: BatchMemory) -> None:
+        """Keep the rows that the loop has made of those that `begin` gave it; of an era that is over none is kept."""
+        rows, start = self._begun
+        for table, its_rows, at in zip(self._tables, rows, memory.starts(start), strict=True):
+            table.copy_from(after, at, its_rows)
+
+    def _gather_found(self, found: list[tuple[Any, ...]], memory: BatchMemory, start: int) -> None:
+        if len(found) == 1:
+            self._gather_one(found[0], memory, start)
+        elif found:
+            users, sessions, ips, prefixes, users_there, sessions_there, *facts = zip(*found, strict=True)
+            self._gather([users, sessions, ips, prefixes, users_there + sessions_there], facts, memory, start)
+
+    def _gather(self, rows: EntityRows, facts: Sequence[Any], memory: BatchMemory, start: int) -> None:
+        """Write clicks into the memory, from click `start` on.
+
+        facts: when they count, and whether the user, the session, and the click at all do.
+        """
+        self._begun = rows, start
+        work = zip(self._tables, memory.starts(start), rows, strict=True)
+        *places, pairs = [table.copy_to(memory.numbers, at, its_rows) for table, at, its_rows in work]
+        times, users, sessions, counted = facts
+        n = len(times)
+        events, times = memory.events[start : start + n], np.asarray(times)
+        columns = (*places, pairs[:n], pairs[n:], times // BUCKET_MS + MOVED_ON, times % BUCKET_MS)
+        for field, column in enumerate((*columns, users, sessions, counted)):
+            events[:, field] = column
+
+    def _gather_one(self, found: tuple[Any, ...], memory: BatchMemory, click: int) -> None:
+        """`_gather` of one, in a third of the time."""
+        user, session, ip, network, user_there, session_there, time, *counted = found
+        self._begun = [[user], [session], [ip], [network], [user_there, session_there]], click
+        numbers, at = memory.numbers, memory.starts(click)
+        numbers[at[0] : at[0] + LANES] = self._users.table[user]
+        numbers[at[1] : at[1] + LANES] = self._sessions.table[session]
+        numbers[at[2] : at[2] + LANES + GATEWAY_LANES] = self._ips.table[ip]
+        numbers[at[3] : at[3] + LANES] = self._prefixes.table[network]
+        numbers[at[4]], numbers[at[4] + 1] = self._pairs.table[user_there, 0], self._pairs.table[session_there, 0]
+        memory.events[click] = (*at, at[4] + 1, time // BUCKET_MS + MOVED_ON, time % BUCKET_MS, *counted)
+
+    def _count_many(self, keys: ClickKeys) -> Int32[np.ndarray, "n 26"]:
+        """`count` of a log: the same, to the last bit; its clicks are noted all together, in a third of the time."""
         reading = self._clock.read(keys.ts)
         counted = reading.counted & ~self._ids.seen(keys.click_ids, reading.now // HOUR_MS, reading.era)
         counts = np.empty((len(keys.ts), len(COLUMNS)), np.int32)
@@ -171,126 +300,42 @@ class ProcessStore:
             part = slice(start, end)
             if reading.era[start] != self._era:
                 self._forget(int(reading.era[start]))
-            counts[part] = self._count(
+            counts[part] = self._count_part(
                 keys.part(start, end), reading.times[part], counted[part], reading.now[[start, end - 1]] // HOUR_MS
             )
         return counts
 
-    def peek(self, keys: Keys) -> Int32[np.ndarray, "1 26"]:
-        """What `count` would give for a single click if it came next; nothing is counted."""
-        clock = copy.copy(self._clock)
-        time, counted, now, era = clock.take(int(keys.ts[0]))
-        same = era == self._era  # else every counter would be forgotten
-        counted = counted and not (same and self._ids.known(keys.click_ids[0], now // HOUR_MS))
-        tables = (self._users, self._sessions, self._ips, self._prefixes)
-        names = (keys.users[0], keys.sessions[0], keys.ips[0], prefix(keys.ips[0]))
-        places = [rows.place(name) if same else 0 for rows, name in zip(tables, names, strict=True)]
-        user, session, ip, _ = places
-        pairs = [self._pairs.place((ip << 33) + 2 * at + k) if ip and at else 0 for k, at in enumerate((user, session))]
-        event = (
-            *(self._pairs.table[pair, 0] for pair in pairs),
-            time // BUCKET_MS + MOVED_ON,
-            time % BUCKET_MS,
-            counted and names[0] is not None,
-            counted and names[1] is not None,
-            counted,
-            1,
-        )
-        states = [rows.table[place] for rows, place in zip(tables, places, strict=True)]
-        flat = np.concatenate([*states, np.array(event, np.int32), np.zeros(len(COLUMNS), np.int32)])
-        return np.asarray(advance_one(flat))[None, NUMBERS:]
-
-    def begin_one(self, click: OneKey, flat: Int32[np.ndarray, " numbers"]) -> "Places":
-        """Note one click, and write what `counter_step.after_one` needs to `flat[:NUMBERS]`; `end_one` must follow.
-
-        The two are `count` for a caller who has the step in between in a program of its own.
-        """
-        click_id, ts, user_id, session_id, ip = click
-        time, counted, now, era = self._clock.take(ts)
-        hour = now // HOUR_MS
-        counted = not self._ids.seen_at((click_id,), hour, era)[0] and counted
-        if era != self._era:
-            self._forget(era)
-        user = self._users.find_one(user_id, counted, hour)
-        session = self._sessions.find_one(session_id, counted, hour)
-        gateway = self._ips.find_one(ip, counted, hour)
-        network = self._prefixes.find_one(prefix(ip), counted, hour)
-        user_there = self._pairs.find_one((gateway << 33) + 2 * user if user else NOBODY, counted, hour)
-        session_there = self._pairs.find_one((gateway << 33) + 2 * session + 1 if session else NOBODY, counted, hour)
-        places = Places(user, session, gateway, network, user_there, session_there)
-        tables = (self._users, self._sessions, self._ips, self._prefixes)
-        for rows, place, start, width in zip(tables, places, STARTS, WIDTHS, strict=False):
-            flat[start : start + width] = rows.table[place]
-        pairs = self._pairs.table
-        flat[PAIRS:NUMBERS] = (
-            pairs[user_there, 0],
-            pairs[session_there, 0],
-            time // BUCKET_MS + MOVED_ON,
-            time % BUCKET_MS,
-            counted and user > 0,
-            counted and session > 0,
-            counted,
-            1,
-        )
-        return places
-
-    def end_one(self, places: "Places", flat: Int32[np.ndarray, " numbers"]) -> None:
-        """Keep the rows that `counter_step.after_one` made, which lie in `flat` where they were."""
-        tables = (self._users, self._sessions, self._ips, self._prefixes)
-        for rows, place, start, width in zip(tables, places, STARTS, WIDTHS, strict=False):
-            rows.table[place] = flat[start : start + width]
-        self._pairs.table[places.user_there, 0] = flat[PAIRS]
-        self._pairs.table[places.session_there, 0] = flat[PAIRS + 1]
-
-    def _count_one(self, keys: Keys) -> Int32[np.ndarray, "1 26"]:
-        """`count` of a single click, in a third of the time."""
-        flat = np.empty(NUMBERS + len(COLUMNS), np.int32)
-        ts = int(keys.ts[0])
-        places = self.begin_one((keys.click_ids[0], ts, keys.users[0], keys.sessions[0], keys.ips[0]), flat)
-        after = np.asarray(advance_one(flat))
-        self.end_one(places, after)
-        return after[None, NUMBERS:]
-
-    def _count(
-        self, keys: Keys, times: Int64[np.ndarray, " n"], counted: Bool[np.ndarray, " n"], hours: Int64[np.ndarray, "2"]
+    def _count_part(
+        self,
+        keys: ClickKeys,
+        times: Int64[np.ndarray, " n"],
+        counted: Bool[np.ndarray, " n"],
+        hours: Int64[np.ndarray, "2"],
     ) -> Int32[np.ndarray, "n 26"]:
         users = self._users.find(keys.users, counted, hours)
         sessions = self._sessions.find(keys.sessions, counted, hours)
         ips = self._ips.find(keys.ips, counted, hours)
         prefixes = self._prefixes.find([prefix(ip) for ip in keys.ips], counted, hours)
-        places = ips.astype(np.int64) << 33
-        at_ip = np.concatenate([places + 2 * users, places + 2 * sessions + 1])
-        at_ip[np.concatenate([users, sessions]) == 0] = NOBODY
-        pairs = self._pairs.find(at_ip.tolist(), np.concatenate([counted, counted]), hours)
+        places = ips.astype(np.int64)
+        there = np.concatenate([_pair(places, users, 0), _pair(places, sessions, 1)])
+        there[np.concatenate([users, sessions]) == 0] = NOBODY
+        pairs = self._pairs.find(there.tolist(), np.concatenate([counted, counted]), hours)
 
         n = len(times)
-        size = next(size for size in SIZES if n <= size)
-        work = [
-            (self._users, users),
-            (self._sessions, sessions),
-            (self._ips, ips),
-            (self._prefixes, prefixes),
-            (self._pairs, pairs),
-        ]
-        events = np.zeros((size, 11), np.int32)
-        tables: list[np.ndarray] = []
-        for j, (rows, at) in enumerate(work[:4]):
-            events[:n, j] = rows.slots(at)
-            tables.append(_taken(rows.table, at, size))
-        events[:n, 4], events[:n, 5] = np.split(self._pairs.slots(pairs), 2)
-        tables.append(_taken(self._pairs.table, pairs, 2 * size))
-        events[:n, 6] = times // BUCKET_MS + MOVED_ON
-        events[:n, 7] = times % BUCKET_MS
-        events[:n, 8], events[:n, 9], events[:n, 10] = counted & (users > 0), counted & (sessions > 0), counted
-        tables, counts = advance(tables, events, np.int32(n))
-        for j, ((rows, at), table) in enumerate(zip(work, tables, strict=True)):
-            slots = events[:n, j] if j < 4 else np.concatenate([events[:n, 4], events[:n, 5]])
-            rows.table[at] = np.asarray(table).take(slots, 0)
-        return np.asarray(counts)[:n]
+        memory = self._memory(padded_size(n))
+        facts = (times, counted & (users > 0), counted & (sessions > 0), counted)
+        self._gather([users, sessions, ips, prefixes, pairs], facts, memory, 0)
+        after = np.asarray(advance(memory.sheet, memory.numbers, np.int32(n)))
+        self.end(after, memory)
+        return memory.counts(after)[:n]
+
+    def _memory(self, size: int) -> BatchMemory:
+        memory = self._memories.get(size)
+        if memory is None:
+            memory = self._memories[size] = BatchMemory(size)
+        return memory
 
 
-def _taken(table: np.ndarray, at: np.ndarray, size: int) -> np.ndarray:
-    """Rows of a table, with others of any content up to `size`."""
-    taken = np.empty((size, table.shape[1]), np.int32)
-    table.take(at, 0, taken[: len(at)], "clip")
-    return taken
+def _pair(ip: Any, member: Any, kind: int) -> Any:
+    """The key of a user (kind 0) or session (1) at an ip, given their rows; int, or int64 (n,)."""
+    return (ip << 33) + 2 * member + kind

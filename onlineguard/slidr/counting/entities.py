@@ -18,7 +18,7 @@ _SHARD = _SHARDS - 1
 _DROPPED_AT_ONCE = 4_096  # entities, so that no click waits for all to be dropped
 
 
-class Rows:
+class EntityTable:
     """A table with one row of int32 an entity; row 0 stands for none, and stays zero."""
 
     def __init__(self, lanes: int):
@@ -27,7 +27,7 @@ class Rows:
         self._shards: list[dict[Hashable, int]] = [{} for _ in range(_SHARDS)]
         self._keys: list[Hashable] = [None]  # by row
         self._touched = self._times.array(FIRST_ROOM)  # by row: hour of the stream's clock
-        self._places = np.zeros(FIRST_ROOM, np.int32)  # scratch of `slots`
+        self._places = np.zeros(FIRST_ROOM, np.int32)  # scratch of `copy_to`
         self._free: list[int] = []
         for nothing in (None, NOBODY):
             self._shards[hash(nothing) & _SHARD][nothing] = 0
@@ -100,10 +100,24 @@ class Rows:
                 rows._shards[hash(key) & _SHARD][key] = row
         return rows
 
-    def slots(self, rows: Int32[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
-        """For each of n rows the place in `rows` where its state is kept while they are worked on."""
-        self._places[rows] = np.arange(len(rows), dtype=np.int32)
-        return self._places[rows]
+    def copy_to(self, numbers: Int32[np.ndarray, " numbers"], start: int, rows: Sequence[int]) -> Any:
+        """Copy n rows, some of them perhaps the same, one behind the other; say where each one's state is to be kept.
+
+        That is the last place that it was copied to, so that `copy_from`, which copies in order, ends with it.
+        """
+        width = self.table.shape[1]
+        at = np.asarray(rows)
+        self.table.take(at, 0, numbers[start : start + width * len(at)].reshape(-1, width), "clip")
+        self._places[at] = start + width * np.arange(len(at), dtype=np.int32)
+        return self._places[at]
+
+    def copy_from(self, numbers: Int32[np.ndarray, " numbers"], start: int, rows: Sequence[int]) -> None:
+        """Copy n rows back that `copy_to` gave."""
+        width = self.table.shape[1]
+        if len(rows) == 1:
+            self.table[rows[0]] = numbers[start : start + width]
+        else:
+            self.table[np.asarray(rows)] = numbers[start : start + width * len(rows)].reshape(-1, width)
 
     def _birth(self, key: Hashable, hour: int, touched: int) -> int:
         if not self._free and len(self._keys) == len(self.table) - 1:

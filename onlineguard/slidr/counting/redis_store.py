@@ -37,7 +37,7 @@ from jaxtyping import Bool, Int32, Int64
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.clicks.clicks import prefix
 from onlineguard.slidr.counting.counter_step import MOVED_ON
-from onlineguard.slidr.counting.counters import Keys
+from onlineguard.slidr.counting.counters import ClickKeys
 from onlineguard.slidr.counting.windows import (
     AHEAD_MS,
     BEHIND_MS,
@@ -104,7 +104,7 @@ class _Plan:
             *(BUCKET_MS, MOVED_ON, self._ttl, FIRST, CAP),
         ]
 
-    def counting(self, keys: Keys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 26"]]:
+    def counting(self, keys: ClickKeys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 26"]]:
         """Count at most BATCH clicks: yields calls to be made, is sent their answers, and returns the counts."""
         if not self._cluster:
             return (yield from self._counting_at_once(keys))
@@ -145,7 +145,7 @@ class _Plan:
                 counts[rows, 20:] = numbers[:, 5:]
         return counts
 
-    def _counting_at_once(self, keys: Keys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 26"]]:
+    def _counting_at_once(self, keys: ClickKeys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 26"]]:
         """`counting` in one call."""
         members: list[bytes] = []
         for click_id, user, session, ip in zip(keys.click_ids, keys.users, keys.sessions, keys.ips, strict=True):
@@ -202,7 +202,7 @@ class RedisStore:
             raise InvalidArgument("client has decode_responses=True; the counters are bytes, so it must be without")
         self._client = client
 
-    def count(self, keys: Keys) -> Int32[np.ndarray, "n 26"]:
+    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 26"]:
         """See `Store.count`."""
         parts = [_driven(self._plan.counting(part), self._run) for part in _parts(keys)]
         return np.concatenate([np.empty((0, len(COLUMNS)), np.int32), *parts])
@@ -233,7 +233,7 @@ class AsyncRedisStore:
         self._plan = _Plan(namespace, ttl_hours, cluster=False)
         self._execute = execute
 
-    async def count(self, keys: Keys) -> Int32[np.ndarray, "n 26"]:
+    async def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 26"]:
         """See `Store.count`. Raises what `execute` does, and the errors that it gives."""
         counts: list[np.ndarray] = []
         for part in _parts(keys):
@@ -257,7 +257,7 @@ class AsyncRedisStore:
         return answers
 
 
-def _parts(keys: Keys) -> list[Keys]:
+def _parts(keys: ClickKeys) -> list[ClickKeys]:
     if 0 < len(keys.ts) <= BATCH:
         return [keys]
     return [keys.part(i, i + BATCH) for i in range(0, len(keys.ts), BATCH)]

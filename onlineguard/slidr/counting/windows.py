@@ -13,7 +13,7 @@ AHEAD_MS = HOUR_MS // 2  # a time zone mistaken by an hour is far ahead
 BEHIND_MS = 24 * HOUR_MS
 STEP_MS = 60_000  # the n-th far click in a row moves the clock by at most 2^n of it
 DUPLICATE_HOURS = 24
-KEEP_HOURS = 50  # 24 h that a click may be behind, 25 h until windows are empty, half an hour ahead; see `Rows`
+KEEP_HOURS = 50  # 24 h that a click may be behind, 25 h until windows are empty, half an hour ahead; see `EntityTable`
 
 COLUMNS = (
     *(f"{entity}_{what}" for entity in ENTITIES for what in (*WINDOWS, "since")),

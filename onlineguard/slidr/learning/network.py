@@ -130,6 +130,11 @@ def apply(params: Params, z: Array, categories: Array | None = None) -> Array:
     return (deep.dot(params.head.kernel) + params.head.bias)[..., 0][()]  # of one click a number
 
 
+def p_robot(params: Params, mean: Array, scale: Array, x: Array, categories: Array | None) -> Array:
+    """Of one click's features x (width,), traced by JAX."""
+    return jax.nn.sigmoid(-apply(params, standardise(x, mean, scale), categories))
+
+
 def loss(params: Params, batch: Batch, l2: Any) -> tuple[Any, Any]:
     """What training minimises, and its first part alone: weighted cross-entropy a click, plus l2 * squared weights."""
     logits = logit_of_human(params, batch.z, batch.categories)

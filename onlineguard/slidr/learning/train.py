@@ -78,14 +78,6 @@ class Network:
             out[cut] = np.asarray(answer)[:rows]
         return out
 
-    def p_robot_one(self, x: np.ndarray, categories: np.ndarray | None = None) -> float:
-        """p_robot of one click, x (width,) float32 and categories (3,) uint32, without JAX: some microseconds.
-
-        Checks nothing. Equal to `p_robot` to a few ulps.
-        """
-        logit = float(apply(self.params, standardise(x, self.mean, self.scale), categories))
-        return 1.0 / (1.0 + math.exp(min(logit, 700.0)))
-
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `scorer.safetensors` into the folder, which is made if need be."""
         tensors = {"mean": self.mean, "scale": self.scale, "losses": self.losses, **_named(self.params)}

@@ -6,7 +6,7 @@ check that fails is answered with a problem (RFC 9457). A batch is refused whole
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -50,15 +50,16 @@ _JSON_HEADERS = [(b"content-type", JSON), *SAFE]
 _NDJSON_HEADERS = [(b"content-type", NDJSON), *SAFE]
 
 _log = logging.getLogger(__name__)
+_answers = msgspec.json.Encoder()
 
 
 class Backend(Protocol):
     """What the HTTP layer asks for answers: `onlineguard_service.core.Core`."""
 
-    async def update(self, events: list[Event]) -> list[bytes]: ...
-    def score(self, events: list[Event]) -> list[bytes]: ...
-    async def clicks(self, clicks: list[Click]) -> list[bytes]: ...
-    async def labels(self, labels: list[Label]) -> list[bytes]: ...
+    async def update(self, events: list[Event]) -> Sequence[Any]: ...
+    def score(self, events: list[Event]) -> Sequence[Any]: ...
+    async def clicks(self, clicks: list[Click]) -> Sequence[Any]: ...
+    async def labels(self, labels: list[Label]) -> Sequence[Any]: ...
     async def switch(self, folder: Path) -> str: ...
     async def snapshot(self) -> int: ...
     def explain(self, event: Event | Click) -> dict[str, Any]: ...
@@ -141,7 +142,7 @@ class Application:
     # The hot routes
 
     def _hot_routes(self) -> list["_Hot"]:
-        async def score(events: list[Event]) -> list[bytes]:
+        async def score(events: list[Event]) -> Sequence[Any]:
             return self._ready().score(events)
 
         return [
@@ -164,11 +165,9 @@ class Application:
                 raise too_many(count, hot.items.noun, self._settings.batch_limit)
             answers = await hot.answer(items) if items else []
             if single:
-                answer = answers[0]
-            elif lines:
-                answer = b"\n".join(answers) + b"\n" * bool(answers)
+                answer = _answers.encode(answers[0])
             else:
-                answer = b"[" + b",".join(answers) + b"]"
+                answer = _answers.encode_lines(answers) if lines else _answers.encode(answers)
             headers = [*(_NDJSON_HEADERS if lines else _JSON_HEADERS), (b"content-length", b"%d" % len(answer))]
         except Disconnected:
             self.metrics.count(hot.path, 499, began)
@@ -389,10 +388,10 @@ class _Hot(NamedTuple):
     path: str
     scope: str | None  # that a key needs
     items: Items
-    answer: Callable[[list[Any]], Awaitable[list[bytes]]]
+    answer: Callable[[list[Any]], Awaitable[Sequence[Any]]]
 
 
-def _hot(operation: Operation, answer: Callable[[list[Any]], Awaitable[list[bytes]]]) -> _Hot:
+def _hot(operation: Operation, answer: Callable[[list[Any]], Awaitable[Sequence[Any]]]) -> _Hot:
     return _Hot(operation.path, operation.scope, Items(operation.noun, operation.body[0]), answer)
 
 

@@ -6,7 +6,7 @@ import hiredis
 import numpy as np
 
 from onlineguard.errors import OnlineguardError
-from onlineguard.slidr.counting.counters import Keys
+from onlineguard.slidr.counting.counters import ClickKeys
 from onlineguard.slidr.counting.redis_store import AsyncRedisStore
 from onlineguard_service.redis.wire import Wire
 
@@ -26,7 +26,7 @@ class Counting:
         self._store = AsyncRedisStore(self._wire.execute)
         self._not_before = 0.0
 
-    async def count(self, keys: Keys) -> np.ndarray:
+    async def count(self, keys: ClickKeys) -> np.ndarray:
         """See `Store.count`; raises CountersUnavailable."""
         now = asyncio.get_running_loop().time()
         if now < self._not_before:

@@ -1,7 +1,6 @@
 """The disk fills up under load: what cannot be kept is refused and not learned, and all goes on once there is room."""
 
 import asyncio
-import json
 import os
 import random
 import subprocess
@@ -14,6 +13,7 @@ from onlineguard_service.journal import snapshots
 from onlineguard_service.models import Models
 
 from onlineguard.wire.requests import Event
+from tests.support.events import told
 from tests.support.under_load import crashed, keep, replayed, until
 
 pytestmark = pytest.mark.slow
@@ -69,7 +69,7 @@ class Sending:
                 ids = [("/v1/clicks", click.click_id) for click in sent]
             while (answers := await self._taken(sent)) is None and not stop.is_set():
                 await asyncio.sleep(0.01)
-            for id_, answer in zip(ids, map(json.loads, answers or ()), strict=bool(answers)):
+            for id_, answer in zip(ids, told(answers or ()), strict=bool(answers)):
                 assert self.answers.setdefault(id_, answer) == answer
             await asyncio.sleep(0.001)
 

@@ -12,7 +12,7 @@ import random
 import httpx2
 import pytest
 from onlineguard_service.core import _recovered
-from onlineguard_service.guard import Options
+from onlineguard_service.entries import Options
 from onlineguard_service.journal.journal import FolderJournal
 from onlineguard_service.models import Models
 

@@ -4,7 +4,6 @@ Killed means SIGKILL to a real redis-server; it comes back on the same port.
 """
 
 import asyncio
-import json
 import os
 import random
 import signal
@@ -16,14 +15,14 @@ import redis
 from onlineguard_service.config import Settings
 from onlineguard_service.core import Core
 from onlineguard_service.errors import JournalUnavailable
-from onlineguard_service.guard import keys_of
 from onlineguard_service.journal.redis_journal import RedisJournal
 from onlineguard_service.models import Models
 
-from onlineguard.slidr.counting.counters import ProcessStore
+from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from onlineguard.slidr.counting.redis_store import RedisStore
 from onlineguard.slidr.counting.windows import COLUMNS, ENTITIES
 from onlineguard.wire.requests import Event, Label
+from tests.support.events import told
 from tests.support.redis_server import serving
 from tests.support.under_load import applied, crashed, replayed, until
 
@@ -100,7 +99,7 @@ class Clicking:
 
     def _taken(self, answers):
         unknown = 0
-        for answer in map(json.loads, answers):
+        for answer in told(answers):
             if answer["decision"] == "unknown":
                 assert answer["degraded"] == ["counters"]
                 assert answer["p_robot"] is answer["threshold"] is answer["anomaly"] is None
@@ -142,13 +141,13 @@ def test_clicks_are_unknown_while_redis_is_gone_and_are_judged_and_counted_once_
     with server(tmp_path / "redis", *KEPT) as redis_server:
         digest, answers = run(load(redis_server))
         with redis.Redis(port=redis_server.port) as client:
-            counted = RedisStore(client).count(keys_of(clicks))  # all repeated: read, not counted
+            counted = RedisStore(client).count(ClickKeys.of(clicks))  # all repeated: read, not counted
     without_faults, expected = replayed(tmp_path / "state" / "journal", Models(tmp_path / "state" / "models"))
     assert without_faults.digest() == digest
     assert {("/v1/clicks", click_id): answer for click_id, answer in answers.items()} == expected
     here = ProcessStore()
-    here.count(keys_of(clicks))
-    once = here.count(keys_of(clicks))
+    here.count(ClickKeys.of(clicks))
+    once = here.count(ClickKeys.of(clicks))
     day = [COLUMNS.index(f"{kind}_24h") for kind in ENTITIES]  # all of these clicks, in whatever order they came
     assert (counted[:, day] <= once[:, day]).all()  # one that Redis died with may be remembered and not counted
     assert counted[:, day].sum() > 0.5 * once[:, day].sum()
@@ -180,7 +179,7 @@ class Updating:
                 self.refused += 1
                 await asyncio.sleep(0.02)
                 continue
-            self.answers |= {event.id: json.loads(answer) for event, answer in zip(sent, answers, strict=True)}
+            self.answers |= {event.id: answer for event, answer in zip(sent, told(answers), strict=True)}
             request += 1
             await asyncio.sleep(0.001)
 

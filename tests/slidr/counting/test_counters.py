@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from onlineguard.slidr.counting import entities
 from onlineguard.slidr.counting.click_clock import Clock
-from onlineguard.slidr.counting.counters import Keys, ProcessStore
+from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from onlineguard.slidr.counting.windows import COLUMNS, FIRST
 from tests.support.same import assert_same
 from tests.support.slidr_oracle import Oracle
@@ -45,7 +45,7 @@ def keys(*clicks, user="anna", ip="192.0.2.1"):
     """Clicks of one user as (id, milliseconds after NOON)."""
     ids, after = zip(*clicks, strict=True)
     n = len(ids)
-    return Keys(list(ids), NOON + np.array(after, np.int64), [user] * n, [None] * n, [ip] * n)
+    return ClickKeys(list(ids), NOON + np.array(after, np.int64), [user] * n, [None] * n, [ip] * n)
 
 
 def column(counts, name):
@@ -89,7 +89,7 @@ def test_memory_holds_the_entities_of_two_days_and_no_more():
     for day in range(12):
         names = [f"{day}-{i}" for i in range(3_000)]
         ts = NOON + day * DAY + np.arange(3_000) * (DAY // 3_000)
-        store.count(Keys(names, ts, names, names, [name[-4:] for name in names]))
+        store.count(ClickKeys(names, ts, names, names, [name[-4:] for name in names]))
         sizes.append(len(store))
     # 48 h of 2 * 3,000 a day are alive, and up to an eighth of the rows more are dropped late
     assert max(sizes[4:]) == max(sizes) <= 6 * 2 * 3_000 + 2 * 3_000
@@ -146,7 +146,7 @@ def test_a_machine_whose_clock_is_wrong_changes_nothing_for_the_others():
     wrong[0] = False
     ts = NOON + np.maximum.accumulate(np.where(wrong, 0, np.arange(n) * 100))  # its clicks come right after others
     users = ["machine" if w else f"u{u}" for w, u in zip(wrong, rng.integers(0, 50, n), strict=True)]
-    stream = Keys([str(i) for i in range(n)], ts, users, [None] * n, ["192.0.2.1"] * n)
+    stream = ClickKeys([str(i) for i in range(n)], ts, users, [None] * n, ["192.0.2.1"] * n)
     faulty = stream._replace(ts=ts + np.where(wrong, 400 * DAY, 0))
     np.testing.assert_array_equal(ProcessStore().count(faulty), ProcessStore().count(stream))
 
@@ -170,7 +170,7 @@ def test_a_stream_that_begins_with_a_wrong_clock_heals():
     """A first click 73 years ahead: all others are far behind it, until 26 of them in a row set the clock back."""
     wrong = NOON + 73 * 365 * DAY
     ts = np.concatenate([[wrong], NOON + np.arange(40) * SECOND])
-    stream = Keys([str(i) for i in range(41)], ts, ["anna"] * 41, [None] * 41, ["192.0.2.1"] * 41)
+    stream = ClickKeys([str(i) for i in range(41)], ts, ["anna"] * 41, [None] * 41, ["192.0.2.1"] * 41)
     counts = ProcessStore().count(stream)
     np.testing.assert_array_equal(counts, Oracle().count(stream))
     assert column(counts, "user_24h")[24:28] == [1, 1, 1, 2]

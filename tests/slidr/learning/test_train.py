@@ -98,7 +98,7 @@ def test_a_row_has_the_same_p_robot_to_a_few_ulps_whatever_it_is_batched_with(tr
     for start, stop in ((0, 1), (1, 4), (4, 133), (133, 1000)):
         part = network.p_robot(X[start:stop], hashes[start:stop])
         np.testing.assert_allclose(part, whole[start:stop], rtol=0, atol=16 * ulp)
-    one = [network.p_robot_one(X[i], hashes[i]) for i in range(1000)]
+    one = [network.p_robot(X[i : i + 1], hashes[i : i + 1])[0] for i in range(1000)]
     np.testing.assert_allclose(one, whole, rtol=0, atol=16 * ulp)
 
 
@@ -187,7 +187,7 @@ def test_a_nan_feature_makes_p_robot_nan_and_touches_no_other_row(small):
     dirty[3, 2] = np.nan
     p = small.p_robot(dirty)
     assert np.isnan(p).tolist() == [i == 3 for i in range(10)]
-    assert np.isnan(small.p_robot_one(dirty[3]))
+    assert np.isnan(small.p_robot(dirty[3:4])[0])
     assert np.isfinite(small.p_robot(np.full((1, WIDTH), np.inf, np.float32))).all()
 
 
@@ -198,7 +198,7 @@ def test_load_after_save_is_the_same_network(trained, tmp_path):
         assert loaded.config == network.config
         np.testing.assert_array_equal(loaded.losses, network.losses)
         np.testing.assert_array_equal(loaded.p_robot(X[:500], hashes[:500]), network.p_robot(X[:500], hashes[:500]))
-        assert loaded.p_robot_one(X[0], hashes[0]) == network.p_robot_one(X[0], hashes[0])
+        assert loaded.p_robot(X[:1], hashes[:1])[0] == network.p_robot(X[:1], hashes[:1])[0]
     network.save(tmp_path)
     assert (tmp_path / scorer.FILE).read_bytes() == (tmp_path / "new" / "folder" / scorer.FILE).read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", scorer.FILE]

@@ -1,0 +1,209 @@
+"""Clicks to judgements in one compiled program: counters, features, network, and the engine that watches their slices.
+
+A call into a compiled program takes 10 to 20 us for its own sake, several times that in caches gone cold, and so does
+each step between two of them: taken together, a click costs a third of what it costs step by step. The program takes
+clicks in order, one after the other: a click alone is a batch of one, and its answer is the same to the last bit.
+
+For a CPU; on a GPU each operation in it is launched by itself.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from onlineguard.core.protocols import Array
+from onlineguard.engine.engine import Engine
+from onlineguard.engine.table import Layout
+from onlineguard.engine.verdicts import Verdicts
+from onlineguard.slidr.clicks.categories import category
+from onlineguard.slidr.clicks.clicks import Click, prefix
+from onlineguard.slidr.counting.counter_step import Sheet, counted
+from onlineguard.slidr.counting.counters import FEW, BatchMemory, ProcessStore
+from onlineguard.slidr.counting.windows import COLUMNS
+from onlineguard.slidr.features import WIDTH, Featuriser, assembled
+from onlineguard.slidr.learning.network import CATEGORIES, p_robot
+from onlineguard.slidr.learning.scorer import Scorer
+from onlineguard.slidr.learning.train import Network
+
+MOST = FEW  # clicks at once
+_SIZES = (1, MOST)  # that batches are padded to
+_KNOWN = 3 + CATEGORIES  # of a click beside its counts: minute, weekday, logged in; its categories
+_SMALL = 1_024  # numbers of an array that is given together with others
+
+
+class Judged(NamedTuple):
+    """What the models say of n clicks."""
+
+    p_robot: Float32[np.ndarray, " n"]
+    watched: Float32[np.ndarray, "n d"]  # the features that the engine was given
+    verdicts: Verdicts
+
+
+class ClickFront(NamedTuple):
+    """The part of the program that comes before the engine; a `Front`.
+
+    network: the layout of the weights of a network; None for any other scorer, which judges the features afterwards.
+    counting: whether clicks are counted in the program; else their counts are given.
+    """
+
+    size: int
+    network: Layout | None
+    embedding: bool
+    counting: bool
+    watched: tuple[int, ...]
+
+    @property
+    def counts(self) -> int:
+        """Where the counts that clicks see begin, (size, 26)."""
+        return Sheet(self.size).counts if self.counting else 0
+
+    @property
+    def known(self) -> int:
+        """Where what else is known of them begins, (size, _KNOWN)."""
+        return self.counts + len(COLUMNS) * self.size
+
+    @property
+    def features(self) -> int:
+        """Where the bits of their features are left, (size, WIDTH)."""
+        return self.known + _KNOWN * self.size
+
+    @property
+    def said(self) -> int:
+        """Where the bits of p_robot and of the watched features are left, (size, 1 + d)."""
+        return self.features + WIDTH * self.size
+
+    @property
+    def length(self) -> int:
+        """Numbers in all."""
+        return self.said + (1 + len(self.watched)) * self.size
+
+    def step(self, weights: list[Array], memory: Array, i: Array) -> tuple[Array, Array]:
+        """See `Front`."""
+        if self.counting:
+            memory = counted(Sheet(self.size), memory, i)
+        numbers, known, memory = jax.lax.optimization_barrier(
+            (_part(memory, self.counts, len(COLUMNS), i), _part(memory, self.known, _KNOWN, i), memory)
+        )
+        x = assembled(numbers, known[0], known[1], known[2])
+        memory = _put(memory, x, self.features + WIDTH * i)
+        at = self.said + (1 + len(self.watched)) * i
+        if self.network is not None:
+            # With the memory, which is another each time: what follows of the weights alone would else be moved out of
+            # the loop, in parts that count; see `advance_from`.
+            small, memory = jax.lax.optimization_barrier((weights[0], memory))
+            params, mean, scale = _taken_apart([small, *weights[1:]], self.network)
+            codes = known[3:].view(np.uint32) if self.embedding else None
+            memory = _put(memory, p_robot(params, mean, scale, x, codes)[None], at)
+        seen = jnp.stack([x[j] for j in self.watched])
+        return _put(memory, seen, at + 1), seen
+
+
+class ClickJudge:
+    """Judges clicks, each with the state that all before it left in the store and the engine, and learns them.
+
+    store: where clicks are counted; None where they were counted elsewhere, and `judge` is given what they see.
+    watched: which features the engine takes, by their number.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        featuriser: Featuriser,
+        engine: Engine,
+        store: ProcessStore | None,
+        watched: Sequence[int],
+    ):
+        self._scorer, self._featuriser, self._engine, self._store = scorer, featuriser, engine, store
+        self._weights: list[Array] = []
+        layout, self._embedding = None, False
+        if isinstance(scorer, Network):
+            weights = (scorer.params, scorer.mean, scorer.scale)
+            layout, self._weights = Layout.of(weights), _gathered(weights)
+            self._embedding = scorer.config.kind == "embedding"
+        self._batches = [
+            _Batch(ClickFront(size, layout, self._embedding, store is not None, tuple(watched)), engine)
+            for size in _SIZES
+        ]
+
+    def warmup(self, engine: Engine | None = None) -> None:
+        """Compile, for the table of an engine like this one's as it is now; by default for this one's."""
+        for batch in self._batches:
+            (engine or self._engine).warmup_from(batch.front, self._weights)
+
+    def judge(
+        self, clicks: Sequence[Click], slices: Sequence[str], counts: Int32[np.ndarray, "n 26"] | None = None
+    ) -> Judged:
+        """Count, judge and learn at most MOST clicks, in order.
+
+        counts: what the clicks see, where there is no store.
+        """
+        n = len(clicks)
+        batch = self._batches[n > 1]
+        if self._store is not None:
+            keys = [(click.click_id, click.ts, click.user_id, click.session_id, click.ip) for click in clicks]
+            self._store.begin(keys, batch.counting)
+        else:
+            batch.counts[:n] = counts
+        batch.known[:n, :3] = [
+            (*self._featuriser.local_time(click.marketplace, click.ts), click.logged_in) for click in clicks
+        ]
+        if self._embedding:
+            batch.codes[:n] = [
+                (category(click.user_agent), category(prefix(click.ip)), category(click.ad_id)) for click in clicks
+            ]
+        after, verdicts = self._engine.update_from(batch.front, self._weights, slices, batch.memory)
+        if self._store is not None:
+            self._store.end(after, batch.counting)
+        said = after[batch.said].view(np.float32).reshape(batch.front.size, -1)[:n]
+        p_robot = said[:, 0]
+        if batch.front.network is None:
+            p_robot = self._scorer.p_robot(after[batch.features].view(np.float32).reshape(-1, WIDTH)[:n])
+        return Judged(p_robot, said[:, 1:], verdicts)
+
+
+class _Batch:
+    """A front with its memory, and views of what a batch writes there."""
+
+    def __init__(self, front: ClickFront, engine: Engine):
+        self.front, self.memory = front, engine.memory_for(front)
+        self.counts = self.memory[front.counts : front.known].reshape(front.size, -1)
+        self.known = self.memory[front.known : front.features].reshape(front.size, -1)
+        self.codes = self.known.view(np.uint32)[:, 3:]
+        self.features, self.said = slice(front.features, front.said), slice(front.said, front.length)
+        if front.counting:
+            self.counting = BatchMemory(front.size, self.memory)
+
+
+def _part(memory: Array, start: int, width: int, i: Array) -> Array:
+    return jax.lax.dynamic_slice(memory, (start + width * i,), (width,))
+
+
+def _put(memory: Array, floats: Array, at: Array) -> Array:
+    return jax.lax.dynamic_update_slice(memory, floats.view(np.int32), (at,))
+
+
+def _gathered(tree: Any) -> list[Array]:
+    """The leaves of a tree, the small ones together in one: each array that a call is given takes it 0.4 us."""
+    leaves = jax.tree.leaves(tree)
+    small = np.concatenate([np.ravel(leaf) for leaf in leaves if leaf.size < _SMALL])
+    return [jnp.asarray(leaf) for leaf in (small, *(leaf for leaf in leaves if leaf.size >= _SMALL))]
+
+
+def _taken_apart(gathered: list[Array], layout: Layout) -> Any:
+    """The tree that was gathered, in a compiled program."""
+    small, *large = gathered
+    leaves: list[Array] = []
+    start = 0
+    for shape in layout.shapes:
+        size = math.prod(shape)
+        if size < _SMALL:
+            leaves.append(small[start : start + size].reshape(shape))
+            start += size
+        else:
+            leaves.append(large.pop(0))
+    return jax.tree.unflatten(layout.structure, leaves)

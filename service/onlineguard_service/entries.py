@@ -1,0 +1,64 @@
+"""Entries of the journal: what is done to a guard, in order. From them alone a guard can be made again.
+
+They are kept as MessagePack. Their order of fields is part of the format of the journal.
+"""
+
+import msgspec
+
+from onlineguard.slidr.clicks.clicks import Click
+from onlineguard.wire.requests import Event, Label
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What decides what the state is; another choice begins another state."""
+
+    features: tuple[str, ...] = ()
+    n_features: int = 0  # of events without named features; 0: the first event says
+    target_rate: float = 0.01
+    patience: float = 5_000.0
+    max_slices: int = 100_000
+    remember: int = 100_000  # answers kept for repeated ids
+    counting: bool = True  # in this process; else entries bring their counts along
+
+
+class Begin(msgspec.Struct, tag="begin", array_like=True, frozen=True):
+    """The first entry: what the operator chose, for as long as the state lives."""
+
+    options: Options
+    version: str  # of the first model
+    t: int  # ms since 1970 at which it came
+
+
+class Events(msgspec.Struct, tag="events", array_like=True, frozen=True):
+    """Events of one request, to be learned."""
+
+    events: list[Event]
+    t: int
+
+
+class Clicks(msgspec.Struct, tag="clicks", array_like=True, frozen=True):
+    """Clicks of one request, or of a part of it."""
+
+    clicks: list[Click]
+    t: int
+    counts: bytes = b""  # int32 (n, 26), where the counters are kept elsewhere
+
+
+class Labels(msgspec.Struct, tag="labels", array_like=True, frozen=True):
+    """What became known of clicks later."""
+
+    labels: list[Label]
+    t: int
+
+
+class Switch(msgspec.Struct, tag="switch", array_like=True, frozen=True):
+    """From here on another model decides."""
+
+    version: str
+    t: int
+
+
+Entry = Begin | Events | Clicks | Labels | Switch
+
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder(Entry).decode
