@@ -95,6 +95,23 @@ def test_a_restored_guard_goes_on_as_the_one_that_was_dumped(models, clicks, kin
     assert other.digest() == one.digest()
 
 
+def test_answers_that_an_earlier_version_kept_as_json_are_read(models, clicks):
+    one = guard(models)
+    sent = events(20, ids=True)
+    judged, decided = one.apply(Events(sent, 0), 1), one.apply(Clicks(clicks[:30], 0), 2)
+    label = Label(clicks[0].click_id, clicks[0].ts)
+    one.apply(Labels([label], 0), 3)
+    dump = one.dump()
+    for name, answers in (("event_answers", judged), ("click_answers", [*{a.click_id: a for a in decided}.values()])):
+        dump[name] = [dump[name][0], [msgspec.json.encode(answer) for answer in answers]]
+    dump["purchased"] = [[label.click_id], [b"1"]]
+    other = Guard.restored(unpack(pack(dump)), models.get)
+    assert other.apply(Events(sent, 0), 4) == judged
+    assert other.apply(Clicks(clicks[:30], 0), 5) == decided
+    other.apply(Labels([label], 0), 6)
+    assert other.click_figures.totals()["purchases"] == 1
+
+
 def test_what_is_learned_changes_the_digest(models, clicks):
     one, other = guard(models), guard(models)
     assert one.digest() == other.digest()
