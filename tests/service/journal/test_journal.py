@@ -388,7 +388,8 @@ def test_a_full_disk_refuses_entries_until_there_is_room_and_loses_none(tmp_path
 
 def test_a_file_size_limit_refuses_entries_until_it_is_raised_and_loses_none(tmp_path):
     """In a process of its own, which the limit holds for."""
-    script = f"import sys; sys.path[:0] = {sys.path!r}; import test_journal; test_journal.under_a_limit(sys.argv[1])"
+    module = "tests.service.journal.test_journal"
+    script = f"import sys; sys.path[:0] = {sys.path!r}; import {module} as own; own.under_a_limit(sys.argv[1])"
     subprocess.run([sys.executable, "-c", script, tmp_path], check=True)
 
 
