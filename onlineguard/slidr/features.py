@@ -130,8 +130,8 @@ class Featuriser:
         """Count one click, and return its features: those that `transform` gives for it."""
         if not 0 <= click.ts <= LATEST:  # `decode_click` sees to it, the constructor does not
             raise InvalidArgument(f"ts is {click.ts}; it must be milliseconds since 1970 UTC, from 0 to {LATEST}")
-        keys = ClickKeys.of([click])
-        return self.of_counts(self.store.count(keys), keys.ts, [click.marketplace], [click.logged_in])[0]
+        counts = self.store.count(ClickKeys.of([click]))
+        return assembled(counts[0], *self.local_time(click.marketplace, click.ts), click.logged_in)
 
     def local_time(self, marketplace: str, ts: int) -> tuple[int, int]:
         """The minute of the day and the day of the week (0 is Monday) in the marketplace at a click."""

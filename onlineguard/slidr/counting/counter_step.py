@@ -7,7 +7,7 @@ each sees. The program steps the rows in place; the store reads them from the me
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -83,6 +83,7 @@ class Sheet:
     tables: the rows of users, sessions, ips and prefixes, and the newest clicks of the pairs.
     events: (size, FIELDS).
     counts: (size, 26), what each click sees, in the order of `COLUMNS`.
+    clicks: the number of clicks that `advance` takes.
     """
 
     def __init__(self, size: int):
@@ -91,19 +92,20 @@ class Sheet:
         *tables, self.events = itertools.accumulate(widths, lambda start, width: start + width * size, initial=0)
         self.tables = tuple(tables)
         self.counts = self.events + FIELDS * size
-        self.length = self.counts + len(COLUMNS) * size
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sheet) and other.size == self.size
-
-    def __hash__(self) -> int:
-        return self.size
+        self.clicks = self.counts + len(COLUMNS) * size
+        self.length = self.clicks + 1
 
 
-@functools.partial(jax.jit, static_argnums=(0,))
-def advance(sheet: Sheet, memory: Array, n: Array) -> Array:
-    """The memory after its first n clicks, in order."""
-    return jax.lax.fori_loop(0, n, lambda i, memory: counted(sheet, memory, i), memory)
+@functools.lru_cache
+def advance(size: int) -> Callable[[Array], Array]:
+    """The compiled loop for batches of at most `size`: from a memory to that after its clicks, in order."""
+    sheet = Sheet(size)
+
+    @jax.jit
+    def run(memory: Array) -> Array:
+        return jax.lax.fori_loop(0, memory[sheet.clicks], lambda i, memory: counted(sheet, memory, i), memory)
+
+    return run
 
 
 def counted(sheet: Sheet, memory: Array, i: Array) -> Array:

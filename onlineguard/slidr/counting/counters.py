@@ -127,7 +127,7 @@ class BatchMemory:
 
     def counts(self, numbers: Int32[np.ndarray, " numbers"]) -> Int32[np.ndarray, "size 26"]:
         """What each click sees, in an array such as this."""
-        return numbers[self.sheet.counts : self.sheet.length].reshape(-1, len(COLUMNS))
+        return numbers[self.sheet.counts : self.sheet.clicks].reshape(-1, len(COLUMNS))
 
 
 def padded_size(n: int) -> int:
@@ -203,7 +203,7 @@ class ProcessStore:
             return self._count_many(keys)
         memory = self._memory(padded_size(n))
         self.begin(zip(keys.click_ids, keys.ts.tolist(), keys.users, keys.sessions, keys.ips, strict=True), memory)
-        after = np.asarray(advance(memory.sheet, memory.numbers, np.int32(n)))
+        after = _advanced(memory, n)
         self.end(after, memory)
         return memory.counts(after)[:n]
 
@@ -220,7 +220,7 @@ class ProcessStore:
         memory = self._memory(1)
         known = [counted and name is not None for name in names[:2]]
         self._gather_one((*rows, time, *known, counted), memory, 0)
-        return memory.counts(np.asarray(advance(memory.sheet, memory.numbers, np.int32(1))))
+        return memory.counts(_advanced(memory, 1))
 
     def begin(self, clicks: Iterable[ClickKey], memory: BatchMemory) -> None:
         """Note clicks, and write what `counter_step.counted` needs of them; `end` must follow.
@@ -252,8 +252,17 @@ class ProcessStore:
     def end(self, after: Int32[np.ndarray, " numbers"], memory: BatchMemory) -> None:
         """Keep the rows that the loop has made of those that `begin` gave it; of an era that is over none is kept."""
         rows, start = self._begun
-        for table, its_rows, at in zip(self._tables, rows, memory.starts(start), strict=True):
-            table.copy_from(after, at, its_rows)
+        at = memory.starts(start)
+        if len(rows[0]) == 1:  # in a third of the time
+            (user,), (session,), (ip,), (network,), (user_there, session_there) = rows
+            self._users.table[user] = after[at[0] : at[0] + LANES]
+            self._sessions.table[session] = after[at[1] : at[1] + LANES]
+            self._ips.table[ip] = after[at[2] : at[2] + LANES + GATEWAY_LANES]
+            self._prefixes.table[network] = after[at[3] : at[3] + LANES]
+            self._pairs.table[user_there, 0], self._pairs.table[session_there, 0] = after[at[4]], after[at[4] + 1]
+            return
+        for table, its_rows, its_start in zip(self._tables, rows, at, strict=True):
+            table.copy_from(after, its_start, its_rows)
 
     def _gather_found(self, found: list[tuple[Any, ...]], memory: BatchMemory, start: int) -> None:
         if len(found) == 1:
@@ -325,7 +334,7 @@ class ProcessStore:
         memory = self._memory(padded_size(n))
         facts = (times, counted & (users > 0), counted & (sessions > 0), counted)
         self._gather([users, sessions, ips, prefixes, pairs], facts, memory, 0)
-        after = np.asarray(advance(memory.sheet, memory.numbers, np.int32(n)))
+        after = _advanced(memory, n)
         self.end(after, memory)
         return memory.counts(after)[:n]
 
@@ -334,6 +343,11 @@ class ProcessStore:
         if memory is None:
             memory = self._memories[size] = BatchMemory(size)
         return memory
+
+
+def _advanced(memory: BatchMemory, n: int) -> Int32[np.ndarray, " numbers"]:
+    memory.numbers[memory.sheet.clicks] = n
+    return np.asarray(advance(memory.sheet.size)(memory.numbers))
 
 
 def _pair(ip: Any, member: Any, kind: int) -> Any:

@@ -114,10 +114,7 @@ class EntityTable:
     def copy_from(self, numbers: Int32[np.ndarray, " numbers"], start: int, rows: Sequence[int]) -> None:
         """Copy n rows back that `copy_to` gave."""
         width = self.table.shape[1]
-        if len(rows) == 1:
-            self.table[rows[0]] = numbers[start : start + width]
-        else:
-            self.table[np.asarray(rows)] = numbers[start : start + width * len(rows)].reshape(-1, width)
+        self.table[np.asarray(rows)] = numbers[start : start + width * len(rows)].reshape(-1, width)
 
     def _birth(self, key: Hashable, hour: int, touched: int) -> int:
         if not self._free and len(self._keys) == len(self.table) - 1:
