@@ -37,7 +37,7 @@ class Settings:
     port: int = _setting(8080, "Port to listen on; 0 takes a free one.", 0, 65_535)
     state: Path = _setting(Path("onlineguard-state"), "Folder of the journal and the snapshots; made if it is missing.")
     model: Path | None = _setting(
-        None, "Folder of a model, as `slidr train` writes it; without it one of simulated clicks."
+        None, "Folder of a model, as `slidr train` writes it; without it one made from simulated clicks."
     )
     redis: str | None = _setting(
         None, "URL of the Redis that counts, as redis://host:6379/0; without it the process counts.", repr=False

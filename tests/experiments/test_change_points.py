@@ -31,6 +31,7 @@ def test_a_quick_run_finds_changes_sooner_than_published_and_makes_up_none(quick
     assert sorted(path.name for path in quick[0].glob("*.png")) == ["delay.png", "false_alarms.png", "regret.png"]
 
 
+@pytest.mark.slow
 def test_a_second_run_gives_the_same_results(quick):
     assert (quick[0] / "results.json").read_bytes() == (quick[1] / "results.json").read_bytes()
 

@@ -33,6 +33,7 @@ def test_a_quick_run_errs_less_than_the_others_and_abstains_less_than_the_confid
     assert sorted(path.name for path in quick[0].glob("*.png")) == ["abstentions.png", "mistakes.png", "one_run.png"]
 
 
+@pytest.mark.slow
 def test_a_second_run_gives_the_same_results(quick):
     assert (quick[0] / "results.json").read_bytes() == (quick[1] / "results.json").read_bytes()
 

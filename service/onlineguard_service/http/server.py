@@ -225,7 +225,7 @@ def _greeting(settings: Settings, address: str) -> list[str]:
     place = "Redis" if settings.journal == "redis" else settings.state
     lines = [f"ready; the journal is kept in {place} (durability {settings.durability})"]
     if settings.model is None:
-        lines.append("model: none was given, so clicks are judged by one of simulated clicks, good for a trial")
+        lines.append("model: none was given, so clicks are judged by one made from simulated clicks, good for a trial")
     else:
         lines.append(f"model: {settings.model}")
     lines.append(f"try: curl -s {address}/v1/update{key} -H 'content-type: application/json' -d '{event}'")
