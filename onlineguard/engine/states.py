@@ -1,0 +1,412 @@
+"""The state of every slice's model: a row of one table each, and the origins that its events are counted from.
+
+Rows are numbers here. Which slice has which row, and when the table must change, is for the Engine to say.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from onlineguard.engine.origins import Origins
+from onlineguard.engine.slices import UNKNOWN
+from onlineguard.engine.table import (
+    FIELDS,
+    LANES,
+    Front,
+    Layout,
+    Tail,
+    advance,
+    advance_from,
+    grown,
+    predicted,
+    put_row,
+    put_rows,
+    taken_rows,
+)
+from onlineguard.models.base import MIN_SEEN, SliceModel
+
+# The first rows of the table belong to no slice.
+WASTE = 0  # where states go that nobody keeps: those of events that are only scored
+FRESH = 1  # the state before any event
+TYPICAL = 2  # the pooled state of all slices, from which a new one starts
+FIRST_ROW = 3
+
+SMALLEST_BATCH, LARGEST_BATCH = 32, 65_536  # batches are padded to powers of two between, and cut at the larger
+FIRST_CAPACITY = 1_024  # rows; doubled when full
+APART = 256  # states moved at once, and events scored at once where states have to be moved for it
+LIKELY = 10.0  # a new slice starts from the typical one if its first event scores less than this under it
+LARGEST_SCORE = 3e38  # an infinite score counts as this where scores are compared
+
+
+class Events(NamedTuple):
+    """Events as they were given, (n, d) float32 or float64, and their targets (n,), None where the model has none."""
+
+    x: np.ndarray
+    y: np.ndarray | None
+
+    def part(self, which: Any) -> "Events":
+        """Those that an index or a slice selects."""
+        return Events(self.x[which], None if self.y is None else self.y[which])
+
+    @property
+    def n(self) -> int:
+        """How many there are."""
+        return len(self.x)
+
+
+class States:
+    """States of the model of a slice, for events of `n_features` numbers; none yet but those of the first rows."""
+
+    __slots__ = (
+        "_anchored",
+        "_buffers",
+        "_model",
+        "_n_features",
+        "_origins",
+        "_params",
+        "_table",
+        "_width",
+        "layout",
+    )
+
+    def __init__(self, model: SliceModel, n_features: int):
+        self._n_features = n_features
+        self.use(model)
+        self._width = model.width(n_features)
+        narrow = self._width == n_features
+        start = model.init(n_features) if narrow else model.init(n_features, self._width)  # type: ignore[call-arg]
+        self.layout = Layout.of(start)  # of a row of the table
+        self._table = jnp.zeros((max(FIRST_CAPACITY, FIRST_ROW), self.layout.length), jnp.int32)
+        self._origins = Origins(n_features, model.shiftable)
+        self.put(FRESH, start)
+        self.put(TYPICAL, start)
+        self._anchored = self._is_anchored(start)
+        # By batch size: fresh memory for every call costs a third of its time.
+        self._buffers: dict[int, np.ndarray] = {}
+
+    @property
+    def model(self) -> SliceModel:
+        """The model of one slice, as it was given."""
+        return self._model
+
+    @property
+    def params(self) -> SliceModel:
+        """The model as it is given to compiled programs: its numbers are float32 arrays."""
+        return self._params
+
+    def use(self, model: SliceModel) -> None:
+        """Go on with a model whose numbers are others; programs are not compiled again."""
+        self._model = model
+        self._params = jax.tree.map(jnp.float32, model)
+
+    @property
+    def pools(self) -> bool:
+        """Whether the model says where new slices start."""
+        return type(self._model).pooled is not SliceModel.pooled
+
+    @property
+    def width(self) -> int:
+        """Numbers in an event as the model gets it: those of the caller, padded with missing ones."""
+        return self._width
+
+    @property
+    def capacity(self) -> int:
+        """Rows of the table."""
+        return self._table.shape[0]
+
+    def reserve(self, rows: int) -> None:
+        """Double the table until it has so many rows."""
+        while rows > self._table.shape[0]:
+            self._table = grown(self._table, 2 * self._table.shape[0])
+
+    def put(self, row: int, state: Any) -> None:
+        """Set the state in a row."""
+        self._table = put_row(self._table, self.layout.pack(state), np.int32(row))
+
+    def of(self, row: int) -> Any:
+        """The state in a row, in NumPy and in the data's own unit; see `Engine.state`."""
+        rows = np.array([row])
+        states = self.layout.unpack(np.asarray(self._table[rows]))
+        origins = self._origins.of(rows)
+        if origins.any():
+            wide = np.zeros((1, self._width))
+            wide[:, : self._n_features] = origins
+            finer = jax.tree.map(lambda leaf: leaf.astype(np.float64) if leaf.dtype == np.float32 else leaf, states)
+            states = self._model.moved(finer, -wide)
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[0], states)
+
+    def begin(self, rows: np.ndarray, events: Events) -> np.ndarray:
+        """Rows to read the start of new slices from, given the first event of each; `rows` get their origins."""
+        reads = np.full(len(rows), FRESH, np.int32)
+        origins = self._origins.first(events.x)
+        if self.pools:
+            typical = np.full_like(reads, TYPICAL)
+            likely = self._run(typical, np.full_like(reads, WASTE), events, typical)[:, 0] < LIKELY
+            reads = np.where(likely, typical, reads)
+            origins = np.where(likely[:, None], self._origins.of(typical), origins)
+        self._origins.put(rows, origins)
+        if self._anchored:
+            told = np.flatnonzero((reads == FRESH) & origins.any(axis=1))
+            if len(told):
+                self._move(reads[told], reads[told], rows[told], origins[told])
+                reads[told] = rows[told]
+        return reads
+
+    def learn(self, reads: np.ndarray, rows: np.ndarray, events: Events) -> np.ndarray:
+        """Run at most LARGEST_BATCH events from the states in `reads`, written to `rows`; judgements (n, FIELDS).
+
+        A slice whose origin has to move stops before that event. Slices never touch each other, so all run until there,
+        all that stopped are moved at once, and they go on.
+        """
+        needed = self._origins.needed(rows, events.x)
+        if needed is None:
+            return self._run(reads, rows, events, rows)
+        reads, judgements = reads.copy(), np.empty((events.n, FIELDS), np.float32)
+        waiting = np.arange(events.n)
+        while needed is not None:
+            movers = np.flatnonzero(needed.any(axis=1))
+            first = movers[np.unique(rows[waiting[movers]], return_index=True)[1]]
+            stop = np.full(rows.max() + 1, len(waiting))
+            stop[rows[waiting[first]]] = first
+            stopped = np.arange(len(waiting)) >= stop[rows[waiting]]
+            go, at = waiting[~stopped], waiting[first]
+            judgements[go] = self._run(reads[go], rows[go], events.part(go), rows[go])
+            self._move(reads[at], rows[at], rows[at], np.where(needed[first], events.x[at], 0.0))
+            reads[at] = rows[at]
+            waiting = waiting[stopped]
+            needed = self._origins.needed(rows[waiting], events.x[waiting])
+        judgements[waiting] = self._run(reads[waiting], rows[waiting], events.part(waiting), rows[waiting])
+        return judgements
+
+    def judge(self, rows: np.ndarray, events: Events, spare: int) -> list[np.ndarray]:
+        """Parts of the judgements (n, FIELDS) that events would get in rows, some of them UNKNOWN; nothing is learned.
+
+        spare: the first of the rows that no slice has. They serve for states on the way; a slice that gets one of them
+            later overwrites it.
+        """
+        return [
+            self._run(reads, np.full_like(reads, WASTE), part, homes)
+            for reads, homes, part in self._looked_up(rows, events, spare)
+        ]
+
+    def predict(self, rows: np.ndarray, events: Events, spare: int) -> np.ndarray:
+        """What the models in rows, some of them UNKNOWN, expect the targets to be: float32 (n,). See `judge`."""
+        parts: list[np.ndarray] = [np.empty(0, np.float32)]
+        for reads, homes, part in self._looked_up(rows, events, spare):
+            size = _padded_size(part.n)
+            padded = self._padded(homes, part, size)[:, : self._width]
+            at = np.zeros(size, np.int32)
+            at[: part.n] = reads
+            answers = predicted(self._params, self.layout, self._table, at, padded, np.int32(part.n))
+            parts.append(np.asarray(answers)[: part.n])
+        return np.concatenate(parts)
+
+    def contributions(self, row: int, event: Events, spare: int) -> np.ndarray:
+        """What each feature of one event adds to the score that it would get in a row, (d,). See `judge`."""
+        ((reads, homes, event),) = self._looked_up(np.array([row], np.int32), event, spare)
+        state = jax.tree.map(lambda leaf: leaf[0], self.layout.unpack(np.asarray(taken_rows(self._table, reads))))
+        numbers = self._padded(homes, event, 1)[0, : self._width]
+        with np.errstate(all="ignore"):
+            parts = self._model.contributions(state, numbers)
+        if parts is None:
+            parts = self._left_out(reads, homes, event)
+        return np.asarray(parts, np.float64)[: self._n_features]
+
+    @property
+    def have_origins(self) -> bool:
+        """Whether any slice counts its events from an origin other than zero."""
+        return len(self._origins.table) > 0
+
+    def run_from(
+        self, front: Front, weights: Any, memory: np.ndarray, start: int, rows: tuple[Any, Any]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Run the events from `start` that a front computes, from the states in rows[0], and write them to rows[1].
+
+        Returns another memory, as the front left it, and the judgements of all its events. `memory` is written to.
+        """
+        tail, end = Tail.of(front), start + len(rows[0])
+        memory[tail.first], memory[tail.end] = start, end
+        memory[tail.reads + start : tail.reads + end] = rows[0]
+        memory[tail.writes + start : tail.writes + end] = rows[1]
+        program = advance_from(front, self.layout, self._width)
+        self._table, after = program(self._params, weights, self._table, memory)
+        after = np.asarray(after)
+        return after, after[tail.judgements : tail.length].view(np.float32).reshape(-1, FIELDS)
+
+    def begin_from(self, front: Front, weights: Any, memory: np.ndarray, start: int, born: list[int]) -> np.ndarray:
+        """As `begin`: the events are computed once for their scores alone, and the memory after is dropped."""
+        if not self.pools:
+            return np.full(len(born), FRESH, np.int32)
+        typical = np.full(born[-1] + 1 - start, TYPICAL, np.int32)
+        _, judgements = self.run_from(front, weights, memory, start, (typical, np.full_like(typical, WASTE)))
+        return np.where(judgements[born, 0] < LIKELY, TYPICAL, FRESH)
+
+    def pool(self, sample: np.ndarray) -> None:
+        """Renew what new slices start from: the median of the states in these rows."""
+        states = self.layout.unpack(np.asarray(self._table)[sample])
+        seasoned = self._model.seen(states) >= MIN_SEEN
+        if not seasoned.any():
+            return
+        padded = np.zeros((int(seasoned.sum()), self._width))
+        padded[:, : self._n_features] = self._origins.of(sample[seasoned])
+        pooled = self._model.pooled(jax.tree.map(lambda leaf: leaf[seasoned], states), padded)
+        if pooled is not None:
+            self.put(TYPICAL, pooled.typical)
+            self.put(FRESH, pooled.fresh)
+            self._origins.put(np.array([TYPICAL]), pooled.origin[None, : self._n_features])
+            self._anchored = self._is_anchored(pooled.fresh)
+
+    def warmup(self, batch: int) -> None:
+        """Compile the programs for up to `batch` events at once."""
+        n = SMALLEST_BATCH
+        while n < 2 * min(batch, LARGEST_BATCH):
+            rows = np.full(n, WASTE, np.int32)
+            self._run(rows, rows, self._nothing(n), rows)
+            n *= 2
+        self.put(WASTE, self.layout.unpack(np.asarray(self._table[WASTE])))
+        waste = np.full(1, WASTE, np.int32)
+        np.asarray(taken_rows(self._table, waste))
+        if self._model.shiftable:
+            self._move(waste, waste, waste, np.zeros((1, self._n_features)))
+
+    def warmup_from(self, front: Front, weights: Any, memory: np.ndarray) -> None:
+        """Compile the program of a front for the table as large as it is now."""
+        self._table, _ = advance_from(front, self.layout, self._width)(self._params, weights, self._table, memory)
+
+    def fetch(self) -> np.ndarray:
+        """The table in NumPy, int32 (rows, length); at hand until it changes."""
+        return np.asarray(self._table)
+
+    def dump(self, used: np.ndarray, end: int) -> dict[str, np.ndarray]:
+        """Copies of the table and the origins up to row `end`; zeros in rows that nobody uses."""
+        rows = np.concatenate([[FRESH, TYPICAL], used])
+        tensors = {"table": np.zeros((end, self.layout.length), np.int32), "origins": np.zeros((end, self._n_features))}
+        tensors["table"][rows] = self.fetch()[rows]
+        tensors["origins"][rows] = self._origins.of(rows)
+        return tensors
+
+    def restore(self, tensors: dict[str, np.ndarray], end: int) -> None:
+        """Go on from a dump; raises ValueError, KeyError or TypeError if it is none."""
+        if tensors["origins"].any():
+            self._origins.table = np.array(tensors["origins"])
+        table = tensors["table"]
+        if table.shape != (end, self.layout.length):
+            raise ValueError(f"its table has shape {table.shape}")
+        if table.dtype == np.float32:  # of format 1, where counts were floats
+            table = self.layout.from_floats(table)
+        capacity = max(FIRST_CAPACITY, 1 << (len(table) - 1).bit_length())
+        self._table = grown(jnp.array(table), capacity)
+        self._anchored = self._is_anchored(self.layout.unpack(table[FRESH]))
+
+    def _is_anchored(self, fresh: Any) -> bool:
+        """Whether the state before any event says where events are, so that an origin has to be told to it."""
+        if not self._model.shiftable:
+            return False
+        stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[None], fresh)
+        there = self.layout.pack(self._model.moved(stacked, np.ones((1, self._width))))
+        return bool((there != self.layout.pack(stacked)).any())
+
+    def _looked_up(
+        self, rows: np.ndarray, events: Events, spare: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, Events]]:
+        """Parts of events that are only looked at: rows to read their states from, and their origins, and the events.
+
+        Parts are smaller where states have to be copied for it.
+        """
+        plain = (rows != UNKNOWN).all() and self._origins.needed(rows, events.x) is None
+        step = LARGEST_BATCH if plain else APART
+        for start in range(0, events.n, step):
+            part = events.part(slice(start, start + step))
+            homes = rows[start : start + step]
+            reads = homes
+            if not plain:
+                reads, homes = homes.copy(), homes.copy()
+                new = np.flatnonzero(homes == UNKNOWN)
+                if len(new):
+                    homes[new] = spare + new
+                    reads[new] = self.begin(homes[new], part.part(new))
+                reads, homes = self._apart(reads, homes, part, spare)
+            yield reads, homes, part
+
+    def _apart(self, reads: np.ndarray, homes: np.ndarray, events: Events, spare: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows to read the states and the origins from: where an event would move an origin, those of a moved copy."""
+        needed = self._origins.needed(homes, events.x)
+        if needed is None:
+            return reads, homes
+        at = np.flatnonzero(needed.any(axis=1))
+        copies = (spare + at).astype(np.int32)
+        self._move(reads[at], homes[at], copies, np.where(needed[at], events.x[at], 0.0))
+        reads, homes = reads.copy(), homes.copy()
+        reads[at] = homes[at] = copies
+        return reads, homes
+
+    def _left_out(self, reads: np.ndarray, homes: np.ndarray, events: Events) -> np.ndarray:
+        """What the score of one event loses when each of its features is missing, (d,); not below 0."""
+        d = self._n_features
+        x = np.repeat(events.x, d + 1, axis=0)
+        x[np.arange(1, d + 1), np.arange(d)] = np.nan
+        many = Events(x, None if events.y is None else np.repeat(events.y, d + 1))
+        at = np.repeat(reads, d + 1)
+        scores = self._run(at, np.full_like(at, WASTE), many, np.repeat(homes, d + 1))[:, 0].astype(np.float64)
+        whole, *without = np.nan_to_num(scores, nan=0.0, posinf=LARGEST_SCORE)
+        return np.where(np.isfinite(events.x[0]), np.maximum(whole - np.array(without), 0.0), 0.0)
+
+    def _move(self, reads: np.ndarray, homes: np.ndarray, targets: np.ndarray, shift: np.ndarray) -> None:
+        """Copy states from the rows `reads`, counted from the origins of `homes`, to `targets`, and shift their origin
+        by `shift` (n, d).
+        """
+        self._origins.put(targets, self._origins.of(homes) + shift)
+        self.reserve(int(targets.max()) + 1)
+        for start in range(0, len(reads), APART):
+            n = len(reads[start : start + APART])
+            rows, wide = np.full((2, APART), WASTE, np.int32), np.zeros((APART, self._width))
+            rows[:, :n] = reads[start : start + APART], targets[start : start + APART]
+            wide[:n, : self._n_features] = shift[start : start + APART]
+            states = self.layout.unpack(np.asarray(taken_rows(self._table, rows[0])))
+            self._table = put_rows(self._table, self.layout.pack(self._model.moved(states, wide)), rows[1])
+
+    def _run(self, reads: np.ndarray, writes: np.ndarray, events: Events, homes: np.ndarray) -> np.ndarray:
+        """Run at most LARGEST_BATCH events, counted from the origins of `homes`, through the table.
+
+        Returns their judgements (n, FIELDS).
+        """
+        n = events.n
+        size = _padded_size(n)
+        rows = np.zeros((2, size), np.int32)
+        rows[0, :n], rows[1, :n] = reads, writes
+        padded = self._padded(homes, events, size)
+        self._table, judgements = advance(self._params, self.layout, self._table, rows, padded, np.int32(n))
+        return np.asarray(judgements)[:n]
+
+    def _padded(self, homes: np.ndarray, events: Events, size: int) -> np.ndarray:
+        """Events relative to their origins, float32 (size, width), and a last column of targets if there are any.
+
+        What pads them is missing, or never read.
+        """
+        padded = self._buffers.get(size)
+        if padded is None:
+            padded = self._buffers[size] = aligned(size, self._width + self._model.supervised)
+        self._origins.relative(homes, events.x, padded[: events.n, : self._n_features])
+        if events.y is not None:
+            padded[: events.n, self._width] = events.y
+        return padded
+
+    def _nothing(self, n: int) -> Events:
+        """Events without any feature."""
+        x = np.full((n, self._n_features), np.nan, np.float32)
+        return Events(x, np.full(n, np.nan, np.float32) if self._model.supervised else None)
+
+
+def aligned(rows: int, columns: int) -> np.ndarray:
+    """NaNs (rows, columns), float32, that start where XLA can use them as they lie instead of copying them."""
+    spare = np.full(rows * columns + LANES, np.nan, np.float32)
+    start = -(spare.ctypes.data // spare.itemsize) % LANES
+    return spare[start : start + rows * columns].reshape(rows, columns)
+
+
+def _padded_size(n: int) -> int:
+    """Events that a program of its own runs: powers of two, so that few have to be compiled."""
+    return max(SMALLEST_BATCH, 1 << (n - 1).bit_length())
