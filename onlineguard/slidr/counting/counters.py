@@ -135,9 +135,8 @@ def padded_size(n: int) -> int:
     return next(size for size in SIZES if n <= size)
 
 
-EntityRows = list[
-    Any
-]  # a sequence or an array each: of users, sessions, ips, prefixes; of users at ips, and behind them of sessions there
+# Rows as sequences or arrays: of users, sessions, ips and prefixes; then of users at ips followed by sessions at ips.
+EntityRows = list[Any]
 
 
 class ProcessStore:
@@ -153,10 +152,8 @@ class ProcessStore:
         self._clock = Clock()
         self._ids = Ids()
         self._memories: dict[int, BatchMemory] = {}  # by size
-        self._begun: tuple[EntityRows, int] = (
-            [],
-            0,
-        )  # the rows of the clicks that `begin` noted, and which is the first
+        # The rows of the clicks that `begin` noted, and which is the first.
+        self._begun: tuple[EntityRows, int] = [], 0
 
     def _forget(self, era: int) -> None:
         self._era = era
