@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.workloads import emit, rate
 from onlineguard.slidr.learning.baselines import LogisticBaseline, TreesBaseline, VelocityRule
-from onlineguard.slidr.learning.network import KINDS, Config
+from onlineguard.slidr.learning.network import KINDS, NetworkConfig
 from onlineguard.slidr.learning.train import Network, train
 from onlineguard.slidr.learning.weights import cell_weights
 
@@ -42,9 +42,9 @@ def training(n: int, repeats: int) -> dict[str, Network]:
     X, hashes, human, weights = clicks(n)
     networks: dict[str, Network] = {}
     for kind in KINDS:
-        config = Config(kind=kind, epochs=1)
+        config = NetworkConfig(kind=kind, epochs=1)
 
-        def run(config: Config = config) -> None:
+        def run(config: NetworkConfig = config) -> None:
             networks[config.kind] = train(X, hashes, human, weights, config)
 
         start = time.perf_counter()

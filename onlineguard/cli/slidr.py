@@ -14,7 +14,7 @@ from onlineguard.cli.exits import one_line_errors
 if TYPE_CHECKING:
     from onlineguard.slidr.learning.scorer import Scorer
     from onlineguard.slidr.model import Model, Span
-    from onlineguard.slidr.pipeline import Config, Prepared, Rows, Thresholds
+    from onlineguard.slidr.pipeline import Config, Mask, Prepared, Thresholds
     from onlineguard.slidr.thresholds.calibration import Calibration
 
 SHOWN = 12  # slices in a table
@@ -405,7 +405,7 @@ def _span(
     return start, end
 
 
-def _trained(prepared: "Prepared", rows: "Rows", known_at: int, config: "Config") -> "Scorer":
+def _trained(prepared: "Prepared", rows: "Mask", known_at: int, config: "Config") -> "Scorer":
     from onlineguard.cli import console
     from onlineguard.slidr.pipeline import train_model
 
@@ -441,7 +441,7 @@ def _thresholds(model: "Model", folder: Path) -> "tuple[Thresholds, Span]":
 
 
 def _chosen(thresholds: "Thresholds") -> list[dict[str, str]]:
-    """Rows of a table: all slices together, then those with the most clicks."""
+    """Mask of a table: all slices together, then those with the most clicks."""
     import numpy as np
 
     from onlineguard.slidr.evaluation.evaluation import threshold_text

@@ -22,8 +22,8 @@ from onlineguard.errors import InfeasibleBudget
 from onlineguard.slidr.learning.scorer import Scorer
 from onlineguard.slidr.pipeline import (
     Config,
+    Mask,
     Prepared,
-    Rows,
     Thresholds,
     calibrate_model,
     prepare,
@@ -221,7 +221,7 @@ class _Judged:
 
 
 def _thresholds(
-    prepared: Prepared, scorer: Scorer, rows: Rows, learned: Rows, known_at: int, config: Config
+    prepared: Prepared, scorer: Scorer, rows: Mask, learned: Mask, known_at: int, config: Config
 ) -> Thresholds:
     """With confidence where there are purchases enough for it, else without."""
     options: dict[str, Any] = {"budget": BUDGET}

@@ -24,7 +24,7 @@ from onlineguard.engine.arguments import (
 )
 from onlineguard.engine.events import as_events, as_targets
 from onlineguard.engine.slices import UNKNOWN, SliceKeys, SliceTable, as_keys, check_key, first_unknown
-from onlineguard.engine.states import FIRST_ROW, LARGEST_BATCH, Events, States, aligned
+from onlineguard.engine.states import FIRST_ROW, LARGEST_BATCH, EventBatch, States, aligned
 from onlineguard.engine.table import FIELDS, READY, Front, Layout, Tail
 from onlineguard.engine.verdicts import Verdicts
 from onlineguard.errors import InvalidArgument
@@ -293,7 +293,7 @@ class Engine:
         the score without it: what the score loses is the feature's part. Raises KeyError for a slice that is not known.
         """
         row = self._slices.rows[slice_]
-        event = Events(as_events([x], self._n_features, self._features), self._targets(None if y != y else [y], 1))
+        event = EventBatch(as_events([x], self._n_features, self._features), self._targets(None if y != y else [y], 1))
         parts = self._states.contributions(row, event, self._slices.end)
         shares = parts / max(parts.sum(), np.finfo(float).tiny)
         names: Sequence[Hashable] = self._features or range(self._n_features)
@@ -438,10 +438,10 @@ class Engine:
             raise InvalidArgument(f"{name} is not a field of {_kind(self.model)}; choose it where the model is made")
         self._states.use(dataclasses.replace(self.model, **fields))
 
-    def _read(self, slices: Any, X: Any, y: Any) -> tuple[Events, SliceKeys, np.ndarray]:
+    def _read(self, slices: Any, X: Any, y: Any) -> tuple[EventBatch, SliceKeys, np.ndarray]:
         """Events, their keys, all of which can be used as such, and the keys' rows or UNKNOWN."""
         x = as_events(X, self._n_features, self._features)
-        events = Events(x, self._targets(y, len(x)))
+        events = EventBatch(x, self._targets(y, len(x)))
         keys = as_keys(slices, events.n)
         try:
             rows = self._slices.lookup(keys)

@@ -41,15 +41,15 @@ LIKELY = 10.0  # a new slice starts from the typical one if its first event scor
 LARGEST_SCORE = 3e38  # an infinite score counts as this where scores are compared
 
 
-class Events(NamedTuple):
+class EventBatch(NamedTuple):
     """Events as they were given, (n, d) float32 or float64, and their targets (n,), None where the model has none."""
 
     x: np.ndarray
     y: np.ndarray | None
 
-    def part(self, which: Any) -> "Events":
+    def part(self, which: Any) -> "EventBatch":
         """Those that an index or a slice selects."""
-        return Events(self.x[which], None if self.y is None else self.y[which])
+        return EventBatch(self.x[which], None if self.y is None else self.y[which])
 
     @property
     def n(self) -> int:
@@ -138,7 +138,7 @@ class States:
             states = self._model.moved(finer, -wide)
         return jax.tree.map(lambda leaf: np.asarray(leaf)[0], states)
 
-    def begin(self, rows: np.ndarray, events: Events) -> np.ndarray:
+    def begin(self, rows: np.ndarray, events: EventBatch) -> np.ndarray:
         """Rows to read the start of new slices from, given the first event of each; `rows` get their origins."""
         reads = np.full(len(rows), FRESH, np.int32)
         origins = self._origins.first(events.x)
@@ -155,7 +155,7 @@ class States:
                 reads[told] = rows[told]
         return reads
 
-    def learn(self, reads: np.ndarray, rows: np.ndarray, events: Events) -> np.ndarray:
+    def learn(self, reads: np.ndarray, rows: np.ndarray, events: EventBatch) -> np.ndarray:
         """Run at most LARGEST_BATCH events from the states in `reads`, written to `rows`; judgements (n, FIELDS).
 
         A slice whose origin has to move stops before that event. Slices never touch each other, so all run until there,
@@ -181,7 +181,7 @@ class States:
         judgements[waiting] = self._run(reads[waiting], rows[waiting], events.part(waiting), rows[waiting])
         return judgements
 
-    def judge(self, rows: np.ndarray, events: Events, spare: int) -> list[np.ndarray]:
+    def judge(self, rows: np.ndarray, events: EventBatch, spare: int) -> list[np.ndarray]:
         """Parts of the judgements (n, FIELDS) that events would get in rows, some of them UNKNOWN; nothing is learned.
 
         spare: the first of the rows that no slice has. They serve for states on the way; a slice that gets one of them
@@ -192,7 +192,7 @@ class States:
             for reads, homes, part in self._looked_up(rows, events, spare)
         ]
 
-    def predict(self, rows: np.ndarray, events: Events, spare: int) -> np.ndarray:
+    def predict(self, rows: np.ndarray, events: EventBatch, spare: int) -> np.ndarray:
         """What the models in rows, some of them UNKNOWN, expect the targets to be: float32 (n,). See `judge`."""
         parts: list[np.ndarray] = [np.empty(0, np.float32)]
         for reads, homes, part in self._looked_up(rows, events, spare):
@@ -204,7 +204,7 @@ class States:
             parts.append(np.asarray(answers)[: part.n])
         return np.concatenate(parts)
 
-    def contributions(self, row: int, event: Events, spare: int) -> np.ndarray:
+    def contributions(self, row: int, event: EventBatch, spare: int) -> np.ndarray:
         """What each feature of one event adds to the score that it would get in a row, (d,). See `judge`."""
         ((reads, homes, event),) = self._looked_up(np.array([row], np.int32), event, spare)
         state = jax.tree.map(lambda leaf: leaf[0], self.layout.unpack(np.asarray(taken_rows(self._table, reads))))
@@ -310,8 +310,8 @@ class States:
         return bool((there != self.layout.pack(stacked)).any())
 
     def _looked_up(
-        self, rows: np.ndarray, events: Events, spare: int
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, Events]]:
+        self, rows: np.ndarray, events: EventBatch, spare: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, EventBatch]]:
         """Parts of events that are only looked at: rows to read their states from, and their origins, and the events.
 
         Parts are smaller where states have to be copied for it.
@@ -331,7 +331,9 @@ class States:
                 reads, homes = self._apart(reads, homes, part, spare)
             yield reads, homes, part
 
-    def _apart(self, reads: np.ndarray, homes: np.ndarray, events: Events, spare: int) -> tuple[np.ndarray, np.ndarray]:
+    def _apart(
+        self, reads: np.ndarray, homes: np.ndarray, events: EventBatch, spare: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Rows to read the states and the origins from: where an event would move an origin, those of a moved copy."""
         needed = self._origins.needed(homes, events.x)
         if needed is None:
@@ -343,12 +345,12 @@ class States:
         reads[at] = homes[at] = copies
         return reads, homes
 
-    def _left_out(self, reads: np.ndarray, homes: np.ndarray, events: Events) -> np.ndarray:
+    def _left_out(self, reads: np.ndarray, homes: np.ndarray, events: EventBatch) -> np.ndarray:
         """What the score of one event loses when each of its features is missing, (d,); not below 0."""
         d = self._n_features
         x = np.repeat(events.x, d + 1, axis=0)
         x[np.arange(1, d + 1), np.arange(d)] = np.nan
-        many = Events(x, None if events.y is None else np.repeat(events.y, d + 1))
+        many = EventBatch(x, None if events.y is None else np.repeat(events.y, d + 1))
         at = np.repeat(reads, d + 1)
         scores = self._run(at, np.full_like(at, WASTE), many, np.repeat(homes, d + 1))[:, 0].astype(np.float64)
         whole, *without = np.nan_to_num(scores, nan=0.0, posinf=LARGEST_SCORE)
@@ -368,7 +370,7 @@ class States:
             states = self.layout.unpack(np.asarray(taken_rows(self._table, rows[0])))
             self._table = put_rows(self._table, self.layout.pack(self._model.moved(states, wide)), rows[1])
 
-    def _run(self, reads: np.ndarray, writes: np.ndarray, events: Events, homes: np.ndarray) -> np.ndarray:
+    def _run(self, reads: np.ndarray, writes: np.ndarray, events: EventBatch, homes: np.ndarray) -> np.ndarray:
         """Run at most LARGEST_BATCH events, counted from the origins of `homes`, through the table.
 
         Returns their judgements (n, FIELDS).
@@ -381,8 +383,8 @@ class States:
         self._table, judgements = advance(self._params, self.layout, self._table, rows, padded, np.int32(n))
         return np.asarray(judgements)[:n]
 
-    def _padded(self, homes: np.ndarray, events: Events, size: int) -> np.ndarray:
-        """Events relative to their origins, float32 (size, width), and a last column of targets if there are any.
+    def _padded(self, homes: np.ndarray, events: EventBatch, size: int) -> np.ndarray:
+        """EventBatch relative to their origins, float32 (size, width), and a last column of targets if there are any.
 
         What pads them is missing, or never read.
         """
@@ -394,10 +396,10 @@ class States:
             padded[: events.n, self._width] = events.y
         return padded
 
-    def _nothing(self, n: int) -> Events:
-        """Events without any feature."""
+    def _nothing(self, n: int) -> EventBatch:
+        """EventBatch without any feature."""
         x = np.full((n, self._n_features), np.nan, np.float32)
-        return Events(x, np.full(n, np.nan, np.float32) if self._model.supervised else None)
+        return EventBatch(x, np.full(n, np.nan, np.float32) if self._model.supervised else None)
 
 
 def aligned(rows: int, columns: int) -> np.ndarray:
@@ -408,5 +410,5 @@ def aligned(rows: int, columns: int) -> np.ndarray:
 
 
 def _padded_size(n: int) -> int:
-    """Events that a program of its own runs: powers of two, so that few have to be compiled."""
+    """EventBatch that a program of its own runs: powers of two, so that few have to be compiled."""
     return max(SMALLEST_BATCH, 1 << (n - 1).bit_length())

@@ -60,7 +60,7 @@ ALIKE = 4.0  # how far they may lie apart: this many scales in location, this fa
 VECTOR = 8  # float32 numbers in a vector register; it sets the speed and no verdict
 
 
-class State(NamedTuple):
+class DetectorState(NamedTuple):
     """What the stream taught one slice."""
 
     slow: Memory
@@ -93,14 +93,14 @@ class Detector(SliceModel):
         """One feature needs no padding; from 8 on they fill whole vector registers."""
         return n_features if n_features < VECTOR else -(-n_features // VECTOR) * VECTOR
 
-    def init(self, n_features: int, width: int | None = None) -> State:
+    def init(self, n_features: int, width: int | None = None) -> DetectorState:
         """The state before any event, in NumPy; the quantiles start where independent normal features put them."""
         memory = Memory.blank(width or n_features)
         levels = (*LEVELS, float(self.target_rate))
         quantiles = [np.float32(rms_quantile(level, n_features)) for level in levels]
-        return State(memory, memory, *quantiles, *np.zeros(4, np.int32))
+        return DetectorState(memory, memory, *quantiles, *np.zeros(4, np.int32))
 
-    def step(self, state: State, event: Array) -> tuple[State, Judgement]:
+    def step(self, state: DetectorState, event: Array) -> tuple[DetectorState, Judgement]:
         """Judge an event of shape (d,) with the state from before it, then learn it.
 
         A NaN or infinite feature is missing: it is not scored and exerts no pull. An event without any finite feature
@@ -133,7 +133,7 @@ class Detector(SliceModel):
         enough = smaller(self.patience, larger(LEAST_REGIME, 0.5 * to_float(state.seen)))
         new_regime = (to_float(lasted) >= enough) & (run >= LONG_RUN)
         age = saturating_add(state.age, usable)
-        learned = State(
+        learned = DetectorState(
             Memory(
                 where(new_regime, fast.location, slow.location),
                 where(new_regime, fast.scale, slow.scale),
@@ -151,11 +151,11 @@ class Detector(SliceModel):
         quantiles = (state.median, state.fifth, state.twentieth)
         return learned, Judgement(known_score, threshold, ready, *quantiles, threshold)
 
-    def moved(self, states: State, by: np.ndarray) -> State:
+    def moved(self, states: DetectorState, by: np.ndarray) -> DetectorState:
         """See `SliceModel.moved`."""
         return states._replace(slow=states.slow.moved(by), fast=states.fast.moved(by))
 
-    def pooled(self, states: State, origins: np.ndarray) -> Pooled:
+    def pooled(self, states: DetectorState, origins: np.ndarray) -> Pooled:
         """Where new slices start, from the stacked states of known ones: as the typical one, or with no location yet.
 
         Both have the medians of the score quantiles. The typical one has those of location and scale as well, worth
@@ -176,11 +176,11 @@ class Detector(SliceModel):
         memory = Memory(location - origin, scale, fresh.slow.floor)
         return Pooled(fresh._replace(slow=memory, fast=memory, seen=np.int32(INHERITED_SEEN)), fresh, origin)
 
-    def contributions(self, state: State, event: Array) -> Array:
+    def contributions(self, state: DetectorState, event: Array) -> Array:
         """Squared standardised residuals (d,): the score is the root of the mean of those that are known."""
         return np.square(np.float64(standardised(state.slow, event, np.isfinite(event))[0]))
 
-    def describe(self, state: State) -> dict[str, Any]:
+    def describe(self, state: DetectorState) -> dict[str, Any]:
         """Location and scale of every feature, and the threshold of the score."""
         return {
             "location": state.slow.location,
@@ -193,7 +193,7 @@ class Detector(SliceModel):
         """How odd standardised residuals (d,) are, of which `count` are known and the others 0; never negative."""
         return (namespace(z).sum(z * z) / larger(count, 1)) ** 0.5
 
-    def _learn_quantiles(self, state: State, score: Array, usable: Array) -> tuple[Array, Array, Array, Array]:
+    def _learn_quantiles(self, state: DetectorState, score: Array, usable: Array) -> tuple[Array, Array, Array, Array]:
         """The four quantiles after a score."""
         rate = usable * quantile_rate(to_float(state.age))
         rate = rate * where(state.run < LONG_RUN, 1.0, RUN_DISTRUST)

@@ -25,11 +25,11 @@ from onlineguard.models.one_sided import OneSided
 LARGEST = 3e38  # an infinite score counts as this: it is the oddest there is, not a missing one
 
 
-class State(NamedTuple):
+class JudgedState(NamedTuple):
     """What the stream taught one slice."""
 
     estimator: Any  # the estimator's own state
-    scores: detector.State  # what is usual of its scores
+    scores: detector.DetectorState  # what is usual of its scores
 
 
 @register("Judged")
@@ -72,13 +72,13 @@ class Judged(SliceModel):
         """Whether the estimator's own zero is the threshold."""
         return getattr(self.estimator, "decides", False)
 
-    def init(self, n_features: int) -> State:
+    def init(self, n_features: int) -> JudgedState:
         """The state before any event. Raises InvalidArgument if the estimator does not take so many features."""
-        start = State(jax.tree.map(np.asarray, self.estimator.init()), self._verdicts().init(1))
+        start = JudgedState(jax.tree.map(np.asarray, self.estimator.init()), self._verdicts().init(1))
         _check(self.estimator, start.estimator, n_features, self.supervised)
         return start
 
-    def step(self, state: State, event: Event) -> tuple[State, Judgement]:
+    def step(self, state: JudgedState, event: Event) -> tuple[JudgedState, Judgement]:
         """Let the estimator score the event and learn it, then judge the score among those of before."""
         x = event[0] if self.supervised else event
         xp = namespace(x)
@@ -90,23 +90,23 @@ class Judged(SliceModel):
         number = where(there, xp.minimum(xp.maximum(score, -LARGEST), LARGEST), np.nan)
         scores, judged = self._verdicts().step(state.scores, xp.reshape(number, (1,)))
         if not self.decides:
-            return State(learned, scores), judged
+            return JudgedState(learned, scores), judged
         own = self._verdicts().height(state.scores, 0.0 * number)
-        return State(learned, scores), judged._replace(threshold=where(own == own, own, judged.threshold))
+        return JudgedState(learned, scores), judged._replace(threshold=where(own == own, own, judged.threshold))
 
-    def predict(self, state: State, x: Array) -> Array:
+    def predict(self, state: JudgedState, x: Array) -> Array:
         """The estimator's prediction of the target of x."""
         return self.estimator.predict(state.estimator, x)
 
-    def seen(self, states: State) -> np.ndarray:
+    def seen(self, states: JudgedState) -> np.ndarray:
         """Events that were scored."""
         return states.scores.seen
 
-    def moved(self, states: State, by: np.ndarray) -> State:
+    def moved(self, states: JudgedState, by: np.ndarray) -> JudgedState:
         """See `SliceModel.moved`; scores do not depend on the origin."""
         return states._replace(estimator=self.estimator.moved(states.estimator, by))
 
-    def describe(self, state: State) -> dict[str, Any]:
+    def describe(self, state: JudgedState) -> dict[str, Any]:
         """What the estimator says of itself, and the threshold in the unit of its own score."""
         own = self.estimator.describe(state.estimator) if hasattr(self.estimator, "describe") else {}
         threshold = 0.0 if self.decides else float(self._verdicts().number(state.scores, state.scores.threshold))

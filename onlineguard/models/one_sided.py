@@ -7,7 +7,7 @@ from onlineguard.core.protocols import Array
 from onlineguard.core.pytree import pytree
 from onlineguard.core.quantiles import LEVELS, normal_quantile
 from onlineguard.core.registry import register
-from onlineguard.models.detector import Detector, State
+from onlineguard.models.detector import Detector, DetectorState
 
 
 @register("OneSided")
@@ -19,19 +19,19 @@ class OneSided(Detector):
     that its quantiles can be tracked in the log, and rising with the number everywhere.
     """
 
-    def init(self, n_features: int, width: int | None = None) -> State:
+    def init(self, n_features: int, width: int | None = None) -> DetectorState:
         """The state before any event; the quantiles start where a normal law puts them."""
         z = [normal_quantile(level) for level in (*LEVELS, float(self.target_rate))]
         median, fifth, twentieth, threshold = np.float32(1.0) + np.array(z, np.float32)
         start = super().init(n_features, width)
         return start._replace(median=median, fifth=fifth, twentieth=twentieth, threshold=threshold)
 
-    def height(self, state: State, number: Array) -> Array:
+    def height(self, state: DetectorState, number: Array) -> Array:
         """The height of a number under the state; NaN before the second number."""
         z = (number - state.slow.location[0]) / state.slow.scale[0]
         return _height(z)
 
-    def number(self, state: State, height: Array) -> Array:
+    def number(self, state: DetectorState, height: Array) -> Array:
         """The number that has this height under the state: the inverse of `height`."""
         xp = namespace(height)
         z = xp.where(height > 1.0, height - 1.0, xp.log(height))

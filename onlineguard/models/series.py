@@ -48,10 +48,10 @@ LEAST_NEWS = 0.5  # and what is less than half a record is no alarm: after a cal
 HUGE = 1e37  # values end here, so that differences, scales and the reciprocals of scales stay within float32
 
 
-class State(NamedTuple):
+class SeriesState(NamedTuple):
     """What the stream taught one slice."""
 
-    detector: detector.State  # over 2 d features: the values, then what the regression leaves of them
+    detector: detector.DetectorState  # over 2 d features: the values, then what the regression leaves of them
     past: Array  # the latest values, newest first, as they came: shape (max(lags, period), d), NaN where missing
     weights: Array  # of the regression: shape (lags, d), with a period (lags + 1, d)
     record: Array  # the largest distance of late
@@ -86,19 +86,19 @@ class Series(SliceModel):
         """See `Detector.width`."""
         return self._detector().width(n_features)
 
-    def init(self, n_features: int, width: int | None = None) -> State:
+    def init(self, n_features: int, width: int | None = None) -> SeriesState:
         """The state before any event, in NumPy; the quantiles start where independent normal features put them."""
         width = width or n_features
         record = rms_quantile(1.0 / (RECORD_HOLDS * float(self.hold)), 2 * n_features)
         quantiles = [rms_quantile(p, 2 * n_features) / record for p in (*LEVELS, float(self.target_rate))]
-        return State(
+        return SeriesState(
             self._detector().init(2 * n_features, 2 * width),
             np.full((max(self.lags, self.period), width), math.nan, np.float32),
             np.zeros((self.lags + (self.period > 0), width), np.float32),
             *np.array([record, 0.0, *quantiles], np.float32),
         )
 
-    def step(self, state: State, event: Array) -> tuple[State, Judgement]:
+    def step(self, state: SeriesState, event: Array) -> tuple[SeriesState, Judgement]:
         """Judge an event of shape (d,) with the state from before it, then learn it.
 
         The score is the event's own news or what is held, whichever is larger, and the threshold likewise the quantile
@@ -120,7 +120,7 @@ class Series(SliceModel):
         held = smaller(score, math.e * state.quantile) * (1.0 - 1.0 / self.hold)
         faded = state.record * (1.0 - 1.0 / (RECORD_HOLDS * self.hold))
         record = larger(larger(faded, smaller(distance, GROWTH * state.record)), LEAST_RECORD)
-        learned = State(
+        learned = SeriesState(
             inner,
             where(xp.any(x == x), xp.concatenate((x[None], state.past[:-1])), state.past),
             self._learn_weights(state, regressors, unexplained),
@@ -132,16 +132,16 @@ class Series(SliceModel):
         quantiles = (state.median, state.fifth, state.twentieth)
         return learned, Judgement(score, threshold, ready, *quantiles, threshold)
 
-    def seen(self, states: State) -> np.ndarray:
+    def seen(self, states: SeriesState) -> np.ndarray:
         """See `SliceModel.seen`."""
         return states.detector.seen
 
-    def moved(self, states: State, by: np.ndarray) -> State:
+    def moved(self, states: SeriesState, by: np.ndarray) -> SeriesState:
         """See `SliceModel.moved`. The detector's features are the values twice over, and so is their shift."""
         inner = self._detector().moved(states.detector, np.concatenate((by, by), axis=-1))
         return states._replace(detector=inner, past=counted_from(states.past, by[..., None, :]))
 
-    def pooled(self, states: State, origins: np.ndarray) -> Pooled:
+    def pooled(self, states: SeriesState, origins: np.ndarray) -> Pooled:
         """Where new slices start, as in `Detector`, but always with no location yet.
 
         Series of one stream may differ by nine orders of magnitude, and a wrong start is worse than none: what is
@@ -154,13 +154,13 @@ class Series(SliceModel):
         start = self.init(origins.shape[1])._replace(detector=fresh, **medians)
         return Pooled(start, start, np.zeros(origins.shape[1]))
 
-    def contributions(self, state: State, event: Array) -> Array:
+    def contributions(self, state: SeriesState, event: Array) -> Array:
         """What each feature (d,) adds to the squared distance: the squares of both its standardised residuals."""
         both = np.concatenate((event, self._explain(state, event)[1]))
         squares = self._detector().contributions(state.detector, both)
         return squares[: len(event)] + squares[len(event) :]
 
-    def describe(self, state: State) -> dict[str, Any]:
+    def describe(self, state: SeriesState) -> dict[str, Any]:
         """Location and scale of every feature, the scale of what the regression leaves, threshold and record."""
         location, scale, spread = usual(state)
         return {
@@ -175,7 +175,7 @@ class Series(SliceModel):
     def _detector(self) -> Detector:
         return Detector(self.target_rate, self.patience)
 
-    def _explain(self, state: State, x: Array) -> tuple[Array, Array]:
+    def _explain(self, state: SeriesState, x: Array) -> tuple[Array, Array]:
         """The past values that explain x, standardised, shape (lags, d); and x less what they explain, shape (d,).
 
         The latter keeps the location of x and so its resolution: what float32 cannot tell apart is no residual.
@@ -190,7 +190,7 @@ class Series(SliceModel):
         explained = xp.where(scale > 0, scale * xp.sum(state.weights * regressors, 0), 0.0)
         return barrier(regressors, x - explained)
 
-    def _learn_weights(self, state: State, regressors: Array, unexplained: Array) -> Array:
+    def _learn_weights(self, state: SeriesState, regressors: Array, unexplained: Array) -> Array:
         """The weights after one step; those of a missing value stay."""
         xp = namespace(unexplained)
         location, scale, spread = usual(state)
@@ -199,7 +199,7 @@ class Series(SliceModel):
         weights = (1.0 - RATE * RIDGE) * state.weights + step[None] * regressors
         return xp.where(xp.isfinite(weights), weights, state.weights)
 
-    def _learn_quantiles(self, state: State, news: Array, scored: Array) -> tuple[Array, Array, Array, Array]:
+    def _learn_quantiles(self, state: SeriesState, news: Array, scored: Array) -> tuple[Array, Array, Array, Array]:
         """The four quantiles after the news of an event."""
         rate = where(scored, quantile_rate(to_float(state.detector.age)), 0.0)
         moved = moved_quantile
@@ -211,7 +211,7 @@ class Series(SliceModel):
         )
 
 
-def usual(state: State) -> tuple[Array, Array, Array]:
+def usual(state: SeriesState) -> tuple[Array, Array, Array]:
     """Location and scale of the values, and the scale of what the regression leaves of them; shape (d,) each."""
     slow = state.detector.slow
     d = state.past.shape[-1]

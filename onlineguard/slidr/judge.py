@@ -36,7 +36,7 @@ _KNOWN = 3 + CATEGORIES  # of a click beside its counts: minute, weekday, logged
 _SMALL = 1_024  # numbers of an array that is given together with others
 
 
-class Judged(NamedTuple):
+class JudgedClicks(NamedTuple):
     """What the models say of n clicks."""
 
     p_robot: Float32[np.ndarray, " n"]
@@ -137,7 +137,7 @@ class ClickJudge:
 
     def judge(
         self, clicks: Sequence[Click], slices: Sequence[str], counts: Int32[np.ndarray, "n 26"] | None = None
-    ) -> Judged:
+    ) -> JudgedClicks:
         """Count, judge and learn at most MOST clicks, in order.
 
         counts: what the clicks see, where there is no store.
@@ -163,7 +163,7 @@ class ClickJudge:
         p_robot = said[:, 0]
         if batch.front.network is None:
             p_robot = self._scorer.p_robot(after[batch.features].view(np.float32).reshape(-1, WIDTH)[:n])
-        return Judged(p_robot, said[:, 1:], verdicts)
+        return JudgedClicks(p_robot, said[:, 1:], verdicts)
 
 
 class _Batch:

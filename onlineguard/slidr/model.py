@@ -29,9 +29,9 @@ from onlineguard.slidr.clicks.marketplaces import TIMEZONES
 from onlineguard.slidr.counting.windows import WINDOWS
 from onlineguard.slidr.features import NAMES, UNITS, WIDTH, Featuriser
 from onlineguard.slidr.learning import scorer
-from onlineguard.slidr.learning.network import Config as NetworkConfig
+from onlineguard.slidr.learning.network import NetworkConfig
 from onlineguard.slidr.learning.scorer import Scorer
-from onlineguard.slidr.pipeline import Config, Rows, Thresholds
+from onlineguard.slidr.pipeline import Config, Mask, Thresholds
 from onlineguard.slidr.thresholds.calibration import Calibration
 
 FORMAT = 1  # of the folder
@@ -53,7 +53,7 @@ class Span:
     humans: int  # clicks known to be human; of a calibration, clicks known to have led to a purchase
 
     @staticmethod
-    def of(since: int, until: int, rows: Rows, human: Rows) -> "Span":
+    def of(since: int, until: int, rows: Mask, human: Mask) -> "Span":
         """The span of the clicks `rows` (n,) bool of a log, with the labels known when it ended."""
         return Span(since, until, until, int(rows.sum()), int((rows & human).sum()))
 

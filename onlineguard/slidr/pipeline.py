@@ -30,7 +30,7 @@ from onlineguard.slidr.clicks.clicks import SCHEMA, check_clicks
 from onlineguard.slidr.features import NAMES, WIDTH, Featuriser
 from onlineguard.slidr.learning.baselines import LogisticBaseline, TreesBaseline, VelocityRule
 from onlineguard.slidr.learning.labels import humans
-from onlineguard.slidr.learning.network import Config as NetworkConfig
+from onlineguard.slidr.learning.network import NetworkConfig
 from onlineguard.slidr.learning.scorer import Scorer
 from onlineguard.slidr.learning.train import Progress, train
 from onlineguard.slidr.learning.weights import cell_weights
@@ -45,8 +45,8 @@ TRAIN_UNTIL, CALIBRATE_UNTIL = "50%", "71.43%"  # of a shorter log: days 1 to 7 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 Kind = Literal["mlp", "cross", "embedding", "logistic", "velocity", "trees"]
-Rows = Bool[np.ndarray, " n"]
-Key = tuple[str, ...]  # the values of the slice columns, e.g. ("phone", "US", "true")
+Mask = Bool[np.ndarray, " n"]
+SliceKey = tuple[str, ...]  # the values of the slice columns, e.g. ("phone", "US", "true")
 
 _SLICEABLE = tuple(name for name, kind in SCHEMA.items() if kind in (pl.String(), pl.Boolean()) and name != "click_id")
 _UNITS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -83,12 +83,12 @@ class Prepared:
     frame: pl.DataFrame
     X: Float[np.ndarray, "n features"]  # float32
     slices: tuple[str, ...]  # the columns whose values name a slice
-    slice_keys: tuple[Key, ...]  # of all slices in the log, sorted
+    slice_keys: tuple[SliceKey, ...]  # of all slices in the log, sorted
     slice_ids: Int[np.ndarray, " n"]  # the slice of each click, as a position in `slice_keys`
-    heavy: Rows  # clicks of heavy sessions
+    heavy: Mask  # clicks of heavy sessions
     hour: Int[np.ndarray, " n"]  # of the day, 0 to 23, local time
     weekday: Int[np.ndarray, " n"]  # 0 is Monday
-    first: Rows  # the first click with its click_id
+    first: Mask  # the first click with its click_id
 
     @cached_property
     def categories(self) -> np.ndarray:
@@ -111,11 +111,11 @@ class Prepared:
         near = self.ts[(self.ts >= 2 * low - high) & (self.ts <= 2 * high - low)]
         return int(near.min()), int(near.max())
 
-    def between(self, since: int, until: int) -> Rows:
+    def between(self, since: int, until: int) -> Mask:
         """The clicks with since <= ts < until, without repeated ones."""
         return self.first & (self.ts >= since) & (self.ts < until)
 
-    def ids_among(self, keys: Sequence[Key]) -> tuple[Int[np.ndarray, " n"], tuple[Key, ...]]:
+    def ids_among(self, keys: Sequence[SliceKey]) -> tuple[Int[np.ndarray, " n"], tuple[SliceKey, ...]]:
         """The slice of each click as a position in `keys`, and `keys` with the slices that it lacked at its end."""
         number = {key: i for i, key in enumerate(keys)}
         for key in self.slice_keys:
@@ -137,7 +137,7 @@ class Thresholds:
     """A calibration, and the slices that its numbers stand for."""
 
     slices: tuple[str, ...]  # columns
-    keys: tuple[Key, ...]
+    keys: tuple[SliceKey, ...]
     calibration: Calibration
 
     def of(self, prepared: Prepared) -> Float[np.ndarray, " n"]:
@@ -147,11 +147,11 @@ class Thresholds:
         table[: len(self.keys)] = self.calibration.thresholds
         return table[ids]
 
-    def robotic(self, p_robot: Float[np.ndarray, " n"], prepared: Prepared) -> Rows:
+    def robotic(self, p_robot: Float[np.ndarray, " n"], prepared: Prepared) -> Mask:
         """Which clicks are robotic."""
         return self.calibration.robotic(p_robot, self._ids(prepared)[0])
 
-    def _ids(self, prepared: Prepared) -> tuple[Int[np.ndarray, " n"], tuple[Key, ...]]:
+    def _ids(self, prepared: Prepared) -> tuple[Int[np.ndarray, " n"], tuple[SliceKey, ...]]:
         if prepared.slices != self.slices:
             raise InvalidArgument(
                 f"slices of the clicks are {', '.join(prepared.slices)}, but thresholds were chosen for "
@@ -199,18 +199,18 @@ def prepare(
     )
 
 
-def known_humans(prepared: Prepared, known_at: int, config: Config) -> Rows:
+def known_humans(prepared: Prepared, known_at: int, config: Config) -> Mask:
     """The clicks that are learned as human: a purchase known at `known_at`, or a high RFM score."""
     return humans(prepared.frame, known_at, config.rfm_at_least)
 
 
-def purchasing(prepared: Prepared, known_at: int) -> Rows:
+def purchasing(prepared: Prepared, known_at: int) -> Mask:
     """The clicks whose purchase is known at `known_at`: those by which false positives are counted."""
     return humans(prepared.frame, known_at, np.inf)
 
 
 def train_model(
-    prepared: Prepared, rows: Rows, known_at: int, config: Config | None = None, progress: Progress | None = None
+    prepared: Prepared, rows: Mask, known_at: int, config: Config | None = None, progress: Progress | None = None
 ) -> Scorer:
     """A model of the kind that `config` names, trained on the clicks `rows` (n,) bool with the labels of `known_at`.
 
@@ -232,7 +232,7 @@ def train_model(
     return train(X, codes, human, weights, settings, config.seed, progress)
 
 
-def sample_weights(prepared: Prepared, rows: Rows, human: Bool[np.ndarray, " m"], config: Config) -> np.ndarray | None:
+def sample_weights(prepared: Prepared, rows: Mask, human: Bool[np.ndarray, " m"], config: Config) -> np.ndarray | None:
     """The sample weight of each of the clicks `rows`, whose labels are `human`; None where all weigh the same."""
     if not config.weighted:
         return None
@@ -243,7 +243,7 @@ def sample_weights(prepared: Prepared, rows: Rows, human: Bool[np.ndarray, " m"]
 def calibrate_model(
     prepared: Prepared,
     scorer: Scorer,
-    rows: Rows,
+    rows: Mask,
     known_at: int,
     config: Config | None = None,
     *,
@@ -252,7 +252,7 @@ def calibrate_model(
     method: Method = "envelope",
     confidence: float | None = None,
     min_purchases: int = MIN_PURCHASES,
-    learned: Rows | None = None,
+    learned: Mask | None = None,
 ) -> Thresholds:
     """Thresholds for the slices of the clicks `rows` (n,) bool, by the purchases known at `known_at`.
 
@@ -292,7 +292,7 @@ def calibrate_model(
     return Thresholds(prepared.slices, keys, calibration)
 
 
-def scores(prepared: Prepared, scorer: Scorer, rows: Rows | None = None) -> Float[np.ndarray, " m"]:
+def scores(prepared: Prepared, scorer: Scorer, rows: Mask | None = None) -> Float[np.ndarray, " m"]:
     """p_robot (m,) float32 of the clicks `rows`, by default of all."""
     X = prepared.X if rows is None else prepared.X[rows]
     if getattr(getattr(scorer, "config", None), "kind", None) != "embedding":
@@ -300,7 +300,7 @@ def scores(prepared: Prepared, scorer: Scorer, rows: Rows | None = None) -> Floa
     return scorer.p_robot(X, prepared.categories if rows is None else prepared.categories[rows])
 
 
-def slice_name(key: Key) -> str:
+def slice_name(key: SliceKey) -> str:
     """The name of a slice, as tables show it.
 
     >>> slice_name(("phone", "US", "true"))
@@ -373,7 +373,7 @@ def weekdays(since: int, until: int) -> tuple[str, ...]:
     return tuple(WEEKDAYS[at] for at in np.flatnonzero(held >= min(day // 2, held.max())))
 
 
-def _slices(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[tuple[Key, ...], Int[np.ndarray, " n"]]:
+def _slices(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[tuple[SliceKey, ...], Int[np.ndarray, " n"]]:
     """The sorted keys of all slices, and the position of each click's slice among them. A null counts as empty text."""
     values = frame.select(pl.col(column).cast(pl.String).fill_null("") for column in columns)
     distinct = values.unique().sort(columns).with_row_index("slice_id_")

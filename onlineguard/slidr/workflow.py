@@ -22,8 +22,8 @@ from onlineguard.slidr.learning.scorer import Scorer
 from onlineguard.slidr.model import Model, Span
 from onlineguard.slidr.pipeline import (
     Config,
+    Mask,
     Prepared,
-    Rows,
     Thresholds,
     calibrate_model,
     known_humans,
@@ -36,7 +36,7 @@ from onlineguard.slidr.pipeline import (
 BASELINES = ("logistic", "velocity", "trees")
 
 Robots = Bool[np.ndarray, " n"]  # whether a robot made each click of the log
-Train = Callable[[Rows, int, Config], Scorer]  # from which clicks, with the labels known at which time
+Train = Callable[[Mask, int, Config], Scorer]  # from which clicks, with the labels known at which time
 
 
 class Comparison(NamedTuple):
@@ -47,14 +47,14 @@ class Comparison(NamedTuple):
 
 
 def calibrate_scorer(
-    prepared: Prepared, model: Model, scorer: Scorer, rows: Rows, known_at: int, options: Mapping[str, Any]
+    prepared: Prepared, model: Model, scorer: Scorer, rows: Mask, known_at: int, options: Mapping[str, Any]
 ) -> Thresholds:
     """Thresholds, on the clicks `rows` (n,) bool, of a scorer that has learned the same clicks as the model.
 
     The clicks that it learned help to weigh the slices against each other where the log holds exactly those, and none
     of them is among `rows`. `options` are the keyword arguments of `calibrate_model`.
     """
-    learned: Rows | None = prepared.between(model.trained.since, model.trained.until)
+    learned: Mask | None = prepared.between(model.trained.since, model.trained.until)
     if int(learned.sum()) != model.trained.clicks or (learned & rows).any():
         learned = None
     return calibrate_model(prepared, scorer, rows, known_at, model.config, **options, learned=learned)
@@ -64,7 +64,7 @@ def measure(
     prepared: Prepared,
     scorer: Scorer,
     thresholds: Thresholds,
-    rows: Rows,
+    rows: Mask,
     known_at: int,
     config: Config,
     robot: Robots | None = None,
@@ -92,7 +92,7 @@ def measure_baselines(
     prepared: Prepared,
     model: Model,
     calibrated: Span,
-    rows: Rows,
+    rows: Mask,
     known_at: int,
     train: Train,
     robot: Robots | None = None,
@@ -125,7 +125,7 @@ def measure_baselines(
     return comparison
 
 
-def decisions(prepared: Prepared, model: Model, thresholds: Thresholds, rows: Rows) -> pl.DataFrame:
+def decisions(prepared: Prepared, model: Model, thresholds: Thresholds, rows: Mask) -> pl.DataFrame:
     """The decision about each of the clicks `rows` (n,) bool, in the order of the log.
 
     Columns: click_id, p_robot (float32), threshold, slice, robotic (p_robot above the threshold), model (its version).

@@ -13,7 +13,7 @@ from onlineguard.wire.requests import Of, SliceKey
 Drivers = Annotated[dict[str, float], Meta(description="each feature's share of the score, largest first")]
 
 
-class Verdict(msgspec.Struct, frozen=True, gc=False):
+class VerdictAnswer(msgspec.Struct, frozen=True, gc=False):
     """How odd an event is to its slice, by what the slice had taught before it, and whether that is flagged."""
 
     score: float | None  # null if nothing of the event was usable
@@ -44,7 +44,7 @@ class ClickAnswer(msgspec.Struct, frozen=True, gc=False):
     threshold: float | None
     slice: str  # e.g. "phone / US / true"
     model_version: str
-    anomaly: Verdict | None
+    anomaly: VerdictAnswer | None
     degraded: list[str] | None = None  # e.g. ["counters"]: send the click again later, with the same click_id
 
 

@@ -30,7 +30,7 @@ from onlineguard.slidr.model import Model
 from onlineguard.slidr.pipeline import slice_name
 from onlineguard.slidr.watch import COLUMNS as WATCHED_COLUMNS
 from onlineguard.slidr.watch import UNUSUAL, WATCHED
-from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer, Verdict
+from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer, VerdictAnswer
 from onlineguard.wire.requests import Event, Of
 from onlineguard_service.digest import digest
 from onlineguard_service.entries import Begin, Clicks, Entry, Events, Labels, Options
@@ -344,11 +344,11 @@ class Guard:
         return digest({name: part for name, part in self.dump().items() if name != "sequence"})
 
 
-def _flags(verdicts: Sequence[Verdict]) -> list[int]:
+def _flags(verdicts: Sequence[VerdictAnswer]) -> list[int]:
     return [ANOMALOUS * verdict.anomalous | JUDGED * verdict.ready for verdict in verdicts]
 
 
-def _verdicts(verdicts: Verdicts) -> list[Verdict]:
+def _verdicts(verdicts: Verdicts) -> list[VerdictAnswer]:
     rows = zip(
         verdicts.score.tolist(),
         verdicts.threshold.tolist(),
@@ -358,7 +358,7 @@ def _verdicts(verdicts: Verdicts) -> list[Verdict]:
         strict=True,
     )
     return [
-        Verdict(_finite(score), _finite(threshold), _finite(p_value), anomalous, ready)
+        VerdictAnswer(_finite(score), _finite(threshold), _finite(p_value), anomalous, ready)
         for score, threshold, p_value, anomalous, ready in rows
     ]
 
@@ -368,7 +368,7 @@ def _finite(value: float) -> float | None:
     return value if value - value == 0.0 else None
 
 
-def _answers(events: Sequence[Event], verdicts: Sequence[Verdict]) -> list[EventAnswer]:
+def _answers(events: Sequence[Event], verdicts: Sequence[VerdictAnswer]) -> list[EventAnswer]:
     return [
         EventAnswer(event.slice, v.score, v.threshold, v.p_value, v.anomalous, v.ready, event.id)
         for event, v in zip(events, verdicts, strict=True)

@@ -53,7 +53,7 @@ def in_async(server, call, **options):
     "answer",
     [
         answers.EventAnswer(("DE", 7), None, 2.0, 0.5, False, True, "a"),
-        answers.ClickAnswer("a", "valid", 0.25, 0.5, "a", "1", answers.Verdict(None, None, None, False, False)),
+        answers.ClickAnswer("a", "valid", 0.25, 0.5, "a", "1", answers.VerdictAnswer(None, None, None, False, False)),
         answers.LabelAnswer("a", True, "robotic"),
     ],
 )

@@ -14,7 +14,7 @@ from onlineguard_service.http.app import Application, application
 from onlineguard_service.http.server import _config, _listen, _Server  # pyright: ignore[reportPrivateUsage]
 
 from onlineguard.errors import InvalidArgument
-from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer, Verdict
+from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer, VerdictAnswer
 from onlineguard.wire.requests import Click, Event, Label, Of
 
 
@@ -52,7 +52,7 @@ class Double:
 
     async def clicks(self, clicks: list[Click]) -> list[ClickAnswer]:
         self.learned += clicks
-        verdict = Verdict(1.0, 2.0, 0.5, False, True)
+        verdict = VerdictAnswer(1.0, 2.0, 0.5, False, True)
         return [
             ClickAnswer(click.click_id, "valid", 0.25, 0.9, click.device, self.version, verdict) for click in clicks
         ]
@@ -75,7 +75,7 @@ class Double:
 
     def explain(self, event: Event | Click) -> dict[str, Any]:
         slice_ = event.device if isinstance(event, Click) else event.slice
-        verdict = msgspec.to_builtins(Verdict(1.0, 2.0, 0.5, False, True))
+        verdict = msgspec.to_builtins(VerdictAnswer(1.0, 2.0, 0.5, False, True))
         return {"slice": slice_, **verdict, "drivers": {"a": 0.75, "b": 0.25}}
 
     def slices(

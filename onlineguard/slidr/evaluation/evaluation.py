@@ -27,7 +27,7 @@ from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.learning.weights import effective_size
 from onlineguard.slidr.thresholds import metrics
 from onlineguard.slidr.thresholds.calibration import Calibration
-from onlineguard.slidr.thresholds.metrics import Curve, Rate, as_codes, as_marks, as_scores, clopper_pearson
+from onlineguard.slidr.thresholds.metrics import Curve, HitRate, as_codes, as_marks, as_scores, clopper_pearson
 
 POINTS = 100  # of a curve that are kept, as many as a drawing can show
 BINS = 20  # of the reliability diagram
@@ -255,7 +255,7 @@ class _Clicks:
 
 
 def _group(name: str, threshold: float | None, clicks: _Clicks, budget: float | None, level: float) -> Group:
-    def share(rate: Rate) -> Share:
+    def share(rate: HitRate) -> Share:
         return Share.of(int(rate.hits), int(rate.trials), level)
 
     robotic, truth = clicks.robotic, clicks.truth

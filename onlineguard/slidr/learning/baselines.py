@@ -14,7 +14,7 @@ import numpy as np
 
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.learning import scorer
-from onlineguard.slidr.learning.network import Config, Layer, Params, standardise
+from onlineguard.slidr.learning.network import Layer, NetworkConfig, Params, standardise
 from onlineguard.slidr.learning.train import Network, checked, moments
 
 ENTITIES = ("user", "session", "ip", "prefix")
@@ -43,7 +43,7 @@ class LogisticBaseline(Network):
         model: Any = LogisticRegression(tol=1e-6, max_iter=1000)
         model.fit(standardise(features, mean, scale), labels, sample_weight=loads)
         head = Layer(model.coef_.T.astype(np.float32), model.intercept_.astype(np.float32))
-        return cls(Config(hidden=()), Params((), (), None, head), mean, scale, np.empty(0, np.float32))
+        return cls(NetworkConfig(hidden=()), Params((), (), None, head), mean, scale, np.empty(0, np.float32))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

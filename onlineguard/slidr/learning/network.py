@@ -30,7 +30,7 @@ ZERO = np.float32(0.0)  # `maximum` of an array and a NumPy scalar takes half th
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class NetworkConfig:
     """What the operator chose: the architecture first, then how it is trained."""
 
     kind: str = "mlp"
@@ -89,7 +89,7 @@ class Batch(NamedTuple):
     weight: Any  # (n,)
 
 
-def init(seed: int, width: int, config: Config) -> Params:
+def init(seed: int, width: int, config: NetworkConfig) -> Params:
     """Weights to start from, the same on every machine: normal, of variance 2 / inputs before a ReLU, else 1 / inputs.
 
     Embeddings start at zero, so a value that training never met says nothing (unless it shares a row with one it met).

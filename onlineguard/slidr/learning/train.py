@@ -20,7 +20,7 @@ from onlineguard.slidr.learning import scorer
 from onlineguard.slidr.learning.network import (
     CATEGORIES,
     Batch,
-    Config,
+    NetworkConfig,
     Params,
     apply,
     init,
@@ -45,7 +45,7 @@ _OPTIMISER = optax.scale_by_adam()
 class Network:
     """A trained network; a `Scorer`."""
 
-    config: Config
+    config: NetworkConfig
     params: Params
     mean: np.ndarray  # (width,) of the training clicks, before standardisation
     scale: np.ndarray  # (width,) one over their standard deviation; 1 where a feature never varied
@@ -89,7 +89,7 @@ class Network:
         header, tensors = scorer.read(folder, cls.__name__)
         try:
             fields: dict[str, Any] = {**header, "hidden": tuple(header["hidden"])}
-            config = Config(**fields)
+            config = NetworkConfig(**fields)
             params = init(0, len(tensors["mean"]), config)  # for its structure
             expected = {name: leaf.shape for name, leaf in _named(params).items()}
             expected |= {name: tensors["mean"].shape for name in ("mean", "scale")}
@@ -107,7 +107,7 @@ def train(
     categories: np.ndarray | None,
     human: np.ndarray,
     weights: np.ndarray | None = None,
-    config: Config | None = None,
+    config: NetworkConfig | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Network:
@@ -120,7 +120,7 @@ def train(
     minibatches. The same arguments give the same network, bit for bit, on one CPU; other machines differ by rounding,
     and so may two runs of the kind "embedding" on a GPU, which adds up the gradient of a table in no fixed order.
     """
-    config = config or Config()
+    config = config or NetworkConfig()
     features, labels, loads = checked(X, human, weights)
     n = len(features)
     codes = _hashes(categories, n) if config.kind == "embedding" else None
@@ -223,13 +223,13 @@ def _p_robot(params: Any, mean: Any, scale: Any, X: Any, categories: Any) -> Any
     return jax.nn.sigmoid(-logit_of_human(params, z, categories))
 
 
-def _rates(config: Config, total: int) -> np.ndarray:
+def _rates(config: NetworkConfig, total: int) -> np.ndarray:
     """The size of every step (total,) float32, taken in the middle of the step, where none is 0."""
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.rate, int(config.warm_up * total), total)
     return np.asarray(jax.vmap(schedule)(np.arange(total, dtype=np.float32) + 0.5), np.float32)
 
 
-def _frequent(categories: np.ndarray, config: Config) -> np.ndarray:
+def _frequent(categories: np.ndarray, config: NetworkConfig) -> np.ndarray:
     """1 for the rows of the tables (CATEGORIES, 2^bits, 1) float32 that enough clicks share to learn, else 0."""
     n_rows = 2**config.bits
     counts = [np.bincount(column, minlength=n_rows) for column in rows_of(categories, n_rows).T]

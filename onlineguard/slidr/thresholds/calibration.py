@@ -66,8 +66,8 @@ from jaxtyping import Bool, Float, Int, Integer
 from onlineguard.errors import CheckpointError, InfeasibleBudget, InvalidArgument
 from onlineguard.slidr.thresholds.allocation import Allocation, Envelope, Quadratic, whole_points
 from onlineguard.slidr.thresholds.metrics import (
+    HitRate,
     Points,
-    Rate,
     as_codes,
     as_marks,
     as_scores,
@@ -98,9 +98,9 @@ class Calibration:
     thresholds: Float[np.ndarray, " slices"]
     default: float  # of any other slice: the global threshold, without a demand for coverage if slices have their own
     pools: Int[np.ndarray, " slices"]  # slices with the same number share a threshold
-    ivr: Rate  # of each slice, all clicks counted; `.total` is over all
-    fpr: Rate
-    coverage: Rate
+    ivr: HitRate  # of each slice, all clicks counted; `.total` is over all
+    fpr: HitRate
+    coverage: HitRate
     # The next three are None where the method does not have them.
     multiplier: float | None  # clicks that one more purchasing click would mark, by the slices' curves
     ivr_limit: float | None  # no thresholds with these pools have a higher IVR on the sample
@@ -120,7 +120,7 @@ class Calibration:
         plain: dict[str, Any] = dict(vars(self))
         plain.update(names=list(self.names), thresholds=self.thresholds.tolist(), pools=self.pools.tolist())
         for name in ("ivr", "fpr", "coverage"):
-            rate: Rate = plain[name]
+            rate: HitRate = plain[name]
             plain[name] = {"hits": rate.hits.tolist(), "trials": rate.trials.tolist()}
         return plain
 
@@ -134,7 +134,7 @@ class Calibration:
             fields["pools"] = np.array(fields["pools"], np.int64)
             for name in ("ivr", "fpr", "coverage"):
                 hits, trials = (np.array(fields[name][part], np.int64) for part in ("hits", "trials"))
-                fields[name] = Rate(hits, trials)
+                fields[name] = HitRate(hits, trials)
             lengths = {len(fields[name]) for name in ("names", "thresholds", "pools")}
             lengths |= {len(counts) for name in ("ivr", "fpr", "coverage") for counts in vars(fields[name]).values()}
             if len(lengths) > 1 or lengths == {0}:

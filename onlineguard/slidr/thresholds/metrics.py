@@ -31,7 +31,7 @@ Codes = Integer[np.ndarray, " n"]
 
 
 @dataclass(frozen=True)
-class Rate:
+class HitRate:
     """A share as two counts, hits of trials: two numbers, or two arrays with one entry for each slice."""
 
     hits: Int[np.ndarray, "*slices"]
@@ -44,9 +44,9 @@ class Rate:
             return np.asarray(self.hits / np.asarray(self.trials, np.float64))
 
     @property
-    def total(self) -> "Rate":
+    def total(self) -> "HitRate":
         """The rate over all slices together."""
-        return Rate(np.asarray(np.sum(self.hits)), np.asarray(np.sum(self.trials)))
+        return HitRate(np.asarray(np.sum(self.hits)), np.asarray(np.sum(self.trials)))
 
     def interval(self, level: float = 0.95) -> tuple[Float[np.ndarray, "*slices"], Float[np.ndarray, "*slices"]]:
         """The exact two-sided interval by `clopper_pearson`. It is 0 to 1 without trials."""
@@ -68,32 +68,32 @@ class Curve:
     ivr: Float[np.ndarray, " m"]
 
 
-def ivr(robotic: Marks, slice_ids: Codes | None = None, n_slices: int | None = None) -> Rate:
+def ivr(robotic: Marks, slice_ids: Codes | None = None, n_slices: int | None = None) -> HitRate:
     """Invalidation rate: the share of clicks marked as robotic."""
     return _rate(robotic, None, slice_ids, n_slices)
 
 
-def fpr(robotic: Marks, human: Marks, slice_ids: Codes | None = None, n_slices: int | None = None) -> Rate:
+def fpr(robotic: Marks, human: Marks, slice_ids: Codes | None = None, n_slices: int | None = None) -> HitRate:
     """False-positive rate: the share of purchasing clicks (`human`) marked as robotic."""
     return _rate(robotic, human, slice_ids, n_slices)
 
 
-def coverage(robotic: Marks, heavy: Marks, slice_ids: Codes | None = None, n_slices: int | None = None) -> Rate:
+def coverage(robotic: Marks, heavy: Marks, slice_ids: Codes | None = None, n_slices: int | None = None) -> HitRate:
     """Robotic coverage: the share of the clicks of `heavy_sessions` marked as robotic."""
     return _rate(robotic, heavy, slice_ids, n_slices)
 
 
-def recall(robotic: Marks, robot: Marks, slice_ids: Codes | None = None, n_slices: int | None = None) -> Rate:
+def recall(robotic: Marks, robot: Marks, slice_ids: Codes | None = None, n_slices: int | None = None) -> HitRate:
     """Share of the robots' clicks marked as robotic; `robot` is the truth."""
     return _rate(robotic, robot, slice_ids, n_slices)
 
 
-def precision(robotic: Marks, robot: Marks, slice_ids: Codes | None = None, n_slices: int | None = None) -> Rate:
+def precision(robotic: Marks, robot: Marks, slice_ids: Codes | None = None, n_slices: int | None = None) -> HitRate:
     """Share of the clicks marked as robotic that are robots'; `robot` is the truth."""
     return _rate(robot, robotic, slice_ids, n_slices)
 
 
-def true_fpr(robotic: Marks, robot: Marks, slice_ids: Codes | None = None, n_slices: int | None = None) -> Rate:
+def true_fpr(robotic: Marks, robot: Marks, slice_ids: Codes | None = None, n_slices: int | None = None) -> HitRate:
     """Share of people's clicks, purchasing or not, marked as robotic; `robot` is the truth."""
     return _rate(robotic, ~np.asarray(robot), slice_ids, n_slices)
 
@@ -243,10 +243,10 @@ def as_codes(slice_ids: Any, n: int, n_slices: int | None) -> tuple[Codes, int]:
     return codes, count
 
 
-def _rate(hits: Marks, among: Marks | None, slice_ids: Codes | None, n_slices: int | None) -> Rate:
+def _rate(hits: Marks, among: Marks | None, slice_ids: Codes | None, n_slices: int | None) -> HitRate:
     hits = as_marks(hits, "robotic", len(hits))
     trials = np.ones(len(hits), bool) if among is None else as_marks(among, "the other marks", len(hits))
     if slice_ids is None:
-        return Rate(np.asarray(np.sum(hits & trials)), np.asarray(np.sum(trials)))
+        return HitRate(np.asarray(np.sum(hits & trials)), np.asarray(np.sum(trials)))
     codes, count = as_codes(slice_ids, len(hits), n_slices)
-    return Rate(np.bincount(codes[hits & trials], minlength=count), np.bincount(codes[trials], minlength=count))
+    return HitRate(np.bincount(codes[hits & trials], minlength=count), np.bincount(codes[trials], minlength=count))

@@ -184,13 +184,13 @@ class Later(NamedTuple):
     reason: str
 
 
-class Refused(NamedTuple):
+class Refusal(NamedTuple):
     """Why an entry will never be answered."""
 
     reason: str
 
 
-Outcome = ClickAnswer | Later | Refused
+Outcome = ClickAnswer | Later | Refusal
 
 
 def run(settings: WorkerSettings) -> Progress:
@@ -273,7 +273,7 @@ class Worker:
             try:
                 clicks[entry.id] = click_of(entry.fields)
             except InvalidArgument as error:
-                outcomes[entry.id] = Refused(str(error))
+                outcomes[entry.id] = Refusal(str(error))
         while clicks:
             try:
                 outcomes |= zip(clicks, await self._ask(list(clicks.values())), strict=True)
@@ -295,7 +295,7 @@ class Worker:
             if error.status not in REFUSED and (error.status is None or error.status < 500):
                 raise  # the key or the URL is wrong, which is not the clicks' fault
             if len(clicks) == 1:
-                return [Refused(str(error)) if error.status in REFUSED else Later(str(error))]
+                return [Refusal(str(error)) if error.status in REFUSED else Later(str(error))]
         return [outcome for click in clicks for outcome in await self._ask([click])]
 
     # --- Redis

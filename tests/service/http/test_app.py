@@ -13,7 +13,7 @@ from onlineguard_service.config import Settings
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.http import server
 from onlineguard_service.http.app import application
-from onlineguard_service.logs import Lines
+from onlineguard_service.logs import JsonLines
 
 from tests.support.double import Double, ask, served
 
@@ -298,7 +298,7 @@ def test_what_nobody_foresaw_is_500_logged_and_not_told(app, caplog):
     assert problem(ask(app, "POST", "/v1/update", json.dumps(EVENT).encode()), 500) == (
         "the request failed, and the service has logged why"
     )
-    line = json.loads(Lines().format(caplog.records[-1]))
+    line = json.loads(JsonLines().format(caplog.records[-1]))
     assert (line["level"], line["route"], line["status"]) == ("error", "/v1/update", 500)
     assert "secret of the house" in line["exception"]
 
