@@ -48,6 +48,7 @@ def entries(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_second_process_compiles_nothing_and_answers_the_same_bits(tmp_path):
     without = answers(ENGINE, ONLINEGUARD_COMPILATION_CACHE="off")
     first = answers(ENGINE, ONLINEGUARD_COMPILATION_CACHE=str(tmp_path / "kept"))
@@ -88,12 +89,14 @@ def test_an_old_empty_entry_is_removed_and_written_anew(tmp_path):
     assert all(entries(tmp_path).values())
 
 
+@pytest.mark.slow
 def test_off_keeps_none():
     kept, settings, _ = answers(PROGRAM, ONLINEGUARD_COMPILATION_CACHE="off")
     assert kept == "None"
     assert settings.startswith("None ")
 
 
+@pytest.mark.slow
 def test_a_cache_that_the_user_configured_is_left_alone(tmp_path):
     own, ours = tmp_path / "own", tmp_path / "ours"
     kept, settings, _ = answers(PROGRAM, JAX_COMPILATION_CACHE_DIR=str(own), ONLINEGUARD_COMPILATION_CACHE=str(ours))

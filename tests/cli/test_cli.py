@@ -222,6 +222,7 @@ finally:
     assert result.stdout.splitlines()[-1] == b"[]"
 
 
+@pytest.mark.slow
 def test_a_real_process_reads_a_pipe_and_shows_no_bar_where_there_is_no_terminal(csv_file):
     result = subprocess.run(
         [*COMMAND, *map(str, ours(Path("-")))],
@@ -270,6 +271,7 @@ def test_ctrl_c_or_sigterm_ends_the_stream_there_with_everything_saved(tmp_path,
     assert onlineguard.Engine.load(tmp_path / "state").n_events == judged
 
 
+@pytest.mark.slow
 def test_the_demo_needs_nothing_and_says_what_it_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = invoke("demo", "--events", 80_000, "--clicks", 60_000)

@@ -150,6 +150,7 @@ def test_clicks_that_were_calibrated_on_are_not_passed_off_as_new(clicks, model)
     assert "beware: some of these clicks the model has calibrated on" in result.stderr
 
 
+@pytest.mark.slow
 def test_baselines_are_compared_on_the_same_clicks(clicks, model, tmp_path):
     figures = tmp_path / "r.json"
     result = invoke("evaluate", clicks, "--model", model, "--baselines", "--json", figures, "--report", tmp_path / "r")

@@ -35,6 +35,7 @@ def test_the_same_seed_tells_the_same_story(told, tmp_path):
     assert again == told[0]
 
 
+@pytest.mark.slow
 def test_three_weeks_are_learned_calibrated_and_judged(tale):
     for clicks in (tale.learned, tale.calibrated, tale.total.clicks):
         assert clicks == pytest.approx(CLICKS / 3, rel=0.15)

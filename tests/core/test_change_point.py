@@ -33,6 +33,7 @@ def _noise(law, rng, shape):
     return rng.standard_t(2.1, shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("law", "d", "delta", "published"),
     [
@@ -66,6 +67,7 @@ def test_many_independent_features_cost_little():
     assert np.median(abs(np.asarray(found) - TRUTH).sum(1)) < 400  # published: 1,427
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", ["one", "factor", "blocks", "decay"])
 def test_correlated_features_raise_no_more_false_alarms_than_delta(features):
     rng = np.random.default_rng(9)

@@ -84,6 +84,7 @@ def river_checks():
             yield kind(**params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", list(river_checks()), ids=str)
 def test_rivers_own_checks_pass(model, monkeypatch):
     monkeypatch.setattr(river.checks, "_yield_datasets", datasets)

@@ -66,6 +66,7 @@ def test_a_disk_that_fills_up_leaves_the_earlier_results(tmp_path, monkeypatch, 
     assert {path.name: path.read_bytes() for path in home.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_work_in_processes_comes_back_in_order():
     assert common.over(square, [3, 1, 2], "squares", processes=2) == [9, 1, 4]
     assert common.over(square, [3, 1, 2], "squares", processes=1) == [9, 1, 4]

@@ -133,6 +133,7 @@ def test_a_model_has_recovered_at_the_first_bin_near_its_settled_auroc():
 # models
 
 
+@pytest.mark.slow
 def test_every_model_scores_every_image_with_finite_numbers_from_before_it(digits):
     stream = run.draw(digits, 0, (60, 60), 0.1, 30.0)
     other = stream.pixels.copy()

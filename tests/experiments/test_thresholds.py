@@ -102,6 +102,7 @@ def test_mistakes_are_counted_where_a_verdict_was_given():
     assert counts["curve"][0][0] == 8
 
 
+@pytest.mark.slow
 def test_a_threshold_that_restarts_at_changes_errs_less_with_shift():
     plain, restarted = 0, 0
     for run in range(3):

@@ -105,6 +105,7 @@ def test_the_share_returns_to_the_target_rate_after_a_change(change, d):
     assert (shares < 0.012).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [1, 5, 20])
 @pytest.mark.parametrize("size", [10.0, 50.0, 1e6])
 @pytest.mark.parametrize("start", [10_000, 40_000])

@@ -49,6 +49,7 @@ def test_a_part_without_its_packages_is_one_import_error_that_names_the_extra(mo
     assert said.splitlines()[-1] == f"onlineguard.errors.MissingExtra: {line}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "lacks", "line"),
     [

@@ -70,6 +70,7 @@ def test_the_wheel_states_the_version_and_the_floors(wheel):
     assert "onlineguard = onlineguard.__main__:main" in wheel.read(f"{info}/entry_points.txt").decode()
 
 
+@pytest.mark.slow
 def test_the_unpacked_wheel_is_importable_on_its_own(wheel, tmp_path):
     wheel.extractall(tmp_path)
     code = "import onlineguard; print(onlineguard.__file__, onlineguard.Engine.__name__)"

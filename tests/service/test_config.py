@@ -179,6 +179,7 @@ def test_help_names_every_setting():
         assert config.about(name) in result.stdout
 
 
+@pytest.mark.slow
 def test_the_command_line_needs_nothing_of_the_service_before_it_serves():
     hide = """
 import sys

@@ -43,6 +43,7 @@ def test_what_was_answered_is_there_after_a_crash_to_the_last_bit(tmp_path, mode
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_begins_with_a_model_of_its_own_where_none_is_given(tmp_path, clicks, monkeypatch):
     monkeypatch.setattr("onlineguard_service.models.CLICKS", 20_000)
 
@@ -204,6 +205,7 @@ def test_a_snapshot_anywhere_changes_nothing(tmp_path_factory, model_folder, cli
     assert with_one == without
 
 
+@pytest.mark.slow
 def test_without_redis_clicks_are_answered_as_unknown_and_taken_once_it_is_back(tmp_path, model_folder, clicks):
     async def run(url, client):
         core = await Core.open(chosen(tmp_path / "redis", model_folder, redis=url))

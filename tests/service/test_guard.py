@@ -218,6 +218,7 @@ def test_counts_that_an_entry_brings_along_give_the_answers_of_counters_here(mod
     assert there.apply(Clicks(sent, 0, counts), 1) == here.apply(Clicks(sent, 0), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", ["events", "clicks"])
 def test_an_event_that_makes_a_table_grow_finds_the_programs_compiled(models, clicks, compilations, of):
     one = guard(models, n_features=2)

@@ -101,6 +101,7 @@ def test_it_counts_and_learns_as_step_by_step(counting, keys):
     compare(keys, network(), counting)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "counting"), [("mlp", True), ("cross", True), ("embedding", True), ("mlp", False)])
 def test_a_long_stream_that_grows_tables_and_pools_slices_ends_alike(kind, counting):
     compare(gateway(4_000, 1_500, 0), network(kind), counting)
@@ -133,6 +134,7 @@ def test_slices_that_must_go_within_a_batch_go_at_the_same_click():
     same_engines(engine, other)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_no_network_judges_the_features_that_the_program_leaves():
     keys = gateway(200, 50, 3)
     answers, engine, _ = judged(keys, rule(), [MOST, 1], True)

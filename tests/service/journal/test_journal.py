@@ -583,6 +583,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
 def test_after_kill_9_at_any_moment_all_that_was_answered_is_there_in_order(tmp_path, level):
     moments, answered, before = random.Random(level), 0, 0

@@ -217,6 +217,7 @@ def test_an_entry_that_was_written_but_refused_is_taken_out_again(port, client, 
     assert replayed(port, "withdrawn") == [(1, b"before"), (2, b"after"), (3, b"and on")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_the_connection_does_what_was_applied_is_what_is_in_the_journal(port, client, monkeypatch, seed):
     """And in that order, once; what was refused is not there."""

@@ -94,6 +94,7 @@ def test_an_answer_that_does_not_come_in_time_is_an_error_and_the_next_command_g
     assert run(port, use) == [b"next"]
 
 
+@pytest.mark.slow
 def test_it_connects_again_after_redis_was_gone(tmp_path):
     async def use(port, wire, client):
         assert await wire.execute([("PING",)]) == [b"PONG"]

@@ -374,6 +374,7 @@ def test_redis_restarted_empty_is_taken_up_again(tmp_path, server, settings):
             assert [id for id, *_ in published(own, settings)] == ["b", "c"]
 
 
+@pytest.mark.slow
 def test_a_redis_that_is_killed_and_comes_back_loses_no_entry(tmp_path, server, settings):
     options = ("--appendonly", "yes", "--appendfsync", "always")
     ids = [f"c{i}" for i in range(200)]

@@ -58,6 +58,7 @@ def test_a_network_tells_new_humans_from_the_rest_nearly_as_well_as_the_true_odd
     assert best - 0.02 < auc(1.0 - network.p_robot(X, hashes), human) < best + 0.005
 
 
+@pytest.mark.slow
 def test_embeddings_learn_what_the_features_do_not_tell(trained):
     network, _ = trained
     X, hashes, human, _, told = with_odds(20_000, seed=1)

@@ -341,6 +341,7 @@ def test_a_slice_may_have_a_demand_of_its_own():
     assert found.ivr_limit <= plain.ivr_limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", BUDGETED)
 def test_with_confidence_the_true_fpr_is_within_the_budget_in_at_least_95_of_100_seeds(method):
     population = Population()
@@ -411,6 +412,7 @@ def halves(population, seed, n=15_000):
     return (scores, codes, human, heavy), np.arange(2 * n) < n
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["envelope", "quadratic"])
 def test_with_earlier_clicks_all_later_purchases_test_and_the_true_fpr_is_within_the_budget(method):
     population = Population()
