@@ -13,7 +13,7 @@ from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from onlineguard.slidr.features import NAMES, WIDTH, Featuriser
 from onlineguard.slidr.judge import MOST, ClickJudge
 from onlineguard.slidr.learning.baselines import VelocityRule
-from onlineguard.slidr.learning.network import Config, init
+from onlineguard.slidr.learning.network import NetworkConfig, init
 from onlineguard.slidr.learning.train import Network
 from tests.support.same import assert_same
 from tests.support.slidr_streams import gateway, streams
@@ -23,7 +23,7 @@ SLICES = ("phone", "pc")
 
 
 def network(kind="mlp"):
-    config, rng = Config(kind=kind, hidden=(16, 8), bits=4), np.random.default_rng(0)
+    config, rng = NetworkConfig(kind=kind, hidden=(16, 8), bits=4), np.random.default_rng(0)
     mean, deviation = rng.random(WIDTH, np.float32), rng.random(WIDTH, np.float32) + 0.5
     return Network(config, init(1, WIDTH, config), mean, deviation, np.zeros(0, np.float32))
 

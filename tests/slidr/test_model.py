@@ -12,7 +12,7 @@ import onlineguard.slidr.model
 from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard.slidr.clicks.marketplaces import TIMEZONES
 from onlineguard.slidr.features import NAMES
-from onlineguard.slidr.learning.network import Config as NetworkConfig
+from onlineguard.slidr.learning.network import NetworkConfig
 from onlineguard.slidr.model import MANIFEST, SCORER, SPECIFICATION, THRESHOLDS, Model, Span, load_model, save_model
 from onlineguard.slidr.pipeline import Config, calibrate_model, prepare, scores, train_model
 from onlineguard.slidr.simulation.simulator import Traffic, simulate

@@ -3,7 +3,7 @@
 import pytest
 
 from onlineguard.slidr.clicks.click import Click
-from onlineguard.slidr.learning.network import Config as NetworkConfig
+from onlineguard.slidr.learning.network import NetworkConfig
 from onlineguard.slidr.model import Model, Span, save_model
 from onlineguard.slidr.pipeline import Config, calibrate_model, prepare, train_model
 from onlineguard.slidr.simulation.simulator import Traffic, simulate

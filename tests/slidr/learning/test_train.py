@@ -6,7 +6,7 @@ import safetensors.numpy
 
 from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard.slidr.learning import scorer
-from onlineguard.slidr.learning.network import KINDS, Config
+from onlineguard.slidr.learning.network import KINDS, NetworkConfig
 from onlineguard.slidr.learning.train import ROWS, Network, train
 
 WIDTH = 6
@@ -41,13 +41,13 @@ def auc(p_human, human):
 def trained(request):
     """A network of each kind, and the clicks it learned."""
     X, hashes, human = clicks(30_000)
-    return train(X, hashes, human, config=Config(kind=request.param, batch=128, epochs=1)), (X, hashes, human)
+    return train(X, hashes, human, config=NetworkConfig(kind=request.param, batch=128, epochs=1)), (X, hashes, human)
 
 
 @pytest.fixture(scope="module")
 def small():
     X, _hashes, human = clicks(500)
-    return train(X, None, human, config=Config(hidden=(8, 4), batch=64))
+    return train(X, None, human, config=NetworkConfig(hidden=(8, 4), batch=64))
 
 
 @pytest.mark.slow
@@ -69,7 +69,7 @@ def test_embeddings_learn_what_the_features_do_not_tell(trained):
 def test_rows_of_a_table_that_few_clicks_share_stay_zero():
     X, hashes, human = clicks(5000)  # 1 user agent, 50 prefixes of 100 clicks each, 6 ads
     tables = [
-        train(X, hashes, human, config=Config(kind="embedding", hidden=(4,), rare=rare)).params.tables
+        train(X, hashes, human, config=NetworkConfig(kind="embedding", hidden=(4,), rare=rare)).params.tables
         for rare in (0, 500, 5001)
     ]
     learned = [[len(np.unique(np.nonzero(table)[0])) for table in three] for three in tables]
@@ -84,7 +84,7 @@ def test_the_loss_curve_falls(trained):
 
 def test_the_same_seed_gives_the_same_bits_and_another_another_network():
     X, hashes, human = clicks(3000)
-    config = Config(kind="embedding", hidden=(8,), batch=64, bits=6)
+    config = NetworkConfig(kind="embedding", hidden=(8,), batch=64, bits=6)
     one, again, other = (train(X, hashes, human, config=config, seed=seed).p_robot(X, hashes) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, again)
     assert (one != other).mean() > 0.9
@@ -117,7 +117,7 @@ def test_the_padding_of_the_last_minibatch_counts_for_nothing():
     weights = np.ones(129, np.float32)
     last = np.random.default_rng(0).permutation(129)[128]  # the one that seed 0 shows last
     weights[last] = 0.0
-    config = Config(hidden=(), l2=0.0, batch=128, epochs=1)
+    config = NetworkConfig(hidden=(), l2=0.0, batch=128, epochs=1)
     whole, without = (train(X, None, human, w, config).losses for w in (None, weights))
     assert whole[0] == without[0]
     assert without[1] == 0.0
@@ -126,7 +126,7 @@ def test_the_padding_of_the_last_minibatch_counts_for_nothing():
 
 def test_a_weight_of_two_learns_a_click_as_if_it_had_come_twice_in_its_minibatch():
     X, _, human = clicks(64)
-    config = Config(hidden=(4,), l2=0.0, batch=64)
+    config = NetworkConfig(hidden=(4,), l2=0.0, batch=64)
     double = train(X, None, human, np.full(64, 2.0, np.float32), config)
     single = train(X, None, human, np.full(64, 1.0, np.float32), config)
     np.testing.assert_allclose(double.losses, 2 * single.losses, rtol=1e-6)
@@ -137,7 +137,7 @@ def test_weights_say_which_clicks_count():
     flipped = human.copy()
     flipped[10_000:] = ~flipped[10_000:]  # the second half is labelled wrongly
     weights = (np.arange(20_000) < 10_000).astype(np.float32)
-    config = Config(batch=128, epochs=1)
+    config = NetworkConfig(batch=128, epochs=1)
     new, _, new_human = clicks(5000, seed=1)
     assert auc(1 - train(X, None, flipped, weights, config).p_robot(new), new_human) > 0.8
     assert auc(1 - train(X, None, flipped, None, config).p_robot(new), new_human) < 0.65
@@ -148,7 +148,7 @@ def test_l2_shrinks_the_intermediate_layers():
     squares = [
         sum(
             (layer.kernel**2).sum()
-            for layer in train(X, None, human, config=Config(l2=l2, batch=128, epochs=1)).params.hidden
+            for layer in train(X, None, human, config=NetworkConfig(l2=l2, batch=128, epochs=1)).params.hidden
         )
         for l2 in (0.0, 0.1)
     ]
@@ -164,7 +164,7 @@ def test_features_are_standardised_by_the_training_clicks_and_constant_ones_left
 
 def test_units_do_not_matter():
     X, _, human = clicks(2000)
-    config = Config(hidden=(8,), batch=128, epochs=1)
+    config = NetworkConfig(hidden=(8,), batch=128, epochs=1)
     one = train(X, None, human, config=config).p_robot(X)
     scaled = X * np.float32(1024.0)
     np.testing.assert_allclose(train(scaled, None, human, config=config).p_robot(scaled), one, rtol=0, atol=1e-5)
@@ -174,7 +174,7 @@ def test_progress_tells_clicks_and_loss_and_ends_with_all():
     X, _, human = clicks(10_000)
     seen = []
     network = train(
-        X, None, human, config=Config(hidden=(4,), batch=8, epochs=2), progress=lambda *told: seen.append(told)
+        X, None, human, config=NetworkConfig(hidden=(4,), batch=8, epochs=2), progress=lambda *told: seen.append(told)
     )
     assert [done for done, _, _ in seen] == [4096, 8192, 10_000, 14_096, 18_192, 20_000]
     assert {total for _, total, _ in seen} == {20_000}
@@ -250,13 +250,13 @@ GOOD = dict(zip(("X", "categories", "human"), clicks(20), strict=True))
 )
 def test_a_bad_argument_is_named_with_its_value_and_rule(change, message):
     with pytest.raises(InvalidArgument, match=message):
-        train(**(GOOD | change), config=Config(kind="embedding", batch=8))
+        train(**(GOOD | change), config=NetworkConfig(kind="embedding", batch=8))
 
 
 def test_features_of_another_width_and_missing_categories_are_refused(small):
     with pytest.raises(InvalidArgument, match=r"X has the shape \(2, 5\); this model takes \(n, 6\)"):
         small.p_robot(np.zeros((2, 5), np.float32))
     X, hashes, human = clicks(50)
-    network = train(X, hashes, human, config=Config(kind="embedding", hidden=(), bits=2, batch=16))
+    network = train(X, hashes, human, config=NetworkConfig(kind="embedding", hidden=(), bits=2, batch=16))
     with pytest.raises(InvalidArgument, match="categories is None"):
         network.p_robot(X)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onlineguard.errors import InvalidArgument
-from onlineguard.slidr.learning.network import Config
+from onlineguard.slidr.learning.network import NetworkConfig
 from onlineguard.slidr.learning.train import train
 from onlineguard.slidr.learning.weights import CELLS, cell_weights, cells, effective_size
 
@@ -117,7 +117,7 @@ def test_weights_spare_the_people_of_sparse_hours():
     assert (human & night).sum() < 0.01 * human.sum()  # sparse indeed
 
     def marked_at_night(weights):
-        p = train(X, None, human, weights, Config(hidden=(16,), rate=0.01), seed=0).p_robot(X)
+        p = train(X, None, human, weights, NetworkConfig(hidden=(16,), rate=0.01), seed=0).p_robot(X)
         threshold = np.quantile(p[~robot], 0.95)
         return (p[~robot & night] > threshold).mean()
 
