@@ -11,7 +11,7 @@ from onlineguard.slidr.learning.network import (
     KINDS,
     REACH,
     Batch,
-    Config,
+    NetworkConfig,
     apply,
     init,
     logit_of_human,
@@ -26,7 +26,7 @@ SMALL = {"hidden": (7, 4, 3), "crosses": 2, "bits": 3, "dim": 2}
 def made(kind, n=40, seed=0):
     """Params with nothing at zero, and clicks."""
     rng = np.random.default_rng(seed)
-    params = init(seed, WIDTH, Config(kind=kind, **SMALL))
+    params = init(seed, WIDTH, NetworkConfig(kind=kind, **SMALL))
     params = jax.tree.map(lambda leaf: leaf + 0.3 * rng.standard_normal(leaf.shape).astype(np.float32), params)
     z = rng.standard_normal((n, WIDTH)).astype(np.float32)
     categories = rng.integers(0, 2**32, (n, CATEGORIES), dtype=np.uint32)
@@ -89,7 +89,7 @@ def test_a_click_of_weight_0_moves_nothing(kind):
 
 
 def test_the_network_is_the_default_of_the_paper_three_relu_layers():
-    params = init(0, 43, Config())
+    params = init(0, 43, NetworkConfig())
     assert [layer.kernel.shape for layer in params.hidden] == [(43, 128), (128, 64), (64, 32)]
     assert params.head.kernel.shape == (32, 1)
     assert params.crosses == ()
@@ -98,13 +98,13 @@ def test_the_network_is_the_default_of_the_paper_three_relu_layers():
 
 
 def test_without_hidden_layers_the_logit_is_linear():
-    params = init(0, WIDTH, Config(hidden=()))
+    params = init(0, WIDTH, NetworkConfig(hidden=()))
     _, z, _ = made("mlp")
     np.testing.assert_allclose(logit_of_human(params, z, None), z @ params.head.kernel[:, 0], rtol=1e-5, atol=1e-6)
 
 
 def test_a_value_never_met_says_nothing():
-    config = Config(kind="embedding", **SMALL)
+    config = NetworkConfig(kind="embedding", **SMALL)
     params = init(0, WIDTH, config)
     _, z, categories = made("embedding")
     logits = logit_of_human(params, z, categories)
@@ -125,7 +125,7 @@ def test_the_three_embeddings_do_not_share_rows():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_starting_weights_follow_from_the_seed_alone(kind):
-    config = Config(kind=kind, **SMALL)
+    config = NetworkConfig(kind=kind, **SMALL)
     jax.tree.map(np.testing.assert_array_equal, init(3, WIDTH, config), init(3, WIDTH, config))
     assert (init(3, WIDTH, config).hidden[0].kernel != init(4, WIDTH, config).hidden[0].kernel).all()
 
@@ -158,5 +158,5 @@ def test_standardised_features_are_held_within_reach_and_nan_stays_nan(xp):
 )
 def test_a_bad_choice_is_refused_with_its_name_and_value(field, value):
     with pytest.raises(InvalidArgument, match=rf"^{field} is ") as raised:
-        Config(**{field: value})
+        NetworkConfig(**{field: value})
     assert repr(value) in str(raised.value)
