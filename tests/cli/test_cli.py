@@ -285,6 +285,7 @@ def test_the_demo_needs_nothing_and_says_what_it_found(tmp_path, monkeypatch):
         assert (tmp_path / name).stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_the_documented_run_over_real_server_metrics_works(data_dir, tmp_path):
     source = data_dir / "streams" / "cloudwatch.csv.gz"
     options = ["--slice", "metric", "--feature", "value", "--time", "timestamp", "--label", "anomaly_window"]

@@ -9,6 +9,8 @@ from onlineguard.cli import story
 
 CLICKS = 150_000
 
+pytestmark = pytest.mark.slow  # one story is made for all of them, which takes as long as a demonstration
+
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
@@ -29,13 +31,11 @@ def tale(told) -> story.Story:
     return told[0]
 
 
-@pytest.mark.slow
 def test_the_same_seed_tells_the_same_story(told, tmp_path):
     again = story.tell(CLICKS, 0, tmp_path / "again.html", lambda *_: contextlib.nullcontext(lambda _: None))
     assert again == told[0]
 
 
-@pytest.mark.slow
 def test_three_weeks_are_learned_calibrated_and_judged(tale):
     for clicks in (tale.learned, tale.calibrated, tale.total.clicks):
         assert clicks == pytest.approx(CLICKS / 3, rel=0.15)

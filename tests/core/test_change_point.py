@@ -100,6 +100,7 @@ def test_changes_of_a_probability_are_found(level):
     assert np.median(abs(np.asarray(found) - TRUTH).sum(1)) < 250  # published: 515 and 1,509
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", ["normal", "t", "pareto", "constant", "alike"])
 def test_a_stationary_stream_raises_no_alarm(law):
     rng = np.random.default_rng(2)

@@ -178,6 +178,7 @@ def test_neighbours_trust_the_short_memory_after_a_switch_and_longer_ones_later(
     assert settled[2:].sum() > 0.5
 
 
+@pytest.mark.slow
 def test_a_million_in_a_pixel_moves_a_standardised_model_no_further_than_its_limit(digits):
     stream = run.draw(digits, 0, (300,), 0.1, 0.0)
     model = Standardised(ClippedSGD(LogisticRegression(64)), 64)

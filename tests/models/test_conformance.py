@@ -107,7 +107,13 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+# Each takes seconds, and consists of others.
+LARGE = ("Detector of 9 features", "Mean of 9 features", "Chain that decides")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in MODELS]
+)
 def test_a_model_holds_to_every_law(name):
     check_model(*MODELS[name])
 

@@ -83,6 +83,7 @@ def test_a_target_rate_below_the_share_of_the_corrupted_leaves_most_of_them_flag
     assert judged(x, target_rate=rate)["anomalous"][0, 5_000:][bad[5_000:]].mean() > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [1, 20])
 @pytest.mark.parametrize(
     "change",

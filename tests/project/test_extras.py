@@ -79,6 +79,7 @@ def test_a_command_without_its_packages_is_one_line_that_names_the_extra(argumen
     assert (code, " ".join(said.split())) == (2, line)
 
 
+@pytest.mark.slow
 def test_the_engine_needs_nothing_but_its_own_packages():
     optional = {name for packages in extras.PACKAGES.values() for name in packages} - {"scipy"}  # JAX brings scipy
     program = without(*optional, "matplotlib", "pandas", "orjson") + (

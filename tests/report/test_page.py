@@ -66,6 +66,7 @@ def any_slice(draw) -> SliceReport:
     )
 
 
+@pytest.mark.slow
 @example(one=a_slice(values=np.full(500, 7.0), scores=np.zeros(500), thresholds=np.full(500, np.nan)))
 @example(one=a_slice(values=np.full(500, np.nan), scores=np.full(500, np.inf)))
 @given(one=any_slice())

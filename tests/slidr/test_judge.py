@@ -116,7 +116,9 @@ def test_one_click_is_a_batch_of_one_to_the_last_bit(counting, keys, sizes):
     same_engines(engine, other)
 
 
-@pytest.mark.parametrize("kind", ["mlp", "cross", "embedding"])
+@pytest.mark.parametrize(
+    "kind", ["mlp", pytest.param("cross", marks=pytest.mark.slow), pytest.param("embedding", marks=pytest.mark.slow)]
+)
 def test_a_long_stream_in_batches_is_answered_as_click_by_click_to_the_last_bit(kind):
     keys = gateway(2_000, 700, 1)
     whole, engine, _ = judged(keys, network(kind), [MOST, 5], True)

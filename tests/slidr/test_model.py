@@ -66,6 +66,7 @@ def rehashed(folder):
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["velocity", "mlp", "cross", "embedding", "logistic"])
 def test_what_is_loaded_decides_as_what_was_saved(prepared, made, kind, tmp_path):
     model = made(kind)

@@ -18,7 +18,7 @@ ragged_lines = st.lists(fields, max_size=4).map(",".join)
 texts = st.lists(st.tuples(st.one_of(ragged_lines, st.just("a,1,0")), st.sampled_from(["\n", "\n", "\r\n", ""])))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples, deadline=None)
 @example(lines=[('"a', "\n"), ('b",1,0', "\n"), ("c,1,0", "")], block=3)
 @example(lines=[('x"y,1,0', "\n"), ('z"w,1,0', "\n")], block=1_000)
 @example(lines=[('"a,1,0', "\n"), ("b,1,0", "\n"), ('c,"1",0', "\n")], block=5)

@@ -338,6 +338,7 @@ def test_headers_without_end_are_refused():
         assert httpx2.get(f"{address}/livez").status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sent",
     [b"", b"POST /v1/up", b"POST /v1/update HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n"],

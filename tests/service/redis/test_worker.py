@@ -336,6 +336,7 @@ def test_workers_killed_at_random_moments_answer_every_entry_exactly_once(client
     assert unfinished(client, settings) == 0
 
 
+@pytest.mark.slow
 def test_a_terminated_worker_finishes_its_batch_and_leaves_the_group(client, server, settings):
     server.delay = 0.3
     put(client, settings, [f"c{i}" for i in range(400)])
@@ -437,6 +438,7 @@ def test_entries_trimmed_before_they_were_answered_are_counted_and_logged(client
     assert "1 entries were trimmed from" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_cluster_takes_the_default_names_and_refuses_names_of_several_slots(tmp_path, server, settings):
     with serving(tmp_path, "--cluster-enabled", "yes") as port, redis.Redis(port=port) as own:
         own.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)

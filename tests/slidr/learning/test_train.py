@@ -76,6 +76,7 @@ def test_rows_of_a_table_that_few_clicks_share_stay_zero():
     assert learned == [[1, 50, 6], [1, 0, 6], [0, 0, 0]]
 
 
+@pytest.mark.slow
 def test_the_loss_curve_falls(trained):
     network, (X, _, _) = trained
     assert network.losses.shape == (-(-len(X) // 128),)

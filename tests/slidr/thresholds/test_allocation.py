@@ -96,6 +96,7 @@ def test_a_hundred_thousand_quadratics_meet_the_optimality_conditions():
     np.testing.assert_allclose(best.spend / purchases, f, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_envelopes_meet_the_optimality_conditions():
     slices, cost, gain = random_points(np.random.default_rng(0), 100_000)
     budget = 1.2 * cost[np.diff(slices, prepend=-1) != 0].sum() + 1_000.0
