@@ -167,6 +167,7 @@ def test_a_verdict_file_holds_a_row_an_event_in_order(events_csv, tmp_path, endi
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slices", [["host"], ["host", "rack"], ["rack"], []])
 @pytest.mark.parametrize("ending", ["parquet", "csv", "ndjson"])
 def test_a_run_writes_the_verdicts_of_one_update_with_the_whole_file(tmp_path, slices, ending):

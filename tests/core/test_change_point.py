@@ -58,6 +58,7 @@ def test_each_of_three_changes_is_found_sooner_than_published(law, d, delta, pub
     assert (np.asarray(earliest) <= np.asarray(latest)).all()
 
 
+@pytest.mark.slow
 def test_many_independent_features_cost_little():
     rng = np.random.default_rng(8)
     noise = rng.standard_normal((8, 1600, 32)) * 32**-0.25  # the covariance of the paper's section 5, as printed

@@ -66,6 +66,7 @@ def test_an_absurd_event_leaves_weights_and_estimate_where_they_were(x):
     np.testing.assert_allclose(params.theta(after), params.theta(state), atol=0.5)
 
 
+@pytest.mark.slow
 def test_other_estimands_find_their_truth_without_a_rate():
     rng = np.random.default_rng(3)
     z = rng.standard_normal(8000).astype(np.float32)
@@ -80,6 +81,7 @@ def test_other_estimands_find_their_truth_without_a_rate():
     np.testing.assert_allclose(theta.b, 1.0, atol=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", [20, 100])
 def test_rates_too_long_for_a_regression_do_not_spoil_the_mixture(features):
     rng = np.random.default_rng(4)

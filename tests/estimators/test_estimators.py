@@ -97,6 +97,7 @@ def test_rivers_own_checks_pass(model, monkeypatch):
         river.checks.common.check_get_params_matches_signature(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DETECTORS[:-1], ids=lambda kind: kind.__name__)
 def test_scores_are_high_for_the_odd_events(kind):
     model = kind()
@@ -285,6 +286,7 @@ def test_experts_follow_a_drift_more_closely_than_one_rate():
     assert models[1].clone().mean == {}
 
 
+@pytest.mark.slow
 def test_the_scale_of_a_normal_stream_is_its_standard_deviation():
     rng = np.random.default_rng(1)
     model = ClippedScale()
@@ -333,6 +335,7 @@ def test_a_later_feature_starts_where_it_is_first_seen():
     assert model.score_one({"a": 1.5, "late": 1e6}) < 2.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("corrupt", [0, 20], ids=["clean", "5 % corrupt"])
 def test_a_regression_beats_the_mean_by_far_without_a_scaler(corrupt):
     model, errors, naive = ClippedLinearRegression(), [], []
@@ -485,6 +488,7 @@ class Given(base.AnomalyDetector):
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", ["normal", "uniform", "lognormal", "heavy", "left"])
 def test_the_share_of_scores_above_the_threshold_is_the_target_rate(law):
     model, flagged = AdaptiveThreshold(Given()), 0
@@ -571,6 +575,7 @@ def test_an_adaptive_threshold_filters_in_a_pipeline_and_takes_frames():
     assert pipeline["AdaptiveThreshold"].threshold < math.inf
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (1e-6, 0.0), (1e12, 1e12), (1.0, 1e9)])
 def test_a_change_of_the_mean_is_found_once_and_located(scale, shift):
     rng = np.random.default_rng(7)

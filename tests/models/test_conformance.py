@@ -148,6 +148,7 @@ def test_a_model_that_breaks_a_law_is_named_with_the_law(model, law):
         check_model(model)
 
 
+@pytest.mark.slow
 def test_a_covariance_in_every_slice_finds_what_breaks_a_correlation_and_the_default_does_not():
     rng = np.random.default_rng(0)
     n, slices = 60_000, 20
@@ -200,6 +201,7 @@ def test_a_logistic_regression_predicts_a_probability():
     assert 0.9 < high < 1.0
 
 
+@pytest.mark.slow
 def test_a_change_point_decides_by_its_own_evidence():
     x = np.random.default_rng(0).standard_normal((3_000, 1)).astype(np.float32)
     x[2_000:] += 3.0

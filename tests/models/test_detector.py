@@ -44,6 +44,7 @@ def _ar(rng, n, rho):
     return lfilter([1.0], [1.0, -rho], rng.standard_normal(n))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("rate", [0.01, 0.05])
 def test_the_share_over_the_threshold_converges_to_the_target_rate(law, rate):
@@ -142,6 +143,7 @@ def test_an_attack_does_not_spend_the_budget_of_false_alarms(d, corrupt):
     assert flagged[~bad[5_000:]].mean() <= 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [False, True])
 @pytest.mark.parametrize("size", [1e3, 1e9, 3e38])
 def test_corruption_of_any_size_moves_the_estimate_as_far_as_a_thousand_sigma_does(size, start):

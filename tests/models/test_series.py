@@ -56,6 +56,7 @@ def test_the_regression_learns_how_a_series_depends_on_its_past():
     assert unexplained < 0.55 * value  # the innovation's share of the deviation is sqrt(1 - 0.9^2) = 0.44
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", ["standard_normal", "standard_exponential"])
 @pytest.mark.parametrize("rate", [0.001, 0.01, 0.05])
 def test_the_share_of_events_that_are_alarms_is_at_most_the_target_rate_and_near_it(law, rate):

@@ -147,6 +147,7 @@ def healthy(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tls", [False, True])
 def test_the_healthcheck_is_healthy_when_readyz_answers_200_and_says_why_not_otherwise(tls, tmp_path):
     asked: list[tuple[str, int]] = []

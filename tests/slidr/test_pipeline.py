@@ -126,6 +126,7 @@ def test_a_purchase_is_not_known_before_it_was_made(traffic, prepared):
     assert known_humans(prepared, at, Config()).sum() > known.sum()
 
 
+@pytest.mark.slow
 def test_a_model_learns_nothing_from_clicks_or_purchases_after_its_part(traffic, prepared, learned):
     cut = learned[2][0]
     future = pl.col("ts") >= cut

@@ -81,6 +81,7 @@ def test_a_redis_that_forgot_the_scripts_is_given_them_again(client):
     np.testing.assert_array_equal(np.concatenate([first, second]), ProcessStore().count(stream))
 
 
+@pytest.mark.slow
 def test_every_key_but_the_clock_expires_and_no_entity_grows_beyond_its_bound(client):
     name = next(_names)
     RedisStore(client, name, ttl_hours=60).count(gateway(3_000, 1_000, 4))

@@ -66,6 +66,7 @@ def test_embeddings_learn_what_the_features_do_not_tell(trained):
     assert gain > 0.05 if network.config.kind == "embedding" else gain < 0.005
 
 
+@pytest.mark.slow
 def test_rows_of_a_table_that_few_clicks_share_stay_zero():
     X, hashes, human = clicks(5000)  # 1 user agent, 50 prefixes of 100 clicks each, 6 ads
     tables = [
