@@ -79,7 +79,7 @@ class States:
         narrow = self._width == n_features
         start = model.init(n_features) if narrow else model.init(n_features, self._width)  # type: ignore[call-arg]
         self.layout = Layout.of(start)  # of a row of the table
-        self._table = jnp.zeros((max(FIRST_CAPACITY, FIRST_ROW), self.layout.length), jnp.int32)
+        self._table = jnp.zeros((max(FIRST_CAPACITY, FIRST_ROW), self.layout.length), jnp.float32)
         self._origins = Origins(n_features, model.shiftable)
         self.put(FRESH, start)
         self.put(TYPICAL, start)
@@ -277,14 +277,14 @@ class States:
         self._table, _ = advance_from(front, self.layout, self._width)(self._params, weights, self._table, memory)
 
     def fetch(self) -> np.ndarray:
-        """The table in NumPy, int32 (rows, length); at hand until it changes."""
+        """The table in NumPy, float32 (rows, length); at hand until it changes."""
         return np.asarray(self._table)
 
     def dump(self, used: np.ndarray, end: int) -> dict[str, np.ndarray]:
-        """Copies of the table and the origins up to row `end`; zeros in rows that nobody uses."""
+        """Copies of the table, as bits in int32, and of the origins up to row `end`; zeros in rows that nobody uses."""
         rows = np.concatenate([[FRESH, TYPICAL], used])
         tensors = {"table": np.zeros((end, self.layout.length), np.int32), "origins": np.zeros((end, self._n_features))}
-        tensors["table"][rows] = self.fetch()[rows]
+        tensors["table"][rows] = self.fetch()[rows].view(np.int32)
         tensors["origins"][rows] = self._origins.of(rows)
         return tensors
 
@@ -297,6 +297,7 @@ class States:
             raise ValueError(f"its table has shape {table.shape}")
         if table.dtype == np.float32:  # of format 1, where counts were floats
             table = self.layout.from_floats(table)
+        table = table.view(np.float32)
         capacity = max(FIRST_CAPACITY, 1 << (len(table) - 1).bit_length())
         self._table = grown(jnp.array(table), capacity)
         self._anchored = self._is_anchored(self.layout.unpack(table[FRESH]))

@@ -1,8 +1,8 @@
 """A table of many slices' states, one packed row each, and the loop that runs events through it in order.
 
-A row is int32 and keeps the bits of every leaf: floats by their bits, counts as they are, flags as 0 and 1. One row is
-read, stepped and written back an event. Under donation the table is changed in place, and XLA compiles the whole loop
-to one tight function: about 130 ns an event at 24 features, measured by `benchmarks/bench_engine.py`.
+A row keeps the bits of every leaf: floats as they are, counts and flags by the bits of an int32. One row is read, stepped
+and written back an event. Under donation the table is changed in place, and XLA compiles the whole loop to one tight
+function: about 130 ns an event at 24 features, measured by `benchmarks/bench_engine.py`.
 """
 
 import dataclasses
@@ -67,7 +67,7 @@ class Layout:
         return -(-sum(map(math.prod, self.shapes)) // LANES) * LANES
 
     def pack(self, state: Any) -> Array:
-        """The leaves of a state in one row (length,), int32, or of stacked states in rows (..., length).
+        """The leaves of a state in one row (length,), float32, or of stacked states in rows (..., length).
 
         NumPy in gives NumPy out, and so for JAX.
         """
@@ -75,16 +75,16 @@ class Layout:
         xp = jnp if any(isinstance(leaf, jax.Array) for leaf in leaves) else np
         lead = np.shape(leaves[0])[: np.ndim(leaves[0]) - len(self.shapes[0])] if leaves else ()
         parts = [
-            xp.reshape(_as_bits(xp.asarray(leaf, dtype=dtype), xp), (*lead, -1))
+            xp.reshape(_as_floats(xp.asarray(leaf, dtype=dtype), xp), (*lead, -1))
             for leaf, dtype in zip(leaves, self.types, strict=True)
         ]
         spare = self.length - sum(part.shape[-1] for part in parts)
-        return xp.concatenate([*parts, xp.zeros((*lead, spare), dtype=np.int32)], axis=-1)
+        return xp.concatenate([*parts, xp.zeros((*lead, spare), dtype=np.float32)], axis=-1)
 
     def from_floats(self, rows: np.ndarray) -> np.ndarray:
         """Rows (n, length) of a checkpoint of format 1, which kept every leaf as float32, as rows of today."""
         whole = dataclasses.replace(self, types=("float32",) * len(self.types))
-        return self.pack(whole.unpack(np.ascontiguousarray(rows).view(np.int32)))
+        return self.pack(whole.unpack(rows))
 
     def unpack(self, rows: Array) -> Any:
         """The state in a row (length,), or the stacked states in rows (..., length)."""
@@ -94,21 +94,24 @@ class Layout:
         for shape, dtype in zip(self.shapes, self.types, strict=True):
             end = start + math.prod(shape)
             part = rows[..., start:end].reshape(rows.shape[:-1] + shape)
-            parts.append(_from_bits(part, dtype, xp))
+            parts.append(_from_floats(part, dtype, xp))
             start = end
         return jax.tree.unflatten(self.structure, parts)
 
 
-def _as_bits(leaf: Array, xp: Any) -> Array:
+def _as_floats(leaf: Array, xp: Any) -> Array:
+    """Most leaves are floats, and rows are as well: rows of int32 cost a tenth of the step's time."""
     if leaf.dtype == np.float32:
-        return jax.lax.bitcast_convert_type(leaf, np.int32) if xp is jnp else leaf.view(np.int32)
-    return leaf.astype(np.int32)
+        return leaf
+    whole = leaf.astype(np.int32)
+    return jax.lax.bitcast_convert_type(whole, np.float32) if xp is jnp else whole.view(np.float32)
 
 
-def _from_bits(bits: Array, dtype: str, xp: Any) -> Array:
+def _from_floats(part: Array, dtype: str, xp: Any) -> Array:
     if dtype == "float32":
-        return jax.lax.bitcast_convert_type(bits, np.float32) if xp is jnp else bits.view(np.float32)
-    return bits.astype(dtype)
+        return part
+    whole = jax.lax.bitcast_convert_type(part, np.int32) if xp is jnp else part.view(np.int32)
+    return whole.astype(dtype)
 
 
 @functools.partial(jax.jit, static_argnums=(1,), donate_argnums=(2,))

@@ -71,7 +71,7 @@ class ClippedChangePoint(base.DriftDetector):
         if not abs(relative).max() < LARGEST:
             relative = np.where(np.isinf(event), np.nan, np.clip(relative, -LARGEST, LARGEST))
         self._row = _program(self.n_features)(self._row, np.float32(self.delta), relative.astype(np.float32))
-        self._drift_detected = bool(np.asarray(self._row)[_place_of_fired(self.n_features)])
+        self._drift_detected = bool(np.asarray(self._row).view(np.int32)[_place_of_fired(self.n_features)])
 
     @property
     def n_detections(self) -> int:

@@ -53,7 +53,7 @@ class PackedModel:
         self.width = width
         choices = np.array([float(leaf) for leaf in jax.tree.leaves(self.estimator)], np.float32)
         packed = self._layout().pack(state)
-        self._row = np.concatenate([packed, choices.view(np.int32), np.zeros(FIELDS, np.int32)])
+        self._row = np.concatenate([packed, choices, np.zeros(FIELDS, np.float32)])
         self._prepare()
 
     @property
@@ -183,7 +183,7 @@ class PackedModel:
 
 
 def _judgement(row: Any) -> np.ndarray:
-    return np.asarray(row)[-FIELDS:].view(np.float32)
+    return np.asarray(row)[-FIELDS:]
 
 
 @functools.cache
@@ -193,11 +193,11 @@ def _programs(structure: Any, layout: Layout) -> tuple[Any, Any]:
 
     def stepped(row: Array, event: Array) -> Array:
         row, event = jax.lax.optimization_barrier((row, event))
-        choices = jax.lax.bitcast_convert_type(row[first:last], jnp.float32)
+        choices = row[first:last]
         params = jax.tree.unflatten(structure, [choices[i] for i in range(last - first)])
         state, judgement = params.step(layout.unpack(row[:first]), event)
         fields = jnp.stack([jnp.asarray(field, jnp.float32) for field in judgement])
-        return jnp.concatenate([layout.pack(state), row[first:last], jax.lax.bitcast_convert_type(fields, jnp.int32)])
+        return jnp.concatenate([layout.pack(state), choices, fields])
 
     @jax.jit
     def one(row: Array, event: Array) -> Array:
@@ -211,8 +211,7 @@ def _programs(structure: Any, layout: Layout) -> tuple[Any, Any]:
         def body(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
             row, judgements = carry
             after = jax.lax.optimization_barrier(stepped(row, jax.lax.dynamic_index_in_dim(events, i, keepdims=False)))
-            fields = jax.lax.bitcast_convert_type(after[-FIELDS:], jnp.float32)
-            judgements = jax.lax.dynamic_update_index_in_dim(judgements, fields, i, 0)
+            judgements = jax.lax.dynamic_update_index_in_dim(judgements, after[-FIELDS:], i, 0)
             return jnp.where(learn, after, row), judgements
 
         return jax.lax.fori_loop(0, n, body, (row, jnp.zeros((events.shape[0], FIELDS), jnp.float32)))

@@ -220,7 +220,7 @@ def test_a_file_of_format_1_where_counts_were_floats_goes_on_as_it_would_have(tm
     engine.save(tmp_path / "engine")
     with safe_open(tmp_path / "engine", "numpy") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
-    states = engine.layout.unpack(tensors["table"])
+    states = engine.layout.unpack(tensors["table"].view(np.float32))
     floats = [np.reshape(leaf, (len(tensors["table"]), -1)).astype(np.float32) for leaf in jax.tree.leaves(states)]
     old = np.zeros(tensors["table"].shape, np.float32)
     old[:, : sum(leaf.shape[1] for leaf in floats)] = np.concatenate(floats, axis=1)
