@@ -1,8 +1,8 @@
 """A table of many slices' states, one packed row each, and the loop that runs events through it in order.
 
-A row keeps the bits of every leaf: floats as they are, counts and flags by the bits of an int32. One row is read, stepped
-and written back an event. Under donation the table is changed in place, and XLA compiles the whole loop to one tight
-function: about 130 ns an event at 24 features, measured by `benchmarks/bench_engine.py`.
+A row keeps the bits of every leaf: floats as they are, counts and flags by the bits of an int32. One row is read,
+stepped and written back an event. Under donation the table is changed in place, and XLA compiles the whole loop to one
+tight function: about 130 ns an event at 24 features, measured by `benchmarks/bench_engine.py`.
 """
 
 import dataclasses
