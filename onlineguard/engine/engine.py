@@ -507,10 +507,14 @@ class Engine:
             self._states.pool(self._slices.used()[:POOL_SAMPLE])
 
     def _verdicts(self, parts: list[np.ndarray], numbers: list[np.ndarray] | None = None) -> Verdicts:
-        fields = parts[0] if len(parts) == 1 else np.concatenate([np.empty((0, FIELDS), np.float32), *parts])
-        of = None if numbers is None else np.concatenate([np.empty(0, np.int64), *numbers])
+        fields = _joined(parts, np.empty((0, FIELDS), np.float32))
+        of = None if numbers is None else _joined(numbers, np.empty(0, np.int64))
         quantiles, tail = fields[:, READY + 1 : READY + 4], fields[:, READY + 4]
         return Verdicts(fields[:, 0], fields[:, 1], fields[:, READY] > 0, quantiles, self.target_rate, of, tail)
+
+
+def _joined(parts: list[np.ndarray], empty: np.ndarray) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate([empty, *parts])
 
 
 def _kind(model: SliceModel) -> str:

@@ -57,7 +57,8 @@ class SliceTable:
         self._free: list[int] = []
         self._last_used = np.zeros(FIRST_CAPACITY + first_row, np.int64)  # by row
         self._used = np.zeros(FIRST_CAPACITY + first_row, bool)  # by row: it belongs to a slice
-        self._numbers = np.full(FIRST_CAPACITY + first_row, UNKNOWN, np.int64)  # by row: the number of its slice
+        # By row: the number of its slice. The last one is for UNKNOWN, which is the last index as well.
+        self._numbers = np.full(FIRST_CAPACITY + first_row + 1, UNKNOWN, np.int64)
         self._direct = np.zeros(0, np.int32)  # by whole-number key: its row
 
     @property
@@ -93,7 +94,7 @@ class SliceTable:
 
     def numbers(self, rows: np.ndarray) -> np.ndarray:
         """The numbers of the slices in these rows, int64 (n,); UNKNOWN where the row is."""
-        return np.where(rows == UNKNOWN, UNKNOWN, self._numbers[rows])
+        return self._numbers.take(rows)
 
     def key_of(self, number: int) -> Hashable:
         """The key of the slice with this number; raises KeyError where it is not, or no longer, known."""
@@ -109,9 +110,9 @@ class SliceTable:
         if row == self.end:
             self.end += 1
             if self.end > len(self._last_used):
+                self._numbers = np.concatenate([self._numbers, np.full_like(self._last_used, UNKNOWN)])
                 self._last_used = np.concatenate([self._last_used, np.zeros_like(self._last_used)])
                 self._used = np.concatenate([self._used, np.zeros_like(self._used)])
-                self._numbers = np.concatenate([self._numbers, np.full_like(self._numbers, UNKNOWN)])
         self._set(key, row, self.born)
         self.born += 1
         return row
@@ -163,7 +164,7 @@ class SliceTable:
         self.born = plain.get("born", len(plain["keys"]))
         size = FIRST_CAPACITY + self.end
         self._last_used, self._used = np.zeros(size, np.int64), np.zeros(size, bool)
-        self._numbers = np.full(size, UNKNOWN, np.int64)
+        self._numbers = np.full(size + 1, UNKNOWN, np.int64)
         self._last_used[tensors["rows"]] = tensors["last_used"]
         numbers = tensors.get("numbers", np.arange(len(plain["keys"]))).tolist()
         for key, row, number in zip(plain["keys"], tensors["rows"].tolist(), numbers, strict=True):
@@ -226,6 +227,8 @@ def check_key(key: Any, index: int) -> Hashable:
 
 def first_unknown(keys: SliceKeys, rows: np.ndarray) -> list[int]:
     """Where the rows are UNKNOWN, in order; of coded keys and of integers only the first event of each slice."""
+    if rows.min(initial=0) != UNKNOWN:
+        return []  # as nearly always
     unknown = np.flatnonzero(rows == UNKNOWN)
     codes = keys.codes if isinstance(keys, CodedKeys) else keys
     if isinstance(codes, np.ndarray) and codes.dtype.kind in "iu" and len(unknown) > 1:

@@ -42,6 +42,7 @@ gets its features and is not counted again.
 number ever changes by it.
 """
 
+import bisect
 import copy
 import itertools
 from collections.abc import Iterable, Sequence
@@ -132,7 +133,7 @@ class BatchMemory:
 
 def padded_size(n: int) -> int:
     """The size of the batch that n clicks are padded to."""
-    return next(size for size in SIZES if n <= size)
+    return SIZES[bisect.bisect_left(SIZES, n)]
 
 
 # Rows as sequences or arrays: of users, sessions, ips and prefixes; then of users at ips followed by sessions at ips.
