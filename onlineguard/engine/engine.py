@@ -509,8 +509,9 @@ class Engine:
     def _verdicts(self, parts: list[np.ndarray], numbers: list[np.ndarray] | None = None) -> Verdicts:
         fields = _joined(parts, np.empty((0, FIELDS), np.float32))
         of = None if numbers is None else _joined(numbers, np.empty(0, np.int64))
-        quantiles, tail = fields[:, READY + 1 : READY + 4], fields[:, READY + 4]
-        return Verdicts(fields[:, 0], fields[:, 1], fields[:, READY] > 0, quantiles, self.target_rate, of, tail)
+        columns = fields.T
+        quantiles, tail = fields[:, READY + 1 : READY + 4], columns[READY + 4]
+        return Verdicts(columns[0], columns[1], columns[READY] > 0, quantiles, self.target_rate, of, tail)
 
 
 def _joined(parts: list[np.ndarray], empty: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -46,7 +48,7 @@ class Verdicts:
         Read from the running quantiles of the slice's own scores: linear in log score and log share between them, and
         a Pareto tail beyond the last, through the last and the one exceeded by 20 %. Never below 1e-12.
         """
-        return p_values(self.score, np.vstack([self.quantiles.T, self._tail]), self.target_rate)
+        return p_values(self.score, self.quantiles, self._tail, self.target_rate)
 
     @property
     def _tail(self) -> np.ndarray:
@@ -128,38 +130,70 @@ class Verdict:
     @property
     def p_value(self) -> float:
         """Share of usual events at least as odd; NaN where the score is. See `Verdicts.p_value`."""
-        return float(p_values(np.array([self.score]), np.array(self.quantiles)[:, None], self.target_rate)[0])
+        return _p_value_of_one(self.score, self.quantiles, self.target_rate)
 
 
 def _shown(value: float | bool) -> str:
     return str(value) if isinstance(value, bool) else f"{value:.4g}"
 
 
-def p_values(score: np.ndarray, knots: np.ndarray, target_rate: float) -> np.ndarray:
+def p_values(score: np.ndarray, quantiles: np.ndarray, tail: np.ndarray, target_rate: float) -> np.ndarray:
     """`Verdicts.p_value` of n scores (n,), float64 (n,).
 
-    knots: (4, n), the slice's scores exceeded by 50, 20 and 5 % of its events, and by target_rate of them.
+    quantiles: (n, 3), the slice's scores exceeded by 50, 20 and 5 % of its events. tail: (n,), by target_rate of them.
     """
-    shares, order, log_share = _levels(target_rate)
-    numbers = np.empty((5, len(score)))
-    numbers[0] = score
-    np.maximum.accumulate(knots[order], axis=0, out=numbers[1:])
+    if len(score) == 1:  # numbers instead of arrays of one: in a fifth of the time
+        knots = (*quantiles[0].tolist(), float(tail[0]))
+        return np.array([_p_value_of_one(float(score[0]), knots, target_rate)])
+    shares, order, log_shares = _levels(target_rate)
+    knots = np.vstack([quantiles.T, tail])
+    rising = np.maximum.accumulate(knots[order], axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(numbers)
-        above = logs[0] - logs[1:]  # (4, n): how far the score lies above each knot
-        below = np.log(1.0 - np.exp(above[0]) * (1.0 - shares[0]))
-        parts = (above[:3] / np.maximum(logs[2:] - logs[1:4], 1e-9)).clip(0.0, 1.0)
-        log_p = np.where(above[0] < 0.0, below, log_share[0])
-        for left in range(3):
-            log_p += parts[left] * (log_share[left + 1] - log_share[left])
-        tail = (log_share[1] - log_share[3]) / np.maximum(logs[4] - logs[2], 1e-3)
-        log_p -= tail * np.maximum(above[3], 0.0)
-    return np.maximum(np.exp(log_p), SMALLEST_P)  # NaN where the score is, or a knot
+        logs = np.log(np.vstack([score, rising], dtype=np.float64))
+        return _p_value(logs, shares[0], log_shares, np)
+
+
+def _p_value_of_one(score: float, knots: tuple[float, ...], target_rate: float) -> float:
+    shares, order, log_shares = _levels(target_rate)
+    if any(map(math.isnan, knots)):
+        return math.nan
+    rising = itertools.accumulate([knots[i] for i in order], max)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log((score, *rising)).tolist()  # NumPy's logarithm: that of `math` may differ in the last bit
+        return float(_p_value(logs, shares[0], log_shares, _Numbers))
+
+
+class _Numbers:
+    """Of NumPy what `_p_value` needs, for plain numbers. `max` and `min` give on a NaN that stands first."""
+
+    exp, log = np.exp, np.log
+    maximum, minimum = max, min
+
+    @staticmethod
+    def where(condition: bool, yes: float, no: float) -> float:
+        return yes if condition else no
+
+
+def _p_value(logs: Any, largest_share: float, log_shares: list[float], xp: Any) -> Any:
+    """The share of events at least as odd as one whose log score is logs[0], given the logs of four knots, rising.
+
+    largest_share: that of the first knot. log_shares: of all four. NaN where a number is.
+    """
+    score, *knots = logs
+    below = xp.log(1.0 - xp.exp(score - knots[0]) * (1.0 - largest_share))
+    log_p = xp.where(score < knots[0], below, log_shares[0])
+    for left in range(3):
+        width = xp.maximum(knots[left + 1] - knots[left], 1e-9)
+        part = xp.minimum(xp.maximum((score - knots[left]) / width, 0.0), 1.0)
+        log_p = log_p + part * (log_shares[left + 1] - log_shares[left])
+    tail = (log_shares[1] - log_shares[3]) / xp.maximum(knots[3] - knots[1], 1e-3)
+    log_p = log_p - tail * xp.maximum(score - knots[3], 0.0)
+    return xp.maximum(xp.exp(log_p), SMALLEST_P)
 
 
 @functools.lru_cache
-def _levels(target_rate: float) -> tuple[np.ndarray, np.ndarray, list[float]]:
+def _levels(target_rate: float) -> tuple[list[float], list[int], list[float]]:
     """Shares exceeding a slice's knots, the largest first; the order of these; logarithms of the shares."""
     shares = np.array([*LEVELS, target_rate])
     order = np.argsort(-shares, kind="stable")
-    return shares[order], order, np.log(shares[order]).tolist()
+    return shares[order].tolist(), order.tolist(), np.log(shares[order]).tolist()
