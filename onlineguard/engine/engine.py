@@ -25,10 +25,10 @@ from onlineguard.engine.arguments import (
 from onlineguard.engine.events import as_events, as_targets
 from onlineguard.engine.slices import UNKNOWN, SliceKeys, SliceTable, as_keys, check_key, first_unknown
 from onlineguard.engine.states import FIRST_ROW, LARGEST_BATCH, EventBatch, States, aligned
-from onlineguard.engine.table import FIELDS, READY, Front, Layout, Tail
+from onlineguard.engine.table import Front, Layout, Tail
 from onlineguard.engine.verdicts import Verdicts
 from onlineguard.errors import InvalidArgument
-from onlineguard.models.base import SliceModel
+from onlineguard.models.base import FIELDS, SliceModel
 
 POOL_SAMPLE = 64  # slices, those of the lowest rows, that the pooled model is the median of
 POOL_FIRST, POOL_EVERY = 1_024, 65_536  # pooled at these events: powers of two from the first, then multiples
@@ -509,9 +509,7 @@ class Engine:
     def _verdicts(self, parts: list[np.ndarray], numbers: list[np.ndarray] | None = None) -> Verdicts:
         fields = _joined(parts, np.empty((0, FIELDS), np.float32))
         of = None if numbers is None else _joined(numbers, np.empty(0, np.int64))
-        columns = fields.T
-        quantiles, tail = fields[:, READY + 1 : READY + 4], columns[READY + 4]
-        return Verdicts(columns[0], columns[1], columns[READY] > 0, quantiles, self.target_rate, of, tail)
+        return Verdicts(fields, self.target_rate, of)
 
 
 def _joined(parts: list[np.ndarray], empty: np.ndarray) -> np.ndarray:

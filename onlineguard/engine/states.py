@@ -13,7 +13,6 @@ import numpy as np
 from onlineguard.engine.origins import Origins
 from onlineguard.engine.slices import UNKNOWN
 from onlineguard.engine.table import (
-    FIELDS,
     LANES,
     Front,
     Layout,
@@ -26,7 +25,7 @@ from onlineguard.engine.table import (
     put_rows,
     taken_rows,
 )
-from onlineguard.models.base import MIN_SEEN, SliceModel
+from onlineguard.models.base import FIELDS, MIN_SEEN, SliceModel
 
 # The first rows of the table belong to no slice.
 WASTE = 0  # where states go that nobody keeps: those of events that are only scored

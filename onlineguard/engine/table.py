@@ -20,7 +20,7 @@ import numpy as np
 from onlineguard.compilation import keep_programs
 from onlineguard.core.protocols import Array
 from onlineguard.errors import InvalidArgument
-from onlineguard.models.base import Judgement
+from onlineguard.models.base import FIELDS
 
 # A call with one event takes 10 us instead of 20 if the calling thread runs it. It can only be said before the first
 # array is made on the CPU; after that it has no effect.
@@ -28,8 +28,6 @@ jax.config.update("jax_cpu_enable_async_dispatch", False)
 keep_programs()
 
 LANES = 16  # row lengths are multiples of this, so that a row is a whole number of vector registers
-FIELDS = len(Judgement._fields)
-READY = Judgement._fields.index("ready")
 TYPES = ("float32", "int32", "bool")  # of the leaves of a state
 
 

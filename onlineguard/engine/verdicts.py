@@ -1,6 +1,5 @@
 """What the engine answers: one row an event."""
 
-import dataclasses
 import functools
 import itertools
 import math
@@ -11,51 +10,75 @@ from typing import Any, overload
 import numpy as np
 
 from onlineguard.core.quantiles import LEVELS
+from onlineguard.models.base import READY, SCORE, THRESHOLD
 
 SMALLEST_P = 1e-12
 COLUMNS = ("score", "threshold", "p_value", "anomalous", "ready")
 SHOWN = 10  # verdicts in a notebook
 
 
-@dataclass(frozen=True, repr=False)
 class Verdicts:
-    """Judgements of n events, each made with what was known before it; float32 arrays (n,) unless said otherwise.
+    """Judgements of n events, each made with what was known before it.
 
-    score: how odd the event is: 1 is usual, whatever the slice's units; NaN where no feature could be scored.
-    threshold: the score from which the event is an anomaly of its slice.
-    ready: bool; the slice has seen enough events to be judged, and the event said something.
-    slice_numbers: int64, from an engine: its number for the slice of each event, the order of births over the engine's
-        life, never given to another slice; -1 where `score` met a slice that is not known.
+    judgements: (n, FIELDS) float32, a row an event as the model gave it; see `Judgement`. Not to be changed.
+    target_rate: share of usual events to be flagged.
+    slice_numbers: int64 (n,), from an engine: its number for the slice of each event, the order of births over the
+        engine's life, never given to another slice; -1 where `score` met a slice that is not known.
     """
 
-    score: np.ndarray
-    threshold: np.ndarray
-    ready: np.ndarray
-    quantiles: np.ndarray  # (n, 3): the slice's scores exceeded by 50, 20 and 5 % of its events
-    target_rate: float
-    slice_numbers: np.ndarray | None = None
-    tail: np.ndarray | None = None  # the score exceeded by target_rate of its events; None: the threshold
+    __slots__ = ("_p_value", "judgements", "slice_numbers", "target_rate")
+
+    def __init__(self, judgements: np.ndarray, target_rate: float, slice_numbers: np.ndarray | None = None):
+        self.judgements, self.target_rate, self.slice_numbers = judgements, target_rate, slice_numbers
+        self._p_value: np.ndarray | None = None
+
+    @property
+    def score(self) -> np.ndarray:
+        """How odd the event is, float32 (n,): 1 is usual, whatever the slice's units; NaN if no feature is scored."""
+        return self.judgements[:, SCORE]
+
+    @property
+    def threshold(self) -> np.ndarray:
+        """The score from which the event is an anomaly of its slice, float32 (n,)."""
+        return self.judgements[:, THRESHOLD]
+
+    @property
+    def ready(self) -> np.ndarray:
+        """Bool (n,): the slice has seen enough events to be judged, and the event said something."""
+        return self.judgements[:, READY] > 0
+
+    @property
+    def quantiles(self) -> np.ndarray:
+        """The slice's scores exceeded by 50, 20 and 5 % of its events, float32 (n, 3)."""
+        return self.judgements[:, READY + 1 : READY + 4]
 
     @property
     def anomalous(self) -> np.ndarray:
-        """Bool: the slice is ready and the score lies over the threshold."""
+        """Bool (n,): the slice is ready and the score lies over the threshold."""
         return self.ready & (self.score > self.threshold)
 
-    @functools.cached_property
+    @property
     def p_value(self) -> np.ndarray:
-        """Share of usual events of the slice at least as odd, float64; NaN where the score is.
+        """Share of usual events of the slice at least as odd, float64 (n,); NaN where the score is.
 
         Read from the running quantiles of the slice's own scores: linear in log score and log share between them, and
         a Pareto tail beyond the last, through the last and the one exceeded by 20 %. Never below 1e-12.
         """
-        return p_values(self.score, self.quantiles, self._tail, self.target_rate)
+        if self._p_value is None:
+            self._p_value = p_values(self.judgements, self.target_rate)
+        return self._p_value
 
-    @property
-    def _tail(self) -> np.ndarray:
-        return self.threshold if self.tail is None else self.tail
+    def rows(self) -> list[tuple[float, float, float, bool, bool]]:
+        """Score, threshold, p-value, anomalous and ready of each event, as plain numbers."""
+        return [
+            (score, threshold, p_value, ready > 0.0 and score > threshold, ready > 0.0)
+            for (score, threshold, ready, *_), p_value in zip(
+                self.judgements.tolist(), self.p_value.tolist(), strict=True
+            )
+        ]
 
     def __len__(self) -> int:
-        return len(self.score)
+        return len(self.judgements)
 
     @overload
     def __getitem__(self, which: int | np.integer) -> "Verdict": ...
@@ -64,19 +87,9 @@ class Verdicts:
     def __getitem__(self, which: Any) -> Any:
         """The verdict at an index, or the verdicts that a slice, a mask or an array of indices selects."""
         if isinstance(which, (int, np.integer)) and not isinstance(which, bool):
-            return Verdict(
-                float(self.score[which]),
-                float(self.threshold[which]),
-                bool(self.ready[which]),
-                (*self.quantiles[which].tolist(), float(self._tail[which])),
-                self.target_rate,
-            )
-        chosen = {
-            field.name: getattr(self, field.name)[which]
-            for field in dataclasses.fields(self)
-            if isinstance(getattr(self, field.name), np.ndarray)
-        }
-        return dataclasses.replace(self, **chosen)
+            return Verdict.of(self.judgements[which], self.target_rate)
+        numbers = None if self.slice_numbers is None else self.slice_numbers[which]
+        return Verdicts(self.judgements[which], self.target_rate, numbers)
 
     def __iter__(self) -> "Iterator[Verdict]":
         return (self[i] for i in range(len(self)))
@@ -122,6 +135,12 @@ class Verdict:
     quantiles: tuple[float, float, float, float]  # scores exceeded by 50, 20, 5 % and target_rate of the events
     target_rate: float
 
+    @classmethod
+    def of(cls, judgement: np.ndarray, target_rate: float) -> "Verdict":
+        """That of a judgement (FIELDS,); see `Verdicts`."""
+        score, threshold, ready, *knots = judgement.tolist()
+        return cls(score, threshold, ready > 0.0, tuple(knots), target_rate)
+
     @property
     def anomalous(self) -> bool:
         """Ready, and the score lies over the threshold."""
@@ -137,23 +156,20 @@ def _shown(value: float | bool) -> str:
     return str(value) if isinstance(value, bool) else f"{value:.4g}"
 
 
-def p_values(score: np.ndarray, quantiles: np.ndarray, tail: np.ndarray, target_rate: float) -> np.ndarray:
-    """`Verdicts.p_value` of n scores (n,), float64 (n,).
-
-    quantiles: (n, 3), the slice's scores exceeded by 50, 20 and 5 % of its events. tail: (n,), by target_rate of them.
-    """
-    if len(score) == 1:  # numbers instead of arrays of one: in a fifth of the time
-        knots = (*quantiles[0].tolist(), float(tail[0]))
-        return np.array([_p_value_of_one(float(score[0]), knots, target_rate)])
+def p_values(judgements: np.ndarray, target_rate: float) -> np.ndarray:
+    """`Verdicts.p_value` of n judgements (n, FIELDS), float64 (n,)."""
+    if len(judgements) == 1:  # numbers instead of arrays of one: in a fifth of the time
+        score, _, _, *knots = judgements[0].tolist()
+        return np.array([_p_value_of_one(score, knots, target_rate)])
     shares, order, log_shares = _levels(target_rate)
-    knots = np.vstack([quantiles.T, tail])
-    rising = np.maximum.accumulate(knots[order], axis=0)
+    columns = judgements.T
+    rising = np.maximum.accumulate(columns[READY + 1 :][order], axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(np.vstack([score, rising], dtype=np.float64))
+        logs = np.log(np.vstack([columns[SCORE], rising], dtype=np.float64))
         return _p_value(logs, shares[0], log_shares, np)
 
 
-def _p_value_of_one(score: float, knots: tuple[float, ...], target_rate: float) -> float:
+def _p_value_of_one(score: float, knots: Sequence[float], target_rate: float) -> float:
     shares, order, log_shares = _levels(target_rate)
     if any(map(math.isnan, knots)):
         return math.nan

@@ -8,11 +8,11 @@ import numpy as np
 from river import base
 from river.utils import dataframe
 
-from onlineguard.engine.table import READY
 from onlineguard.engine.verdicts import Verdict
 from onlineguard.errors import InvalidArgument
-from onlineguard.estimators.packed_model import SCORE, THRESHOLD, PackedModel
+from onlineguard.estimators.packed_model import PackedModel
 from onlineguard.estimators.shell import Features, checked_count, read_frame
+from onlineguard.models.base import SCORE
 from onlineguard.models.detector import Detector
 from onlineguard.models.series import Series
 
@@ -69,10 +69,7 @@ class PackedDetector(base.AnomalyDetector):
         """The verdict on the event under what was learned so far: score, threshold, p-value, anomalous, ready."""
         if not self._features.names:
             return Verdict(math.nan, math.nan, False, UNKNOWN, self.target_rate)
-        judged = self._model.judge(self._known(x))
-        score, threshold, ready = judged.item(SCORE), judged.item(THRESHOLD), judged.item(READY) > 0
-        median, fifth, twentieth, tail = judged[READY + 1 :].tolist()
-        return Verdict(score, threshold, ready, (median, fifth, twentieth, tail), self.target_rate)
+        return Verdict.of(self._model.judge(self._known(x)), self.target_rate)
 
     def judge_learn_one(self, x: Mapping[Hashable, Any]) -> Verdict:
         """`judge_one`, then `learn_one`."""

@@ -15,10 +15,9 @@ import numpy as np
 from onlineguard.core.protocols import Array
 from onlineguard.engine.events import as_float32
 from onlineguard.engine.origins import LOST, inexact
-from onlineguard.engine.table import FIELDS, Layout
-from onlineguard.models.base import Judgement, SliceModel
+from onlineguard.engine.table import Layout
+from onlineguard.models.base import FIELDS, SliceModel
 
-SCORE, THRESHOLD = Judgement._fields.index("score"), Judgement._fields.index("threshold")
 SMALLEST_WIDTH = 8  # columns are padded to powers of two, so that few new features wait for a compiler
 SMALLEST_BATCH, LARGEST_BATCH = 32, 4_096  # and so are batches
 IN_RANGE = 1e76  # squared length of an event; none of its values, and no origin, is above 1e38

@@ -9,12 +9,11 @@ from river import anomaly, base
 from river.utils import dataframe
 
 from onlineguard.engine.events import LARGEST
-from onlineguard.engine.table import READY
 from onlineguard.errors import InvalidArgument
 from onlineguard.estimators.detector import checked_patience, checked_target_rate
-from onlineguard.estimators.packed_model import SCORE, THRESHOLD, PackedModel
+from onlineguard.estimators.packed_model import PackedModel
 from onlineguard.estimators.shell import read_frame
-from onlineguard.models.base import MIN_SEEN
+from onlineguard.models.base import MIN_SEEN, READY, SCORE, THRESHOLD
 from onlineguard.models.one_sided import OneSided
 
 

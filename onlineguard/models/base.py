@@ -42,6 +42,10 @@ class Judgement(NamedTuple):
     tail: Array = np.nan  # and target_rate of the slice's events exceed
 
 
+FIELDS = len(Judgement._fields)
+SCORE, THRESHOLD, READY = map(Judgement._fields.index, ("score", "threshold", "ready"))
+
+
 class Pooled(NamedTuple):
     """Where slices start that are seen for the first time."""
 

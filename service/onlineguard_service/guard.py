@@ -349,17 +349,9 @@ def _flags(verdicts: Sequence[VerdictAnswer]) -> list[int]:
 
 
 def _verdicts(verdicts: Verdicts) -> list[VerdictAnswer]:
-    rows = zip(
-        verdicts.score.tolist(),
-        verdicts.threshold.tolist(),
-        verdicts.p_value.tolist(),
-        verdicts.anomalous.tolist(),
-        verdicts.ready.tolist(),
-        strict=True,
-    )
     return [
         VerdictAnswer(_finite(score), _finite(threshold), _finite(p_value), anomalous, ready)
-        for score, threshold, p_value, anomalous, ready in rows
+        for score, threshold, p_value, anomalous, ready in verdicts.rows()
     ]
 
 

@@ -14,6 +14,7 @@ from onlineguard.cli import runner
 from onlineguard.cli.sinks import VerdictWriter
 from onlineguard.engine.verdicts import Verdicts
 from onlineguard.errors import CheckpointError, InvalidArgument, SourceError
+from onlineguard.models.base import FIELDS, READY
 from onlineguard.report import SeriesRecorder
 from onlineguard.report.quality import GAP, Labelled, Ranking, Windows
 from onlineguard.sources import Source
@@ -115,8 +116,9 @@ def test_windows_and_alarms_are_those_of_a_plain_loop_wherever_the_stream_is_cut
 
 
 def judged(scores, ready=True):
-    scores = np.asarray(scores, np.float32)
-    return Verdicts(scores, np.ones_like(scores), np.full(len(scores), ready), np.ones((len(scores), 3)), 0.01)
+    judgements = np.ones((len(scores), FIELDS), np.float32)
+    judgements[:, 0], judgements[:, READY] = scores, ready
+    return Verdicts(judgements, 0.01)
 
 
 def test_events_that_could_not_be_judged_rank_last_and_raise_no_alarm():

@@ -14,7 +14,8 @@ NUMBERS = st.floats(0.0, width=32, allow_subnormal=False) | st.sampled_from([0.0
 @given(hnp.arrays(np.float32, st.tuples(st.integers(2, 9), st.just(5)), elements=NUMBERS), st.floats(1e-6, 0.2))
 def test_the_p_value_of_one_event_is_that_which_it_has_among_many(rows, target_rate):
     def verdicts(part):
-        return Verdicts(part[:, 0], part[:, 1], np.ones(len(part), bool), part[:, 2:], target_rate)
+        score, threshold, *quantiles = part.T
+        return Verdicts(np.stack([score, threshold, np.ones_like(score), *quantiles, threshold], axis=1), target_rate)
 
     with np.errstate(all="ignore"):
         together = verdicts(rows).p_value
