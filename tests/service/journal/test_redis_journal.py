@@ -1,28 +1,19 @@
-"""The journal in Redis: what was committed is there once, whatever happens to the connection, Redis or the process."""
+"""The journal in Redis, beside what both journals promise: lost connections, a Redis that lost entries, two writers."""
 
 import asyncio
 import itertools
 import random
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import redis
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.journal import redis_journal as module
-from onlineguard_service.journal import snapshots
 from onlineguard_service.journal.redis_journal import RedisJournal
 
 from onlineguard.errors import CheckpointError, InvalidArgument
+from tests.support.journals import ENTRIES, InRedis, refused, run
 from tests.support.line import lined
 from tests.support.redis_server import serving
-
-_names = map("journal{}".format, itertools.count())  # every example has keys of its own
-GENEROUS = 30  # seconds; a test that takes as long hangs
 
 
 @pytest.fixture(scope="module")
@@ -49,47 +40,6 @@ def at(port):
     return f"redis://127.0.0.1:{port}"
 
 
-def run(coroutine):
-    return asyncio.run(asyncio.wait_for(coroutine, GENEROUS))
-
-
-def commit(port, name, entries):
-    """Commit entries one after another and close; what `apply` was called with."""
-
-    async def all_of_them():
-        journal = RedisJournal(at(port), name)
-        applied = [await journal.commit(entry, lambda n, entry=entry: (n, entry)) for entry in entries]
-        await journal.close()
-        return applied
-
-    return run(all_of_them())
-
-
-def recovered(port, name):
-    """The newest snapshot and what is replayed after it, by a journal that is opened anew."""
-    journal = RedisJournal(at(port), name)
-    newest = journal.newest_snapshot()
-    entries = list(journal.replay(newest[0] if newest else 0))
-    asyncio.run(journal.close())
-    return newest, entries
-
-
-def replayed(port, name):
-    newest, entries = recovered(port, name)
-    assert newest is None
-    return entries
-
-
-def numbered(entries):
-    return list(enumerate(entries, 1))
-
-
-async def refused(journal, entry=b"refused"):
-    with pytest.raises(JournalUnavailable) as raised:
-        await journal.commit(entry, lambda _: pytest.fail("an entry that was not kept was applied"))
-    return str(raised.value)
-
-
 async def until_taken(journal, entry):
     while True:
         try:
@@ -103,67 +53,12 @@ async def opened(line, name):
     return await asyncio.to_thread(RedisJournal, at(line.port), name)
 
 
-@given(st.lists(st.binary(max_size=60), max_size=12), st.data())
-@settings(max_examples=20)
-def test_replay_gives_what_was_committed_after_any_entry_and_any_restart(port, entries, data):
-    cut, after = data.draw(st.integers(0, len(entries))), data.draw(st.integers(0, len(entries)))
-    name = next(_names)
-    assert commit(port, name, entries[:cut]) + commit(port, name, entries[cut:]) == numbered(entries)
-    journal = RedisJournal(at(port), name)
-    assert journal.sequence == len(entries)
-    assert list(journal.replay(after)) == numbered(entries)[after:]
-    asyncio.run(journal.close())
-
-
-def test_entries_of_many_at_once_are_applied_in_the_order_of_the_journal(port, client):
-    async def many():
-        journal = RedisJournal(at(port), "many")
-        applied = []
-
-        async def one(i):
-            entry = str(i).encode() * (10_000 if i % 7 == 0 else 1)
-            return await journal.commit(entry, lambda n: applied.append((n, entry)) or i)
-
-        assert await asyncio.gather(*map(one, range(1000))) == list(range(1000))
-        assert journal.lag == 0.0
-        await journal.close()
-        return applied
-
-    assert run(many()) == replayed(port, "many")
-
-
-def test_an_apply_that_raises_leaves_its_entry_and_the_journal_goes_on(port, client):
-    async def raising():
-        journal = RedisJournal(at(port), "raising")
-        results = await asyncio.gather(
-            journal.commit(b"raises", lambda n: n / 0), journal.commit(b"fine", lambda n: n), return_exceptions=True
-        )
-        assert isinstance(results[0], ZeroDivisionError)
-        assert results[1] == 2
-        await journal.close()
-
-    run(raising())
-    assert replayed(port, "raising") == [(1, b"raises"), (2, b"fine")]
-
-
-def test_a_cancelled_commit_leaves_the_others_alone(port, client):
-    async def cancelling():
-        journal = RedisJournal(at(port), "cancelling")
-        tasks = [asyncio.create_task(journal.commit(b"entry", lambda n: n)) for _ in range(3)]
-        await asyncio.sleep(0)
-        tasks[1].cancel()
-        assert await asyncio.gather(*tasks[::2]) == [1, 3]
-        await journal.close()
-
-    run(cancelling())
-
-
 def test_a_redis_that_forgot_the_scripts_is_given_them_again(port, client):
     client.script_flush()
-    commit(port, "scripts", [b"first"])
+    InRedis(port, "scripts").commit([b"first"])
     client.script_flush()
-    commit(port, "scripts", [b"second"])
-    assert replayed(port, "scripts") == [(1, b"first"), (2, b"second")]
+    InRedis(port, "scripts").commit([b"second"])
+    assert InRedis(port, "scripts").recovered() == (None, [(1, b"first"), (2, b"second")])
 
 
 # The connection
@@ -183,7 +78,7 @@ def test_an_entry_whose_connection_is_lost_is_written_once_and_answered(port, cl
             await journal.close()
 
     run(losing())
-    assert replayed(port, fate) == [(1, b"before"), (2, b"entry"), (3, b"after")]
+    assert InRedis(port, fate).recovered() == (None, [(1, b"before"), (2, b"entry"), (3, b"after")])
 
 
 def test_an_entry_that_arrives_after_it_was_refused_is_not_taken(port, client, impatient):
@@ -198,7 +93,7 @@ def test_an_entry_that_arrives_after_it_was_refused_is_not_taken(port, client, i
             await journal.close()
 
     run(late())
-    assert replayed(port, "late") == [(1, b"before"), (2, b"after")]
+    assert InRedis(port, "late").recovered() == (None, [(1, b"before"), (2, b"after")])
 
 
 def test_an_entry_that_was_written_but_refused_is_taken_out_again(port, client, impatient):
@@ -214,7 +109,7 @@ def test_an_entry_that_was_written_but_refused_is_taken_out_again(port, client, 
             await journal.close()
 
     run(withdrawn())
-    assert replayed(port, "withdrawn") == [(1, b"before"), (2, b"after"), (3, b"and on")]
+    assert InRedis(port, "withdrawn").recovered() == (None, [(1, b"before"), (2, b"after"), (3, b"and on")])
 
 
 @pytest.mark.slow
@@ -264,7 +159,7 @@ def test_whatever_the_connection_does_what_was_applied_is_what_is_in_the_journal
 
     applied = run(chances())
     assert len(applied) == 200
-    assert replayed(port, name) == [*applied, (201, b"end")]
+    assert InRedis(port, name).recovered() == (None, [*applied, (201, b"end")])
 
 
 def test_while_redis_is_gone_commits_are_refused_and_queue_nowhere_and_then_they_work_again(port, client, impatient):
@@ -288,7 +183,7 @@ def test_while_redis_is_gone_commits_are_refused_and_queue_nowhere_and_then_they
             await journal.close()
 
     run(gone())
-    assert replayed(port, "gone") == [(1, b"before"), (2, b"after")]
+    assert InRedis(port, "gone").recovered() == (None, [(1, b"before"), (2, b"after")])
 
 
 def test_a_real_redis_that_is_killed_and_started_anew_with_its_file_goes_on(tmp_path, impatient):
@@ -329,7 +224,7 @@ def test_a_redis_that_restarted_empty_takes_nothing_until_it_has_the_state(port,
         await journal.close()
 
     run(emptied())
-    assert recovered(port, "emptied") == ((5, {"state": b"of five"}), [(6, b"sixth")])
+    assert InRedis(port, "emptied").recovered() == ((5, {"state": b"of five"}), [(6, b"sixth")])
 
 
 def test_a_redis_that_restarted_with_an_older_file_takes_nothing_until_it_has_the_state(port, client):
@@ -347,7 +242,7 @@ def test_a_redis_that_restarted_with_an_older_file_takes_nothing_until_it_has_th
         await journal.close()
 
     run(set_back())
-    assert recovered(port, "back") == ((2, {"state": b"of two"}), [(3, b"third")])
+    assert InRedis(port, "back").recovered() == ((2, {"state": b"of two"}), [(3, b"third")])
     assert not client.exists("{back}:snapshot:1")
 
 
@@ -365,7 +260,7 @@ def test_a_snapshot_begun_before_the_loss_was_known_brings_the_journal_back_too(
         await journal.close()
 
     run(before())
-    assert recovered(port, "before") == ((1, {"state": b"of one"}), [(2, b"second")])
+    assert InRedis(port, "before").recovered() == ((1, {"state": b"of one"}), [(2, b"second")])
 
 
 # Two writers
@@ -390,85 +285,36 @@ def test_a_writer_whose_journal_was_opened_elsewhere_is_refused_from_then_on(por
         await second.close()
 
     run(two())
-    assert [entry for _, entry in replayed(port, "two")] == [b"by the first"] * (not emptied) + [b"by the second"]
+    newest, entries = InRedis(port, "two").recovered()
+    assert newest is None
+    assert [entry for _, entry in entries] == [b"by the first"] * (not emptied) + [b"by the second"]
 
 
-# Snapshots
+# What is kept
 
 
-def test_the_two_newest_snapshots_are_kept_with_all_entries_after_the_older(port, client):
-    async def snapshotting():
-        journal = RedisJournal(at(port), "kept")
-        for n in range(1, 1051):
-            await journal.commit(str(n).encode(), lambda n: n)
-            if n % 300 == 0:
-                assert await journal.begin_snapshot({"n": str(n).encode(), "large": bytes(3_000_000)}) == n
-        assert 0 < journal.size < 1_000_000
-        await journal.close()
-
-    run(snapshotting())
-    newest, entries = recovered(port, "kept")
-    assert newest == (900, {"n": b"900", "large": bytes(3_000_000)})
-    assert entries == [(n, str(n).encode()) for n in range(901, 1051)]
-    places = {f"{{kept}}:snapshot:{n}".encode() for n in (600, 900)}
-    assert set(client.keys("{kept}*")) == {b"{kept}:head", b"{kept}:entries", b"{kept}:snapshots"} | places
-    assert all(client.ttl(place) == -1 for place in places)
-    journal = RedisJournal(at(port), "kept")
-    assert list(journal.replay(600)) == [(n, str(n).encode()) for n in range(601, 1051)]
-    with pytest.raises(CheckpointError, match="lacks entries 1 to"):
-        list(journal.replay(0))
-    asyncio.run(journal.close())
+def test_nothing_is_kept_but_the_head_the_entries_and_two_snapshots(port, client):
+    place = InRedis(port, "kept")
+    place.snapshotted(ENTRIES, 1, large=bytes(3_000_000))
+    snapshots = {b"{kept}:snapshot:4", b"{kept}:snapshot:5"}
+    assert set(client.keys("{kept}*")) == {b"{kept}:head", b"{kept}:entries", b"{kept}:snapshots"} | snapshots
+    assert all(client.ttl(snapshot) == -1 for snapshot in snapshots)
 
 
-def test_a_damaged_newest_snapshot_falls_back_to_the_older_and_is_dropped_at_the_next(port, client, caplog):
-    async def snapshotting():
-        journal = RedisJournal(at(port), "damaged")
-        for n in (1, 2, 3):
-            await journal.commit(str(n).encode(), lambda n: n)
-            await journal.begin_snapshot({"n": str(n).encode()})
-        await journal.close()
-
-    run(snapshotting())
-    client.hset("{damaged}:snapshot:3", "0", b"something else")
-    assert recovered(port, "damaged") == ((2, {"n": b"2"}), [(3, b"3")])
-    assert "is damaged" in caplog.text
-
-    async def next_one():
-        journal = RedisJournal(at(port), "damaged")
-        journal.newest_snapshot()
-        await journal.commit(b"4", lambda n: n)
-        await journal.begin_snapshot({"n": b"4"})
-        await journal.close()
-
-    run(next_one())
-    assert sorted(map(int, client.hkeys("{damaged}:snapshots"))) == [2, 4]
-    assert not client.exists("{damaged}:snapshot:3")
-
-
-def test_newer_formats_ask_for_an_upgrade(port, client, monkeypatch):
-    async def snapshotting():
-        journal = RedisJournal(at(port), "newer")
-        await journal.begin_snapshot({})
-        await journal.close()
-
-    monkeypatch.setattr(snapshots, "VERSION", snapshots.VERSION + 1)
-    run(snapshotting())
-    monkeypatch.undo()
-    with pytest.raises(CheckpointError, match="upgrade"):
-        recovered(port, "newer")
+def test_a_newer_format_asks_for_an_upgrade(port, client):
+    place = InRedis(port, "newer")
+    place.commit([b"entry"])
     client.hset("{newer}:head", "format", module.VERSION + 1)
     with pytest.raises(CheckpointError, match="upgrade"):
-        RedisJournal(at(port), "newer")
+        place.open()
 
 
-def test_an_entry_that_was_deleted_is_missed(port, client):
-    commit(port, "gap", [b"1", b"2", b"3"])
-    client.xdel("{gap}:entries", client.xrange("{gap}:entries")[1][0])
-    with pytest.raises(CheckpointError, match="lacks entries 2 to 2"):
-        replayed(port, "gap")
+def test_entries_that_were_deleted_altogether_are_missed(port, client):
+    place = InRedis(port, "gap")
+    place.commit([b"1", b"2", b"3"])
     client.delete("{gap}:entries")
     with pytest.raises(CheckpointError, match="lacks entries 1 to 3"):
-        replayed(port, "gap")
+        place.recovered()
 
 
 # What Redis refuses
@@ -488,7 +334,7 @@ def test_a_redis_out_of_memory_refuses_entries_until_it_has_some_again(port, cli
         await journal.close()
 
     run(full())
-    assert replayed(port, "full") == [(1, b"before"), (2, b"after")]
+    assert InRedis(port, "full").recovered() == (None, [(1, b"before"), (2, b"after")])
 
 
 @pytest.mark.parametrize("durability", ["group", "sync"])
@@ -511,69 +357,3 @@ def test_an_unreachable_redis_and_wrong_arguments_are_named(port, impatient):
     for options in ({"name": "{a}"}, {"name": ""}, {"durability": "none"}):
         with pytest.raises(InvalidArgument, match=next(iter(options))):
             RedisJournal(at(port), **options)
-
-
-def test_nothing_is_taken_after_close_and_close_waits_for_what_is_under_way(port, client):
-    async def closing():
-        journal = RedisJournal(at(port), "closing")
-        tasks = [asyncio.create_task(journal.commit(b"entry", lambda n: n)) for _ in range(5)]
-        await asyncio.sleep(0)
-        snapshot = asyncio.ensure_future(journal.begin_snapshot({}))
-        await journal.close()
-        assert snapshot.done()
-        assert await asyncio.gather(*tasks) == [1, 2, 3, 4, 5]
-        assert "closed" in await refused(journal)
-        await journal.close()
-
-    run(closing())
-
-
-# Kills
-
-CHILD = """
-import asyncio, os, sys
-from onlineguard_service.journal.redis_journal import RedisJournal
-
-async def main(url):
-    journal = RedisJournal(url, "child")
-    newest = journal.newest_snapshot()
-    for _ in journal.replay(newest[0] if newest else 0):
-        pass
-
-    async def writer(i):
-        while True:
-            entry = os.urandom(2) * (7 + 60 * i)
-            n = await journal.commit(entry, lambda n: n)
-            os.write(1, n.to_bytes(8) + entry[:2])
-
-    async def snapshots():
-        while True:
-            await journal.begin_snapshot({"n": str(journal.sequence).encode()})
-            await asyncio.sleep(0.02)
-
-    await asyncio.gather(*map(writer, range(4)), snapshots())
-
-asyncio.run(main(sys.argv[1]))
-"""
-
-
-@pytest.mark.slow
-def test_after_kill_9_at_any_moment_all_that_was_answered_is_there_in_order(port, client):
-    moments, before = random.Random(0), 0
-    for _ in range(12):
-        with subprocess.Popen([sys.executable, "-c", CHILD, at(port)], stdout=subprocess.PIPE) as child:
-            first = child.stdout.read(10)  # it runs
-            time.sleep(moments.uniform(0.0, 0.06))
-            child.send_signal(signal.SIGKILL)
-            told = first + child.stdout.read()
-        whole = len(told) - len(told) % 10
-        acknowledged = {int.from_bytes(told[i : i + 8]): told[i + 8 : i + 10] for i in range(0, whole, 10)}
-        newest, entries = recovered(port, "child")
-        start = newest[0] if newest else 0
-        assert newest is None or newest[1] == {"n": str(newest[0]).encode()}
-        assert [n for n, _ in entries] == list(range(start + 1, start + 1 + len(entries)))
-        assert start + len(entries) >= max(acknowledged)
-        assert min(acknowledged) > before
-        there = dict(entries)
-        assert all(there[n][:2] == begin for n, begin in acknowledged.items() if n > start)
-        before = max(acknowledged)
