@@ -36,7 +36,7 @@ from onlineguard_service.digest import digest
 from onlineguard_service.entries import Begin, Clicks, Entry, Events, Labels, Options
 from onlineguard_service.event_numbers import key_of, numbers, stream_of
 from onlineguard_service.figures import ANOMALOUS, JUDGED, ROBOTIC, Figures
-from onlineguard_service.remembered import Remembered, completed
+from onlineguard_service.remembered import Remembered
 
 MARKS = 100  # switches of the model that are remembered
 _AS_TEXT = {True: "true", False: "false", None: ""}  # a slice's parts, as `pipeline.prepare` writes them
@@ -207,37 +207,35 @@ class Guard:
         }
 
     def _update(self, entry: Events) -> list[EventAnswer]:
-        ids = [event.id for event in entry.events]
-        places, answers = self._event_answers.unanswered(ids)
-        if places:
-            events = [entry.events[i] for i in places]
-            X = numbers(events, self.events)
-            keys = [key_of(event.slice, i) for i, event in zip(places, events, strict=True)]
-            if self.events is None:
-                self._begin(*stream_of(events[0]))
-            assert self.events is not None
-            found = self.events.update(keys, X)
-            times = [entry.t if event.ts is None else event.ts for event in events]
-            verdicts = _verdicts(found)
-            self.event_figures.add(keys, _flags(verdicts), times, found.score, found.threshold, X)
-            for i, event, answer in zip(places, events, _answers(events, verdicts), strict=True):
-                answers[i] = answer
-                if event.id is not None:
-                    self._event_answers.put(event.id, answer)
-        return completed(answers, ids)
+        return self._event_answers.answered(
+            [event.id for event in entry.events], lambda places: self._learned(entry, places)
+        )
+
+    def _learned(self, entry: Events, places: list[int]) -> list[EventAnswer]:
+        events = [entry.events[i] for i in places]
+        X = numbers(events, self.events)
+        keys = [key_of(event.slice, i) for i, event in zip(places, events, strict=True)]
+        if self.events is None:
+            self._begin(*stream_of(events[0]))
+        assert self.events is not None
+        found = self.events.update(keys, X)
+        times = [entry.t if event.ts is None else event.ts for event in events]
+        verdicts = _verdicts(found)
+        self.event_figures.add(keys, _flags(verdicts), times, found.score, found.threshold, X)
+        return _answers(events, verdicts)
 
     def _judge(self, entry: Clicks) -> list[ClickAnswer]:
-        ids = [click.click_id for click in entry.clicks]
-        unanswered, answers = self._click_answers.unanswered(ids)
         counts = np.frombuffer(entry.counts, np.int32).reshape(-1, len(COLUMNS)) if self.store is None else None
-        for start in range(0, len(unanswered), MOST):
-            places = unanswered[start : start + MOST]
-            clicks = [entry.clicks[i] for i in places]
-            judged = self._judged(clicks, counts if counts is None or len(clicks) == len(counts) else counts[places])
-            for i, answer in zip(places, judged, strict=True):
-                answers[i] = answer
-                self._click_answers.put(answer.click_id, answer)
-        return completed(answers, ids)
+
+        def judged(places: list[int]) -> list[ClickAnswer]:
+            answers: list[ClickAnswer] = []
+            for start in range(0, len(places), MOST):
+                part = places[start : start + MOST]
+                seen = counts if counts is None or len(part) == len(counts) else counts[part]
+                answers += self._judged([entry.clicks[i] for i in part], seen)
+            return answers
+
+        return self._click_answers.answered([click.click_id for click in entry.clicks], judged)
 
     def _judged(self, clicks: list[Click], counts: np.ndarray | None) -> list[ClickAnswer]:
         names = [self.slice_of(click) for click in clicks]

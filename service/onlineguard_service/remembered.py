@@ -1,7 +1,7 @@
 """Answers that are remembered by id, so that a request that is sent again is answered as before and not learned."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -24,17 +24,26 @@ class Remembered[Answer]:
         if len(self._answers) > self._most:
             self._answers.popitem(last=False)
 
-    def unanswered(self, ids: Sequence[str | None]) -> tuple[list[int], list[Answer | None]]:
-        """Which items of a request have to be answered, the first of each id; and the answers there are already."""
+    def answered(self, ids: Sequence[str | None], work: Callable[[list[int]], Sequence[Answer]]) -> list[Answer]:
+        """One answer to each item of a request: the one that is remembered under its id, or else a new one.
+
+        work: gives an answer to each of the items in the places it is told. They are the first ones of an id that is
+            not remembered, and those without an id. An item that repeats an id gets the answer of the first.
+        """
         answers = [self.get(id_) for id_ in ids]
         places: list[int] = []
-        seen: set[str] = set()
+        first: dict[str, int] = {}
         for i, (id_, answer) in enumerate(zip(ids, answers, strict=True)):
-            if answer is None and (id_ is None or id_ not in seen):
+            if answer is None and (id_ is None or id_ not in first):
                 places.append(i)
                 if id_ is not None:
-                    seen.add(id_)
-        return places, answers
+                    first[id_] = i
+        if places:
+            for i, answer in zip(places, work(places), strict=True):
+                answers[i], id_ = answer, ids[i]
+                if id_ is not None:
+                    self.put(id_, answer)
+        return [answers[first[id_]] if answer is None else answer for id_, answer in zip(ids, answers, strict=True)]  # type: ignore[index]
 
     def dump(self) -> list[Any]:
         """Ids, and the answers as MessagePack."""
@@ -49,17 +58,3 @@ class Remembered[Answer]:
         else:
             answers = msgspec.msgpack.decode(packed, type=list[self._kind])  # type: ignore[name-defined]
         self._answers = OrderedDict(zip(ids, answers, strict=True))
-
-
-def completed[Answer](answers: list[Answer | None], ids: Sequence[str | None]) -> list[Answer]:
-    """All answers of a request: those that repeat an id within it get its first one's."""
-    first: dict[str, Answer] = {}
-    whole: list[Answer] = []
-    for id_, answer in zip(ids, answers, strict=True):
-        if answer is None and id_ is not None:
-            answer = first[id_]
-        assert answer is not None
-        if id_ is not None:
-            first.setdefault(id_, answer)
-        whole.append(answer)
-    return whole
