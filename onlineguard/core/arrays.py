@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from onlineguard.core.protocols import Array
+from onlineguard.core.shapes import Bool, Float, Int32
 
 LARGE = 1e17  # distances beyond this count as this: their squares, and sums of these, stay within float32
 SMALL = 1e-30  # and lengths below this count as zero: their reciprocals stay within float32
@@ -25,7 +26,7 @@ def namespace(x: Array) -> Any:
     return np if isinstance(x, _NUMPY) else x.__array_namespace__()
 
 
-def where(condition: Array, x: Array, y: Array) -> Array:
+def where(condition: Bool[Array, "..."], x: Array, y: Array) -> Array:
     """`x` where the condition holds, else `y`; the condition has the shape of the result."""
     if condition is True or condition is False or isinstance(condition, np.bool):  # in the order of their frequency
         return x if condition else y
@@ -33,7 +34,7 @@ def where(condition: Array, x: Array, y: Array) -> Array:
     return np.where(condition, strong(x), strong(y)) if xp is np else xp.where(condition, x, y)
 
 
-def choose(condition: Array, new: Any, old: Any) -> Any:
+def choose(condition: Bool[Array, "*lead"], new: Any, old: Any) -> Any:
     """`where` for arrays and named tuples whose leading axes are those of the condition."""
     if condition is True or condition is False or isinstance(condition, np.bool):
         return new if condition else old
@@ -48,12 +49,12 @@ def lengthen(x: Array, like: Array) -> Array:
     return x if axes == 0 else x.reshape(x.shape + (1,) * (like.ndim - axes))
 
 
-def log(x: Array) -> Array:
+def log(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The natural logarithm of a positive number; a plain float for a plain float or a NumPy float64."""
     return math.log(x) if isinstance(x, float) else namespace(x).log(x)
 
 
-def exp(x: Array) -> Array:
+def exp(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """e^x, infinite where it overflows; a plain float for a plain float or a NumPy float64."""
     if isinstance(x, float):
         return math.exp(x) if x < LOG_OVERFLOW else math.inf
@@ -67,7 +68,7 @@ def plain(state: Any) -> Any:
     return state.item() if np.ndim(state) == 0 and isinstance(state, np.generic | np.ndarray) else state
 
 
-def to_float(count: Array) -> Array:
+def to_float(count: Int32[Array, "*shape"]) -> Float[Array, "*shape"]:
     """An int32 count as float32, or as a plain float, which takes the type of what it meets."""
     return float(count) if isinstance(count, np.generic | int) else count.astype(np.float32)
 
@@ -77,17 +78,17 @@ def strong(x: Array) -> Array:
     return np.float32(x) if isinstance(x, float | int) else x
 
 
-def saturating_add(count: Array, more: Array) -> Array:
+def saturating_add(count: Int32[Array, "*shape"], more: Bool[Array, "*shape"]) -> Int32[Array, "*shape"]:
     """`count + 1` where `more` holds, else `count`; stays at the largest count instead of wrapping."""
     return where(more & (count < COUNT_LIMIT), count + 1, count)
 
 
-def finite(x: Array) -> Array:
+def finite(x: Float[Array, "*shape"]) -> Bool[Array, "*shape"]:
     """Whether x is neither NaN nor infinite."""
     return abs(x) < np.inf if isinstance(x, np.floating) else namespace(x).isfinite(x)
 
 
-def capped(x: Array) -> Array:
+def capped(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """`x` held within the largest distance that is told apart; NaN stays NaN."""
     if isinstance(x, np.floating):
         x = x if x < LARGE else np.float32(LARGE) if x > 0 else x
@@ -96,7 +97,7 @@ def capped(x: Array) -> Array:
     return xp.minimum(xp.maximum(x, -LARGE), LARGE)
 
 
-def safe_norm(x: Array, axes: int = 1) -> Array:
+def safe_norm(x: Float[Array, "..."], axes: int = 1) -> Float[Array, "*lead"]:
     """L2 norm over the last `axes` axes; a length below 1e-30 counts as zero.
 
     Scaled by the largest component, so that no square overflows or vanishes; the bounds keep its reciprocal from doing

@@ -13,6 +13,7 @@ from onlineguard.core.arrays import where
 from onlineguard.core.protocols import Array, Estimator, Event, Score
 from onlineguard.core.pytree import pytree
 from onlineguard.core.registry import register
+from onlineguard.core.shapes import Float64
 
 
 @register("Chain")
@@ -70,8 +71,8 @@ class Chain:
         learned, score, _ = self.trace(state, event)
         return learned, score
 
-    def moved(self, states: tuple[Any, ...], by: np.ndarray) -> tuple[Any, ...]:
-        """Stacked states (slices, ...) when events are counted from `by` (slices, d) more, in NumPy.
+    def moved(self, states: tuple[Any, ...], by: Float64[np.ndarray, "slices d"]) -> tuple[Any, ...]:
+        """Stacked states (slices, ...) when events are counted from `by` more, in NumPy.
 
         Only the first stage sees events; residuals and scores do not depend on where these are counted from.
         """

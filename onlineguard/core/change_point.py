@@ -33,9 +33,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onlineguard.core.arrays import SMALL, capped, namespace, saturating_add, strong, to_float, where
-from onlineguard.core.protocols import Array, Event, Score
+from onlineguard.core.protocols import Array, Score
 from onlineguard.core.pytree import pytree, static
 from onlineguard.core.registry import register
+from onlineguard.core.shapes import Bool, Float, Float64, Int32
 from onlineguard.core.spread import counted_from
 
 WINSOR = 3.0  # scales from the mean; a normal variance loses 0.5 % by it
@@ -48,25 +49,25 @@ LATEST = 5  # events whose median is where a new segment starts
 class Segment(NamedTuple):
     """What the stream taught: about the segment since the last change, and where that change lay."""
 
-    mean: Array  # (d,) running mean, clipped
-    power: Array  # (d,) running mean of the squared clipped distances
-    moments: Array  # (3, d) running means of the 2nd, 3rd and 4th power of the clipped distances in scales
-    length: Array  # events of the segment
-    before: Array  # (starts, d) the mean up to each start
-    after: Array  # (starts, d) the mean from each start on
-    count_before: Array  # (starts,) events in `before`; 0 for a slot not filled
-    count_after: Array  # (starts,) events in `after`; 0 for a slot not filled
-    log_scale: Array  # (d,) twice the log of the clip's unit; kept from segment to segment, as are the rest
-    settled: Array  # (d,) events that taught the scale, as a float
-    previous: Array  # (d,) the last clipped distances, in their unit
-    latest_events: Array  # (5, d) with missing features at their mean
-    leading: Array  # (d,) the direction in which the features vary most, as long as their variance there
-    overlap: Array  # running mean of the squared product of `previous` and the ones before: F^2
-    seen: Array  # events learned; saturates
-    fired: Array  # bool: the last event showed a change
-    earliest: Array  # the last change lies between these two events, counted from 0; -1 before the first
-    latest: Array
-    changes: Array  # changes found
+    mean: Float[Array, " d"]  # running mean, clipped
+    power: Float[Array, " d"]  # running mean of the squared clipped distances
+    moments: Float[Array, "3 d"]  # running means of the 2nd, 3rd and 4th power of the clipped distances in scales
+    length: Int32[Array, ""]  # events of the segment
+    before: Float[Array, "starts d"]  # the mean up to each start
+    after: Float[Array, "starts d"]  # the mean from each start on
+    count_before: Int32[Array, " starts"]  # events in `before`; 0 for a slot not filled
+    count_after: Int32[Array, " starts"]  # events in `after`; 0 for a slot not filled
+    log_scale: Float[Array, " d"]  # twice the log of the clip's unit; kept from segment to segment, as are the rest
+    settled: Float[Array, " d"]  # events that taught the scale
+    previous: Float[Array, " d"]  # the last clipped distances, in their unit
+    latest_events: Float[Array, "5 d"]  # with missing features at their mean
+    leading: Float[Array, " d"]  # the direction in which the features vary most, as long as their variance there
+    overlap: Float[Array, ""]  # running mean of the squared product of `previous` and the ones before: F^2
+    seen: Int32[Array, ""]  # events learned; saturates
+    fired: Bool[Array, ""]  # the last event showed a change
+    earliest: Int32[Array, ""]  # the last change lies between these two events, counted from 0; -1 before the first
+    latest: Int32[Array, ""]
+    changes: Int32[Array, ""]  # changes found
 
 
 @register("ChangePoint")
@@ -80,7 +81,7 @@ class ChangePoint:
     """
 
     features: int = static(default=1)
-    delta: Array = 0.01
+    delta: Float[Array, ""] = 0.01
     starts: int = static(default=64)  # kept at a time; a multiple of 4
 
     supervised = False
@@ -100,25 +101,25 @@ class ChangePoint:
         overlap = np.float32(self.features**2)
         return Segment(d, d, moments, zero, means, means, many, many, d, d, d, latest, leading, overlap, zero, *never)
 
-    def score(self, state: Segment, event: Event) -> Score:
+    def score(self, state: Segment, event: Float[Array, " d"]) -> Score:
         """The evidence for a change once this event is counted in, over its bound, less one."""
         return self.step(state, event)[1]
 
-    def judge(self, state: Segment, event: Event) -> tuple[Score, Array]:
+    def judge(self, state: Segment, event: Float[Array, " d"]) -> tuple[Score, Float[Array, ""]]:
         """The score, and again as what a Chain hands on."""
         score = self.score(state, event)
         return score, score
 
-    def learn(self, state: Segment, event: Event) -> Segment:
+    def learn(self, state: Segment, event: Float[Array, " d"]) -> Segment:
         """Bring every start up to date; start afresh if the mean has changed."""
         return self.step(state, event)[0]
 
-    def trace(self, state: Segment, event: Event) -> tuple[Segment, Score, Array]:
+    def trace(self, state: Segment, event: Float[Array, " d"]) -> tuple[Segment, Score, Float[Array, ""]]:
         """`step`, and the score again as what a Chain hands on."""
         state, score = self.step(state, event)
         return state, score, score
 
-    def step(self, state: Segment, event: Event) -> tuple[Segment, Score]:
+    def step(self, state: Segment, event: Float[Array, " d"]) -> tuple[Segment, Score]:
         """`learn` and `score` at once: both need the evidence after the event."""
         xp = namespace(state.mean)
         there = xp.isfinite(event)
@@ -141,8 +142,8 @@ class ChangePoint:
         located = _pick(restart, self._afresh(located), located)
         return _pick(usable, located, state._replace(fired=fired & False)), where(usable, best - 1.0, np.nan * best)
 
-    def moved(self, states: Segment, by: np.ndarray) -> Segment:
-        """Stacked states (slices, ...) when events are counted from `by` (slices, d) more, in NumPy."""
+    def moved(self, states: Segment, by: Float64[np.ndarray, "slices d"]) -> Segment:
+        """Stacked states (slices, ...) when events are counted from `by` more, in NumPy."""
         each = by[:, None]
         live = states.count_before[..., None] > 0
         return states._replace(
@@ -160,7 +161,9 @@ class ChangePoint:
             "last_change": (int(state.earliest), int(state.latest)) if state.changes else None,
         }
 
-    def _measure(self, state: Segment, x: Array, there: Array) -> tuple[Segment, Array, Array]:
+    def _measure(
+        self, state: Segment, x: Float[Array, " d"], there: Bool[Array, " d"]
+    ) -> tuple[Segment, Float[Array, " d"], Float[Array, " d"]]:
         """Learn the mean, the scale and the unit; also the mean from before and the clipped event."""
         xp = namespace(state.mean)
         distance = x - state.mean
@@ -198,7 +201,7 @@ class ChangePoint:
         )
         return learned, state.mean, state.mean + pull
 
-    def _compare(self, state: Segment, mean: Array, x: Array) -> Segment:
+    def _compare(self, state: Segment, mean: Float[Array, " d"], x: Float[Array, " d"]) -> Segment:
         """Open a start at this event, and move the mean after every start by it."""
         xp = namespace(mean)
         here = xp.arange(self.starts, dtype=np.int32) == self._slot(state.length)
@@ -216,7 +219,7 @@ class ChangePoint:
             length=saturating_add(state.length, state.seen > 0),
         )
 
-    def _evidence(self, state: Segment) -> Array:
+    def _evidence(self, state: Segment) -> Float[Array, " starts"]:
         """Squared distance between the means before and after each start, over its bound; 0 for slots not filled."""
         xp, d = namespace(state.mean), self.features
         distance = (state.before - state.after) * _inverse_root(state.power)[None]
@@ -258,7 +261,7 @@ class ChangePoint:
             count_after=state.count_after * 0,
         )
 
-    def _slot(self, number: Array) -> Array:
+    def _slot(self, number: Int32[Array, ""]) -> Int32[Array, ""]:
         """Where start `number` is kept: four slots for each factor of two in the number, taken in turn."""
         level = 0 * number
         for power in range(1, self.starts // PER_LEVEL):
@@ -266,11 +269,11 @@ class ChangePoint:
         return level * PER_LEVEL + ((number >> level) >> 1) % PER_LEVEL
 
 
-def _inverse_root(power: Array) -> Array:
+def _inverse_root(power: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """One over the unit of each feature; 0 for one that never moved."""
     xp = namespace(power)
     return xp.where(power > SMALL, 1.0 / xp.sqrt(xp.where(power > SMALL, power, 1.0)), 0.0)
 
 
-def _pick(condition: Array, new: Segment, old: Segment) -> Segment:
+def _pick(condition: Bool[Array, ""], new: Segment, old: Segment) -> Segment:
     return Segment(*(where(condition, a, b) for a, b in zip(new, old, strict=True)))

@@ -14,6 +14,7 @@ from onlineguard.core.protocols import Array, Clip, Estimand, Estimator, Event, 
 from onlineguard.core.pytree import pytree
 from onlineguard.core.rates import Derived
 from onlineguard.core.registry import register
+from onlineguard.core.shapes import Float, Float64, Int32
 
 
 def step(params: Estimator, state: Any, event: Event) -> tuple[Any, Score]:
@@ -30,8 +31,8 @@ class State(NamedTuple):
 
     theta: Theta  # the estimate, in the estimand's own unit
     clip: Any  # what the clip rule learned
-    seen: Array  # events learned; saturates, never wraps
-    clipped: Array  # those of them whose gradient was shortened
+    seen: Int32[Array, "*lead"]  # events learned; saturates, never wraps
+    clipped: Int32[Array, "*lead"]  # those of them whose gradient was shortened
 
 
 @register("ClippedSGD")
@@ -95,12 +96,12 @@ class ClippedSGD:
         seen = self.estimand.observe(state.theta, event)
         return self.advance(state, seen), seen.score, self.estimand.residual(state.theta, event, seen)
 
-    def moved(self, states: State, by: np.ndarray) -> State:
-        """Stacked states (slices, ...) when events are counted from `by` (slices, d) more, in NumPy."""
+    def moved(self, states: State, by: Float64[np.ndarray, "slices d"]) -> State:
+        """Stacked states (slices, ...) when events are counted from `by` more, in NumPy."""
         estimand: Any = self.estimand
         return states._replace(theta=estimand.moved(states.theta, by))
 
-    def predict(self, state: State, x: Array) -> Array:
+    def predict(self, state: State, x: Float[Array, "*#lead d"]) -> Float[Array, "*lead"]:
         """What the target of x is expected to be."""
         estimand: Any = self.estimand
         return estimand.prediction(state.theta, x)

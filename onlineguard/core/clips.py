@@ -14,6 +14,7 @@ from onlineguard.core.arrays import choose, exp, log, where
 from onlineguard.core.protocols import Array
 from onlineguard.core.pytree import pytree
 from onlineguard.core.registry import register
+from onlineguard.core.shapes import Float
 
 FIRST, SECOND, THIRD = 2.0, 1.5, 0.75  # the gain is 2 before the first norm, 1 before the second, 2/3 before the third
 
@@ -23,12 +24,14 @@ FIRST, SECOND, THIRD = 2.0, 1.5, 0.75  # the gain is 2 before the first norm, 1 
 class Fixed:
     """The same limit always, in the gradient's unit."""
 
-    limit: Array
+    limit: Float[Array, ""]
 
     def init(self) -> tuple[()]:
         return ()
 
-    def observe(self, state: tuple[()], norm: Array, bounds: tuple[Array, Array]) -> tuple[Array, tuple[()]]:
+    def observe(
+        self, state: tuple[()], norm: Float[Array, "*lead"], bounds: tuple[Float[Array, ""], Float[Array, ""]]
+    ) -> tuple[Float[Array, ""], tuple[()]]:
         """The limit; the estimand's own bounds do not override what the operator fixed."""
         return self.limit, state
 
@@ -36,8 +39,8 @@ class Fixed:
 class Tracked(NamedTuple):
     """What an adaptive clip learned."""
 
-    log_limit: Array  # log of the running quantile; without meaning before the first non-zero norm
-    gain: Array  # length of the next step in the log before it is held at `rate`: 2, 1, 2/3, 1/2, ...
+    log_limit: Float[Array, "*lead"]  # log of the running quantile; without meaning before the first non-zero norm
+    gain: Float[Array, "*lead"]  # length of the next step in the log before it is held at `rate`: 2, 1, 2/3, 1/2, ...
 
 
 @register("Adaptive")
@@ -50,13 +53,15 @@ class Adaptive:
     used whole, and the second replaces it if smaller: the first often measures only how far the template was.
     """
 
-    quantile: Array = 0.5
-    rate: Array = 0.05
+    quantile: Float[Array, ""] = 0.5
+    rate: Float[Array, ""] = 0.05
 
     def init(self) -> Tracked:
         return Tracked(np.float32(0.0), np.float32(FIRST))
 
-    def observe(self, state: Tracked, norm: Array, bounds: tuple[Array, Array]) -> tuple[Array, Tracked]:
+    def observe(
+        self, state: Tracked, norm: Float[Array, "*lead"], bounds: tuple[Float[Array, ""], Float[Array, ""]]
+    ) -> tuple[Float[Array, "*lead"], Tracked]:
         """The limit for this norm, within the estimand's bounds, and the state after it; zero teaches nothing."""
         positive = norm > 0.0
         log_norm = log(where(positive, norm, 1.0))

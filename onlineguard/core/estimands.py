@@ -15,6 +15,7 @@ from onlineguard.core.arrays import capped, finite, lengthen, namespace, safe_no
 from onlineguard.core.protocols import Array, Event, Observation, Score, Theta
 from onlineguard.core.pytree import pytree
 from onlineguard.core.registry import register
+from onlineguard.core.shapes import Bool, Float, Float64
 from onlineguard.core.spread import counted_from
 
 DEGREES = 4.0  # of freedom of the Student t law by which scales are weighed: heavy tails, finite variance
@@ -23,7 +24,7 @@ DEGREES = 4.0  # of freedom of the Student t law by which scales are weighed: he
 class _Estimand(ABC):
     """What all estimands have in common."""
 
-    clip_range: tuple[Array, Array] = (0.0, np.inf)
+    clip_range: tuple[Float[Array, ""], Float[Array, ""]] = (0.0, np.inf)
     supervised = False  # an event is a pair (x, y)
     takes_number = False  # an event is one number, not an array of features
     decides = False  # a score above zero is an anomaly
@@ -46,18 +47,18 @@ class _Estimand(ABC):
         """What the next stage of a Chain takes as its event: the score, unless there is a signed residual."""
         return seen.score
 
-    def move(self, theta: Theta, gradient: Theta, rate: Array, shrink: Array) -> Theta:
+    def move(self, theta: Theta, gradient: Theta, rate: Float[Array, "*#lead"], shrink: Float[Array, "*lead"]) -> Theta:
         """Theta moved against the shortened gradient."""
         pull = rate * shrink
         if isinstance(theta, tuple):
             return type(theta)(*(t - lengthen(pull, t) * g for t, g in zip(theta, gradient, strict=True)))
         return theta - lengthen(pull, theta) * gradient
 
-    def moved(self, theta: Theta, by: np.ndarray) -> Theta:
-        """Theta (..., d) when events are counted from `by` (..., d) more, in NumPy; only where `shiftable`."""
+    def moved(self, theta: Theta, by: Float64[np.ndarray, "*#lead d"]) -> Theta:
+        """Theta when events are counted from `by` more, in NumPy; only where `shiftable`."""
         raise TypeError(f"{type(self).__name__} cannot be shifted")
 
-    def prediction(self, theta: Theta, x: Array) -> Array:
+    def prediction(self, theta: Theta, x: Float[Array, "*#lead d"]) -> Float[Array, "*lead"]:
         """What the target of x is expected to be; only where `predicts`."""
         raise TypeError(f"{type(self).__name__} predicts nothing")
 
@@ -78,16 +79,16 @@ class Mean(_Estimand):
 
     shiftable = True
 
-    def init(self) -> Array:
+    def init(self) -> Float[Array, " d"]:
         return np.zeros(self.start, np.float32) if isinstance(self.start, int) else _float32(self.start)
 
-    def moved(self, theta: Array, by: np.ndarray) -> Array:
+    def moved(self, theta: Float[Array, "*lead d"], by: Float64[np.ndarray, "*#lead d"]) -> Float[Array, "*lead d"]:
         return counted_from(theta, by)
 
-    def describe(self, theta: Array) -> dict[str, Any]:
+    def describe(self, theta: Float[Array, "*lead d"]) -> dict[str, Any]:
         return {"location": theta}
 
-    def observe(self, theta: Array, event: Array) -> Observation:
+    def observe(self, theta: Float[Array, "*lead d"], event: Float[Array, "*#lead d"]) -> Observation:
         distance = theta - event
         if isinstance(distance, np.ndarray) and distance.ndim == 1:
             square = distance.dot(distance)
@@ -101,15 +102,19 @@ class Mean(_Estimand):
         norm = safe_norm(gradient)
         return Observation(gradient, norm, usable, where(usable, norm, np.nan * norm))
 
-    def loss(self, theta: Array, event: Array) -> Array:
+    def loss(self, theta: Float[Array, "*lead d"], event: Float[Array, "*#lead d"]) -> Float[Array, "*lead"]:
         """Half the squared distance."""
         return 0.5 * (namespace(theta).where(finite(event), theta - event, 0.0) ** 2).sum(-1)
 
-    def residual(self, theta: Array, event: Array, seen: Observation) -> Array:
+    def residual(
+        self, theta: Float[Array, "*lead d"], event: Float[Array, "*#lead d"], seen: Observation
+    ) -> Float[Array, "*lead d"]:
         """x - mu, feature by feature; not finite where a feature is missing."""
         return event - theta
 
-    def surprise(self, theta: Array, event: Array, limit: Array) -> Array:
+    def surprise(
+        self, theta: Float[Array, "*lead d"], event: Float[Array, "*#lead d"], limit: Float[Array, ""]
+    ) -> Float[Array, "*lead"]:
         """Minus the log likelihood of a Student t law in all features; `limit` is a usual distance."""
         return _student(self.observe(theta, event).score / limit, theta.shape[-1])
 
@@ -126,17 +131,17 @@ class LogScale(_Estimand):
     clip: an adaptive one stays at 2.
     """
 
-    start: Array = 0.0  # s to start from; its shape says which of the two is meant
+    start: Float[Array, "..."] = 0.0  # s to start from; its shape says which of the two is meant
 
     clip_range = (2.0, 2.0)
 
-    def init(self) -> Array:
+    def init(self) -> Float[Array, "..."]:
         return _float32(self.start)
 
-    def describe(self, theta: Array) -> dict[str, Any]:
+    def describe(self, theta: Float[Array, "..."]) -> dict[str, Any]:
         return {"scale": np.exp(theta)}
 
-    def observe(self, theta: Array, event: Array) -> Observation:
+    def observe(self, theta: Float[Array, "..."], event: Float[Array, "..."]) -> Observation:
         xp = namespace(theta)
         ratio, usable = self._ratio(theta, event)
         if np.ndim(self.start) == 0:
@@ -149,18 +154,22 @@ class LogScale(_Estimand):
         score = xp.sqrt(squares.sum(-1) / where(some, count, 1.0))
         return Observation(gradient, safe_norm(gradient), some, where(some, score, np.nan * score))
 
-    def loss(self, theta: Array, event: Array) -> Array:
+    def loss(self, theta: Float[Array, "..."], event: Float[Array, "..."]) -> Float[Array, "*lead"]:
         """Minus the log likelihood of a normal residual, up to a constant."""
         ratio, usable = self._ratio(theta, event)
         return self._total(namespace(theta).where(usable, theta + 0.5 * ratio * ratio, 0.0))
 
-    def surprise(self, theta: Array, event: Array, limit: Array) -> Array:
+    def surprise(
+        self, theta: Float[Array, "..."], event: Float[Array, "..."], limit: Float[Array, ""]
+    ) -> Float[Array, "*lead"]:
         """Minus the log likelihood of a residual with Student t tails, which no single event can dominate."""
         ratio, usable = self._ratio(theta, event)
         tail = 0.5 * (DEGREES + 1.0) * namespace(theta).log(1.0 + ratio * ratio / DEGREES)
         return self._total(namespace(theta).where(usable, theta + tail, 0.0))
 
-    def _ratio(self, theta: Array, event: Array) -> tuple[Array, Array]:
+    def _ratio(
+        self, theta: Float[Array, "..."], event: Float[Array, "..."]
+    ) -> tuple[Float[Array, "..."], Bool[Array, "..."]]:
         """abs(r) / sigma, zero where it is missing, and where it is not."""
         size = abs(event)
         if np.ndim(self.start) == 0 and getattr(event, "ndim", 0) > 0:
@@ -170,7 +179,7 @@ class LogScale(_Estimand):
         usable = finite(size) & (theta == theta)  # of the shape of the copies
         return capped(where(usable, size, 0.0 * theta) * namespace(theta).exp(-theta)), usable
 
-    def _total(self, nats: Array) -> Array:
+    def _total(self, nats: Float[Array, "..."]) -> Float[Array, "*lead"]:
         return nats if np.ndim(self.start) == 0 else nats.sum(-1)
 
 
@@ -184,41 +193,43 @@ class Quantile(_Estimand):
     only the rare side would turn every quantile into a median, so an adaptive clip uses the gradient whole.
     """
 
-    level: Array
-    start: Array = 0.0
-    unit: Array = 1.0
+    level: Float[Array, ""]
+    start: Float[Array, ""] = 0.0
+    unit: Float[Array, ""] = 1.0
 
     takes_number = True
     decides = True
     shiftable = True
 
     @property
-    def clip_range(self) -> tuple[Array, Array]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def clip_range(self) -> tuple[Float[Array, ""], Float[Array, ""]]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """No gradient is longer than the unit."""
         return self.unit, self.unit
 
-    def init(self) -> Array:
+    def init(self) -> Float[Array, ""]:
         return _float32(self.start)
 
-    def moved(self, theta: Array, by: np.ndarray) -> Array:
+    def moved(self, theta: Float[Array, "*lead"], by: Float64[np.ndarray, "*#lead 1"]) -> Float[Array, "*lead"]:
         return counted_from(theta[..., None], by)[..., 0]
 
-    def describe(self, theta: Array) -> dict[str, Any]:
+    def describe(self, theta: Float[Array, "*lead"]) -> dict[str, Any]:
         return {"quantile": theta}
 
-    def observe(self, theta: Array, event: Array) -> Observation:
+    def observe(self, theta: Float[Array, "*lead"], event: Float[Array, "*#lead"]) -> Observation:
         distance = capped(event - theta)
         usable = finite(event)
         side = strong(where(distance < 0.0, 1.0 - self.level, -self.level))
         gradient = where(usable, self.unit * side, 0.0 * side)
         return Observation(gradient, abs(gradient), usable, where(usable, distance, np.nan * distance))
 
-    def loss(self, theta: Array, event: Array) -> Array:
+    def loss(self, theta: Float[Array, "*lead"], event: Float[Array, "*#lead"]) -> Float[Array, "*lead"]:
         """The pinball loss."""
         distance = event - theta
         return self.unit * distance * where(distance < 0.0, self.level - 1.0, self.level)
 
-    def surprise(self, theta: Array, event: Array, limit: Array) -> Array:
+    def surprise(
+        self, theta: Float[Array, "*lead"], event: Float[Array, "*#lead"], limit: Float[Array, ""]
+    ) -> Float[Array, "*lead"]:
         """The pinball loss in units of `limit`."""
         distance = event - theta
         return distance / limit * where(distance < 0.0, self.level - 1.0, self.level)
@@ -227,15 +238,15 @@ class Quantile(_Estimand):
 class Linear(NamedTuple):
     """A linear function w.x + b."""
 
-    w: Array
-    b: Array
+    w: Float[Array, "*lead d"]
+    b: Float[Array, "*lead"]
 
 
 class _Regression(_Estimand):
     """A missing feature counts as 0, so where events are counted from matters, and no regression is `shiftable`."""
 
     start: Array
-    l2: Array
+    l2: Float[Array, ""]
 
     supervised = True
     predicts = True
@@ -247,23 +258,27 @@ class _Regression(_Estimand):
     def describe(self, theta: Linear) -> dict[str, Any]:
         return {"weights": theta.w, "intercept": theta.b}
 
-    def prediction(self, theta: Linear, x: Array) -> Array:
+    def prediction(self, theta: Linear, x: Float[Array, "*#lead d"]) -> Float[Array, "*lead"]:
         """See `predict`."""
         return self.predict(theta, x)
 
-    def predict(self, theta: Linear, x: Array) -> Array:
+    def predict(self, theta: Linear, x: Float[Array, "*#lead d"]) -> Float[Array, "*lead"]:
         """w.x + b over the features that are there."""
         return (theta.w * _present(x)).sum(-1) + theta.b
 
-    def residual(self, theta: Linear, event: tuple[Array, Array], seen: Observation) -> Array:
+    def residual(
+        self, theta: Linear, event: tuple[Float[Array, "*#lead d"], Float[Array, "*#lead"]], seen: Observation
+    ) -> Float[Array, "*lead"]:
         """Prediction minus target."""
         return where(seen.usable, seen.gradient.b, np.nan * seen.gradient.b)
 
-    def _penalty(self, theta: Linear, x: Array) -> Array:
+    def _penalty(self, theta: Linear, x: Float[Array, "*#lead d"]) -> Float[Array, "*lead"]:
         """The L2 penalty of the features that are there; the intercept is free."""
         return 0.5 * self.l2 * (namespace(theta.w).where(finite(x), theta.w, 0.0) ** 2).sum(-1)
 
-    def _observe(self, theta: Linear, x: Array, error: Array, score: Score) -> Observation:
+    def _observe(
+        self, theta: Linear, x: Float[Array, "*#lead d"], error: Float[Array, "*lead"], score: Score
+    ) -> Observation:
         """`error` is the slope of the loss in the prediction."""
         xp = namespace(theta.w)
         there = xp.isfinite(x)
@@ -286,20 +301,24 @@ class LinearRegression(_Regression):
     """
 
     start: Array  # the number of features, or the w to start from
-    l2: Array = 0.0
+    l2: Float[Array, ""] = 0.0
 
-    def observe(self, theta: Linear, event: tuple[Array, Array]) -> Observation:
+    def observe(self, theta: Linear, event: tuple[Float[Array, "*#lead d"], Float[Array, "*#lead"]]) -> Observation:
         x, y = event
         error = self.predict(theta, x) - y
         seen = self._observe(theta, x, error, abs(error))
         return seen._replace(score=where(seen.usable, abs(error), np.nan * error))
 
-    def loss(self, theta: Linear, event: tuple[Array, Array]) -> Array:
+    def loss(
+        self, theta: Linear, event: tuple[Float[Array, "*#lead d"], Float[Array, "*#lead"]]
+    ) -> Float[Array, "*lead"]:
         """Half the squared residual, and the penalty."""
         x, y = event
         return 0.5 * (self.predict(theta, x) - y) ** 2 + self._penalty(theta, x)
 
-    def surprise(self, theta: Linear, event: tuple[Array, Array], limit: Array) -> Array:
+    def surprise(
+        self, theta: Linear, event: tuple[Float[Array, "*#lead d"], Float[Array, "*#lead"]], limit: Float[Array, ""]
+    ) -> Float[Array, "*lead"]:
         """Minus the log likelihood of a residual with Student t tails; `limit` is a usual one."""
         return _student((self.predict(theta, event[0]) - event[1]) / limit, 1)
 
@@ -314,26 +333,32 @@ class LogisticRegression(_Regression):
     """
 
     start: Array  # the number of features, or the w to start from
-    l2: Array = 0.0
+    l2: Float[Array, ""] = 0.0
 
-    def prediction(self, theta: Linear, x: Array) -> Array:
+    def prediction(self, theta: Linear, x: Float[Array, "*#lead d"]) -> Float[Array, "*lead"]:
         """The probability that y is 1."""
         return 1.0 / (1.0 + namespace(theta.w).exp(-self.predict(theta, x)))
 
-    def observe(self, theta: Linear, event: tuple[Array, Array]) -> Observation:
+    def observe(self, theta: Linear, event: tuple[Float[Array, "*#lead d"], Float[Array, "*#lead"]]) -> Observation:
         x, y = event
         p = self.prediction(theta, x)
         return self._observe(theta, x, p - y, where(finite(x).any(-1) & finite(p), p, np.nan * p))
 
-    def loss(self, theta: Linear, event: tuple[Array, Array]) -> Array:
+    def loss(
+        self, theta: Linear, event: tuple[Float[Array, "*#lead d"], Float[Array, "*#lead"]]
+    ) -> Float[Array, "*lead"]:
         """Cross-entropy in nats, and the penalty."""
         return self._cross_entropy(theta, event) + self._penalty(theta, event[0])
 
-    def surprise(self, theta: Linear, event: tuple[Array, Array], limit: Array) -> Array:
+    def surprise(
+        self, theta: Linear, event: tuple[Float[Array, "*#lead d"], Float[Array, "*#lead"]], limit: Float[Array, ""]
+    ) -> Float[Array, "*lead"]:
         """Cross-entropy."""
         return self._cross_entropy(theta, event)
 
-    def _cross_entropy(self, theta: Linear, event: tuple[Array, Array]) -> Array:
+    def _cross_entropy(
+        self, theta: Linear, event: tuple[Float[Array, "*#lead d"], Float[Array, "*#lead"]]
+    ) -> Float[Array, "*lead"]:
         x, y = event
         logit, xp = self.predict(theta, x), namespace(theta.w)
         size = abs(logit)  # (logit + size) / 2 is the logit where positive, smooth in the sum
@@ -343,8 +368,8 @@ class LogisticRegression(_Regression):
 class Moments(NamedTuple):
     """First and second moments."""
 
-    mu: Array
-    sigma: Array
+    mu: Float[Array, "*lead d"]
+    sigma: Float[Array, "*lead d d"]
 
 
 @register("Covariance")
@@ -359,11 +384,11 @@ class Covariance(_Estimand):
     """
 
     start: Array  # the number of features, or the mu to start from
-    ridge: Array = 1e-3
+    ridge: Float[Array, ""] = 1e-3
 
     shiftable = True
 
-    def moved(self, theta: Moments, by: np.ndarray) -> Moments:
+    def moved(self, theta: Moments, by: Float64[np.ndarray, "*#lead d"]) -> Moments:
         return Moments(counted_from(theta.mu, by), theta.sigma)
 
     def describe(self, theta: Moments) -> dict[str, Any]:
@@ -373,7 +398,7 @@ class Covariance(_Estimand):
         mu = np.zeros(self.start, np.float32) if isinstance(self.start, int) else _float32(self.start)
         return Moments(mu, namespace(mu).eye(mu.shape[-1], dtype=np.float32))
 
-    def observe(self, theta: Moments, event: Array) -> Observation:
+    def observe(self, theta: Moments, event: Float[Array, "*#lead d"]) -> Observation:
         xp = namespace(theta.mu)
         distance, there = self._distance(theta, event)
         pair = there[..., :, None] & there[..., None, :]
@@ -384,14 +409,18 @@ class Covariance(_Estimand):
         norm = where(norm2 > norm, norm2, norm)
         return Observation(Moments(-distance, outward), norm, usable, where(usable, score, np.nan * score))
 
-    def move(self, theta: Moments, gradient: Moments, rate: Array, shrink: Array) -> Moments:
+    def move(
+        self, theta: Moments, gradient: Moments, rate: Float[Array, "*#lead"], shrink: Float[Array, "*lead"]
+    ) -> Moments:
         """Mu moved by the share `shrink` of its gradient, Sigma by the share shrink^2."""
         return Moments(
             theta.mu - lengthen(rate * shrink, theta.mu) * gradient.mu,
             theta.sigma - lengthen(rate * shrink * shrink, theta.sigma) * gradient.sigma,
         )
 
-    def surprise(self, theta: Moments, event: Array, limit: Array) -> Array:
+    def surprise(
+        self, theta: Moments, event: Float[Array, "*#lead d"], limit: Float[Array, ""]
+    ) -> Float[Array, "*lead"]:
         """Minus the log likelihood of a multivariate Student t law."""
         distance, there = self._distance(theta, event)
         pair = there[..., :, None] & there[..., None, :]
@@ -399,13 +428,17 @@ class Covariance(_Estimand):
         count = there.sum(-1, dtype=np.float32)
         return 0.5 * (log_det + (DEGREES + count) * namespace(score).log(1.0 + score * score / DEGREES))
 
-    def _distance(self, theta: Moments, event: Array) -> tuple[Array, Array]:
+    def _distance(
+        self, theta: Moments, event: Float[Array, "*#lead d"]
+    ) -> tuple[Float[Array, "*lead d"], Bool[Array, "*lead d"]]:
         """x - mu, capped, zero where a feature is missing; and where none is."""
         xp = namespace(theta.mu)
         there = xp.isfinite(event) & (theta.mu == theta.mu)  # of the shape of the copies
         return xp.where(there, capped(event - theta.mu), 0.0), there
 
-    def _mahalanobis(self, theta: Moments, distance: Array, pair: Array) -> tuple[Array, Array]:
+    def _mahalanobis(
+        self, theta: Moments, distance: Float[Array, "*lead d"], pair: Bool[Array, "*lead d d"]
+    ) -> tuple[Float[Array, "*lead"], Float[Array, "*lead"]]:
         """The distance and the log determinant over the pairs of features that are there."""
         xp = namespace(theta.mu)
         unit = xp.eye(distance.shape[-1], dtype=np.float32)
@@ -418,13 +451,13 @@ class Covariance(_Estimand):
         return xp.sqrt(where(square > 0.0, square, 0.0 * square)), xp.linalg.slogdet(sigma)[1]
 
 
-def _student(ratio: Array, features: int) -> Array:
+def _student(ratio: Float[Array, "*lead"], features: int) -> Float[Array, "*lead"]:
     """Minus the log density of a multivariate Student t law whose usual length is 1, up to a constant."""
     ratio = capped(ratio)
     return 0.5 * (DEGREES + features) * namespace(ratio).log(1.0 + ratio * ratio * (features / DEGREES))
 
 
-def _present(x: Array) -> Array:
+def _present(x: Float[Array, "*lead d"]) -> Float[Array, "*lead d"]:
     """`x`, capped, with zeros for the features that are missing."""
     xp = namespace(x)
     return xp.where(xp.isfinite(x), capped(x), 0.0)

@@ -22,6 +22,7 @@ from onlineguard.core.protocols import Array, Clip, Estimand, Event, Observation
 from onlineguard.core.pytree import pytree
 from onlineguard.core.rates import Decay
 from onlineguard.core.registry import register
+from onlineguard.core.shapes import Float, Float32, Float64, Int, Int32
 
 USUAL = 1.5  # running medians of the residual's length are the usual length that the loss is told: a normal sigma
 ABSURD = 1e5  # nats; beyond, copies differ by rounding alone, and the event says nothing about which is best
@@ -32,10 +33,10 @@ class Mixture(NamedTuple):
     """What the stream taught."""
 
     copies: State  # theta, clip and counts of the K copies, on a leading axis; `seen` is what the memory holds
-    weights: Array  # how far each copy is trusted; they sum to 1
-    lost: Array  # nats that each copy lost to the mixture, since it was last no worse
+    weights: Float[Array, " copies"]  # how far each copy is trusted; they sum to 1
+    lost: Float[Array, " copies"]  # nats that each copy lost to the mixture, since it was last no worse
     scale: Any  # the running median of the residual's length, under the mixture
-    seen: Array  # events learned; saturates, never wraps
+    seen: Int32[Array, ""]  # events learned; saturates, never wraps
 
 
 @register("Experts")
@@ -48,9 +49,10 @@ class Experts:
     """
 
     estimand: Estimand
-    rates: tuple[Array, ...] | Array = tuple(4.0**-k for k in range(10))  # memories of 1 to 262,144 events
+    # The default's memories are of 1 to 262,144 events.
+    rates: tuple[Float[Array, ""], ...] | Float[Array, " copies"] = tuple(4.0**-k for k in range(10))
     clip: Clip = Adaptive()
-    share: Array = 0.0
+    share: Float[Array, ""] = 0.0
 
     @property
     def supervised(self) -> bool:
@@ -121,13 +123,13 @@ class Experts:
         seen = self.estimand.observe(theta, event)
         return self._advance(state, event, seen), seen.score, self.estimand.residual(theta, event, seen)
 
-    def moved(self, states: Mixture, by: np.ndarray) -> Mixture:
-        """Stacked states (slices, ...) when events are counted from `by` (slices, d) more, in NumPy."""
+    def moved(self, states: Mixture, by: Float64[np.ndarray, "slices d"]) -> Mixture:
+        """Stacked states (slices, ...) when events are counted from `by` more, in NumPy."""
         estimand: Any = self.estimand
         theta = estimand.moved(states.copies.theta, by[:, None])
         return states._replace(copies=states.copies._replace(theta=theta))
 
-    def predict(self, state: Mixture, x: Array) -> Array:
+    def predict(self, state: Mixture, x: Float[Array, "*#lead d"]) -> Float[Array, "*lead"]:
         """What the target of x is expected to be."""
         estimand: Any = self.estimand
         return estimand.prediction(self.theta(state), x)
@@ -168,21 +170,21 @@ class Experts:
             saturating_add(state.seen, known),
         )
 
-    def _rates(self, xp: Any) -> Array:
+    def _rates(self, xp: Any) -> Float32[Array, " copies"]:
         return xp.stack([xp.asarray(r, dtype=np.float32) for r in self.rates])
 
 
-def _mean(weights: Array, theta: Array) -> Array:
+def _mean(weights: Float[Array, " copies"], theta: Float[Array, " copies *shape"]) -> Float[Array, "*shape"]:
     return (lengthen(weights, theta) * theta).sum(0)
 
 
-def _memory(rates: Array) -> Array:
+def _memory(rates: Float32[Array, " copies"]) -> Int32[Array, " copies"]:
     """How many events a running mean has seen whose next step is `rates`; none for rates above 1."""
     xp = namespace(rates)
     return xp.maximum(1.0 / xp.maximum(rates, LEAST), 1.0).astype(np.int32) - 1
 
 
-def _pick(tree: Any, copy: Array) -> Any:
+def _pick(tree: Any, copy: Int[Array, ""]) -> Any:
     """One copy of a named tuple of arrays, its leading axis kept."""
     if isinstance(tree, tuple):
         return type(tree)(*(_pick(leaf, copy) for leaf in tree)) if tree else tree

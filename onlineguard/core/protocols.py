@@ -6,18 +6,20 @@ runs at once on NumPy for one event and traced by JAX for many.
 
 from typing import Any, NamedTuple, Protocol
 
-Array = Any  # a NumPy array or scalar, a jax.Array or a tracer; floats are float32 and counts int32
+from onlineguard.core.shapes import Bool, Float, Int32
+
+Array = Any  # a NumPy array or scalar, a jax.Array or a tracer; floats are float32 and counts int32; see `core.shapes`
 Theta = Any  # an array, or a named tuple of arrays; leading axes are copies, trailing axes are features
 Event = Any  # an array, or a tuple such as (x, y)
-Score = Array  # higher is odder; NaN if the event could not be scored
+Score = Float[Array, "*lead"]  # higher is odder; NaN if the event could not be scored
 
 
 class Observation(NamedTuple):
     """What an estimand sees in one event, with the estimate from before it."""
 
     gradient: Theta  # which way the estimate is wrong; zero where the event says nothing
-    norm: Array  # the gradient's length, in the unit of its clip
-    usable: Array  # bool: the event says something; if false the gradient is zero
+    norm: Float[Array, "*lead"]  # the gradient's length, in the unit of its clip
+    usable: Bool[Array, "*lead"]  # the event says something; if false the gradient is zero
     score: Score
 
 
@@ -31,7 +33,7 @@ class Estimand(Protocol):
     """
 
     @property
-    def clip_range(self) -> tuple[Array, Array]:
+    def clip_range(self) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """Bounds of an adaptive clip, for gradients that have a natural size; (0, inf) for all others."""
         ...
 
@@ -43,11 +45,11 @@ class Estimand(Protocol):
         """What the next stage of a Chain takes as its event; `seen` is what `observe` returned."""
         ...
 
-    def move(self, theta: Theta, gradient: Theta, rate: Array, shrink: Array) -> Theta:
+    def move(self, theta: Theta, gradient: Theta, rate: Float[Array, "*#lead"], shrink: Float[Array, "*lead"]) -> Theta:
         """Theta moved against `rate` times the gradient, shortened to the share `shrink` of its length."""
         ...
 
-    def surprise(self, theta: Theta, event: Event, limit: Array) -> Array:
+    def surprise(self, theta: Theta, event: Event, limit: Float[Array, ""]) -> Float[Array, "*lead"]:
         """A robust loss in nats, by which Experts weigh their copies; `limit` is a usual length of the residual."""
         ...
 
@@ -57,7 +59,9 @@ class Clip(Protocol):
 
     def init(self) -> Any: ...
 
-    def observe(self, state: Any, norm: Array, bounds: tuple[Array, Array]) -> tuple[Array, Any]:
+    def observe(
+        self, state: Any, norm: Float[Array, "*lead"], bounds: tuple[Float[Array, ""], Float[Array, ""]]
+    ) -> tuple[Float[Array, "*#lead"], Any]:
         """The longest gradient to be used whole, from before this norm, and the state that has learned the norm."""
         ...
 
@@ -65,7 +69,7 @@ class Clip(Protocol):
 class Rate(Protocol):
     """How far one step goes."""
 
-    def __call__(self, seen: Array) -> Array:
+    def __call__(self, seen: Int32[Array, "*lead"]) -> Float[Array, "*#lead"]:
         """Step size after `seen` events, in theta's unit per unit of gradient."""
         ...
 

@@ -12,6 +12,7 @@ from statistics import NormalDist
 
 from onlineguard.core.arrays import larger, where
 from onlineguard.core.protocols import Array
+from onlineguard.core.shapes import Float
 
 # `docs/detector-constants.md` has the reason for each of these, and what changes when it is halved or doubled.
 LEVELS = (0.5, 0.2, 0.05)  # shares of scores above the quantiles that shape a p-value, beside the target rate
@@ -20,12 +21,14 @@ LEVEL_START = (20.0, 200.0)  # early step, 20 / (age + 200): ten times as long f
 LEAST_SCORE = 0.1  # no quantile falls below: on a constant stream a change of one ulp is not odd
 
 
-def quantile_rate(age: Array) -> Array:
+def quantile_rate(age: Float[Array, ""]) -> Float[Array, ""]:
     """The step of quantiles that `age` events have taught."""
     return larger(LEVEL_RATE, LEVEL_START[0] / (age + LEVEL_START[1]))
 
 
-def moved_quantile(quantile: Array, score: Array, level: Array, rate: Array) -> Array:
+def moved_quantile(
+    quantile: Float[Array, ""], score: Float[Array, ""], level: Float[Array, ""], rate: Float[Array, ""]
+) -> Float[Array, ""]:
     """The running quantile that a share `level` of the scores exceeds, after one more score."""
     return larger(quantile * (1.0 + rate * where(score > quantile, 1.0 - level, -level)), LEAST_SCORE)
 

@@ -9,6 +9,7 @@ from onlineguard.core.arrays import to_float, where
 from onlineguard.core.protocols import Array
 from onlineguard.core.pytree import pytree
 from onlineguard.core.registry import register
+from onlineguard.core.shapes import Float, Int32
 
 
 @register("Constant")
@@ -16,9 +17,9 @@ from onlineguard.core.registry import register
 class Constant:
     """The same step always: tracks drift, and never settles."""
 
-    eta: Array
+    eta: Float[Array, ""]
 
-    def __call__(self, seen: Array) -> Array:
+    def __call__(self, seen: Int32[Array, "*lead"]) -> Float[Array, ""]:
         return self.eta
 
 
@@ -30,11 +31,11 @@ class Decay:
     With a floor it is a running mean until its memory, 1 / floor events, is full, and forgets from then on.
     """
 
-    eta: Array = 1.0
-    power: Array = 1.0
-    floor: Array = 0.0
+    eta: Float[Array, ""] = 1.0
+    power: Float[Array, ""] = 1.0
+    floor: Float[Array, "*#lead"] = 0.0
 
-    def __call__(self, seen: Array) -> Array:
+    def __call__(self, seen: Int32[Array, "*lead"]) -> Float[Array, "*lead"]:
         rate = self.eta * (to_float(seen) + 1.0) ** -self.power
         return where(rate > self.floor, rate, self.floor)
 
@@ -47,15 +48,15 @@ class Derived:
     `m` is the loss's strong convexity (1 for a mean). The epoch follows from the count alone, so there is no state.
     """
 
-    alpha: Array = 2 / 3
-    m: Array = 1.0
-    scale: Array = 1.0
+    alpha: Float[Array, ""] = 2 / 3
+    m: Float[Array, ""] = 1.0
+    scale: Float[Array, ""] = 1.0
 
-    def __call__(self, seen: Array) -> Array:
+    def __call__(self, seen: Int32[Array, "*lead"]) -> Float[Array, "*lead"]:
         return self.scale / self.m * to_float(epoch(seen)) ** -self.alpha
 
 
-def epoch(seen: Array) -> Array:
+def epoch(seen: Int32[Array, "*lead"]) -> Int32[Array, "*lead"]:
     """The power of two not above seen + 1: the length of the epoch that the next event falls into.
 
     In integers, since a logarithm may round differently on each backend and so move the border.

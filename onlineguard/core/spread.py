@@ -17,6 +17,7 @@ import numpy as np
 
 from onlineguard.core.arrays import namespace, where
 from onlineguard.core.protocols import Array
+from onlineguard.core.shapes import Bool, Float, Float32, Float64
 
 # `docs/detector-constants.md` has the reason for each of these, and what changes when it is halved or doubled.
 K = 2.5  # where a standardised residual is clipped; 99 % of a normal law lies within
@@ -29,11 +30,11 @@ FLOAT64_NOISE = 2.0**-50  # relative difference that is rounding, not news: four
 
 
 class Memory(NamedTuple):
-    """What is usual of every feature, in the feature's unit; shape (d,) each."""
+    """What is usual of every feature, in the feature's unit."""
 
-    location: Array  # NaN until the first value
-    scale: Array  # NaN until the second value
-    floor: Array  # what the scale may not fall under
+    location: Float32[Array, " d"]  # NaN until the first value
+    scale: Float32[Array, " d"]  # NaN until the second value
+    floor: Float32[Array, " d"]  # what the scale may not fall under
 
     @classmethod
     def blank(cls, width: int) -> "Memory":
@@ -41,8 +42,8 @@ class Memory(NamedTuple):
         unknown = np.full(width, math.nan, np.float32)
         return cls(unknown, unknown, np.zeros_like(unknown))
 
-    def moved(self, by: Array) -> "Memory":
-        """The same memory when values are counted from `by` more; NumPy, shape (..., d) each.
+    def moved(self, by: Float64[np.ndarray, "*slices d"]) -> "Memory":
+        """The same memory, or many stacked, when values are counted from `by` more; NumPy.
 
         A scale held up only by the resolution of float32 at the old location falls to that at the new one.
         """
@@ -54,15 +55,24 @@ class Memory(NamedTuple):
         return Memory(location, scale.astype(location.dtype), floor.astype(location.dtype))
 
 
-def standardised(memory: Memory, x: Array, present: Array) -> tuple[Array, Array]:
-    """Residuals in scales, shape (d,), 0 where x is missing or the memory empty; and which ones are neither."""
+def standardised(
+    memory: Memory, x: Float32[Array, " d"], present: Bool[Array, " d"]
+) -> tuple[Float32[Array, " d"], Bool[Array, " d"]]:
+    """Residuals in scales, 0 where x is missing or the memory empty; and which ones are neither."""
     xp = namespace(x)
     known = present & (memory.scale > 0)
     z = (x - memory.location) / memory.scale
     return xp.where(known, xp.minimum(xp.maximum(z, -FAR), FAR), 0.0), known
 
 
-def remembered(memory: Memory, x: Array, present: Array, z: Array, rate: Array, floor_decay: Array) -> Memory:
+def remembered(
+    memory: Memory,
+    x: Float32[Array, " d"],
+    present: Bool[Array, " d"],
+    z: Float32[Array, " d"],
+    rate: Float32[Array, ""],
+    floor_decay: Float32[Array, ""],
+) -> Memory:
     """The memory after x, whose standardised residuals are z."""
     xp = namespace(x)
     u = xp.minimum(xp.maximum(z, -K), K)
@@ -81,7 +91,9 @@ def remembered(memory: Memory, x: Array, present: Array, z: Array, rate: Array, 
     )
 
 
-def start_memories(slow: Memory, fast: Memory, x: Array, present: Array, last: Array) -> tuple[Memory, Memory]:
+def start_memories(
+    slow: Memory, fast: Memory, x: Float32[Array, " d"], present: Bool[Array, " d"], last: Bool[Array, ""]
+) -> tuple[Memory, Memory]:
     """Two memories after one of the first events; `last` says that it is the last of them.
 
     The slow one keeps the two closest of consecutive values, as location and scale, so that absurd ones among the
@@ -98,8 +110,10 @@ def start_memories(slow: Memory, fast: Memory, x: Array, present: Array, last: A
     )
 
 
-def counted_from(values: np.ndarray, by: np.ndarray) -> np.ndarray:
-    """Values (..., m width), m blocks of columns, when they are counted from `by` (..., width) more, in their own type.
+def counted_from(
+    values: Float[np.ndarray, "*lead columns"], by: Float64[np.ndarray, "*#lead width"]
+) -> Float[np.ndarray, "*lead columns"]:
+    """Values, in blocks of `width` columns, when they are counted from `by` more, in their own type.
 
     NumPy. The difference is taken in float64, and what is rounding of float64 counts as none.
     """
@@ -107,8 +121,10 @@ def counted_from(values: np.ndarray, by: np.ndarray) -> np.ndarray:
     return np.where(wide == 0.0, values, difference(values.astype(np.float64), wide).astype(values.dtype))
 
 
-def difference(values: np.ndarray, origins: np.ndarray) -> np.ndarray:
-    """float64 values less their origins, with what is rounding of float64 taken for none."""
+def difference(
+    values: Float64[np.ndarray, "*shape"], origins: Float64[np.ndarray, "*#shape"]
+) -> Float64[np.ndarray, "*shape"]:
+    """Values less their origins, with what is rounding of float64 taken for none."""
     relative = values - origins
     np.copyto(relative, 0.0, where=abs(relative) <= FLOAT64_NOISE * abs(origins))
     return relative

@@ -26,6 +26,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from onlineguard.core.protocols import Array, Event
+from onlineguard.core.shapes import Bool, Float, Float32, Float64, Int32
 
 MIN_SEEN = 100  # events before a slice is judged, and before it is part of a pooled model
 
@@ -33,13 +34,13 @@ MIN_SEEN = 100  # events before a slice is judged, and before it is part of a po
 class Judgement(NamedTuple):
     """One event under the state from before it. The last four fields shape the p-value, which is NaN without them."""
 
-    score: Array  # how odd the event is, positive, higher is odder; NaN if nothing could be scored
-    threshold: Array  # an event with a larger score is odd
-    ready: Array  # bool: the event could be scored, and the slice had seen enough to be judged
-    median: Array = np.nan  # the scores that 50 %,
-    fifth: Array = np.nan  # 20 %,
-    twentieth: Array = np.nan  # 5 %,
-    tail: Array = np.nan  # and target_rate of the slice's events exceed
+    score: Float32[Array, ""]  # how odd the event is, positive, higher is odder; NaN if nothing could be scored
+    threshold: Float32[Array, ""]  # an event with a larger score is odd
+    ready: Bool[Array, ""]  # the event could be scored, and the slice had seen enough to be judged
+    median: Float32[Array, ""] = np.nan  # the scores that 50 %,
+    fifth: Float32[Array, ""] = np.nan  # 20 %,
+    twentieth: Float32[Array, ""] = np.nan  # 5 %,
+    tail: Float32[Array, ""] = np.nan  # and target_rate of the slice's events exceed
 
 
 FIELDS = len(Judgement._fields)
@@ -51,13 +52,13 @@ class Pooled(NamedTuple):
 
     typical: Any  # the state of one that is like most, relative to `origin`
     fresh: Any  # the state of one whose first event would be odd under the typical state
-    origin: np.ndarray  # float64 (width,)
+    origin: Float64[np.ndarray, " width"]
 
 
 class SliceModel(ABC):
     """See this module. Methods other than `step` and `predict` run in NumPy, now and then, and need no JAX."""
 
-    target_rate: Array  # share of usual events to be flagged, in (0, 0.2]
+    target_rate: Float[Array, ""]  # share of usual events to be flagged, in (0, 0.2]
 
     supervised: ClassVar[bool] = False  # events are pairs (x, y)
     predicts: ClassVar[bool] = False  # the model has a `predict`
@@ -75,27 +76,27 @@ class SliceModel(ABC):
     def step(self, state: Any, event: Event) -> tuple[Any, Judgement]:
         """The state after the event, and the judgement of the event under the state from before it."""
 
-    def predict(self, state: Any, x: Array) -> Array:
+    def predict(self, state: Any, x: Float32[Array, " width"]) -> Float32[Array, ""]:
         """What the model expects the target of x to be; only of models that say `predicts`."""
         raise TypeError(f"{type(self).__name__} predicts nothing")
 
-    def seen(self, states: Any) -> np.ndarray:
+    def seen(self, states: Any) -> Int32[np.ndarray, " slices"]:
         """How many events taught each of the stacked states."""
         return states.seen
 
-    def moved(self, states: Any, by: np.ndarray) -> Any:
-        """Stacked states (slices, ...) when events are counted from `by` (slices, width), float64, more."""
+    def moved(self, states: Any, by: Float64[np.ndarray, "slices width"]) -> Any:
+        """Stacked states (slices, ...) when events are counted from `by` more."""
         raise TypeError(f"{type(self).__name__} cannot be shifted")
 
-    def pooled(self, states: Any, origins: np.ndarray) -> Pooled | None:
+    def pooled(self, states: Any, origins: Float64[np.ndarray, "slices width"]) -> Pooled | None:
         """Where new slices start, learned from the stacked states of known ones; None where they start from `init`.
 
-        `origins` (slices, width) are what the states are relative to.
+        `origins` are what the states are relative to.
         """
         return None
 
-    def contributions(self, state: Any, event: Array) -> Array | None:
-        """What each feature of an event (width,) adds to its score; None lets the Engine leave out one at a time."""
+    def contributions(self, state: Any, event: Float32[Array, " width"]) -> Float[Array, " width"] | None:
+        """What each feature of an event adds to its score; None lets the Engine leave out one at a time."""
         return None
 
     def describe(self, state: Any) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from onlineguard.core.protocols import Array
 from onlineguard.core.pytree import pytree
 from onlineguard.core.quantiles import LEAST_SCORE, LEVELS, moved_quantile, quantile_rate, rms_quantile
 from onlineguard.core.registry import register
+from onlineguard.core.shapes import Bool, Float, Float32, Float64, Int32
 from onlineguard.core.spread import Memory, remembered, standardised, start_memories
 from onlineguard.models.base import MIN_SEEN, Judgement, Pooled, SliceModel
 
@@ -65,14 +66,14 @@ class DetectorState(NamedTuple):
 
     slow: Memory
     fast: Memory
-    median: Array  # the score that 50 % of the events exceed,
-    fifth: Array  # 20 %,
-    twentieth: Array  # 5 %,
-    threshold: Array  # and target_rate of them
-    seen: Array  # int32: events learned
-    age: Array  # int32: events the quantiles learned from; a new regime makes them younger
-    run: Array  # int32: odd events ahead of usual ones, LONGEST_RUN at most
-    lasted: Array  # int32: events since odd ones were last not ahead: the length of a regime that is not yet usual
+    median: Float32[Array, ""]  # the score that 50 % of the events exceed,
+    fifth: Float32[Array, ""]  # 20 %,
+    twentieth: Float32[Array, ""]  # 5 %,
+    threshold: Float32[Array, ""]  # and target_rate of them
+    seen: Int32[Array, ""]  # events learned
+    age: Int32[Array, ""]  # events the quantiles learned from; a new regime makes them younger
+    run: Int32[Array, ""]  # odd events ahead of usual ones, LONGEST_RUN at most
+    lasted: Int32[Array, ""]  # events since odd ones were last not ahead: the length of a regime that is not yet usual
 
 
 @register("Detector")
@@ -84,8 +85,8 @@ class Detector(SliceModel):
     patience: events that a new regime must last before it counts as usual. The default outlasts a burst of 2,000.
     """
 
-    target_rate: Array = 0.01
-    patience: Array = 5_000.0
+    target_rate: Float[Array, ""] = 0.01
+    patience: Float[Array, ""] = 5_000.0
 
     shiftable = True
 
@@ -100,8 +101,8 @@ class Detector(SliceModel):
         quantiles = [np.float32(rms_quantile(level, n_features)) for level in levels]
         return DetectorState(memory, memory, *quantiles, *np.zeros(4, np.int32))
 
-    def step(self, state: DetectorState, event: Array) -> tuple[DetectorState, Judgement]:
-        """Judge an event of shape (d,) with the state from before it, then learn it.
+    def step(self, state: DetectorState, event: Float32[Array, " d"]) -> tuple[DetectorState, Judgement]:
+        """Judge an event with the state from before it, then learn it.
 
         A NaN or infinite feature is missing: it is not scored and exerts no pull. An event without any finite feature
         changes nothing. Of a slice's first 8 events the two closest in a row give location and scale; a feature that
@@ -151,17 +152,17 @@ class Detector(SliceModel):
         quantiles = (state.median, state.fifth, state.twentieth)
         return learned, Judgement(known_score, threshold, ready, *quantiles, threshold)
 
-    def moved(self, states: DetectorState, by: np.ndarray) -> DetectorState:
+    def moved(self, states: DetectorState, by: Float64[np.ndarray, "slices d"]) -> DetectorState:
         """See `SliceModel.moved`."""
         return states._replace(slow=states.slow.moved(by), fast=states.fast.moved(by))
 
-    def pooled(self, states: DetectorState, origins: np.ndarray) -> Pooled:
+    def pooled(self, states: DetectorState, origins: Float64[np.ndarray, "slices d"]) -> Pooled:
         """Where new slices start, from the stacked states of known ones: as the typical one, or with no location yet.
 
         Both have the medians of the score quantiles. The typical one has those of location and scale as well, worth
         `INHERITED_SEEN` events, but only if at least `LEAST_ALIKE` slices are alike: the middle half of them within
-        `ALIKE` scales in location, and within that factor in scale. It is expressed relative to the origin (d,) that
-        comes third; `origins` (slices, d) are what the states' locations are relative to.
+        `ALIKE` scales in location, and within that factor in scale. It is expressed relative to the origin that
+        comes third; `origins` are what the states' locations are relative to.
         """
         quantiles = {name: np.median(getattr(states, name)) for name in ("median", "fifth", "twentieth", "threshold")}
         fresh = self.init(origins.shape[1])._replace(age=np.int32(INHERITED_AGE), **quantiles)
@@ -176,8 +177,8 @@ class Detector(SliceModel):
         memory = Memory(location - origin, scale, fresh.slow.floor)
         return Pooled(fresh._replace(slow=memory, fast=memory, seen=np.int32(INHERITED_SEEN)), fresh, origin)
 
-    def contributions(self, state: DetectorState, event: Array) -> Array:
-        """Squared standardised residuals (d,): the score is the root of the mean of those that are known."""
+    def contributions(self, state: DetectorState, event: Float32[Array, " d"]) -> Float64[Array, " d"]:
+        """Squared standardised residuals: the score is the root of the mean of those that are known."""
         return np.square(np.float64(standardised(state.slow, event, np.isfinite(event))[0]))
 
     def describe(self, state: DetectorState) -> dict[str, Any]:
@@ -189,11 +190,13 @@ class Detector(SliceModel):
             "events": int(state.seen),
         }
 
-    def _score(self, z: Array, count: Array) -> Array:
-        """How odd standardised residuals (d,) are, of which `count` are known and the others 0; never negative."""
+    def _score(self, z: Float32[Array, " d"], count: Int32[Array, ""]) -> Float32[Array, ""]:
+        """How odd standardised residuals are, of which `count` are known and the others 0; never negative."""
         return (namespace(z).sum(z * z) / larger(count, 1)) ** 0.5
 
-    def _learn_quantiles(self, state: DetectorState, score: Array, usable: Array) -> tuple[Array, Array, Array, Array]:
+    def _learn_quantiles(
+        self, state: DetectorState, score: Float32[Array, ""], usable: Bool[Array, ""]
+    ) -> tuple[Float32[Array, ""], Float32[Array, ""], Float32[Array, ""], Float32[Array, ""]]:
         """The four quantiles after a score."""
         rate = usable * quantile_rate(to_float(state.age))
         rate = rate * where(state.run < LONG_RUN, 1.0, RUN_DISTRUST)

@@ -17,6 +17,7 @@ from onlineguard.core.arrays import namespace, where
 from onlineguard.core.protocols import Array, Event
 from onlineguard.core.pytree import pytree
 from onlineguard.core.registry import register
+from onlineguard.core.shapes import Float, Float32, Float64, Int32
 from onlineguard.errors import InvalidArgument
 from onlineguard.models import detector
 from onlineguard.models.base import Judgement, SliceModel
@@ -49,8 +50,8 @@ class Judged(SliceModel):
     """
 
     estimator: Any
-    target_rate: Array = 0.01
-    patience: Array = 5_000.0
+    target_rate: Float[Array, ""] = 0.01
+    patience: Float[Array, ""] = 5_000.0
 
     @property
     def supervised(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -94,15 +95,15 @@ class Judged(SliceModel):
         own = self._verdicts().height(state.scores, 0.0 * number)
         return JudgedState(learned, scores), judged._replace(threshold=where(own == own, own, judged.threshold))
 
-    def predict(self, state: JudgedState, x: Array) -> Array:
+    def predict(self, state: JudgedState, x: Float32[Array, " d"]) -> Float32[Array, ""]:
         """The estimator's prediction of the target of x."""
         return self.estimator.predict(state.estimator, x)
 
-    def seen(self, states: JudgedState) -> np.ndarray:
+    def seen(self, states: JudgedState) -> Int32[np.ndarray, " slices"]:
         """Events that were scored."""
         return states.scores.seen
 
-    def moved(self, states: JudgedState, by: np.ndarray) -> JudgedState:
+    def moved(self, states: JudgedState, by: Float64[np.ndarray, "slices d"]) -> JudgedState:
         """See `SliceModel.moved`; scores do not depend on the origin."""
         return states._replace(estimator=self.estimator.moved(states.estimator, by))
 

@@ -7,6 +7,7 @@ from onlineguard.core.protocols import Array
 from onlineguard.core.pytree import pytree
 from onlineguard.core.quantiles import LEVELS, normal_quantile
 from onlineguard.core.registry import register
+from onlineguard.core.shapes import Float32, Int32
 from onlineguard.models.detector import Detector, DetectorState
 
 
@@ -26,21 +27,21 @@ class OneSided(Detector):
         start = super().init(n_features, width)
         return start._replace(median=median, fifth=fifth, twentieth=twentieth, threshold=threshold)
 
-    def height(self, state: DetectorState, number: Array) -> Array:
+    def height(self, state: DetectorState, number: Float32[Array, ""]) -> Float32[Array, ""]:
         """The height of a number under the state; NaN before the second number."""
         z = (number - state.slow.location[0]) / state.slow.scale[0]
         return _height(z)
 
-    def number(self, state: DetectorState, height: Array) -> Array:
+    def number(self, state: DetectorState, height: Float32[Array, ""]) -> Float32[Array, ""]:
         """The number that has this height under the state: the inverse of `height`."""
         xp = namespace(height)
         z = xp.where(height > 1.0, height - 1.0, xp.log(height))
         return state.slow.location[0] + z * state.slow.scale[0]
 
-    def _score(self, z: Array, count: Array) -> Array:
+    def _score(self, z: Float32[Array, " d"], count: Int32[Array, ""]) -> Float32[Array, ""]:
         """The height of the one known number; all others are 0."""
         return _height(namespace(z).sum(z))
 
 
-def _height(z: Array) -> Array:
+def _height(z: Float32[Array, ""]) -> Float32[Array, ""]:
     return larger(1.0 + z, namespace(z).exp(smaller(z, 0.0 * z)))

@@ -34,6 +34,7 @@ from onlineguard.core.protocols import Array
 from onlineguard.core.pytree import pytree, static
 from onlineguard.core.quantiles import LEVELS, moved_quantile, quantile_rate, rms_quantile
 from onlineguard.core.registry import register
+from onlineguard.core.shapes import Bool, Float, Float32, Float64, Int32
 from onlineguard.core.spread import K, counted_from
 from onlineguard.models import detector
 from onlineguard.models.base import Judgement, Pooled, SliceModel
@@ -52,14 +53,14 @@ class SeriesState(NamedTuple):
     """What the stream taught one slice."""
 
     detector: detector.DetectorState  # over 2 d features: the values, then what the regression leaves of them
-    past: Array  # the latest values, newest first, as they came: shape (max(lags, period), d), NaN where missing
-    weights: Array  # of the regression: shape (lags, d), with a period (lags + 1, d)
-    record: Array  # the largest distance of late
-    held: Array  # what the score of the latest alarm has faded to
-    median: Array  # the news that 50 % of the events exceed,
-    fifth: Array  # 20 %,
-    twentieth: Array  # 5 %,
-    quantile: Array  # and target_rate of them
+    past: Float32[Array, "past d"]  # the latest max(lags, period) values, newest first, as they came; NaN where missing
+    weights: Float32[Array, "regressors d"]  # of the regression; as many as lags, with a period one more
+    record: Float32[Array, ""]  # the largest distance of late
+    held: Float32[Array, ""]  # what the score of the latest alarm has faded to
+    median: Float32[Array, ""]  # the news that 50 % of the events exceed,
+    fifth: Float32[Array, ""]  # 20 %,
+    twentieth: Float32[Array, ""]  # 5 %,
+    quantile: Float32[Array, ""]  # and target_rate of them
 
 
 @register("Series")
@@ -74,9 +75,9 @@ class Series(SliceModel):
     period: events after which the series repeats itself, 288 for a day of five-minute data; 0 for none.
     """
 
-    target_rate: Array = 0.01
-    patience: Array = 5_000.0
-    hold: Array = 72.0
+    target_rate: Float[Array, ""] = 0.01
+    patience: Float[Array, ""] = 5_000.0
+    hold: Float[Array, ""] = 72.0
     lags: int = static(default=12)
     period: int = static(default=0)
 
@@ -98,8 +99,8 @@ class Series(SliceModel):
             *np.array([record, 0.0, *quantiles], np.float32),
         )
 
-    def step(self, state: SeriesState, event: Array) -> tuple[SeriesState, Judgement]:
-        """Judge an event of shape (d,) with the state from before it, then learn it.
+    def step(self, state: SeriesState, event: Float32[Array, " d"]) -> tuple[SeriesState, Judgement]:
+        """Judge an event with the state from before it, then learn it.
 
         The score is the event's own news or what is held, whichever is larger, and the threshold likewise the quantile
         or what is held; so an event over the threshold is one whose news tops both. The median and the other quantiles
@@ -132,16 +133,16 @@ class Series(SliceModel):
         quantiles = (state.median, state.fifth, state.twentieth)
         return learned, Judgement(score, threshold, ready, *quantiles, threshold)
 
-    def seen(self, states: SeriesState) -> np.ndarray:
+    def seen(self, states: SeriesState) -> Int32[np.ndarray, " slices"]:
         """See `SliceModel.seen`."""
         return states.detector.seen
 
-    def moved(self, states: SeriesState, by: np.ndarray) -> SeriesState:
+    def moved(self, states: SeriesState, by: Float64[np.ndarray, "slices d"]) -> SeriesState:
         """See `SliceModel.moved`. The detector's features are the values twice over, and so is their shift."""
         inner = self._detector().moved(states.detector, np.concatenate((by, by), axis=-1))
         return states._replace(detector=inner, past=counted_from(states.past, by[..., None, :]))
 
-    def pooled(self, states: SeriesState, origins: np.ndarray) -> Pooled:
+    def pooled(self, states: SeriesState, origins: Float64[np.ndarray, "slices d"]) -> Pooled:
         """Where new slices start, as in `Detector`, but always with no location yet.
 
         Series of one stream may differ by nine orders of magnitude, and a wrong start is worse than none: what is
@@ -154,8 +155,8 @@ class Series(SliceModel):
         start = self.init(origins.shape[1])._replace(detector=fresh, **medians)
         return Pooled(start, start, np.zeros(origins.shape[1]))
 
-    def contributions(self, state: SeriesState, event: Array) -> Array:
-        """What each feature (d,) adds to the squared distance: the squares of both its standardised residuals."""
+    def contributions(self, state: SeriesState, event: Float32[Array, " d"]) -> Float64[Array, " d"]:
+        """What each feature adds to the squared distance: the squares of both its standardised residuals."""
         both = np.concatenate((event, self._explain(state, event)[1]))
         squares = self._detector().contributions(state.detector, both)
         return squares[: len(event)] + squares[len(event) :]
@@ -175,8 +176,10 @@ class Series(SliceModel):
     def _detector(self) -> Detector:
         return Detector(self.target_rate, self.patience)
 
-    def _explain(self, state: SeriesState, x: Array) -> tuple[Array, Array]:
-        """The past values that explain x, standardised, shape (lags, d); and x less what they explain, shape (d,).
+    def _explain(
+        self, state: SeriesState, x: Float32[Array, " d"]
+    ) -> tuple[Float32[Array, "regressors d"], Float32[Array, " d"]]:
+        """The past values that explain x, standardised; and x less what they explain.
 
         The latter keeps the location of x and so its resolution: what float32 cannot tell apart is no residual.
         """
@@ -190,7 +193,9 @@ class Series(SliceModel):
         explained = xp.where(scale > 0, scale * xp.sum(state.weights * regressors, 0), 0.0)
         return barrier(regressors, x - explained)
 
-    def _learn_weights(self, state: SeriesState, regressors: Array, unexplained: Array) -> Array:
+    def _learn_weights(
+        self, state: SeriesState, regressors: Float32[Array, "regressors d"], unexplained: Float32[Array, " d"]
+    ) -> Float32[Array, "regressors d"]:
         """The weights after one step; those of a missing value stay."""
         xp = namespace(unexplained)
         location, scale, spread = usual(state)
@@ -199,7 +204,9 @@ class Series(SliceModel):
         weights = (1.0 - RATE * RIDGE) * state.weights + step[None] * regressors
         return xp.where(xp.isfinite(weights), weights, state.weights)
 
-    def _learn_quantiles(self, state: SeriesState, news: Array, scored: Array) -> tuple[Array, Array, Array, Array]:
+    def _learn_quantiles(
+        self, state: SeriesState, news: Float32[Array, ""], scored: Bool[Array, ""]
+    ) -> tuple[Float32[Array, ""], Float32[Array, ""], Float32[Array, ""], Float32[Array, ""]]:
         """The four quantiles after the news of an event."""
         rate = where(scored, quantile_rate(to_float(state.detector.age)), 0.0)
         moved = moved_quantile
@@ -211,8 +218,8 @@ class Series(SliceModel):
         )
 
 
-def usual(state: SeriesState) -> tuple[Array, Array, Array]:
-    """Location and scale of the values, and the scale of what the regression leaves of them; shape (d,) each."""
+def usual(state: SeriesState) -> tuple[Float32[Array, " d"], Float32[Array, " d"], Float32[Array, " d"]]:
+    """Location and scale of the values, and the scale of what the regression leaves of them."""
     slow = state.detector.slow
     d = state.past.shape[-1]
     return slow.location[:d], slow.scale[:d], slow.scale[d:]
