@@ -1,4 +1,4 @@
-"""What an Engine is made with, checked once; every error names the argument, its value, the rule and the way out."""
+"""The arguments of an Engine, checked once. Every error names the argument, its value, the rule and the way out."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from onlineguard.models.judged import Judged
 
 
 def checked_model(estimator: Any, target_rate: float, patience: float) -> SliceModel:
-    """The model of one slice: the default Detector, a SliceModel as it is, or a core estimator in a `Judged`."""
+    """The model of one slice: the default Detector, a SliceModel as it is, or a `Judged` core estimator."""
     rate, patience = checked_rate(target_rate), checked_patience(patience)
     if estimator is None:
         return Detector(rate, patience)
@@ -34,7 +34,7 @@ def checked_model(estimator: Any, target_rate: float, patience: float) -> SliceM
 
 
 def checked_features(features: Sequence[str] | None) -> list[str] | None:
-    """Names of the features, each once."""
+    """The names of the features, or None; raises InvalidArgument unless they are distinct strings."""
     if features is None:
         return None
     names = [] if isinstance(features, str) else list(features)
@@ -46,7 +46,7 @@ def checked_features(features: Sequence[str] | None) -> list[str] | None:
 
 
 def checked_width(n_features: int | None, features: list[str] | None) -> int:
-    """How many features an event has."""
+    """The number of features of an event."""
     if features is not None:
         if n_features not in (None, len(features)):
             raise InvalidArgument(
@@ -59,7 +59,7 @@ def checked_width(n_features: int | None, features: list[str] | None) -> int:
 
 
 def checked_rate(target_rate: Any) -> float:
-    """A share of usual events that can be aimed at."""
+    """The share of usual events to be flagged; raises InvalidArgument unless it lies in (0, 0.2]."""
     if not _is_number(target_rate) or not 0.0 < target_rate <= 0.2:
         raise InvalidArgument(
             "target_rate", f"is {target_rate!r}; it must lie in (0, 0.2], e.g. 0.01 for 1 % of usual events"
@@ -68,14 +68,14 @@ def checked_rate(target_rate: Any) -> float:
 
 
 def checked_patience(patience: Any) -> float:
-    """A number of events."""
+    """The patience in events; raises InvalidArgument unless it is at least 1."""
     if not _is_number(patience) or not patience >= 1:
         raise InvalidArgument("patience", f"is {patience!r}; it must be at least 1 event, e.g. 5000")
     return float(patience)
 
 
 def checked_max_slices(max_slices: Any) -> int:
-    """A number of slices."""
+    """The most slices to keep; raises InvalidArgument unless it is a whole number of at least 1."""
     if not _is_number(max_slices) or max_slices < 1 or max_slices != int(max_slices):
         raise InvalidArgument(
             "max_slices", f"is {max_slices!r}; it must be a whole number of at least 1, e.g. 1_000_000"

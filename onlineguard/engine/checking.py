@@ -1,4 +1,4 @@
-"""`check_model`: whether a model of one's own holds to the laws that the Engine relies on."""
+"""`check_model` tests whether a model that you wrote keeps the laws that the Engine relies on."""
 
 import itertools
 import pickle
@@ -16,15 +16,15 @@ from onlineguard.engine.verdicts import Verdicts
 
 SLICES = 3
 FIELDS = ("score", "threshold", "p_value", "ready")
-CUTS = (0, 1, 20, 21, 60)  # parts of at most 64 events, so that two programs serve them all
-SHIFT = 64.0  # what float32 subtracts from events of thousandths without losing more than a digit or two
-LIKE = 1e-2  # difference of scores that shifting may make: of the digits that float32 has, it loses one or two
+CUTS = (0, 1, 20, 21, 60)  # where a batch is cut; parts of at most 64 events need only two compiled programs
+SHIFT = 64.0  # float32 subtracts it from events rounded to thousandths and loses at most two digits
+SCORE_TOLERANCE = 1e-2  # largest difference of two scores that a shift may cause, since it loses one or two digits
 
 
 def check_model(estimator: Any, n_features: int = 3, n_events: int = 480, seed: int = 0) -> None:
     """Run a model through every law of `SliceModel` in an Engine; takes some seconds, most of them compiling.
 
-    estimator: what `Engine(n_features, estimator=...)` takes. It must be registered by a name, see `register`.
+    estimator: the argument for `Engine(n_features, estimator=...)`. It must be registered by a name, see `register`.
     n_events: events of the synthetic stream, in three slices: drifting, with far values, zeros and missing features.
 
     Raises AssertionError, which names the law and the model, for the first law that does not hold.
@@ -68,10 +68,10 @@ class _Check:
         return None if self.y is None else self.y[which]
 
     def parts(self, engine: Engine, size: int, x: np.ndarray | None = None) -> list[Verdicts]:
-        """The whole stream in batches of a size."""
+        """The verdicts on the whole stream, updated in batches of `size` events."""
         return [self.update(engine, slice(i, i + size), x) for i in range(0, len(self.x), size)]
 
-    def taught(self) -> Engine:
+    def trained(self) -> Engine:
         engine = self.engine()
         self.parts(engine, 64)
         return engine
@@ -88,7 +88,7 @@ class _Check:
             self.demand(len(different) == 0, f"{law}; {field} of event {i} is {a[i]} and {b[i]}")
 
     def state_is_packed_without_loss(self) -> None:
-        engine = self.taught()
+        engine = self.trained()
         state = engine.state(0)
         layout = Layout.of(state)
         again = layout.unpack(layout.pack(state))
@@ -99,9 +99,9 @@ class _Check:
         if engine.model.supervised:
             event = (event, jax.ShapeDtypeStruct((), np.float32))
         after = jax.eval_shape(lambda s, e: engine.params.step(s, e)[0], state, event)
-        kept = [(np.shape(leaf), np.asarray(leaf).dtype) for leaf in jax.tree.leaves(state)]
-        made = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(after)]
-        self.demand(kept == made, f"`step` keeps shapes and types; they go from {kept} to {made}")
+        shapes = [(np.shape(leaf), np.asarray(leaf).dtype) for leaf in jax.tree.leaves(state)]
+        shapes_after = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(after)]
+        self.demand(shapes == shapes_after, f"`step` keeps shapes and types; they go from {shapes} to {shapes_after}")
 
     def a_batch_equals_its_parts_and_its_events_one_by_one(self) -> None:
         first = slice(0, CUTS[-1])
@@ -123,7 +123,7 @@ class _Check:
             self.demand_same(of_key, alone, "slices never touch each other")
 
     def score_answers_as_update_will_and_learns_nothing(self) -> None:
-        engine, other = self.taught(), self.taught()
+        engine, other = self.trained(), self.trained()
         which = slice(0, 10)
         each = [slice(i, i + 1) for i in range(10)]
         scored = [engine.score(self.keys[one], self.x[one], self.targets(one)) for one in each]
@@ -147,24 +147,24 @@ class _Check:
         self.demand_same(one, other, "an event without any feature changes nothing")
 
     def a_copy_goes_on_as_the_original(self) -> None:
-        engine = self.taught()
+        engine = self.trained()
         with tempfile.TemporaryDirectory() as folder:
             engine.save(Path(folder) / "engine")
             loaded = Engine.load(Path(folder) / "engine")
         pickled = pickle.loads(pickle.dumps(engine))
-        went_on = self.parts(engine, 64)
-        self.demand_same(went_on, self.parts(loaded, 64), "a saved engine goes on as if it had never stopped")
-        self.demand_same(went_on, self.parts(pickled, 64), "a pickled engine goes on as the original")
+        original = self.parts(engine, 64)
+        self.demand_same(original, self.parts(loaded, 64), "a saved engine goes on as if it had never stopped")
+        self.demand_same(original, self.parts(pickled, 64), "a pickled engine goes on as the original")
 
     def a_forgotten_slice_starts_anew(self) -> None:
         engine = self.engine()
-        begun = self.parts(engine, 64)
+        first_run = self.parts(engine, 64)
         for key in engine.slices:
             engine.forget(key)
-        self.demand_same(begun, self.parts(engine, 64), "a forgotten slice starts anew")
+        self.demand_same(first_run, self.parts(engine, 64), "a forgotten slice starts anew")
 
     def a_moved_state_judges_moved_events_alike(self) -> None:
-        engine = self.taught()
+        engine = self.trained()
         model = engine.model
         if not model.shiftable:
             return
@@ -177,14 +177,14 @@ class _Check:
             moved = jax.tree.map(lambda leaf: leaf[0], moved)
             x = np.full(width, np.nan, np.float32)
             x[: self.n_features] = self.x[i]
-            there = (x - np.float32(SHIFT)).astype(np.float32)
-            event, shifted = (x, there) if self.y is None else ((x, self.y[i]), (there, self.y[i]))
+            moved_x = (x - np.float32(SHIFT)).astype(np.float32)
+            event, shifted = (x, moved_x) if self.y is None else ((x, self.y[i]), (moved_x, self.y[i]))
             one, other = (step(state, event)[1].score, step(moved, shifted)[1].score)
-            close = np.isclose(one, other, rtol=LIKE, atol=LIKE, equal_nan=True)
+            close = np.isclose(one, other, rtol=SCORE_TOLERANCE, atol=SCORE_TOLERANCE, equal_nan=True)
             self.demand(close, f"a moved state judges moved events alike; event {i} scores {one} and {other}")
 
     def explain_and_describe_answer(self) -> None:
-        engine = self.taught()
+        engine = self.trained()
         found = engine.explain(0, self.x[np.isfinite(self.x).all(axis=1)][0])
         self.demand(sorted(found) == list(range(self.n_features)), "`explain` names every feature")  # type: ignore[type-var]
         shares = np.array(list(found.values()))

@@ -15,7 +15,7 @@ from onlineguard.engine import tensorfile
 from onlineguard.errors import CheckpointError
 
 VERSION = 2
-HEADER = "onlineguard"  # its name among the metadata of the safetensors file
+HEADER = "onlineguard"  # the key of the JSON in the metadata of the safetensors file
 
 
 def write(path: str | os.PathLike[str], config: dict[str, Any], model: Any, tensors: dict[str, np.ndarray]) -> None:
@@ -24,12 +24,14 @@ def write(path: str | os.PathLike[str], config: dict[str, Any], model: Any, tens
     try:
         metadata = {HEADER: json.dumps(header)}
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"the engine's notes cannot be saved: {error}; they must be what JSON holds") from error
+        raise CheckpointError(
+            f"the engine's notes cannot be saved: {error}; keep only values that JSON can hold"
+        ) from error
     tensorfile.write(path, metadata, tensors)
 
 
 def restored[T](path: str | os.PathLike[str], build: Callable[[dict[str, Any], Any, dict[str, np.ndarray]], T]) -> T:
-    """What `build` makes of what `write` was given: config, model and tensors.
+    """The result of `build` for the config, the model and the tensors that `write` saved.
 
     Raises CheckpointError for a file that is missing, truncated, foreign, damaged or newer, or whose model is not
     registered.
@@ -46,7 +48,7 @@ def restored[T](path: str | os.PathLike[str], build: Callable[[dict[str, Any], A
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise CheckpointError(f"{path} is damaged: {type(error).__name__} {error}; use an older copy") from error
     raise CheckpointError(
-        f"{path} has format {version} and this version of onlineguard reads up to {VERSION}; upgrade it"
+        f"{path} has format {version} and this version of onlineguard reads up to {VERSION}; upgrade onlineguard"
     )
 
 

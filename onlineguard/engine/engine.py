@@ -1,6 +1,6 @@
-"""Engine: a model for every slice, updated on every event. The one mutable thing; everything it calls is pure.
+"""Engine: a model for every slice, updated on every event. The Engine holds the state that changes; models are pure.
 
-Calls from several threads wait for each other, so none is lost; events of one call are learned one after the other.
+Calls from several threads wait for each other, so none is lost. Events of one call are learned one after the other.
 """
 
 import dataclasses
@@ -30,13 +30,14 @@ from onlineguard.engine.verdicts import Verdicts
 from onlineguard.errors import InvalidArgument
 from onlineguard.models.base import FIELDS, SliceModel
 
-POOL_SAMPLE = 64  # slices, those of the lowest rows, that the pooled model is the median of
-POOL_FIRST, POOL_EVERY = 1_024, 65_536  # pooled at these events: powers of two from the first, then multiples
-NEVER = 2**62  # the event at which models are pooled that cannot be
+POOL_SAMPLE = 64  # slices, those in the lowest rows, whose median is the pooled model
+# Slices are pooled after POOL_FIRST events, whenever that number has doubled, and from POOL_EVERY on at its multiples.
+POOL_FIRST, POOL_EVERY = 1_024, 65_536
+NEVER = 2**62  # events before the first pooling of a model that cannot be pooled
 
 
 def _serialised[**P, R](method: Callable[Concatenate["Engine", P], R]) -> Callable[Concatenate["Engine", P], R]:
-    """A method that waits until no other thread is in one."""
+    """The method, which waits until no other thread is in a serialised method of the engine."""
 
     @functools.wraps(method)
     def alone(self: "Engine", *args: P.args, **kwargs: P.kwargs) -> R:
@@ -47,7 +48,7 @@ def _serialised[**P, R](method: Callable[Concatenate["Engine", P], R]) -> Callab
 
 
 class Engine:
-    """Score every event with what was known of its slice before it, then learn it.
+    """Judges each event by the earlier events of its slice, then learns from it.
 
     >>> engine = Engine(n_features=2, target_rate=0.01)
     >>> rng = np.random.default_rng(0)
@@ -59,12 +60,12 @@ class Engine:
     target_rate: share of usual events to be flagged, in (0, 0.2]; may be changed while the engine runs.
     patience: events that a new regime must last before it counts as usual; see `Detector`. May be changed too.
     features: names of the features, needed for frames and dicts, and shown by `explain`.
-    max_slices: slices kept; the least recently used go first. May be changed while the engine runs.
+    max_slices: the most slices kept; the least recently used are evicted first. May be changed while the engine runs.
     estimator: the model of one slice, instead of the default `Detector(target_rate, patience)`. A `SliceModel`, such as
         a `Series`, brings its own target_rate and patience. Any estimator of the core, such as
-        `ClippedSGD(Covariance(4))`, is wrapped in a `Judged` with those of this call.
+        `ClippedSGD(Covariance(4))`, is wrapped in a `Judged` with the target_rate and patience of this call.
 
-    An engine can be pickled and copied; the copy learns on by itself.
+    An engine can be pickled and copied. From then on the copy learns independently of the original.
     """
 
     __slots__ = (
@@ -96,11 +97,11 @@ class Engine:
         self._slices = SliceTable(checked_max_slices(max_slices), FIRST_ROW)
         self._n_events = 0
         self._pooling_at = POOL_FIRST if self._states.pools else NEVER
-        self.notes: dict[str, Any] = {}  # the caller's own, saved along: whatever JSON can hold
+        self.notes: dict[str, Any] = {}  # the caller's own values, of types that JSON can hold; saved with the engine
 
     @property
     def model(self) -> SliceModel:
-        """The model of one slice: what the operator chose."""
+        """The model of one slice, with the values that the operator chose."""
         return self._states.model
 
     @property
@@ -130,7 +131,7 @@ class Engine:
 
     @property
     def target_rate(self) -> float:
-        """Share of usual events to be flagged. A new one is reached as the running quantiles move there."""
+        """Share of usual events to be flagged. After a change the running quantiles move to the new rate."""
         return float(self.model.target_rate)
 
     @target_rate.setter
@@ -139,7 +140,7 @@ class Engine:
 
     @property
     def patience(self) -> float:
-        """Events that a new regime must last before it counts as usual; of models that have a patience."""
+        """Events that a new regime must last before it counts as usual. AttributeError if the model has no patience."""
         return float(self.model.patience)  # type: ignore[attr-defined]
 
     @patience.setter
@@ -148,7 +149,7 @@ class Engine:
 
     @property
     def max_slices(self) -> int:
-        """Slices kept; the least recently used go first, at once where a new number is smaller."""
+        """The most slices kept; the least recently used are evicted first. A smaller number takes effect at once."""
         return self._slices.max_slices
 
     @max_slices.setter
@@ -161,43 +162,43 @@ class Engine:
     @property
     @_serialised
     def slices(self) -> list[Hashable]:
-        """Keys of the slices now known, oldest first."""
+        """Keys of the known slices, oldest first."""
         return list(self._slices.rows)
 
     @property
     def n_slices(self) -> int:
-        """How many slices are now known."""
+        """The number of known slices."""
         return len(self._slices.rows)
 
     def slice_of(self, number: int) -> Hashable:
-        """The key of the slice with a number of `Verdicts.slice_numbers`.
+        """The key of the slice with this number in `Verdicts.slice_numbers`.
 
-        Raises KeyError for a slice that is not known, or no longer.
+        Raises KeyError for a slice that was never known or has been forgotten.
         """
         return self._slices.key_of(number)
 
     @property
     def capacity(self) -> int:
-        """How many slices may be known before the table grows, and its programs are compiled again for its new size."""
+        """How many slices fit before the table grows. Growing compiles the programs again for the new size."""
         return min(self._states.capacity - FIRST_ROW, self._slices.max_slices)
 
     @property
     def evicted(self) -> int:
-        """Slices that had to go since the start because `max_slices` were known."""
+        """Slices evicted since the start to keep within `max_slices`."""
         return self._slices.evicted
 
     @_serialised
     def update(self, slices: Any, X: Any, y: Any = None) -> Verdicts:
-        """Judge each event with what was known before it, then learn it, in order.
+        """Judge each event by the state from before it, then learn from it, in order.
 
-        slices: one key an event: strings, ints or tuples of such; a list, an array, or one or several columns of a
-            frame, where several make tuples. A single key stands for every event.
+        slices: one key for each event: a string, an int or a tuple of these. They come as a list, an array, or columns
+            of a frame; several columns make each key a tuple. A single key stands for every event.
         X: (n, d) numbers, a polars or pandas frame with the engine's features, or a list of dicts. NaN, infinite and
-            absent features are missing; an event with nothing else is not learned, and its verdict is not `ready`.
-        y: (n,) numbers, the targets of a supervised model; NaN where one is not known, None where none is.
+            absent features are missing. An event without any feature is not learned, and its verdict is not `ready`.
+        y: (n,) numbers, the targets of a supervised model; NaN for an unknown target, None if all are unknown.
 
-        How a stream is cut into batches changes nothing, to the last bit. Raises InvalidArgument, before anything has
-        changed, if a key or a number cannot be read.
+        Cutting a stream into other batches changes nothing, to the last bit. Raises InvalidArgument, before anything
+        has changed, if a key or a number cannot be read.
         """
         events, keys, known = self._read(slices, X, y)
         parts: list[np.ndarray] = []
@@ -208,7 +209,7 @@ class Engine:
             reads, rows = self._admit(
                 keys, start, lambda born, rows: self._states.begin(rows, events.part(born)), known
             )
-            known = known if self._slices.born == born else None  # births and evictions have changed it
+            known = known if self._slices.born == born else None  # births and evictions change the rows of keys
             end = start + len(rows)
             parts.append(self._states.learn(reads, rows, events.part(slice(start, end))))
             numbers.append(self._slices.numbers(rows))
@@ -225,7 +226,7 @@ class Engine:
 
     @_serialised
     def predict(self, slices: Any, X: Any) -> np.ndarray:
-        """What the model of its slice expects the target of each event to be: float32 (n,); nothing is learned.
+        """The target of each event as the model of its slice predicts it, float32 (n,); nothing is learned.
 
         NaN where nothing is known. Raises InvalidArgument for a model that predicts nothing.
         """
@@ -238,7 +239,7 @@ class Engine:
         return self._states.predict(rows, events, self._slices.end)
 
     def memory_for(self, front: Front) -> np.ndarray:
-        """Zeros for `update_from`, int32: those of the front, and behind them room for the engine's own."""
+        """The memory for `update_from`, int32 zeros: first the front's part, then the engine's."""
         memory = aligned(1, Tail.of(front).length)[0].view(np.int32)
         memory[:] = 0
         return memory
@@ -247,13 +248,14 @@ class Engine:
     def update_from(
         self, front: Front, weights: Any, slices: Sequence[Hashable], memory: np.ndarray
     ) -> tuple[np.ndarray, Verdicts]:
-        """`update` with events that the front computes from what lies in the memory, in one compiled loop.
+        """`update` with events that the front computes from its memory, in one compiled loop.
 
         slices: the key of each event; at most `front.size` of them.
-        memory: what `memory_for` gave, with what the front needs of these events; it is written to.
+        memory: from `memory_for`, filled with the front's input for these events. It is overwritten.
 
-        Returns another memory, as the front left it, and the verdicts. Events are float32 numbers that are counted from
-        zero. Raises InvalidArgument, with nothing changed, if the engine was given others, which have origins.
+        Returns another memory, as the front left it, and the verdicts. The events are float32 numbers, counted from
+        zero. Raises InvalidArgument, before anything has changed, if a slice counts its events from an origin, or if
+        the model is supervised.
         """
         if self._states.have_origins:
             raise InvalidArgument("the engine has slices that count from origins; give all its events to `update`")
@@ -282,15 +284,15 @@ class Engine:
 
     @_serialised
     def warmup_from(self, front: Front, weights: Any) -> None:
-        """Compile the program of a front for the table as large as it is now."""
+        """Compile the program of a front for the present size of the table."""
         self._states.warmup_from(front, weights, self.memory_for(front))
 
     @_serialised
     def explain(self, slice_: Hashable, x: Any, y: float = np.nan) -> dict[Hashable, float]:
         """Each feature's share of the score that x would get in the slice now, largest first; 0 where it is missing.
 
-        Features are named, or counted from 0. A model that does not say what a feature adds to its score is asked for
-        the score without it: what the score loses is the feature's part. Raises KeyError for a slice that is not known.
+        Features are named, or counted from 0. If the model does not split its score by feature, the event is scored
+        again without each feature, whose part is the drop of the score. Raises KeyError for an unknown slice.
         """
         row = self._slices.rows[slice_]
         event = EventBatch(as_events([x], self._n_features, self._features), self._targets(None if y != y else [y], 1))
@@ -301,10 +303,10 @@ class Engine:
 
     @_serialised
     def describe(self, slice_: Hashable) -> dict[str, Any]:
-        """What is known of a slice, in the data's own unit: plain numbers, and a number for each feature by its name.
+        """The state of a slice for a reader, in the data's own unit: numbers, and dicts with a number for each feature.
 
-        The model says what there is, e.g. location, scale and threshold. Besides: `events` that taught it, and `idle`,
-        events of all slices since its last one. Raises KeyError for a slice that is not known.
+        The model chooses the entries, e.g. location, scale and threshold. `events` counts the events that the slice
+        has learned, and `idle` the events of all slices since its last one. Raises KeyError for an unknown slice.
         """
         row = self._slices.rows[slice_]
         names: Sequence[Hashable] = self._features or range(self._n_features)
@@ -321,7 +323,7 @@ class Engine:
 
     @_serialised
     def state(self, slice_: Hashable) -> Any:
-        """What the stream taught the slice, in NumPy and in the data's own unit.
+        """The learned state of a slice, in NumPy and in the data's own unit.
 
         Where events are counted from an origin, floats are float64, so that none of their digits is lost. Raises
         KeyError for a slice that is not known.
@@ -330,14 +332,15 @@ class Engine:
 
     @_serialised
     def forget(self, slice_: Hashable) -> None:
-        """Drop a slice and all it has taught; raises KeyError if it is not known."""
+        """Drop a slice and its state; raises KeyError for an unknown slice."""
         self._slices.forget(slice_)
 
     @_serialised
     def warmup(self, batch: int = LARGEST_BATCH, slices: int = 0) -> None:
         """Compile the programs for calls of up to `batch` events, so that none of them waits for a compiler.
 
-        A table that has to grow compiles again. It grows by doubling; `slices` makes room for so many beforehand.
+        The table doubles when it is full, which compiles the programs again. It is made large enough for `slices`
+        beforehand.
         """
         self._states.reserve(FIRST_ROW + min(slices, self._slices.max_slices))
         self._states.warmup(batch)
@@ -353,14 +356,14 @@ class Engine:
 
     @_serialised
     def fetch(self) -> None:
-        """Have the states at hand in NumPy; until the next event `dump` then asks JAX for nothing."""
+        """Bring the states into NumPy, so that until the next event `dump` need not call JAX."""
         self._states.fetch()
 
     @_serialised
     def dump(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """A copy of all that the operator chose and the stream taught but for the model: plain values, and arrays.
+        """A copy of the engine without its model: the configuration as plain values, and the states as arrays.
 
-        What `save` writes; a service keeps it in snapshots of its own.
+        `save` writes it to a file, and the service to its snapshots.
         """
         slices, tensors = self._slices.dump()
         config = {
@@ -384,9 +387,9 @@ class Engine:
 
     @classmethod
     def restored(cls, config: dict[str, Any], estimator: Any, tensors: dict[str, np.ndarray]) -> "Engine":
-        """The engine that was dumped, given its model; raises ValueError, KeyError or TypeError if it is none.
+        """The engine that was dumped, given its model. Raises ValueError, KeyError or TypeError for a bad dump.
 
-        Nothing of the arrays is kept: they may be read-only, or part of a file.
+        The arrays are copied, so they may be read-only, or part of a file.
         """
         engine = cls(
             config["n_features"], features=config["features"], max_slices=config["max_slices"], estimator=estimator
@@ -416,8 +419,10 @@ class Engine:
         self._restore(config, state["tensors"])
 
     def __repr__(self) -> str:
-        what = f"features={self._features}" if self._features else f"n_features={self._n_features}"
-        return f"Engine({what}, estimator={self.model!r}) of {self.n_slices:,} slices after {self._n_events:,} events"
+        features = f"features={self._features}" if self._features else f"n_features={self._n_features}"
+        return (
+            f"Engine({features}, estimator={self.model!r}) of {self.n_slices:,} slices after {self._n_events:,} events"
+        )
 
     def _repr_html_(self) -> str:
         """A small table, for notebooks."""
@@ -439,7 +444,7 @@ class Engine:
         self._states.use(dataclasses.replace(self.model, **fields))
 
     def _read(self, slices: Any, X: Any, y: Any) -> tuple[EventBatch, SliceKeys, np.ndarray]:
-        """Events, their keys, all of which can be used as such, and the keys' rows or UNKNOWN."""
+        """The events, their checked keys, and the row of each key, or UNKNOWN."""
         x = as_events(X, self._n_features, self._features)
         events = EventBatch(x, self._targets(y, len(x)))
         keys = as_keys(slices, events.n)
@@ -470,9 +475,9 @@ class Engine:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rows to read from and write to, for the events from `start` to the next point where the table must change.
 
-        Such points are a full table and the pooling of the slices. Both lie at fixed events of the stream, wherever
-        batches are cut. `begin` is given the events that are the first of a slice, and the rows of these slices. It
-        says which rows to read their start from.
+        The table must change when it is full, and when the slices are pooled. Both happen at fixed events of the
+        stream, wherever batches are cut. `begin` is given the events that are the first of a slice, and the rows of
+        these slices. It returns the rows that hold their starting states.
         """
         end = min(len(keys), start + LARGEST_BATCH, start + self._pooling_at - self._n_events)
         part = keys[start:end]
@@ -499,7 +504,7 @@ class Engine:
         return reads, rows
 
     def _count(self, rows: Any) -> None:
-        """Count the events that these rows have learned. At some of them new slices get another start."""
+        """Count the events that these rows have learned, and pool the slices when it is time."""
         self._slices.touch(rows, self._n_events)
         self._n_events += len(rows)
         if self._n_events == self._pooling_at:
@@ -508,8 +513,8 @@ class Engine:
 
     def _verdicts(self, parts: list[np.ndarray], numbers: list[np.ndarray] | None = None) -> Verdicts:
         fields = _joined(parts, np.empty((0, FIELDS), np.float32))
-        of = None if numbers is None else _joined(numbers, np.empty(0, np.int64))
-        return Verdicts(fields, self.target_rate, of)
+        slice_numbers = None if numbers is None else _joined(numbers, np.empty(0, np.int64))
+        return Verdicts(fields, self.target_rate, slice_numbers)
 
 
 def _joined(parts: list[np.ndarray], empty: np.ndarray) -> np.ndarray:
@@ -517,5 +522,5 @@ def _joined(parts: list[np.ndarray], empty: np.ndarray) -> np.ndarray:
 
 
 def _kind(model: SliceModel) -> str:
-    """What a user calls the model."""
+    """The name that a user knows the model by."""
     return type(getattr(model, "estimator", model)).__name__

@@ -14,16 +14,18 @@ UNREADABLE = (
     OverflowError,
     NotImplementedError,
 )  # the errors that libraries raise for values that are no numbers
-NO_NUMBERS = "cmMV"  # NumPy's kinds that it would cast to a float all the same: complex, durations, dates, records
-_CAST_ALL_THE_SAME = (np.complexfloating, np.datetime64, np.timedelta64)
+NO_NUMBERS = (
+    "cmMV"  # kinds that NumPy casts to floats, though they are no numbers here: complex, durations, dates, records
+)
+_NOT_NUMBERS = (np.complexfloating, np.datetime64, np.timedelta64)
 
 
 def as_events(X: Any, n_features: int, features: Sequence[str] | None) -> np.ndarray:
     """X as an array (n, d) of float32 or float64; an absent, null or None feature becomes NaN.
 
-    X may be anything `np.asarray` takes to numbers of shape (n, d), or (n,) where d is 1; a polars or pandas frame or
-    an Arrow table with the named features; or a list of dicts. What is masked in a masked array is missing. Raises
-    InvalidArgument, naming the index, for all else: dates and complex numbers are no numbers here.
+    X may be anything that `np.asarray` turns into numbers of shape (n, d), or (n,) where d is 1; a polars or pandas
+    frame or an Arrow table with the named features; or a list of dicts. Masked values of a masked array are missing.
+    Raises InvalidArgument, naming the index, for anything else, which includes dates and complex numbers.
     """
     if type(X).__name__ == "LazyFrame":
         raise InvalidArgument("X is a LazyFrame, which holds no rows yet; give X.collect()")
@@ -49,7 +51,7 @@ def as_events(X: Any, n_features: int, features: Sequence[str] | None) -> np.nda
 
 
 def as_targets(y: Any, n: int) -> np.ndarray:
-    """The targets of n events, float32 (n,); NaN where one is not known, everywhere if y is None.
+    """The targets of n events, float32 (n,); NaN where a target is unknown, and everywhere if y is None.
 
     Raises InvalidArgument, naming the index, unless y holds n numbers.
     """
@@ -69,7 +71,7 @@ def as_targets(y: Any, n: int) -> np.ndarray:
 
 
 def as_float32(events: np.ndarray, out: np.ndarray) -> None:
-    """Write events into float32; what is too large for it becomes the largest float32 there is, not infinite."""
+    """Write events into `out`. A finite value too large for float32 becomes the largest float32, not infinity."""
     if events.dtype == np.float32:
         out[...] = events
         return
@@ -107,9 +109,11 @@ def _from_frame(X: Any, features: Sequence[str]) -> np.ndarray:
 
 def _column(column: Any, name: str) -> np.ndarray:
     try:
-        if hasattr(column, "iloc") and column.dtype.kind not in NO_NUMBERS:  # pandas, whose NA is no float by itself
+        if (
+            hasattr(column, "iloc") and column.dtype.kind not in NO_NUMBERS
+        ):  # pandas, which must be told to turn NA into NaN
             return column.to_numpy(np.float64, na_value=np.nan)
-        arrow = {"zero_copy_only": False} if hasattr(column, "to_pylist") else {}  # else it refuses nulls
+        arrow = {"zero_copy_only": False} if hasattr(column, "to_pylist") else {}  # else Arrow refuses nulls
         return _as_float64(column.to_numpy(**arrow))
     except UNREADABLE as error:
         raise InvalidArgument(
@@ -125,7 +129,7 @@ def _from_dicts(X: Sequence[Any], features: Sequence[str]) -> np.ndarray:
         for j, name in enumerate(features):
             value = event.get(name)
             try:
-                if isinstance(value, _CAST_ALL_THE_SAME):
+                if isinstance(value, _NOT_NUMBERS):
                     raise TypeError
                 array[i, j] = np.nan if value is None else float(value)
             except OverflowError as error:

@@ -1,9 +1,9 @@
-"""What events are counted from, so that float32 keeps the digits of values far from zero.
+"""Origins that events are counted from, so that float32 keeps the digits of values far from zero.
 
-A feature of a slice is counted from zero until its first value that float32 cannot hold; from then on from that value,
-and what was learned before is moved along. Nothing is lost by it: until then float32 held every value exactly. So a
-stream of float32 numbers is never moved. An origin stays where it is: if the value it came from lies far from all later
-ones, these are known to its seven digits only.
+A feature of a slice is counted from zero until its first value that float32 cannot hold exactly. That value becomes the
+feature's origin, and the state learned so far is moved to it. The move loses nothing, since float32 held every earlier
+value exactly. A stream of float32 numbers therefore never gets an origin. An origin never changes: if it lies far from
+all later values, their distance from it is known to seven digits only.
 """
 
 import numpy as np
@@ -11,20 +11,20 @@ import numpy as np
 from onlineguard.core.spread import difference
 from onlineguard.engine.events import as_float32
 
-ABSURD = 2.0**63  # no clock or counter gets there: such a value is no origin
+ABSURD = 2.0**63  # no clock or counter reaches this, so a value as large is no origin
 LOST = np.int64((1 << 29) - 1)  # the bits of a float64 that float32 has no room for
-BLOCK = 1_024  # events at a time, so that what is in between stays in the cache
+BLOCK = 1_024  # events at a time, so that intermediate results stay in the cache
 
 
 def inexact(values: np.ndarray) -> np.ndarray:
-    """Where float64 values have more digits than float32 and can be an origin; false where missing or absurd."""
+    """True where a float64 value has more digits than float32 and can be an origin; false if missing or absurd."""
     return ((values.view(np.int64) & LOST) != 0) & (abs(values) < ABSURD)
 
 
 class Origins:
     """The origins of each row of a table, in float64; 0 where there is none yet.
 
-    Takes no memory and no time as long as all are 0, which they stay for a model that is not `shiftable`.
+    The table takes no memory and no time while all origins are 0. They stay 0 for a model that is not `shiftable`.
     """
 
     def __init__(self, n_features: int, shiftable: bool):
@@ -52,7 +52,7 @@ class Origins:
             self.table[rows] = origins
 
     def needed(self, rows: np.ndarray, events: np.ndarray) -> np.ndarray | None:
-        """Which values (n, d) would be the first of their row that float32 cannot hold; None if there is none."""
+        """True for each value (n, d) that is to be the origin of its feature in its row; None if no value is."""
         if events.dtype == np.float32 or not self._shiftable:
             return None
         if not np.bitwise_or.reduce(events.view(np.int64), axis=None) & LOST:

@@ -1,8 +1,8 @@
 """The same step over many events: schedules differ in speed, never in meaning.
 
-All loops count to a bound that the compiler cannot see and run over at least two events' room, so that a batch of one
-event runs the same compiled body as a batch of a million, and a stream may be cut anywhere without changing a bit.
-Batches of another length compile anew.
+A stream may be cut anywhere without changing a bit, so a batch of one event must run the same compiled body as a batch
+of a million. Therefore every loop counts to a bound that the compiler cannot see, over arrays of at least two events.
+A batch of a new length compiles again.
 """
 
 from functools import partial
@@ -19,8 +19,8 @@ from onlineguard.core.protocols import Array, Estimator, Event, Score
 def scan(params: Estimator, state: Any, events: Event) -> tuple[Any, Score]:
     """One model over a batch of events, in order.
 
-    Every array of `events` has the events on its first axis. Returns the state after the last event and one score an
-    event, each from before its own.
+    Every array of `events` has the events on its first axis. Returns the state after the last event, and each
+    event's score from the state before it.
     """
 
     count, events = _padded(events)
@@ -37,9 +37,9 @@ def scan(params: Estimator, state: Any, events: Event) -> tuple[Any, Score]:
 def scan_arrivals(params: Estimator, states: Any, rows: Array, events: Event) -> tuple[Any, Score]:
     """Many models, one a slice, over a batch of events in the order of arrival.
 
-    Every array of `states` has the slices on its first axis; `rows[i]`, int32, says whose event `events[i]` is. A row
-    below zero marks padding: it changes nothing and scores NaN. `states` is donated: use what comes back, and
-    not what was given.
+    Every array of `states` has the slices on its first axis; `rows[i]`, int32, is the slice of `events[i]`. A row
+    below zero marks padding: it changes nothing and scores NaN. `states` is donated: use the states that
+    come back, not the argument.
     """
 
     count, (rows, events) = _padded((rows, events))
@@ -52,8 +52,10 @@ def scan_arrivals(params: Estimator, states: Any, rows: Array, events: Event) ->
         state = lax.optimization_barrier(_at(states, row))
         after, score = params.step(state, _at(events, i))
         after, score = lax.optimization_barrier((after, score))
-        kept = jax.tree.map(lambda a, b: jnp.where(there, a, b), after, state)
-        states = jax.tree.map(lambda table, leaf: lax.dynamic_update_index_in_dim(table, leaf, row, 0), states, kept)
+        next_state = jax.tree.map(lambda a, b: jnp.where(there, a, b), after, state)
+        states = jax.tree.map(
+            lambda table, leaf: lax.dynamic_update_index_in_dim(table, leaf, row, 0), states, next_state
+        )
         return states, scores.at[i].set(jnp.where(there, score, jnp.nan))
 
     return _loop(body, _strong(states), count)
@@ -88,10 +90,10 @@ def _loop(body: Any, state: Any, count: int) -> tuple[Any, Score]:
 
 
 def _padded(tree: Any) -> tuple[int, Any]:
-    """The number of events, and a batch of none or one filled up to two, which the loop never comes to."""
+    """The number of events, and the events padded to at least two. The loop never reaches the padding."""
     count: int = jax.tree.leaves(tree)[0].shape[0]
-    widths = max(2 - count, 0)
-    return count, jax.tree.map(lambda leaf: jnp.pad(leaf, ((0, widths),) + ((0, 0),) * (leaf.ndim - 1)), tree)
+    n_padding = max(2 - count, 0)
+    return count, jax.tree.map(lambda leaf: jnp.pad(leaf, ((0, n_padding),) + ((0, 0),) * (leaf.ndim - 1)), tree)
 
 
 def _at(tree: Any, i: Array) -> Any:
@@ -99,5 +101,5 @@ def _at(tree: Any, i: Array) -> Any:
 
 
 def _strong(tree: Any) -> Any:
-    """Arrays whose types no later event can change."""
+    """Arrays of strong types, which no later event can change."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), tree)

@@ -1,4 +1,4 @@
-"""Slice keys to rows of a table: lookup, birth, least-recently-used eviction."""
+"""The rows of a table that slice keys belong to: lookup, birth, least-recently-used eviction."""
 
 import sys
 from collections.abc import Hashable, Iterator, Sequence
@@ -13,9 +13,9 @@ from onlineguard.errors import InvalidArgument
 
 UNKNOWN = -1  # the row, and the number, of a slice not seen before
 DIRECT = 2**22  # whole numbers below this are looked up in an array, all other keys in a dictionary
-FIRST_CAPACITY = 1_024  # rows kept account of to begin with; doubled when full
-EVICTED_SHARE = 16  # a full table drops a sixteenth of its slices at once, so that eviction costs little an event
-FEW = 64  # for so few keys a dictionary is quicker than sorting them
+FIRST_CAPACITY = 1_024  # rows at first; doubled when full
+EVICTED_SHARE = 16  # a full table drops a sixteenth of its slices at once, so that eviction costs little per event
+FEW = 64  # fewer keys than this are looked up in a dictionary faster than they are sorted
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ class SliceTable:
         self._free: list[int] = []
         self._last_used = np.zeros(FIRST_CAPACITY + first_row, np.int64)  # by row
         self._used = np.zeros(FIRST_CAPACITY + first_row, bool)  # by row: it belongs to a slice
-        # By row: the number of its slice. The last one is for UNKNOWN, which is the last index as well.
+        # By row: the number of its slice. The extra last entry is for UNKNOWN, since index -1 is the last one.
         self._numbers = np.full(FIRST_CAPACITY + first_row + 1, UNKNOWN, np.int64)
         self._direct = np.zeros(0, np.int32)  # by whole-number key: its row
 
     @property
     def capacity_left(self) -> int:
-        """Slices that may be born before one must go."""
+        """Slices that may be born before one must be evicted."""
         return self.max_slices - len(self.rows)
 
     def lookup(self, keys: SliceKeys) -> np.ndarray:
@@ -83,7 +83,7 @@ class SliceTable:
         return np.fromiter(map(self.rows.get, keys, repeat(UNKNOWN)), np.int32, len(keys))
 
     def admitted(self, keys: SliceKeys) -> tuple[np.ndarray, list[int]]:
-        """The row of every key, and the rows of the slices that were born for it, as many as there is capacity for."""
+        """The row of every key, and the rows of the slices born for it. Without capacity a new key gets UNKNOWN."""
         rows = self.lookup(keys)
         born: list[int] = []
         for i in first_unknown(keys, rows):
@@ -93,11 +93,11 @@ class SliceTable:
         return (self.lookup(keys) if born else rows), born
 
     def numbers(self, rows: np.ndarray) -> np.ndarray:
-        """The numbers of the slices in these rows, int64 (n,); UNKNOWN where the row is."""
+        """The numbers of the slices in these rows, int64 (n,); UNKNOWN where the row is UNKNOWN."""
         return self._numbers.take(rows)
 
     def key_of(self, number: int) -> Hashable:
-        """The key of the slice with this number; raises KeyError where it is not, or no longer, known."""
+        """The key of the slice with this number; raises KeyError if no slice has it now."""
         used = self.used()
         numbers = self._numbers[used]
         if not (numbers == number).any():
@@ -130,7 +130,7 @@ class SliceTable:
     def touch(self, rows: Sequence[int] | np.ndarray, clock: int) -> None:
         """Note that the slice of rows[i] was used at event clock + i."""
         if len(rows) == 1:
-            self._last_used[rows[0]] = clock  # in a tenth of the time
+            self._last_used[rows[0]] = clock  # this takes a tenth of the time
         else:
             self._last_used[rows] = np.arange(clock, clock + len(rows))
 
@@ -152,14 +152,14 @@ class SliceTable:
         self.evicted += len(oldest)
 
     def dump(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """All of this for a checkpoint: what goes into JSON, and what goes into tensors."""
+        """The table for a checkpoint: a part for JSON, and a part for tensors."""
         rows = np.fromiter(self.rows.values(), np.int64, len(self.rows))
         plain = {"keys": list(self.rows), "end": self.end, "evicted": self.evicted, "born": self.born}
         tensors = {"rows": rows, "last_used": self._last_used[rows], "numbers": self._numbers[rows]}
         return plain, tensors | {"free": np.array(self._free, np.int64)}
 
     def restore(self, plain: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-        """Become the table that was dumped; of a dump without numbers the slices are numbered anew."""
+        """Become the table that was dumped. If the dump has no slice numbers, the slices are numbered anew."""
         self.end, self.evicted, self._free = plain["end"], plain["evicted"], tensors["free"].tolist()
         self.born = plain.get("born", len(plain["keys"]))
         size = FIRST_CAPACITY + self.end
@@ -188,8 +188,8 @@ class SliceTable:
 def as_keys(slices: Any, n: int) -> SliceKeys:
     """The slices of n events as an integer array, coded keys or a sequence of Python objects.
 
-    Takes one key for all events (a string, an int or a tuple of such); a list or NumPy array of keys; one column, or a
-    frame of one or several columns, of polars, pandas or Arrow, where several make each key a tuple.
+    Takes one key for all events (a string, an int or a tuple of these); a list or NumPy array of keys; or a column or a
+    frame of polars, pandas or Arrow. Several columns make each key a tuple.
     """
     if isinstance(slices, CodedKeys):
         return slices
@@ -214,21 +214,21 @@ def as_keys(slices: Any, n: int) -> SliceKeys:
 
 
 def check_key(key: Any, index: int) -> Hashable:
-    """The key as it is kept; raises InvalidArgument unless it is a string, an int or a tuple of such."""
+    """The key as it is kept; raises InvalidArgument unless it is a string, an int or a tuple of these."""
     if isinstance(key, np.integer):
         return int(key)
     parts = key if isinstance(key, tuple) else (key,)
     if not parts or not all(isinstance(part, (str, int, np.integer)) and not isinstance(part, bool) for part in parts):
         raise InvalidArgument(
-            f"slices[{index}] is {key!r}; a key must be a string, an int or a tuple of such, e.g. ('mobile', 'DE')"
+            f"slices[{index}] is {key!r}; a key must be a string, an int or a tuple of these, e.g. ('mobile', 'DE')"
         )
     return tuple(int(p) if isinstance(p, np.integer) else p for p in parts) if isinstance(key, tuple) else key
 
 
 def first_unknown(keys: SliceKeys, rows: np.ndarray) -> list[int]:
-    """Where the rows are UNKNOWN, in order; of coded keys and of integers only the first event of each slice."""
+    """Events whose row is UNKNOWN, in order; for coded keys and integers only the first event of each slice."""
     if rows.min(initial=0) != UNKNOWN:
-        return []  # as nearly always
+        return []  # the usual case
     unknown = np.flatnonzero(rows == UNKNOWN)
     codes = keys.codes if isinstance(keys, CodedKeys) else keys
     if isinstance(codes, np.ndarray) and codes.dtype.kind in "iu" and len(unknown) > 1:
@@ -237,7 +237,7 @@ def first_unknown(keys: SliceKeys, rows: np.ndarray) -> list[int]:
 
 
 def _columns(slices: Any) -> list[SliceKeys] | None:
-    """The keys in each column of a frame, or in the one column; None for what is neither."""
+    """The keys in each column of a frame, or in a single column; None if `slices` is neither."""
     if isinstance(slices, pl.DataFrame):
         return [_of_polars(column) for column in slices.get_columns()]
     if isinstance(slices, pl.Series):
@@ -258,10 +258,10 @@ def _of_polars(column: pl.Series) -> SliceKeys:
         return column.to_numpy()
     if not isinstance(column.dtype, pl.String | pl.Categorical | pl.Enum):
         return column.to_list()
-    # A dictionary of this column's own, which goes with it: polars' global one would grow as long as a stream flows.
+    # These categories are freed with the column. Polars' global ones would grow for as long as the stream flows.
     codes = column.cast(pl.String).cast(pl.Categorical(pl.Categories.random())).to_physical()
     n_unique = int(np.max(codes.drop_nulls().to_numpy().astype(np.int64), initial=-1)) + 1
-    codes = codes.fill_null(n_unique).to_numpy()  # a null is no key, which the check of keys says
+    codes = codes.fill_null(n_unique).to_numpy()  # a null is no key, so `check_key` refuses it
     first = np.zeros(n_unique + 1, np.int64)
     first[codes[::-1]] = np.arange(len(codes))[::-1]
     return CodedKeys(column.gather(first).to_list() if len(codes) else [], codes)
@@ -287,7 +287,7 @@ def _paired(columns: list[SliceKeys]) -> SliceKeys:
     codes = np.zeros(len(columns[0]), np.int64)
     for column in coded:
         pairs = codes * len(column.unique) + column.codes
-        present, codes = _densely(pairs, len(unique) * len(column.unique))
+        present, codes = _distinct(pairs, len(unique) * len(column.unique))
         left, right = np.divmod(present, len(column.unique))
         unique = [(*unique[i], column.unique[j]) for i, j in zip(left.tolist(), right.tolist(), strict=True)]
     return CodedKeys(unique, codes)
@@ -298,8 +298,8 @@ def _coded_integers(keys: np.ndarray) -> CodedKeys:
     return CodedKeys(unique.tolist(), codes)
 
 
-def _densely(numbers: np.ndarray, end: int) -> tuple[np.ndarray, np.ndarray]:
-    """The different ones among whole numbers from 0 to `end`, ascending, and the position of each number in them."""
+def _distinct(numbers: np.ndarray, end: int) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct whole numbers, all below `end`, ascending; and the position of each number among them."""
     if end > 4 * len(numbers):
         return np.unique(numbers, return_inverse=True)
     present = np.bincount(numbers, minlength=end) > 0

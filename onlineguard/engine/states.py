@@ -1,6 +1,6 @@
-"""The state of every slice's model: a row of one table each, and the origins that its events are counted from.
+"""The states of all slices' models, one row of a table each, and the origins that their events are counted from.
 
-Rows are numbers here. Which slice has which row, and when the table must change, is for the Engine to say.
+This module knows rows, not slices. The Engine decides which slice has which row, and when the table must change.
 """
 
 from collections.abc import Iterator
@@ -28,15 +28,15 @@ from onlineguard.engine.table import (
 from onlineguard.models.base import FIELDS, MIN_SEEN, SliceModel
 
 # The first rows of the table belong to no slice.
-WASTE = 0  # where states go that nobody keeps: those of events that are only scored
+WASTE = 0  # takes the states that nobody needs, after events that are only scored
 FRESH = 1  # the state before any event
 TYPICAL = 2  # the pooled state of all slices, from which a new one starts
 FIRST_ROW = 3
 
-SMALLEST_BATCH, LARGEST_BATCH = 32, 65_536  # batches are padded to powers of two between, and cut at the larger
+SMALLEST_BATCH, LARGEST_BATCH = 32, 65_536  # batches are padded to powers of two from the first, and cut at the second
 FIRST_CAPACITY = 1_024  # rows; doubled when full
-APART = 256  # states moved at once, and events scored at once where states have to be moved for it
-LIKELY = 10.0  # a new slice starts from the typical one if its first event scores less than this under it
+APART = 256  # states moved at once; also events judged at once where states have to be copied for it
+LIKELY = 10.0  # a new slice starts from the typical state if its first event scores less than this there
 LARGEST_SCORE = 3e38  # an infinite score counts as this where scores are compared
 
 
@@ -47,17 +47,17 @@ class EventBatch(NamedTuple):
     y: np.ndarray | None
 
     def part(self, which: Any) -> "EventBatch":
-        """Those that an index or a slice selects."""
+        """The events that an index or a slice selects."""
         return EventBatch(self.x[which], None if self.y is None else self.y[which])
 
     @property
     def n(self) -> int:
-        """How many there are."""
+        """The number of events."""
         return len(self.x)
 
 
 class States:
-    """States of the model of a slice, for events of `n_features` numbers; none yet but those of the first rows."""
+    """A table of model states, for events of `n_features` numbers. At first it has only the rows of no slice."""
 
     __slots__ = (
         "_anchored",
@@ -84,9 +84,9 @@ class States:
         self.put(FRESH, start)
         self.put(TYPICAL, start)
         self._anchored = self._is_anchored(start)
-        # By batch size: fresh memory for every call costs a third of its time.
+        # By batch size. New memory would take a third of the time of every call.
         self._buffers: dict[int, np.ndarray] = {}
-        self._last_front: tuple[Front, Tail, Any] | None = None  # with what follows of it
+        self._last_front: tuple[Front, Tail, Any] | None = None  # the last front, with its tail and its program
 
     @property
     def model(self) -> SliceModel:
@@ -99,7 +99,7 @@ class States:
         return self._params
 
     def use(self, model: SliceModel) -> None:
-        """Go on with a model whose numbers are others; programs are not compiled again."""
+        """Go on with a model of other numbers; programs are not compiled again."""
         self._model = model
         self._params = jax.tree.map(jnp.float32, model)
 
@@ -119,7 +119,7 @@ class States:
         return self._table.shape[0]
 
     def reserve(self, rows: int) -> None:
-        """Double the table until it has so many rows."""
+        """Double the table until it has at least this many rows."""
         while rows > self._table.shape[0]:
             self._table = grown(self._table, 2 * self._table.shape[0])
 
@@ -140,7 +140,7 @@ class States:
         return jax.tree.map(lambda leaf: np.asarray(leaf)[0], states)
 
     def begin(self, rows: np.ndarray, events: EventBatch) -> np.ndarray:
-        """Rows to read the start of new slices from, given the first event of each; `rows` get their origins."""
+        """The rows that hold the starting states of new slices, given the first event of each; sets their origins."""
         reads = np.full(len(rows), FRESH, np.int32)
         origins = self._origins.first(events.x)
         if self.pools:
@@ -150,17 +150,17 @@ class States:
             origins = np.where(likely[:, None], self._origins.of(typical), origins)
         self._origins.put(rows, origins)
         if self._anchored:
-            told = np.flatnonzero((reads == FRESH) & origins.any(axis=1))
-            if len(told):
-                self._move(reads[told], reads[told], rows[told], origins[told])
-                reads[told] = rows[told]
+            to_move = np.flatnonzero((reads == FRESH) & origins.any(axis=1))
+            if len(to_move):
+                self._move(reads[to_move], reads[to_move], rows[to_move], origins[to_move])
+                reads[to_move] = rows[to_move]
         return reads
 
     def learn(self, reads: np.ndarray, rows: np.ndarray, events: EventBatch) -> np.ndarray:
-        """Run at most LARGEST_BATCH events from the states in `reads`, written to `rows`; judgements (n, FIELDS).
+        """Run at most LARGEST_BATCH events from the states in `reads`, write these to `rows`; judgements (n, FIELDS).
 
-        A slice whose origin has to move stops before that event. Slices never touch each other, so all run until there,
-        all that stopped are moved at once, and they go on.
+        A slice stops before an event that moves its origin. Slices never touch each other, so the others run on. Then
+        all stopped slices are moved at once, and go on.
         """
         needed = self._origins.needed(rows, events.x)
         if needed is None:
@@ -173,8 +173,8 @@ class States:
             stop = np.full(rows.max() + 1, len(waiting))
             stop[rows[waiting[first]]] = first
             stopped = np.arange(len(waiting)) >= stop[rows[waiting]]
-            go, at = waiting[~stopped], waiting[first]
-            judgements[go] = self._run(reads[go], rows[go], events.part(go), rows[go])
+            running, at = waiting[~stopped], waiting[first]
+            judgements[running] = self._run(reads[running], rows[running], events.part(running), rows[running])
             self._move(reads[at], rows[at], rows[at], np.where(needed[first], events.x[at], 0.0))
             reads[at] = rows[at]
             waiting = waiting[stopped]
@@ -183,10 +183,10 @@ class States:
         return judgements
 
     def judge(self, rows: np.ndarray, events: EventBatch, spare: int) -> list[np.ndarray]:
-        """Parts of the judgements (n, FIELDS) that events would get in rows, some of them UNKNOWN; nothing is learned.
+        """The judgements (n, FIELDS), in parts, of events in these rows, some UNKNOWN; nothing is learned.
 
-        spare: the first of the rows that no slice has. They serve for states on the way; a slice that gets one of them
-            later overwrites it.
+        spare: the first row that no slice has. It and those behind it hold temporary states; a slice that gets one
+            of them later overwrites it.
         """
         return [
             self._run(reads, np.full_like(reads, WASTE), part, homes)
@@ -194,7 +194,7 @@ class States:
         ]
 
     def predict(self, rows: np.ndarray, events: EventBatch, spare: int) -> np.ndarray:
-        """What the models in rows, some of them UNKNOWN, expect the targets to be: float32 (n,). See `judge`."""
+        """The targets that the models in these rows, some UNKNOWN, predict: float32 (n,). See `judge`."""
         parts: list[np.ndarray] = [np.empty(0, np.float32)]
         for reads, homes, part in self._looked_up(rows, events, spare):
             size = _padded_size(part.n)
@@ -206,7 +206,7 @@ class States:
         return np.concatenate(parts)
 
     def contributions(self, row: int, event: EventBatch, spare: int) -> np.ndarray:
-        """What each feature of one event adds to the score that it would get in a row, (d,). See `judge`."""
+        """The part of each feature in the score that an event would get in a row, (d,). See `judge`."""
         ((reads, homes, event),) = self._looked_up(np.array([row], np.int32), event, spare)
         state = jax.tree.map(lambda leaf: leaf[0], self.layout.unpack(np.asarray(taken_rows(self._table, reads))))
         numbers = self._padded(homes, event, 1)[0, : self._width]
@@ -224,7 +224,7 @@ class States:
     def run_from(
         self, front: Front, weights: Any, memory: np.ndarray, start: int, rows: tuple[Any, Any]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Run the events from `start` that a front computes, from the states in rows[0], and write them to rows[1].
+        """Run the events from `start` on that a front computes: read states from rows[0], write them to rows[1].
 
         Returns another memory, as the front left it, and the judgements of all its events. `memory` is written to.
         """
@@ -240,7 +240,7 @@ class States:
         return after, after[tail.judgements : tail.length].view(np.float32).reshape(-1, FIELDS)
 
     def begin_from(self, front: Front, weights: Any, memory: np.ndarray, start: int, born: list[int]) -> np.ndarray:
-        """As `begin`: the events are computed once for their scores alone, and the memory after is dropped."""
+        """`begin` for a front, which computes the events once for their scores only; the memory after is dropped."""
         if not self.pools:
             return np.full(len(born), FRESH, np.int32)
         typical = np.full(born[-1] + 1 - start, TYPICAL, np.int32)
@@ -248,7 +248,7 @@ class States:
         return np.where(judgements[born, 0] < LIKELY, TYPICAL, FRESH)
 
     def pool(self, sample: np.ndarray) -> None:
-        """Renew what new slices start from: the median of the states in these rows."""
+        """Renew the state that new slices start from: the median of the states in these rows."""
         states = self.layout.unpack(np.asarray(self._table)[sample])
         seasoned = self._model.seen(states) >= MIN_SEEN
         if not seasoned.any():
@@ -292,7 +292,7 @@ class States:
         return tensors
 
     def restore(self, tensors: dict[str, np.ndarray], end: int) -> None:
-        """Go on from a dump; raises ValueError, KeyError or TypeError if it is none."""
+        """Go on from a dump; raises ValueError, KeyError or TypeError for a bad one."""
         if tensors["origins"].any():
             self._origins.table = np.array(tensors["origins"])
         table = tensors["table"]
@@ -306,19 +306,19 @@ class States:
         self._anchored = self._is_anchored(self.layout.unpack(table[FRESH]))
 
     def _is_anchored(self, fresh: Any) -> bool:
-        """Whether the state before any event says where events are, so that an origin has to be told to it."""
+        """Whether the state before any event holds a position, so that it must be moved when a slice gets an origin."""
         if not self._model.shiftable:
             return False
         stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[None], fresh)
-        there = self.layout.pack(self._model.moved(stacked, np.ones((1, self._width))))
-        return bool((there != self.layout.pack(stacked)).any())
+        moved = self.layout.pack(self._model.moved(stacked, np.ones((1, self._width))))
+        return bool((moved != self.layout.pack(stacked)).any())
 
     def _looked_up(
         self, rows: np.ndarray, events: EventBatch, spare: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray, EventBatch]]:
-        """Parts of events that are only looked at: rows to read their states from, and their origins, and the events.
+        """Parts of events that are judged and not learned: rows of their states, rows of their origins, and the events.
 
-        Parts are smaller where states have to be copied for it.
+        Parts are smaller where states have to be copied.
         """
         plain = (rows != UNKNOWN).all() and self._origins.needed(rows, events.x) is None
         step = LARGEST_BATCH if plain else APART
@@ -338,7 +338,7 @@ class States:
     def _apart(
         self, reads: np.ndarray, homes: np.ndarray, events: EventBatch, spare: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows to read the states and the origins from: where an event would move an origin, those of a moved copy."""
+        """Rows to read states and origins from. An event that would move its origin reads a moved copy."""
         needed = self._origins.needed(homes, events.x)
         if needed is None:
             return reads, homes
@@ -350,7 +350,7 @@ class States:
         return reads, homes
 
     def _left_out(self, reads: np.ndarray, homes: np.ndarray, events: EventBatch) -> np.ndarray:
-        """What the score of one event loses when each of its features is missing, (d,); not below 0."""
+        """The drop of one event's score when each feature in turn is missing, (d,); not below 0."""
         d = self._n_features
         x = np.repeat(events.x, d + 1, axis=0)
         x[np.arange(1, d + 1), np.arange(d)] = np.nan
@@ -361,9 +361,7 @@ class States:
         return np.where(np.isfinite(events.x[0]), np.maximum(whole - np.array(without), 0.0), 0.0)
 
     def _move(self, reads: np.ndarray, homes: np.ndarray, targets: np.ndarray, shift: np.ndarray) -> None:
-        """Copy states from the rows `reads`, counted from the origins of `homes`, to `targets`, and shift their origin
-        by `shift` (n, d).
-        """
+        """Copy states from rows `reads` to rows `targets`, with the origins of `homes` shifted by `shift` (n, d)."""
         self._origins.put(targets, self._origins.of(homes) + shift)
         self.reserve(int(targets.max()) + 1)
         for start in range(0, len(reads), APART):
@@ -388,9 +386,9 @@ class States:
         return np.asarray(judgements)[:n]
 
     def _padded(self, homes: np.ndarray, events: EventBatch, size: int) -> np.ndarray:
-        """EventBatch relative to their origins, float32 (size, width), and a last column of targets if there are any.
+        """Events relative to their origins, float32 (size, width), and a last column of targets if there are any.
 
-        What pads them is missing, or never read.
+        The columns of the padding are NaN; its rows are never read.
         """
         padded = self._buffers.get(size)
         if padded is None:
@@ -401,18 +399,18 @@ class States:
         return padded
 
     def _nothing(self, n: int) -> EventBatch:
-        """EventBatch without any feature."""
+        """A batch of n events without any feature."""
         x = np.full((n, self._n_features), np.nan, np.float32)
         return EventBatch(x, np.full(n, np.nan, np.float32) if self._model.supervised else None)
 
 
 def aligned(rows: int, columns: int) -> np.ndarray:
-    """NaNs (rows, columns), float32, that start where XLA can use them as they lie instead of copying them."""
+    """NaNs (rows, columns), float32, aligned so that XLA need not copy them."""
     spare = np.full(rows * columns + LANES, np.nan, np.float32)
     start = -(spare.ctypes.data // spare.itemsize) % LANES
     return spare[start : start + rows * columns].reshape(rows, columns)
 
 
 def _padded_size(n: int) -> int:
-    """EventBatch that a program of its own runs: powers of two, so that few have to be compiled."""
+    """The length that n events are padded to: a power of two, so that few programs have to be compiled."""
     return max(SMALLEST_BATCH, 1 << (n - 1).bit_length())

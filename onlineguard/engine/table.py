@@ -1,8 +1,8 @@
 """A table of many slices' states, one packed row each, and the loop that runs events through it in order.
 
-A row keeps the bits of every leaf: floats as they are, counts and flags by the bits of an int32. One row is read,
-stepped and written back an event. Under donation the table is changed in place, and XLA compiles the whole loop to one
-tight function: about 130 ns an event at 24 features, measured by `benchmarks/bench_engine.py`.
+A row keeps the bits of every leaf: floats as they are, counts and flags by the bits of an int32. For each
+event one row is read, stepped and written back. Under donation the table is changed in place, and XLA compiles the
+whole loop to one tight function: about 130 ns an event at 24 features, measured by `benchmarks/bench_engine.py`.
 """
 
 import dataclasses
@@ -22,8 +22,8 @@ from onlineguard.core.protocols import Array
 from onlineguard.errors import InvalidArgument
 from onlineguard.models.base import FIELDS
 
-# A call with one event takes 10 us instead of 20 if the calling thread runs it. It can only be said before the first
-# array is made on the CPU; after that it has no effect.
+# A call with one event takes 10 us instead of 20 if the calling thread runs it. The option only works before the first
+# array is made on the CPU, so it is set on import.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 keep_programs()
 
@@ -67,7 +67,7 @@ class Layout:
     def pack(self, state: Any) -> Array:
         """The leaves of a state in one row (length,), float32, or of stacked states in rows (..., length).
 
-        NumPy in gives NumPy out, and so for JAX.
+        NumPy leaves give a NumPy row, and JAX leaves a JAX row.
         """
         leaves = jax.tree.leaves(state)
         xp = jnp if any(isinstance(leaf, jax.Array) for leaf in leaves) else np
@@ -98,7 +98,7 @@ class Layout:
 
 
 def _as_floats(leaf: Array, xp: Any) -> Array:
-    """Most leaves are floats, and rows are as well: rows of int32 cost a tenth of the step's time."""
+    """A leaf's bits as float32. Rows are float32, as most leaves are: int32 rows cost a tenth of the step's time."""
     if leaf.dtype == np.float32:
         return leaf
     whole = leaf.astype(np.int32)
@@ -116,10 +116,10 @@ def _from_floats(part: Array, dtype: str, xp: Any) -> Array:
 def advance(params: Any, layout: Layout, table: Array, rows: Array, events: Array, n: Array) -> Any:
     """Step the first n events in order; returns the table and the judgements, (events, FIELDS), of which n are filled.
 
-    An event is (width,), and of a supervised model (width + 1,): its target stands last.
+    An event is (width,), or (width + 1,) for a supervised model, with the target last.
 
-    Event i starts from the state in row rows[0, i] and its new state goes to row rows[1, i]: the same one to learn,
-    another to copy on the way (a new slice) or to throw away (scoring only).
+    Event i starts from the state in row rows[0, i], and its new state goes to row rows[1, i]: the same row to learn,
+    the slice's own row if it is new, or a row that nobody reads if the event is only scored.
     """
 
     def body(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -133,8 +133,10 @@ def advance(params: Any, layout: Layout, table: Array, rows: Array, events: Arra
 
 
 def stepped(params: Any, layout: Layout, table: Array, rows: tuple[Array, Array], event: Array) -> tuple[Array, Array]:
-    """One event, within a compiled loop: the table with the state from row rows[0], stepped, in row rows[1]; and the
-    judgement, (FIELDS,)."""
+    """Step one event, within a compiled loop, from the state in row rows[0] to row rows[1].
+
+    Returns the table, and the judgement (FIELDS,).
+    """
     # Without the barrier the row is read once per use, and XLA must copy the table to keep the old one alive.
     row = jax.lax.optimization_barrier(jax.lax.dynamic_index_in_dim(table, rows[0], keepdims=False))
     given = (event[:-1], event[-1]) if params.supervised else event
@@ -144,9 +146,9 @@ def stepped(params: Any, layout: Layout, table: Array, rows: tuple[Array, Array]
 
 
 class Front(Protocol):
-    """Computes events from raw inputs, within the compiled loop of `advance_from`. Equal ones share a program.
+    """Computes events from raw inputs, within the compiled loop of `advance_from`. Equal fronts share a program.
 
-    What it reads and writes is one array, its memory: each array that a call is given takes it as long as an event.
+    A front reads and writes one array, its memory, since each array that is passed to a call takes as long as an event.
     """
 
     @property
@@ -167,29 +169,29 @@ class Front(Protocol):
 
 
 class Tail(NamedTuple):
-    """Where the engine's own part of a front's memory lies: what to run, and behind it the judgements."""
+    """Where the engine's part of a front's memory lies: the events and rows to run, then the judgements."""
 
-    first: int  # the number of the first event to run; here the front's part ends
-    end: int  # and of the one after the last
-    reads: int  # (size,) the rows that the events' states come from,
-    writes: int  # (size,) and go to
+    first: int  # number of the first event to run; the front's part ends here
+    end: int  # number of the event after the last one to run
+    reads: int  # (size,) rows that the events' states are read from
+    writes: int  # (size,) rows that they are written to
     judgements: int  # (size, FIELDS) bits of float32
     length: int  # numbers in all
 
     @classmethod
     @functools.lru_cache
     def of(cls, front: Front) -> "Tail":
-        """That of the memory of a front."""
+        """The tail of a front's memory."""
         size = front.size
         return cls(*itertools.accumulate((1, 1, size, size, FIELDS * size), initial=front.length))
 
 
 @functools.lru_cache
 def advance_from(front: Front, layout: Layout, width: int) -> Callable[..., tuple[Array, Array]]:
-    """The compiled loop for events that the front computes, with `width` columns when missing ones pad them.
+    """The compiled loop for events that the front computes, padded with missing values to `width` columns.
 
-    It takes the estimator, the front's weights, the table, donated, and the memory: what the front needs, and the
-    engine's part, see `Tail`. It returns the table and the memory.
+    It takes the estimator, the front's weights, the table, which is donated, and the memory: the front's part, then the
+    engine's, see `Tail`. It returns the table and the memory.
     """
     tail = Tail.of(front)
 
@@ -198,8 +200,9 @@ def advance_from(front: Front, layout: Layout, width: int) -> Callable[..., tupl
         def body(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
             table, memory = carry
             rows = [jax.lax.dynamic_index_in_dim(memory, at + i, keepdims=False) for at in (tail.reads, tail.writes)]
-            # The rows, since what is read after a write makes XLA copy the memory; the estimator with the memory, which
-            # is another each time: what follows of it alone would else be moved out of the loop, in parts that count.
+            # The rows are read before the barrier, since a read after a write makes XLA copy the memory. The estimator
+            # is tied to the memory, which differs in each turn. Otherwise XLA moves the computations from the estimator
+            # alone out of the loop, where each is a further part of the program (see below).
             estimator, (read, write), memory = jax.lax.optimization_barrier((params, rows, memory))
             memory, x = front.step(weights, memory, i)
             event = jnp.pad(x, (0, width - x.shape[0]), constant_values=jnp.nan)
@@ -207,8 +210,8 @@ def advance_from(front: Front, layout: Layout, width: int) -> Callable[..., tupl
             bits = fields.view(np.int32)
             return table, jax.lax.dynamic_update_slice(memory, bits, (tail.judgements + FIELDS * i,))
 
-        # What is not in the loop, such as making zeros, is a part of the program by itself, and with more than a few
-        # parts XLA hands them to a pool of threads, which takes ten times as long.
+        # A computation outside the loop, e.g. of zeros, is a part of the program by itself. XLA hands a program of more
+        # than a few parts to a pool of threads, which takes ten times as long.
         return jax.lax.fori_loop(memory[tail.first], memory[tail.end], body, (table, memory))
 
     return run
@@ -240,7 +243,7 @@ def grown(table: Array, rows: int) -> Array:
 
 @functools.partial(jax.jit, static_argnums=(1,))
 def predicted(params: Any, layout: Layout, table: Array, rows: Array, events: Array, n: Array) -> Array:
-    """What the models in the rows predict for the first n of the events (events, width): float32 (events,)."""
+    """The predictions of the models in the rows for the first n events (events, width): float32 (events,)."""
 
     def body(i: Array, answers: Array) -> Array:
         row = jax.lax.dynamic_index_in_dim(table, rows[i], keepdims=False)

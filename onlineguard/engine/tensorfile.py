@@ -1,4 +1,4 @@
-"""A safetensors file with text in its header: written at once and for good, or not at all; read with clear errors."""
+"""A safetensors file with text in its header: written whole or not at all, and read with clear errors."""
 
 import os
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from onlineguard.errors import CheckpointError
 
 
 def write(path: str | os.PathLike[str], metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray]) -> None:
-    """Replace the file at `path`: a crash leaves the old one or this one.
+    """Replace the file at `path`: a crash leaves the old file or the new one.
 
     `tensors` must be contiguous, in C order. Raises CheckpointError where the file cannot be written.
     """
@@ -26,7 +26,10 @@ def write(path: str | os.PathLike[str], metadata: Mapping[str, str], tensors: Ma
 def read(
     path: str | os.PathLike[str], what: str = "checkpoint", way_out: str = ""
 ) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """Metadata and tensors. Raises CheckpointError where there is no `what`, the error ending in `way_out`."""
+    """Metadata and tensors. Raises CheckpointError if the file is no `what`, or cannot be read.
+
+    way_out: the end of the message about a file that cannot be read.
+    """
     try:
         with safetensors.safe_open(str(path), framework="numpy") as file:  # type: ignore[no-untyped-call]
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}

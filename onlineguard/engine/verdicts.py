@@ -1,4 +1,4 @@
-"""What the engine answers: one row an event."""
+"""The engine's answer: one verdict for each event."""
 
 import functools
 import itertools
@@ -18,12 +18,12 @@ SHOWN = 10  # verdicts in a notebook
 
 
 class Verdicts:
-    """Judgements of n events, each made with what was known before it.
+    """Judgements of n events, each made by the state from before it.
 
     judgements: (n, FIELDS) float32, a row an event as the model gave it; see `Judgement`. Not to be changed.
     target_rate: share of usual events to be flagged.
-    slice_numbers: int64 (n,), from an engine: its number for the slice of each event, the order of births over the
-        engine's life, never given to another slice; -1 where `score` met a slice that is not known.
+    slice_numbers: int64 (n,), from an engine: the number of each event's slice. Slices are numbered in order of birth,
+        and no number is ever given twice. It is -1 where `score` met an unknown slice.
     """
 
     __slots__ = ("_p_value", "judgements", "slice_numbers", "target_rate")
@@ -44,12 +44,12 @@ class Verdicts:
 
     @property
     def ready(self) -> np.ndarray:
-        """Bool (n,): the slice has seen enough events to be judged, and the event said something."""
+        """Bool (n,): the slice has seen enough events, and this event could be scored."""
         return self.judgements[:, READY] > 0
 
     @property
     def quantiles(self) -> np.ndarray:
-        """The slice's scores exceeded by 50, 20 and 5 % of its events, float32 (n, 3)."""
+        """The scores that 50, 20 and 5 % of the slice's events exceed, float32 (n, 3)."""
         return self.judgements[:, READY + 1 : READY + 4]
 
     @property
@@ -59,10 +59,11 @@ class Verdicts:
 
     @property
     def p_value(self) -> np.ndarray:
-        """Share of usual events of the slice at least as odd, float64 (n,); NaN where the score is.
+        """Share of the slice's usual events that are at least as odd, float64 (n,); NaN where the score is NaN.
 
-        Read from the running quantiles of the slice's own scores: linear in log score and log share between them, and
-        a Pareto tail beyond the last, through the last and the one exceeded by 20 %. Never below 1e-12.
+        It comes from the running quantiles of the slice's scores. Between two of them the log share is linear in the
+        log score. Beyond the last one it is a Pareto tail, through the last one and the one that 20 % exceed. It is
+        never below 1e-12.
         """
         if self._p_value is None:
             self._p_value = p_values(self.judgements, self.target_rate)
@@ -127,17 +128,17 @@ class Verdicts:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One event, judged with what was known before it."""
+    """The verdict on one event, by the state from before it."""
 
     score: float  # how odd: 1 is usual; NaN where no feature could be scored
     threshold: float  # the score from which an event is an anomaly
-    ready: bool  # enough was seen to judge, and the event could be scored
+    ready: bool  # the slice has seen enough events, and this event could be scored
     quantiles: tuple[float, float, float, float]  # scores exceeded by 50, 20, 5 % and target_rate of the events
     target_rate: float
 
     @classmethod
     def of(cls, judgement: np.ndarray, target_rate: float) -> "Verdict":
-        """That of a judgement (FIELDS,); see `Verdicts`."""
+        """The verdict of a judgement (FIELDS,); see `Verdicts`."""
         score, threshold, ready, *knots = judgement.tolist()
         return cls(score, threshold, ready > 0.0, tuple(knots), target_rate)
 
@@ -148,7 +149,7 @@ class Verdict:
 
     @property
     def p_value(self) -> float:
-        """Share of usual events at least as odd; NaN where the score is. See `Verdicts.p_value`."""
+        """Share of usual events that are at least as odd; NaN where the score is NaN. See `Verdicts.p_value`."""
         return _p_value_of_one(self.score, self.quantiles, self.target_rate)
 
 
@@ -158,7 +159,7 @@ def _shown(value: float | bool) -> str:
 
 def p_values(judgements: np.ndarray, target_rate: float) -> np.ndarray:
     """`Verdicts.p_value` of n judgements (n, FIELDS), float64 (n,)."""
-    if len(judgements) == 1:  # numbers instead of arrays of one: in a fifth of the time
+    if len(judgements) == 1:  # plain numbers take a fifth of the time of arrays of one
         score, _, _, *knots = judgements[0].tolist()
         return np.array([_p_value_of_one(score, knots, target_rate)])
     shares, order, log_shares = _levels(target_rate)
@@ -180,7 +181,7 @@ def _p_value_of_one(score: float, knots: Sequence[float], target_rate: float) ->
 
 
 class _Numbers:
-    """Of NumPy what `_p_value` needs, for plain numbers. `max` and `min` give on a NaN that stands first."""
+    """NumPy's functions that `_p_value` needs, for plain numbers. `max` and `min` return a NaN that comes first."""
 
     exp, log = np.exp, np.log
     maximum, minimum = max, min
@@ -191,9 +192,10 @@ class _Numbers:
 
 
 def _p_value(logs: Any, largest_share: float, log_shares: list[float], xp: Any) -> Any:
-    """The share of events at least as odd as one whose log score is logs[0], given the logs of four knots, rising.
+    """The share of events at least as odd as one of log score logs[0]; logs[1:] are the rising logs of four knots.
 
-    largest_share: that of the first knot. log_shares: of all four. NaN where a number is.
+    largest_share: share of the events that exceed the first knot. log_shares: logs of the shares of all four knots. NaN
+    where any log is NaN.
     """
     score, *knots = logs
     below = xp.log(1.0 - xp.exp(score - knots[0]) * (1.0 - largest_share))
@@ -209,7 +211,7 @@ def _p_value(logs: Any, largest_share: float, log_shares: list[float], xp: Any) 
 
 @functools.lru_cache
 def _levels(target_rate: float) -> tuple[list[float], list[int], list[float]]:
-    """Shares exceeding a slice's knots, the largest first; the order of these; logarithms of the shares."""
+    """Shares of events that exceed a slice's knots, largest first; the order that sorts them; their logarithms."""
     shares = np.array([*LEVELS, target_rate])
     order = np.argsort(-shares, kind="stable")
     return shares[order].tolist(), order.tolist(), np.log(shares[order]).tolist()

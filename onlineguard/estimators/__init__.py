@@ -1,6 +1,6 @@
-"""River-style estimators: one stream of feature dicts each, learned event by event, none of which needs tuning.
+"""River-style estimators. Each learns one stream of feature dicts, event by event, and needs no tuning.
 
-Each public name is loaded when first used; river and JAX come with the first.
+Each public name is loaded when it is first used; the first one loads river and JAX too.
 """
 
 from typing import TYPE_CHECKING

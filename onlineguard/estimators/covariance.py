@@ -14,9 +14,9 @@ from onlineguard.estimators.shell import EagerDetector, checked_clip, checked_ra
 class ClippedCovariance(EagerDetector):
     """Running mean and covariance of all features; the score is the Mahalanobis distance.
 
-    It finds events whose features are usual one by one and odd together. The distance is over the features that are
-    there, and 0.0 until more events than features were learned. Features of very different scale share one clip and
-    one ridge: put a scaler in front. An event costs O(d^3).
+    It finds events whose features are usual one by one and odd together. The distance covers the features that are
+    present, and is 0.0 until more events than features were learned. Features of very different scale share one clip
+    and one ridge: put a scaler in front. An event costs O(d^3).
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class ClippedCovariance(EagerDetector):
         mu, sigma = self._state.theta
         old, new = len(mu), len(mu) + len(first)
         grown = np.zeros((new, new))
-        # nothing is known of a later feature's variance: that of the others is the best guess
+        # the variance of a new feature is unknown, and the mean variance of the others is the best guess
         grown[range(old, new), range(old, new)] = np.trace(sigma) / old if old else 0.0
         grown[:old, :old] = sigma
         self._state = self._state._replace(theta=Moments(np.concatenate([mu, first]), grown))

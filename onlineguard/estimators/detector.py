@@ -22,8 +22,9 @@ UNKNOWN = (math.nan, math.nan, math.nan, math.nan)  # the quantiles before the f
 class PackedDetector(base.AnomalyDetector):
     """A river anomaly detector whose model is stepped through a compiled program.
 
-    Features may appear and vanish: one gets its column with its first value; a missing one (absent, None, NaN or
-    infinite) is not scored and exerts no pull. The first event waits for a compiler, as does more room for features.
+    Features may appear and vanish. A new one gets its column with its first value; a missing one (absent, None, NaN or
+    infinite) is not scored and moves no estimate. The first event waits for a compiler, and so does an event whose new
+    features need more columns.
     """
 
     target_rate: float
@@ -85,11 +86,11 @@ class PackedDetector(base.AnomalyDetector):
         return _series(self._model.judge_many(self._features.values_in(names, matrix), learn=False)[:, SCORE], frame)
 
     def learn_many(self, X: Any) -> None:
-        """`learn_one` for every row of a frame, in order, to the last bit."""
+        """`learn_one` for every row of a frame, in order; equal to the last bit."""
         self.score_learn_many(X)
 
     def score_learn_many(self, X: Any) -> Any:
-        """`score_learn_one` for every row of a frame, in order, to the last bit."""
+        """`score_learn_one` for every row of a frame, in order; equal to the last bit."""
         frame, names, matrix = read_frame(X)
         parts = [np.zeros(0)]
         for new, rows in self._features.stretches(names, matrix):
@@ -131,9 +132,9 @@ class PackedDetector(base.AnomalyDetector):
 class DriftRobustDetector(PackedDetector):
     """Finds events that are odd for a stream, also while it drifts, is attacked, or has heavy tails.
 
-    Every feature has a running location and scale, the score is the root mean square of the standardised features, and
-    the threshold a running quantile of the scores that an attack cannot lift over itself. Nothing about the data need
-    be told, and no scaler is needed. See `onlineguard.models.detector` for how it works, and `Engine` for many streams.
+    Every feature has a running location and scale. The score is the root mean square of the standardised features. The
+    threshold is a running quantile of the scores, which an attack cannot lift above its own scores. It needs no scaler
+    and no knowledge of the data. See `onlineguard.models.detector` for how it works, and `Engine` for many streams.
 
     Parameters
     ----------
@@ -160,10 +161,11 @@ class DriftRobustDetector(PackedDetector):
 
 
 class SeriesDetector(PackedDetector):
-    """Finds what is odd in a numeric series given its own past, and says a run of odd values once.
+    """Finds values of a numeric series that are odd given its past, and reports a run of them once.
 
-    For one value, or a few, taken at regular intervals: a forecast from the recent values, and from the one a period
-    back, leaves a residual; value and residual are judged together. See `onlineguard.models.series` for how it works.
+    It is for one value, or a few, taken at regular intervals. Each is forecast from the recent values and from the one
+    a period earlier. The value and the residual of its forecast are judged together. See `onlineguard.models.series`
+    for how it works.
 
     Parameters
     ----------
@@ -172,9 +174,9 @@ class SeriesDetector(PackedDetector):
     patience
         Events that a new regime must last before it counts as usual.
     hold
-        Events after which an alarm has faded. Until then only what is odder still is an alarm again.
+        Events after which an alarm has faded. Until then only an odder value raises another alarm.
     lags
-        Recent values that each value is explained by.
+        Number of recent values that each value is forecast from.
     period
         Events after which the series repeats itself, e.g. 288 for a day of five-minute data; 0 for none.
 
@@ -190,7 +192,7 @@ class SeriesDetector(PackedDetector):
     ...         load += 80.0
     ...     if model.judge_learn_one({"load": load}).anomalous:
     ...         alarms.append(i)
-    >>> 2_500 in alarms, any(2_510 < i < 2_550 for i in alarms)  # said when it begins, and not for as long as it lasts
+    >>> 2_500 in alarms, any(2_510 < i < 2_550 for i in alarms)  # an alarm when it begins, and none while it lasts
     (True, False)
     """
 
@@ -212,14 +214,14 @@ class SeriesDetector(PackedDetector):
 
 
 def checked_patience(patience: float) -> float:
-    """Raises InvalidArgument for a patience that is no number of events."""
+    """The patience; raises InvalidArgument unless it is a finite number of at least 1."""
     if not 1.0 <= patience < math.inf:
         raise InvalidArgument("patience", f"is {patience}; it must be at least 1 event, e.g. 5000")
     return patience
 
 
 def checked_target_rate(target_rate: float) -> float:
-    """Raises InvalidArgument for a rate that no quantile is tracked at."""
+    """The target rate; raises InvalidArgument unless it lies in (0, 0.2]."""
     if not 0.0 < target_rate <= 0.2:
         raise InvalidArgument(
             "target_rate", f"is {target_rate}; it must lie in (0, 0.2], e.g. 0.01 to flag 1 % of usual events"

@@ -18,10 +18,10 @@ from onlineguard.estimators.shell import checked_count
 
 
 class ClippedChangePoint(base.DriftDetector):
-    """Finds changes of the mean of a stream, heavy tails or not, with nothing told but the risk of a false one.
+    """Finds changes of the mean of a stream, heavy tails or not, given only the risk of a false change.
 
-    See `onlineguard.core.change_point` for the test. An event costs the same for ever. A value that is NaN or infinite
-    is missing; an event without any other changes nothing. The first event waits for a compiler.
+    See `onlineguard.core.change_point` for the test. The cost of an event never grows. A value that is NaN or
+    infinite is missing; an event without any other value changes nothing. The first event waits for a compiler.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class ClippedChangePoint(base.DriftDetector):
     def _reset(self) -> None:
         super()._reset()
         self._params = ChangePoint(int(self.n_features), float(self.delta))
-        self._origin: np.ndarray | None = None  # the first event: what float32 counts from, so that digits are kept
+        self._origin: np.ndarray | None = None  # the first event; float32 counts from it to keep digits
         self._row: Any = _layout(int(self.n_features)).pack(self._params.init())
 
     def update(self, x: float | Sequence[float]) -> None:
@@ -104,7 +104,7 @@ class ClippedChangePoint(base.DriftDetector):
 
 @functools.cache
 def _program(n_features: int) -> Any:
-    """The compiled step of one event, over one packed row: a call costs by the arrays that go in and come out."""
+    """The compiled step of one event, over one packed row, since each array that goes in or out takes time."""
 
     layout = _layout(n_features)
 

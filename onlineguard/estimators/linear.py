@@ -1,8 +1,8 @@
 """Linear and logistic regression by clipped SGD, on features standardised as the stream goes.
 
-Gradients grow with the square of the features, so a rate that suits one scale diverges at another. Here no scale need
-be told: features are standardised by their running location and scale, and the count that sets the rate starts where a
-step no longer overshoots, at eta (1 + d) = 1 for the derived rate.
+Gradients grow with the square of the features, so a rate that suits one scale diverges at another. Therefore
+features are standardised by their running location and scale. The count that sets the rate starts where a step no
+longer overshoots: at eta (1 + d) = 1 for the derived rate.
 """
 
 import math
@@ -21,11 +21,11 @@ from onlineguard.errors import InvalidArgument
 from onlineguard.estimators.scale import Spread
 from onlineguard.estimators.shell import Features, checked_clip, checked_rate, read_frame
 
-RARE = 0.99  # of the logistic gradients are used whole: where one class is rare, its own are the long ones
+RARE = 0.99  # share of the logistic gradients that is not clipped: those of a rare class are the longest
 
 
 class _Regression:
-    """What both have in common: features, their spread, and clipped SGD on what is left of them."""
+    """The common part of both regressions: features, their spread, and clipped SGD on the standardised features."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class _Regression:
         rate: Rate | None,
         clip: Clip | None,
         l2: float,
-        clip_quantile: float,  # of the adaptive clip, where no other is chosen
+        clip_quantile: float,  # of the adaptive clip, which is used if `clip` is None
     ):
         if not 0.0 <= l2 < math.inf:
             raise InvalidArgument(f"l2 is {l2}; it must be zero or more, e.g. 0.001")
@@ -69,12 +69,12 @@ class _Regression:
         _, names, matrix = read_frame(X)
         if len(targets) != len(matrix):
             raise InvalidArgument(f"y has {len(targets)} targets for {len(matrix)} rows of X; it must hold one a row")
-        done = 0
+        n_learned = 0
         for new, rows in self._features.stretches(names, matrix):
             self._admit(new)
             for values in self._features.values_in(names, rows):
-                self._learn(values, targets[done])
-                done += 1
+                self._learn(values, targets[n_learned])
+                n_learned += 1
 
     def _admit(self, new: Mapping[Hashable, float]) -> None:
         if new:
@@ -107,10 +107,10 @@ class _Regression:
 
 
 class ClippedLinearRegression(_Regression, base.MiniBatchRegressor):
-    """Linear regression that drifts along with the stream and that no corrupted target or feature can move far.
+    """Linear regression that follows a drifting stream, and that no corrupted target or feature can move far.
 
     Features need no scaler. A missing feature counts as lying at its location; an event without a target or without any
-    feature is not learned. The first prediction is 0.0, then the first target.
+    feature is not learned. The first prediction is 0.0. The intercept starts from the first target.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ class ClippedLinearRegression(_Regression, base.MiniBatchRegressor):
         return dataframe.to_native_series(predictions, name="prediction", like=frame)
 
     def learn_many(self, X: Any, y: Any) -> None:
-        """`learn_one` for every row of a frame, in order, to the last bit."""
+        """`learn_one` for every row of a frame, in order; equal to the last bit."""
         self._learn_frame(X, [_target(value, f"y[{i}]") for i, value in enumerate(y)])
 
     def _learn(self, values: np.ndarray, y: float) -> None:
@@ -162,7 +162,7 @@ class ClippedLinearRegression(_Regression, base.MiniBatchRegressor):
 
 
 class ClippedLogisticRegression(_Regression, base.MiniBatchClassifier):
-    """Logistic regression of a yes or no that drifts along with the stream, without one event moving it far.
+    """Logistic regression that follows a drifting stream, and that no single event can move far.
 
     Features need no scaler. A missing feature counts as lying at its location; an event without any feature is not
     learned. The first probability is 0.5.
@@ -198,7 +198,7 @@ class ClippedLogisticRegression(_Regression, base.MiniBatchClassifier):
         return {False: 1.0 - p, True: p}
 
     def predict_one(self, x: Mapping[Hashable, Any], **kwargs: Any) -> bool:
-        """The likelier of the two; False at a tie."""
+        """The likelier label; False at a tie."""
         return self.predict_proba_one(x)[True] > 0.5
 
     def learn_one(self, x: Mapping[Hashable, Any], y: base.typing.ClfTarget) -> None:
@@ -206,7 +206,7 @@ class ClippedLogisticRegression(_Regression, base.MiniBatchClassifier):
         self._learn_dict(x, _label(y, "y"))
 
     def predict_proba_many(self, X: Any) -> Any:
-        """`predict_proba_one` of every row, as a frame of the same kind; its columns are strings where they must be."""
+        """`predict_proba_one` of every row, as a frame of the same kind; columns are strings if the frame needs it."""
         frame, logits = self._predicted_frame(X)
         p = np.array([_sigmoid(logit) for logit in logits.tolist()], np.float64)
         return dataframe.to_native_frame({False: 1.0 - p, True: p}, like=frame)
@@ -218,7 +218,7 @@ class ClippedLogisticRegression(_Regression, base.MiniBatchClassifier):
         return dataframe.to_native_series(likely, name="prediction", like=frame)
 
     def learn_many(self, X: Any, y: Any) -> None:
-        """`learn_one` for every row of a frame, in order, to the last bit."""
+        """`learn_one` for every row of a frame, in order; equal to the last bit."""
         self._learn_frame(X, [_label(value, f"y[{i}]") for i, value in enumerate(y)])
 
 

@@ -15,9 +15,9 @@ from onlineguard.estimators.shell import EagerDetector, checked_clip, checked_ra
 
 
 class ClippedMean(EagerDetector):
-    """Running mean of every feature, which no single event can move far; the score is the distance from it.
+    """Running mean of every feature, which no single event can move far; the score is the distance from the mean.
 
-    The score is the Euclidean distance, in the features' own unit, over the features that are there: put a scaler in
+    The score is the Euclidean distance, in the features' own unit, over the features that are present: put a scaler in
     front if their units differ. A feature starts from its first value.
 
     Parameters
@@ -27,9 +27,9 @@ class ClippedMean(EagerDetector):
     clip
         How long a gradient may be. By default `Adaptive()`, the running median of the distances.
     experts
-        Keep eleven means with memories of 2 to 2,048 events and trust those that do best of late, in place of one
-        rate. Where the stream drifts the mean is then two to three times as near, and an event takes twelve times as
-        long.
+        Whether to keep eleven means with memories of 2 to 2,048 events, and trust those with the least recent error, in
+        place of one rate. On a drifting stream the mean is then two to three times as accurate, and an event takes
+        twelve times as long.
 
     Examples
     --------

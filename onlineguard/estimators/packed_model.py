@@ -1,8 +1,8 @@
-"""One model stepped event by event through a compiled program, with as little dispatch as there can be.
+"""One model stepped event by event through a compiled program, with as little dispatch as possible.
 
-The detectors' step is too long for NumPy: 35 us an event, of which the arithmetic is 0.15. A compiled call costs a few
-microseconds for every array that goes in or comes out, so one row of bits holds it all: the packed state, what the
-operator chose, and the last judgement. A batch runs the same loop body, so it gives the same bits.
+On NumPy the detectors' step takes 35 us an event, of which the arithmetic takes 0.15. A compiled call costs a few
+microseconds for every array that goes in or comes out, so one row of bits holds everything: the packed state, the
+operator's choices, and the last judgement. A batch runs the same loop body, so it gives the same bits.
 """
 
 import functools
@@ -19,13 +19,13 @@ from onlineguard.engine.table import Layout
 from onlineguard.models.base import FIELDS, SliceModel
 
 SMALLEST_WIDTH = 8  # columns are padded to powers of two, so that few new features wait for a compiler
-SMALLEST_BATCH, LARGEST_BATCH = 32, 4_096  # and so are batches
-IN_RANGE = 1e76  # squared length of an event; none of its values, and no origin, is above 1e38
-ALIGNED = 16  # float32 numbers; JAX need not copy an array that starts at such a multiple
+SMALLEST_BATCH, LARGEST_BATCH = 32, 4_096  # batches are padded to powers of two as well
+IN_RANGE = 1e76  # an event of a smaller squared length has no value above 1e38; no origin is above it either
+ALIGNED = 16  # in float32 numbers; JAX need not copy an array that starts at a multiple of this
 
 
 class PackedModel:
-    """A detector's state, and what is needed to step it: `judge` and `learn` take and return NumPy arrays.
+    """A detector's state and the programs that step it: `judge` and `learn` take and return NumPy arrays.
 
     Features are counted from their first value that float32 cannot hold, as `engine.origins` says. Nothing but
     NumPy is pickled.
@@ -63,11 +63,11 @@ class PackedModel:
 
     def judge(self, values: np.ndarray) -> np.ndarray:
         """The judgement (FIELDS,) of an event (d,); nothing is learned."""
-        if self._unset is not None and self._due(values):
-            kept = self._row, self._origin
+        if self._unset is not None and self._needs_origin(values):
+            row, origin = self._row, self._origin
             self._move(values)
             after = self._run(values)
-            self._row, self._origin = kept
+            self._row, self._origin = row, origin
             self._prepare()
             return _judgement(after)
         after = self._run(values)
@@ -75,29 +75,29 @@ class PackedModel:
         return _judgement(after)
 
     def learn(self, values: np.ndarray) -> np.ndarray:
-        """Learn an event (d,); returns its judgement (FIELDS,), from before it."""
-        if self._unset is not None and self._due(values):
+        """Learn an event (d,); returns its judgement (FIELDS,), by the state from before it."""
+        if self._unset is not None and self._needs_origin(values):
             self._move(values)
         if self._after is not None and self._after[0] == values.tobytes():
-            self._row = self._after[1]  # what was judged last is now learned: the usual order of river's calls
+            self._row = self._after[1]  # river mostly learns the event that it judged just before
         else:
             self._row = self._run(values)
         self._after = None
-        return _judgement(self._row)  # also waits until the buffer may be written again
+        return _judgement(self._row)  # reading the row also waits until the buffer may be written again
 
     def judge_many(self, values: np.ndarray, learn: bool) -> np.ndarray:
-        """Judgements (n, FIELDS) of events (n, d), in order; each is learned before the next, if at all."""
+        """Judgements (n, FIELDS) of events (n, d), in order; if `learn`, each is learned before the next is judged."""
         judgements = np.empty((len(values), FIELDS), np.float32)
         if not learn:
-            due = (inexact(values) & (self._origin == 0.0)).any(axis=1)
-            judgements[~due] = self._judge_batch(values[~due], learn)
-            for i in np.flatnonzero(due).tolist():
+            needs_origin = (inexact(values) & (self._origin == 0.0)).any(axis=1)
+            judgements[~needs_origin] = self._judge_batch(values[~needs_origin], learn)
+            for i in np.flatnonzero(needs_origin).tolist():
                 judgements[i] = self.judge(values[i])
             return judgements
         start = 0
         while start < len(values):
-            due = (inexact(values[start:]) & (self._origin == 0.0)).any(axis=1)
-            end = start + int(due.argmax()) if due.any() else len(values)
+            needs_origin = (inexact(values[start:]) & (self._origin == 0.0)).any(axis=1)
+            end = start + int(needs_origin.argmax()) if needs_origin.any() else len(values)
             judgements[start:end] = self._judge_batch(values[start:end], learn)
             if end < len(values):
                 self._move(values[end])
@@ -127,14 +127,14 @@ class PackedModel:
                 self._row, self._after = row, None
         return np.concatenate(judgements)
 
-    def _due(self, values: np.ndarray) -> bool:
+    def _needs_origin(self, values: np.ndarray) -> bool:
         """Whether the event holds the first value of a feature that float32 cannot hold."""
         if self._unset is None or not np.count_nonzero(values.view(np.int64) & self._unset):
             return False
         return bool((inexact(values) & (self._origin == 0.0)).any())
 
     def _move(self, values: np.ndarray) -> None:
-        """Count the features that have no origin yet, and need one for this event, from its values."""
+        """Give an origin, the value in this event, to each feature that needs one for it and has none yet."""
         by = np.zeros(self.width)
         by[: len(values)] = np.where(inexact(values) & (self._origin == 0.0), values, 0.0)
         stacked = jax.tree.map(lambda leaf: leaf[None], self.state)
@@ -160,7 +160,7 @@ class PackedModel:
         return self.estimator.init(count, width)  # type: ignore[call-arg]  # the detectors' init takes a width
 
     def _prepare(self) -> None:
-        """All that follows from the rest."""
+        """Renew the buffer and the programs, which follow from the layout and the origins."""
         spare = np.full(self.width + ALIGNED, np.nan, np.float32)
         start = -(spare.ctypes.data // spare.itemsize) % ALIGNED
         self._buffer = spare[start : start + self.width]
@@ -187,7 +187,7 @@ def _judgement(row: Any) -> np.ndarray:
 
 @functools.cache
 def _programs(structure: Any, layout: Layout) -> tuple[Any, Any]:
-    """The compiled step of one event, and of many."""
+    """The compiled programs for one event and for many."""
     first, last = layout.length, layout.length + structure.num_leaves
 
     def stepped(row: Array, event: Array) -> Array:
@@ -200,8 +200,8 @@ def _programs(structure: Any, layout: Layout) -> tuple[Any, Any]:
 
     @jax.jit
     def one(row: Array, event: Array) -> Array:
-        # A loop of one turn, which the compiler cannot tell: so it compiles to one function, as the loop below does.
-        # The event is part of what is carried, or what follows from it alone would be computed outside.
+        # The compiler cannot know that this loop has one turn, so it compiles it to one function, like the loop below.
+        # The loop carries the event too: computations from the event alone would otherwise be moved out of it.
         turns = jax.lax.optimization_barrier(jnp.int32(1))
         return jax.lax.fori_loop(0, turns, lambda _, carry: (stepped(*carry), carry[1]), (row, event))[0]
 
@@ -218,11 +218,11 @@ def _programs(structure: Any, layout: Layout) -> tuple[Any, Any]:
     return one, many
 
 
-def _widened(old: int, width: int, known: Any, fresh: Any) -> Any:
-    """The known leaf in the columns of a fresh and wider one; both may hold several blocks of columns."""
-    if np.shape(known) == np.shape(fresh):
-        return known
-    lead, blocks = fresh.shape[:-1], fresh.shape[-1] // width
-    wider = fresh.reshape(*lead, blocks, width).copy()
-    wider[..., :old] = known.reshape(*lead, blocks, old)
-    return wider.reshape(fresh.shape)
+def _widened(old: int, width: int, narrow: Any, blank: Any) -> Any:
+    """The narrow leaf in the first columns of the blank, wider one; both may hold several blocks of columns."""
+    if np.shape(narrow) == np.shape(blank):
+        return narrow
+    lead, blocks = blank.shape[:-1], blank.shape[-1] // width
+    wider = blank.reshape(*lead, blocks, width).copy()
+    wider[..., :old] = narrow.reshape(*lead, blocks, old)
+    return wider.reshape(blank.shape)

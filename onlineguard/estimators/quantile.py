@@ -14,7 +14,7 @@ from onlineguard.estimators.shell import EagerDetector, checked_rate
 
 
 class Levels(NamedTuple):
-    """What the stream taught; one of each a feature."""
+    """The learned state; each array has one entry a feature."""
 
     theta: np.ndarray  # the quantile, in the feature's unit
     spread: Tracked  # the running median of the distances from it, which is the unit of a step
@@ -22,12 +22,12 @@ class Levels(NamedTuple):
 
 
 class ClippedQuantile(EagerDetector):
-    """Running quantile of every feature; the score says how far the most excessive one lies beyond its own.
+    """Running quantile of every feature; the score is the largest excess of a feature over its quantile.
 
     The score is the largest over the features of x - q, or of q - x where `level` is below one half, in units of the
     running median of abs(x - q). It is negative for an event within all its quantiles, and 0.0 where nothing is known.
 
-    One step is at most the rate times that unit, however far the event lies, and no scale need be told.
+    One step is at most the rate times this unit, however far the event lies, so nobody has to know a scale.
 
     Parameters
     ----------
@@ -55,8 +55,8 @@ class ClippedQuantile(EagerDetector):
             )
         self.level, self.rate = level, rate
         self._rate = checked_rate(rate)
-        none = np.zeros(0)
-        self._state = Levels(none, Tracked(none, none), np.zeros(0, np.int32))
+        empty = np.zeros(0)
+        self._state = Levels(empty, Tracked(empty, empty), np.zeros(0, np.int32))
 
     @property
     def quantile(self) -> dict[Hashable, float]:
@@ -65,8 +65,8 @@ class ClippedQuantile(EagerDetector):
 
     def _grow(self, first: np.ndarray) -> None:
         theta, spread, seen = self._state
-        fresh = Adaptive().init()
-        spread = Tracked(*(np.append(old, [new] * len(first)) for old, new in zip(spread, fresh, strict=True)))
+        start = Adaptive().init()
+        spread = Tracked(*(np.append(old, [new] * len(first)) for old, new in zip(spread, start, strict=True)))
         self._state = Levels(np.concatenate([theta, first]), spread, np.append(seen, np.zeros(len(first), np.int32)))
 
     def _score(self, values: np.ndarray) -> float:

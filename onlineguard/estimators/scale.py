@@ -10,37 +10,37 @@ from onlineguard.core.protocols import Rate
 from onlineguard.core.spread import FAR, FLOOR_SHARE, B, K
 from onlineguard.estimators.shell import EagerDetector, checked_rate
 
-EARLY = 3  # values that a feature's rate is ahead of its count: the derived rate starts at 4^(-2/3) = 0.4
-RESOLUTION = 2.0**-45  # least scale relative to the location: what float64 resolves, with room
+EARLY = 3  # added to a feature's count for its rate: the derived rate starts at 4^(-2/3) = 0.4
+RESOLUTION = 2.0**-45  # least scale relative to the location: 128 times the resolution of float64
 
 
 class Spread(NamedTuple):
-    """Location and scale of every feature, float64 (d,) each, and how many values taught them."""
+    """Location and scale of every feature, float64 (d,) each, and the number of values learned."""
 
     location: np.ndarray
     scale: np.ndarray  # NaN until a value differs from the first
-    floor: np.ndarray  # what the scale may not fall under
+    floor: np.ndarray  # the least scale allowed
     seen: np.ndarray  # int32
 
     @classmethod
     def empty(cls) -> "Spread":
-        none = np.zeros(0)
-        return cls(none, none, none, np.zeros(0, np.int32))
+        nothing = np.zeros(0)
+        return cls(nothing, nothing, nothing, np.zeros(0, np.int32))
 
     def grown(self, first: np.ndarray) -> "Spread":
-        """With new features, of which nothing but the first value of each is known."""
+        """The spread with new features, of which only the first values are known."""
         d = len(first)
         more = Spread(first, np.full(d, np.nan), np.zeros(d), np.zeros(d, np.int32))
         return Spread(*(np.concatenate(pair) for pair in zip(self, more, strict=True)))
 
     def standardised(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Values in scales from their location, 0 where they are missing or unknown; and where they are neither."""
+        """Distances from the location in scales, 0 where missing or unknown; and a mask that is true elsewhere."""
         z = (values - self.location) / self.scale
         known = np.isfinite(values) & (self.scale > 0.0)
         return np.where(known, np.minimum(np.maximum(z, -FAR), FAR), 0.0), known
 
     def learned(self, rate: Rate, values: np.ndarray, z: np.ndarray) -> "Spread":
-        """Learn values whose standardised residuals are z: `detector.remembered` in float64, one rate a feature."""
+        """The spread after values of standardised residuals z: `spread.remembered` in float64, one rate a feature."""
         present = np.isfinite(values)
         eta = np.minimum(rate(self.seen + EARLY), 1.0)
         u = np.minimum(np.maximum(z, -K), K)
@@ -58,12 +58,13 @@ class Spread(NamedTuple):
 
 
 class ClippedScale(EagerDetector):
-    """Running standard deviation of every feature around its running location, ruled by no outlier.
+    """Running standard deviation of every feature around its running location, robust to outliers.
 
     Location and scale are learned together from residuals clipped at 2.5 scales, so that the scale of a normal law is
-    its standard deviation, whatever the unit; a tenth of absurd events about doubles it. The score is the root mean
-    square of the standardised residuals over the features that are there: about 1 is usual. Features do not affect each
-    other's estimates. A feature's first value is its location, the next other one gives the scale.
+    its standard deviation, in any unit. If a tenth of the events are absurd, the scale about doubles. The score is the
+    root mean square of the standardised residuals over the features that are present: about 1 is usual. Features do not
+    affect each other's estimates. A feature's location starts from its first value, and its scale from the next value
+    that differs.
 
     Source: Huber, "Robust estimation of a location parameter" ("Proposal 2"), Annals of Mathematical Statistics, 1964,
     as stochastic approximation.

@@ -1,7 +1,7 @@
-"""What the river-style shells share: dicts and frames to arrays, and estimators stepped event by event on NumPy.
+"""Shared by the river-style shells: dicts and frames to arrays, and estimators stepped event by event on NumPy.
 
-One event must not pay for the dispatch of a compiled call, so most shells step the core at once, on NumPy arrays. These
-are float64: for one event it costs nothing, and values far from zero keep their digits.
+The dispatch of a compiled call takes too long for one event, so most shells step the core directly on NumPy arrays. The
+arrays are float64, which costs one event nothing, and keeps the digits of values far from zero.
 """
 
 import math
@@ -19,13 +19,13 @@ from onlineguard.core.protocols import Clip, Rate
 from onlineguard.core.rates import Derived
 from onlineguard.errors import InvalidArgument
 
-TAME = 1e30  # events with a squared length below overflow nowhere, and need no np.errstate, which takes 1 us
+TAME = 1e30  # events of a smaller squared length overflow nowhere, and need no np.errstate, which takes 1 us
 
 
 class Features:
     """Which feature lies in which column. A feature gets its column with its first finite value.
 
-    Features that come together do so in the order of their names, so that the order in a dict changes nothing.
+    Features that are new in the same event get columns in the order of their names, not in that of the dict.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Features:
             return None
 
     def known_of(self, x: Mapping[Hashable, Any]) -> np.ndarray:
-        """Values (d,) of the known features, NaN where one is missing. Raises InvalidArgument for what is no number."""
+        """Values (d,) of the known features, NaN where one is missing. Raises InvalidArgument if one is no number."""
         return np.array([number(x, name) for name in self.names])
 
     def new_in(self, x: Mapping[Hashable, Any]) -> dict[Hashable, float]:
@@ -68,7 +68,7 @@ class Features:
     def stretches(
         self, names: list[Hashable], matrix: np.ndarray
     ) -> Iterator[tuple[dict[Hashable, float], np.ndarray]]:
-        """Stretches of rows, cut where features are new: those new ones with their values, and the rows from there on.
+        """Stretches of rows, cut where features are new: the new features with their first values, and the rows.
 
         The caller adds the new features before it takes the rows' values.
         """
@@ -135,10 +135,10 @@ class EagerDetector(base.AnomalyDetector):
 
     @abstractmethod
     def _step(self, values: np.ndarray) -> float:
-        """Learn an event, and return the score from before."""
+        """Learn an event, and return its score by the state from before it."""
 
     def score_one(self, x: Mapping[Hashable, Any]) -> float:
-        """How odd the event is under what was learned so far; 0.0 where nothing is known that could tell."""
+        """How odd the event is under what was learned so far; 0.0 where nothing can be scored."""
         if not self._features.names:
             return 0.0
         values = self._features.all_of(x)
@@ -178,11 +178,11 @@ class EagerDetector(base.AnomalyDetector):
         return dataframe.to_native_series(np.array(scores, np.float64), name="score", like=frame)
 
     def learn_many(self, X: Any) -> None:
-        """`learn_one` for every row of a frame, in order, to the last bit."""
+        """`learn_one` for every row of a frame, in order; equal to the last bit."""
         self.score_learn_many(X)
 
     def score_learn_many(self, X: Any) -> Any:
-        """`score_learn_one` for every row of a frame, in order, to the last bit."""
+        """`score_learn_one` for every row of a frame, in order; equal to the last bit."""
         frame, names, matrix = read_frame(X)
         scores: list[float] = []
         with np.errstate(all="ignore"):
@@ -207,7 +207,7 @@ class EagerDetector(base.AnomalyDetector):
 
 
 def checked_rate(rate: Any) -> Rate:
-    """The rate, `Derived()` for None; raises InvalidArgument for what cannot be called with a count."""
+    """The rate, `Derived()` for None; raises InvalidArgument for a rate that cannot be called with a count."""
     if rate is None:
         return Derived()
     if not callable(rate) or isinstance(rate, type):
@@ -225,7 +225,7 @@ def checked_clip(clip: Any, quantile: float = 0.5) -> Clip:
 
 
 def checked_count(name: str, count: Any, least: int) -> None:
-    """Raises InvalidArgument for what is no whole number of at least `least`."""
+    """Raises InvalidArgument unless the count is a whole number of at least `least`."""
     if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < least:
         raise InvalidArgument(f"{name} is {count!r}; it must be a whole number of at least {least}")
 

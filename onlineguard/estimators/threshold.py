@@ -18,11 +18,12 @@ from onlineguard.models.one_sided import OneSided
 
 
 class AdaptiveThreshold(base.AnomalyFilter):
-    """Says which scores of any river anomaly detector are anomalies, with a threshold that finds its own place.
+    """Classifies the scores of any river anomaly detector, with a threshold that adapts to the stream.
 
     The threshold is a running quantile of the scores: a share `target_rate` of the usual ones lies above. It follows
-    when the scores drift, and neither a burst nor a trickle of anomalies lifts it over itself, as they would a quantile
-    of all scores. Scores may have any unit; higher is odder. Nothing is an anomaly before 100 scores were learned.
+    when the scores drift. Neither a burst nor a trickle of anomalies lifts it above their scores, as they would lift a
+    quantile of all scores. Scores may have any unit; higher is odder. Nothing is an anomaly before 100 scores were
+    learned.
 
     Parameters
     ----------
@@ -33,8 +34,8 @@ class AdaptiveThreshold(base.AnomalyFilter):
     patience
         Events that a new regime of higher scores must last before it counts as usual.
     protect_anomaly_detector
-        Whether the detector is kept from learning what is flagged. By default it is not: a detector that refuses to
-        learn what it flags may lock itself out when the stream drifts.
+        Whether the detector is kept from learning flagged events. By default it is not: a detector that never learns
+        them may flag every event once the stream has drifted.
 
     Examples
     --------
@@ -82,7 +83,7 @@ class AdaptiveThreshold(base.AnomalyFilter):
         return row.item(READY) > 0 and row.item(SCORE) > row.item(THRESHOLD)
 
     def learn_one(self, *args: Any, **learn_kwargs: Any) -> None:
-        """Teach the threshold the event's score and, unless it is protected from it, the detector the event."""
+        """Let the threshold learn the event's score, and the detector the event unless it is protected from it."""
         self.score_learn_one(*args, **learn_kwargs)
 
     def score_learn_one(self, *args: Any, **learn_kwargs: Any) -> float:
@@ -113,7 +114,7 @@ class AdaptiveThreshold(base.AnomalyFilter):
 
 
 def _event(score: float) -> np.ndarray:
-    """A score as an event; an infinite one is the largest there is, not a missing one."""
+    """A score as an event; an infinite one becomes the largest float32, not a missing value."""
     return np.array([min(max(score, -LARGEST), LARGEST) if score == score else math.nan])
 
 

@@ -31,7 +31,7 @@ def merge_alarms(
 
 
 def joined(earlier: list[Alarm], later: list[Alarm], gap: int) -> list[Alarm]:
-    """The alarms of two stretches of one slice, the last and the first as one where no more than `gap` lies between."""
+    """Alarms of two successive stretches of a slice; those that meet are merged if at most `gap` events lie between."""
     if not earlier or not later or later[0].start - earlier[-1].end - 1 > gap:
         return earlier + later
     (*closed, last), (more, *rest) = earlier, later

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from onlineguard.report.formats import DAY, MONTHS, SECOND, format_clock, format_day, format_number, format_ticks
 
-WIDTH, HEIGHT = 720, 1_000  # of a plot, in its own units: one column of lows and highs a unit
+WIDTH, HEIGHT = 720, 1_000  # of a plot, in its own units; a unit of width is one column with a low and a high
 _STEPS = (
     *(digit * 10**k for k in range(6) for digit in (1, 2, 5)),
     *(seconds * SECOND for seconds in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600)),
@@ -40,12 +40,12 @@ class Axis:
         return Axis(float(bottom) - (0 if from_zero and low == 0 else margin), float(top) + margin, axis.linear_to)
 
     def y(self, values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """From the top down, in units of the plot; infinities at the edges, NaN stays."""
+        """Heights from the top down, in units of the plot. Infinities lie at the edges; NaN stays NaN."""
         part = (self._bend(values) - self.low) / (self.high - self.low)
         return HEIGHT * (1 - np.clip(part, 0, 1))
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Heights and texts, none so near to another that the two texts would touch."""
+        """Heights and texts of the ticks, so far apart that no two texts touch."""
         if self.linear_to is None:
             step = _nice_step((self.high - self.low) / 4)
             at = step * np.arange(math.ceil(self.low / step), math.floor(self.high / step) + 1)
@@ -65,13 +65,13 @@ class Axis:
 
 
 def index_ticks(low: float, high: float) -> list[tuple[float, str]]:
-    """Round event numbers, as distances from the first event."""
+    """Ticks at round event numbers, placed by the distance from the first event."""
     step = max(_nice_step(max(high - low, 1) / 8), 1)
     return [(at - low, f"{at:,.0f}") for at in step * np.arange(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def time_ticks(low: int, high: int) -> list[tuple[int, str]]:
-    """Some six to nine round moments between two, in microseconds."""
+    """About six to nine ticks at round moments from `low` to `high`, in microseconds."""
     least = (high - low) / 9
     step = next((step for step in _STEPS if step >= least), None)
     if step is not None:

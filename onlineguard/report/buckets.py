@@ -1,6 +1,6 @@
 """Buckets: equally long stretches of events, of which the extremes are kept.
 
-When there are too many of them, each two become one, so no spike is ever lost, whatever the length of the stream.
+When there are too many buckets, neighbours are merged in pairs. No spike is ever lost, whatever the stream's length.
 """
 
 from typing import Any
@@ -26,12 +26,12 @@ def halved(buckets: Buckets, first: int) -> Buckets:
 
 
 def merged(earlier: Buckets, later: Buckets) -> Buckets:
-    """Each bucket of `earlier` and its neighbour in `later` as one: extremes, and the last threshold that is known."""
+    """Each bucket of `earlier` merged with its neighbour in `later`: the extremes, and the last known threshold."""
     both = earlier.copy()
     for side, beyond in (("low", later["low"] < earlier["low"]), ("high", later["high"] > earlier["high"])):
-        take = beyond | np.isnan(earlier[side])
+        from_later = beyond | np.isnan(earlier[side])
         for name in (side, f"{side}_at", f"{side}_time"):
-            both[name] = np.where(take, later[name], earlier[name])
+            both[name] = np.where(from_later, later[name], earlier[name])
     both["score"] = np.fmax(earlier["score"], later["score"])
     both["threshold"] = np.where(np.isnan(later["threshold"]), earlier["threshold"], later["threshold"])
     both["label"] = np.maximum(earlier["label"], later["label"])

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 
 from onlineguard.engine.slices import UNKNOWN, SliceKeys, SliceTable
 
-COUNTED_SLICES = 1_000_000  # of more, the least recently seen are forgotten: as many as an engine knows by default
+COUNTED_SLICES = 1_000_000  # beyond it the least recently seen are forgotten; an engine's default as well
 LARGEST_BATCH = COUNTED_SLICES // 4  # events at once, so that no slice of a batch can be forgotten within it
 
 _COUNTS = np.dtype([("events", "i8"), ("anomalies", "i8"), ("alarms", "i8"), ("last_anomalous", "i8")])
@@ -34,7 +34,7 @@ class Grouped:
 
 
 class Counts:
-    """A row of counts for each slice, in bounded memory. `gap` is that of `merge_alarms`."""
+    """A row of counts for each slice, in bounded memory. `gap` has the meaning that it has in `merge_alarms`."""
 
     def __init__(self, gap: int):
         self._gap = gap
@@ -47,7 +47,7 @@ class Counts:
         return self._table[row]
 
     def touch(self, rows: Int[np.ndarray, " m"]) -> None:
-        """Have these slices count as seen just now, so that all others are forgotten before them."""
+        """Mark these slices as seen just now, so that all others are forgotten before them."""
         self._slices.touch(rows, self._clock)
         self._clock += len(rows)
 
@@ -69,27 +69,28 @@ class Counts:
         numbers[order] = np.arange(len(events)) + np.repeat(before["events"] - starts[:-1], sizes)
 
         hits = order[anomalous[order]]
-        of = slice_[hits].astype(np.int64)
+        slice_of_hit = slice_[hits].astype(np.int64)
         last = np.roll(numbers[hits], 1)  # the number of the slice's anomalous event before each
-        first = np.flatnonzero(np.diff(of, prepend=-1))
-        last[first] = before["last_anomalous"][of[first]]
+        first = np.flatnonzero(np.diff(slice_of_hit, prepend=-1))
+        last[first] = before["last_anomalous"][slice_of_hit[first]]
         after = before.copy()
         after["events"] += sizes
-        after["anomalies"] += np.bincount(of, minlength=len(rows))
-        after["alarms"] += np.bincount(of[numbers[hits] - last > self._gap + 1], minlength=len(rows))
-        after["last_anomalous"][of] = numbers[hits]  # of several of a slice the last one stays
+        after["anomalies"] += np.bincount(slice_of_hit, minlength=len(rows))
+        starts_alarm = numbers[hits] - last > self._gap + 1
+        after["alarms"] += np.bincount(slice_of_hit[starts_alarm], minlength=len(rows))
+        after["last_anomalous"][slice_of_hit] = numbers[hits]  # the last one of each slice stays
         self._table[rows] = after
 
         peaks = np.full(len(rows), -np.inf)
         finite = np.isfinite(scores[hits])
-        np.maximum.at(peaks, of[finite], scores[hits][finite].astype(np.float64))
+        np.maximum.at(peaks, slice_of_hit[finite], scores[hits][finite].astype(np.float64))
         return Grouped(rows, order, starts, numbers, peaks)
 
     def _rows(self, keys: SliceKeys) -> Int[np.ndarray, " n"]:
-        """The row of every key; where there are too many slices, the least recently seen make way."""
+        """The row of every key; if there are too many slices, the least recently seen are forgotten."""
         rows, born = self._slices.admitted(keys)
         while (rows == UNKNOWN).any():
-            self.touch(rows[rows != UNKNOWN])  # those of this batch, born or not, are not to go
+            self.touch(rows[rows != UNKNOWN])  # no slice of this batch, old or new, may be forgotten
             self._slices.evict()
             rows, more = self._slices.admitted(keys)
             born += more

@@ -1,4 +1,4 @@
-"""Numbers, counts and moments as a reader wants them."""
+"""Numbers, counts and moments as text for a reader."""
 
 import math
 import re
@@ -54,6 +54,6 @@ def format_day(at: int, with_year: bool = False) -> str:
 
 
 def format_clock(at: int, step: int) -> str:
-    """22:13, with as many digits more as moments `step` apart need."""
+    """22:13, with as many more digits as distinguish moments that are `step` apart."""
     clock = str(np.datetime64(at, "us")).split("T")[1]
     return clock[:5] if step % (60 * SECOND) == 0 else clock[:8] if step % SECOND == 0 else clock.rstrip("0")

@@ -149,9 +149,9 @@ def _alarms(plot: Plot) -> str:
         f"<td>{format_number(p_value)}</td></tr>"
         for start, end, peak, p_value in alarms
     )
-    of = f" <small>{len(alarms)} of {plot.n_alarms:,}</small>" if plot.n_alarms > len(alarms) else ""
+    share_shown = f" <small>{len(alarms)} of {plot.n_alarms:,}</small>" if plot.n_alarms > len(alarms) else ""
     return (
-        f'<div><h3>Highest alarms{of}</h3><div class="wide" tabindex="0" role="region" aria-label="Alarms">'
+        f'<div><h3>Highest alarms{share_shown}</h3><div class="wide" tabindex="0" role="region" aria-label="Alarms">'
         '<table><thead><tr><th scope="col">Start</th>'
         '<th scope="col">Length</th><th scope="col">Peak score</th><th scope="col">p-value</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div></div>"

@@ -1,4 +1,4 @@
-"""Path data of SVG: lines, areas and bands in whole units, in as few characters as show the same."""
+"""Path data of SVG: lines, areas and bands in whole units, in as few characters as possible."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from onlineguard.report.axes import HEIGHT
 
 
 def line_path(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], floor: int | None = None) -> str:
-    """A line that keeps the lowest and highest of each column; with a `floor` the area between, by its upper edge."""
+    """A line through the lowest and highest y of each column; with a `floor`, the area from there to its upper edge."""
     known = ~np.isnan(y)
     run, column, height = np.cumsum(~known)[known], x[known].astype(np.int64), np.rint(y[known]).astype(np.int64)
     if len(height) == 0:
         return ""
     first = np.flatnonzero(np.append(True, (np.diff(column) != 0) | (np.diff(run) != 0)))
     top, bottom = np.minimum.reduceat(height, first), np.maximum.reduceat(height, first)
-    falls = height[first] - top <= bottom - height[first]  # go first to what lies nearer to where the column begins
+    falls = height[first] - top <= bottom - height[first]  # start at the end that is nearer to the column's first y
     pair = [top] if floor is not None else [np.where(falls, top, bottom), np.where(falls, bottom, top)]
     points = np.stack(
         [np.repeat(run[first], len(pair)), np.repeat(column[first], len(pair)), np.stack(pair, 1).ravel()], 1
@@ -36,5 +36,5 @@ def line_path(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], floor: int
 
 
 def band_path(bands: Sequence[tuple[int, int]], top: int = 0, height: int = HEIGHT) -> str:
-    """Rectangles over columns `low` to `high` each."""
+    """Rectangles, each over the columns from `low` to `high`."""
     return "".join(f"M{low} {top}h{high - low}v{height}h{low - high}z" for low, high in bands)

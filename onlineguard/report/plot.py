@@ -18,14 +18,14 @@ _BAND = 3  # narrowest alarm drawn, in columns
 
 @dataclass
 class Plot:
-    """A slice with everything placed: x from 0 to `WIDTH`, one entry a point, ascending."""
+    """A slice placed along the x axis. Arrays have one entry a point; `x` ascends from 0 to `WIDTH`."""
 
     of_slice: SliceReport
     x: Float[np.ndarray, " n"]
     values: Float[np.ndarray, " n"]  # these three as float64
     scores: Float[np.ndarray, " n"]
     thresholds: Float[np.ndarray, " n"]
-    ticks: list[tuple[float, str]]  # where on the x axis, and what it says
+    ticks: list[tuple[float, str]]  # position on the x axis, and text
     times: Int[np.ndarray, " n"] | None  # None where the x axis counts events
     alarms: list[tuple[int, int]]  # columns where a band starts and ends
     labels: list[tuple[int, int]]
@@ -67,19 +67,19 @@ class Plot:
 
     @property
     def n_alarms(self) -> int:
-        """Of the slice, counting those that are no longer kept."""
+        """The number of alarms of the slice, including those that are no longer kept."""
         return len(self.of_slice.alarms) if self.of_slice.n_alarms is None else self.of_slice.n_alarms
 
     def when(self, event: float) -> str:
         """The moment of an event of the slice, or its number, in words."""
         if self.times is None:
             return f"event {int(event):,}"
-        since = np.interp(event, self.of_slice.index, (self.times - self.times[0]).astype(np.float64))
-        return format_moment(int(self.times[0]) + round(float(since)))
+        elapsed = np.interp(event, self.of_slice.index, (self.times - self.times[0]).astype(np.float64))
+        return format_moment(int(self.times[0]) + round(float(elapsed)))
 
 
 def _ascending_times(times: Sequence[Any] | np.ndarray | None) -> Int[np.ndarray, " n"] | None:
-    """Microseconds, the missing ones filled in and small steps back levelled; None where they order nothing."""
+    """Microseconds, with missing times filled in and small steps back levelled; None unless they order the events."""
     if times is None or len(times) == 0:
         return None
     moments = np.asarray(times)
@@ -88,7 +88,7 @@ def _ascending_times(times: Sequence[Any] | np.ndarray | None) -> Int[np.ndarray
     if len(known) == 0 or np.abs(moments[known]).max() > 10**18:  # 30,000 years: no time at all
         return None
     filled = np.interp(np.arange(len(moments)), known, moments[known]).round().astype(np.int64)
-    filled[known] = moments[known]  # exactly
+    filled[known] = moments[known]  # exactly, where interpolation rounds
     ascending = np.maximum.accumulate(filled)
     if ascending[0] == ascending[-1] or np.mean(ascending != filled) > 0.02:
         return None
@@ -96,7 +96,7 @@ def _ascending_times(times: Sequence[Any] | np.ndarray | None) -> Int[np.ndarray
 
 
 def _bands(starts: Float[np.ndarray, " m"], ends: Float[np.ndarray, " m"]) -> list[tuple[int, int]]:
-    """Spans as columns, each wide enough to be seen, those that touch joined."""
+    """Spans as columns, each wide enough to be seen; spans that touch are joined."""
     bands: list[tuple[int, int]] = []
     for start, end in sorted(zip(starts.tolist(), ends.tolist(), strict=True)):
         middle, half = (start + end) / 2, max(end - start, _BAND) / 2

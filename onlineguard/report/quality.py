@@ -1,11 +1,11 @@
 """How well labelled events were judged, counted batch by batch in bounded memory.
 
 `Ranking` counts how many events of each label had which score: ROC-AUC and average precision follow. It is exact for
-up to a million different (slice, score) pairs. Beyond that it is a histogram of log scores, events of one bin counting
-as ties: as many of the last bits of the float32 scores are dropped as leave half a million pairs or fewer. A bin is
-then 2^-k of a doubling wide, k being 15 or so over all slices together and 4 with 10,000 slices.
+up to a million different (slice, score) pairs. Beyond that it is a histogram of log scores, and events of one bin
+count as ties: low bits of the float32 scores are dropped until half a million pairs or fewer are left. Scores from s to
+2 s then fall into 2^k bins, with k about 15 over all slices together, and 4 with 10,000 slices.
 
-`Windows` follows the labelled windows of every slice, a window being an unbroken run of labelled events of it.
+`Windows` follows the labelled windows of every slice. A window is an unbroken run of labelled events of the slice.
 """
 
 from collections.abc import Hashable, Iterable
@@ -19,20 +19,20 @@ from onlineguard.engine.verdicts import Verdicts
 from onlineguard.sources import NO_TIME
 
 MAX_PAIRS = 1_000_000  # (slice, score) pairs of a ranking: 24 MB, and thrice that while they are merged
-RANKED_SLICES = 10_000  # slices, the first seen, over which ROC-AUC is averaged
-FOLLOWED_SLICES = 1_000_000  # slices, the first seen, whose windows are followed
-MAX_DELAYS = 1_000_000  # caught windows, the first ones, over which the median delay is taken
-GAP = 10  # up to that many usual events between two anomalous ones of a slice make one alarm of both, as in a report
-_SCORE_BITS = 31  # of a float32 that is not negative: its order is that of its bits
+RANKED_SLICES = 10_000  # slices over which ROC-AUC is averaged; the first ones seen
+FOLLOWED_SLICES = 1_000_000  # slices whose windows are followed; the first ones seen
+MAX_DELAYS = 1_000_000  # caught windows over which the median delay is taken; the first ones
+GAP = 10  # usual events, at most, between two anomalous ones of the same alarm, as in a report
+_SCORE_BITS = 31  # of a non-negative float32, whose bits sort like its value
 
 _FOLLOWED = np.dtype(
     [
-        ("seen", "i8"),  # events
-        ("inside", "?"),  # of a window: the last event was
+        ("seen", "i8"),  # number of events
+        ("inside", "?"),  # whether the last event lay inside a window
         ("anomalous", "?"),
-        ("last_anomalous", "i8"),  # number of the last anomalous event,
-        ("opened", "i8"),  # of the first event of the last window,
-        ("caught", "i8"),  # and of that of the last window caught
+        ("last_anomalous", "i8"),  # number of the last anomalous event
+        ("opened", "i8"),  # number of the first event of the last window
+        ("caught", "i8"),  # number of the first event of the last window that was caught
         ("opened_time", "i8"),
     ]
 )
@@ -40,14 +40,14 @@ _FOLLOWED = np.dtype(
 
 @dataclass(frozen=True)
 class Quality:
-    """How the verdicts fit the labels. A share that cannot be told, for want of events of both labels, is NaN."""
+    """How the verdicts fit the labels. A share is NaN if it cannot be computed for want of events of both labels."""
 
     n_labelled: int  # events with label 1
     roc_auc: float  # over all events
     mean_roc_auc: float  # mean over the slices with events of both labels
-    ranked_slices: int  # how many those are
+    ranked_slices: int  # number of those slices
     average_precision: float  # over all events
-    exact: bool  # the three above are exact, not from a histogram
+    exact: bool  # the AUCs and the average precision are exact, not from a histogram
     windows: int
     windows_caught: int  # windows within which a run of anomalous events started
     alarms_inside: int  # alarms that started within a window
@@ -83,7 +83,7 @@ class Labelled:
         )
 
     def quality(self) -> Quality:
-        """What the counts so far say."""
+        """The quality of the verdicts counted so far."""
         of_slices = self._by_slice.roc_auc()
         pooled = self._pooled.roc_auc()
         windows = self._windows
@@ -114,9 +114,9 @@ class Ranking:
         self._max_pairs = max_pairs
         self._pairs = np.empty(0, np.int64)  # row << 31 | bits of the score, ascending
         self._counts = np.empty((2, 0), np.int64)  # events with label 0 and 1
-        self._held: list[np.ndarray] = []  # (pairs << 1 | label) not counted yet
-        self._n_held = 0
-        self._dropped = 0  # bits of a score that no longer tell
+        self._pending: list[np.ndarray] = []  # (pairs << 1 | label) not counted yet
+        self._n_pending = 0
+        self._dropped = 0  # low bits of each score that are ignored
 
     @property
     def exact(self) -> bool:
@@ -132,9 +132,9 @@ class Ranking:
     def add(self, rows: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"], labels: Bool[np.ndarray, " n"]) -> None:
         """Count events of the slices with these row numbers."""
         bits = np.fmax(scores, 0.0).astype(np.float32).view(np.int32).astype(np.int64)
-        self._held.append(((rows.astype(np.int64) << _SCORE_BITS | bits) << 1) | labels)
-        self._n_held += len(rows)
-        if self._n_held > self._max_pairs // 2:
+        self._pending.append(((rows.astype(np.int64) << _SCORE_BITS | bits) << 1) | labels)
+        self._n_pending += len(rows)
+        if self._n_pending > self._max_pairs // 2:
             self._merge()
 
     def roc_auc(self) -> Float[np.ndarray, " slices"]:
@@ -161,15 +161,15 @@ class Ranking:
         return float(np.sum(positive / found[-1] * found / np.maximum(found + np.cumsum(negative), 1)))
 
     def _merge(self) -> None:
-        if self._held:
-            held = np.sort(np.concatenate(self._held))
-            first = np.flatnonzero(np.diff(held, prepend=-1))
-            held, counts = held[first], np.diff(np.append(first, len(held)))
-            pairs = np.concatenate([self._pairs, self._coarse(held >> 1)])
-            of_label = np.zeros((2, len(held)), np.int64)
-            of_label[held & 1, np.arange(len(held))] = counts
+        if self._pending:
+            pending = np.sort(np.concatenate(self._pending))
+            first = np.flatnonzero(np.diff(pending, prepend=-1))
+            pending, counts = pending[first], np.diff(np.append(first, len(pending)))
+            pairs = np.concatenate([self._pairs, self._coarse(pending >> 1)])
+            of_label = np.zeros((2, len(pending)), np.int64)
+            of_label[pending & 1, np.arange(len(pending))] = counts
             self._sum(pairs, np.concatenate([self._counts, of_label], axis=1))
-            self._held, self._n_held = [], 0
+            self._pending, self._n_pending = [], 0
         while len(self._pairs) > self._max_pairs // (1 if self.exact else 2) and self._dropped < _SCORE_BITS:
             self._dropped += 3 if self.exact else 1
             self._sum(self._coarse(self._pairs), self._counts)
@@ -208,20 +208,20 @@ class Windows:
         times = np.full(len(rows), NO_TIME) if times is None else times[order]
         first = np.flatnonzero(np.diff(rows, prepend=-1))  # of every slice in the batch
         end = np.append(first[1:], len(rows)) - 1
-        of = np.repeat(np.arange(len(first)), end - first + 1)  # which of them an event belongs to
+        slice_of = np.repeat(np.arange(len(first)), end - first + 1)  # position of the event's slice in `first`
         before = self._slices[rows[first]]
-        number = np.arange(len(rows)) + (before["seen"] - first)[of]
+        number = np.arange(len(rows)) + (before["seen"] - first)[slice_of]
 
         def earlier(values: np.ndarray, name: str) -> np.ndarray:
-            """The value of the slice's event before."""
+            """The value at the slice's previous event."""
             shifted = np.roll(values, 1)
             shifted[first] = before[name]
             return shifted
 
         def latest(values: np.ndarray, marked: np.ndarray, name: str) -> np.ndarray:
-            """The value of the slice's last marked event, itself included."""
-            at = np.maximum.accumulate(np.where(marked, np.arange(len(rows)), first[of]))
-            return np.where(marked[at], values[at], before[name][of])
+            """The value at the slice's last marked event, which may be the event itself."""
+            at = np.maximum.accumulate(np.where(marked, np.arange(len(rows)), first[slice_of]))
+            return np.where(marked[at], values[at], before[name][slice_of])
 
         opens = inside & ~earlier(inside, "inside")
         starts = anomalous & ~earlier(anomalous, "anomalous")

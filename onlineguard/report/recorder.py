@@ -14,7 +14,7 @@ from onlineguard.report.buckets import BUCKET, NO_TIME
 from onlineguard.report.counts import LARGEST_BATCH, Counts, Grouped
 from onlineguard.report.track import SliceReport, Track
 
-PENDING_EVENTS = 1 << 16  # events of recorded slices that are held before they go into their tracks, all at once
+PENDING_EVENTS = 1 << 16  # events of recorded slices that are collected before all go into their tracks at once
 
 _EVENT = np.dtype([("track", "i8"), ("bucket", BUCKET), ("anomalous", "?"), ("p_value", "f8")])
 
@@ -22,12 +22,15 @@ _EVENT = np.dtype([("track", "i8"), ("bucket", BUCKET), ("anomalous", "?"), ("p_
 class SeriesRecorder:
     """Records the contents of a report, batch by batch.
 
-    Events, anomalies and alarms are counted for every slice, exactly from its first event on: for up to a million
-    slices, beyond which the least recently seen are forgotten. The series of at most `max_slices` slices are recorded
-    too: the lowest and the highest value, the highest score and the last threshold of equally long stretches of events,
-    about `max_points` points in all, and the `max_alarms` alarms with the highest peaks. A slice beyond `max_slices`
-    takes the place of the recorded one with the lowest peak as soon as an anomaly of its own is higher; its series
-    begins with that batch. `gap` is that of `merge_alarms`.
+    Events, anomalies and alarms of every slice are counted exactly, from its first event on. There are counts for a
+    million slices; beyond that the least recently seen are forgotten. At most `max_slices` slices are recorded:
+
+    - The series, in equally long stretches of events: the lowest and the highest value, the highest score and the last
+      threshold of each, about `max_points` points in all.
+    - The `max_alarms` alarms with the highest peaks.
+
+    Another slice replaces the recorded one with the lowest peak as soon as it has an anomaly with a higher score. Its
+    series begins with that batch. `gap` has the meaning that it has in `merge_alarms`.
     """
 
     def __init__(self, max_slices: int = 64, max_points: int = 4_000, max_alarms: int = 500, gap: int = 10):
@@ -42,7 +45,7 @@ class SeriesRecorder:
         self._max_slices, self._max_buckets, self._max_alarms, self._gap = max_slices, max_points // 2, max_alarms, gap
         self._counts = Counts(gap)
         self._tracks: dict[Hashable, Track] = {}
-        self._begun = 0  # tracks ever begun: the id of the next one
+        self._next_id = 0  # of the next track
         self._pending: list[np.ndarray] = []  # of _EVENT, in their order
         self._n_pending = 0
 
@@ -63,9 +66,9 @@ class SeriesRecorder:
     ) -> None:
         """Record a batch of events, in their order, as the engine returned them.
 
-        slices: one key an event, or what else tells slices apart, such as `Verdicts.slice_numbers`.
+        slices: one key an event, or another identifier of its slice, such as `Verdicts.slice_numbers`.
         p_values: those of anomalous events are recorded; all others may be NaN.
-        names: how the report calls the slice of each event; by default by its key.
+        names: the report's name for the slice of each event; by default its key.
         """
         n = len(scores) if isinstance(slices, str | int | tuple) else len(slices)
         columns: dict[str, Any] = {"values": values, "scores": scores, "thresholds": thresholds, "p_values": p_values}
@@ -82,7 +85,7 @@ class SeriesRecorder:
             self._add(keys[cut], names[cut], *(column[cut] for column in of_events), *optional)
 
     def add_drivers(self, slice_: Hashable, shares: Mapping[str, float]) -> None:
-        """Count what drove one anomalous event: a share (or any weight) of its score for each feature."""
+        """Count the drivers of one anomalous event: a share (or any weight) of its score for each feature."""
         track = self._tracks.get(slice_)
         if track is None:
             return
@@ -141,7 +144,7 @@ class SeriesRecorder:
             self._settle()
 
     def _settle(self) -> None:
-        """Put the pending events into their tracks; those of slices that are no longer recorded go."""
+        """Put the pending events into their tracks; drop those of slices that are no longer recorded."""
         if not self._pending:
             return
         pending = np.concatenate(self._pending)
@@ -176,9 +179,9 @@ class SeriesRecorder:
                 if peak <= self._tracks[weakest].peak:
                     break
                 del self._tracks[weakest]
-            track = Track(self._begun, _plain(names[at]), int(grouped.rows[i]), int(grouped.numbers[at]), peak=peak)
+            track = Track(self._next_id, _plain(names[at]), int(grouped.rows[i]), int(grouped.numbers[at]), peak=peak)
             self._tracks[_plain(keys[at])] = track
-            self._begun += 1
+            self._next_id += 1
         track_of = {track.row: track for track in self._tracks.values()}
         positions = np.flatnonzero(np.isin(grouped.rows, list(track_of))).tolist()
         return {i: track_of[int(grouped.rows[i])] for i in positions}

@@ -1,4 +1,4 @@
-"""The page without its content: no script, no other host, light and dark, from 320 pixels up, and print."""
+"""The page without its content: without scripts or other hosts; for light, dark and print, from 320 pixels up."""
 
 from string import Template
 

@@ -14,13 +14,13 @@ from onlineguard.report.buckets import BUCKET, Buckets, halved, merged
 
 @dataclass
 class SliceReport:
-    """What is shown of one slice. All arrays are of the same length and in the order of the events.
+    """The report of one slice. All arrays are of the same length and in the order of the events.
 
     `index` is the number of each event within the slice, which is also the unit of the alarms; `times` are int64
     microseconds or datetime64, or None; `values` are the series, or the score where there are several features.
     NaN leaves a gap; an infinite score is drawn at the upper edge. `drivers` is each feature's share of the scores of
-    the alarms. `n_events`, `n_anomalies` and `n_alarms` count from the slice's first event on; what is drawn and the
-    alarms begin at the event `drawn_from`, and of the alarms only the highest are listed.
+    the alarms. `n_events`, `n_anomalies` and `n_alarms` count from the slice's first event on. The series and the
+    alarms begin at the event `drawn_from`, and only the highest alarms are listed.
     """
 
     name: str
@@ -41,11 +41,11 @@ class SliceReport:
 
 @dataclass
 class Track:
-    """One slice as recorded."""
+    """The recording of one slice."""
 
     id: int  # of this track; a slice that is recorded again gets another
     name: Hashable  # what a report calls it
-    row: int  # of its counts
+    row: int  # of the slice in the table of counts
     begins_at: int  # the number of the slice's event with which its recording begins
     buckets: Buckets = field(default_factory=lambda: np.empty(0, BUCKET))
     halvings: int = 0  # a bucket holds 2**halvings events
@@ -57,7 +57,7 @@ class Track:
     labelled: bool = False
 
     def add(self, events: Buckets, max_buckets: int) -> None:
-        """Events, as buckets of one each, into the buckets; where there are too many, each two become one."""
+        """Add events, given as buckets of one event each. Too many buckets are merged in pairs."""
         first = self.n_recorded
         self.n_recorded += len(events)
         for _ in range(self.halvings):
@@ -71,7 +71,7 @@ class Track:
             self.halvings += 1
 
     def add_alarms(self, alarms: list[Alarm], gap: int, max_alarms: int) -> None:
-        """Alarms of the events just added; of too many the highest stay."""
+        """Add the alarms of the events just added. If there are too many, the highest stay."""
         self.alarms = joined(self.alarms, alarms, gap)
         if len(self.alarms) > max_alarms:  # the last one stays, since it may go on
             *closed, last = self.alarms
@@ -79,9 +79,9 @@ class Track:
             self.alarms = [*sorted(strongest), last]
 
     def report(self, counts: np.void, value_name: str) -> SliceReport:
-        """What a report shows of the slice, given its counts.
+        """The report of the slice, given its counts.
 
-        Two points a bucket: the lowest and the highest, in their order.
+        Each bucket is drawn as two points, the lowest and the highest, in the order of their events.
         """
         buckets = self.buckets
         low_first = buckets["low_at"] <= buckets["high_at"]

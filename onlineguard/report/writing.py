@@ -9,7 +9,7 @@ from onlineguard.errors import InvalidArgument
 
 
 def escaped(text: object) -> str:
-    """As it may stand anywhere in the page: escaped, and without characters that HTML does not know."""
+    """The text, safe anywhere in the page: escaped, and without characters that HTML does not allow."""
     clean = re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]", "\ufffd", str(text))
     return html.escape(clean)
 
@@ -20,5 +20,5 @@ def write_page(path: str | Path, page: str) -> None:
         atomic.write(path, page.encode())
     except OSError as error:
         raise InvalidArgument(
-            f"path is {path}, where no report can be written ({error.strerror}); name a file in a folder that can be"
+            f"path is {path}, where no report can be written ({error.strerror}); name a file in a writable folder"
         ) from error
