@@ -43,7 +43,13 @@ class Remembered[Answer]:
                 answers[i], id_ = answer, ids[i]
                 if id_ is not None:
                     self.put(id_, answer)
-        return [answers[first[id_]] if answer is None else answer for id_, answer in zip(ids, answers, strict=True)]  # type: ignore[index]
+        whole: list[Answer] = []
+        for id_, answer in zip(ids, answers, strict=True):
+            if answer is None and id_ is not None:
+                answer = answers[first[id_]]
+            assert answer is not None  # `work` gave one
+            whole.append(answer)
+        return whole
 
     def dump(self) -> list[Any]:
         """Ids, and the answers as MessagePack."""

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,26 +23,27 @@ MEMORY = "/dev/shm"  # for the many examples of a property, whose syncs then cos
 GENEROUS = 60  # seconds; a test that takes as long hangs
 
 
-class Place:
+class Place(ABC):
     """Where the entries of one journal are kept. It is opened there again and again, as after a restart."""
 
     opening: str  # the Python that opens `journal` in another process
     synced_later = False  # whether an entry that was answered still waits for its sync
 
+    @abstractmethod
     def open(self) -> Journal:
-        raise NotImplementedError
+        """A journal that writes there."""
 
+    @abstractmethod
     def kept(self) -> list[int]:
         """The sequence numbers of the snapshots that are kept, whole or not, newest first."""
-        raise NotImplementedError
 
+    @abstractmethod
     def damage_newest(self) -> str:
         """Damage the newest snapshot; how the log must name it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lose(self, sequence: int) -> None:
         """Take one entry away."""
-        raise NotImplementedError
 
     @contextmanager
     def opened(self) -> Generator[Journal]:
