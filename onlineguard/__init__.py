@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from onlineguard.engine.verdicts import Verdicts
     from onlineguard.errors import CheckpointError, InvalidArgument, OnlineguardError, SourceError
     from onlineguard.models.base import Judgement, SliceModel
+    from onlineguard.models.categories import Categories
     from onlineguard.models.detector import Detector
     from onlineguard.models.judged import Judged
     from onlineguard.models.series import Series
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Adaptive",
+    "Categories",
     "Chain",
     "ChangePoint",
     "CheckpointError",
@@ -68,6 +70,7 @@ _NAMES = {
     "core.clipped_sgd": ["ClippedSGD", "State", "step"],
     "core.clips": ["Adaptive", "Fixed"],
     "models.base": ["Judgement", "SliceModel"],
+    "models.categories": ["Categories"],
     "models.detector": ["Detector"],
     "models.judged": ["Judged"],
     "engine.engine": ["Engine"],

@@ -8,6 +8,7 @@ import numpy as np
 
 from onlineguard.errors import InvalidArgument
 from onlineguard.models.base import SliceModel
+from onlineguard.models.categories import Categories
 from onlineguard.models.detector import Detector
 from onlineguard.models.judged import Judged
 
@@ -56,6 +57,24 @@ def checked_width(n_features: int | None, features: list[str] | None) -> int:
     if isinstance(n_features, bool) or not isinstance(n_features, (int, np.integer)) or n_features < 1:
         raise InvalidArgument("n_features", f"is {n_features!r}; it must be a whole number of at least 1, e.g. 20")
     return int(n_features)
+
+
+def checked_categories(categories: Sequence[str | int], n_features: int, features: list[str] | None) -> tuple[int, ...]:
+    """The numbers of the features that are categories, counted from 0, in their order."""
+    known: list[Any] = list(range(n_features)) if features is None else list(features)
+    named = [categories] if isinstance(categories, str) else list(categories)
+    for feature in named:
+        if feature not in known and feature not in range(n_features):
+            raise InvalidArgument(
+                "categories", f"names {feature!r}, which is no feature; they are {', '.join(map(repr, known))}"
+            )
+    return tuple(sorted({known.index(feature) if feature in known else int(feature) for feature in named}))
+
+
+def with_categories(model: SliceModel, columns: tuple[int, ...]) -> SliceModel:
+    """The model, given rarities in place of the categories in these columns, if there are any."""
+    patience = getattr(model, "patience", Categories.patience)
+    return Categories(model, columns, patience) if columns else model
 
 
 def checked_rate(target_rate: Any) -> float:

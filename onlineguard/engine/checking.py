@@ -54,6 +54,8 @@ class _Check:
         x[rng.random((n_events, n_features)) < 0.03] = 0.0
         self.x = np.round(x, 3).astype(np.float32)
         supervised = self.engine().model.supervised
+        columns = list(self.engine().model.categories)
+        self.x[:, columns] = abs(np.rint(self.x[:, columns]))  # a category is known by a whole number
         self.y = (np.nan_to_num(self.x).sum(axis=1) > 1.0).astype(np.float32) if supervised else None
         if self.y is not None:
             self.y[rng.random(n_events) < 0.3] = np.nan
@@ -170,6 +172,7 @@ class _Check:
             return
         width = model.width(self.n_features)
         by = np.full((1, width), SHIFT)
+        by[:, list(model.categories)] = 0.0  # a category has no origin
         step = jax.jit(engine.params.step)
         for i in range(len(self.x) - 20, len(self.x)):
             state = engine.state(int(self.keys[i]))
@@ -177,7 +180,7 @@ class _Check:
             moved = jax.tree.map(lambda leaf: leaf[0], moved)
             x = np.full(width, np.nan, np.float32)
             x[: self.n_features] = self.x[i]
-            moved_x = (x - np.float32(SHIFT)).astype(np.float32)
+            moved_x = (x - by[0]).astype(np.float32)
             event, shifted = (x, moved_x) if self.y is None else ((x, self.y[i]), (moved_x, self.y[i]))
             one, other = (step(state, event)[1].score, step(moved, shifted)[1].score)
             close = np.isclose(one, other, rtol=SCORE_TOLERANCE, atol=SCORE_TOLERANCE, equal_nan=True)

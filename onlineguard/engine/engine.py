@@ -3,7 +3,6 @@
 Calls from several threads wait for each other, so none is lost. Events of one call are learned one after the other.
 """
 
-import dataclasses
 import functools
 import html
 import threading
@@ -15,14 +14,16 @@ import numpy as np
 
 from onlineguard.engine import checkpoint
 from onlineguard.engine.arguments import (
+    checked_categories,
     checked_features,
     checked_max_slices,
     checked_model,
     checked_patience,
     checked_rate,
     checked_width,
+    with_categories,
 )
-from onlineguard.engine.events import as_events, as_targets
+from onlineguard.engine.events import as_events, as_targets, texts_among
 from onlineguard.engine.slices import UNKNOWN, SliceKeys, SliceTable, as_keys, check_key, first_unknown
 from onlineguard.engine.states import FIRST_ROW, LARGEST_BATCH, EventBatch, States, aligned
 from onlineguard.engine.table import Front, Layout, Tail
@@ -65,6 +66,9 @@ class Engine:
         a `Series`, brings its own target_rate and patience. Any estimator of the core, such as
         `ClippedSGD(Covariance(4))`, is wrapped in a `Judged` with the target_rate and patience of this call.
 
+    categories: names or numbers of the features that are categories, such as a country. Each counts by how rare it is
+        in its slice; see `Categories`. Features that hold texts in the first call are categories without being named.
+
     An engine can be pickled and copied. From then on the copy learns independently of the original.
     """
 
@@ -89,11 +93,15 @@ class Engine:
         features: Sequence[str] | None = None,
         max_slices: int = 1_000_000,
         estimator: Any = None,
+        categories: Sequence[str | int] = (),
     ):
         self._lock = threading.RLock()
         self._features = checked_features(features)
         self._n_features = checked_width(n_features, self._features)
-        self._states = States(checked_model(estimator, target_rate, patience), self._n_features)
+        columns = checked_categories(categories, self._n_features, self._features)
+        self._states = States(
+            with_categories(checked_model(estimator, target_rate, patience), columns), self._n_features
+        )
         self._slices = SliceTable(checked_max_slices(max_slices), FIRST_ROW)
         self._n_events = 0
         self._pooling_at = POOL_FIRST if self._states.pools else NEVER
@@ -113,6 +121,11 @@ class Engine:
     def layout(self) -> Layout:
         """Where the parts of a slice's state lie in its row of the table."""
         return self._states.layout
+
+    @property
+    def categories(self) -> tuple[int, ...]:
+        """The features that are categories, counted from 0."""
+        return self.model.categories
 
     @property
     def n_features(self) -> int:
@@ -295,7 +308,7 @@ class Engine:
         again without each feature, whose part is the drop of the score. Raises KeyError for an unknown slice.
         """
         row = self._slices.rows[slice_]
-        event = EventBatch(as_events([x], self._n_features, self._features), self._targets(None if y != y else [y], 1))
+        event = EventBatch(self._events([x]), self._targets(None if y != y else [y], 1))
         parts = self._states.contributions(row, event, self._slices.end)
         shares = parts / max(parts.sum(), np.finfo(float).tiny)
         names: Sequence[Hashable] = self._features or range(self._n_features)
@@ -438,14 +451,11 @@ class Engine:
     @_serialised
     def _change(self, **fields: float) -> None:
         """Change fields of the model; programs are not compiled again."""
-        name = next(iter(fields))
-        if not dataclasses.is_dataclass(self.model) or name not in {f.name for f in dataclasses.fields(self.model)}:
-            raise InvalidArgument(f"{name} is not a field of {_kind(self.model)}; choose it where the model is made")
-        self._states.use(dataclasses.replace(self.model, **fields))
+        self._states.use(self.model.changed(**fields))
 
     def _read(self, slices: Any, X: Any, y: Any) -> tuple[EventBatch, SliceKeys, np.ndarray]:
         """The events, their checked keys, and the row of each key, or UNKNOWN."""
-        x = as_events(X, self._n_features, self._features)
+        x = self._events(X)
         events = EventBatch(x, self._targets(y, len(x)))
         keys = as_keys(slices, events.n)
         try:
@@ -455,6 +465,19 @@ class Engine:
         for i in first_unknown(keys, rows):
             check_key(keys[i], i)
         return events, keys, rows
+
+    def _events(self, X: Any) -> np.ndarray:
+        """X as numbers. Before the first event is learned, features that hold texts become categories."""
+        try:
+            return as_events(X, self._n_features, self._features, self.categories)
+        except InvalidArgument:
+            if self._n_events or self.categories:
+                raise
+            texts = texts_among(X, self._n_features, self._features)
+            if not texts:
+                raise
+            self._states = States(with_categories(self.model, texts), self._n_features)
+            return as_events(X, self._n_features, self._features, texts)
 
     def _targets(self, y: Any, n: int) -> np.ndarray | None:
         if self.model.supervised:

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from onlineguard.engine.categories import as_codes, code
+from onlineguard.engine.slices import CodedKeys, as_keys
 from onlineguard.errors import InvalidArgument
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -20,8 +22,10 @@ NO_NUMBERS = (
 _NOT_NUMBERS = (np.complexfloating, np.datetime64, np.timedelta64)
 
 
-def as_events(X: Any, n_features: int, features: Sequence[str] | None) -> np.ndarray:
+def as_events(X: Any, n_features: int, features: Sequence[str] | None, categories: Sequence[int] = ()) -> np.ndarray:
     """X as an array (n, d) of float32 or float64; an absent, null or None feature becomes NaN.
+
+    categories: the features that are categories, counted from 0; they become codes, see `as_codes`.
 
     X may be anything that `np.asarray` turns into numbers of shape (n, d), or (n,) where d is 1; a polars or pandas
     frame or an Arrow table with the named features; or a list of dicts. Masked values of a masked array are missing.
@@ -30,11 +34,13 @@ def as_events(X: Any, n_features: int, features: Sequence[str] | None) -> np.nda
     if type(X).__name__ == "LazyFrame":
         raise InvalidArgument("X is a LazyFrame, which holds no rows yet; give X.collect()")
     if hasattr(X, "columns") or hasattr(X, "column_names"):
-        return _from_frame(X, _names(features, "a frame"))
+        return _from_frame(X, _names(features, "a frame"), categories)
     if isinstance(X, Sequence) and len(X) and isinstance(X[0], Mapping):
-        return _from_dicts(X, _names(features, "dicts"))
+        return _from_dicts(X, _names(features, "dicts"), categories)
     try:
-        array = np.asarray(X)
+        array = np.asarray(X, object if categories and not hasattr(X, "dtype") else None)
+        if array.ndim == 2 and array.shape[-1] == n_features:
+            array = _with_codes(array, categories)
         if array.dtype != np.float32:
             array = _as_float64(array)
         if isinstance(X, np.ma.MaskedArray):
@@ -48,6 +54,20 @@ def as_events(X: Any, n_features: int, features: Sequence[str] | None) -> np.nda
     if array.ndim != 2 or array.shape[-1] != n_features:
         raise InvalidArgument(f"X has shape {array.shape}; it must be (n, {n_features}), one row an event")
     return array
+
+
+def texts_among(X: Any, n_features: int, features: Sequence[str] | None) -> tuple[int, ...]:
+    """The features, counted from 0, that hold texts which are no numbers. X is anything that `as_events` takes."""
+    names = range(n_features) if features is None else features
+    if hasattr(X, "columns") or hasattr(X, "column_names"):
+        present = list(X.column_names if hasattr(X, "column_names") else X.columns)
+        columns = [as_keys(X[name], len(X)) if name in present else [] for name in names]
+    elif isinstance(X, Sequence) and len(X) and isinstance(X[0], Mapping):
+        columns = [[event.get(name) for event in X if isinstance(event, Mapping)] for name in names]
+    else:
+        array = np.asarray(X, object)
+        columns = array.T.tolist() if array.ndim == 2 and array.shape[-1] == n_features else []
+    return tuple(j for j, column in enumerate(columns) if any(map(_is_text, _distinct(column))))
 
 
 def as_targets(y: Any, n: int) -> np.ndarray:
@@ -83,6 +103,16 @@ def as_float32(events: np.ndarray, out: np.ndarray) -> None:
         out[overflown] = np.copysign(LARGEST, events[overflown])
 
 
+def _with_codes(array: np.ndarray, categories: Sequence[int]) -> np.ndarray:
+    """The array with the codes of categories in their columns."""
+    if not categories:
+        return array
+    with_codes = np.array(array, object if array.dtype.kind in "OU" else np.float64)
+    for j in categories:
+        with_codes[:, j] = as_codes(array[:, j], f"column {j} of X")
+    return with_codes
+
+
 def _as_float64(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind in NO_NUMBERS:
         raise TypeError(f"{array.dtype} is no type of numbers")
@@ -95,7 +125,21 @@ def _names(features: Sequence[str] | None, kind: str) -> Sequence[str]:
     return features
 
 
-def _from_frame(X: Any, features: Sequence[str]) -> np.ndarray:
+def _distinct(column: Any) -> Any:
+    return column.unique if isinstance(column, CodedKeys) else column
+
+
+def _is_text(value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        float(value)
+    except ValueError:
+        return True
+    return False
+
+
+def _from_frame(X: Any, features: Sequence[str], categories: Sequence[int]) -> np.ndarray:
     present = list(X.columns if hasattr(X, "column_names") is False else X.column_names)
     missing = [name for name in features if name not in present]
     if missing:
@@ -103,7 +147,10 @@ def _from_frame(X: Any, features: Sequence[str]) -> np.ndarray:
     twice = [name for name in features if present.count(name) > 1]
     if twice:
         raise InvalidArgument(f"X has the column {twice[0]!r} more than once; rename or drop the others")
-    columns = [_column(X[name], name) for name in features]
+    columns = [
+        as_codes(X[name], f"column {name!r} of X") if j in categories else _column(X[name], name)
+        for j, name in enumerate(features)
+    ]
     return np.column_stack(columns) if columns[0].size else np.empty((0, len(features)))
 
 
@@ -117,17 +164,21 @@ def _column(column: Any, name: str) -> np.ndarray:
         return _as_float64(column.to_numpy(**arrow))
     except UNREADABLE as error:
         raise InvalidArgument(
-            f"column {name!r} of X cannot be read as numbers: {error}; cast it, e.g. to float64"
+            f"column {name!r} of X cannot be read as numbers: {error}; cast it, e.g. to float64, or make it a category "
+            f"with Engine(categories=[{name!r}])"
         ) from error
 
 
-def _from_dicts(X: Sequence[Any], features: Sequence[str]) -> np.ndarray:
+def _from_dicts(X: Sequence[Any], features: Sequence[str], categories: Sequence[int]) -> np.ndarray:
     array = np.empty((len(X), len(features)))
     for i, event in enumerate(X):
         if not isinstance(event, Mapping):
             raise InvalidArgument(f"X[{i}] is {event!r}, but X[0] is a dict; make each event a dict, an empty one {{}}")
         for j, name in enumerate(features):
             value = event.get(name)
+            if j in categories:
+                array[i, j] = code(value, f"X[{i}][{name!r}]")
+                continue
             try:
                 if isinstance(value, _NOT_NUMBERS):
                     raise TypeError
@@ -135,5 +186,8 @@ def _from_dicts(X: Sequence[Any], features: Sequence[str]) -> np.ndarray:
             except OverflowError as error:
                 raise InvalidArgument(f"X[{i}][{name!r}] is beyond 1.8e308; it must fit a float") from error
             except (TypeError, ValueError) as error:
-                raise InvalidArgument(f"X[{i}][{name!r}] is {value!r}; it must be a number, or absent") from error
+                raise InvalidArgument(
+                    f"X[{i}][{name!r}] is {value!r}; it must be a number, or absent, or the feature a category: "
+                    f"Engine(categories=[{name!r}])"
+                ) from error
     return array

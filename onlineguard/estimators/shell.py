@@ -102,7 +102,10 @@ def number(x: Mapping[Hashable, Any], name: Hashable) -> float:
     try:
         return math.nan if value is None else float(value)
     except (TypeError, ValueError) as error:
-        raise InvalidArgument(f"x[{name!r}] is {value!r}; a feature must be a number, or absent") from error
+        raise InvalidArgument(
+            f"x[{name!r}] is {value!r}; a feature must be a number, or absent; "
+            "onlineguard.Engine takes texts as categories"
+        ) from error
 
 
 def read_frame(X: Any) -> tuple[Any, list[Hashable], np.ndarray]:

@@ -20,6 +20,7 @@ the pair (x, y), y a float32 number, NaN where the target is not known.
 - If the model is `shiftable`: judging x from a state is judging x - by from `moved(state, by)`.
 """
 
+import dataclasses
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
@@ -27,6 +28,7 @@ import numpy as np
 
 from onlineguard.core.protocols import Array, Event
 from onlineguard.core.shapes import Bool, Float, Float32, Float64, Int32
+from onlineguard.errors import InvalidArgument
 
 MIN_SEEN = 100  # events before a slice is judged, and before it is part of a pooled model
 
@@ -63,6 +65,7 @@ class SliceModel(ABC):
     supervised: ClassVar[bool] = False  # events are pairs (x, y)
     predicts: ClassVar[bool] = False  # the model has a `predict`
     shiftable: ClassVar[bool] = False  # the model has a `moved`; without it values are taken as float32 holds them
+    categories: tuple[int, ...] = ()  # features, counted from 0, whose numbers are codes of categories
 
     def width(self, n_features: int) -> int:
         """Columns of an event of so many features; those beyond them are always missing. More can be quicker."""
@@ -75,6 +78,13 @@ class SliceModel(ABC):
     @abstractmethod
     def step(self, state: Any, event: Event) -> tuple[Any, Judgement]:
         """The state after the event, and the judgement of the event under the state from before it."""
+
+    def changed(self, **fields: float) -> "SliceModel":
+        """The model with other numbers in these fields, while it runs. Raises InvalidArgument for one it has not."""
+        name = next(iter(fields))
+        if not dataclasses.is_dataclass(self) or name not in {field.name for field in dataclasses.fields(self)}:
+            raise InvalidArgument(name, f"is not a field of {type(self).__name__}; choose it where the model is made")
+        return dataclasses.replace(self, **fields)
 
     def predict(self, state: Any, x: Float32[Array, " width"]) -> Float32[Array, ""]:
         """What the model expects the target of x to be; only of models that say `predicts`."""

@@ -471,9 +471,9 @@ def test_numbers_beyond_float32_are_absurd_not_missing():
         (lambda e: e.update(["a", None], [[1.0, 2.0]] * 2), r"slices\[1\] is None"),
         (lambda e: e.update([["a"]], [[1.0, 2.0]]), r"slices\[0\] is \['a'\]"),
         (lambda e: e.score([2.5], [[1.0, 2.0]]), r"slices\[0\] is 2.5"),
-        (lambda e: e.update(["a"], [["x", 2.0]]), "cannot be read as numbers"),
+        (lambda e: e.update(["a"], [[{}, 2.0]]), "cannot be read as numbers"),
         (lambda e: e.update(["a"], [{"u": 1.0}]), "have no names"),
-        (lambda e: Engine(features=["u"]).update(["a"], [{"u": "x"}]), r"X\[0\]\['u'\] is 'x'"),
+        (lambda e: Engine(features=["u"]).update(["a"], [{"u": ["x"]}]), r"X\[0\]\['u'\] is \['x'\]"),
         (
             lambda e: Engine(features=["u"]).update(["a"], pl.DataFrame({"v": [1.0]})),
             "no column 'u'; its columns are 'v'",
