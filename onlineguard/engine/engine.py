@@ -24,10 +24,11 @@ from onlineguard.engine.arguments import (
     with_categories,
 )
 from onlineguard.engine.events import as_events, as_targets, texts_among
+from onlineguard.engine.feedback import Feedback
 from onlineguard.engine.slices import UNKNOWN, SliceKeys, SliceTable, as_keys, check_key, first_unknown
 from onlineguard.engine.states import FIRST_ROW, LARGEST_BATCH, EventBatch, States, aligned
 from onlineguard.engine.table import Front, Layout, Tail
-from onlineguard.engine.verdicts import Verdicts
+from onlineguard.engine.verdicts import Verdict, Verdicts
 from onlineguard.errors import InvalidArgument
 from onlineguard.models.base import FIELDS, SliceModel
 
@@ -75,6 +76,7 @@ class Engine:
     __slots__ = (
         "__weakref__",
         "_features",
+        "_feedback",
         "_lock",
         "_n_events",
         "_n_features",
@@ -103,6 +105,7 @@ class Engine:
             with_categories(checked_model(estimator, target_rate, patience), columns), self._n_features
         )
         self._slices = SliceTable(checked_max_slices(max_slices), FIRST_ROW)
+        self._feedback = Feedback()
         self._n_events = 0
         self._pooling_at = POOL_FIRST if self._states.pools else NEVER
         self.notes: dict[str, Any] = {}  # the caller's own values, of types that JSON can hold; saved with the engine
@@ -219,12 +222,11 @@ class Engine:
         born = self._slices.born
         start = 0
         while start < events.n:
-            reads, rows = self._admit(
-                keys, start, lambda born, rows: self._states.begin(rows, events.part(born)), known
-            )
+            reads, rows = self._admit(keys, start, lambda born, rows: self._begin(rows, events.part(born)), known)
             known = known if self._slices.born == born else None  # births and evictions change the rows of keys
             end = start + len(rows)
-            parts.append(self._states.learn(reads, rows, events.part(slice(start, end))))
+            judgements = self._states.learn(reads, rows, events.part(slice(start, end)))
+            parts.append(self._feedback.applied(judgements, rows))
             numbers.append(self._slices.numbers(rows))
             self._count(rows)
             start = end
@@ -234,8 +236,8 @@ class Engine:
     def score(self, slices: Any, X: Any, y: Any = None) -> Verdicts:
         """The verdict that `update` would give to each of these events if it came next; nothing is learned."""
         events, _, rows = self._read(slices, X, y)
-        parts = self._states.judge(rows, events, self._slices.end)
-        return self._verdicts(parts, [self._slices.numbers(rows)])
+        judgements = _joined(self._states.judge(rows, events, self._slices.end))
+        return self._verdicts([self._feedback.applied(judgements, rows)], [self._slices.numbers(rows)])
 
     @_serialised
     def predict(self, slices: Any, X: Any) -> np.ndarray:
@@ -286,11 +288,11 @@ class Engine:
                 reads, rows = self._admit(
                     slices,
                     start,
-                    lambda born, _: self._states.begin_from(front, weights, memory, start, born),  # noqa: B023
+                    lambda born, rows: self._begin_from(front, weights, memory, (start, born), rows),  # noqa: B023
                 )
             after, judgements = self._states.run_from(front, weights, memory, start, (reads, rows))
             end = start + len(rows)
-            parts.append(judgements[start:end])
+            parts.append(self._feedback.applied(judgements[start:end], rows))
             self._count(rows)
             start = end
         return after, self._verdicts(parts)
@@ -315,11 +317,30 @@ class Engine:
         return {names[i]: float(shares[i]) for i in np.argsort(-shares, kind="stable").tolist()}
 
     @_serialised
+    def feedback(self, slice_: Hashable, x: Any, usual: bool) -> Verdict:
+        """Tell a slice that x is usual ("a false alarm") or that it is not ("you missed this"); the verdict from now on.
+
+        The slice's threshold moves just beyond the score of x, by at most a quarter a call, and by at most a factor of
+        two over all calls. It never falls below the score that 5 % of the slice's events exceed. An x that is judged
+        rightly already moves nothing. If x is usual the model learns it once more, as it learns any event; a series
+        does not, since an event has its place there. Raises KeyError for an unknown slice.
+        """
+        row = self._slices.rows[slice_]
+        event = EventBatch(self._events([x]), self._targets(None, 1))
+        at = np.array([row], np.int32)
+        (judgements,) = self._states.judge(at, event, self._slices.end)
+        self._feedback.teach(row, judgements[0], usual)
+        if usual and self.model.repeatable:
+            self._states.learn(at, at, event)
+        return self.score([slice_], [x])[0]
+
+    @_serialised
     def describe(self, slice_: Hashable) -> dict[str, Any]:
         """The state of a slice for a reader, in the data's own unit: numbers, and dicts with a number for each feature.
 
         The model chooses the entries, e.g. location, scale and threshold. `events` counts the events that the slice
-        has learned, and `idle` the events of all slices since its last one. Raises KeyError for an unknown slice.
+        has learned, `idle` the events of all slices since its last one, and `feedback` is the factor that people put on
+        the threshold. Raises KeyError for an unknown slice.
         """
         row = self._slices.rows[slice_]
         names: Sequence[Hashable] = self._features or range(self._n_features)
@@ -332,7 +353,8 @@ class Engine:
             return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
 
         found = readable(self.model.describe(self.state(slice_)))
-        return {**found, "idle": self._n_events - 1 - self._slices.last_used(row)}
+        idle = self._n_events - 1 - self._slices.last_used(row)
+        return {**found, "idle": idle, "feedback": self._feedback.of(row)}
 
     @_serialised
     def state(self, slice_: Hashable) -> Any:
@@ -388,7 +410,8 @@ class Engine:
             "slices": slices,
             "notes": self.notes,
         }
-        return config, tensors | self._states.dump(self._slices.used(), self._slices.end)
+        states = self._states.dump(self._slices.used(), self._slices.end)
+        return config, tensors | states | self._feedback.dump()
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "Engine":
@@ -415,6 +438,7 @@ class Engine:
         self.notes = dict(config.get("notes", {}))  # files of earlier versions have none
         self._slices.restore(config["slices"], tensors)
         self._states.restore(tensors, self._slices.end)
+        self._feedback.restore(tensors)
 
     def __getstate__(self) -> dict[str, Any]:
         config, tensors = self.dump()
@@ -526,6 +550,18 @@ class Engine:
             reads[born] = begin([start + i for i in born], rows[born])
         return reads, rows
 
+    def _begin(self, rows: np.ndarray, events: EventBatch) -> np.ndarray:
+        """The rows that hold the starting states of new slices, which nobody has said anything of."""
+        self._feedback.clear(rows)
+        return self._states.begin(rows, events)
+
+    def _begin_from(
+        self, front: Front, weights: Any, memory: np.ndarray, born: tuple[int, list[int]], rows: np.ndarray
+    ) -> np.ndarray:
+        """`_begin` for events from number born[0] on that a front computes, of which born[1] begin a slice."""
+        self._feedback.clear(rows)
+        return self._states.begin_from(front, weights, memory, *born)
+
     def _count(self, rows: Any) -> None:
         """Count the events that these rows have learned, and pool the slices when it is time."""
         self._slices.touch(rows, self._n_events)
@@ -535,12 +571,14 @@ class Engine:
             self._states.pool(self._slices.used()[:POOL_SAMPLE])
 
     def _verdicts(self, parts: list[np.ndarray], numbers: list[np.ndarray] | None = None) -> Verdicts:
-        fields = _joined(parts, np.empty((0, FIELDS), np.float32))
         slice_numbers = None if numbers is None else _joined(numbers, np.empty(0, np.int64))
-        return Verdicts(fields, self.target_rate, slice_numbers)
+        return Verdicts(_joined(parts), self.target_rate, slice_numbers)
 
 
-def _joined(parts: list[np.ndarray], empty: np.ndarray) -> np.ndarray:
+NO_JUDGEMENTS = np.empty((0, FIELDS), np.float32)
+
+
+def _joined(parts: list[np.ndarray], empty: np.ndarray = NO_JUDGEMENTS) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate([empty, *parts])
 
 

@@ -82,6 +82,11 @@ class Categories(SliceModel):
         """Whether the model of numbers can be told that events are counted from elsewhere."""
         return self.model.shiftable
 
+    @property
+    def repeatable(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the model of numbers may learn an event twice."""
+        return self.model.repeatable
+
     def width(self, n_features: int) -> int:
         """That of the model of numbers."""
         return self.model.width(n_features)

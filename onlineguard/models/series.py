@@ -82,6 +82,7 @@ class Series(SliceModel):
     period: int = static(default=0)
 
     shiftable = True
+    repeatable = False
 
     def width(self, n_features: int) -> int:
         """See `Detector.width`."""
