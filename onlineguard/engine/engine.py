@@ -318,7 +318,7 @@ class Engine:
 
     @_serialised
     def feedback(self, slice_: Hashable, x: Any, usual: bool) -> Verdict:
-        """Tell a slice that x is usual ("a false alarm") or that it is not ("you missed this"); the verdict from now on.
+        """Tell a slice that x is usual ("a false alarm") or not ("you missed this"); its verdict from now on.
 
         The slice's threshold moves just beyond the score of x, by at most a quarter a call, and by at most a factor of
         two over all calls. It never falls below the score that 5 % of the slice's events exceed. An x that is judged

@@ -69,6 +69,15 @@ class Verdicts:
             self._p_value = p_values(self.judgements, self.target_rate)
         return self._p_value
 
+    @property
+    def bounded_score(self) -> np.ndarray:
+        """The score on a scale from 0 to 1, float64 (n,); NaN where the p-value is NaN.
+
+        It is k / (1 + k) for an event that is odd to one in 10^k: .5 for one in ten, .67 for one in a hundred, .75 for
+        one in a thousand. Measures that cut the range from 0 to 1 into bins, such as river's ROCAUC, need such a score.
+        """
+        return _bounded(self.p_value)
+
     def rows(self) -> list[tuple[float, float, float, bool, bool]]:
         """Score, threshold, p-value, anomalous and ready of each event, as plain numbers."""
         return [
@@ -151,6 +160,16 @@ class Verdict:
     def p_value(self) -> float:
         """Share of usual events that are at least as odd; NaN where the score is NaN. See `Verdicts.p_value`."""
         return _p_value_of_one(self.score, self.quantiles, self.target_rate)
+
+    @property
+    def bounded_score(self) -> float:
+        """The score on a scale from 0 to 1. See `Verdicts.bounded_score`."""
+        return float(_bounded(self.p_value))
+
+
+def _bounded(p_value: Any) -> Any:
+    digits = -np.log10(p_value)
+    return digits / (1.0 + digits)
 
 
 def _shown(value: float | bool) -> str:
