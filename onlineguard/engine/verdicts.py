@@ -13,6 +13,7 @@ from onlineguard.core.quantiles import LEVELS
 from onlineguard.models.base import READY, SCORE, THRESHOLD
 
 SMALLEST_P = 1e-12
+BELOW = 0.7  # power times the log of (score that 20 % exceed / median), see `Verdicts.p_value`; .6 to .8 do as well
 COLUMNS = ("score", "threshold", "p_value", "anomalous", "ready")
 SHOWN = 10  # verdicts in a notebook
 
@@ -62,8 +63,9 @@ class Verdicts:
         """Share of the slice's usual events that are at least as odd, float64 (n,); NaN where the score is NaN.
 
         It comes from the running quantiles of the slice's scores. Between two of them the log share is linear in the
-        log score. Beyond the last one it is a Pareto tail, through the last one and the one that 20 % exceed. It is
-        never below 1e-12.
+        log score. Beyond the last one it is a Pareto tail, through the last one and the one that 20 % exceed. Below the
+        median the share of smaller scores is a power of the score, through the one that 80 % exceed; where a model does
+        not keep that one, the power follows from the two quantiles above. It is never below 1e-12.
         """
         if self._p_value is None:
             self._p_value = p_values(self.judgements, self.target_rate)
@@ -144,12 +146,13 @@ class Verdict:
     ready: bool  # the slice has seen enough events, and this event could be scored
     quantiles: tuple[float, float, float, float]  # scores exceeded by 50, 20, 5 % and target_rate of the events
     target_rate: float
+    four_fifths: float = math.nan  # the score that 80 % exceed
 
     @classmethod
     def of(cls, judgement: np.ndarray, target_rate: float) -> "Verdict":
         """The verdict of a judgement (FIELDS,); see `Verdicts`."""
-        score, threshold, ready, *knots = judgement.tolist()
-        return cls(score, threshold, ready > 0.0, tuple(knots), target_rate)
+        score, threshold, ready, *knots, four_fifths = judgement.tolist()
+        return cls(score, threshold, ready > 0.0, tuple(knots), target_rate, four_fifths)
 
     @property
     def anomalous(self) -> bool:
@@ -159,7 +162,7 @@ class Verdict:
     @property
     def p_value(self) -> float:
         """Share of usual events that are at least as odd; NaN where the score is NaN. See `Verdicts.p_value`."""
-        return _p_value_of_one(self.score, self.quantiles, self.target_rate)
+        return _p_value_of_one(self.score, self.quantiles, self.four_fifths, self.target_rate)
 
     @property
     def bounded_score(self) -> float:
@@ -179,23 +182,25 @@ def _shown(value: float | bool) -> str:
 def p_values(judgements: np.ndarray, target_rate: float) -> np.ndarray:
     """`Verdicts.p_value` of n judgements (n, FIELDS), float64 (n,)."""
     if len(judgements) == 1:  # plain numbers take a fifth of the time of arrays of one
-        score, _, _, *knots = judgements[0].tolist()
-        return np.array([_p_value_of_one(score, knots, target_rate)])
+        score, _, _, *knots, four_fifths = judgements[0].tolist()
+        return np.array([_p_value_of_one(score, knots, four_fifths, target_rate)])
     shares, order, log_shares = _levels(target_rate)
     columns = judgements.T
-    rising = np.maximum.accumulate(columns[READY + 1 :][order], axis=0)
+    rising = np.maximum.accumulate(columns[READY + 1 : READY + 5][order], axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(np.vstack([columns[SCORE], rising], dtype=np.float64))
+        logs = np.log(np.vstack([columns[SCORE], rising, columns[READY + 5]], dtype=np.float64))
         return _p_value(logs, shares[0], log_shares, np)
 
 
-def _p_value_of_one(score: float, knots: Sequence[float], target_rate: float) -> float:
+def _p_value_of_one(score: float, knots: Sequence[float], four_fifths: float, target_rate: float) -> float:
     shares, order, log_shares = _levels(target_rate)
     if any(map(math.isnan, knots)):
         return math.nan
     rising = itertools.accumulate([knots[i] for i in order], max)
     with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log((score, *rising)).tolist()  # NumPy's logarithm: that of `math` may differ in the last bit
+        logs = np.log(
+            (score, *rising, four_fifths)
+        ).tolist()  # NumPy's logarithm: that of `math` may differ in the last bit
         return float(_p_value(logs, shares[0], log_shares, _Numbers))
 
 
@@ -211,13 +216,19 @@ class _Numbers:
 
 
 def _p_value(logs: Any, largest_share: float, log_shares: list[float], xp: Any) -> Any:
-    """The share of events at least as odd as one of log score logs[0]; logs[1:] are the rising logs of four knots.
+    """The share of events at least as odd as one of log score logs[0].
 
+    logs[1:5] are the rising logs of four knots, and logs[5] that of the score which 80 % exceed, NaN if it is not known.
     largest_share: share of the events that exceed the first knot. log_shares: logs of the shares of all four knots. NaN
-    where any log is NaN.
+    where any of the first five logs is NaN.
     """
-    score, *knots = logs
-    below = xp.log(1.0 - xp.exp(score - knots[0]) * (1.0 - largest_share))
+    score, *knots, four_fifths = logs
+    rise = xp.where(
+        four_fifths == four_fifths,
+        math.log((1.0 - largest_share) / 0.2) / xp.maximum(knots[0] - four_fifths, 1e-3),
+        xp.maximum(BELOW / xp.maximum(knots[1] - knots[0], 1e-3), 1.0),
+    )
+    below = xp.log(1.0 - xp.exp(rise * (score - knots[0])) * (1.0 - largest_share))
     log_p = xp.where(score < knots[0], below, log_shares[0])
     for left in range(3):
         width = xp.maximum(knots[left + 1] - knots[left], 1e-9)

@@ -34,7 +34,10 @@ MIN_SEEN = 100  # events before a slice is judged, and before it is part of a po
 
 
 class Judgement(NamedTuple):
-    """One event under the state from before it. The last four fields shape the p-value, which is NaN without them."""
+    """One event under the state from before it. The fields from `median` on shape the p-value.
+
+    Without one of the first four of them it is NaN, and without the last it is less exact for events that are usual.
+    """
 
     score: Float32[Array, ""]  # how odd the event is, positive, higher is odder; NaN if nothing could be scored
     threshold: Float32[Array, ""]  # an event with a larger score is odd
@@ -42,7 +45,8 @@ class Judgement(NamedTuple):
     median: Float32[Array, ""] = np.nan  # the scores that 50 %,
     fifth: Float32[Array, ""] = np.nan  # 20 %,
     twentieth: Float32[Array, ""] = np.nan  # 5 %,
-    tail: Float32[Array, ""] = np.nan  # and target_rate of the slice's events exceed
+    tail: Float32[Array, ""] = np.nan  # target_rate
+    four_fifths: Float32[Array, ""] = np.nan  # and 80 % of the slice's events exceed
 
 
 FIELDS = len(Judgement._fields)

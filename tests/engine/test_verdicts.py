@@ -17,7 +17,8 @@ NUMBERS = st.floats(0.0, width=32, allow_subnormal=False) | st.sampled_from([0.0
 def test_the_p_value_of_one_event_is_that_which_it_has_among_many(rows, target_rate):
     def verdicts(part):
         score, threshold, *quantiles = part.T
-        return Verdicts(np.stack([score, threshold, np.ones_like(score), *quantiles, threshold], axis=1), target_rate)
+        columns = [score, threshold, np.ones_like(score), *quantiles, threshold, quantiles[0] / 2]
+        return Verdicts(np.stack(columns, axis=1), target_rate)
 
     with np.errstate(all="ignore"):
         together = verdicts(rows).p_value
