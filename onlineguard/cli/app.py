@@ -76,10 +76,16 @@ judged until then has been written. A run that breaks off in any other way write
 @app.command(epilog=RUN_EPILOG)
 def run(
     source: Annotated[str, typer.Argument(help="A .csv, .tsv or .ndjson file (also .gz), .parquet, or - for a pipe.")],
-    feature: Annotated[str, typer.Option(metavar="COLUMN[,COLUMN]", help="Numbers that are judged.")],
+    feature: Annotated[
+        str, typer.Option(metavar="COLUMN[,COLUMN]", help="What is judged: numbers, or texts, which are categories.")
+    ],
     slice_: Annotated[
         str | None,
         typer.Option("--slice", metavar="COLUMN[,COLUMN]", help="What tells slices apart. Without it all are one."),
+    ] = None,
+    category: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN[,COLUMN]", help="Features whose numbers are categories, such as a status."),
     ] = None,
     time: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="ISO 8601 or Unix time; for series, the report and delays.")
@@ -91,7 +97,7 @@ def run(
         DetectorName,
         typer.Option(
             help="point: each event by itself. series: given the slice's own past; a run of odd values is one alarm. "
-            "auto: series with --time and up to 4 features, else point."
+            "auto: series with --time and up to 4 numbers that depend on those before, else point."
         ),
     ] = DetectorName.auto,
     rate: Annotated[float, typer.Option(help="Share of usual events that may be flagged, up to 0.2.")] = 0.01,
@@ -127,10 +133,12 @@ def run(
         from onlineguard.sources import Source
 
         slices = _columns("--slice", slice_) if slice_ is not None else []
-        events = Source(source, slices, _columns("--feature", feature), time, label, strict=strict)
+        features, categories = _columns("--feature", feature), _columns("--category", category) if category else []
+        events = Source(source, slices, features, time, label, strict=strict, category_columns=categories)
         runner.check_destinations(events, {"state": state, "out": out, "report": report})
-        kind, reason = runner.choose_detector(detector.value, len(events.feature_columns), time is not None)
-        engine = runner.open_engine(events.feature_columns, kind, rate, patience, period, state, slices)
+        first = events.peek()
+        kind, reason = runner.choose_detector(detector.value, len(features), time is not None, first)
+        engine = runner.open_engine(features, kind, rate, patience, period, state, slices, events.categories)
         console.say_start(kind, reason, engine, state)
         writer = VerdictWriter(out, events.slice_columns) if out is not None else None
         try:

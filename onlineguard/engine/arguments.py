@@ -73,8 +73,10 @@ def checked_categories(categories: Sequence[str | int], n_features: int, feature
 
 def with_categories(model: SliceModel, columns: tuple[int, ...]) -> SliceModel:
     """The model, given rarities in place of the categories in these columns, if there are any."""
-    patience = getattr(model, "patience", Categories.patience)
-    return Categories(model, columns, patience) if columns else model
+    if not columns:
+        return model
+    of_numbers = model.model if isinstance(model, Categories) else model
+    return Categories(of_numbers, columns, getattr(model, "patience", Categories.patience))
 
 
 def checked_rate(target_rate: Any) -> float:

@@ -495,13 +495,13 @@ class Engine:
         try:
             return as_events(X, self._n_features, self._features, self.categories)
         except InvalidArgument:
-            if self._n_events or self.categories:
+            if self._n_events:
                 raise
-            texts = texts_among(X, self._n_features, self._features)
-            if not texts:
+            categories = {*self.categories, *texts_among(X, self._n_features, self._features)}
+            if len(categories) == len(self.categories):
                 raise
-            self._states = States(with_categories(self.model, texts), self._n_features)
-            return as_events(X, self._n_features, self._features, texts)
+            self._states = States(with_categories(self.model, tuple(sorted(categories))), self._n_features)
+            return as_events(X, self._n_features, self._features, self.categories)
 
     def _targets(self, y: Any, n: int) -> np.ndarray | None:
         if self.model.supervised:

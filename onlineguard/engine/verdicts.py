@@ -187,7 +187,7 @@ def p_values(judgements: np.ndarray, target_rate: float) -> np.ndarray:
     shares, order, log_shares = _levels(target_rate)
     columns = judgements.T
     rising = np.maximum.accumulate(columns[READY + 1 : READY + 5][order], axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         logs = np.log(np.vstack([columns[SCORE], rising, columns[READY + 5]], dtype=np.float64))
         return _p_value(logs, shares[0], log_shares, np)
 
@@ -197,7 +197,7 @@ def _p_value_of_one(score: float, knots: Sequence[float], four_fifths: float, ta
     if any(map(math.isnan, knots)):
         return math.nan
     rising = itertools.accumulate([knots[i] for i in order], max)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         logs = np.log(
             (score, *rising, four_fifths)
         ).tolist()  # NumPy's logarithm: that of `math` may differ in the last bit
@@ -218,7 +218,7 @@ class _Numbers:
 def _p_value(logs: Any, largest_share: float, log_shares: list[float], xp: Any) -> Any:
     """The share of events at least as odd as one of log score logs[0].
 
-    logs[1:5] are the rising logs of four knots, and logs[5] that of the score which 80 % exceed, NaN if it is not known.
+    logs[1:5] are the rising logs of four knots, and logs[5] that of the score which 80 % exceed, NaN if it is unknown.
     largest_share: share of the events that exceed the first knot. log_shares: logs of the shares of all four knots. NaN
     where any of the first five logs is NaN.
     """

@@ -1,9 +1,13 @@
-"""Conversion of rows of fields to events, with a reason for each row that is no event."""
+"""Conversion of rows of fields to events, with a reason for each row that is no event.
+
+A feature is a number or a category. Those that are not named as categories are told apart by the first rows: where most
+of the fields that are not empty are no numbers, the feature is a category.
+"""
 
 import numpy as np
 import polars as pl
 
-from onlineguard.sources.fields import FLOAT32_MAX, to_keys, to_numbers
+from onlineguard.sources.fields import FLOAT32_MAX, mostly_texts, to_codes, to_keys, to_numbers
 from onlineguard.sources.rejects import Reject
 from onlineguard.sources.rows import Columns, FieldRows
 from onlineguard.sources.times import TimeParser
@@ -16,6 +20,7 @@ class Converter:
 
     def __init__(self, columns: Columns):
         self._columns, self._times = columns, TimeParser()
+        self.categories: list[str] | None = None  # the features that are categories, in order; None before any row
 
     def convert(self, rows: FieldRows) -> tuple[pl.DataFrame, list[Reject]]:
         """The events; and the rejected rows, those of the reader among them, by line number.
@@ -27,12 +32,18 @@ class Converter:
         if n == 0:
             return pl.DataFrame({"line": rows.line_numbers}), rows.rejects
         wanted = self._columns
+        if self.categories is None:
+            named = [column for column in wanted.features if column in wanted.categories]
+            texts = [column for column in wanted.features if column not in named and mostly_texts(rows.columns[column])]
+            self.categories = [column for column in wanted.features if column in (*named, *texts)]
         events: dict[str, pl.Series | np.ndarray] = {}
         bad: dict[int, str] = {}  # the first reason found counts
         for j, column in enumerate(wanted.features):
-            values, wrong = to_numbers(rows.columns[column])
+            is_category = column in self.categories
+            values, wrong = (to_codes if is_category else to_numbers)(rows.columns[column])
             events[f"x {j}"] = np.clip(values, -FLOAT32_MAX, FLOAT32_MAX).astype(np.float32)
-            bad = {i: f"feature {column!r} is {text!r}, not a number" for i, text in wrong.items()} | bad
+            lacking = "not one text or number" if is_category else "not a number"
+            bad = {i: f"feature {column!r} is {text!r}, {lacking}" for i, text in wrong.items()} | bad
         if wanted.label is not None:
             values, wrong = to_numbers(rows.columns[wanted.label])
             wrong |= {int(i): f"{values[i]:g}" for i in np.flatnonzero(~np.isin(values, (0, 1)) & ~np.isnan(values))}

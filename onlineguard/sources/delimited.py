@@ -43,7 +43,7 @@ def read_delimited(lines: Lines, separator: str, columns: Columns) -> Iterator[F
         return
     wanted = {name: header.index(name) for name in columns.found_in(header)}
     others = {name for role, name in columns.roles if role != "feature"}
-    numbers = {wanted[name] for name in columns.features if name not in others}
+    numbers = {wanted[name] for name in columns.features if name not in others and name not in columns.categories}
     layout = _Layout(separator, len(header), wanted, numbers)
     while chunk := lines.chunk():
         at, size, whole = 0, len(chunk), True

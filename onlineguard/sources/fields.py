@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
+from onlineguard.engine.categories import as_codes
 from onlineguard.sources.rejects import shortened
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -48,6 +49,30 @@ def to_numbers(column: pl.Series | list[Any]) -> tuple[Float[np.ndarray, " n"], 
     return numbers, wrong
 
 
+def to_codes(column: pl.Series | list[Any]) -> tuple[Float[np.ndarray, " n"], dict[int, str]]:
+    """The codes of categories, NaN where one is missing, and the values that are no categories, by position."""
+    wrong: dict[int, str] = {}
+    if isinstance(column, list):
+        wrong = {i: shortened(json.dumps(v), 100) for i, v in enumerate(column) if isinstance(v, list | dict)}
+        column = [None if i in wrong else value for i, value in enumerate(column)] if wrong else column
+    values = pl.Series(column, strict=False) if isinstance(column, list) and _are_texts(column) else column
+    codes = as_codes(values, "category")
+    if isinstance(values, pl.Series) and values.dtype == pl.String:
+        missing = values.str.strip_chars().str.to_lowercase().is_in(list(MISSING | {"nan"})).fill_null(True)
+        codes = np.where(missing.to_numpy(), np.nan, codes)
+    return codes, wrong
+
+
+def mostly_texts(column: pl.Series | list[Any]) -> bool:
+    """Whether most of the fields that are not missing are texts that are no numbers."""
+    texts = to_texts(column) if isinstance(column, list) else column
+    if not isinstance(texts.dtype, pl.String | pl.Categorical | pl.Enum):
+        return False
+    _, wrong = to_numbers(texts.cast(pl.String))
+    present = len(texts) - texts.null_count() - int((texts.cast(pl.String) == "").sum())
+    return 2 * len(wrong) > present
+
+
 def to_keys(column: pl.Series | list[Any]) -> tuple[pl.Series, dict[int, str]]:
     """Strings, "" where a key is missing, or integers; and the values that are no keys, by position."""
     wrong: dict[int, str] = {}
@@ -59,6 +84,10 @@ def to_keys(column: pl.Series | list[Any]) -> tuple[pl.Series, dict[int, str]]:
         wrong = {int(i): "null" for i in np.flatnonzero(column.is_null().to_numpy())}
         return column.cast(pl.Int64, strict=False) if column.dtype != pl.UInt64 else column, wrong
     return column.cast(pl.String).fill_null(""), wrong
+
+
+def _are_texts(column: list[Any]) -> bool:
+    return set(map(type, column)) <= {str, type(None)}
 
 
 def to_texts(values: list[Any]) -> pl.Series:

@@ -32,6 +32,7 @@ class Columns:
     features: list[str]
     time: str | None
     label: str | None
+    categories: list[str]  # those of the features that are categories, whatever they hold
 
     @property
     def roles(self) -> list[tuple[str, str]]:

@@ -31,7 +31,9 @@ class Source:
     The format follows from the name (.csv, .tsv, .ndjson or .jsonl, each also with .gz, and .parquet), on standard
     input from the first byte: `{` for NDJSON, else CSV with a header, either of them gzipped or not.
 
-    - A feature is a number; an empty one, `null`, `NA`, `nan` or `inf` is missing; a finite number beyond float32
+    - A feature is a number, or a category where it is among `category_columns` or most of its first fields are texts;
+      `categories` names those. A category becomes a code, see `onlineguard.engine.categories`.
+    - An empty number, `null`, `NA`, `nan` or `inf` is missing; a finite number beyond float32
       becomes the largest float32, so that it stays absurd without vanishing.
     - A time is ISO 8601 or a Unix time, whose unit (s, ms, us, ns) is told from its size.
     - A label is 0 or 1, true or false; an empty one is 0.
@@ -53,12 +55,18 @@ class Source:
         batch_rows: int = 131_072,
         strict: bool = False,
         rejects: str | Path | None = None,
+        category_columns: Sequence[str] = (),
     ):
         if not feature_columns:
             raise InvalidArgument("feature_columns", "is empty; name at least one column with numbers, e.g. ['value']")
         for name, columns in (("slice_columns", slice_columns), ("feature_columns", feature_columns)):
             if isinstance(columns, str) or len(set(columns)) != len(columns):
                 raise InvalidArgument(name, f"is {columns!r}; it must be a list that names each column once")
+        for column in category_columns:
+            if column not in feature_columns:
+                raise InvalidArgument(
+                    "category_columns", f"names {column!r}, which is no feature; name it there as well"
+                )
         if batch_rows < 1:
             raise InvalidArgument(f"batch_rows is {batch_rows}; it must be at least 1, e.g. 131072")
         self.from_stdin = str(path) == "-"
@@ -71,10 +79,38 @@ class Source:
         self.rejected = 0
         self.bytes_read = 0
         self.total_bytes: int | None = None
-        self._columns = Columns(self.name, self.slice_columns, self.feature_columns, time_column, label_column)
+        self._columns = Columns(
+            self.name, self.slice_columns, self.feature_columns, time_column, label_column, list(category_columns)
+        )
+        self._converter = Converter(self._columns)
+        self._begun: tuple[Batch | None, Iterator[Batch]] | None = None  # the first batch, where somebody peeked
         self._suffix = "" if self.from_stdin else self._suffix_of_name()
 
+    @property
+    def categories(self) -> list[str]:
+        """The features that are categories; those that are not named as such are known once rows were read."""
+        return self._columns.categories if self._converter.categories is None else self._converter.categories
+
+    def peek(self) -> Batch | None:
+        """The first batch, which the next iteration begins with all the same; None where no row can be read.
+
+        Raises SourceError where nothing can be read at all.
+        """
+        if self._begun is None:
+            batches = self._read()
+            self._begun = next(batches, None), batches
+        return self._begun[0]
+
     def __iter__(self) -> Iterator[Batch]:
+        if self._begun is None:
+            yield from self._read()
+            return
+        (first, batches), self._begun = self._begun, None
+        if first is not None:
+            yield first
+        yield from batches
+
+    def _read(self) -> Iterator[Batch]:
         self.rejected = self.bytes_read = 0
         rejects = RejectFile(self.rejects)
         if not self.strict:
@@ -108,7 +144,7 @@ class Source:
 
     def _events(self, reject_file: RejectFile) -> Iterator[pl.DataFrame]:
         """Read, set aside what cannot be read, convert; one frame a block of the source."""
-        converter = Converter(self._columns)
+        converter = self._converter = Converter(self._columns)
         rows_seen = False
         for rows in self._rows():
             rows_seen |= len(rows.line_numbers) + len(rows.rejects) > 0

@@ -54,7 +54,7 @@ def test_a_run_prints_what_it_found_and_writes_every_file_asked_for(csv_file, tm
     assert result.exit_code == 0, result.output
     for words in ("Events", "2,000", "ROC-AUC", "Windows caught", "Median delay in time", "The oddest slices"):
         assert words in result.stdout
-    assert "detector: series (there is a time and one feature)" in result.stderr
+    assert "detector: point (values hardly depend on those before" in result.stderr
     assert "events.csv: 2,000 events in" in result.stderr
     assert len(pl.read_parquet(out)) == 2_000
     assert "<html" in report.read_text()
@@ -153,7 +153,7 @@ def test_bad_rows_are_set_aside_and_counted_and_strict_stops_at_the_first(csv_fi
         (["run", "events.csv", "--feature", "x", "--out", "out.txt"], ["--out is out.txt"]),
         (["run", "events.csv", "--feature", "x", "--out", "events.csv"], ["the source"]),
         (["run", "events.csv", "--feature", "x", "--out", "events.csv.rejects.ndjson"], ["where rejected rows go"]),
-        (["run", "events.csv", "--feature", "host"], ["every row", "rejects"]),
+        (["run", "events.csv", "--feature", "x", "--time", "host"], ["every row", "rejects"]),
         (["demo", "--report", "missing/report.html"], ["--report is missing/report.html"]),
     ],
 )

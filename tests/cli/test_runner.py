@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from onlineguard import Engine
 from onlineguard.cli import runner
 from onlineguard.cli.sinks import VerdictWriter
 from onlineguard.engine.verdicts import Verdicts
@@ -240,6 +241,39 @@ def test_auto_takes_a_few_values_with_a_time_for_a_series():
     assert runner.choose_detector("point", 1, timed=True)[0] == "point"
 
 
+def test_values_that_do_not_depend_on_those_before_are_points(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((600, 2))
+    for name, values, expected in (("noise", noise, "point"), ("walk", noise.cumsum(axis=0), "series")):
+        path = tmp_path / f"{name}.csv"
+        pl.DataFrame({"x": values[:, 0], "y": values[:, 1], "host": ["a", "b"] * 300}).write_csv(path)
+        source = Source(path, ["host"], ["x", "y"])
+        found, reason = runner.choose_detector("auto", 2, timed=True, first=source.peek())
+        assert found == expected
+        assert "rank correlation" in reason
+
+
+def test_texts_are_categories_from_file_to_verdict(tmp_path):
+    rng = np.random.default_rng(0)
+    browsers = [*rng.choice(["firefox", "chrome"], 2_999).tolist(), "curl"]
+    frame = pl.DataFrame({"browser": browsers, "status": rng.choice([200, 404], 3_000), "x": rng.normal(size=3_000)})
+    frame.write_csv(tmp_path / "e.csv")
+    frame.write_parquet(tmp_path / "e.parquet")
+    frame.write_ndjson(tmp_path / "e.ndjson")
+    expected = Engine(features=frame.columns, categories=["status"])
+    scores = expected.update("all", frame).score
+    assert expected.categories == (0, 1)
+    for ending in ("csv", "parquet", "ndjson"):
+        source = Source(tmp_path / f"e.{ending}", [], frame.columns, category_columns=["status"])
+        source.peek()
+        assert source.categories == ["browser", "status"]
+        engine = runner.open_engine(frame.columns, "point", 0.01, 5_000, 0, categories=source.categories)
+        (batch,) = source
+        verdicts = engine.update(batch.keys, batch.X)
+        assert verdicts.anomalous[-1]
+        np.testing.assert_allclose(verdicts.score, scores, rtol=1e-3)  # the file's numbers are read as float32
+
+
 @pytest.mark.parametrize(
     ("changed", "name"),
     [
@@ -264,11 +298,11 @@ def test_only_a_series_has_a_period():
 
 
 def test_a_source_of_bad_rows_only_is_an_error(tmp_path):
-    path = tmp_path / "bad.csv"
-    path.write_text("x\nfoo\nbar\n")
+    path = tmp_path / "bad.ndjson"
+    path.write_text('{"x": [1]}\n{"x": {}}\n')
     with pytest.raises(SourceError, match="every row"):
         run_to(None, Source(path, [], ["x"]))
-    assert len([json.loads(line) for line in (tmp_path / "bad.csv.rejects.ndjson").read_text().splitlines()]) == 2
+    assert len([json.loads(line) for line in (tmp_path / "bad.ndjson.rejects.ndjson").read_text().splitlines()]) == 2
 
 
 def test_no_file_is_written_twice_nor_over_the_source(events_csv, tmp_path):
