@@ -1,23 +1,32 @@
 """The arguments of an Engine, checked once. Every error names the argument, its value, the rule and the way out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from onlineguard.core.emphasis import Sides, Weights
 from onlineguard.errors import InvalidArgument
 from onlineguard.models.base import SliceModel
 from onlineguard.models.categories import Categories
 from onlineguard.models.detector import Detector
 from onlineguard.models.judged import Judged
 
+HEAVIEST = 1e6  # a larger weight would be the only one that counts
 
-def checked_model(estimator: Any, target_rate: float, patience: float) -> SliceModel:
+
+def checked_model(
+    estimator: Any, target_rate: float, patience: float, sides: Sides = (), weights: Weights = ()
+) -> SliceModel:
     """The model of one slice: the default Detector, a SliceModel as it is, or a `Judged` core estimator."""
     rate, patience = checked_rate(target_rate), checked_patience(patience)
     if estimator is None:
-        return Detector(rate, patience)
+        return Detector(rate, patience, sides, weights)
+    if sides or weights:
+        raise InvalidArgument(
+            "estimator", f"is {estimator!r}, but only_high, only_low and weights are for the default; leave one out"
+        )
     if isinstance(estimator, type) or any(leaf is estimator for leaf in jax.tree.leaves(estimator)):
         raise InvalidArgument(
             "estimator", f"is {estimator!r}, which is not a pytree; put @pytree above its class, and give an instance"
@@ -61,14 +70,47 @@ def checked_width(n_features: int | None, features: list[str] | None) -> int:
 
 def checked_categories(categories: Sequence[str | int], n_features: int, features: list[str] | None) -> tuple[int, ...]:
     """The numbers of the features that are categories, counted from 0, in their order."""
+    return tuple(sorted(_columns("categories", categories, n_features, features)))
+
+
+def checked_sides(
+    only_high: Sequence[str | int], only_low: Sequence[str | int], n_features: int, features: list[str] | None
+) -> Sides:
+    """1 for each feature of which only high values are odd, -1 for only low ones, 0 for both; () if all are 0."""
+    high = _columns("only_high", only_high, n_features, features)
+    low = _columns("only_low", only_low, n_features, features)
+    if high & low:
+        name = min(high & low) if features is None else features[min(high & low)]
+        raise InvalidArgument("only_low", f"names {name!r}, which only_high names too; leave it out of both")
+    return tuple((j in high) - (j in low) for j in range(n_features)) if high | low else ()
+
+
+def checked_weights(weights: Mapping[str | int, float] | None, n_features: int, features: list[str] | None) -> Weights:
+    """The weight of each feature, 1 where none is given; () if there are none."""
+    if not weights:
+        return ()
+    found = [1.0] * n_features
+    for feature, weight in weights.items():
+        if not _is_number(weight) or not 0.0 <= weight <= HEAVIEST:
+            raise InvalidArgument(
+                "weights", f"gives {feature!r} {weight!r}; it must lie from 0 to {HEAVIEST:g}, e.g. 2"
+            )
+        (column,) = _columns("weights", [feature], n_features, features)
+        found[column] = float(weight)
+    return tuple(found)
+
+
+def _columns(argument: str, named: Sequence[str | int], n_features: int, features: list[str] | None) -> set[int]:
+    """The numbers of the features that an argument names, counted from 0."""
     known: list[Any] = list(range(n_features)) if features is None else list(features)
-    named = [categories] if isinstance(categories, str) else list(categories)
-    for feature in named:
+    found: set[int] = set()
+    for feature in [named] if isinstance(named, str) else list(named):
         if feature not in known and feature not in range(n_features):
             raise InvalidArgument(
-                "categories", f"names {feature!r}, which is no feature; they are {', '.join(map(repr, known))}"
+                argument, f"names {feature!r}, which is no feature; they are {', '.join(map(repr, known))}"
             )
-    return tuple(sorted({known.index(feature) if feature in known else int(feature) for feature in named}))
+        found.add(known.index(feature) if feature in known else int(feature))
+    return found
 
 
 def with_categories(model: SliceModel, columns: tuple[int, ...]) -> SliceModel:

@@ -6,7 +6,7 @@ Calls from several threads wait for each other, so none is lost. Events of one c
 import functools
 import html
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from os import PathLike
 from typing import Any, Concatenate
 
@@ -20,6 +20,8 @@ from onlineguard.engine.arguments import (
     checked_model,
     checked_patience,
     checked_rate,
+    checked_sides,
+    checked_weights,
     checked_width,
     with_categories,
 )
@@ -69,6 +71,9 @@ class Engine:
 
     categories: names or numbers of the features that are categories, such as a country. Each counts by how rare it is
         in its slice; see `Categories`. Features that hold texts in the first call are categories without being named.
+    only_high, only_low: names or numbers of the features of which only high, or only low, values are odd.
+    weights: how many times as much as others some features count, e.g. {"latency": 2}; 0 for not at all. These three
+        are for the default estimator.
 
     An engine can be pickled and copied. From then on the copy learns independently of the original.
     """
@@ -96,14 +101,20 @@ class Engine:
         max_slices: int = 1_000_000,
         estimator: Any = None,
         categories: Sequence[str | int] = (),
+        only_high: Sequence[str | int] = (),
+        only_low: Sequence[str | int] = (),
+        weights: Mapping[str | int, float] | None = None,
     ):
         self._lock = threading.RLock()
         self._features = checked_features(features)
         self._n_features = checked_width(n_features, self._features)
         columns = checked_categories(categories, self._n_features, self._features)
-        self._states = States(
-            with_categories(checked_model(estimator, target_rate, patience), columns), self._n_features
+        emphasis = (
+            checked_sides(only_high, only_low, self._n_features, self._features),
+            checked_weights(weights, self._n_features, self._features),
         )
+        model = checked_model(estimator, target_rate, patience, *emphasis)
+        self._states = States(with_categories(model, columns), self._n_features)
         self._slices = SliceTable(checked_max_slices(max_slices), FIRST_ROW)
         self._feedback = Feedback()
         self._n_events = 0

@@ -32,8 +32,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onlineguard.core.arrays import barrier, larger, namespace, saturating_add, smaller, to_float, where
+from onlineguard.core.emphasis import Sides, Weights, emphasised
 from onlineguard.core.protocols import Array
-from onlineguard.core.pytree import pytree
+from onlineguard.core.pytree import pytree, static
 from onlineguard.core.quantiles import LEAST_SCORE, LEVELS, moved_quantile, quantile_rate, rms_quantile
 from onlineguard.core.registry import register
 from onlineguard.core.shapes import Bool, Float, Float32, Float64, Int32
@@ -83,10 +84,14 @@ class Detector(SliceModel):
 
     target_rate: share of usual events to be flagged, in (0, 0.2].
     patience: events that a new regime must last before it counts as usual. The default outlasts a burst of 2,000.
+    sides: for each feature, 1 if only high values are odd, -1 if only low ones are, 0 for both; () for both everywhere.
+    weights: for each feature, how many times as large its residual counts in the score; () for 1 everywhere.
     """
 
     target_rate: Float[Array, ""] = 0.01
     patience: Float[Array, ""] = 5_000.0
+    sides: Sides = static(default=())
+    weights: Weights = static(default=())
 
     shiftable = True
 
@@ -113,7 +118,7 @@ class Detector(SliceModel):
         present = xp.isfinite(x)
         z, known = standardised(state.slow, x, present)
         count, usable = xp.sum(known), xp.any(present)
-        score = self._score(z, count)
+        score = self._score(emphasised(z, self.sides, self.weights), count)
         ready = (state.seen >= MIN_SEEN) & (count > 0)
         odd = ready & (score > state.threshold)
         z, score, ready, odd, usable = barrier(z, score, ready, odd, usable)
@@ -179,7 +184,8 @@ class Detector(SliceModel):
 
     def contributions(self, state: DetectorState, event: Float32[Array, " d"]) -> Float64[Array, " d"]:
         """Squared standardised residuals: the score is the root of the mean of those that are known."""
-        return np.square(np.float64(standardised(state.slow, event, np.isfinite(event))[0]))
+        z = standardised(state.slow, event, np.isfinite(event))[0]
+        return np.square(np.float64(emphasised(z, self.sides, self.weights)))
 
     def describe(self, state: DetectorState) -> dict[str, Any]:
         """Location and scale of every feature, and the threshold of the score."""
