@@ -1,5 +1,6 @@
 """The arguments of an Engine, checked once. Every error names the argument, its value, the rule and the way out."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from onlineguard.core.emphasis import Sides, Weights
 from onlineguard.errors import InvalidArgument
+from onlineguard.models.absence import Absence
 from onlineguard.models.base import SliceModel
 from onlineguard.models.categories import Categories
 from onlineguard.models.detector import Detector
@@ -117,8 +119,15 @@ def with_categories(model: SliceModel, columns: tuple[int, ...]) -> SliceModel:
     """The model, given rarities in place of the categories in these columns, if there are any."""
     if not columns:
         return model
+    if isinstance(model, Absence):
+        return dataclasses.replace(model, model=with_categories(model.model, columns))
     of_numbers = model.model if isinstance(model, Categories) else model
     return Categories(of_numbers, columns, getattr(model, "patience", Categories.patience))
+
+
+def with_absence(model: SliceModel) -> SliceModel:
+    """The model, given the rarity of what is absent as one more number."""
+    return Absence(model, getattr(model, "patience", Absence.patience))
 
 
 def checked_rate(target_rate: Any) -> float:

@@ -23,6 +23,7 @@ from onlineguard.engine.arguments import (
     checked_sides,
     checked_weights,
     checked_width,
+    with_absence,
     with_categories,
 )
 from onlineguard.engine.events import as_events, as_targets, texts_among
@@ -74,6 +75,7 @@ class Engine:
     only_high, only_low: names or numbers of the features of which only high, or only low, values are odd.
     weights: how many times as much as others some features count, e.g. {"latency": 2}; 0 for not at all. These three
         are for the default estimator.
+    absence: whether it can be odd that features are missing; see `Absence`.
 
     An engine can be pickled and copied. From then on the copy learns independently of the original.
     """
@@ -104,6 +106,7 @@ class Engine:
         only_high: Sequence[str | int] = (),
         only_low: Sequence[str | int] = (),
         weights: Mapping[str | int, float] | None = None,
+        absence: bool = False,
     ):
         self._lock = threading.RLock()
         self._features = checked_features(features)
@@ -113,8 +116,8 @@ class Engine:
             checked_sides(only_high, only_low, self._n_features, self._features),
             checked_weights(weights, self._n_features, self._features),
         )
-        model = checked_model(estimator, target_rate, patience, *emphasis)
-        self._states = States(with_categories(model, columns), self._n_features)
+        model = with_categories(checked_model(estimator, target_rate, patience, *emphasis), columns)
+        self._states = States(with_absence(model) if absence else model, self._n_features)
         self._slices = SliceTable(checked_max_slices(max_slices), FIRST_ROW)
         self._feedback = Feedback()
         self._n_events = 0
@@ -359,7 +362,7 @@ class Engine:
         def readable(value: Any) -> Any:
             if isinstance(value, dict):
                 return {name: readable(item) for name, item in value.items()}
-            if np.shape(value) == (self._states.width,):
+            if np.shape(value) in ((self._states.width,), (self._n_features,)):
                 return dict(zip(names, np.asarray(value)[: self._n_features].tolist(), strict=True))
             return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
 

@@ -18,7 +18,6 @@ Source: the count-min sketch of Cormode and Muthukrishnan, "An improved data str
 2005, with shares that fade. The sizes are ours.
 """
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +28,7 @@ from onlineguard.core.pytree import pytree, static
 from onlineguard.core.registry import register
 from onlineguard.core.shapes import Float, Float32, Float64, Int32
 from onlineguard.models.base import Judgement, Pooled, SliceModel
+from onlineguard.models.wrapper import Wrapper
 
 ROWS, PLACES = 2, 64  # 128 numbers a feature; half as many double the chance that a new category looks frequent
 CODES = 1 << 24  # float32 tells whole numbers apart up to here
@@ -48,7 +48,7 @@ class CategoriesState(NamedTuple):
 
 @register("Categories")
 @pytree
-class Categories(SliceModel):
+class Categories(Wrapper):
     """A model of numbers, some of whose features are categories.
 
     model: any other model of one slice; it judges the rarity of each category as one of its numbers.
@@ -62,40 +62,12 @@ class Categories(SliceModel):
     categories: tuple[int, ...] = static(default=())
     patience: Float[Array, ""] = 5_000.0
 
-    @property
-    def target_rate(self) -> Float[Array, ""]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """That of the model of numbers."""
-        return self.model.target_rate
-
-    @property
-    def supervised(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether the model of numbers is given pairs (x, y)."""
-        return self.model.supervised
-
-    @property
-    def predicts(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether the model of numbers has a `predict`."""
-        return self.model.predicts
-
-    @property
-    def shiftable(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether the model of numbers can be told that events are counted from elsewhere."""
-        return self.model.shiftable
-
-    @property
-    def repeatable(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether the model of numbers may learn an event twice."""
-        return self.model.repeatable
-
-    def width(self, n_features: int) -> int:
-        """That of the model of numbers."""
-        return self.model.width(n_features)
-
     def init(self, n_features: int, width: int | None = None) -> CategoriesState:
         """The state before any event, in NumPy."""
-        inner = self.model.init(n_features) if width is None else self.model.init(n_features, width)  # type: ignore[call-arg]
         count = len(self.categories)
-        return CategoriesState(np.zeros((count, ROWS, PLACES), np.float32), np.zeros(count, np.int32), inner)
+        return CategoriesState(
+            np.zeros((count, ROWS, PLACES), np.float32), np.zeros(count, np.int32), self._start(n_features, width)
+        )
 
     def step(self, state: CategoriesState, event: Event) -> tuple[CategoriesState, Judgement]:
         """Let the model of numbers judge and learn the rarities, then learn the shares. A missing category is NaN."""
@@ -109,18 +81,9 @@ class Categories(SliceModel):
         counted = saturating_add(state.counted, there)
         return CategoriesState(shares.astype(np.float32), counted, inner), judgement
 
-    def changed(self, **fields: float) -> "Categories":
-        """See `SliceModel.changed`; a patience is that of the shares too."""
-        own = {name: value for name, value in fields.items() if name == "patience"}
-        return dataclasses.replace(self, model=self.model.changed(**fields), **own)
-
     def predict(self, state: CategoriesState, x: Float32[Array, " width"]) -> Float32[Array, ""]:
         """What the model of numbers predicts for the rarities."""
         return self.model.predict(state.model, self._with_rarities(state, x, *self._places(x)))
-
-    def seen(self, states: CategoriesState) -> Int32[np.ndarray, " slices"]:
-        """Those that the model of numbers has seen."""
-        return self.model.seen(states.model)
 
     def moved(self, states: CategoriesState, by: Float64[np.ndarray, "slices width"]) -> CategoriesState:
         """See `SliceModel.moved`; categories have no origin."""

@@ -30,6 +30,7 @@ from onlineguard import (
     pytree,
     register,
 )
+from onlineguard.models.absence import Absence
 from onlineguard.models.categories import Categories
 from onlineguard.models.one_sided import OneSided
 
@@ -103,6 +104,8 @@ MODELS = {
     "Chain that decides": (Chain((*SCALED.stages, ClippedSGD(Quantile(0.99)))), 3),
     "ChangePoint": (ChangePoint(3, starts=16), 3),
     "Judged": (Judged(ClippedSGD(Mean(3)), 0.05, 500.0), 3),
+    "Absence": (Absence(Detector()), 3),
+    "Absence around Categories": (Absence(Categories(Detector(), (1,))), 3),
     "Categories": (Categories(Detector(), (0, 2)), 3),
     "a model of one's own": (RunningRange(), 3),
     "an estimator of one's own": (LastValue(3), 3),
@@ -110,7 +113,7 @@ MODELS = {
 
 
 # Each takes seconds, and consists of others.
-LARGE = ("Detector of 9 features", "Mean of 9 features", "Chain that decides")
+LARGE = ("Absence around Categories", "Detector of 9 features", "Mean of 9 features", "Chain that decides")
 
 
 @pytest.mark.parametrize(
