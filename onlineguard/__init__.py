@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from onlineguard.engine.engine import Engine
     from onlineguard.engine.verdicts import Verdicts
     from onlineguard.errors import CheckpointError, InvalidArgument, OnlineguardError, SourceError
+    from onlineguard.models.absence import Absence
     from onlineguard.models.base import Judgement, SliceModel
     from onlineguard.models.categories import Categories
     from onlineguard.models.detector import Detector
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Absence",
     "Adaptive",
     "Categories",
     "Chain",
@@ -70,6 +72,7 @@ _NAMES = {
     "core.clipped_sgd": ["ClippedSGD", "State", "step"],
     "core.clips": ["Adaptive", "Fixed"],
     "models.base": ["Judgement", "SliceModel"],
+    "models.absence": ["Absence"],
     "models.categories": ["Categories"],
     "models.detector": ["Detector"],
     "models.judged": ["Judged"],
