@@ -39,6 +39,6 @@ def quarter(x: Float32[Array, "*shape"]) -> Int32[Array, "*shape"]:
     return 4 * octave(x) + steps
 
 
-def least(x: Float32[Array, "n *shape"]) -> Float32[Array, "*shape"]:
-    """The smallest along the first axis of numbers that are not negative."""
-    return from_bits(namespace(x).min(bits(x), 0))
+def least(x: Float32[Array, "*lead n"]) -> Float32[Array, "*lead"]:
+    """The smallest along the last axis of numbers that are not negative."""
+    return from_bits(namespace(x).min(bits(x), -1))

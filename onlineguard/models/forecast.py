@@ -51,23 +51,23 @@ LN2 = np.float32(math.log(2.0))
 class Forecast(NamedTuple):
     """What was learned of every column."""
 
-    weights: Float32[Array, "lags d"]
+    weights: Float32[Array, "d lags"]
     place: Int32[Array, " d"]  # quarter octave of the middle bin
     placed: Int32[Array, " d"]  # residuals that found it, up to PLACING
-    residuals: Int32[Array, "bins d"]  # how many lay in this bin and above
-    changes: Int32[Array, "bins d"]  # the same of the differences over 64 values
+    residuals: Int32[Array, "d bins"]  # how many lay in this bin and above
+    changes: Int32[Array, "d bins"]  # the same of the differences over 64 values
 
     @classmethod
     def blank(cls, width: int) -> "Forecast":
         """Before any value, in NumPy."""
-        zero, none = np.zeros(width, np.int32), np.zeros((BINS, width), np.int32)
-        return cls(np.zeros((LAGS, width), np.float32), zero, zero, none, none)
+        zero, none = np.zeros(width, np.int32), np.zeros((width, BINS), np.int32)
+        return cls(np.zeros((width, LAGS), np.float32), zero, zero, none, none)
 
 
 class Residual(NamedTuple):
     """A value beside its forecast."""
 
-    differences: Float32[Array, "lags d"]  # clipped
+    differences: Float32[Array, "d lags"]  # clipped
     value: Float32[Array, " d"]  # less the forecast; NaN where there is none
     rarity: Float32[Array, " d"]  # decades; -infinity where it does not count
     worth: Bool[Array, " d"]  # a forecast is worth something in this column
@@ -75,22 +75,22 @@ class Residual(NamedTuple):
     limit: Float32[Array, " d"]  # where differences and residuals are clipped
 
 
-def residual(forecast: Forecast, latest: Float32[Array, "latest d"], x: Float32[Array, " d"]) -> Residual:
+def residual(forecast: Forecast, latest: Float32[Array, "d latest"], x: Float32[Array, " d"]) -> Residual:
     """What x is beside the forecast from the latest values, newest first."""
     xp = namespace(x)
-    n, changes = forecast.residuals[0], forecast.changes[0]
+    n, changes = forecast.residuals[:, 0], forecast.changes[:, 0]
     median, high, extreme = (_quantile(forecast.residuals, share) for share in (0.5, 0.1, 0.01))
     change_median, change_high = (_quantile(forecast.changes, share) for share in (0.5, 0.1))
     worth = (changes > 0) & (change_median - median > WORTH) & (change_high - high > WORTH)
 
     first = (forecast.place - BINS // 2).astype(np.float32)
     limit = xp.where(n > 0, CLIP * xp.exp((first + high) * (LN2 / 4)), math.inf)
-    steps = latest[:LAGS] - latest[1 : LAGS + 1]
-    differences = xp.minimum(xp.maximum(steps, -limit), limit)
-    value = x - (latest[0] + xp.sum(forecast.weights * differences, 0))
+    steps = latest[:, :LAGS] - latest[:, 1 : LAGS + 1]
+    differences = xp.minimum(xp.maximum(steps, -limit[:, None]), limit[:, None])
+    value = x - (latest[:, 0] + xp.sum(forecast.weights * differences, 1))
     size = abs(value)
     bin_ = _bin(size, forecast.place)
-    as_large = xp.max(xp.where(_ROWS >= bin_, forecast.residuals, 0), 0)
+    as_large = xp.max(xp.where(_BINS >= bin_[:, None], forecast.residuals, 0), 1)
     step = xp.maximum((extreme - high) / 4, LEAST_STEP)
     octaves = xp.log(xp.maximum(size, TINY)) / LN2 - (first + extreme) / 4
     rarity = xp.where((n > 0) & (as_large + 1 <= RARE * n.astype(np.float32)), 2.0 + octaves / step, -math.inf)
@@ -100,7 +100,7 @@ def residual(forecast: Forecast, latest: Float32[Array, "latest d"], x: Float32[
 def corrected(
     forecast: Forecast,
     seen: Residual,
-    latest: Float32[Array, "latest d"],
+    latest: Float32[Array, "d latest"],
     x: Float32[Array, " d"],
     present: Bool[Array, " d"],
 ) -> Forecast:
@@ -115,18 +115,18 @@ def corrected(
 
     counted = known & (forecast.placed == PLACING)
     residuals = _counted(forecast.residuals, _bin(size, forecast.place), counted)
-    change = abs(x - latest[-1])
+    change = abs(x - latest[:, -1])
     changes = _counted(forecast.changes, _bin(change, forecast.place), counted & (change < math.inf))
 
     e = xp.minimum(xp.maximum(seen.value, -seen.limit), seen.limit) / seen.limit
-    d = seen.differences / seen.limit
-    step = RATE * e / (1.0 / CLIP**2 + xp.sum(d * d, 0))
-    weights = (1.0 - LEAK) * forecast.weights + step * d
-    weights = xp.where(known & (seen.limit > 0) & (seen.limit < math.inf), weights, forecast.weights)
+    d = seen.differences / seen.limit[:, None]
+    step = RATE * e / (1.0 / CLIP**2 + xp.sum(d * d, 1))
+    weights = (1.0 - LEAK) * forecast.weights + step[:, None] * d
+    weights = xp.where((known & (seen.limit > 0) & (seen.limit < math.inf))[:, None], weights, forecast.weights)
     return Forecast(weights, place, forecast.placed + unplaced, residuals, changes)
 
 
-_ROWS = np.arange(BINS, dtype=np.int32)[:, None]
+_BINS = np.arange(BINS, dtype=np.int32)
 
 
 def _bin(size: Float32[Array, " d"], place: Int32[Array, " d"]) -> Int32[Array, " d"]:
@@ -135,19 +135,21 @@ def _bin(size: Float32[Array, " d"], place: Int32[Array, " d"]) -> Int32[Array, 
     return xp.minimum(xp.maximum(at, 0), BINS - 1)
 
 
-def _counted(counts: Int32[Array, "bins d"], bin_: Int32[Array, " d"], present: Bool[Array, " d"]) -> Array:
+def _counted(
+    counts: Int32[Array, "d bins"], bin_: Int32[Array, " d"], present: Bool[Array, " d"]
+) -> Int32[Array, "d bins"]:
     """The cumulative counts after one more in a bin."""
     xp = namespace(bin_)
-    counts = counts + ((_ROWS <= bin_) & present)
-    return xp.where(counts[0] >= FULL, counts >> 1, counts)
+    counts = counts + (_BINS <= xp.where(present, bin_, -1)[:, None])
+    return counts >> (counts[:, :1] >= FULL)
 
 
-def _quantile(counts: Int32[Array, "bins d"], share: float) -> Float32[Array, " d"]:
+def _quantile(counts: Int32[Array, "d bins"], share: float) -> Float32[Array, " d"]:
     """Where in the bins, counted from the first one's lower edge, the value lies that a share of all exceeds."""
     xp = namespace(counts)
-    wanted = np.float32(share) * counts[0].astype(np.float32)
-    reached = counts.astype(np.float32) >= wanted
-    bins = xp.sum(reached.astype(np.int32), 0)
-    more = xp.min(xp.where(reached, counts, np.int32(2**30)), 0).astype(np.float32)
-    fewer = xp.max(xp.where(reached, 0, counts), 0).astype(np.float32)
-    return bins.astype(np.float32) - (wanted - fewer) / xp.maximum(more - fewer, 1.0)
+    wanted = np.float32(share) * counts[:, 0].astype(np.float32)
+    reached = counts >= xp.ceil(wanted).astype(np.int32)[:, None]
+    bins = xp.sum(reached.astype(np.int32), 1).astype(np.float32)
+    more = xp.min(xp.where(reached, counts, np.int32(2**30)), 1).astype(np.float32)
+    fewer = xp.max(xp.where(reached, 0, counts), 1).astype(np.float32)
+    return bins - (wanted - fewer) / xp.maximum(more - fewer, 1.0)

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from onlineguard.core.arrays import namespace
+from onlineguard.core.arrays import barrier, namespace
 from onlineguard.core.bits import bits, least
 from onlineguard.core.protocols import Array
 from onlineguard.core.shapes import Bool, Float32
@@ -17,29 +17,30 @@ from onlineguard.core.shapes import Bool, Float32
 LANDMARKS = 128  # 64 find as much in most series; in the widest ones a gap then is as wide as an anomaly
 
 
-def blank(width: int) -> Float32[np.ndarray, "landmarks d"]:
+_PLACES = np.arange(LANDMARKS, dtype=np.int32)
+
+
+def blank(width: int) -> Float32[np.ndarray, "d landmarks"]:
     """No landmarks yet: infinity, so that they stay in rising order."""
-    return np.full((LANDMARKS, width), math.inf, np.float32)
+    return np.full((width, LANDMARKS), math.inf, np.float32)
 
 
-def distance(landmarks: Float32[Array, "landmarks d"], x: Float32[Array, " d"]) -> Float32[Array, " d"]:
+def distance(landmarks: Float32[Array, "d landmarks"], x: Float32[Array, " d"]) -> Float32[Array, " d"]:
     """From x to the nearest landmark; infinite where there is none."""
-    return least(abs(x - landmarks))
+    return least(abs(x[:, None] - landmarks))
 
 
 def placed(
-    landmarks: Float32[Array, "landmarks d"], x: Float32[Array, " d"], new: Bool[Array, " d"]
-) -> Float32[Array, "landmarks d"]:
+    landmarks: Float32[Array, "d landmarks"], x: Float32[Array, " d"], new: Bool[Array, " d"]
+) -> Float32[Array, "d landmarks"]:
     """The landmarks after x, of those columns where it is `new`: present and none of them yet."""
     xp = namespace(x)
-    edge = xp.full_like(landmarks[:1], math.inf)
-    lower = xp.concatenate((landmarks < x, xp.zeros_like(new)[None]))
-    lower_it = xp.concatenate((xp.ones_like(new)[None], lower[:-1]))
-    here, shifted = xp.concatenate((landmarks, edge)), xp.concatenate((edge, landmarks))
-    more = xp.where(lower, here, xp.where(lower_it, x, shifted))
-    gaps = bits(xp.where(more[2:] < math.inf, more[2:] - more[:-2], math.inf))
-    rows = np.arange(LANDMARKS, dtype=np.int32)[:, None]
-    inner = rows[1:]  # places of the gaps' middles among `more`
-    dropped = xp.min(xp.where(gaps == xp.min(gaps, 0), inner, np.int32(LANDMARKS)), 0)
-    dropped = xp.where(more[-1] < math.inf, dropped, LANDMARKS)  # while there is room, the last, which is none
-    return xp.where(new, xp.where(rows < dropped, more[:-1], more[1:]), landmarks)
+    edge = xp.full_like(landmarks[:, :1], math.inf)
+    lower = xp.concatenate((landmarks < x[:, None], xp.zeros_like(new)[:, None]), 1)
+    lower_it = xp.concatenate((xp.ones_like(new)[:, None], lower[:, :-1]), 1)
+    here, shifted = xp.concatenate((landmarks, edge), 1), xp.concatenate((edge, landmarks), 1)
+    (more,) = barrier(xp.where(lower, here, xp.where(lower_it, x[:, None], shifted)))
+    gaps = bits(xp.where(more[:, 2:] < math.inf, more[:, 2:] - more[:, :-2], math.inf))
+    dropped = xp.min(xp.where(gaps == xp.min(gaps, 1)[:, None], _PLACES[1:], np.int32(LANDMARKS)), 1)
+    dropped = xp.where(more[:, -1] < math.inf, dropped, LANDMARKS)[:, None]  # while there is room, the last one
+    return xp.where(new[:, None], xp.where(_PLACES < dropped, more[:, :-1], more[:, 1:]), landmarks)

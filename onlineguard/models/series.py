@@ -56,10 +56,8 @@ USUAL_SCORES = (10.0, 40.0, 200.0)  # where the quantiles of the scores start
 class SeriesState(NamedTuple):
     """What the stream taught one slice."""
 
-    landmarks: Float32[Array, "landmarks d"]
-    values: Past  # distances of the values
-    courses: Past  # distances of the courses
-    levels: Past  # distances of the levels
+    landmarks: Float32[Array, "d landmarks"]
+    past: Past  # distances of all columns' values, then of their courses, then of their levels
     course: Course
     forecast: Forecast
     counts: Int32[Array, " d"]  # values of every column
@@ -97,10 +95,10 @@ class Series(SliceModel):
     def init(self, n_features: int, width: int | None = None) -> SeriesState:
         """The state before any event, in NumPy."""
         width = width or n_features
-        past, zero = Past.blank(width), np.int32(0)
+        zero = np.int32(0)
         return SeriesState(
             landmarks.blank(width),
-            *(past, past, past),
+            Past.blank(3 * width),
             Course.blank(width),
             Forecast.blank(width),
             np.zeros(width, np.int32),
@@ -119,10 +117,9 @@ class Series(SliceModel):
         x = xp.where(present, xp.minimum(xp.maximum(event, -HUGE), HUGE), 0.0)
         latest = shapes.means(state.course, x)
         near = landmarks.distance(state.landmarks, x)
-        course, level = shapes.distances(state.course, latest)
-        near, course, level = barrier(near, course, level)
+        (distances,) = barrier(xp.concatenate((near, *shapes.distances(state.course, latest))))
         left = forecast.residual(state.forecast, state.course.latest, x)
-        evidence = _weighed(state, near, course, level, left)
+        evidence = _weighed(state, distances, left)
 
         columns = xp.sum(present.astype(np.int32))
         usable = columns > 0
@@ -132,14 +129,11 @@ class Series(SliceModel):
         threshold = 1.0 / self.target_rate
         alarm = ready & (score > threshold) & (state.quiet == 0)
 
-        known = present & (state.counts > 0)
         quiet = where(alarm, self.pause, to_float(state.quiet) - where(state.quiet > 0, 1.0, 0.0))
         rate = usable * quantile_rate(to_float(state.seen))
         learned = SeriesState(
             landmarks.placed(state.landmarks, x, present & (near > 0.0)),
-            remembered(state.values, near, known),
-            remembered(state.courses, course, known & (course < math.inf)),
-            remembered(state.levels, level, known & (level < math.inf)),
+            remembered(state.past, distances, xp.tile(present, 3) & (distances < math.inf)),
             shapes.followed(state.course, x, latest, state.counts, present),
             forecast.corrected(state.forecast, left, state.course.latest, x, present),
             saturating_add(state.counts, present),
@@ -156,7 +150,7 @@ class Series(SliceModel):
 
     def moved(self, states: SeriesState, by: Float64[np.ndarray, "slices d"]) -> SeriesState:
         """See `SliceModel.moved`. Distances have no origin."""
-        marks = counted_from(states.landmarks, by[..., None, :])
+        marks = counted_from(states.landmarks, by[..., None])
         return states._replace(landmarks=marks, course=states.course.moved(by))
 
     def contributions(self, state: SeriesState, event: Float32[Array, " d"]) -> Float64[Array, " d"]:
@@ -169,9 +163,9 @@ class Series(SliceModel):
         """What speaks for an anomaly in every column of an event, under the state from before it."""
         xp = namespace(event)
         x = xp.where(xp.isfinite(event), xp.minimum(xp.maximum(event, -HUGE), HUGE), 0.0)
-        course, level = shapes.distances(state.course, shapes.means(state.course, x))
-        left = forecast.residual(state.forecast, state.course.latest, x)
-        return _weighed(state, landmarks.distance(state.landmarks, x), course, level, left)
+        near = landmarks.distance(state.landmarks, x)
+        distances = xp.concatenate((near, *shapes.distances(state.course, shapes.means(state.course, x))))
+        return _weighed(state, distances, forecast.residual(state.forecast, state.course.latest, x))
 
     def describe(self, state: SeriesState) -> dict[str, Any]:
         """The threshold of the score, and events left in which there is no alarm."""
@@ -182,27 +176,19 @@ class Series(SliceModel):
         }
 
 
-def _weighed(
-    state: SeriesState,
-    near: Float32[Array, " d"],
-    course: Float32[Array, " d"],
-    level: Float32[Array, " d"],
-    left: forecast.Residual,
-) -> Evidence:
-    """The evidence in distances and residuals, which are those of one event, or zeros where they are infinite."""
-    xp = namespace(near)
-    value, *votes = (
-        _surprise(past, y) for past, y in ((state.values, near), (state.courses, course), (state.levels, level))
+def _weighed(state: SeriesState, distances: Float32[Array, " 3d"], left: forecast.Residual) -> Evidence:
+    """The evidence in the distances, of which those without a past are infinite, and in the residuals of an event."""
+    xp = namespace(distances)
+    there = (distances < math.inf) & (state.past.count > 0)
+    surprises = xp.where(there, surprise(state.past, xp.where(there, distances, 0.0)), 0.0)
+    value, course, level = barrier(*surprises.reshape(3, -1))
+    near = distances[: len(value)]
+    novelty = value + VOTES * np.float32(0.5) * (course + level) - NOVEL
+    new = there[: len(value)] & ~(left.worth & (near < LEAST_NEW * left.median))
+    return Evidence(
+        value,
+        course,
+        level,
+        xp.where(new, novelty, -MOST),
+        xp.where(left.worth, left.rarity - RESIDUAL, -MOST),
     )
-    value, *votes = barrier(value, *votes)
-    novelty = value + VOTES * (votes[0] + votes[1]) * np.float32(0.5) - NOVEL
-    known = (state.counts > 0) & ~(left.worth & (near < LEAST_NEW * left.median))
-    novelty = xp.where(known, novelty, -MOST)
-    return Evidence(value, *votes, novelty, xp.where(left.worth, left.rarity - RESIDUAL, -MOST))
-
-
-def _surprise(past: Past, y: Float32[Array, " d"]) -> Float32[Array, " d"]:
-    """The surprise of distances; 0 where there is none, and where there was none before."""
-    xp = namespace(y)
-    there = (y < math.inf) & (past.count > 0)
-    return xp.where(there, surprise(past, xp.where(there, y, 0.0)), 0.0)

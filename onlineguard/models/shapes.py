@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onlineguard.core.arrays import barrier, namespace
+from onlineguard.core.arrays import namespace
 from onlineguard.core.bits import least
 from onlineguard.core.protocols import Array
 from onlineguard.core.shapes import Bool, Float32, Float64, Int32
@@ -30,44 +30,45 @@ WHOLE = 2 * LATEST  # values after which both distances have a past
 class Course(NamedTuple):
     """The latest values of every column, and the means of earlier ones."""
 
-    latest: Float32[Array, "latest d"]  # newest first; NaN where there is none yet
-    blocks: Float32[Array, "blocks d"]  # newest first; infinite where there is none yet
+    latest: Float32[Array, "d latest"]  # newest first; NaN where there is none yet
+    blocks: Float32[Array, "d blocks"]  # newest first; infinite where there is none yet
 
     @classmethod
     def blank(cls, width: int) -> "Course":
         """Before any value, in NumPy."""
-        return cls(np.full((LATEST, width), math.nan, np.float32), np.full((BLOCKS, width), math.inf, np.float32))
+        return cls(np.full((width, LATEST), math.nan, np.float32), np.full((width, BLOCKS), math.inf, np.float32))
 
-    def moved(self, by: Float64[np.ndarray, "*slices d"]) -> "Course":
-        """The same, or many stacked, when values are counted from `by` more; NumPy."""
-        return Course(counted_from(self.latest, by[..., None, :]), counted_from(self.blocks, by[..., None, :]))
+    def moved(self, by: Float64[np.ndarray, "slices d"]) -> "Course":
+        """Many of them, stacked, when values are counted from `by` more; NumPy."""
+        return Course(counted_from(self.latest, by[..., None]), counted_from(self.blocks, by[..., None]))
 
 
-def means(course: Course, x: Float32[Array, " d"]) -> Float32[Array, "level d"]:
+def means(course: Course, x: Float32[Array, " d"]) -> Float32[Array, "d level"]:
     """Means of the latest values, x the newest, in blocks, newest first."""
     xp = namespace(x)
-    values = xp.concatenate((x[None], course.latest[:-1])) * np.float32(1.0 / BLOCK)
-    values = values.reshape(LEVEL, BLOCK, -1)
+    values = xp.concatenate((x[:, None], course.latest[:, :-1]), 1) * np.float32(1.0 / BLOCK)
+    values = values.reshape(-1, LEVEL, BLOCK)
     size = BLOCK
     while size > 1:
         size //= 2
-        values = values[:, :size] + values[:, size:]
-    return barrier(values[:, 0])[0]
+        values = values[..., :size] + values[..., size:]
+    return values[..., 0]
 
 
-def distances(course: Course, latest: Float32[Array, "level d"]) -> tuple[Float32[Array, " d"], Float32[Array, " d"]]:
+def distances(course: Course, latest: Float32[Array, "d level"]) -> tuple[Float32[Array, " d"], Float32[Array, " d"]]:
     """Of course and level, from the `means` of the latest values; infinite where there is no past."""
-    past = course.blocks[LEVEL:]  # what overlaps with the latest values is no past
-    n = len(past)
-    course_ = sum(abs(past[i : n - COURSE + 1 + i] - latest[i]) for i in range(COURSE))
-    level = abs(_mean([past[i : n - LEVEL + 1 + i] for i in range(LEVEL)]) - _mean(list(latest)))
-    return least(course_), least(level)
+    past = course.blocks[:, LEVEL:]  # what overlaps with the latest values is no past
+    n = past.shape[1]
+    differences = (abs(past[:, i : n - COURSE + 1 + i] - latest[:, i, None]) for i in range(COURSE))
+    levels = _mean([past[:, i : n - LEVEL + 1 + i] for i in range(LEVEL)])
+    level = _mean([latest[:, i, None] for i in range(LEVEL)])
+    return least(sum(differences)), least(abs(levels - level))
 
 
 def followed(
     course: Course,
     x: Float32[Array, " d"],
-    latest: Float32[Array, "level d"],
+    latest: Float32[Array, "d level"],
     count: Int32[Array, " d"],
     present: Bool[Array, " d"],
 ) -> Course:
@@ -75,8 +76,8 @@ def followed(
     xp = namespace(x)
     complete = present & (count % BLOCK == BLOCK - 1)
     return Course(
-        xp.where(present, xp.concatenate((x[None], course.latest[:-1])), course.latest),
-        xp.where(complete, xp.concatenate((latest[:1], course.blocks[:-1])), course.blocks),
+        xp.where(present[:, None], xp.concatenate((x[:, None], course.latest[:, :-1]), 1), course.latest),
+        xp.where(complete[:, None], xp.concatenate((latest[:, :1], course.blocks[:, :-1]), 1), course.blocks),
     )
 
 

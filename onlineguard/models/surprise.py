@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onlineguard.core.arrays import namespace, saturating_add
+from onlineguard.core.arrays import barrier, namespace, saturating_add
 from onlineguard.core.bits import octave
 from onlineguard.core.protocols import Array
 from onlineguard.core.shapes import Bool, Float32, Int32
@@ -39,84 +39,87 @@ UNKNOWN_TAIL = 1.0  # decades of surprise of a record where fewer than KEPT dist
 MOST = 12.0  # decades of surprise
 TINY = 2.0**-126  # what is smaller counts as none, as on backends that know no smaller number
 
+LOG10_E = np.float32(math.log10(math.e))
+_COLUMNS = np.arange(OCTAVES, dtype=np.int32)
+
 
 class Past(NamedTuple):
-    """The distances of every column so far."""
+    """All distances so far, of as many kinds as there are rows."""
 
-    largest: Float32[Array, "kept d"]  # in falling order; -1 where there is none yet
-    times: Int32[Array, "kept d"]  # how many distances had come before each
-    counts: Int32[Array, "octaves d"]  # of distances in each octave; octave o lies in row o mod OCTAVES
-    count: Int32[Array, " d"]  # of all
+    largest: Float32[Array, "rows kept"]  # in falling order; -1 where there is none yet
+    times: Int32[Array, "rows kept"]  # how many distances had come before each
+    counts: Int32[Array, "rows octaves"]  # of distances in each octave; octave o lies in column o mod OCTAVES
+    count: Int32[Array, " rows"]  # of all
 
     @classmethod
-    def blank(cls, width: int) -> "Past":
+    def blank(cls, rows: int) -> "Past":
         """Before any distance, in NumPy."""
-        zeros = np.zeros((KEPT, width), np.int32)
-        return cls(np.full((KEPT, width), -1.0, np.float32), zeros, np.zeros((OCTAVES, width), np.int32), zeros[0])
+        zeros = np.zeros((rows, KEPT), np.int32)
+        return cls(np.full((rows, KEPT), -1.0, np.float32), zeros, np.zeros((rows, OCTAVES), np.int32), zeros[:, 0])
 
 
-def surprise(past: Past, y: Float32[Array, " d"]) -> Float32[Array, " d"]:
+def surprise(past: Past, y: Float32[Array, " rows"]) -> Float32[Array, " rows"]:
     """Decades of surprise of distances y >= 0, at most MOST; meaningless where the past is empty."""
     xp = namespace(y)
     m = past.count.astype(np.float32)
-    rows = past.largest >= y
-    top, last = past.largest[0], past.largest[-1]
-    logs = xp.log(xp.maximum(past.largest, TINY))
-    tail = xp.where(last > TINY, xp.maximum(xp.mean(logs[:-1], 0) - logs[-1], LEAST_TAIL), 0.0)
-    below = (y < last) | (y < TINY)
-    share = _share(past, y, m)
-
-    def decades(n: Array, k: Array, best: Array) -> Array:
-        ahead = xp.where((tail > 0.0) & (best > TINY), xp.log(y / xp.maximum(best, TINY)) / tail, UNKNOWN_TAIL * LN10)
-        record = xp.log((n + 1.0) / 0.5) + ahead
-        p = (k + 0.5) / (n + 1.0)
-        ordinary = -xp.log(xp.where(below, xp.maximum(p, share), p))
-        log_p = xp.where((k < 0.5) & ~below, record, ordinary)
-        return xp.minimum(log_p / LN10 - AGE * xp.log(xp.maximum(n, LEAST_AGE) + 1.0) / LN10, MOST)
-
     old = xp.floor(FORGOTTEN * m)
-    recent = past.times.astype(np.float32) >= old
-    k, k_recent = (xp.sum(some.astype(np.int32), 0).astype(np.float32) for some in (rows, rows & recent))
-    best_recent = xp.max(xp.where(recent, past.largest, 0.0), 0)
-    return (decades(m, k, top) + decades(m - old, k_recent, best_recent)) * np.float32(0.5)
+    recent = past.times >= old.astype(np.int32)[:, None]
+    reaching = past.largest >= y[:, None]
+    n = xp.stack((m, m - old))
+    k = xp.stack((_number(reaching), _number(reaching & recent)))
+    best = xp.stack((past.largest[:, 0], xp.max(xp.where(recent, past.largest, 0.0), 1)))
+    n, k, best = barrier(n, k, best)
+
+    last = past.largest[:, -1]
+    below = (y < last) | (y < TINY)
+    most = xp.where(below, 1.0 / _share(past, y, m), math.inf)
+    decades = LOG10_E * xp.log(xp.minimum((n + 1.0) / (k + 0.5), most))
+    logs = xp.log(xp.maximum(past.largest, TINY))
+    tail = xp.maximum(xp.mean(logs[:, :-1], 1) - logs[:, -1], LEAST_TAIL)
+    ahead = xp.where((last > TINY) & (best > TINY), LOG10_E * xp.log(y / xp.maximum(best, TINY)) / tail, UNKNOWN_TAIL)
+    decades = decades + xp.where((k < 0.5) & ~below, ahead, 0.0)
+    decades = decades - AGE * LOG10_E * xp.log(xp.maximum(n, LEAST_AGE) + 1.0)
+    return xp.mean(xp.minimum(decades, MOST), 0)
 
 
-def remembered(past: Past, y: Float32[Array, " d"], present: Bool[Array, " d"]) -> Past:
-    """The past after distances y, of those columns where one is present."""
+def remembered(past: Past, y: Float32[Array, " rows"], present: Bool[Array, " rows"]) -> Past:
+    """The past after distances y, of those rows where one is present."""
     xp = namespace(y)
     y = xp.where(present, y, -1.0)
-    above = past.largest > y  # y comes before its equals, since it is younger
-    above_it = xp.concatenate((xp.ones_like(above[:1]), above[:-1]))
-    shifted = (xp.concatenate((part[:1], part[:-1])) for part in (past.largest, past.times))
+    above = past.largest > y[:, None]  # y comes before its equals, since it is younger
+    above_it = xp.concatenate((xp.ones_like(above[:, :1]), above[:, :-1]), 1)
+    shifted = (xp.concatenate((part[:, :1], part[:, :-1]), 1) for part in (past.largest, past.times))
     largest, times = (
-        xp.where(above, old, xp.where(above_it, new, moved))
+        xp.where(above, old, xp.where(above_it, new[:, None], moved))
         for old, new, moved in zip((past.largest, past.times), (y, past.count), shifted, strict=True)
     )
-    here = octave(xp.maximum(y, TINY))
-    before, after = _octaves(past.largest[0], xp), _octaves(largest[0], xp)
-    counts = xp.where(before == after, past.counts, 0) + ((after == here) & (y >= TINY))
+    here = octave(xp.maximum(y, TINY))[:, None]
+    before, after = _octaves(past.largest[:, 0]), _octaves(xp.maximum(past.largest[:, 0], y))
+    counts = xp.where(before == after, past.counts, 0) + ((after == here) & (y >= TINY)[:, None])
+    there = present[:, None]
     return Past(
-        xp.where(present, largest, past.largest),
-        xp.where(present, times, past.times),
-        xp.where(present, counts, past.counts),
+        xp.where(there, largest, past.largest),
+        xp.where(there, times, past.times),
+        xp.where(there, counts, past.counts),
         saturating_add(past.count, present),
     )
 
 
-LN10 = np.float32(math.log(10.0))
+def _number(some: Bool[Array, "rows kept"]) -> Float32[Array, " rows"]:
+    return namespace(some).sum(some.astype(np.int32), 1).astype(np.float32)
 
 
-def _octaves(top: Float32[Array, " d"], xp: object) -> Int32[Array, "octaves d"]:
-    """The octave that each row counts when `top` is the largest distance."""
-    highest = octave(namespace(top).maximum(top, TINY))
-    rows = np.arange(OCTAVES, dtype=np.int32)[:, None]
-    return highest - ((highest - rows) & (OCTAVES - 1))
+def _octaves(top: Float32[Array, " rows"]) -> Int32[Array, "rows octaves"]:
+    """The octave that each column counts when `top` is the largest distance."""
+    highest = octave(namespace(top).maximum(top, TINY))[:, None]
+    return highest - ((highest - _COLUMNS) & (OCTAVES - 1))
 
 
-def _share(past: Past, y: Float32[Array, " d"], m: Float32[Array, " d"]) -> Float32[Array, " d"]:
+def _share(past: Past, y: Float32[Array, " rows"], m: Float32[Array, " rows"]) -> Float32[Array, " rows"]:
     """The share of the past that is larger than y, by octaves; half of its own octave is taken to be."""
     xp = namespace(y)
-    octaves, here = _octaves(past.largest[0], xp), octave(xp.maximum(y, TINY))
-    twice = xp.sum(past.counts * ((octaves > here).astype(np.int32) + (octaves >= here)), 0)
-    known = (y >= TINY) & (here > octave(xp.maximum(past.largest[0], TINY)) - OCTAVES)
-    return xp.where(known, xp.minimum(0.5 * twice.astype(np.float32) / xp.maximum(m, 1.0), 1.0), 1.0)
+    octaves, here = _octaves(past.largest[:, 0]), octave(xp.maximum(y, TINY))
+    twice = (octaves > here[:, None]).astype(np.int32) + (octaves >= here[:, None])
+    share = 0.5 * xp.sum(past.counts * twice, 1).astype(np.float32) / xp.maximum(m, 1.0)
+    known = (y >= TINY) & (here > octave(xp.maximum(past.largest[:, 0], TINY)) - OCTAVES)
+    return xp.where(known, xp.minimum(share, 1.0), 1.0)
