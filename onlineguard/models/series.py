@@ -48,6 +48,7 @@ NOVEL = 0.3  # decades of novelty, at least, of an alarm at the usual rate
 RESIDUAL = 3.0  # decades of rarity of a residual, at least: at 2.6 false alarms are ten times as many
 LEAST_NEW = 2.0  # median residuals; what is nearer to a value seen before is not new
 USUAL_RATE = 1 / 2_000  # the rate at which an alarm takes A > 0: one in a week of five-minute data
+PAUSE = 60.0  # events after an alarm in which there is none; flat from 20 to 120
 READY = shapes.WHOLE  # events before the first alarm: by then every part has a past
 HUGE = 1e36  # values end here, so that sums of 64 of them stay within float32
 USUAL_SCORES = (10.0, 40.0, 200.0)  # where the quantiles of the scores start
@@ -78,7 +79,7 @@ class Evidence(NamedTuple):
     residual: Float32[Array, " d"]  # beyond what an alarm takes
 
 
-@register("Novelty")
+@register("Series 2")
 @pytree
 class Series(SliceModel):
     """Novelty and residual of one slice: what the operator chose. Fields may change without recompiling.
@@ -88,7 +89,7 @@ class Series(SliceModel):
     """
 
     target_rate: Float[Array, ""] = USUAL_RATE
-    pause: Float[Array, ""] = 60.0
+    pause: Float[Array, ""] = PAUSE
 
     shiftable = True
 
