@@ -14,7 +14,8 @@ from onlineguard.core.shapes import Float32, Int32
 
 MANTISSA = 23  # bits after the exponent's
 BIAS = 127  # of the exponent: 1.0 has this one
-QUARTERS = tuple(int(np.float32(2.0 ** (i / 4)).view(np.int32)) & ((1 << MANTISSA) - 1) for i in (1, 2, 3))
+REST = (1 << MANTISSA) - 1  # the bits of the mantissa
+QUARTERS = tuple(int(np.float32(2.0 ** (i / 4)).view(np.int32)) & REST for i in (1, 2, 3))  # of 2^(1/4), 2^(1/2), ...
 
 
 def bits(x: Float32[Array, "*shape"]) -> Int32[Array, "*shape"]:
@@ -32,9 +33,14 @@ def octave(x: Float32[Array, "*shape"]) -> Int32[Array, "*shape"]:
     return (bits(x) >> MANTISSA) - BIAS
 
 
+def fraction(x: Float32[Array, "*shape"]) -> Float32[Array, "*shape"]:
+    """How far a normal positive number lies in its octave, in [0, 1)."""
+    return (bits(x) & REST).astype(np.float32) * np.float32(2.0**-MANTISSA)
+
+
 def quarter(x: Float32[Array, "*shape"]) -> Int32[Array, "*shape"]:
     """The floor of 4 log2 x of a normal positive number; -508 for 0."""
-    rest = bits(x) & ((1 << MANTISSA) - 1)
+    rest = bits(x) & REST
     steps = sum((rest >= edge).astype(np.int32) for edge in QUARTERS)
     return 4 * octave(x) + steps
 

@@ -126,7 +126,7 @@ def corrected(
     return Forecast(weights, place, forecast.placed + unplaced, residuals, changes)
 
 
-_BINS = np.arange(BINS, dtype=np.int32)
+_BINS = np.arange(BINS, dtype=np.int32)[None]
 
 
 def _bin(size: Float32[Array, " d"], place: Int32[Array, " d"]) -> Int32[Array, " d"]:

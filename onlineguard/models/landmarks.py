@@ -17,7 +17,7 @@ from onlineguard.core.shapes import Bool, Float32
 LANDMARKS = 128  # 64 find as much in most series; in the widest ones a gap then is as wide as an anomaly
 
 
-_PLACES = np.arange(LANDMARKS, dtype=np.int32)
+_PLACES = np.arange(LANDMARKS, dtype=np.int32)[None]
 
 
 def blank(width: int) -> Float32[np.ndarray, "d landmarks"]:
@@ -41,6 +41,6 @@ def placed(
     here, shifted = xp.concatenate((landmarks, edge), 1), xp.concatenate((edge, landmarks), 1)
     (more,) = barrier(xp.where(lower, here, xp.where(lower_it, x[:, None], shifted)))
     gaps = bits(xp.where(more[:, 2:] < math.inf, more[:, 2:] - more[:, :-2], math.inf))
-    dropped = xp.min(xp.where(gaps == xp.min(gaps, 1)[:, None], _PLACES[1:], np.int32(LANDMARKS)), 1)
+    dropped = xp.min(xp.where(gaps == xp.min(gaps, 1)[:, None], _PLACES[:, 1:], np.int32(LANDMARKS)), 1)
     dropped = xp.where(more[:, -1] < math.inf, dropped, LANDMARKS)[:, None]  # while there is room, the last one
     return xp.where(new[:, None], xp.where(_PLACES < dropped, more[:, :-1], more[:, 1:]), landmarks)

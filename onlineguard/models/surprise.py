@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from onlineguard.core.arrays import barrier, namespace, saturating_add
-from onlineguard.core.bits import octave
+from onlineguard.core.bits import fraction, octave
 from onlineguard.core.protocols import Array
 from onlineguard.core.shapes import Bool, Float32, Int32
 
@@ -40,7 +40,7 @@ MOST = 12.0  # decades of surprise
 TINY = 2.0**-126  # what is smaller counts as none, as on backends that know no smaller number
 
 LOG10_E = np.float32(math.log10(math.e))
-_COLUMNS = np.arange(OCTAVES, dtype=np.int32)
+_COLUMNS = np.arange(OCTAVES, dtype=np.int32)[None]
 
 
 class Past(NamedTuple):
@@ -72,12 +72,13 @@ def surprise(past: Past, y: Float32[Array, " rows"]) -> Float32[Array, " rows"]:
 
     last = past.largest[:, -1]
     below = (y < last) | (y < TINY)
-    most = xp.where(below, 1.0 / _share(past, y, m), math.inf)
+    most = xp.where(below, 1.0 / _share(past, y, m), math.inf)[None]
     decades = LOG10_E * xp.log(xp.minimum((n + 1.0) / (k + 0.5), most))
     logs = xp.log(xp.maximum(past.largest, TINY))
-    tail = xp.maximum(xp.mean(logs[:, :-1], 1) - logs[:, -1], LEAST_TAIL)
-    ahead = xp.where((last > TINY) & (best > TINY), LOG10_E * xp.log(y / xp.maximum(best, TINY)) / tail, UNKNOWN_TAIL)
-    decades = decades + xp.where((k < 0.5) & ~below, ahead, 0.0)
+    tail = xp.maximum(xp.mean(logs[:, :-1], 1) - logs[:, -1], LEAST_TAIL)[None]
+    known = (last > TINY)[None] & (best > TINY)
+    ahead = xp.where(known, LOG10_E * xp.log(y[None] / xp.maximum(best, TINY)) / tail, UNKNOWN_TAIL)
+    decades = decades + xp.where((k < 0.5) & ~below[None], ahead, 0.0)
     decades = decades - AGE * LOG10_E * xp.log(xp.maximum(n, LEAST_AGE) + 1.0)
     return xp.mean(xp.minimum(decades, MOST), 0)
 
@@ -116,10 +117,11 @@ def _octaves(top: Float32[Array, " rows"]) -> Int32[Array, "rows octaves"]:
 
 
 def _share(past: Past, y: Float32[Array, " rows"], m: Float32[Array, " rows"]) -> Float32[Array, " rows"]:
-    """The share of the past that is larger than y, by octaves; half of its own octave is taken to be."""
+    """The share of the past that is larger than y, by octaves; those in its own are taken to lie evenly."""
     xp = namespace(y)
-    octaves, here = _octaves(past.largest[:, 0]), octave(xp.maximum(y, TINY))
-    twice = (octaves > here[:, None]).astype(np.int32) + (octaves >= here[:, None])
-    share = 0.5 * xp.sum(past.counts * twice, 1).astype(np.float32) / xp.maximum(m, 1.0)
-    known = (y >= TINY) & (here > octave(xp.maximum(past.largest[:, 0], TINY)) - OCTAVES)
-    return xp.where(known, xp.minimum(share, 1.0), 1.0)
+    y = xp.maximum(y, TINY)
+    octaves, here = _octaves(past.largest[:, 0]), octave(y)
+    beyond, beside = (xp.sum(past.counts * some, 1) for some in (octaves > here[:, None], octaves == here[:, None]))
+    larger = beyond.astype(np.float32) + beside.astype(np.float32) * (1.0 - fraction(y))
+    known = (y > TINY) & (here > octave(xp.maximum(past.largest[:, 0], TINY)) - OCTAVES)
+    return xp.where(known, xp.minimum(larger / xp.maximum(m, 1.0), 1.0), 1.0)
