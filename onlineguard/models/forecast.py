@@ -9,8 +9,8 @@ least mean squares. With d these differences and e the residual, both clipped at
 
     2 + log10(|e| / q99) / log10(q99 / q90).
 
-It is a law, not a memory, so an anomaly that comes back every week stays one. It counts where few of the past residuals
-were as large, which leaves the first 333 alone.
+It is a law, not a memory, so an anomaly that comes back every week stays one. The share of the past residuals that were
+as large may say less, and then says so: k of n give at most `log10(n / (k + 1)) + .5` decades.
 
 **Is a forecast worth anything?** Where differences over 64 values are three times as large as the residuals, in the
 median and in the 90 % quantile: 7 to 11 times in series of operations, 2.3 where nothing can be forecast.
@@ -38,21 +38,21 @@ LEAK = 0.0003
 CLIP = 10.0  # 90 % quantiles
 BINS = 96  # four an octave
 FULL = 20_000  # values after which all counts are halved
-PLACING = 32  # residuals that find the place of the bins, before any is counted
-REACH = 16  # bins by which one of these moves it
+PLACING = 32  # residuals that find the unit of the bins, before any is counted
+REACH = 16.0  # factor by which one of these moves it, at most
 LEAST_STEP = 0.17  # octaves between q90 and q99, at least: .05 decades
-RARE = 0.003  # share of the residuals as large, this one included, up to which one is odd
+GRACE = 0.5  # decades by which the tail may exceed the count
 WORTH = 6.6  # bins between differences and residuals where a forecast is worth something: a factor of 3.2
-LOG10_2 = np.float32(math.log10(2.0))
+MOST = 12.0  # decades
 TINY = 2.0**-126
-LN2 = np.float32(math.log(2.0))
+LN2, LN10 = np.float32(math.log(2.0)), np.float32(math.log(10.0))
 
 
 class Forecast(NamedTuple):
     """What was learned of every column."""
 
     weights: Float32[Array, "d lags"]
-    place: Int32[Array, " d"]  # quarter octave of the middle bin
+    unit: Float32[Array, " d"]  # of the bins: the lower edge of the middle one
     placed: Int32[Array, " d"]  # residuals that found it, up to PLACING
     residuals: Int32[Array, "d bins"]  # how many lay in this bin and above
     changes: Int32[Array, "d bins"]  # the same of the differences over 64 values
@@ -60,8 +60,8 @@ class Forecast(NamedTuple):
     @classmethod
     def blank(cls, width: int) -> "Forecast":
         """Before any value, in NumPy."""
-        zero, none = np.zeros(width, np.int32), np.zeros((width, BINS), np.int32)
-        return cls(np.zeros((width, LAGS), np.float32), zero, zero, none, none)
+        none = np.zeros((width, BINS), np.int32)
+        return cls(np.zeros((width, LAGS), np.float32), np.ones(width, np.float32), none[:, 0], none, none)
 
 
 class Residual(NamedTuple):
@@ -69,7 +69,7 @@ class Residual(NamedTuple):
 
     differences: Float32[Array, "d lags"]  # clipped
     value: Float32[Array, " d"]  # less the forecast; NaN where there is none
-    rarity: Float32[Array, " d"]  # decades; -infinity where it does not count
+    rarity: Float32[Array, " d"]  # decades; -MOST where nothing is known
     worth: Bool[Array, " d"]  # a forecast is worth something in this column
     median: Float32[Array, " d"]  # of the absolute residuals
     limit: Float32[Array, " d"]  # where differences and residuals are clipped
@@ -83,18 +83,19 @@ def residual(forecast: Forecast, latest: Float32[Array, "d latest"], x: Float32[
     change_median, change_high = (_quantile(forecast.changes, share) for share in (0.5, 0.1))
     worth = (changes > 0) & (change_median - median > WORTH) & (change_high - high > WORTH)
 
-    first = (forecast.place - BINS // 2).astype(np.float32)
-    limit = xp.where(n > 0, CLIP * xp.exp((first + high) * (LN2 / 4)), math.inf)
+    limit = xp.where(n > 0, CLIP * forecast.unit * _ratio(high), math.inf)
     steps = latest[:, :LAGS] - latest[:, 1 : LAGS + 1]
     differences = xp.minimum(xp.maximum(steps, -limit[:, None]), limit[:, None])
     value = x - (latest[:, 0] + xp.sum(forecast.weights * differences, 1))
     size = abs(value)
-    bin_ = _bin(size, forecast.place)
+    ahead = size / forecast.unit
+    bin_ = _bin(ahead)
     as_large = xp.max(xp.where(_BINS >= bin_[:, None], forecast.residuals, 0), 1)
     step = xp.maximum((extreme - high) / 4, LEAST_STEP)
-    octaves = xp.log(xp.maximum(size, TINY)) / LN2 - (first + extreme) / 4
-    rarity = xp.where((n > 0) & (as_large + 1 <= RARE * n.astype(np.float32)), 2.0 + octaves / step, -math.inf)
-    return Residual(*barrier(differences, value, rarity, worth, xp.exp((first + median) * (LN2 / 4)), limit))
+    octaves = xp.log(xp.maximum(ahead, TINY)) / LN2 - (extreme - BINS // 2) / 4
+    counted = xp.log(n.astype(np.float32) / (as_large + 1).astype(np.float32)) / LN10 + GRACE
+    rarity = xp.where(n > 0, xp.minimum(2.0 + octaves / step, counted), -MOST)
+    return Residual(*barrier(differences, value, rarity, worth, forecast.unit * _ratio(median), limit))
 
 
 def corrected(
@@ -109,30 +110,35 @@ def corrected(
     size = abs(seen.value)
     known = present & (size < math.inf)
     unplaced = known & (forecast.placed < PLACING) & (size > TINY)
-    at = quarter(xp.where(unplaced, size, 1.0))
-    ahead = xp.minimum(xp.maximum(at - forecast.place, -REACH), REACH)
-    place = xp.where(unplaced, xp.where(forecast.placed == 0, at, forecast.place + ahead), forecast.place)
+    nearer = xp.minimum(xp.maximum(size / forecast.unit, 1.0 / REACH), REACH) * forecast.unit
+    unit = xp.where(unplaced, xp.where(forecast.placed == 0, size, nearer), forecast.unit)
 
     counted = known & (forecast.placed == PLACING)
-    residuals = _counted(forecast.residuals, _bin(size, forecast.place), counted)
+    residuals = _counted(forecast.residuals, _bin(size / forecast.unit), counted)
     change = abs(x - latest[:, -1])
-    changes = _counted(forecast.changes, _bin(change, forecast.place), counted & (change < math.inf))
+    changes = _counted(forecast.changes, _bin(change / forecast.unit), counted & (change < math.inf))
 
     e = xp.minimum(xp.maximum(seen.value, -seen.limit), seen.limit) / seen.limit
     d = seen.differences / seen.limit[:, None]
     step = RATE * e / (1.0 / CLIP**2 + xp.sum(d * d, 1))
     weights = (1.0 - LEAK) * forecast.weights + step[:, None] * d
     weights = xp.where((known & (seen.limit > 0) & (seen.limit < math.inf))[:, None], weights, forecast.weights)
-    return Forecast(weights, place, forecast.placed + unplaced, residuals, changes)
+    return Forecast(weights, unit, forecast.placed + unplaced, residuals, changes)
 
 
 _BINS = np.arange(BINS, dtype=np.int32)[None]
 
 
-def _bin(size: Float32[Array, " d"], place: Int32[Array, " d"]) -> Int32[Array, " d"]:
-    xp = namespace(size)
-    at = quarter(xp.where(size > TINY, size, TINY)) - place + BINS // 2
-    return xp.minimum(xp.maximum(at, 0), BINS - 1)
+def _bin(ratio: Float32[Array, " d"]) -> Int32[Array, " d"]:
+    """The bin of a number of units; the outer ones also take what lies beyond."""
+    xp = namespace(ratio)
+    ratio = xp.minimum(xp.where(ratio > TINY, ratio, TINY), 2.0**100)
+    return xp.minimum(xp.maximum(quarter(ratio) + BINS // 2, 0), BINS - 1)
+
+
+def _ratio(place: Float32[Array, " d"]) -> Float32[Array, " d"]:
+    """The number of units at a place among the bins."""
+    return namespace(place).exp((place - BINS // 2) * (LN2 / 4))
 
 
 def _counted(

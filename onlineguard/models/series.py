@@ -63,7 +63,7 @@ class SeriesState(NamedTuple):
     forecast: Forecast
     counts: Int32[Array, " d"]  # values of every column
     seen: Int32[Array, ""]  # events
-    quiet: Int32[Array, ""]  # events left in which there is no alarm
+    quiet: Float32[Array, ""]  # events left in which there is no alarm
     median: Float32[Array, ""]  # the score that 50 % of the events exceed,
     fifth: Float32[Array, ""]  # 20 %,
     twentieth: Float32[Array, ""]  # and 5 %
@@ -96,15 +96,14 @@ class Series(SliceModel):
     def init(self, n_features: int, width: int | None = None) -> SeriesState:
         """The state before any event, in NumPy."""
         width = width or n_features
-        zero = np.int32(0)
         return SeriesState(
             landmarks.blank(width),
             Past.blank(3 * width),
             Course.blank(width),
             Forecast.blank(width),
             np.zeros(width, np.int32),
-            *(zero, zero),
-            *np.array(USUAL_SCORES, np.float32),
+            np.int32(0),
+            *np.array([0.0, *USUAL_SCORES], np.float32),
         )
 
     def step(self, state: SeriesState, event: Float32[Array, " d"]) -> tuple[SeriesState, Judgement]:
@@ -128,9 +127,9 @@ class Series(SliceModel):
         score = 10.0 ** (decades - xp.log10(larger(to_float(columns), 1.0))) / USUAL_RATE
         ready = (state.seen >= READY) & usable
         threshold = 1.0 / self.target_rate
-        alarm = ready & (score > threshold) & (state.quiet == 0)
+        alarm = ready & (score > threshold) & (state.quiet <= 0.0)
 
-        quiet = where(alarm, self.pause, to_float(state.quiet) - where(state.quiet > 0, 1.0, 0.0))
+        quiet = where(alarm, self.pause, larger(state.quiet - 1.0, 0.0))
         rate = usable * quantile_rate(to_float(state.seen))
         learned = SeriesState(
             landmarks.placed(state.landmarks, x, present & (near > 0.0)),
@@ -139,13 +138,13 @@ class Series(SliceModel):
             forecast.corrected(state.forecast, left, state.course.latest, x, present),
             saturating_add(state.counts, present),
             saturating_add(state.seen, usable),
-            where(usable, quiet, to_float(state.quiet)).astype(np.int32),
+            where(usable, quiet, state.quiet),
             *(
                 moved_quantile(getattr(state, name), score, level, rate)
                 for name, level in zip(("median", "fifth", "twentieth"), LEVELS, strict=True)
             ),
         )
-        in_force = where(state.quiet > 0, math.inf, threshold)
+        in_force = where(state.quiet > 0.0, math.inf, threshold)
         quantiles = (state.median, state.fifth, state.twentieth, threshold)
         return learned, Judgement(where(usable, score, math.nan), in_force, ready, *quantiles)
 

@@ -37,6 +37,7 @@ LEAST_AGE = 1_000.0  # a younger past asks for as much as one of this age, since
 LEAST_TAIL = 0.1  # Hill's index, at least
 UNKNOWN_TAIL = 1.0  # decades of surprise of a record where fewer than KEPT distances are positive
 MOST = 12.0  # decades of surprise
+LARGEST = 2.0**120  # units
 TINY = 2.0**-126  # what is smaller counts as none, as on backends that know no smaller number
 
 LOG10_E = np.float32(math.log10(math.e))
@@ -46,6 +47,7 @@ _COLUMNS = np.arange(OCTAVES, dtype=np.int32)[None]
 class Past(NamedTuple):
     """All distances so far, of as many kinds as there are rows."""
 
+    unit: Float32[Array, " rows"]  # the first that was not 0, in which the others are counted; 0 until then
     largest: Float32[Array, "rows kept"]  # in falling order; -1 where there is none yet
     times: Int32[Array, "rows kept"]  # how many distances had come before each
     counts: Int32[Array, "rows octaves"]  # of distances in each octave; octave o lies in column o mod OCTAVES
@@ -55,12 +57,14 @@ class Past(NamedTuple):
     def blank(cls, rows: int) -> "Past":
         """Before any distance, in NumPy."""
         zeros = np.zeros((rows, KEPT), np.int32)
-        return cls(np.full((rows, KEPT), -1.0, np.float32), zeros, np.zeros((rows, OCTAVES), np.int32), zeros[:, 0])
+        none = np.zeros((rows, OCTAVES), np.int32)
+        return cls(np.zeros(rows, np.float32), np.full((rows, KEPT), -1.0, np.float32), zeros, none, zeros[:, 0])
 
 
 def surprise(past: Past, y: Float32[Array, " rows"]) -> Float32[Array, " rows"]:
     """Decades of surprise of distances y >= 0, at most MOST; meaningless where the past is empty."""
     xp = namespace(y)
+    y = _in_units(past.unit, y)
     m = past.count.astype(np.float32)
     old = xp.floor(FORGOTTEN * m)
     recent = past.times >= old.astype(np.int32)[:, None]
@@ -86,7 +90,8 @@ def surprise(past: Past, y: Float32[Array, " rows"]) -> Float32[Array, " rows"]:
 def remembered(past: Past, y: Float32[Array, " rows"], present: Bool[Array, " rows"]) -> Past:
     """The past after distances y, of those rows where one is present."""
     xp = namespace(y)
-    y = xp.where(present, y, -1.0)
+    unit = xp.where((past.unit > 0.0) | ~present | (y < TINY), past.unit, y)
+    y = xp.where(present, _in_units(unit, y), -1.0)
     above = past.largest > y[:, None]  # y comes before its equals, since it is younger
     above_it = xp.concatenate((xp.ones_like(above[:, :1]), above[:, :-1]), 1)
     shifted = (xp.concatenate((part[:, :1], part[:, :-1]), 1) for part in (past.largest, past.times))
@@ -99,11 +104,18 @@ def remembered(past: Past, y: Float32[Array, " rows"], present: Bool[Array, " ro
     counts = xp.where(before == after, past.counts, 0) + ((after == here) & (y >= TINY)[:, None])
     there = present[:, None]
     return Past(
+        unit,
         xp.where(there, largest, past.largest),
         xp.where(there, times, past.times),
         xp.where(there, counts, past.counts),
         saturating_add(past.count, present),
     )
+
+
+def _in_units(unit: Float32[Array, " rows"], y: Float32[Array, " rows"]) -> Float32[Array, " rows"]:
+    """Distances without their unit, so that surprises do not depend on the scale of the series."""
+    xp = namespace(y)
+    return xp.minimum(xp.where(unit > 0.0, y / xp.maximum(unit, TINY), y), LARGEST)
 
 
 def _number(some: Bool[Array, "rows kept"]) -> Float32[Array, " rows"]:
