@@ -90,7 +90,7 @@ def residual(forecast: Forecast, latest: Float32[Array, "d latest"], x: Float32[
     size = abs(value)
     ahead = size / forecast.unit
     bin_ = _bin(ahead)
-    as_large = xp.max(xp.where(_BINS >= bin_[:, None], forecast.residuals, 0), 1)
+    as_large = xp.max(xp.where(_bins() >= bin_[:, None], forecast.residuals, 0), 1)
     step = xp.maximum((extreme - high) / 4, LEAST_STEP)
     octaves = xp.log(xp.maximum(ahead, TINY)) / LN2 - (extreme - BINS // 2) / 4
     counted = xp.log(n.astype(np.float32) / (as_large + 1).astype(np.float32)) / LN10 + GRACE
@@ -126,7 +126,8 @@ def corrected(
     return Forecast(weights, unit, forecast.placed + unplaced, residuals, changes)
 
 
-_BINS = np.arange(BINS, dtype=np.int32)[None]
+def _bins() -> Int32[np.ndarray, "1 bins"]:
+    return np.arange(BINS, dtype=np.int32)[None]
 
 
 def _bin(ratio: Float32[Array, " d"]) -> Int32[Array, " d"]:
@@ -146,7 +147,7 @@ def _counted(
 ) -> Int32[Array, "d bins"]:
     """The cumulative counts after one more in a bin."""
     xp = namespace(bin_)
-    counts = counts + (_BINS <= xp.where(present, bin_, -1)[:, None])
+    counts = counts + (_bins() <= xp.where(present, bin_, -1)[:, None])
     return counts >> (counts[:, :1] >= FULL)
 
 

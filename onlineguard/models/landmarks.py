@@ -17,9 +17,6 @@ from onlineguard.core.shapes import Bool, Float32
 LANDMARKS = 128  # 64 find as much in most series; in the widest ones a gap then is as wide as an anomaly
 
 
-_PLACES = np.arange(LANDMARKS, dtype=np.int32)[None]
-
-
 def blank(width: int) -> Float32[np.ndarray, "d landmarks"]:
     """No landmarks yet: infinity, so that they stay in rising order."""
     return np.full((width, LANDMARKS), math.inf, np.float32)
@@ -34,13 +31,13 @@ def placed(
     landmarks: Float32[Array, "d landmarks"], x: Float32[Array, " d"], new: Bool[Array, " d"]
 ) -> Float32[Array, "d landmarks"]:
     """The landmarks after x, of those columns where it is `new`: present and none of them yet."""
-    xp = namespace(x)
+    xp, places = namespace(x), np.arange(LANDMARKS, dtype=np.int32)[None]
     edge = xp.full_like(landmarks[:, :1], math.inf)
     lower = xp.concatenate((landmarks < x[:, None], xp.zeros_like(new)[:, None]), 1)
     lower_it = xp.concatenate((xp.ones_like(new)[:, None], lower[:, :-1]), 1)
     here, shifted = xp.concatenate((landmarks, edge), 1), xp.concatenate((edge, landmarks), 1)
     (more,) = barrier(xp.where(lower, here, xp.where(lower_it, x[:, None], shifted)))
     gaps = bits(xp.where(more[:, 2:] < math.inf, more[:, 2:] - more[:, :-2], math.inf))
-    dropped = xp.min(xp.where(gaps == xp.min(gaps, 1)[:, None], _PLACES[:, 1:], np.int32(LANDMARKS)), 1)
+    dropped = xp.min(xp.where(gaps == xp.min(gaps, 1)[:, None], places[:, 1:], np.int32(LANDMARKS)), 1)
     dropped = xp.where(more[:, -1] < math.inf, dropped, LANDMARKS)[:, None]  # while there is room, the last one
-    return xp.where(new[:, None], xp.where(_PLACES < dropped, more[:, :-1], more[:, 1:]), landmarks)
+    return xp.where(new[:, None], xp.where(places < dropped, more[:, :-1], more[:, 1:]), landmarks)

@@ -41,7 +41,6 @@ LARGEST = 2.0**120  # units
 TINY = 2.0**-126  # what is smaller counts as none, as on backends that know no smaller number
 
 LOG10_E = np.float32(math.log10(math.e))
-_COLUMNS = np.arange(OCTAVES, dtype=np.int32)[None]
 
 
 class Past(NamedTuple):
@@ -125,7 +124,8 @@ def _number(some: Bool[Array, "rows kept"]) -> Float32[Array, " rows"]:
 def _octaves(top: Float32[Array, " rows"]) -> Int32[Array, "rows octaves"]:
     """The octave that each column counts when `top` is the largest distance."""
     highest = octave(namespace(top).maximum(top, TINY))[:, None]
-    return highest - ((highest - _COLUMNS) & (OCTAVES - 1))
+    columns = np.arange(OCTAVES, dtype=np.int32)[None]
+    return highest - ((highest - columns) & (OCTAVES - 1))
 
 
 def _share(past: Past, y: Float32[Array, " rows"], m: Float32[Array, " rows"]) -> Float32[Array, " rows"]:
