@@ -2,11 +2,11 @@
 
 Nobody names a period, a scale or a share of anomalies. Every column of a series is looked at in two ways:
 
-1. **Novelty.** The distance of the value to everything seen before (`landmarks`), and those of its course and its level
-   (`shapes`), are read as decades of surprise in their own past (`surprise`). With v the value's, and the mean over the
-   other two,
+1. **Novelty.** The distance of the value to everything seen before (`landmarks`), those of its course and its level
+   (`shapes`), and that to the same time of earlier periods, where the series repeats itself (`season`), are read as
+   decades of surprise in their own past (`surprise`). With the value's first,
 
-       novelty = v + .7 mean(course, level) - .3.
+       novelty = value + .7 max(mean(course, level), season - 1) - .3.
 
    A value that is a little new on a course that is known is no anomaly, and one on a new course is.
 2. **Residual.** Where a forecast from the latest values is worth something (`forecast`), with R the decades of rarity
@@ -37,19 +37,22 @@ from onlineguard.core.quantiles import LEVELS, moved_quantile, quantile_rate
 from onlineguard.core.registry import register
 from onlineguard.core.shapes import Bool, Float, Float32, Float64, Int32
 from onlineguard.core.spread import counted_from
-from onlineguard.models import forecast, landmarks, shapes
+from onlineguard.models import forecast, landmarks, season, shapes
 from onlineguard.models.base import Judgement, SliceModel
 from onlineguard.models.forecast import Forecast
+from onlineguard.models.season import Season
 from onlineguard.models.shapes import Course
 from onlineguard.models.surprise import MOST, Past, remembered, surprise
 
 VOTES = 0.7  # weight of course and level beside the value; flat from .5 to .9
+SEASON = 1.0  # decades by which the season must be the odder one
 NOVEL = 0.3  # decades of novelty, at least, of an alarm at the usual rate
 RESIDUAL = 3.0  # decades of rarity of a residual, at least: at 2.6 false alarms are ten times as many
 LEAST_NEW = 2.0  # median residuals; what is nearer to a value seen before is not new
 USUAL_RATE = 1 / 2_000  # the rate at which an alarm takes A > 0: one in a week of five-minute data
 PAUSE = 60.0  # events after an alarm in which there is none; flat from 20 to 120
 READY = shapes.WHOLE  # events before the first alarm: by then every part has a past
+KINDS = 4  # of distances
 HUGE = 1e36  # values end here, so that sums of 64 of them stay within float32
 USUAL_SCORES = (10.0, 40.0, 200.0)  # where the quantiles of the scores start
 
@@ -58,8 +61,9 @@ class SeriesState(NamedTuple):
     """What the stream taught one slice."""
 
     landmarks: Float32[Array, "d landmarks"]
-    past: Past  # distances of all columns' values, then of their courses, then of their levels
+    past: Past  # distances of all columns' values, then of their courses, of their levels, and of their seasons
     course: Course
+    season: Season
     forecast: Forecast
     counts: Int32[Array, " d"]  # values of every column
     seen: Int32[Array, ""]  # events
@@ -75,7 +79,8 @@ class Evidence(NamedTuple):
     value: Float32[Array, " d"]  # surprises
     course: Float32[Array, " d"]
     level: Float32[Array, " d"]
-    novelty: Float32[Array, " d"]  # of all three, beyond what an alarm takes
+    season: Float32[Array, " d"]  # less SEASON
+    novelty: Float32[Array, " d"]  # of all four, beyond what an alarm takes
     residual: Float32[Array, " d"]  # beyond what an alarm takes
 
 
@@ -98,8 +103,9 @@ class Series(SliceModel):
         width = width or n_features
         return SeriesState(
             landmarks.blank(width),
-            Past.blank(3 * width),
+            Past.blank(KINDS * width),
             Course.blank(width),
+            Season.blank(width),
             Forecast.blank(width),
             np.zeros(width, np.int32),
             np.int32(0),
@@ -116,8 +122,7 @@ class Series(SliceModel):
         present = xp.isfinite(event)
         x = xp.where(present, xp.minimum(xp.maximum(event, -HUGE), HUGE), 0.0)
         latest = shapes.means(state.course, x)
-        near = landmarks.distance(state.landmarks, x)
-        (distances,) = barrier(xp.concatenate((near, *shapes.distances(state.course, latest))))
+        (distances,) = barrier(_distances(state, x, latest))
         left = forecast.residual(state.forecast, state.course.latest, x)
         evidence = _weighed(state, distances, left)
 
@@ -132,9 +137,10 @@ class Series(SliceModel):
         quiet = where(alarm, self.pause, larger(state.quiet - 1.0, 0.0))
         rate = usable * quantile_rate(to_float(state.seen))
         learned = SeriesState(
-            landmarks.placed(state.landmarks, x, present & (near > 0.0)),
-            remembered(state.past, distances, xp.tile(present, 3) & (distances < math.inf)),
+            landmarks.placed(state.landmarks, x, present & (distances[: len(x)] > 0.0)),
+            remembered(state.past, distances, xp.tile(present, KINDS) & (distances < math.inf)),
             shapes.followed(state.course, x, latest, state.counts, present),
+            season.found(state.season, state.course, latest, state.counts, present),
             forecast.corrected(state.forecast, left, state.course.latest, x, present),
             saturating_add(state.counts, present),
             saturating_add(state.seen, usable),
@@ -163,8 +169,7 @@ class Series(SliceModel):
         """What speaks for an anomaly in every column of an event, under the state from before it."""
         xp = namespace(event)
         x = xp.where(xp.isfinite(event), xp.minimum(xp.maximum(event, -HUGE), HUGE), 0.0)
-        near = landmarks.distance(state.landmarks, x)
-        distances = xp.concatenate((near, *shapes.distances(state.course, shapes.means(state.course, x))))
+        distances = _distances(state, x, shapes.means(state.course, x))
         return _weighed(state, distances, forecast.residual(state.forecast, state.course.latest, x))
 
     def describe(self, state: SeriesState) -> dict[str, Any]:
@@ -176,19 +181,30 @@ class Series(SliceModel):
         }
 
 
-def _weighed(state: SeriesState, distances: Float32[Array, " 3d"], left: forecast.Residual) -> Evidence:
+def _distances(
+    state: SeriesState, x: Float32[Array, " d"], latest: Float32[Array, "d level"]
+) -> Float32[Array, " kinds*d"]:
+    """Of values, courses, levels and seasons, each kind of all columns; infinite where there is no past."""
+    course, level = shapes.distances(state.course, latest)
+    same_time = season.distance(state.season, state.course, latest, state.counts)
+    return namespace(x).concatenate((landmarks.distance(state.landmarks, x), course, level, same_time))
+
+
+def _weighed(state: SeriesState, distances: Float32[Array, " kinds*d"], left: forecast.Residual) -> Evidence:
     """The evidence in the distances, of which those without a past are infinite, and in the residuals of an event."""
     xp = namespace(distances)
     there = (distances < math.inf) & (state.past.count > 0)
     surprises = xp.where(there, surprise(state.past, xp.where(there, distances, 0.0)), 0.0)
-    value, course, level = barrier(*surprises.reshape(3, -1))
-    near = distances[: len(value)]
-    novelty = value + VOTES * np.float32(0.5) * (course + level) - NOVEL
+    value, course, level, same_time = barrier(*surprises.reshape(KINDS, -1))
+    near, has_season = distances[: len(value)], there[-len(value) :]
+    same_time = xp.where(has_season, same_time - SEASON, -MOST)
+    novelty = value + VOTES * xp.maximum(np.float32(0.5) * (course + level), same_time) - NOVEL
     new = there[: len(value)] & ~(left.worth & (near < LEAST_NEW * left.median))
     return Evidence(
         value,
         course,
         level,
+        same_time,
         xp.where(new, novelty, -MOST),
         xp.where(left.worth, left.rarity - RESIDUAL, -MOST),
     )
