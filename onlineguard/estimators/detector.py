@@ -196,6 +196,24 @@ class SeriesDetector(PackedDetector):
         super().__init__(Series(float(target_rate), float(pause)), smallest_width=1)
 
 
+    def reasons_one(self, x: Mapping[Hashable, Any]) -> dict[Hashable, dict[str, float]]:
+        """What speaks for an anomaly in each feature of the event, under what was learned so far.
+
+        `value`, `course`, `level` and `season` are decades of surprise; `novelty` and `residual` are what they and the
+        forecast come to beyond what an alarm takes at the usual rate. `nearest` is the nearest value seen before, and
+        `forecast` the one expected, both in the data's unit; NaN where there is none.
+        """
+        if not self._features.names:
+            return {}
+        with np.errstate(all="ignore"):
+            found = self._model.estimator.reasons(self._model.state, self._model.relative(self._known(x)))  # type: ignore[attr-defined]
+        found |= {name: self._model.absolute(found[name]) for name in ("nearest", "forecast")}
+        return {
+            feature: {name: float(values[i]) for name, values in found.items()}
+            for i, feature in enumerate(self._features.names)
+        }
+
+
 def checked_pause(pause: float) -> float:
     """The pause; raises InvalidArgument unless it is a number of events from 0 on."""
     if not 0.0 <= pause < math.inf:

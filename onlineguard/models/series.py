@@ -172,11 +172,26 @@ class Series(SliceModel):
         distances = _distances(state, x, shapes.means(state.course, x))
         return _weighed(state, distances, forecast.residual(state.forecast, state.course.latest, x))
 
+    def reasons(self, state: SeriesState, event: Float32[Array, " d"]) -> dict[str, Float[Array, " d"]]:
+        """The `Evidence` by name, and in the data's unit the `nearest` value seen before and the `forecast`; NumPy."""
+        x = np.asarray(event, np.float32)
+        far = abs(x[:, None] - state.landmarks)
+        nearest = np.take_along_axis(state.landmarks, np.argmin(far, 1)[:, None], 1)[:, 0]
+        left = forecast.residual(state.forecast, state.course.latest, x)
+        return self.evidence(state, x)._asdict() | {
+            "nearest": np.where(np.isfinite(nearest), nearest, math.nan),
+            "forecast": x - left.value,
+        }
+
     def describe(self, state: SeriesState) -> dict[str, Any]:
-        """The threshold of the score, and events left in which there is no alarm."""
+        """Threshold of the score, events left without an alarm, and of every feature its period (0: none) and range."""
+        marks = np.where(np.isfinite(state.landmarks), state.landmarks, math.nan)
         return {
             "threshold": float(1.0 / self.target_rate),
             "quiet": int(state.quiet),
+            "period": np.asarray(state.season.period) * shapes.BLOCK,
+            "low": marks[:, 0],
+            "high": np.fmax.reduce(marks, axis=1),
             "events": int(state.seen),
         }
 

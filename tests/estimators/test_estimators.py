@@ -466,6 +466,20 @@ def test_a_series_detector_says_a_burst_when_it_begins():
     assert len([i for i in alarms if 1_500 <= i < 1_600]) <= 2
 
 
+def test_a_series_detector_says_what_drove_a_score_in_the_unit_of_the_data():
+    rng = random.Random(9)
+    model = SeriesDetector()
+    assert model.reasons_one({"load": 1.0}) == {}
+    for i in range(2_000):
+        model.learn_one({"load": 1e9 + 100.0 * math.sin(i * math.pi / 144) + rng.gauss(0.0, 1.0)})
+    reasons = model.reasons_one({"load": 1e9 + 500.0})["load"]
+    assert reasons["value"] > 2.0
+    assert reasons["novelty"] > 0.0
+    assert reasons["residual"] > 0.0
+    assert reasons["nearest"] == pytest.approx(1e9 + 102.0, abs=3.0)  # the highest so far
+    assert reasons["forecast"] == pytest.approx(1e9 + 100.0 * math.sin(2_000 * math.pi / 144), abs=10.0)
+
+
 def scored(law: str, n: int, seed: int = 0):
     rng = np.random.default_rng(seed)
     return {
