@@ -72,9 +72,7 @@ def figures(sets: dict[str, list[Labelled]]) -> dict[str, float]:
         pairs = list(zip(found["kpi"], sets["kpi"], strict=True))
         result |= {
             "windows": score("cloudwatch"),
-            "caught": sum(
-                bool(flags[a : b + 1].any()) for flags, one in pairs for a, b in windows_of(one.labels)
-            ),
+            "caught": sum(bool(flags[a : b + 1].any()) for flags, one in pairs for a, b in windows_of(one.labels)),
             "false": sum(int((flags & ~one.labels).sum()) for flags, one in pairs),
         }
     return {name: round(value, 1) for name, value in result.items()}

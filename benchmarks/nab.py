@@ -13,8 +13,8 @@ The sum over all series is scaled so that no alarm at all is worth 0, and an ala
 no other, 100.
 
 Source: Lavin and Ahmad, "Evaluating real-time anomaly detection algorithms - the Numenta Anomaly Benchmark", ICMLA
-2015, with the constants of its published scorer: a window of n values is n wide for what lies in it, and n - 1 for what
-lies behind it, and the sigmoid ends at three widths.
+2015, with the constants of its published scorer: a window of n values is n wide for what lies in it, n - 1 for what lies
+behind it, and the sigmoid ends at three widths.
 """
 
 import math

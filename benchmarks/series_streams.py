@@ -1,7 +1,7 @@
 """Series for the benchmarks of `Series`: two real sets, and synthetic ones with and without anomalies.
 
-The synthetic ones imitate no set. They are what monitored series commonly are: plateaus of a day, spikes in noise,
-hourly prices, weeks with holidays, bursts of counts, temperatures that wander, speeds with rush hours, latencies, loads.
+The synthetic ones are what monitored series commonly are: plateaus of a day, spikes in noise, hourly prices, weeks with
+holidays, bursts of counts, temperatures that wander, speeds with rush hours, latencies, loads.
 """
 
 import gzip

@@ -21,8 +21,8 @@ from onlineguard.errors import CheckpointError, InvalidArgument
 OWN = ("onlineguard.core", "onlineguard.models")  # the packages whose modules register models when they are imported
 
 RETIRED = {  # names of models that are gone, and what came after them
-    "Series": "a Series that forecast by regression and held its alarms. It learned nothing that today's Series could go "
-    "on from: start with a new file"
+    "Series": "a Series that forecast by regression and held its alarms. It learned nothing that today's Series could "
+    "go on from: start with a new file"
 }
 
 _classes: dict[str, type] = {}

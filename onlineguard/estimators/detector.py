@@ -195,7 +195,6 @@ class SeriesDetector(PackedDetector):
         self.target_rate, self.pause = checked_target_rate(target_rate), checked_pause(pause)
         super().__init__(Series(float(target_rate), float(pause)), smallest_width=1)
 
-
     def reasons_one(self, x: Mapping[Hashable, Any]) -> dict[Hashable, dict[str, float]]:
         """What speaks for an anomaly in each feature of the event, under what was learned so far.
 

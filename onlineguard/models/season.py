@@ -1,8 +1,8 @@
 """Does the series repeat itself, and has it been on such a level at this time of its period?
 
-**The period** is found in the means of blocks (`shapes`). For every lag l of 1 to 48 blocks the mean difference D of two
-blocks that lie l apart is kept. Where a series repeats itself D rises to a peak at half the period, and falls to next to
-nothing at the period. With the peak within the first 24 lags, and l the lag behind it where `D (1 + l / 96)` is least
+**The period** is found in the means of blocks (`shapes`). For every lag l of 1 to 48 blocks the mean difference D of
+two blocks that lie l apart is kept. Where a series repeats itself D rises to a peak at half the period, and falls to
+next to nothing at the period. With the peak within the first 24 lags, and l the lag behind it where `D (1 + l / 96)` is least
 (the second factor prefers a day to two days), the period is l where D there is at most a third of the peak, and three
 periods have been seen.
 

@@ -35,7 +35,7 @@ from onlineguard.core.protocols import Array
 from onlineguard.core.pytree import pytree
 from onlineguard.core.quantiles import LEVELS, moved_quantile, quantile_rate
 from onlineguard.core.registry import register
-from onlineguard.core.shapes import Bool, Float, Float32, Float64, Int32
+from onlineguard.core.shapes import Float, Float32, Float64, Int32
 from onlineguard.core.spread import counted_from
 from onlineguard.models import forecast, landmarks, season, shapes
 from onlineguard.models.base import Judgement, SliceModel

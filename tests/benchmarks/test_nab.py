@@ -39,7 +39,9 @@ def test_no_alarm_is_worth_nothing_and_one_at_the_first_value_of_each_window_eve
 
 def test_an_alarm_in_the_middle_of_a_window_earns_less_and_at_its_end_next_to_nothing():
     assert earned(400, 400, 499) == 1.0
-    assert earned(450, 400, 499) == pytest.approx(math.tanh(1.25) / math.tanh(2.5))  # 2 / (1 + e^(5y)) - 1 = tanh(-5y/2)
+    assert earned(450, 400, 499) == pytest.approx(
+        math.tanh(1.25) / math.tanh(2.5)
+    )  # 2 / (1 + e^(5y)) - 1 = tanh(-5y/2)
     assert earned(499, 400, 499) == pytest.approx(math.tanh(0.025) / math.tanh(2.5))
 
 

@@ -13,10 +13,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from onlineguard.cli import runner
 from onlineguard.cli.sinks import VerdictWriter
 from onlineguard.engine.verdicts import Verdicts
-from onlineguard.models.detector import Detector
-from onlineguard.models.series import Series
 from onlineguard.errors import CheckpointError, InvalidArgument, SourceError
 from onlineguard.models.base import FIELDS, READY
+from onlineguard.models.detector import Detector
+from onlineguard.models.series import Series
 from onlineguard.report import SeriesRecorder
 from onlineguard.report.quality import GAP, Labelled, Ranking, Windows
 from onlineguard.sources import Source

@@ -169,7 +169,7 @@ def test_a_series_of_zeros_with_bursts_raises_no_storm_of_alarms():
     shift=st.sampled_from([0.0, 1e-6, 1.0, -1e3, 1e6, 1e12]),
 )
 def test_scores_do_not_depend_on_the_scale_and_the_zero_of_the_series(scale, shift):
-    """As far as float64 can hold the shifted series. Which of many small distances are equal hangs on its last digit."""
+    """As far as float64 holds the shifted series. Which of many small distances are equal hangs on its last digit."""
     x = np.stack([autocorrelated(np.random.default_rng(10), 2_000), np.random.default_rng(11).random(2_000)], axis=1)
     digits = np.spacing(abs(shift) + scale) / scale
     assume(digits <= 1e-6)
