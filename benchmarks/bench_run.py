@@ -56,7 +56,7 @@ def write_files(folder: Path, rows: int) -> None:
 def run_once(path: Path, out: Path | None, report: Path | None) -> int:
     """What the command does; returns the events judged."""
     source = Source(path, ["host"], FEATURES)
-    engine = runner.open_engine(FEATURES, "point", 0.01, 5_000, 0)
+    engine = runner.open_engine(FEATURES, "point")
     writer = VerdictWriter(out, ["host"]) if out is not None else None
     summary = runner.run(source, engine, writer=writer, explain=report is not None)
     if report is not None:

@@ -100,16 +100,18 @@ def run(
             "auto: series with --time and up to 4 numbers that depend on those before, else point."
         ),
     ] = DetectorName.auto,
-    rate: Annotated[float, typer.Option(help="Share of usual events that may be flagged, up to 0.2.")] = 0.01,
+    rate: Annotated[
+        float | None,
+        typer.Option(help="Share of usual events that may be flagged, up to 0.2; else 0.01, of a series 0.0005."),
+    ] = None,
     patience: Annotated[
-        int, typer.Option(min=1, metavar="EVENTS", help="How long a new regime must last before it counts as usual.")
-    ] = 5_000,
-    period: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=0, max=100_000, metavar="EVENTS", help="After how many events a series repeats itself, if it does."
+            min=1,
+            metavar="EVENTS",
+            help="How long a new regime must last before it counts as usual; else 5,000. Not for a series.",
         ),
-    ] = 0,
+    ] = None,
     state: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Continue from this file if it exists; written at the end.")
     ] = None,
@@ -138,7 +140,7 @@ def run(
         runner.check_destinations(events, {"state": state, "out": out, "report": report})
         first = events.peek()
         kind, reason = runner.choose_detector(detector.value, len(features), time is not None, first)
-        engine = runner.open_engine(features, kind, rate, patience, period, state, slices, events.categories)
+        engine = runner.open_engine(features, kind, rate, patience, state, slices, events.categories)
         console.say_start(kind, reason, engine, state)
         writer = VerdictWriter(out, events.slice_columns) if out is not None else None
         try:

@@ -7,7 +7,7 @@ import typer
 
 EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
 # The flag of each argument that the library names in an error.
-FLAGS = {name: f"--{name}" for name in ("patience", "period", "state", "out", "report", "rejects", "slice")} | {
+FLAGS = {name: f"--{name}" for name in ("patience", "state", "out", "report", "rejects", "slice")} | {
     **{name: f"--{name.replace('_', '-')}" for name in ("clicks", "days", "start", "robots", "seed", "label_outage")},
     "target_rate": "--rate",
     "feature_columns": "--feature",

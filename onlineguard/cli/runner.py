@@ -17,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from onlineguard.cli.sinks import VerdictWriter
+from onlineguard.engine.arguments import checked_patience, checked_rate
 from onlineguard.engine.engine import Engine
 from onlineguard.engine.verdicts import Verdicts
 from onlineguard.errors import CheckpointError, InvalidArgument, SourceError
@@ -97,21 +98,23 @@ def _correlation_with_last(batch: Batch) -> float:
     return float(np.median(found)) if found else math.nan
 
 
-def new_estimator(detector: str, rate: float, patience: float, period: int) -> Any:
-    """The model of one slice for `point` or `series`."""
+def new_estimator(detector: str, rate: float | None = None, patience: float | None = None) -> Any:
+    """The model of one slice for `point` or `series`; None is the model's own default."""
+    chosen: dict[str, float] = {} if rate is None else {"target_rate": checked_rate(rate)}
     if detector == "series":
-        return Series(float(rate), float(patience), period=period)
-    if period:
-        raise InvalidArgument("period", f"is {period}, but the detector is point; only a series has one: leave it out")
-    return Detector(float(rate), float(patience))
+        if patience is not None:
+            raise InvalidArgument(
+                "patience", f"is {patience}, but the detector is series; only a point detector has one: leave it out"
+            )
+        return Series(**chosen)
+    return Detector(**chosen) if patience is None else Detector(**chosen, patience=checked_patience(patience))
 
 
 def open_engine(
     features: Sequence[str],
     detector: str,
-    rate: float,
-    patience: float,
-    period: int,
+    rate: float | None = None,
+    patience: float | None = None,
     state: Path | None = None,
     slice_columns: Sequence[str] | None = None,
     categories: Sequence[str] = (),
@@ -122,13 +125,7 @@ def open_engine(
     slices are told apart by other columns than `slice_columns`, where that is given. The columns are kept among the
     engine's notes; of a file without them only the number of columns can be compared.
     """
-    new = Engine(
-        features=features,
-        target_rate=rate,
-        patience=patience,
-        estimator=new_estimator(detector, rate, patience, period),
-        categories=categories,
-    )
+    new = Engine(features=features, estimator=new_estimator(detector, rate, patience), categories=categories)
     columns = None if slice_columns is None else list(slice_columns)
     if columns is not None:
         new.notes[SLICE_COLUMNS] = columns

@@ -10,11 +10,11 @@ from river.utils import dataframe
 
 from onlineguard.engine.verdicts import Verdict
 from onlineguard.errors import InvalidArgument
-from onlineguard.estimators.packed_model import PackedModel
-from onlineguard.estimators.shell import Features, checked_count, read_frame
+from onlineguard.estimators.packed_model import SMALLEST_WIDTH, PackedModel
+from onlineguard.estimators.shell import Features, read_frame
 from onlineguard.models.base import SCORE
 from onlineguard.models.detector import Detector
-from onlineguard.models.series import Series
+from onlineguard.models.series import PAUSE, USUAL_RATE, Series
 
 UNKNOWN = (math.nan, math.nan, math.nan, math.nan)  # the quantiles before the first event
 
@@ -29,9 +29,9 @@ class PackedDetector(base.AnomalyDetector):
 
     target_rate: float
 
-    def __init__(self, estimator: Detector | Series):
+    def __init__(self, estimator: Detector | Series, smallest_width: int = SMALLEST_WIDTH):
         self._features = Features()
-        self._model = PackedModel(estimator)
+        self._model = PackedModel(estimator, smallest_width)
 
     @property
     def threshold(self) -> float:
@@ -163,54 +163,61 @@ class DriftRobustDetector(PackedDetector):
 class SeriesDetector(PackedDetector):
     """Finds values of a numeric series that are odd given its past, and reports a run of them once.
 
-    It is for one value, or a few, taken at regular intervals. Each is forecast from the recent values and from the one
-    a period earlier. The value and the residual of its forecast are judged together. See `onlineguard.models.series`
+    It is for one value, or a few, taken at regular intervals. It knows what the series has been like before (its
+    values, its course, its level) and what follows from its latest values, and needs neither a period nor a scale. The
+    score reads as a return period: 20,000 is what comes about once in 20,000 events. See `onlineguard.models.series`
     for how it works.
 
     Parameters
     ----------
     target_rate
-        Share of usual events to be flagged at most, in (0, 0.2].
-    patience
-        Events that a new regime must last before it counts as usual.
-    hold
-        Events after which an alarm has faded. Until then only an odder value raises another alarm.
-    lags
-        Number of recent values that each value is forecast from.
-    period
-        Events after which the series repeats itself, e.g. 288 for a day of five-minute data; 0 for none.
+        Share of events to be alarms, at most about, in (0, 0.2]. The default is one in a week of five-minute data.
+    pause
+        Events after an alarm in which there is none; the threshold is infinite then.
 
     Examples
     --------
     >>> import math
     >>> import random
     >>> from onlineguard.estimators import SeriesDetector
-    >>> rng, model, alarms = random.Random(0), SeriesDetector(period=48), []
+    >>> rng, model, alarms = random.Random(0), SeriesDetector(), []
     >>> for i in range(3_000):
     ...     load = rng.gauss(100.0 + 10.0 * math.sin(i * math.pi / 24), 1.0)
     ...     if 2_500 <= i < 2_550:
     ...         load += 80.0
     ...     if model.judge_learn_one({"load": load}).anomalous:
     ...         alarms.append(i)
-    >>> 2_500 in alarms, any(2_510 < i < 2_550 for i in alarms)  # an alarm when it begins, and none while it lasts
+    >>> 2_500 in alarms, any(2_500 < i < 2_550 for i in alarms)  # an alarm when it begins, and none while it lasts
     (True, False)
     """
 
-    def __init__(
-        self,
-        target_rate: float = 0.01,
-        patience: float = 5_000,
-        hold: float = 72,
-        lags: int = 3,
-        period: int = 0,
-    ):
-        self.target_rate, self.patience = checked_target_rate(target_rate), checked_patience(patience)
-        if not 1.0 < hold < math.inf:
-            raise InvalidArgument(f"hold is {hold}; it must be more than 1 event, e.g. 72")
-        checked_count("lags", lags, 1)
-        checked_count("period", period, 0)
-        self.hold, self.lags, self.period = hold, lags, period
-        super().__init__(Series(float(target_rate), float(patience), float(hold), int(lags), int(period)))
+    def __init__(self, target_rate: float = USUAL_RATE, pause: float = PAUSE):
+        self.target_rate, self.pause = checked_target_rate(target_rate), checked_pause(pause)
+        super().__init__(Series(float(target_rate), float(pause)), smallest_width=1)
+
+    def reasons_one(self, x: Mapping[Hashable, Any]) -> dict[Hashable, dict[str, float]]:
+        """What speaks for an anomaly in each feature of the event, under what was learned so far.
+
+        `value`, `course`, `level` and `season` are decades of surprise; `novelty` and `residual` are what they and the
+        forecast come to beyond what an alarm takes at the usual rate. `nearest` is the nearest value seen before, and
+        `forecast` the one expected, both in the data's unit; NaN where there is none.
+        """
+        if not self._features.names:
+            return {}
+        with np.errstate(all="ignore"):
+            found = self._model.estimator.reasons(self._model.state, self._model.relative(self._known(x)))  # type: ignore[attr-defined]
+        found |= {name: self._model.absolute(found[name]) for name in ("nearest", "forecast")}
+        return {
+            feature: {name: float(values[i]) for name, values in found.items()}
+            for i, feature in enumerate(self._features.names)
+        }
+
+
+def checked_pause(pause: float) -> float:
+    """The pause; raises InvalidArgument unless it is a number of events from 0 on."""
+    if not 0.0 <= pause < math.inf:
+        raise InvalidArgument("pause", f"is {pause}; it must be a number of events of at least 0, e.g. 60")
+    return pause
 
 
 def checked_patience(patience: float) -> float:

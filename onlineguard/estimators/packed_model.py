@@ -31,8 +31,8 @@ class PackedModel:
     NumPy is pickled.
     """
 
-    def __init__(self, estimator: SliceModel):
-        self.estimator = estimator
+    def __init__(self, estimator: SliceModel, smallest_width: int = SMALLEST_WIDTH):
+        self.estimator, self.smallest_width = estimator, smallest_width
         self.width = 0
         self._origin = np.zeros(0)
         self._row: Any = None
@@ -42,7 +42,7 @@ class PackedModel:
         """Make room for new features, given the first value of each."""
         self._origin = np.concatenate([self._origin, np.where(inexact(first), first, 0.0)])
         count, old = len(self._origin), self.width
-        width = max(SMALLEST_WIDTH, 1 << (count - 1).bit_length())
+        width = max(self.smallest_width, 1 << (count - 1).bit_length())
         if width == old:
             self._prepare()
             return
@@ -172,7 +172,8 @@ class PackedModel:
 
     def __getstate__(self) -> dict[str, Any]:
         row = None if self._row is None else np.array(self._row)
-        return {"estimator": self.estimator, "width": self.width, "_origin": self._origin, "_row": row}
+        kept = {"estimator": self.estimator, "smallest_width": self.smallest_width, "width": self.width}
+        return {**kept, "_origin": self._origin, "_row": row}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -222,7 +223,10 @@ def _widened(old: int, width: int, narrow: Any, blank: Any) -> Any:
     """The narrow leaf in the first columns of the blank, wider one; both may hold several blocks of columns."""
     if np.shape(narrow) == np.shape(blank):
         return narrow
-    lead, blocks = blank.shape[:-1], blank.shape[-1] // width
-    wider = blank.reshape(*lead, blocks, width).copy()
-    wider[..., :old] = narrow.reshape(*lead, blocks, old)
+    axis = next(i for i, (a, b) in enumerate(zip(narrow.shape, blank.shape, strict=True)) if a != b)
+    blocks = blank.shape[axis] // width
+    lead, rest = blank.shape[:axis], blank.shape[axis + 1 :]
+    wider = blank.reshape(*lead, blocks, width, *rest).copy()
+    columns = (slice(None),) * (axis + 1) + (slice(old),)
+    wider[columns] = narrow.reshape(*lead, blocks, old, *rest)
     return wider.reshape(blank.shape)

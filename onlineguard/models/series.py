@@ -1,27 +1,28 @@
-"""The default detector of a numeric series: what is odd given its own past, said once.
+"""The default detector of a numeric series: what has not been seen before, or does not follow from what just was.
 
-Four stages; each takes its unit from the one before it, so that nobody has to name one:
+Nobody names a period, a scale or a share of anomalies. Every column of a series is looked at in two ways:
 
-1. **Regression** of every value on its own recent values and, where a period is named, on the value one period back:
-   ridge regression by normalised clipped stochastic gradient descent. With f the past values and r the residual, both
-   in the unit of what is usual of the series, f clipped to K and r to K of its own scales,
+1. **Novelty.** The distance of the value to everything seen before (`landmarks`), those of its course and its level
+   (`shapes`), and that to the same time of earlier periods, where the series repeats itself (`season`), are read as
+   decades of surprise in their own past (`surprise`). With the value's first,
 
-       w <- (1 - eta rho) w + eta r f / (1 + |f|^2).
+       novelty = value + .7 max(mean(course, level), season - 1) - .3.
 
-2. **Detector** of the value and, as a second feature, of what the regression leaves of it. Its score is `distance`.
-3. **News**: the distance relative to the slice's record, the largest of late:
+   A value that is a little new on a course that is known is no anomaly, and one on a new course is.
+2. **Residual.** Where a forecast from the latest values is worth something (`forecast`), with R the decades of rarity
+   of what it leaves, `R - 3` counts as well, and a novelty of less than two median residuals does not.
 
-       record <- max(record (1 - 1 / (16 hold)), min(distance, 1.5 record)).
+The larger of the two, in the oddest column, less log10 of the number of columns, is A: decades of surprise beyond what
+an alarm takes. **The score** is 2,000 times 10^A. It reads as a return period: an event whose score is 20,000 is of a
+kind that comes about once in 20,000 events. So **the threshold** is 1 / target_rate, and a tenfold lower rate asks for
+one more decade.
 
-   What a series did an hour ago is no news when it does it again. A scale or a quantile cannot tell how far a series
-   goes now and then, and bursts of a thousand scales are routine in some.
-4. **Hold**: what was odd stays on record while it fades, and in its shade only what is odder still is an alarm again,
-   so that a run of odd values is one alarm, at its start, not hundreds:
+**An alarm is one event.** In the 60 events after it the threshold is infinite, while scores go on being the events'
+own: a run of odd values is one alarm when it begins, and another one if it is still unlike everything before it an
+hour on. What came once has been seen, so a new level soon is none.
 
-       score = max(news, held),   threshold = max(quantile, held),   held <- min(score, e quantile) (1 - 1 / hold).
-
-Source: the regression is the normalised least mean squares of Widrow and Hoff with a leak (Haykin, "Adaptive filter
-theory", 2002) and a clip; the record, the hold and all constants are ours.
+Source: all of it is ours, and the parts name theirs. `benchmarks/bench_series.py` measures it, and
+`benchmarks/ablate_series.py` says what each part and each constant is worth.
 """
 
 import math
@@ -29,198 +30,197 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from onlineguard.core.arrays import barrier, larger, namespace, smaller, to_float, where
+from onlineguard.core.arrays import barrier, larger, namespace, saturating_add, to_float, where
 from onlineguard.core.protocols import Array
-from onlineguard.core.pytree import pytree, static
-from onlineguard.core.quantiles import LEVELS, moved_quantile, quantile_rate, rms_quantile
+from onlineguard.core.pytree import pytree
+from onlineguard.core.quantiles import LEVELS, moved_quantile, quantile_rate
 from onlineguard.core.registry import register
-from onlineguard.core.shapes import Bool, Float, Float32, Float64, Int32
-from onlineguard.core.spread import K, counted_from
-from onlineguard.models import detector
-from onlineguard.models.base import Judgement, Pooled, SliceModel
-from onlineguard.models.detector import Detector
+from onlineguard.core.shapes import Float, Float32, Float64, Int32
+from onlineguard.core.spread import counted_from
+from onlineguard.models import forecast, landmarks, season, shapes
+from onlineguard.models.base import Judgement, SliceModel
+from onlineguard.models.forecast import Forecast
+from onlineguard.models.season import Season
+from onlineguard.models.shapes import Course
+from onlineguard.models.surprise import MOST, Past, remembered, surprise
 
-RATE = 0.02  # eta of the regression, which takes some hundred events to learn
-RIDGE = 0.01  # rho: pulls the weights of past values that explain less than this share of a value towards 0
-RECORD_HOLDS = 16.0  # a record fades that many times slower than an alarm; the default forgets within days
-GROWTH = 1.5  # most by which one event raises the record: one absurd value is forgotten within 6.5 holds
-LEAST_RECORD = 3.0  # in usual deviations,
-LEAST_NEWS = 0.5  # and what is less than half a record is no alarm: after a calm, the first ripple is not odd
-HUGE = 1e37  # values end here, so that differences, scales and the reciprocals of scales stay within float32
+VOTES = 0.7  # weight of course and level beside the value; flat from .5 to .9
+SEASON = 1.0  # decades by which the season must be the odder one
+NOVEL = 0.3  # decades of novelty, at least, of an alarm at the usual rate
+RESIDUAL = 3.0  # decades of rarity of a residual, at least: at 2.6 false alarms are ten times as many
+LEAST_NEW = 2.0  # median residuals; what is nearer to a value seen before is not new
+USUAL_RATE = 1 / 2_000  # the rate at which an alarm takes A > 0: one in a week of five-minute data
+PAUSE = 60.0  # events after an alarm in which there is none; flat from 20 to 120
+READY = shapes.WHOLE  # events before the first alarm: by then every part has a past
+KINDS = 4  # of distances
+HUGE = 1e36  # values end here, so that sums of 64 of them stay within float32
+USUAL_SCORES = (10.0, 40.0, 200.0)  # where the quantiles of the scores start
 
 
 class SeriesState(NamedTuple):
     """What the stream taught one slice."""
 
-    detector: detector.DetectorState  # over 2 d features: the values, then what the regression leaves of them
-    past: Float32[Array, "past d"]  # the latest max(lags, period) values, newest first, as they came; NaN where missing
-    weights: Float32[Array, "regressors d"]  # of the regression; as many as lags, with a period one more
-    record: Float32[Array, ""]  # the largest distance of late
-    held: Float32[Array, ""]  # what the score of the latest alarm has faded to
-    median: Float32[Array, ""]  # the news that 50 % of the events exceed,
+    landmarks: Float32[Array, "d landmarks"]
+    past: Past  # distances of all columns' values, then of their courses, of their levels, and of their seasons
+    course: Course
+    season: Season
+    forecast: Forecast
+    counts: Int32[Array, " d"]  # values of every column
+    seen: Int32[Array, ""]  # events
+    quiet: Float32[Array, ""]  # events left in which there is no alarm
+    median: Float32[Array, ""]  # the score that 50 % of the events exceed,
     fifth: Float32[Array, ""]  # 20 %,
-    twentieth: Float32[Array, ""]  # 5 %,
-    quantile: Float32[Array, ""]  # and target_rate of them
+    twentieth: Float32[Array, ""]  # and 5 %
 
 
-@register("Series")
+class Evidence(NamedTuple):
+    """What speaks for an anomaly in every column, in decades; -infinity where nothing can be said."""
+
+    value: Float32[Array, " d"]  # surprises
+    course: Float32[Array, " d"]
+    level: Float32[Array, " d"]
+    season: Float32[Array, " d"]  # less SEASON
+    novelty: Float32[Array, " d"]  # of all four, beyond what an alarm takes
+    residual: Float32[Array, " d"]  # beyond what an alarm takes
+
+
+@register("Series 2")
 @pytree
 class Series(SliceModel):
-    """Regression, distance, news and hold of one slice: what the operator chose.
+    """Novelty and residual of one slice: what the operator chose. Fields may change without recompiling.
 
-    target_rate: share of events whose news exceeds its quantile, in (0, 0.2]; at most that many are alarms.
-    patience: events that a new regime must last before it counts as usual, as in `Detector`.
-    hold: events after which an alarm has faded; the default is six hours of five-minute data.
-    lags: how many recent values each value is explained by; the default is an hour of five-minute data.
-    period: events after which the series repeats itself, 288 for a day of five-minute data; 0 for none.
+    target_rate: share of events to be alarms, at most about, in (0, 0.2].
+    pause: events after an alarm in which there is none; the default is five hours of five-minute data.
     """
 
-    target_rate: Float[Array, ""] = 0.01
-    patience: Float[Array, ""] = 5_000.0
-    hold: Float[Array, ""] = 72.0
-    lags: int = static(default=12)
-    period: int = static(default=0)
+    target_rate: Float[Array, ""] = USUAL_RATE
+    pause: Float[Array, ""] = PAUSE
 
     shiftable = True
     repeatable = False
 
-    def width(self, n_features: int) -> int:
-        """See `Detector.width`."""
-        return self._detector().width(n_features)
-
     def init(self, n_features: int, width: int | None = None) -> SeriesState:
-        """The state before any event, in NumPy; the quantiles start where independent normal features put them."""
+        """The state before any event, in NumPy."""
         width = width or n_features
-        record = rms_quantile(1.0 / (RECORD_HOLDS * float(self.hold)), 2 * n_features)
-        quantiles = [rms_quantile(p, 2 * n_features) / record for p in (*LEVELS, float(self.target_rate))]
         return SeriesState(
-            self._detector().init(2 * n_features, 2 * width),
-            np.full((max(self.lags, self.period), width), math.nan, np.float32),
-            np.zeros((self.lags + (self.period > 0), width), np.float32),
-            *np.array([record, 0.0, *quantiles], np.float32),
+            landmarks.blank(width),
+            Past.blank(KINDS * width),
+            Course.blank(width),
+            Season.blank(width),
+            Forecast.blank(width),
+            np.zeros(width, np.int32),
+            np.int32(0),
+            *np.array([0.0, *USUAL_SCORES], np.float32),
         )
 
     def step(self, state: SeriesState, event: Float32[Array, " d"]) -> tuple[SeriesState, Judgement]:
         """Judge an event with the state from before it, then learn it.
 
-        The score is the event's own news or what is held, whichever is larger, and the threshold likewise the quantile
-        or what is held; so an event over the threshold is one whose news tops both. The median and the other quantiles
-        are those of the news.
-
-        A NaN or infinite feature is missing: it is not scored, exerts no pull, and explains later values as a usual
-        one would. An event without any finite feature changes nothing; it takes no place among the past values.
+        A NaN or infinite feature is missing: it is not scored, and its column stays as it is, as if its time had not
+        passed. An event without any finite feature changes nothing.
         """
         xp = namespace(event)
-        x = xp.where(xp.isfinite(event), xp.minimum(xp.maximum(event, -HUGE), HUGE), math.nan)
-        regressors, unexplained = self._explain(state, x)
-        inner, judgement = self._detector().step(state.detector, xp.concatenate((x, unexplained)))
+        present = xp.isfinite(event)
+        x = xp.where(present, xp.minimum(xp.maximum(event, -HUGE), HUGE), 0.0)
+        latest = shapes.means(state.course, x)
+        (distances,) = barrier(_distances(state, x, latest))
+        left = forecast.residual(state.forecast, state.course.latest, x)
+        evidence = _weighed(state, distances, left)
 
-        scored, ready = judgement.score >= 0, judgement.ready
-        distance = where(scored, judgement.score, 0.0)
-        news = distance / state.record
-        score = larger(news, state.held)
-        held = smaller(score, math.e * state.quantile) * (1.0 - 1.0 / self.hold)
-        faded = state.record * (1.0 - 1.0 / (RECORD_HOLDS * self.hold))
-        record = larger(larger(faded, smaller(distance, GROWTH * state.record)), LEAST_RECORD)
+        columns = xp.sum(present.astype(np.int32))
+        usable = columns > 0
+        decades = xp.max(xp.where(present, xp.maximum(evidence.novelty, evidence.residual), -MOST))
+        score = 10.0 ** (decades - xp.log10(larger(to_float(columns), 1.0))) / USUAL_RATE
+        ready = (state.seen >= READY) & usable
+        threshold = 1.0 / self.target_rate
+        alarm = ready & (score > threshold) & (state.quiet <= 0.0)
+
+        quiet = where(alarm, self.pause, larger(state.quiet - 1.0, 0.0))
+        rate = usable * quantile_rate(to_float(state.seen))
         learned = SeriesState(
-            inner,
-            where(xp.any(x == x), xp.concatenate((x[None], state.past[:-1])), state.past),
-            self._learn_weights(state, regressors, unexplained),
-            where(scored, record, state.record),
-            where(ready, held, state.held),
-            *self._learn_quantiles(state, news, scored),
+            landmarks.placed(state.landmarks, x, present & (distances[: len(x)] > 0.0)),
+            remembered(state.past, distances, xp.tile(present, KINDS) & (distances < math.inf)),
+            shapes.followed(state.course, x, latest, state.counts, present),
+            season.found(state.season, state.course, latest, state.counts, present),
+            forecast.corrected(state.forecast, left, state.course.latest, x, present),
+            saturating_add(state.counts, present),
+            saturating_add(state.seen, usable),
+            where(usable, quiet, state.quiet),
+            *(
+                moved_quantile(getattr(state, name), score, level, rate)
+                for name, level in zip(("median", "fifth", "twentieth"), LEVELS, strict=True)
+            ),
         )
-        score, threshold = where(scored, score, math.nan), larger(state.quantile, state.held)
-        quantiles = (state.median, state.fifth, state.twentieth)
-        return learned, Judgement(score, threshold, ready, *quantiles, threshold)
-
-    def seen(self, states: SeriesState) -> Int32[np.ndarray, " slices"]:
-        """See `SliceModel.seen`."""
-        return states.detector.seen
+        in_force = where(state.quiet > 0.0, math.inf, threshold)
+        quantiles = (state.median, state.fifth, state.twentieth, threshold)
+        return learned, Judgement(where(usable, score, math.nan), in_force, ready, *quantiles)
 
     def moved(self, states: SeriesState, by: Float64[np.ndarray, "slices d"]) -> SeriesState:
-        """See `SliceModel.moved`. The detector's features are the values twice over, and so is their shift."""
-        inner = self._detector().moved(states.detector, np.concatenate((by, by), axis=-1))
-        return states._replace(detector=inner, past=counted_from(states.past, by[..., None, :]))
-
-    def pooled(self, states: SeriesState, origins: Float64[np.ndarray, "slices d"]) -> Pooled:
-        """Where new slices start, as in `Detector`, but always with no location yet.
-
-        Series of one stream may differ by nine orders of magnitude, and a wrong start is worse than none: what is
-        common to them are the weights and the quantiles, which have no unit.
-        """
-        both = np.concatenate((origins, origins), axis=1)
-        fresh = self._detector().pooled(states.detector, both).fresh
-        names = ("weights", "median", "fifth", "twentieth", "quantile")
-        medians = {name: np.median(getattr(states, name), axis=0) for name in names}
-        start = self.init(origins.shape[1])._replace(detector=fresh, **medians)
-        return Pooled(start, start, np.zeros(origins.shape[1]))
+        """See `SliceModel.moved`. Distances have no origin."""
+        marks = counted_from(states.landmarks, by[..., None])
+        return states._replace(landmarks=marks, course=states.course.moved(by))
 
     def contributions(self, state: SeriesState, event: Float32[Array, " d"]) -> Float64[Array, " d"]:
-        """What each feature adds to the squared distance: the squares of both its standardised residuals."""
-        both = np.concatenate((event, self._explain(state, event)[1]))
-        squares = self._detector().contributions(state.detector, both)
-        return squares[: len(event)] + squares[len(event) :]
+        """The score that each column would have by itself; the event's is the largest, divided by their number."""
+        evidence = self.evidence(state, event)
+        decades = np.maximum(evidence.novelty, evidence.residual).astype(np.float64)
+        return np.where(np.isfinite(event), 10.0**decades / USUAL_RATE, 0.0)
 
-    def describe(self, state: SeriesState) -> dict[str, Any]:
-        """Location and scale of every feature, the scale of what the regression leaves, threshold and record."""
-        location, scale, spread = usual(state)
-        return {
-            "location": location,
-            "scale": scale,
-            "residual_scale": spread,
-            "threshold": float(max(state.quantile, state.held)),
-            "record": float(state.record),
-            "events": int(state.detector.seen),
+    def evidence(self, state: SeriesState, event: Float32[Array, " d"]) -> Evidence:
+        """What speaks for an anomaly in every column of an event, under the state from before it."""
+        xp = namespace(event)
+        x = xp.where(xp.isfinite(event), xp.minimum(xp.maximum(event, -HUGE), HUGE), 0.0)
+        distances = _distances(state, x, shapes.means(state.course, x))
+        return _weighed(state, distances, forecast.residual(state.forecast, state.course.latest, x))
+
+    def reasons(self, state: SeriesState, event: Float32[Array, " d"]) -> dict[str, Float[Array, " d"]]:
+        """The `Evidence` by name, and in the data's unit the `nearest` value seen before and the `forecast`; NumPy."""
+        x = np.asarray(event, np.float32)
+        far = abs(x[:, None] - state.landmarks)
+        nearest = np.take_along_axis(state.landmarks, np.argmin(far, 1)[:, None], 1)[:, 0]
+        left = forecast.residual(state.forecast, state.course.latest, x)
+        return self.evidence(state, x)._asdict() | {
+            "nearest": np.where(np.isfinite(nearest), nearest, math.nan),
+            "forecast": x - left.value,
         }
 
-    def _detector(self) -> Detector:
-        return Detector(self.target_rate, self.patience)
-
-    def _explain(
-        self, state: SeriesState, x: Float32[Array, " d"]
-    ) -> tuple[Float32[Array, "regressors d"], Float32[Array, " d"]]:
-        """The past values that explain x, standardised; and x less what they explain.
-
-        The latter keeps the location of x and so its resolution: what float32 cannot tell apart is no residual.
-        """
-        xp = namespace(x)
-        location, scale, _ = usual(state)
-        past = state.past[: self.lags]
-        if self.period:
-            past = xp.concatenate((past, state.past[self.period - 1 : self.period]))
-        z = (past - location[None]) / scale[None]
-        regressors = xp.where(xp.isfinite(z), xp.minimum(xp.maximum(z, -K), K), 0.0)
-        explained = xp.where(scale > 0, scale * xp.sum(state.weights * regressors, 0), 0.0)
-        return barrier(regressors, x - explained)
-
-    def _learn_weights(
-        self, state: SeriesState, regressors: Float32[Array, "regressors d"], unexplained: Float32[Array, " d"]
-    ) -> Float32[Array, "regressors d"]:
-        """The weights after one step; those of a missing value stay."""
-        xp = namespace(unexplained)
-        location, scale, spread = usual(state)
-        r = xp.minimum(xp.maximum(unexplained - location, -K * spread), K * spread) / scale
-        step = RATE * r / (1.0 + xp.sum(regressors * regressors, 0))
-        weights = (1.0 - RATE * RIDGE) * state.weights + step[None] * regressors
-        return xp.where(xp.isfinite(weights), weights, state.weights)
-
-    def _learn_quantiles(
-        self, state: SeriesState, news: Float32[Array, ""], scored: Bool[Array, ""]
-    ) -> tuple[Float32[Array, ""], Float32[Array, ""], Float32[Array, ""], Float32[Array, ""]]:
-        """The four quantiles after the news of an event."""
-        rate = where(scored, quantile_rate(to_float(state.detector.age)), 0.0)
-        moved = moved_quantile
-        return (
-            moved(state.median, news, LEVELS[0], rate),
-            moved(state.fifth, news, LEVELS[1], rate),
-            moved(state.twentieth, news, LEVELS[2], rate),
-            larger(moved(state.quantile, news, self.target_rate, rate), LEAST_NEWS),
-        )
+    def describe(self, state: SeriesState) -> dict[str, Any]:
+        """Threshold of the score, events left without an alarm, and of every feature its period (0: none) and range."""
+        marks = np.where(np.isfinite(state.landmarks), state.landmarks, math.nan)
+        return {
+            "threshold": float(1.0 / self.target_rate),
+            "quiet": int(state.quiet),
+            "period": np.asarray(state.season.period) * shapes.BLOCK,
+            "low": marks[:, 0],
+            "high": np.fmax.reduce(marks, axis=1),
+            "events": int(state.seen),
+        }
 
 
-def usual(state: SeriesState) -> tuple[Float32[Array, " d"], Float32[Array, " d"], Float32[Array, " d"]]:
-    """Location and scale of the values, and the scale of what the regression leaves of them."""
-    slow = state.detector.slow
-    d = state.past.shape[-1]
-    return slow.location[:d], slow.scale[:d], slow.scale[d:]
+def _distances(
+    state: SeriesState, x: Float32[Array, " d"], latest: Float32[Array, "d level"]
+) -> Float32[Array, " kinds*d"]:
+    """Of values, courses, levels and seasons, each kind of all columns; infinite where there is no past."""
+    course, level = shapes.distances(state.course, latest)
+    same_time = season.distance(state.season, state.course, latest, state.counts)
+    return namespace(x).concatenate((landmarks.distance(state.landmarks, x), course, level, same_time))
+
+
+def _weighed(state: SeriesState, distances: Float32[Array, " kinds*d"], left: forecast.Residual) -> Evidence:
+    """The evidence in the distances, of which those without a past are infinite, and in the residuals of an event."""
+    xp = namespace(distances)
+    there = (distances < math.inf) & (state.past.count > 0)
+    surprises = xp.where(there, surprise(state.past, xp.where(there, distances, 0.0)), 0.0)
+    value, course, level, same_time = barrier(*surprises.reshape(KINDS, -1))
+    near, has_season = distances[: len(value)], there[-len(value) :]
+    same_time = xp.where(has_season, same_time - SEASON, -MOST)
+    novelty = value + VOTES * xp.maximum(np.float32(0.5) * (course + level), same_time) - NOVEL
+    new = there[: len(value)] & ~(left.worth & (near < LEAST_NEW * left.median))
+    return Evidence(
+        value,
+        course,
+        level,
+        same_time,
+        xp.where(new, novelty, -MOST),
+        xp.where(left.worth, left.rarity - RESIDUAL, -MOST),
+    )

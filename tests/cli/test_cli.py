@@ -146,7 +146,7 @@ def test_bad_rows_are_set_aside_and_counted_and_strict_stops_at_the_first(csv_fi
         (["run", "missing.csv", "--feature", "x"], ["missing.csv"]),
         (["run", "events.csv", "--feature", "y"], ["'y'", "columns are"]),
         (["run", "events.csv", "--feature", "x", "--rate", "0.5"], ["--rate is 0.5"]),
-        (["run", "events.csv", "--feature", "x", "--period", "24"], ["--period is 24"]),
+        (["run", "events.csv", "--feature", "x", "--detector", "series", "--patience", "24"], ["--patience is 24"]),
         (["run", "events.csv", "--feature", ","], ["--feature is ','"]),
         (["run", "events.csv", "--feature", "x", "--slice", ","], ["--slice is ','"]),
         (["run", "events.csv", "--feature", "x,x"], ["--feature is ['x', 'x']"]),

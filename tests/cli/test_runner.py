@@ -16,6 +16,8 @@ from onlineguard.cli.sinks import VerdictWriter
 from onlineguard.engine.verdicts import Verdicts
 from onlineguard.errors import CheckpointError, InvalidArgument, SourceError
 from onlineguard.models.base import FIELDS, READY
+from onlineguard.models.detector import Detector
+from onlineguard.models.series import Series
 from onlineguard.report import SeriesRecorder
 from onlineguard.report.quality import GAP, Labelled, Ranking, Windows
 from onlineguard.sources import Source
@@ -143,7 +145,7 @@ def events_csv(tmp_path: Path) -> Path:
 
 
 def run_to(path: Path | None, source: Source, detector: str = "point", **options):
-    engine = runner.open_engine(source.feature_columns, detector, 0.01, 5_000, 0)
+    engine = runner.open_engine(source.feature_columns, detector, 0.01)
     writer = VerdictWriter(path, source.slice_columns) if path else None
     summary = runner.run(source, engine, writer=writer, **options)
     if writer:
@@ -184,7 +186,7 @@ def test_a_run_writes_the_verdicts_of_one_update_with_the_whole_file(tmp_path, s
     source = Source(tmp_path / f"events.{ending}", slices, ["x", "y"], batch_rows=7_001)
     summary = run_to(tmp_path / "out.parquet", source)
     keys = events.select(slices) if ending == "parquet" else events.select(slices).cast(pl.String)
-    expected = runner.open_engine(["x", "y"], "point", 0.01, 5_000, 0).update(keys if slices else "all", events)
+    expected = runner.open_engine(["x", "y"], "point").update(keys if slices else "all", events)
     written = pl.read_parquet(tmp_path / "out.parquet")
     assert written.select(slices).equals(keys)
     for name in ("score", "threshold", "p_value", "anomalous", "ready"):
@@ -278,13 +280,13 @@ def test_texts_are_categories_from_file_to_verdict(tmp_path):
     ("changed", "name"),
     [
         ({"features": ["x", "z"]}, "features"),
-        ({"detector": "series"}, "detector"),
+        ({"detector": "series", "rate": None}, "detector"),
         ({"rate": 0.02}, "rate"),
         ({"patience": 100}, "patience"),
     ],
 )
 def test_a_state_of_another_kind_is_refused_and_says_which(tmp_path, changed, name):
-    settings_ = {"features": ["x", "y"], "detector": "point", "rate": 0.01, "patience": 5_000, "period": 0}
+    settings_ = {"features": ["x", "y"], "detector": "point", "rate": 0.01, "patience": None}
     state = tmp_path / "state"
     runner.open_engine(**settings_).save(state)
     assert runner.open_engine(**settings_, state=state).n_features == 2
@@ -292,9 +294,15 @@ def test_a_state_of_another_kind_is_refused_and_says_which(tmp_path, changed, na
         runner.open_engine(**(settings_ | changed), state=state)
 
 
-def test_only_a_series_has_a_period():
-    with pytest.raises(InvalidArgument, match="period is 24"):
-        runner.new_estimator("point", 0.01, 5_000, 24)
+def test_only_a_point_detector_has_a_patience():
+    with pytest.raises(InvalidArgument, match="patience is 24"):
+        runner.new_estimator("series", patience=24)
+
+
+def test_each_detector_has_a_rate_of_its_own():
+    assert runner.new_estimator("point") == Detector()
+    assert runner.new_estimator("series") == Series()
+    assert runner.new_estimator("series", 0.01) == Series(0.01)
 
 
 def test_a_source_of_bad_rows_only_is_an_error(tmp_path):

@@ -229,6 +229,19 @@ def test_a_file_of_format_1_where_counts_were_floats_goes_on_as_it_would_have(tm
     assert_equal(Engine.load(tmp_path / "old").update(keys, X), engine.update(keys, X))
 
 
+def test_a_series_of_an_earlier_version_is_refused_in_one_line(tmp_path):
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    Engine(2).save(tmp_path / "engine")
+    with safe_open(tmp_path / "engine", "numpy") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
+    metadata["onlineguard"] = metadata["onlineguard"].replace('"kind": "Detector"', '"kind": "Series"')
+    save_file(tensors, tmp_path / "old", metadata=metadata)
+    with pytest.raises(CheckpointError, match=r"holds a Series that forecast by regression.*start with a new file"):
+        Engine.load(tmp_path / "old")
+
+
 def test_a_model_that_nothing_is_registered_for_is_named_with_a_way_out(tmp_path):
     from safetensors import safe_open
     from safetensors.numpy import save_file

@@ -401,9 +401,7 @@ def test_a_label_must_be_true_or_false(y):
         (lambda: ClippedLinearRegression(l2=-1.0), r"l2 is -1\.0; it must be zero or more"),
         (lambda: DriftRobustDetector(target_rate=0.5), r"target_rate is 0\.5; it must lie in \(0, 0\.2\]"),
         (lambda: DriftRobustDetector(patience=0), r"patience is 0; it must be at least 1 event"),
-        (lambda: SeriesDetector(lags=0), r"lags is 0; it must be a whole number of at least 1"),
-        (lambda: SeriesDetector(period=2.5), r"period is 2\.5; it must be a whole number of at least 0"),
-        (lambda: SeriesDetector(hold=1.0), r"hold is 1\.0; it must be more than 1 event"),
+        (lambda: SeriesDetector(pause=-1), r"pause is -1; it must be a number of events of at least 0"),
         (lambda: ClippedChangePoint(delta=0.0), r"delta is 0\.0; it must lie strictly between 0 and 1"),
         (lambda: ClippedChangePoint(n_features=True), r"n_features is True; it must be a whole number"),
         (lambda: AdaptiveThreshold(0.99), r"anomaly_detector is 0\.99; it must be a river anomaly detector"),
@@ -464,7 +462,22 @@ def test_a_series_detector_says_a_burst_when_it_begins():
         if verdict.anomalous:
             alarms.append(i)
     assert 1_500 in alarms
-    assert len([i for i in alarms if 1_500 <= i < 1_600]) < 20
+    assert not [i for i in alarms if 1_500 < i <= 1_560]  # and none in the pause after it
+    assert len([i for i in alarms if 1_500 <= i < 1_600]) <= 2
+
+
+def test_a_series_detector_says_what_drove_a_score_in_the_unit_of_the_data():
+    rng = random.Random(9)
+    model = SeriesDetector()
+    assert model.reasons_one({"load": 1.0}) == {}
+    for i in range(2_000):
+        model.learn_one({"load": 1e9 + 100.0 * math.sin(i * math.pi / 144) + rng.gauss(0.0, 1.0)})
+    reasons = model.reasons_one({"load": 1e9 + 500.0})["load"]
+    assert reasons["value"] > 2.0
+    assert reasons["novelty"] > 0.0
+    assert reasons["residual"] > 0.0
+    assert reasons["nearest"] == pytest.approx(1e9 + 102.0, abs=3.0)  # the highest so far
+    assert reasons["forecast"] == pytest.approx(1e9 + 100.0 * math.sin(2_000 * math.pi / 144), abs=10.0)
 
 
 def scored(law: str, n: int, seed: int = 0):
@@ -630,7 +643,7 @@ def test_a_change_point_detector_serves_where_river_takes_one():
 
 
 def test_a_detector_is_what_its_parameters_say():
-    model = SeriesDetector(target_rate=0.02, patience=100, hold=10, lags=2, period=24)
+    model = SeriesDetector(target_rate=0.02, pause=24)
     assert model.clone()._get_params() == model._get_params()
-    assert model._model.estimator.period == 24
+    assert model._model.estimator.pause == 24.0
     assert DriftRobustDetector(0.05, 10)._model.estimator == Detector(0.05, 10.0)

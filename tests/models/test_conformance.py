@@ -89,7 +89,7 @@ SCALED = Chain((ClippedSGD(Mean(3)), ClippedSGD(LogScale(np.zeros(3, np.float32)
 MODELS = {
     "Detector": (Detector(), 3),
     "Detector of 9 features": (Detector(), 9),
-    "Series": (Series(lags=3, period=5), 3),
+    "Series": (Series(), 3),
     "OneSided": (OneSided(), 1),
     "Mean": (ClippedSGD(Mean(3)), 3),
     "Mean of 9 features": (ClippedSGD(Mean(9)), 9),

@@ -1,5 +1,7 @@
 """The laws of the default detector of a numeric series, on streams long enough to show them."""
 
+import math
+
 import jax
 import numpy as np
 import pytest
@@ -8,20 +10,19 @@ from hypothesis import strategies as st
 
 from onlineguard import Engine
 from onlineguard.models.detector import Detector
-from onlineguard.models.series import GROWTH, Series
+from onlineguard.models.series import PAUSE, READY, USUAL_RATE, Series
 from tests.support.strategies import streams
 
 
-def judged(x, estimator=None, rate=0.01, **options):
+def judged(x, estimator=None, **options):
     """Verdicts of one stream (n,) or (n, d)."""
     x = np.reshape(x, (len(x), -1))
-    return Engine(x.shape[1], rate, estimator=estimator or Series(rate, **options)).update(np.zeros(len(x), int), x)
+    return Engine(x.shape[1], estimator=estimator or Series(**options)).update(np.zeros(len(x), int), x)
 
 
 def alarms(verdicts, start=0, end=None):
-    """Where runs of anomalous events begin."""
-    flags = verdicts.anomalous[start:end].astype(int)
-    return start + np.flatnonzero(np.diff(flags, prepend=0) == 1)
+    """Where alarms are."""
+    return (start + np.flatnonzero(verdicts.anomalous[start:end])).tolist()
 
 
 def autocorrelated(rng, n, rho=0.9):
@@ -31,99 +32,106 @@ def autocorrelated(rng, n, rho=0.9):
     return x
 
 
-@pytest.mark.slow
+def daily(rng, n, period=288, noise=0.1):
+    return np.sin(2 * np.pi * np.arange(n) / period) + noise * rng.standard_normal(n)
+
+
 @pytest.mark.parametrize("noise", [0.02, 0.05])
-def test_a_phase_slip_is_an_alarm_where_the_period_is_named_and_none_for_a_plain_detector(noise):
-    rng = np.random.default_rng(1)
-    t = np.arange(8_000)
-    x = np.sin(2 * np.pi * (t + 50 * (t >= 6_000)) / 100) + noise * rng.standard_normal(8_000)
+def test_a_phase_slip_is_an_alarm_though_nobody_named_a_period_and_none_for_a_plain_detector(noise):
+    x = daily(np.random.default_rng(1), 8_000, 100, 0.0)
+    x[6_000:] = np.roll(x, -40)[6_000:]
+    x += noise * np.random.default_rng(2).standard_normal(8_000)
     slip, before = slice(6_000, 6_040), slice(2_000, 6_000)
-    verdicts, plain = judged(x, period=100, rate=0.002), judged(x, Detector(0.002), rate=0.002)
+    verdicts, plain = judged(x), judged(x, Detector(0.002))
     assert verdicts.anomalous[slip].any()
-    assert len(alarms(verdicts, 2_000, 6_000)) <= 10
+    assert len(alarms(verdicts, 2_000, 6_000)) <= 2
     assert plain.score[slip].max() < plain.score[before].max()
     assert not plain.anomalous[slip].any()
 
 
-@pytest.mark.slow
-def test_the_regression_learns_how_a_series_depends_on_its_past():
-    rng = np.random.default_rng(2)
-    engine = Engine(1, estimator=Series(lags=2))
-    engine.update(np.zeros(20_000, int), autocorrelated(rng, 20_000)[:, None])
-    state = engine.state(0)
-    np.testing.assert_allclose(state.weights[:, 0], [0.9, 0.0], atol=0.15)
-    value, unexplained = state.detector.slow.scale
-    assert unexplained < 0.55 * value  # the innovation's share of the deviation is sqrt(1 - 0.9^2) = 0.44
+@pytest.mark.parametrize("law", ["normal", "exponential", "autocorrelated", "counts", "daily"])
+def test_few_events_of_a_usual_series_are_alarms(law):
+    rng = np.random.default_rng(3)
+    x = {
+        "normal": lambda: rng.standard_normal(20_000),
+        "exponential": lambda: rng.standard_exponential(20_000),
+        "autocorrelated": lambda: autocorrelated(rng, 20_000),
+        "counts": lambda: rng.poisson(5.0, 20_000),
+        "daily": lambda: daily(rng, 20_000),
+    }[law]()
+    assert len(alarms(judged(x))) <= 2 * USUAL_RATE * 20_000
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("law", ["standard_normal", "standard_exponential"])
-@pytest.mark.parametrize("rate", [0.001, 0.01, 0.05])
-def test_the_share_of_events_that_are_alarms_is_at_most_the_target_rate_and_near_it(law, rate):
-    x = getattr(np.random.default_rng(3), law)(40_000)
-    share = judged(x, rate=rate).anomalous[10_000:].mean()
-    assert 0.5 * rate < share < 1.3 * rate
+def test_a_tenfold_lower_rate_asks_for_one_more_decade():
+    x = np.random.default_rng(4).standard_normal(2_000)
+    often, seldom = judged(x, target_rate=0.01), judged(x, target_rate=0.001)
+    np.testing.assert_array_equal(often.score, seldom.score)
+    held = np.isfinite(often.threshold) & np.isfinite(seldom.threshold)
+    np.testing.assert_allclose(seldom.threshold[held], 10.0 * often.threshold[held], rtol=1e-5)
+    assert 0 < len(alarms(seldom)) < len(alarms(often))
 
 
 @pytest.mark.parametrize("size", [8.0, 20.0, 1_000.0])
-def test_a_level_shift_is_one_alarm_and_counts_as_usual_after_patience(size):
+def test_a_level_shift_is_one_alarm_and_few_more_until_it_is_usual(size):
     rng = np.random.default_rng(4)
     x = rng.standard_normal(12_000)
     x[5_000:] += size
-    verdicts = judged(x, patience=3_000)
+    verdicts = judged(x)
     assert verdicts.anomalous[5_000]
-    assert len(alarms(verdicts, 5_000, 5_072)) == 1  # one, while it is held
-    usual = len(alarms(verdicts, 2_000, 5_000))
-    assert len(alarms(verdicts, 5_000, 8_000)) < 1.5 * usual + 5  # and no more than ever while the level stays odd
-    assert len(alarms(verdicts, 8_100, 11_100)) < 1.5 * usual + 5
-    assert verdicts.anomalous[5_000:].mean() < 0.015
+    assert len(alarms(verdicts, 5_000, 5_500)) <= 5
+    assert len(alarms(verdicts, 6_000, 12_000)) <= 6
 
 
-def test_an_alarm_is_held_and_fades():
+def test_a_burst_is_an_alarm_when_it_begins_and_none_in_the_pause_after_it_though_its_scores_stay_its_own():
     rng = np.random.default_rng(5)
     x = rng.standard_normal(6_000)
-    x[5_000:5_010] += 100.0
-    for hold in (36.0, 144.0):
-        verdicts = judged(x, hold=hold)
-        score, threshold = verdicts.score, verdicts.threshold
-        assert len(alarms(verdicts, 5_000, 5_010)) == 1
-        held = slice(5_010, 5_000 + int(0.9 * hold))
-        assert (score[held] > score[2_000:5_000].mean()).all()
-        assert (np.diff(score[held]) <= 0).all()
-        assert not verdicts.anomalous[held].any()  # though nothing was learned to be usual, nothing odder has come
-        assert threshold[5_011] > 1.5 * threshold[4_999]
-        assert threshold[5_010 + 2 * int(hold)] < 1.1 * threshold[4_999]
+    x[5_000:5_010] += 100.0 * np.arange(1, 11)
+    for pause in (20.0, 100.0):
+        verdicts = judged(x, pause=pause)
+        shade = slice(5_001, 5_001 + int(pause))
+        assert alarms(verdicts, 4_900, 5_001) == [5_000]
+        assert np.isinf(verdicts.threshold[shade]).all()
+        assert not verdicts.anomalous[shade].any()
+        assert np.isfinite(verdicts.threshold[5_001 + int(pause)])
+        assert (verdicts.score[5_001:5_010] > 1.0 / USUAL_RATE).all()  # each further off than all before it
+        assert np.median(verdicts.score[5_010 : 5_001 + int(pause)]) < 0.5 / USUAL_RATE  # and what follows is not
 
 
-def test_what_a_series_did_an_hour_ago_is_no_news_and_what_is_twice_as_far_is():
-    rng = np.random.default_rng(6)
+def test_anomalies_in_a_row_are_one_alarm_a_pause():
+    x = np.random.default_rng(6).standard_normal(6_000)
+    x[5_000:5_200] += 1.5 ** np.arange(200)  # each further off than all before it
+    found = alarms(judged(x), 5_000, 5_200)
+    assert found[0] < 5_010
+    assert (np.diff(found) == PAUSE + 1).all()
+
+
+def test_what_came_once_has_been_seen():
+    rng = np.random.default_rng(7)
     x = rng.standard_normal(6_000)
-    x[1_000::100] = 40.0
-    flagged = judged(x, rate=0.002).anomalous
-    assert flagged[1_000:1_400:100].all()
-    assert flagged[3_000::100].mean() < 0.4  # of what is one event in a hundred
-    x[5_000] = 80.0
-    assert judged(x, rate=0.002).anomalous[5_000]
+    x[1_000::200] = 40.0
+    found = alarms(judged(x))
+    assert 1_000 in found
+    assert len([at for at in found if at >= 2_000 and x[at] == 40.0]) == 0
+    x[5_100] = 80.0
+    assert 5_100 in alarms(judged(x))
 
 
 @pytest.mark.parametrize("value", [1e6, -1e30, np.nan, np.inf])
-def test_one_odd_value_leaves_nothing_to_be_seen_500_events_later(value):
-    rng = np.random.default_rng(7)
+def test_one_odd_value_does_not_hide_a_later_one(value):
+    rng = np.random.default_rng(8)
     x = rng.standard_normal(6_000)
-    hit = x.copy()
-    hit[5_000] = value
-    a, b = judged(x), judged(hit)
-    np.testing.assert_array_equal(b.anomalous[5_500:], a.anomalous[5_500:])
-    after = slice(5_600, None)  # an alarm of the meantime, smaller for the higher record, has faded as well
-    np.testing.assert_allclose(b.score[after], a.score[after], rtol=0.02, atol=0.02)
-    np.testing.assert_allclose(b.threshold[after], a.threshold[after], rtol=0.02)
-    assert not np.isfinite(value) or b.anomalous[5_000]
+    x[5_000] = value
+    x[5_500] = 30.0
+    verdicts = judged(x)
+    assert verdicts.anomalous[5_500]
+    assert not np.isfinite(value) or verdicts.anomalous[5_000]
+    assert len(alarms(verdicts, 5_100, 5_500)) <= 1
 
 
 def test_an_event_without_a_value_changes_nothing():
     x = np.random.default_rng(8).standard_normal((500, 2)).astype(np.float32)
     x[::7, 0] = np.nan
-    params = Series(period=5)
+    params = Series()
     with np.errstate(all="ignore"):
         state = params.init(2)
         for event in x:
@@ -138,16 +146,21 @@ def test_an_event_without_a_value_changes_nothing():
 @pytest.mark.parametrize("level", [0.0, 5.0, -3e5, 1e12])
 def test_a_constant_series_raises_no_alarm_and_a_step_away_from_it_one(level):
     x = np.full(4_000, level, np.float32)
-    x[2_000] = np.nextafter(np.float32(level), np.float32(np.inf)) if level else 0.0
     assert not judged(x).anomalous.any()
     x[3_000:] = level + max(abs(level), 1.0)
-    assert alarms(judged(x)).tolist() == [3_000]
+    assert alarms(judged(x)) == [3_000]
+
+
+def test_the_first_events_are_not_judged():
+    verdicts = judged(np.random.default_rng(9).standard_normal(500))
+    assert not verdicts.ready[:READY].any()
+    assert verdicts.ready[READY:].all()
 
 
 def test_a_series_of_zeros_with_bursts_raises_no_storm_of_alarms():
     rng = np.random.default_rng(9)
     x = np.where(rng.random(20_000) < 0.05, 1e8 * rng.pareto(1.5, 20_000), 0.0)
-    assert judged(x).anomalous[2_000:].mean() < 0.015
+    assert judged(x).anomalous[2_000:].mean() < 0.0025
 
 
 @settings(max_examples=15)
@@ -156,25 +169,27 @@ def test_a_series_of_zeros_with_bursts_raises_no_storm_of_alarms():
     shift=st.sampled_from([0.0, 1e-6, 1.0, -1e3, 1e6, 1e12]),
 )
 def test_scores_do_not_depend_on_the_scale_and_the_zero_of_the_series(scale, shift):
-    """As far as float64 can hold the shifted series."""
+    """As far as float64 holds the shifted series. Which of many small distances are equal hangs on its last digit."""
     x = np.stack([autocorrelated(np.random.default_rng(10), 2_000), np.random.default_rng(11).random(2_000)], axis=1)
     digits = np.spacing(abs(shift) + scale) / scale
-    assume(digits <= 1e-3)
-    a, b = judged(x, period=10), judged(x * scale + shift, period=10)
-    np.testing.assert_allclose(b.score[200:], a.score[200:], rtol=5e-3 + 20 * digits, atol=5e-3 + 20 * digits)
+    assume(digits <= 1e-6)
+    a, b = (judged(values).score[200:] for values in (x, x * scale + shift))
+    assert np.isclose(b, a, rtol=5e-3).mean() > 0.95
+    odd = a > 0.02 / USUAL_RATE
+    np.testing.assert_allclose(b[odd], a[odd], rtol=2e-2)
 
 
 def test_scaling_by_a_power_of_two_changes_no_bit_of_a_score():
     x = autocorrelated(np.random.default_rng(12), 2_000).astype(np.float32)
     for power in (-20, 20, 40):
-        np.testing.assert_array_equal(judged(x, period=7).score, judged(x * np.float32(2.0) ** power, period=7).score)
+        np.testing.assert_array_equal(judged(x).score, judged(x * np.float32(2.0) ** power).score)
 
 
 @settings(max_examples=20)
 @given(cuts=st.lists(st.integers(0, 400), max_size=5))
 def test_a_cut_stream_gets_the_verdicts_of_a_whole_one(cuts):
     x = np.random.default_rng(13).standard_normal((400, 2))
-    whole, engine = judged(x, period=7), Engine(2, estimator=Series(period=7))
+    whole, engine = judged(x), Engine(2, estimator=Series())
     parts = [engine.update([0] * len(part), part) for part in np.split(x, sorted(cuts))]
     np.testing.assert_array_equal(np.concatenate([part.score for part in parts]), whole.score)
     np.testing.assert_array_equal(np.concatenate([part.threshold for part in parts]), whole.threshold)
@@ -193,46 +208,40 @@ def eager(params, events):
 @settings(max_examples=20)
 @given(events=streams())
 def test_numpy_steps_as_the_compiled_loop_does(events):
-    compiled = judged(events, period=3, lags=2)
-    expected = eager(Series(period=3, lags=2), events)
-    np.testing.assert_allclose(np.stack([compiled.score, compiled.threshold], axis=1), expected, rtol=1e-5, atol=1e-6)
+    compiled = judged(events)
+    expected = eager(Series(), events)
+    np.testing.assert_allclose(np.stack([compiled.score, compiled.threshold], axis=1), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_numpy_steps_as_the_compiled_loop_does_once_there_are_alarms():
-    x = autocorrelated(np.random.default_rng(14), 800).astype(np.float32)[:, None]
-    x[600:620] += 30.0
-    compiled = judged(x, period=24)
-    expected = eager(Series(period=24), x)
-    np.testing.assert_allclose(np.stack([compiled.score, compiled.threshold], axis=1), expected, rtol=1e-4)
-    assert compiled.anomalous[600]
+    x = daily(np.random.default_rng(14), 1_200).astype(np.float32)[:, None]
+    x[1_000:1_020] += 30.0
+    compiled = judged(x)
+    expected = eager(Series(), x)
+    np.testing.assert_allclose(np.stack([compiled.score, compiled.threshold], axis=1), expected, rtol=1e-3)
+    assert compiled.anomalous[1_000]
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(events=streams(features=2))
-def test_one_event_raises_the_record_at_most_by_half_and_moves_the_weights_at_most_a_little(events):
+def test_whatever_comes_no_number_of_the_state_becomes_nan_that_was_none(events):
     params = Series()
     state = params.init(2)
     with np.errstate(all="ignore"):
         for event in events:
-            before, (state, _) = state, params.step(state, event)
-            assert state.record <= GROWTH * before.record * (1 + 1e-6)
-            assert np.isfinite(state.weights).all()
-            spread, scale = before.detector.slow.scale[2:], before.detector.slow.scale[:2]
-            limit = 0.02 * 2.5 * spread / scale + 1e-3 * np.abs(before.weights)
-            known = np.isfinite(limit).all(axis=0)
-            assert (np.abs(state.weights - before.weights)[:, known] <= limit[:, known] + 1e-6).all()
+            before, (state, judgement) = state, params.step(state, event)
+            assert not judgement.score <= 0.0
+            for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(state), strict=True):
+                assert (np.isnan(new) <= np.isnan(old)).all()
 
 
-def test_a_new_slice_starts_from_the_weights_and_quantiles_of_the_others_and_its_own_location():
-    rng = np.random.default_rng(15)
-    engine = Engine(1, estimator=Series())
-    for slice_ in range(3):
-        engine.update([slice_] * 2_000, 10.0 ** (3 * slice_) * autocorrelated(rng, 2_000)[:, None])
-    engine.update(["new"] * 2, [[5e9], [6e9]])
-    state = engine.state("new")
-    assert state.detector.slow.location[0] in (5e9, 6e9)
-    np.testing.assert_allclose(state.weights[0], engine.state(1).weights[0], atol=0.3)
-    np.testing.assert_allclose(state.quantile, engine.state(1).quantile, rtol=0.2)
+def test_p_values_are_shares_of_usual_events_and_the_target_rate_at_the_threshold():
+    verdicts = judged(np.random.default_rng(15).standard_normal(20_000))[10_000:]
+    for level in (0.5, 0.2, 0.05):
+        assert (verdicts.p_value < level).mean() == pytest.approx(level, rel=0.25)
+    high = verdicts.score > 0.1 / USUAL_RATE
+    assert high.any()
+    assert (abs(np.log(verdicts.p_value[high] * verdicts.score[high])) < np.log(3.0)).all()  # a return period
 
 
 def test_explain_names_the_feature_that_left_its_course():
@@ -242,3 +251,23 @@ def test_explain_names_the_feature_that_left_its_course():
     shares = engine.explain("a", [0.1, 30.0])
     assert next(iter(shares)) == "heat"
     assert shares["heat"] > 0.9
+
+
+def test_more_columns_ask_for_more_each():
+    x = np.random.default_rng(17).standard_normal((5_000, 4))
+    alone = judged(x[:, :1])
+    together = judged(np.concatenate((x[:, :1], np.zeros((5_000, 3))), axis=1))
+    np.testing.assert_allclose(alone.score[200:], 4.0 * together.score[200:], rtol=1e-3)
+    assert len(alarms(judged(x))) <= 2 * USUAL_RATE * 5_000 + 2
+
+
+def test_a_missing_value_takes_no_place_in_the_past_of_its_column():
+    x = np.random.default_rng(18).standard_normal((600, 2))
+    sparse = np.repeat(x, 2, axis=0)
+    sparse[1::2, 0] = math.nan
+    sparse[:, 1] = np.arange(1_200)
+    engine, alone = Engine(2, estimator=Series()), Engine(1, estimator=Series())
+    engine.update(np.zeros(1_200, int), sparse)
+    alone.update(np.zeros(600, int), x[:, :1])
+    np.testing.assert_array_equal(engine.state(0).landmarks[0], alone.state(0).landmarks[0])
+    np.testing.assert_array_equal(engine.state(0).course.latest[0], alone.state(0).course.latest[0])
