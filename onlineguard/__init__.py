@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from onlineguard.errors import CheckpointError, InvalidArgument, OnlineguardError, SourceError
     from onlineguard.models.base import Judgement, SliceModel
     from onlineguard.models.detector import Detector
+    from onlineguard.models.joint.detector import JointDetector
     from onlineguard.models.judged import Judged
     from onlineguard.models.series import Series
 
@@ -43,6 +44,7 @@ __all__ = [
     "Experts",
     "Fixed",
     "InvalidArgument",
+    "JointDetector",
     "Judged",
     "Judgement",
     "LinearRegression",
@@ -69,6 +71,7 @@ _NAMES = {
     "core.clips": ["Adaptive", "Fixed"],
     "models.base": ["Judgement", "SliceModel"],
     "models.detector": ["Detector"],
+    "models.joint.detector": ["JointDetector"],
     "models.judged": ["Judged"],
     "engine.engine": ["Engine"],
     "errors": ["CheckpointError", "InvalidArgument", "OnlineguardError", "SourceError"],

@@ -8,15 +8,15 @@ import numpy as np
 
 from onlineguard.errors import InvalidArgument
 from onlineguard.models.base import SliceModel
-from onlineguard.models.detector import Detector
+from onlineguard.models.joint.detector import JointDetector
 from onlineguard.models.judged import Judged
 
 
 def checked_model(estimator: Any, target_rate: float, patience: float) -> SliceModel:
-    """The model of one slice: the default Detector, a SliceModel as it is, or a `Judged` core estimator."""
+    """The model of one slice: the default JointDetector, a SliceModel as it is, or a `Judged` core estimator."""
     rate, patience = checked_rate(target_rate), checked_patience(patience)
     if estimator is None:
-        return Detector(rate, patience)
+        return JointDetector(rate, patience)
     if isinstance(estimator, type) or any(leaf is estimator for leaf in jax.tree.leaves(estimator)):
         raise InvalidArgument(
             "estimator", f"is {estimator!r}, which is not a pytree; put @pytree above its class, and give an instance"

@@ -17,6 +17,7 @@ from onlineguard import (
     Experts,
     Fixed,
     InvalidArgument,
+    JointDetector,
     Judged,
     Judgement,
     LinearRegression,
@@ -87,6 +88,8 @@ SCALED = Chain((ClippedSGD(Mean(3)), ClippedSGD(LogScale(np.zeros(3, np.float32)
 MODELS = {
     "Detector": (Detector(), 3),
     "Detector of 9 features": (Detector(), 9),
+    "JointDetector": (JointDetector(), 3),
+    "JointDetector of 9 features": (JointDetector(), 9),
     "Series": (Series(lags=3, period=5), 3),
     "OneSided": (OneSided(), 1),
     "Mean": (ClippedSGD(Mean(3)), 3),
@@ -108,7 +111,7 @@ MODELS = {
 
 
 # Each takes seconds, and consists of others.
-LARGE = ("Detector of 9 features", "Mean of 9 features", "Chain that decides")
+LARGE = ("Detector of 9 features", "JointDetector of 9 features", "Mean of 9 features", "Chain that decides")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,50 @@
+"""Odd together: residuals that all point the same way, though none of them is odd by itself.
+
+c is the running mean of the residuals. Its squared Mahalanobis length c' P c is the sum of few squares where residuals are
+independent of each other. Where it is longer, and longer than the slice has shown before, something pulls the stream
+aside. The events that go along are odd until c has come back half-way.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from onlineguard.core.arrays import larger, namespace, where
+from onlineguard.core.protocols import Array
+from onlineguard.core.shapes import Bool, Float32
+
+RATE = 1 / 32
+LEAST = 4.0  # squared length, beyond that of independent residuals
+BEYOND = 2.0
+LEVEL = 0.005
+QUANTILE_RATE = 0.01
+BACK = 0.5
+ALONG = 0.5
+
+
+class Collective(NamedTuple):
+    """Where the residuals have gone together."""
+
+    mean: Float32[Array, " d"]  # of the residuals u, each shortened to K scales
+    whitened: Float32[Array, " d"]  # of P u
+    high: Float32[Array, ""]  # the squared length that LEVEL of the events exceed
+    pulled: Bool[Array, ""]
+
+    @classmethod
+    def blank(cls, width: int) -> "Collective":
+        """Before any event, in NumPy."""
+        zeros = np.zeros(width, np.float32)
+        return cls(zeros, zeros, np.float32(1.0), np.bool_(False))
+
+
+def drawn(state: Collective, u, pu, count, age) -> tuple[Collective, Bool[Array, ""]]:
+    """The state after residuals u, and whether the event goes along with a pull."""
+    mean = state.mean + RATE * (u - state.mean)
+    whitened = state.whitened + RATE * (pu - state.whitened)
+    length = mean @ whitened
+    limit = larger(LEAST + 3.0 * count * RATE / 2.0, BEYOND * state.high)
+    pulled = length > where(state.pulled, BACK, 1.0) * limit
+    along = pulled & (u @ whitened > ALONG * length)
+    rate = where(pulled, 0.0, larger(20.0 / (age + 200.0), QUANTILE_RATE))
+    high = state.high * (1.0 + rate * (where(length > state.high, 1.0, 0.0) - LEVEL))
+    return Collective(mean, whitened, larger(high, 1e-3), pulled), along
