@@ -20,8 +20,10 @@ from onlineguard.core.shapes import Bool, Float32, Int32
 BINS = 64
 BIN = 0.25  # of (ln score - ln median) / (ln fifth - ln median)
 LEAST_UNIT = 0.05
-CLEAR = (0.35, 0.04)  # a bin below this share of the next peak above, with this share of the events above, is a valley
-DEEP = (0.07, 0.013)
+DEPTH = 0.35  # a valley is lower than this share of the peak beyond it,
+SIGNIFICANT = 3.0  # by so many standard deviations of the difference of two counts,
+BEYOND = (0.013, 0.4)  # and this share of the events lies beyond it
+EMPTY = 0.02  # a bin below this share of the peak is as good as empty, and the lowest of these is the valley
 PULL = 0.5
 EARLY_PULL = 2_000.0
 LATE_PULL = 0.1
@@ -86,7 +88,7 @@ def learned_budget(
     place = smaller(larger(xp.floor(log_score / BIN), 0.0), BINS - 1.0)
     bins = xp.where(xp.arange(BINS, dtype=np.float32) == place, 1.0, 0.0)
     histogram = budget.histogram + usual * memory * (bins - budget.histogram)
-    walk, done = _walked(budget.walk, histogram, target_rate)
+    walk, done = _walked(budget.walk, histogram, target_rate, smaller(age, patience))
     done = done & (usual > 0.0)
     pull = where(age < EARLY_PULL, PULL, LATE_PULL)
     pull = where(done & (walk.quantile == walk.quantile) & (age > 64.0), pull * usual, 0.0)
@@ -107,16 +109,18 @@ def learned_budget(
     )
 
 
-def _walked(walk: Walk, histogram: Array, target_rate: Array) -> tuple[Walk, Bool[Array, ""]]:
+def _walked(walk: Walk, histogram: Array, target_rate: Array, events: Array) -> tuple[Walk, Bool[Array, ""]]:
     """The reading after the next bin, and whether it was the last."""
     xp = namespace(histogram)
-    place = xp.abs(xp.arange(BINS, dtype=np.int32) - walk.at)
+    below = walk.at - xp.arange(BINS, dtype=np.int32)
+    place = abs(below)
     here = histogram @ xp.where(place == 0, np.float32(1.0), np.float32(0.0))
-    smooth = histogram @ xp.where(place == 0, np.float32(0.5), xp.where(place == 1, np.float32(0.25), np.float32(0.0)))
+    pair = histogram @ xp.where((place == 0) | (below == 1), np.float32(0.5), np.float32(0.0))
     top = BIN * (to_float(walk.at) + 1.0)
-    clear = (smooth < CLEAR[0] * walk.peak) & (walk.above > CLEAR[1])
-    deep = (smooth < DEEP[0] * walk.peak) & (walk.above > DEEP[1])
-    found = (clear | deep) & (smooth < walk.lowest) & (walk.above < 0.4)
+    difference, total = walk.peak - pair, walk.peak + pair
+    clear = (pair < DEPTH * walk.peak) & (2.0 * events * difference * difference > SIGNIFICANT**2 * total)
+    found = clear & (walk.above > BEYOND[0]) & (walk.above < BEYOND[1])
+    found = found & (pair <= larger(walk.lowest, EMPTY * walk.peak))
     counted = where(found, 0.0, walk.counted)
     usual = 1.0 - where(found, walk.above, walk.above - walk.counted)
     valley = where(found, top, walk.valley)
@@ -128,8 +132,8 @@ def _walked(walk: Walk, histogram: Array, target_rate: Array) -> tuple[Walk, Boo
     after = Walk(
         walk.at - 1,
         walk.above + here,
-        larger(walk.peak, smooth),
-        where(found, smooth, walk.lowest),
+        larger(walk.peak, pair),
+        where(found, pair, walk.lowest),
         valley,
         counted + here,
         quantile,

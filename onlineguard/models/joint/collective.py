@@ -1,23 +1,25 @@
 """Odd together: residuals that all point the same way, though none of them is odd by itself.
 
-c is the running mean of the residuals. Its squared Mahalanobis length c' P c is the sum of few squares where residuals are
-independent of each other. Where it is longer, and longer than the slice has shown before, something pulls the stream
-aside. The events that go along are odd until c has come back half-way.
+c is the running mean of the residuals. Its length is, like the score, the geometric mean of the plain one, c' c, and of the
+Mahalanobis one, c' P c. Where it is longer than chance makes it, and longer than the slice has shown before, something
+pulls the stream aside. The events that go along are odd until c has come back half-way.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from onlineguard.core.arrays import larger, namespace, where
+from onlineguard.core.arrays import larger, where
 from onlineguard.core.protocols import Array
+from onlineguard.core.quantiles import quantile_rate
 from onlineguard.core.shapes import Bool, Float32
+from onlineguard.models.base import MIN_SEEN
 
 RATE = 1 / 32
 LEAST = 4.0  # squared length, beyond that of independent residuals
 BEYOND = 2.0
 LEVEL = 0.005
-QUANTILE_RATE = 0.01
+SETTLING = 32.0  # first events, which say more of a location that is not known yet
 BACK = 0.5
 ALONG = 0.5
 
@@ -41,10 +43,11 @@ def drawn(state: Collective, u, pu, count, age) -> tuple[Collective, Bool[Array,
     """The state after residuals u, and whether the event goes along with a pull."""
     mean = state.mean + RATE * (u - state.mean)
     whitened = state.whitened + RATE * (pu - state.whitened)
-    length = mean @ whitened
+    plain, covered = mean @ mean, larger(mean @ whitened, 0.0)
+    length = (plain * covered) ** 0.5
     limit = larger(LEAST + 3.0 * count * RATE / 2.0, BEYOND * state.high)
-    pulled = length > where(state.pulled, BACK, 1.0) * limit
-    along = pulled & (u @ whitened > ALONG * length)
-    rate = where(pulled, 0.0, larger(20.0 / (age + 200.0), QUANTILE_RATE))
+    pulled = (age >= MIN_SEEN) & (length > where(state.pulled, BACK, 1.0) * limit)
+    along = pulled & ((u @ mean > ALONG * plain) | (u @ whitened > ALONG * covered))
+    rate = where(pulled | (age < SETTLING), 0.0, quantile_rate(age))
     high = state.high * (1.0 + rate * (where(length > state.high, 1.0, 0.0) - LEVEL))
     return Collective(mean, whitened, larger(high, 1e-3), pulled), along
