@@ -19,7 +19,7 @@ from onlineguard.cli.sinks import VerdictWriter
 from onlineguard.engine.engine import Engine
 from onlineguard.engine.verdicts import Verdicts
 from onlineguard.errors import CheckpointError, InvalidArgument, SourceError
-from onlineguard.models.detector import Detector
+from onlineguard.models.joint.detector import JointDetector
 from onlineguard.models.series import Series
 from onlineguard.report import SeriesRecorder, SliceReport
 from onlineguard.report.quality import GAP, Labelled, Quality
@@ -65,7 +65,7 @@ def new_estimator(detector: str, rate: float, patience: float, period: int) -> A
         return Series(float(rate), float(patience), period=period)
     if period:
         raise InvalidArgument("period", f"is {period}, but the detector is point; only a series has one: leave it out")
-    return Detector(float(rate), float(patience))
+    return JointDetector(float(rate), float(patience))
 
 
 def open_engine(

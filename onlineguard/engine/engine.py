@@ -21,6 +21,7 @@ from onlineguard.engine.arguments import (
     checked_patience,
     checked_rate,
     checked_width,
+    fitting_model,
 )
 from onlineguard.engine.events import as_events, as_targets
 from onlineguard.engine.slices import UNKNOWN, SliceKeys, SliceTable, as_keys, check_key, first_unknown
@@ -61,7 +62,9 @@ class Engine:
     patience: events that a new regime must last before it counts as usual; see `Detector`. May be changed too.
     features: names of the features, needed for frames and dicts, and shown by `explain`.
     max_slices: the most slices kept; the least recently used are evicted first. May be changed while the engine runs.
-    estimator: the model of one slice, instead of the default `Detector(target_rate, patience)`. A `SliceModel`, such as
+    bytes_per_slice: the most that a slice may take in memory, for very many slices. The default `JointDetector` is
+        taken where it fits, and the marginal `Detector` otherwise; None for no limit.
+    estimator: the model of one slice, instead of the default `JointDetector(target_rate, patience)`. A `SliceModel`, such as
         a `Series`, brings its own target_rate and patience. Any estimator of the core, such as
         `ClippedSGD(Covariance(4))`, is wrapped in a `Judged` with the target_rate and patience of this call.
 
@@ -88,12 +91,19 @@ class Engine:
         patience: float = 5_000,
         features: Sequence[str] | None = None,
         max_slices: int = 1_000_000,
+        bytes_per_slice: float | None = None,
         estimator: Any = None,
     ):
         self._lock = threading.RLock()
         self._features = checked_features(features)
         self._n_features = checked_width(n_features, self._features)
-        self._states = States(checked_model(estimator, target_rate, patience), self._n_features)
+        if bytes_per_slice is not None and estimator is not None:
+            raise InvalidArgument("bytes_per_slice", f"is {bytes_per_slice!r}, but an estimator is named; leave one out")
+        if bytes_per_slice is None:
+            model = checked_model(estimator, target_rate, patience)
+        else:
+            model = fitting_model(self._n_features, bytes_per_slice, target_rate, patience)
+        self._states = States(model, self._n_features)
         self._slices = SliceTable(checked_max_slices(max_slices), FIRST_ROW)
         self._n_events = 0
         self._pooling_at = POOL_FIRST if self._states.pools else NEVER

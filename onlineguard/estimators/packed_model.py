@@ -222,6 +222,10 @@ def _widened(old: int, width: int, narrow: Any, blank: Any) -> Any:
     """The narrow leaf in the first columns of the blank, wider one; both may hold several blocks of columns."""
     if np.shape(narrow) == np.shape(blank):
         return narrow
+    if narrow.shape == (old, old):  # a matrix of two features
+        wider = blank.copy()
+        wider[:old, :old] = narrow
+        return wider
     lead, blocks = blank.shape[:-1], blank.shape[-1] // width
     wider = blank.reshape(*lead, blocks, width).copy()
     wider[..., :old] = narrow.reshape(*lead, blocks, old)

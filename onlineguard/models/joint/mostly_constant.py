@@ -19,7 +19,7 @@ import numpy as np
 from onlineguard.core.arrays import namespace
 from onlineguard.core.protocols import Array
 from onlineguard.core.shapes import Bool, Float32, Float64
-from onlineguard.core.spread import B, FAR, K, RESOLUTION, TINY, counted_from
+from onlineguard.core.spread import FAR, RESOLUTION, TINY, B, K, counted_from
 
 MOSTLY = 0.8  # below, Huber's scale is sound: 1 - B / K^2 = .84 is where it falls to its floor
 
