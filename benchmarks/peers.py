@@ -3,8 +3,7 @@
 A peer is made for d features, and `scores` runs it over a stream (n, d). Parameters are those that its authors name, or
 the commonest ones; none was chosen on the sets that `bench_tabular` shows.
 
-Source: Pevny, "Loda", Machine Learning, 2016; Manzoor, Lamba and Akoglu, "xStream", KDD 2018; Welford, "Note on a method
-for calculating corrected sums of squares and products", Technometrics, 1962.
+Source: Pevny, "Loda", Machine Learning, 2016; Manzoor, Lamba and Akoglu, "xStream", KDD 2018.
 """
 
 import math
@@ -31,7 +30,7 @@ def running_z(x: np.ndarray, join: Callable[[np.ndarray], float]) -> np.ndarray:
 
 
 def running_mahalanobis(x: np.ndarray) -> np.ndarray:
-    """The Mahalanobis distance of a running mean and covariance, with a ridge; the inverse is renewed every 50 events."""
+    """The Mahalanobis distance of a running mean and covariance, with a ridge; the inverse is as of 50 events ago."""
     d = x.shape[1]
     mean, covariance, inverse, scores = x[0].copy(), np.eye(d), np.eye(d), np.zeros(len(x))
     for i in range(1, len(x)):
@@ -60,7 +59,7 @@ def loda(x: np.ndarray, count: int = 100, bins: int = 40, window: int = 256) -> 
     first, edges, scores = np.zeros((window, count)), None, np.zeros(len(x))
     for i in range(len(x)):
         away = x[i] - mean
-        z = np.clip(away / np.sqrt(variance + TINY), -1e6, 1e6)
+        z = np.clip(away / np.sqrt(variance + TINY), -10.0, 10.0)  # or one far event would stretch every bin
         t = weights @ z
         if edges is None:
             first[i] = t

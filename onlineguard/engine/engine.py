@@ -64,8 +64,8 @@ class Engine:
     max_slices: the most slices kept; the least recently used are evicted first. May be changed while the engine runs.
     bytes_per_slice: the most that a slice may take in memory, for very many slices. The default `JointDetector` is
         taken where it fits, and the marginal `Detector` otherwise; None for no limit.
-    estimator: the model of one slice, instead of the default `JointDetector(target_rate, patience)`. A `SliceModel`, such as
-        a `Series`, brings its own target_rate and patience. Any estimator of the core, such as
+    estimator: the model of one slice, instead of the default `JointDetector(target_rate, patience)`. A `SliceModel`,
+        such as a `Series`, brings its own target_rate and patience. Any estimator of the core, such as
         `ClippedSGD(Covariance(4))`, is wrapped in a `Judged` with the target_rate and patience of this call.
 
     An engine can be pickled and copied. From then on the copy learns independently of the original.
@@ -98,7 +98,9 @@ class Engine:
         self._features = checked_features(features)
         self._n_features = checked_width(n_features, self._features)
         if bytes_per_slice is not None and estimator is not None:
-            raise InvalidArgument("bytes_per_slice", f"is {bytes_per_slice!r}, but an estimator is named; leave one out")
+            raise InvalidArgument(
+                "bytes_per_slice", f"is {bytes_per_slice!r}, but an estimator is named; leave one of them out"
+            )
         if bytes_per_slice is None:
             model = checked_model(estimator, target_rate, patience)
         else:

@@ -1,8 +1,8 @@
 """Odd together: residuals that all point the same way, though none of them is odd by itself.
 
-c is the running mean of the residuals. Its length is, like the score, the geometric mean of the plain one, c' c, and of the
-Mahalanobis one, c' P c. Where it is longer than chance makes it, and longer than the slice has shown before, something
-pulls the stream aside. The events that go along are odd until c has come back half-way.
+c is the running mean of the residuals. Its squared length is, like the score, a geometric mean: of the plain one, c' c,
+and of the Mahalanobis one, c' P c. Where it is longer than chance makes it, and longer than the slice has shown before,
+something pulls the stream aside. The events that go along are odd until c has come back half-way.
 """
 
 from typing import NamedTuple
@@ -15,13 +15,13 @@ from onlineguard.core.quantiles import quantile_rate
 from onlineguard.core.shapes import Bool, Float32
 from onlineguard.models.base import MIN_SEEN
 
-RATE = 1 / 32
+RATE = 1 / 32  # of c: it takes some thirty events to notice
 LEAST = 4.0  # squared length, beyond that of independent residuals
-BEYOND = 2.0
-LEVEL = 0.005
+BEYOND = 2.0  # times what the squared length exceeds
+LEVEL = 0.005  # in this share of the events
 SETTLING = 32.0  # first events, which say more of a location that is not known yet
-BACK = 0.5
-ALONG = 0.5
+BACK = 0.5  # of the limit ends a pull
+ALONG = 0.5  # an event goes along that lies at least half as far as c, in its direction
 
 
 class Collective(NamedTuple):
@@ -39,7 +39,13 @@ class Collective(NamedTuple):
         return cls(zeros, zeros, np.float32(1.0), np.bool_(False))
 
 
-def drawn(state: Collective, u, pu, count, age) -> tuple[Collective, Bool[Array, ""]]:
+def drawn(
+    state: Collective,
+    u: Float32[Array, " d"],
+    pu: Float32[Array, " d"],
+    count: Float32[Array, ""],
+    age: Float32[Array, ""],
+) -> tuple[Collective, Bool[Array, ""]]:
     """The state after residuals u, and whether the event goes along with a pull."""
     mean = state.mean + RATE * (u - state.mean)
     whitened = state.whitened + RATE * (pu - state.whitened)

@@ -1,11 +1,12 @@
 """How far residuals lie along the directions in which they hardly vary: a running inverse covariance.
 
-With C the forgetting covariance of the residuals y, the score is ln sqrt(y' C^-1 y / d). P = C^-1 itself is kept:
+With C the forgetting covariance of the residuals y, the squared distance is y' C^-1 y / d. P = C^-1 itself is kept:
 
     C <- (1 - r) C + r w y y' + r RIDGE d e_j e_j'
 
-are two rank-one changes, each of which changes P by an outer product (Sherman and Morrison). j goes round the features, so
-that the second keeps C above RIDGE in every direction. w = min(1, K^2 / (y' P y / d)) shortens odd events to K.
+are two rank-one changes, each of which changes P by an outer product (Sherman and Morrison). j goes round the
+features, so that the second keeps C above RIDGE in every direction. w = min(1, CLIP^2 / (y' P y / d)) shortens
+odd events to CLIP.
 
 Source: recursive least squares with exponential forgetting and leakage; the weight is Huber's, as in Maronna,
 "Robust M-estimators of multivariate location and scatter", Annals of Statistics, 1976.
@@ -19,9 +20,9 @@ from onlineguard.core.arrays import barrier, larger, smaller, where
 from onlineguard.core.protocols import Array
 from onlineguard.core.shapes import Float32, Int32
 
-RIDGE = 0.02
-CLIP = 2.5
-LEAST = 1e-6
+RIDGE = 0.02  # least variance in any direction; .005 and .08 rank alike
+CLIP = 2.5  # scales; 1.5 and 5 rank alike
+LEAST = 1e-6  # of y' P y, to divide by
 
 
 class Covariance(NamedTuple):

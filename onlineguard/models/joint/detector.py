@@ -12,7 +12,7 @@ What is odd is not learned: a run of odd events teaches the slow memory at a sma
 nothing. Once odd events have outnumbered usual ones for `patience` events they are a new regime, and the slow
 memory takes over what the fast one has learned.
 
-`docs/decisions/joint-detector.md` says why these parts and no others; `benchmarks/ablate_joint.py` says what each is worth.
+`docs/decisions/joint-detector.md` says why these parts and no others; `benchmarks/ablate_joint.py` what each is worth.
 """
 
 import math

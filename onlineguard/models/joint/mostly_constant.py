@@ -8,8 +8,8 @@ a share of `MOSTLY` on, with D the scale of x - mode over the values off the mod
 
 a value that is as rare as a normal deviate of that size, and then as far as it is.
 
-Source: the rival is that of Boyer and Moore, "MJRTY, a fast majority vote algorithm", 1981, with shares that are forgotten
-in place of counts. The two parts are ours.
+Source: the rival is that of Boyer and Moore, "MJRTY, a fast majority vote algorithm", 1981, with shares that are
+forgotten in place of counts. The two parts are ours.
 """
 
 from typing import NamedTuple
@@ -88,5 +88,3 @@ def learned_modes(modes: Modes, x: Float32[Array, " d"], present: Bool[Array, " 
 def _at(value: Float32[Array, " d"], x: Float32[Array, " d"]) -> Bool[Array, " d"]:
     """Whether x is the value, as far as float32 resolves it."""
     return abs(x - value) <= RESOLUTION * abs(value)
-
-
