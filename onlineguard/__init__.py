@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from onlineguard.models.base import Judgement, SliceModel
     from onlineguard.models.categories import Categories
     from onlineguard.models.detector import Detector
+    from onlineguard.models.joint.detector import JointDetector
     from onlineguard.models.judged import Judged
     from onlineguard.models.series import Series
 
@@ -47,6 +48,7 @@ __all__ = [
     "Experts",
     "Fixed",
     "InvalidArgument",
+    "JointDetector",
     "Judged",
     "Judgement",
     "LinearRegression",
@@ -75,6 +77,7 @@ _NAMES = {
     "models.absence": ["Absence"],
     "models.categories": ["Categories"],
     "models.detector": ["Detector"],
+    "models.joint.detector": ["JointDetector"],
     "models.judged": ["Judged"],
     "engine.engine": ["Engine"],
     "errors": ["CheckpointError", "InvalidArgument", "OnlineguardError", "SourceError"],

@@ -22,7 +22,7 @@ from onlineguard.engine.engine import Engine
 from onlineguard.engine.verdicts import Verdicts
 from onlineguard.errors import CheckpointError, InvalidArgument, SourceError
 from onlineguard.models.categories import Categories
-from onlineguard.models.detector import Detector
+from onlineguard.models.joint.detector import JointDetector
 from onlineguard.models.series import Series
 from onlineguard.report import SeriesRecorder, SliceReport
 from onlineguard.report.quality import GAP, Labelled, Quality
@@ -107,7 +107,9 @@ def new_estimator(detector: str, rate: float | None = None, patience: float | No
                 "patience", f"is {patience}, but the detector is series; only a point detector has one: leave it out"
             )
         return Series(**chosen)
-    return Detector(**chosen) if patience is None else Detector(**chosen, patience=checked_patience(patience))
+    if patience is not None:
+        chosen["patience"] = checked_patience(patience)
+    return JointDetector(**chosen)
 
 
 def open_engine(

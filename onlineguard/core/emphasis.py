@@ -13,15 +13,16 @@ Sides = tuple[int, ...]  # for each feature: 1 where only high values are odd, -
 Weights = tuple[float, ...]  # for each feature: its residual counts as that many times as large
 
 
-def emphasised(z: Float32[np.ndarray, " width"], sides: Sides, weights: Weights) -> Float32[np.ndarray, " width"]:
-    """Residuals as they count in a score; without sides and weights they count as they are."""
-    xp = namespace(z)
-    if any(sides):
-        side = _padded(sides, 0, z.shape[-1])
-        z = xp.where(side * z < 0.0, 0.0, z)
-    if weights:
-        z = z * _padded(weights, 1, z.shape[-1])
-    return z
+def sided(z: Float32[np.ndarray, " width"], sides: Sides) -> Float32[np.ndarray, " width"]:
+    """Residuals, 0 on the side that is not odd."""
+    if not any(sides):
+        return z
+    return namespace(z).where(_padded(sides, 0, z.shape[-1]) * z < 0.0, 0.0, z)
+
+
+def weighed(z: Float32[np.ndarray, "*rows width"], weights: Weights) -> Float32[np.ndarray, "*rows width"]:
+    """Residuals, each as many times as large as its feature counts."""
+    return z * _padded(weights, 1, z.shape[-1]) if weights else z
 
 
 def _padded(values: tuple[float, ...], spare: float, width: int) -> Float32[np.ndarray, " width"]:

@@ -8,11 +8,13 @@ import jax
 import numpy as np
 
 from onlineguard.core.emphasis import Sides, Weights
+from onlineguard.engine.table import Layout
 from onlineguard.errors import InvalidArgument
 from onlineguard.models.absence import Absence
 from onlineguard.models.base import SliceModel
 from onlineguard.models.categories import Categories
 from onlineguard.models.detector import Detector
+from onlineguard.models.joint.detector import JointDetector
 from onlineguard.models.judged import Judged
 
 HEAVIEST = 1e6  # a larger weight would be the only one that counts
@@ -21,10 +23,10 @@ HEAVIEST = 1e6  # a larger weight would be the only one that counts
 def checked_model(
     estimator: Any, target_rate: float, patience: float, sides: Sides = (), weights: Weights = ()
 ) -> SliceModel:
-    """The model of one slice: the default Detector, a SliceModel as it is, or a `Judged` core estimator."""
+    """The model of one slice: the default JointDetector, a SliceModel as it is, or a `Judged` core estimator."""
     rate, patience = checked_rate(target_rate), checked_patience(patience)
     if estimator is None:
-        return Detector(rate, patience, sides, weights)
+        return JointDetector(rate, patience, sides, weights)
     if sides or weights:
         raise InvalidArgument(
             "estimator", f"is {estimator!r}, but only_high, only_low and weights are for the default; leave one out"
@@ -43,6 +45,34 @@ def checked_model(
             "step(state, event) such as ClippedSGD(Mean(2))",
         )
     return Judged(estimator, rate, patience)
+
+
+def fitting_model(
+    n_features: int,
+    bytes_per_slice: Any,
+    target_rate: float,
+    patience: float,
+    sides: Sides = (),
+    weights: Weights = (),
+) -> SliceModel:
+    """The best model whose row takes at most so many bytes: the JointDetector, or else the marginal Detector."""
+    rate, patience = checked_rate(target_rate), checked_patience(patience)
+    models = (JointDetector(rate, patience, sides, weights), Detector(rate, patience, sides, weights))
+    sizes = [row_bytes(model, n_features) for model in models]
+    if not _is_number(bytes_per_slice) or bytes_per_slice < sizes[-1]:
+        raise InvalidArgument(
+            "bytes_per_slice",
+            f"is {bytes_per_slice!r}; with {n_features} feature(s) it must be at least {sizes[-1]}, what the marginal "
+            f"Detector takes; the JointDetector takes {sizes[0]}",
+        )
+    return next(model for model, size in zip(models, sizes, strict=True) if size <= bytes_per_slice)
+
+
+def row_bytes(model: SliceModel, n_features: int) -> int:
+    """Bytes that a slice takes in the table."""
+    width = model.width(n_features)
+    state = model.init(n_features) if width == n_features else model.init(n_features, width)  # type: ignore[call-arg]
+    return 4 * Layout.of(state).length
 
 
 def checked_features(features: Sequence[str] | None) -> list[str] | None:

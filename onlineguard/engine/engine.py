@@ -23,6 +23,7 @@ from onlineguard.engine.arguments import (
     checked_sides,
     checked_weights,
     checked_width,
+    fitting_model,
     with_absence,
     with_categories,
 )
@@ -66,8 +67,10 @@ class Engine:
     patience: events that a new regime must last before it counts as usual; see `Detector`. May be changed too.
     features: names of the features, needed for frames and dicts, and shown by `explain`.
     max_slices: the most slices kept; the least recently used are evicted first. May be changed while the engine runs.
-    estimator: the model of one slice, instead of the default `Detector(target_rate, patience)`. A `SliceModel`, such as
-        a `Series`, brings its own target_rate and patience. Any estimator of the core, such as
+    bytes_per_slice: the most that a slice may take in memory, for very many slices. The default `JointDetector` is
+        taken where it fits, and the marginal `Detector` otherwise; None for no limit.
+    estimator: the model of one slice, instead of the default `JointDetector(target_rate, patience)`. A `SliceModel`,
+        such as a `Series`, brings its own target_rate and patience. Any estimator of the core, such as
         `ClippedSGD(Covariance(4))`, is wrapped in a `Judged` with the target_rate and patience of this call.
 
     categories: names or numbers of the features that are categories, such as a country. Each counts by how rare it is
@@ -101,6 +104,7 @@ class Engine:
         patience: float = 5_000,
         features: Sequence[str] | None = None,
         max_slices: int = 1_000_000,
+        bytes_per_slice: float | None = None,
         estimator: Any = None,
         categories: Sequence[str | int] = (),
         only_high: Sequence[str | int] = (),
@@ -112,11 +116,17 @@ class Engine:
         self._features = checked_features(features)
         self._n_features = checked_width(n_features, self._features)
         columns = checked_categories(categories, self._n_features, self._features)
-        emphasis = (
-            checked_sides(only_high, only_low, self._n_features, self._features),
-            checked_weights(weights, self._n_features, self._features),
-        )
-        model = with_categories(checked_model(estimator, target_rate, patience, *emphasis), columns)
+        sides = checked_sides(only_high, only_low, self._n_features, self._features)
+        weighing = checked_weights(weights, self._n_features, self._features)
+        if bytes_per_slice is None:
+            model = checked_model(estimator, target_rate, patience, sides, weighing)
+        elif estimator is None:
+            model = fitting_model(self._n_features, bytes_per_slice, target_rate, patience, sides, weighing)
+        else:
+            raise InvalidArgument(
+                "bytes_per_slice", f"is {bytes_per_slice!r}, but an estimator is named; leave one of them out"
+            )
+        model = with_categories(model, columns)
         self._states = States(with_absence(model) if absence else model, self._n_features)
         self._slices = SliceTable(checked_max_slices(max_slices), FIRST_ROW)
         self._feedback = Feedback()

@@ -9,7 +9,7 @@ from onlineguard.lazy import loading
 
 if TYPE_CHECKING:
     from onlineguard.estimators.covariance import ClippedCovariance
-    from onlineguard.estimators.detector import DriftRobustDetector, SeriesDetector
+    from onlineguard.estimators.detector import DriftRobustDetector, MarginalDetector, SeriesDetector
     from onlineguard.estimators.drift import ClippedChangePoint
     from onlineguard.estimators.linear import ClippedLinearRegression, ClippedLogisticRegression
     from onlineguard.estimators.location import ClippedMean
@@ -27,12 +27,13 @@ __all__ = [
     "ClippedQuantile",
     "ClippedScale",
     "DriftRobustDetector",
+    "MarginalDetector",
     "SeriesDetector",
 ]
 
 _NAMES = {
     "covariance": ["ClippedCovariance"],
-    "detector": ["DriftRobustDetector", "SeriesDetector"],
+    "detector": ["DriftRobustDetector", "MarginalDetector", "SeriesDetector"],
     "drift": ["ClippedChangePoint"],
     "linear": ["ClippedLinearRegression", "ClippedLogisticRegression"],
     "location": ["ClippedMean"],

@@ -1,4 +1,4 @@
-"""The engine's two detectors as river anomaly detectors of a single stream."""
+"""The engine's detectors as river anomaly detectors of a single stream."""
 
 import math
 from collections.abc import Hashable, Mapping
@@ -14,6 +14,7 @@ from onlineguard.estimators.packed_model import SMALLEST_WIDTH, PackedModel
 from onlineguard.estimators.shell import Features, read_frame
 from onlineguard.models.base import SCORE
 from onlineguard.models.detector import Detector
+from onlineguard.models.joint.detector import JointDetector
 from onlineguard.models.series import PAUSE, USUAL_RATE, Series
 
 UNKNOWN = (math.nan, math.nan, math.nan, math.nan)  # the quantiles before the first event
@@ -29,7 +30,7 @@ class PackedDetector(base.AnomalyDetector):
 
     target_rate: float
 
-    def __init__(self, estimator: Detector | Series, smallest_width: int = SMALLEST_WIDTH):
+    def __init__(self, estimator: JointDetector | Detector | Series, smallest_width: int = SMALLEST_WIDTH):
         self._features = Features()
         self._model = PackedModel(estimator, smallest_width)
 
@@ -132,9 +133,10 @@ class PackedDetector(base.AnomalyDetector):
 class DriftRobustDetector(PackedDetector):
     """Finds events that are odd for a stream, also while it drifts, is attacked, or has heavy tails.
 
-    Every feature has a running location and scale. The score is the root mean square of the standardised features. The
-    threshold is a running quantile of the scores, which an attack cannot lift above its own scores. It needs no scaler
-    and no knowledge of the data. See `onlineguard.models.detector` for how it works, and `Engine` for many streams.
+    Every feature has a running location and scale. The score is the geometric mean of two distances of the standardised
+    features: the Mahalanobis distance, and the distance from a sample of usual events. The threshold is a running
+    quantile of the scores, which an attack cannot lift above its own scores. It needs no scaler and no knowledge of the
+    data. See `onlineguard.models.joint.detector` for how it works, and `Engine` for many streams.
 
     Parameters
     ----------
@@ -153,6 +155,34 @@ class DriftRobustDetector(PackedDetector):
     >>> verdict = model.judge_one({"ms": 95.0, "kb": 3e6})
     >>> verdict.anomalous, verdict.p_value < 1e-6, next(iter(model.explain_one({"ms": 95.0, "kb": 3e6})))
     (True, True, 'ms')
+    """
+
+    def __init__(self, target_rate: float = 0.01, patience: float = 5_000):
+        self.target_rate, self.patience = checked_target_rate(target_rate), checked_patience(patience)
+        super().__init__(JointDetector(float(target_rate), float(patience)))
+
+
+class MarginalDetector(PackedDetector):
+    """`DriftRobustDetector` that judges each feature by itself: cheaper by far, and blind to combinations.
+
+    The score is the root mean square of the standardised features. See `onlineguard.models.detector` for how it works.
+
+    Parameters
+    ----------
+    target_rate
+        Share of usual events to be flagged, in (0, 0.2].
+    patience
+        Events that a new regime must last before it counts as usual; shorter bursts are odd to their end.
+
+    Examples
+    --------
+    >>> import random
+    >>> from onlineguard.estimators import MarginalDetector
+    >>> rng, model = random.Random(0), MarginalDetector(target_rate=0.01)
+    >>> for _ in range(2_000):
+    ...     score = model.score_learn_one({"ms": rng.gauss(20.0, 4.0), "kb": rng.gauss(3e6, 1e5)})
+    >>> model.judge_one({"ms": 95.0, "kb": 3e6}).anomalous
+    True
     """
 
     def __init__(self, target_rate: float = 0.01, patience: float = 5_000):

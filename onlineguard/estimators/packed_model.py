@@ -223,6 +223,10 @@ def _widened(old: int, width: int, narrow: Any, blank: Any) -> Any:
     """The narrow leaf in the first columns of the blank, wider one; both may hold several blocks of columns."""
     if np.shape(narrow) == np.shape(blank):
         return narrow
+    if narrow.shape == (old, old):  # a matrix of two features
+        wider = blank.copy()
+        wider[:old, :old] = narrow
+        return wider
     axis = next(i for i, (a, b) in enumerate(zip(narrow.shape, blank.shape, strict=True)) if a != b)
     blocks = blank.shape[axis] // width
     lead, rest = blank.shape[:axis], blank.shape[axis + 1 :]

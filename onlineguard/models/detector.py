@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onlineguard.core.arrays import barrier, larger, namespace, saturating_add, smaller, to_float, where
-from onlineguard.core.emphasis import Sides, Weights, emphasised
+from onlineguard.core.emphasis import Sides, Weights, sided, weighed
 from onlineguard.core.protocols import Array
 from onlineguard.core.pytree import pytree, static
 from onlineguard.core.quantiles import LEAST_SCORE, LEVELS, moved_quantile, quantile_rate, rms_quantile
@@ -118,7 +118,7 @@ class Detector(SliceModel):
         present = xp.isfinite(x)
         z, known = standardised(state.slow, x, present)
         count, usable = xp.sum(known), xp.any(present)
-        score = self._score(emphasised(z, self.sides, self.weights), count)
+        score = self._score(weighed(sided(z, self.sides), self.weights), count)
         ready = (state.seen >= MIN_SEEN) & (count > 0)
         odd = ready & (score > state.threshold)
         z, score, ready, odd, usable = barrier(z, score, ready, odd, usable)
@@ -185,7 +185,7 @@ class Detector(SliceModel):
     def contributions(self, state: DetectorState, event: Float32[Array, " d"]) -> Float64[Array, " d"]:
         """Squared standardised residuals: the score is the root of the mean of those that are known."""
         z = standardised(state.slow, event, np.isfinite(event))[0]
-        return np.square(np.float64(emphasised(z, self.sides, self.weights)))
+        return np.square(np.float64(weighed(sided(z, self.sides), self.weights)))
 
     def describe(self, state: DetectorState) -> dict[str, Any]:
         """Location and scale of every feature, and the threshold of the score."""

@@ -17,6 +17,7 @@ from onlineguard import (
     Experts,
     Fixed,
     InvalidArgument,
+    JointDetector,
     Judged,
     Judgement,
     LinearRegression,
@@ -89,6 +90,8 @@ SCALED = Chain((ClippedSGD(Mean(3)), ClippedSGD(LogScale(np.zeros(3, np.float32)
 MODELS = {
     "Detector": (Detector(), 3),
     "Detector of 9 features": (Detector(), 9),
+    "JointDetector": (JointDetector(), 3),
+    "JointDetector of 9 features": (JointDetector(), 9),
     "Series": (Series(), 3),
     "OneSided": (OneSided(), 1),
     "Mean": (ClippedSGD(Mean(3)), 3),
@@ -113,7 +116,13 @@ MODELS = {
 
 
 # Each takes seconds, and consists of others.
-LARGE = ("Absence around Categories", "Detector of 9 features", "Mean of 9 features", "Chain that decides")
+LARGE = (
+    "Absence around Categories",
+    "Detector of 9 features",
+    "JointDetector of 9 features",
+    "Mean of 9 features",
+    "Chain that decides",
+)
 
 
 @pytest.mark.parametrize(

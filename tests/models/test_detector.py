@@ -1,4 +1,4 @@
-"""The laws of the default detector, on streams long enough to show them."""
+"""The laws of the marginal detector, on streams long enough to show them."""
 
 import numpy as np
 import pytest
@@ -13,11 +13,15 @@ from onlineguard.models.detector import YOUNG, Detector
 from tests.support.strategies import streams, tame_streams
 
 
+def marginal(d, target_rate=0.01, patience=5_000):
+    return Engine(d, estimator=Detector(target_rate, patience))
+
+
 def judged(*series, **options):
     """Verdicts of several streams of the same length, each a slice of its own: arrays (streams, n)."""
     X = np.stack([np.reshape(s, (len(s), -1)) for s in series])
     count, n, d = X.shape
-    engine = Engine(d, **options)
+    engine = marginal(d, **options)
     verdicts = engine.update(np.tile(np.arange(count), n), X.transpose(1, 0, 2).reshape(-1, d))
     return {
         f: getattr(verdicts, f).reshape(n, count).T for f in ("score", "threshold", "p_value", "anomalous", "ready")
@@ -154,7 +158,7 @@ def test_corruption_of_any_size_moves_the_estimate_as_far_as_a_thousand_sigma_do
     bad[[0, 1, 7]] = start
 
     def error(magnitude):
-        engine = Engine(3)
+        engine = marginal(3)
         engine.update(np.zeros(len(x), int), np.where(bad[:, None], np.float32(magnitude), x))
         memory = engine.state(0).slow
         return np.abs(memory.location), memory.scale
@@ -216,7 +220,7 @@ def test_one_odd_value_leaves_nothing_to_be_seen_100_events_later(value):
 def test_a_missing_feature_keeps_what_is_known_of_it(missing):
     rng = np.random.default_rng(16)
     x = rng.standard_normal((2_000, 2)).astype(np.float32)
-    engine = Engine(2)
+    engine = marginal(2)
     engine.update(["a"] * 1_000, x[:1_000])
     before = engine.state("a")
     x[1_000:, 1] = missing
@@ -303,7 +307,7 @@ def reference_scores(events):
 @settings(max_examples=30)
 @given(events=streams())
 def test_numpy_steps_as_the_compiled_loop_does(events):
-    compiled = Engine(3).update(np.zeros(len(events), int), events).score
+    compiled = marginal(3).update(np.zeros(len(events), int), events).score
     np.testing.assert_allclose(eager_scores(events), compiled, rtol=1e-5, atol=1e-6)
 
 
@@ -311,7 +315,7 @@ def test_numpy_steps_as_the_compiled_loop_does(events):
 @given(events=tame_streams(most=40))
 def test_the_engine_agrees_with_a_plain_float64_loop(events):
     scores, thresholds = reference_scores(events)
-    verdicts = Engine(3).update(np.zeros(len(events), int), events)
+    verdicts = marginal(3).update(np.zeros(len(events), int), events)
     np.testing.assert_allclose(verdicts.score, scores, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(verdicts.threshold, thresholds, rtol=1e-3)
 

@@ -1,0 +1,1 @@
+"""The default model for points, and its parts: each turns an event, or a part's answer, into one number."""

@@ -1,0 +1,153 @@
+"""The threshold: what `target_rate` of the usual scores exceed, also where some per cent of the events are anomalies.
+
+A running quantile alone is spent on the anomalies: where 7 % of the events are odd, the 1 % quantile lies among them. A
+histogram of the log scores tells the two apart where there is a *valley* between them: scores beyond it do not count.
+Without a valley the two cannot be told apart, and the threshold rises into the anomalies. The histogram's quantile
+also pulls the running one, which would take thousands of events to come down.
+
+Scores beyond the reach of a Pareto tail fitted to the upper fifth count little, but they count in full where they are
+as few as half of `target_rate`: scattered far events are usual in many streams.
+
+The histogram is read one bin an event, from the top down, so that no event costs more than another.
+
+Source: the running quantiles are those of `core.quantiles`. Reach, valley and reading are ours.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from onlineguard.core.arrays import choose, larger, namespace, smaller, to_float, where
+from onlineguard.core.protocols import Array
+from onlineguard.core.quantiles import LEAST_SCORE, LEVELS, moved_quantile, quantile_rate
+from onlineguard.core.shapes import Bool, Float, Float32, Int32
+
+BINS = 64
+BIN = 0.25  # width, in units of ln fifth - ln median; the bins begin at the median
+LEAST_UNIT = 0.05  # nats
+DEPTH = 0.35  # a valley is lower than this share of the peak beyond it,
+SIGNIFICANT = 3.0  # by so many standard deviations of the difference of two counts,
+BEYOND = (0.013, 0.4)  # and this share of the events lies beyond it
+EMPTY = 0.02  # a bin below this share of the peak is as good as empty, and the lowest of these is the valley
+PULL = (0.5, 0.1)  # how far the histogram pulls the threshold when it has been read, early and late
+EARLY = 2_000.0  # events
+REACH = 1 / 20  # the tail is trusted down to this share of target_rate
+NEAR = 2.0  # thresholds within which a score is always trusted
+FAR_SHARE = 0.5  # what lies beyond reach counts as this share of target_rate, at most
+FIRST_UNIT = 0.2  # nats from the median to the fifth, before any score
+FIRST_MEDIAN = 0.8
+
+
+class Walk(NamedTuple):
+    """A reading of the histogram under way, from the top bin down; places are in units, see BIN."""
+
+    at: Int32[Array, ""]  # the bin that comes next
+    above: Float32[Array, ""]  # share of the events above it
+    peak: Float32[Array, ""]  # highest pair of bins above it
+    lowest: Float32[Array, ""]  # lowest valley so far
+    valley: Float32[Array, ""]  # where it lies; infinite if there is none
+    counted: Float32[Array, ""]  # share of the events between it and here
+    quantile: Float32[Array, ""]  # what target_rate of the counted exceed; NaN until it is passed
+
+
+class Budget(NamedTuple):
+    """What is usual of the scores."""
+
+    median: Float32[Array, ""]  # the score that 50 % of the events exceed,
+    fifth: Float32[Array, ""]  # 20 %,
+    twentieth: Float32[Array, ""]  # 5 %,
+    threshold: Float32[Array, ""]  # and target_rate of them
+    far: Float32[Array, ""]  # running share of the scores beyond reach
+    histogram: Float32[Array, " bins"]  # shares
+    valley: Float32[Array, ""]  # ln of the score beyond which scores do not count
+    walk: Walk
+
+    @classmethod
+    def blank(cls, target_rate: float) -> "Budget":
+        """Before any score, in NumPy."""
+        unit = FIRST_UNIT / math.log(LEVELS[0] / LEVELS[1])
+        quantiles = (FIRST_MEDIAN * math.exp(unit * math.log(LEVELS[0] / level)) for level in (*LEVELS, target_rate))
+        zero, inf = np.float32(0.0), np.float32(np.inf)
+        return cls(*map(np.float32, quantiles), zero, np.zeros(BINS, np.float32), inf, _start(zero))
+
+
+def learned_budget(
+    budget: Budget,
+    score: Float32[Array, ""],
+    age: Float32[Array, ""],
+    weight: Float32[Array, ""],
+    target_rate: Float[Array, ""],
+    patience: Float[Array, ""],
+) -> Budget:
+    """The budget after a score; a weight of 0 changes nothing."""
+    xp = namespace(score)
+    learns = weight > 0.0
+    log_score, middle = xp.log(larger(score, LEAST_SCORE**2)), xp.log(budget.median)
+    unit = larger(xp.log(budget.fifth) - middle, LEAST_UNIT)
+    memory = weight * larger(1.0 / patience, 2.0 / (age + 2.0))
+    place = smaller(larger(xp.floor((log_score - middle) / unit / BIN), 0.0), BINS - 1.0)
+    bins = xp.where(xp.arange(BINS, dtype=np.float32) == place, 1.0, 0.0)
+    histogram = budget.histogram + memory * (bins - budget.histogram)
+    walk, done = _walked(budget.walk, histogram, target_rate, smaller(age, patience))
+    done = done & learns
+
+    steps = xp.log(LEVELS[2] / (REACH * target_rate)) / math.log(LEVELS[1] / LEVELS[2])
+    reach = larger(budget.twentieth * (budget.twentieth / budget.fifth) ** steps, NEAR * budget.threshold)
+    far = score > reach
+    trust = where(far, smaller(FAR_SHARE * target_rate / larger(budget.far, 1e-6), 1.0), 1.0)
+    rate = weight * quantile_rate(age)
+    counted = where(log_score > budget.valley, 0.0, rate)
+    twentieth = moved_quantile(budget.twentieth, score, LEVELS[2], counted)
+    log_threshold = xp.log(moved_quantile(budget.threshold, score, target_rate, counted * trust))
+    pulls = done & (walk.quantile == walk.quantile) & (age > BINS)
+    pull = where(pulls, where(age < EARLY, PULL[0], PULL[1]), 0.0)
+    goal = where(pulls, middle + unit * walk.quantile, log_threshold)
+    threshold = xp.exp(log_threshold + pull * (goal - log_threshold))
+    return Budget(
+        moved_quantile(budget.median, score, LEVELS[0], rate),
+        moved_quantile(budget.fifth, score, LEVELS[1], rate),
+        twentieth,
+        larger(threshold, where(target_rate < LEVELS[1], budget.fifth, LEAST_SCORE)),
+        budget.far + memory * (where(far, 1.0, 0.0) - budget.far),
+        histogram,
+        where(done, middle + unit * walk.valley, budget.valley),
+        choose(done, _start(0.0 * score), choose(learns, walk, budget.walk)),
+    )
+
+
+def _start(zero: Float32[Array, ""]) -> Walk:
+    """Before the top bin."""
+    inf = zero + np.float32(np.inf)
+    return Walk(np.int32(BINS - 1), zero, zero, inf, inf, zero, zero + np.float32(np.nan))
+
+
+def _walked(
+    walk: Walk, histogram: Float32[Array, " bins"], target_rate: Float[Array, ""], events: Float32[Array, ""]
+) -> tuple[Walk, Bool[Array, ""]]:
+    """The reading after the next bin, and whether it was the last; the histogram is worth so many events."""
+    xp = namespace(histogram)
+    below = walk.at - xp.arange(BINS, dtype=np.int32)
+    one, none = np.float32(1.0), np.float32(0.0)
+    here = histogram @ xp.where(below == 0, one, none)
+    pair = 0.5 * (histogram @ xp.where((below == 0) | (below == 1), one, none))
+    top = BIN * (to_float(walk.at) + 1.0)
+    difference, total = walk.peak - pair, walk.peak + pair
+    clear = (pair < DEPTH * walk.peak) & (2.0 * events * difference * difference > SIGNIFICANT**2 * total)
+    found = clear & (walk.above > BEYOND[0]) & (walk.above < BEYOND[1])
+    found = found & (pair <= larger(walk.lowest, EMPTY * walk.peak))
+    counted = where(found, 0.0, walk.counted)
+    goal = target_rate * (1.0 - walk.above + counted)
+    passed = counted + here >= goal
+    inside = top - BIN * (goal - counted) / larger(here, 1e-9)
+    quantile = where(found, math.nan, walk.quantile)
+    after = Walk(
+        walk.at - 1,
+        walk.above + here,
+        larger(walk.peak, pair),
+        where(found, pair, walk.lowest),
+        where(found, top, walk.valley),
+        counted + here,
+        where(passed & ~(quantile == quantile), inside, quantile),
+    )
+    return after, walk.at <= 0

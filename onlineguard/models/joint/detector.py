@@ -1,0 +1,303 @@
+"""The default model for points: how far is an event from what is usual, feature by feature and as a whole?
+
+1. **Residuals** (`memories`, `mostly_constant`). Every feature has a running location and scale, ruled by no outlier.
+   A residual beyond 5 scales counts as 5 (1 + ln(z / 5)), so that one absurd feature does not drown the others.
+2. **Two distances**. The Mahalanobis distance (`covariance`) sees what breaks a linear relation of the features. The
+   distance from a sample of usual events (`neighbours`) sees gaps, modes and curves. The score is their geometric mean.
+3. **Two runs** that are odd though their events are not: too regular ones (`regularity`), such as a script that repeats
+   a request, and ones that pull together (`collective`), such as a burst that keeps just under the threshold.
+4. **Threshold** (`budget`): the score that `target_rate` of the usual events exceed.
+
+What is odd is not learned: a run of odd events teaches the slow memory at a small share of 1 / patience, and the rest
+nothing. Once odd events have outnumbered usual ones for `patience` events they are a new regime, and the slow
+memory takes over what the fast one has learned.
+
+`docs/decisions/joint-detector.md` says why these parts and no others; `benchmarks/ablate_joint.py` what each is worth.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from onlineguard.core.arrays import barrier, choose, larger, namespace, saturating_add, smaller, to_float, where
+from onlineguard.core.emphasis import Sides, Weights, sided, weighed
+from onlineguard.core.protocols import Array
+from onlineguard.core.pytree import pytree, static
+from onlineguard.core.registry import register
+from onlineguard.core.shapes import Bool, Float, Float32, Float64, Int32
+from onlineguard.core.spread import K, standardised
+from onlineguard.models.base import MIN_SEEN, Judgement, Pooled, SliceModel
+from onlineguard.models.joint.budget import Budget, learned_budget
+from onlineguard.models.joint.collective import Collective, drawn
+from onlineguard.models.joint.covariance import Covariance, learned_covariance, transformed
+from onlineguard.models.joint.memories import START, Memories, first_memories, learned_memories, pace
+from onlineguard.models.joint.mostly_constant import Modes, learned_modes, mostly_constant, off_mode
+from onlineguard.models.joint.neighbours import Sample, learned_sample, nearest_rows, sparsity
+from onlineguard.models.joint.regularity import Regularity, learned_regularity, regular
+
+FAR = 5.0  # residuals beyond count by their logarithm
+LEAST_DISTANCE = 0.1  # what is nearer than this, in scales, is where usual events are
+CAUTION = 32.0  # the first scores are drawn towards 1: n events are trusted by n / (n + CAUTION)
+PRIOR = 8.0  # events that the covariance of independent residuals counts for at first, beside one a feature
+ODD_SHARE = 0.05  # pull on the slow memory of odd events in a row, in units of 1 / patience
+IN_A_ROW = 2  # odd events ahead of usual ones that make the next odd one no longer scattered
+RENEWED_AGE = 200  # age of the threshold and the covariance, at most, after a new regime
+LONG_RUN = 20  # odd events ahead of usual ones that make a run long
+LONGEST_RUN = 100  # usual events in a row, at most, that end a run
+YOUNG = 8  # first events, from which location and scale start
+LEAST_REGIME = 100.0  # a young slice accepts a regime half as long as all it has seen, but none shorter than MIN_SEEN
+REGULAR_RATE = 0.02  # memory of how much of a run was too regular
+REGULAR_SHARE = 0.2  # a run of which this share is too regular needs the full patience, in a young slice too
+RAISED = 0.02  # by how much a run's event lies over the threshold, per unit of its regularity
+INHERITED_SEEN = 16  # events that a new slice's start from the typical one counts for,
+INHERITED_AGE = 500  # and its threshold's
+LEAST_ALIKE = 4  # slices, at least, that make one typical
+ALIKE = 4.0  # how far they may lie apart: this many scales in location, this factor in scale
+VECTOR = 8  # float32 numbers in a vector register; it sets the speed and no verdict
+
+
+class JointState(NamedTuple):
+    """What the stream taught one slice."""
+
+    memories: Memories
+    modes: Modes
+    covariance: Covariance
+    sample: Sample
+    regularity: Regularity
+    collective: Collective
+    budget: Budget
+    seen: Int32[Array, ""]  # events learned
+    age: Int32[Array, ""]  # events the threshold learned from; a new regime makes it younger
+    run: Int32[Array, ""]  # odd events ahead of usual ones, LONGEST_RUN at most
+    lasted: Int32[Array, ""]  # events since odd ones were last not ahead: the length of a regime that is not yet usual
+    repeats: Float32[Array, ""]  # running share of a run's events that were too regular
+
+
+class Residuals(NamedTuple):
+    """An event, as the slice sees it."""
+
+    present: Bool[Array, " d"]
+    z: Float32[Array, " d"]  # in scales of the slow memory, 0 where missing
+    y: Float32[Array, " d"]  # what is scored: also off the mode, far ones shortened
+    count: Float32[Array, ""]  # features known
+    square: Float32[Array, ""]  # y' y
+    py: Float32[Array, " d"]  # P y, P the inverse covariance of the y
+    quadratic: Float32[Array, ""]  # y' P y
+
+
+@register("JointDetector")
+@pytree
+class JointDetector(SliceModel):
+    """The default model for points: what the operator chose. Fields may change without recompiling.
+
+    target_rate: share of usual events to be flagged, in (0, 0.2].
+    patience: events that a new regime must last before it counts as usual. The default outlasts a burst of 2,000.
+    sides: for each feature, 1 if only high values are odd, -1 if only low ones are, 0 for both; () for both everywhere.
+    weights: for each feature, how many times as large its residual counts in the score; () for 1 everywhere.
+    """
+
+    target_rate: Float[Array, ""] = 0.01
+    patience: Float[Array, ""] = 5_000.0
+    sides: Sides = static(default=())
+    weights: Weights = static(default=())
+
+    shiftable = True
+
+    def width(self, n_features: int) -> int:
+        """One feature needs no padding; from 8 on they fill whole vector registers."""
+        return n_features if n_features < VECTOR else -(-n_features // VECTOR) * VECTOR
+
+    def init(self, n_features: int, width: int | None = None) -> JointState:
+        """The state before any event, in NumPy."""
+        width = width or n_features
+        return JointState(
+            Memories.blank(width),
+            Modes.blank(width),
+            Covariance.blank(width),
+            Sample.blank(width),
+            Regularity.blank(width),
+            Collective.blank(width),
+            Budget.blank(float(self.target_rate)),
+            *np.zeros(4, np.int32),
+            np.float32(0.0),
+        )
+
+    def step(self, state: JointState, event: Float32[Array, " d"]) -> tuple[JointState, Judgement]:
+        """Judge an event with the state from before it, then learn it.
+
+        A NaN or infinite feature is missing: it is not scored and exerts no pull. An event without any finite feature
+        changes nothing. The first 8 events give location and scale, see `start_memories`.
+        """
+        x = event
+        seen, age = to_float(state.seen), to_float(state.age)
+        residuals = Residuals(*barrier(*self._residuals(state, x)))
+        present, z, y, count, square, py, quadratic = residuals
+        usable = namespace(x).any(present)
+        score = self._score(state, residuals)
+        regularity = regular(state.regularity, y, square)
+        short = smaller(K * (larger(count, 1.0) / larger(quadratic, 1e-6)) ** 0.5, 1.0)  # as Huber shortens y
+        collective, along = drawn(state.collective, y * short, py * short, count, age)
+
+        ready = (state.seen >= MIN_SEEN) & (count > 0)
+        threshold = state.budget.threshold
+        too_regular, along = regularity.odd & ready, along & ready
+        in_odd_run = too_regular | along
+        raised = where(in_odd_run, larger(score, threshold * (1.0 + RAISED * regularity.mean)), score)
+        odd = ready & (raised > threshold)
+        score, raised, odd, in_odd_run, usable = barrier(score, raised, odd, in_odd_run, usable)
+
+        young = state.seen < YOUNG
+        learns = usable & ~young & (count > 0)
+        in_a_row = state.run >= where(odd, IN_A_ROW, LONG_RUN)
+        unusual = in_a_row | (in_odd_run & odd)
+        slow = pace(state.memories, self.patience)
+        early = START / (seen + START)
+        slow_rate = where(unusual, ODD_SHARE / self.patience, larger(slow, early))
+        memories = choose(
+            young,
+            first_memories(state.memories, x, present, state.seen >= YOUNG - 1),
+            learned_memories(state.memories, x, present, z, slow_rate, seen, self.patience),
+        )
+        weight = where(learns, 1.0, 0.0)
+        known_for = smaller(seen, age)
+        covariance_rate = where(odd & unusual, 0.0, weight) * larger(slow, 1.0 / (known_for + count + PRIOR))
+        mode_rate = where(in_odd_run & odd, ODD_SHARE, 1.0) / self.patience
+        counts = where(in_odd_run | (state.run >= LONG_RUN), 0.0, weight)
+        run, lasted, repeats, new_regime = self._regime(state, odd, too_regular, usable)
+        memories = memories._replace(slow=_renewed(memories, new_regime))
+        usual = learns & ~odd
+        next_age = saturating_add(state.age, learns)
+        learned = JointState(
+            memories,
+            learned_modes(state.modes, x, present, larger(mode_rate, where(unusual, 0.0, early))),
+            learned_covariance(state.covariance, y, py, quadratic, count, covariance_rate),
+            learned_sample(state.sample, y, square, known_for, self.patience, usual & (score <= state.budget.fifth)),
+            learned_regularity(state.regularity, y, square, regularity, age, learns, usual),
+            choose(learns, collective, state.collective),
+            learned_budget(state.budget, score, age, counts, self.target_rate, self.patience),
+            saturating_add(state.seen, usable),
+            where(new_regime, smaller(next_age, RENEWED_AGE), next_age),
+            where(new_regime, 0, run),
+            where(new_regime, 0, lasted),
+            repeats,
+        )
+        known_score = where(count > 0, raised, math.nan)
+        quantiles = (state.budget.median, state.budget.fifth, state.budget.twentieth)
+        return learned, Judgement(known_score, threshold, ready, *quantiles, threshold)
+
+    def moved(self, states: JointState, by: Float64[np.ndarray, "slices d"]) -> JointState:
+        """See `SliceModel.moved`; all but locations and modes is in scales."""
+        return states._replace(memories=states.memories.moved(by), modes=states.modes.moved(by))
+
+    def seen(self, states: JointState) -> Int32[np.ndarray, " slices"]:
+        """See `SliceModel.seen`."""
+        return states.seen
+
+    def pooled(self, states: JointState, origins: Float64[np.ndarray, "slices d"]) -> Pooled:
+        """Where new slices start, from the stacked states of known ones: as the typical one, or with no location yet.
+
+        The typical state is that of the slice in the middle, with the medians of location and scale, worth
+        `INHERITED_SEEN` events; but only if at least `LEAST_ALIKE` slices are alike: the middle half of them within
+        `ALIKE` scales in location, and within that factor in scale. It is expressed relative to the origin that comes
+        third. The other state has nothing but the threshold of the slice in the middle.
+        """
+        locations, scales = states.memories.slow.location + origins, states.memories.slow.scale
+        low, location, high = np.quantile(locations, (0.25, 0.5, 0.75), axis=0)
+        narrow, scale, wide = np.quantile(scales, (0.25, 0.5, 0.75), axis=0)
+        away = np.nan_to_num(abs(locations - location) / scale).sum(axis=1)
+        middle = int(np.lexsort((np.arange(len(away)), away))[0])
+        one = _at(states, middle)
+        no_origin = np.zeros(origins.shape[1])
+        fresh = self.init(origins.shape[1])._replace(age=np.int32(INHERITED_AGE), budget=one.budget)
+        if len(origins) < LEAST_ALIKE or ((high - low > ALIKE * scale) | (wide > ALIKE * narrow)).any():
+            return Pooled(fresh, fresh, no_origin)
+        origin = np.nan_to_num(location) if origins.any() else no_origin
+        memory = one.memories.slow._replace(location=location - origin, scale=scale)
+        typical = one._replace(
+            memories=one.memories._replace(slow=memory, fast=memory),
+            modes=one.modes.moved(origin - origins[middle]),
+            seen=np.int32(INHERITED_SEEN),
+            age=np.int32(INHERITED_AGE),
+            run=np.int32(0),
+            lasted=np.int32(0),
+            regularity=fresh.regularity,
+            collective=fresh.collective,
+        )
+        return Pooled(typical, fresh, origin)
+
+    def contributions(self, state: JointState, event: Float32[Array, " d"]) -> Float64[Array, " d"]:
+        """Each feature's share of the two squared distances, half from each; no feature has a negative one."""
+        residuals = self._residuals(state, event)
+        y = weighed(np.float64(residuals.y), self.weights)
+        covered = np.maximum(y * transformed(state.covariance, y), 0.0)
+        away = residuals.y - nearest_rows(state.sample, residuals.y, residuals.square)
+        sparse = np.square(weighed(np.float64(away), self.weights)).mean(axis=0)
+        return sum(part / max(part.sum(), 1e-300) for part in (covered, sparse * (residuals.y != 0.0)))  # type: ignore[return-value]
+
+    def describe(self, state: JointState) -> dict[str, Any]:
+        """Location and scale of every feature, the mode of those that mostly repeat it, and the score's threshold."""
+        return {
+            "location": state.memories.slow.location,
+            "scale": state.memories.slow.scale,
+            "mode": np.where(mostly_constant(state.modes), state.modes.value, math.nan),
+            "threshold": float(state.budget.threshold),
+            "events": int(state.seen),
+        }
+
+    def _residuals(self, state: JointState, x: Float32[Array, " d"]) -> Residuals:
+        xp = namespace(x)
+        present = xp.isfinite(x)
+        z, known = standardised(state.memories.slow, x, present)
+        rarest = 1.0 / larger(smaller(to_float(state.seen), self.patience), 2.0)
+        constant = known & mostly_constant(state.modes) & (state.seen >= YOUNG)
+        y = xp.where(constant, off_mode(state.modes, x, rarest), z)
+        size = xp.maximum(abs(y), FAR)
+        far = FAR * (1.0 + xp.log(size / FAR))
+        y = xp.where(abs(y) > FAR, xp.where(y < 0.0, -far, far), y)
+        (y,) = barrier(sided(y, self.sides))
+        py = transformed(state.covariance, y)
+        (py,) = barrier(py)
+        return Residuals(present, z, y, to_float(xp.sum(known)), y @ y, py, y @ py)
+
+    def _score(self, state: JointState, residuals: Residuals) -> Float32[Array, ""]:
+        """The geometric mean of the two distances, positive."""
+        xp = namespace(residuals.y)
+        seen, count = to_float(state.seen), larger(residuals.count, 1.0)
+        y, square, quadratic, sample = residuals.y, residuals.square, residuals.quadratic, state.sample
+        if self.weights:
+            y, rows = weighed(y, self.weights), weighed(sample.rows, self.weights)
+            square, quadratic = y @ y, y @ transformed(state.covariance, y)
+            sample = sample._replace(rows=rows, squares=xp.sum(rows * rows, 1))
+        spread = quadratic / count + LEAST_DISTANCE**2
+        sparse = sparsity(sample, y, square) / count + LEAST_DISTANCE**2
+        return xp.exp(0.25 * xp.log(larger(spread, LEAST_DISTANCE**2) * sparse) * seen / (seen + CAUTION))
+
+    def _regime(
+        self, state: JointState, odd: Bool[Array, ""], too_regular: Bool[Array, ""], usable: Bool[Array, ""]
+    ) -> tuple[Int32[Array, ""], Int32[Array, ""], Float32[Array, ""], Bool[Array, ""]]:
+        """Run, length and regularity of a regime that is not yet usual, and whether it now is."""
+        run = smaller(larger(state.run + where(usable, where(odd, 1, -1), 0), 0), LONGEST_RUN)
+        lasted = where(run > 0, saturating_add(state.lasted, usable), 0)
+        rate = where(usable, REGULAR_RATE, 0.0)
+        repeats = where(run > 0, state.repeats + rate * (where(too_regular, 1.0, 0.0) - state.repeats), 0.0)
+        enough = smaller(self.patience, larger(LEAST_REGIME, 0.5 * to_float(state.seen)))
+        enough = where(repeats > REGULAR_SHARE, self.patience, enough)
+        return run, lasted, repeats, (to_float(lasted) >= enough) & (run >= LONG_RUN)
+
+
+def _renewed(memories: Memories, new_regime: Bool[Array, ""]) -> Any:
+    """The slow memory, which takes over what the fast one has learned where a new regime counts as usual."""
+    slow, fast = memories.slow, memories.fast
+    return slow._replace(
+        location=where(new_regime, fast.location, slow.location),
+        scale=where(new_regime, fast.scale, slow.scale),
+        floor=where(new_regime, 0.0, 1.0) * slow.floor,
+    )
+
+
+def _at(states: Any, i: int) -> Any:
+    """One of stacked states."""
+    if isinstance(states, tuple):
+        return type(states)(*(_at(part, i) for part in states))  # type: ignore[call-arg]
+    return np.asarray(states)[i]
