@@ -28,7 +28,9 @@ from onlineguard.core.quantiles import normal_quantile
 from onlineguard.core.shapes import Bool, Float, Float32
 
 SIGMA = 0.15865525  # share of a normal law beyond one sigma on one side
-RATE = 1e-3  # step of the three middle quantiles: a memory of some 4,000 numbers, or the ratio's noise is raised too high
+RATE = (
+    1e-3  # step of the three middle quantiles: a memory of some 4,000 numbers, or the ratio's noise is raised too high
+)
 LOW_RATE = 0.03  # and of the low one, which few numbers move; it must get there within a thousand of them
 LOW_START = (20.0, 200.0)  # early step of the low one, 20 / (age + 200),
 START = 50.0  # of the middle ones, 1 / (age + 50),
