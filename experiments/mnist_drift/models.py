@@ -15,6 +15,7 @@ from onlineguard.core.clipped_sgd import ClippedSGD
 from onlineguard.core.clips import Adaptive, Fixed
 from onlineguard.core.estimands import LogisticRegression, LogScale, Mean
 from onlineguard.core.experts import Experts
+from onlineguard.core.neighbours import WINDOWS, Fitness, Neighbours, unit
 from onlineguard.core.protocols import Array, Clip, Estimator, Event, Score
 from onlineguard.core.pytree import pytree, static
 from onlineguard.core.rates import Constant, Decay, Derived
@@ -27,87 +28,6 @@ CONSTANT = 0.1  # the constant step of a mean,
 SMALL_CONSTANT = 0.01  # and of a logistic regression, whose standardised images are 14 long
 FEATURES = 256  # random Fourier features
 WIDTH = 0.5  # length scale of their kernel; images of unit length are 0.5 to 1 apart
-WINDOWS = ((32, 2), (64, 2), (128, 3), (256, 5), (512, 5))  # last images, and which of the nearest among them counts
-
-
-# ------------------------------------------------------------------------------------------- neighbours of late, ours
-
-
-class Recent(NamedTuple):
-    """What `Neighbours` keeps."""
-
-    images: Array  # the last images at unit length, a ring; zeros where none was yet
-    oldest: Array  # where in the ring the next image goes
-    weights: Array  # trust in each window
-    near: Any  # what the clip of distances learned
-
-
-@pytree
-class Neighbours:
-    """How far are the nearest of the last images, over several memories at once?
-
-    An image counts by its direction alone, so strokes may be bold or thin and a pixel may be 1e6. With r the distance
-    of the k-th nearest of the last L images, its surprise under a window (L, k) is that of a nearest-neighbour density
-    of `dimension` dimensions, -log p = dimension log r - log(k / L). The score mixes the windows' surprises by weights
-    that follow exponential weights with fixed share, as in `Experts`: the long window is the most precise, a short one
-    is the first to know a new normal. An image that is far under every window, beyond a running quantile `heard` of
-    these distances, has no say in the weights: the clip of this model.
-
-    Sources: fine-tuning on recent similar samples, Sankararaman et al., FITNESS, ICML 2022; fixed share, Herbster and
-    Warmuth, Tracking the best expert, 1998. The mixture over windows is ours. Cost: 512 images are compared an event.
-    """
-
-    side: int = static()
-    windows: tuple[tuple[int, int], ...] = static(default=WINDOWS)
-    dimension: Array = 16.0
-    share: Array = 0.01
-    heard: Array = 0.8
-
-    def init(self) -> Recent:
-        """No image yet; all windows are trusted alike."""
-        count = len(self.windows)
-        images = np.zeros((max(length for length, _ in self.windows), self.side**2), np.float32)
-        return Recent(images, np.int32(0), np.full(count, 1 / count, np.float32), Adaptive(self.heard).init())
-
-    def step(self, state: Recent, x: Array) -> tuple[Recent, Score]:
-        """Score the image, then keep it in place of the oldest."""
-        x = unit(x)
-        likeness = jnp.roll(state.images @ x, -state.oldest)  # cosines, the oldest first
-        nats = jnp.stack([self._surprise(likeness[-length:], k) for length, k in self.windows])
-        near = jnp.exp(nats.min() / self.dimension)
-        limit, clip = Adaptive(self.heard).observe(state.near, near, (0.0, np.inf))
-        trust = state.weights * jnp.exp(jnp.where(near <= limit, nats.min() - nats, 0.0))
-        weights = (1.0 - self.share) * trust / trust.sum() + self.share / len(self.windows)
-        images = jax.lax.dynamic_update_index_in_dim(state.images, x, state.oldest, 0)
-        return Recent(images, (state.oldest + 1) % images.shape[0], weights, clip), (state.weights * nats).sum()
-
-    def _surprise(self, likeness: Array, k: int) -> Array:
-        square = jnp.maximum(2.0 - 2.0 * jax.lax.top_k(likeness, k)[0][-1], 1e-6)
-        return 0.5 * self.dimension * jnp.log(square) - np.log(k / likeness.shape[0])
-
-
-@pytree
-class Fitness:
-    """Fine-tune on the `k` most similar of the last `length` images, here by averaging them; score the distance.
-
-    Source: FITNESS, Sankararaman et al., ICML 2022, in our reading for a location model.
-    """
-
-    side: int = static()
-    length: int = static(default=256)
-    k: int = static(default=5)
-
-    def init(self) -> tuple[Array, Array]:
-        """A ring without an image yet, and where in it the next one goes."""
-        return np.zeros((self.length, self.side**2), np.float32), np.int32(0)
-
-    def step(self, state: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], Score]:
-        """Score the image, then keep it in place of the oldest."""
-        images, oldest = state
-        x = unit(x)
-        near = images[jax.lax.top_k(images @ x, self.k)[1]].mean(0)
-        images = jax.lax.dynamic_update_index_in_dim(images, x, oldest, 0)
-        return (images, (oldest + 1) % self.length), jnp.sqrt(((x - near) ** 2).sum())
 
 
 # ------------------------------------------------------------------------------------- stages in front of an estimator
@@ -251,11 +171,6 @@ class Alarm:
         return OneSided(self.target_rate, 500.0)
 
 
-def unit(x: Array) -> Array:
-    """The image at Euclidean length 1; an empty one stays empty."""
-    return x / jnp.maximum(jnp.sqrt((x * x).sum(-1, keepdims=True)), 1e-6)
-
-
 # -------------------------------------------------------------------------------------------------------- what is run
 
 
@@ -294,9 +209,9 @@ def unsupervised(side: int) -> dict[str, Any]:
         return ClippedSGD(LogisticRegression(FEATURES, l2=l2), Constant(CONSTANT), Adaptive(0.9))
 
     return (
-        {"neighbours": Neighbours(side)}
-        | {f"neighbours, last {length}": Neighbours(side, ((length, k),)) for length, k in WINDOWS[1::2]}
-        | {"FITNESS": Fitness(side)}
+        {"neighbours": Neighbours(side**2)}
+        | {f"neighbours, last {length}": Neighbours(side**2, ((length, k),)) for length, k in WINDOWS[1::2]}
+        | {"FITNESS": Fitness(side**2)}
         | {f"mean, {name}": model for name, model in rates(mean, Adaptive(), CONSTANT).items()}
         | {f"mean, {name}, unclipped": model for name, model in rates(mean, UNCLIPPED, CONSTANT).items()}
         | {

@@ -17,7 +17,8 @@ from scipy.stats import rankdata
 
 from experiments.common import COLOURS, Options, Outcome, interval, markdown_table, over, rng, style
 from experiments.mnist_drift.data import Digits, load
-from experiments.mnist_drift.models import Alarm, Fitness, Neighbours, River, supervised, unsupervised
+from experiments.mnist_drift.models import Alarm, River, supervised, unsupervised
+from onlineguard.core.neighbours import Fitness, Neighbours
 from onlineguard.engine.schedules import scan, scan_lanes
 from onlineguard.estimators.threshold import OneSided
 

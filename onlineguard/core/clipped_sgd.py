@@ -2,6 +2,10 @@
 
 Source: Abishek Sankararaman and Balakrishnan Narayanaswamy, Online robust non-stationary estimation, NeurIPS 2023. We
 depart from it in the clip, a running quantile of the gradient norms by default, and project on no domain.
+
+An estimand may say how curved its loss is along the gradient. The step is then eta / (1 + eta curvature), the implicit
+one of Toulis and Airoldi, "Asymptotic and finite-sample properties of estimators based on stochastic gradients", Annals
+of Statistics, 2017: however large eta is, no event is overshot.
 """
 
 from typing import Any, NamedTuple
@@ -116,8 +120,11 @@ class ClippedSGD:
         limit, clip = self.clip.observe(state.clip, seen.norm, self.estimand.clip_range)
         long = seen.norm > limit
         shrink = where(long, limit / where(long, seen.norm, 1.0), 1.0)  # the inner one avoids 0 / 0
+        rate = self.rate(state.seen)
+        if not isinstance(seen.curvature, float) or seen.curvature:  # else the rate as it is
+            rate = rate / (1.0 + rate * seen.curvature)
         return State(
-            self.estimand.move(state.theta, seen.gradient, self.rate(state.seen), shrink),
+            self.estimand.move(state.theta, seen.gradient, rate, shrink),
             choose(seen.usable, clip, state.clip),
             saturating_add(state.seen, seen.usable),
             saturating_add(state.clipped, seen.usable & long),

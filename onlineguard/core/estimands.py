@@ -13,7 +13,7 @@ import numpy as np
 
 from onlineguard.core.arrays import capped, finite, lengthen, namespace, safe_norm, strong, where
 from onlineguard.core.protocols import Array, Event, Observation, Score, Theta
-from onlineguard.core.pytree import pytree
+from onlineguard.core.pytree import pytree, static
 from onlineguard.core.registry import register
 from onlineguard.core.shapes import Bool, Float, Float64
 from onlineguard.core.spread import counted_from
@@ -247,7 +247,9 @@ class _Regression(_Estimand):
 
     start: Array
     l2: Float[Array, ""]
+    implicit: bool
 
+    steepest: float  # largest second derivative of the loss in the prediction
     supervised = True
     predicts = True
 
@@ -288,7 +290,11 @@ class _Regression(_Estimand):
         pull = xp.where(usable[..., None], pull, 0.0)
         slope, size = safe_norm(pull), abs(error)
         norm = safe_norm(xp.stack([slope, size], axis=-1))
-        return Observation(Linear(pull, error), norm, usable, score)
+        seen = Observation(Linear(pull, error), norm, usable, score)
+        if not self.implicit:
+            return seen
+        present = _present(x)
+        return seen._replace(curvature=self.steepest * (1.0 + (present * present).sum(-1)))
 
 
 @register("LinearRegression")
@@ -297,11 +303,15 @@ class LinearRegression(_Regression):
     """Least squares: theta is (w, b), an event (x, y), the score abs(w.x + b - y); `l2` makes it a ridge.
 
     An event whose target or whole x is missing changes nothing and scores NaN. Gradients
-    grow with the square of x: a rate that suits features of size 1 is too long for larger ones.
+    grow with the square of x: a rate that suits features of size 1 is too long for larger ones, unless steps are
+    `implicit`; then no event moves the prediction beyond its target.
     """
 
     start: Array  # the number of features, or the w to start from
     l2: Float[Array, ""] = 0.0
+    implicit: bool = static(default=False)
+
+    steepest = 1.0
 
     def observe(self, theta: Linear, event: tuple[Float[Array, "*#lead d"], Float[Array, "*#lead"]]) -> Observation:
         x, y = event
@@ -329,11 +339,15 @@ class LogisticRegression(_Regression):
     """Log odds of y = 1: theta is (w, b), an event (x, y) with y from 0 to 1, the score p = sigmoid(w.x + b).
 
     The score needs no target; an event without one teaches nothing. Where one class is rare its gradients are the long
-    ones, and a median clip shortens just these: choose `Adaptive(0.99)` or a `Fixed` clip.
+    ones, and a median clip shortens just these: choose `Adaptive(0.99)` or a `Fixed` clip. `implicit` steps do not
+    overshoot, as those of `LinearRegression`.
     """
 
     start: Array  # the number of features, or the w to start from
     l2: Float[Array, ""] = 0.0
+    implicit: bool = static(default=False)
+
+    steepest = 0.25
 
     def prediction(self, theta: Linear, x: Float[Array, "*#lead d"]) -> Float[Array, "*lead"]:
         """The probability that y is 1."""

@@ -19,7 +19,7 @@ from onlineguard.core.arrays import choose, lengthen, namespace, saturating_add,
 from onlineguard.core.clipped_sgd import ClippedSGD, State
 from onlineguard.core.clips import Adaptive
 from onlineguard.core.protocols import Array, Clip, Estimand, Event, Observation, Score, Theta
-from onlineguard.core.pytree import pytree
+from onlineguard.core.pytree import pytree, static
 from onlineguard.core.rates import Decay
 from onlineguard.core.registry import register
 from onlineguard.core.shapes import Float, Float32, Float64, Int, Int32
@@ -53,6 +53,9 @@ class Experts:
     rates: tuple[Float[Array, ""], ...] | Float[Array, " copies"] = tuple(4.0**-k for k in range(10))
     clip: Clip = Adaptive()
     share: Float[Array, ""] = 0.0
+    # With (a, b) every copy begins at the rate a / (n + b), as long as that is more than its own: a slow one need not
+    # crawl from where it starts. It is for estimands whose steps cannot overshoot.
+    early: tuple[float, int] | None = static(default=None)
 
     @property
     def supervised(self) -> bool:
@@ -85,7 +88,7 @@ class Experts:
         count = len(rates)
         state = _repeat(ClippedSGD(self.estimand, clip=self.clip).init(), count)
         return Mixture(
-            state._replace(seen=_memory(rates)),
+            state._replace(seen=_memory(rates) if self.early is None else np.full(count, self.early[1] - 1, np.int32)),
             np.full(count, 1 / count, np.float32),
             np.zeros(count, np.float32),
             Adaptive().init(),
@@ -143,7 +146,8 @@ class Experts:
         xp = namespace(state.weights)
         rates = self._rates(xp)
         every = _lifted(event)
-        sgd = ClippedSGD(self.estimand, Decay(floor=rates), self.clip)
+        begin = 1.0 if self.early is None else self.early[0]
+        sgd = ClippedSGD(self.estimand, Decay(begin, floor=rates), self.clip)
         copies = sgd.learn(state.copies, every)
         limit, scale = Adaptive().observe(state.scale, abs(seen.score), (0.0, np.inf))
         nats = self.estimand.surprise(state.copies.theta, every, USUAL * limit)
@@ -159,7 +163,7 @@ class Experts:
         again = known & (lost > xp.log(len(rates) / share))  # what the share would cost a switch to this copy
         if xp is not np or again.any():  # NumPy can see that there is nothing to do
             best = weights.argmax()
-            memory = _memory(sgd.rate(copies.seen))[best]
+            memory = _memory(sgd.rate(copies.seen) / begin)[best]
             source = _pick(copies, best)._replace(seen=xp.full_like(copies.seen, memory))
             copies = choose(again, source, copies)
         return Mixture(

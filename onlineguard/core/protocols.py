@@ -21,6 +21,7 @@ class Observation(NamedTuple):
     norm: Float[Array, "*lead"]  # the gradient's length, in the unit of its clip
     usable: Bool[Array, "*lead"]  # the event says something; if false the gradient is zero
     score: Score
+    curvature: Float[Array, "*lead"] = 0.0  # of the loss along the gradient, where a step must not overshoot it
 
 
 class Estimand(Protocol):

@@ -1,8 +1,7 @@
-"""Linear and logistic regression by clipped SGD, on features standardised as the stream goes.
+"""Linear and logistic regression by clipped SGD, on features standardised and clipped as the stream goes.
 
-Gradients grow with the square of the features, so a rate that suits one scale diverges at another. Therefore
-features are standardised by their running location and scale. The count that sets the rate starts where a step no
-longer overshoots: at eta (1 + d) = 1 for the derived rate.
+By default they run at every rate at once; see `onlineguard.core.regressions`. `Standardised` of the core does the same
+in every slice of an Engine; here features may come and go, and are held in float64.
 """
 
 import math
@@ -15,13 +14,14 @@ from river.utils import dataframe
 
 from onlineguard.core.clipped_sgd import ClippedSGD
 from onlineguard.core.estimands import Linear, LinearRegression, LogisticRegression
+from onlineguard.core.experts import Experts
 from onlineguard.core.protocols import Clip, Rate
 from onlineguard.core.rates import Derived
+from onlineguard.core.regressions import RARE, WHOLE, regression
+from onlineguard.core.spread import K
 from onlineguard.errors import InvalidArgument
 from onlineguard.estimators.scale import Spread
 from onlineguard.estimators.shell import Features, checked_clip, checked_rate, read_frame
-
-RARE = 0.99  # share of the logistic gradients that is not clipped: those of a rare class are the longest
 
 
 class _Regression:
@@ -40,19 +40,25 @@ class _Regression:
         self.rate, self.clip, self.l2 = rate, clip, l2
         self._features = Features()
         self._spread = Spread.empty()
-        self._estimand = estimand(0, l2)
-        self._params = ClippedSGD(self._estimand, checked_rate(rate), checked_clip(clip, clip_quantile))
-        self._state = self._params.init()
+        self._estimand = estimand(0, l2, implicit=True)
+        limit = checked_clip(clip, clip_quantile)
+        single = ClippedSGD(self._estimand, checked_rate(rate), limit)
+        self._params: ClippedSGD | Experts = regression(self._estimand, limit) if rate is None else single
+        self._state: Any = self._params.init()
 
     @property
     def weights(self) -> dict[Hashable, float]:
         """The weight of every feature, per standard deviation of it."""
-        return dict(zip(self._features.names, self._state.theta.w.tolist(), strict=True))
+        return dict(zip(self._features.names, self._theta.w.tolist(), strict=True))
 
     @property
     def intercept(self) -> float:
         """The prediction where every feature lies at its location."""
-        return float(self._state.theta.b)
+        return float(self._theta.b)
+
+    @property
+    def _theta(self) -> Linear:
+        return self._params.theta(self._state) if isinstance(self._params, Experts) else self._state.theta
 
     def _encoded(self, x: Mapping[Hashable, Any]) -> np.ndarray:
         values = self._features.all_of(x) if self._features.names else None
@@ -80,25 +86,23 @@ class _Regression:
         if new:
             self._features.add(new)
             self._spread = self._spread.grown(np.array(list(new.values())))
-            theta = self._state.theta
-            # the count at which the derived rate has come down to 1 / (1 + d), so that no step overshoots
-            start = np.int32(min((1.0 + len(self._features.names)) ** 1.5, 1e9))
-            self._state = self._state._replace(
-                theta=Linear(np.append(theta.w, np.zeros(len(new))), theta.b), seen=max(self._state.seen, start)
-            )
+            state = self._state.copies if isinstance(self._params, Experts) else self._state
+            w = state.theta.w
+            w = np.concatenate([w, np.zeros((*w.shape[:-1], len(new)), w.dtype)], axis=-1)
+            state = state._replace(theta=Linear(w, state.theta.b))
+            self._state = self._state._replace(copies=state) if isinstance(self._params, Experts) else state
 
     def _learn(self, values: np.ndarray, y: float) -> None:
         if not len(values) or not math.isfinite(y):
             return
         with np.errstate(all="ignore"):
-            z, known = self._spread.standardised(values)
+            z = self._spread.standardised(values)[0]
             self._spread = self._spread.learned(Derived(), values, z)
-            self._state = self._params.learn(self._state, (np.where(known, z, np.nan), np.float64(y)))
+            self._state = self._params.learn(self._state, (_clipped(z, values), np.float64(y)))
 
     def _predicted(self, values: np.ndarray) -> float:
         with np.errstate(all="ignore"):
-            z = self._spread.standardised(values)[0]
-            return float(self._estimand.predict(self._state.theta, z))
+            return float(self._estimand.predict(self._theta, _clipped(self._spread.standardised(values)[0], values)))
 
     def _predicted_frame(self, X: Any) -> tuple[Any, np.ndarray]:
         frame, names, matrix = read_frame(X)
@@ -110,14 +114,14 @@ class ClippedLinearRegression(_Regression, base.MiniBatchRegressor):
     """Linear regression that follows a drifting stream, and that no corrupted target or feature can move far.
 
     Features need no scaler. A missing feature counts as lying at its location; an event without a target or without any
-    feature is not learned. The first prediction is 0.0. The intercept starts from the first target.
+    feature is not learned. The first prediction is 0.0.
 
     Parameters
     ----------
     rate
-        How far one step goes. By default `Derived()`, which needs no tuning.
+        How far one step goes. By default six rates at once, trusted by how well they do.
     clip
-        How long a gradient may be. By default `Adaptive()`, the running median of the gradients' lengths.
+        How long a gradient may be. By default `Adaptive(0.85)`: the 15 % that are longest are shortened.
     l2
         Pull of the weights towards zero.
 
@@ -134,8 +138,7 @@ class ClippedLinearRegression(_Regression, base.MiniBatchRegressor):
     """
 
     def __init__(self, rate: Rate | None = None, clip: Clip | None = None, l2: float = 0.0):
-        super().__init__(LinearRegression, rate, clip, l2, clip_quantile=0.5)
-        self._first_target = True
+        super().__init__(LinearRegression, rate, clip, l2, clip_quantile=WHOLE)
 
     def predict_one(self, x: Mapping[Hashable, Any]) -> float:
         """The target expected with x."""
@@ -154,12 +157,6 @@ class ClippedLinearRegression(_Regression, base.MiniBatchRegressor):
         """`learn_one` for every row of a frame, in order; equal to the last bit."""
         self._learn_frame(X, [_target(value, f"y[{i}]") for i, value in enumerate(y)])
 
-    def _learn(self, values: np.ndarray, y: float) -> None:
-        if self._first_target and math.isfinite(y):
-            self._state = self._state._replace(theta=self._state.theta._replace(b=np.float64(y)))
-            self._first_target = False
-        super()._learn(values, y)
-
 
 class ClippedLogisticRegression(_Regression, base.MiniBatchClassifier):
     """Logistic regression that follows a drifting stream, and that no single event can move far.
@@ -170,7 +167,7 @@ class ClippedLogisticRegression(_Regression, base.MiniBatchClassifier):
     Parameters
     ----------
     rate
-        How far one step goes. By default `Derived()`, which needs no tuning.
+        How far one step goes. By default six rates at once, trusted by how well they do.
     clip
         How long a gradient may be. By default `Adaptive(0.99)`: a lower quantile would shorten just the gradients of a
         rare class.
@@ -220,6 +217,11 @@ class ClippedLogisticRegression(_Regression, base.MiniBatchClassifier):
     def learn_many(self, X: Any, y: Any) -> None:
         """`learn_one` for every row of a frame, in order; equal to the last bit."""
         self._learn_frame(X, [_label(value, f"y[{i}]") for i, value in enumerate(y)])
+
+
+def _clipped(z: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Standardised features within K of their location, NaN where a value is missing."""
+    return np.where(np.isfinite(values), np.minimum(np.maximum(z, -K), K), np.nan)
 
 
 def _sigmoid(logit: float) -> float:

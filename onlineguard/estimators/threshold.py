@@ -16,6 +16,9 @@ from onlineguard.estimators.shell import read_frame
 from onlineguard.models.base import MIN_SEEN, READY, SCORE, THRESHOLD
 from onlineguard.models.one_sided import OneSided
 
+PATIENCE = 5_000.0  # events that a new regime must last at most, where the caller names no patience,
+HASTY = 0.05  # and the share of the time since the last one that it must last at least
+
 
 class AdaptiveThreshold(base.AnomalyFilter):
     """Classifies the scores of any river anomaly detector, with a threshold that adapts to the stream.
@@ -32,7 +35,9 @@ class AdaptiveThreshold(base.AnomalyFilter):
     target_rate
         Share of usual events to be flagged, in (0, 0.2].
     patience
-        Events that a new regime of higher scores must last before it counts as usual.
+        Events that a new regime of higher scores must last before it counts as usual. By default it must last a twentieth
+        of the time since the last one, and 5,000 events at most: scores that shift often are followed soon, and a
+        burst is flagged for long where they have been stable for long.
     protect_anomaly_detector
         Whether the detector is kept from learning flagged events. By default it is not: a detector that never learns
         them may flag every event once the stream has drifted.
@@ -53,7 +58,7 @@ class AdaptiveThreshold(base.AnomalyFilter):
         self,
         anomaly_detector: Any,
         target_rate: float = 0.01,
-        patience: float = 5_000,
+        patience: float | None = None,
         protect_anomaly_detector: bool = False,
     ):
         if not hasattr(anomaly_detector, "score_one"):
@@ -62,8 +67,15 @@ class AdaptiveThreshold(base.AnomalyFilter):
                 "learn_one, e.g. river.anomaly.HalfSpaceTrees()"
             )
         super().__init__(anomaly_detector, protect_anomaly_detector)
-        self.target_rate, self.patience = checked_target_rate(target_rate), checked_patience(patience)
-        self._model = PackedModel(OneSided(float(target_rate), float(patience)))
+        self.target_rate = checked_target_rate(target_rate)
+        self.patience = None if patience is None else checked_patience(patience)
+        self._model = PackedModel(self._one_sided)
+
+    @property
+    def _one_sided(self) -> OneSided:
+        if self.patience is None:
+            return OneSided(float(self.target_rate), PATIENCE, HASTY)
+        return OneSided(float(self.target_rate), float(self.patience))
 
     @property
     def threshold(self) -> float:
@@ -71,9 +83,10 @@ class AdaptiveThreshold(base.AnomalyFilter):
         if not self._model.width or self._model.state.seen < MIN_SEEN:
             return math.inf
         state = self._model.state
-        height = float(state.threshold)
+        slow = state.detector.slow
+        height = float(self._one_sided.threshold(state))
         z = height - 1.0 if height > 1.0 else math.log(height)
-        return float(self._model.absolute(state.slow.location)[0]) + z * float(state.slow.scale[0])
+        return float(self._model.absolute(slow.location)[0]) + z * float(slow.scale[0])
 
     def classify(self, score: float) -> bool:
         """Whether the score lies above the threshold. False for NaN, and until 100 scores were learned."""

@@ -136,7 +136,7 @@ class Detector(SliceModel):
 
         run = smaller(larger(state.run + where(usable, where(odd, 1, -1), 0), 0), LONGEST_RUN)
         lasted = where(run > 0, saturating_add(state.lasted, usable), 0)
-        enough = smaller(self.patience, larger(LEAST_REGIME, 0.5 * to_float(state.seen)))
+        enough = smaller(self.patience, self._least_regime(state))
         new_regime = (to_float(lasted) >= enough) & (run >= LONG_RUN)
         age = saturating_add(state.age, usable)
         learned = DetectorState(
@@ -156,6 +156,10 @@ class Detector(SliceModel):
         threshold = state.threshold
         quantiles = (state.median, state.fifth, state.twentieth)
         return learned, Judgement(known_score, threshold, ready, *quantiles, threshold)
+
+    def _least_regime(self, state: DetectorState) -> Float32[Array, ""]:
+        """How long a regime must last for a slice that is younger than patience asks for."""
+        return larger(LEAST_REGIME, 0.5 * to_float(state.seen))
 
     def moved(self, states: DetectorState, by: Float64[np.ndarray, "slices d"]) -> DetectorState:
         """See `SliceModel.moved`."""

@@ -19,9 +19,8 @@ from onlineguard.core.pytree import pytree
 from onlineguard.core.registry import register
 from onlineguard.core.shapes import Float, Float32, Float64, Int32
 from onlineguard.errors import InvalidArgument
-from onlineguard.models import detector
 from onlineguard.models.base import Judgement, SliceModel
-from onlineguard.models.one_sided import OneSided
+from onlineguard.models.one_sided import OneSided, OneSidedState
 
 LARGEST = 3e38  # an infinite score counts as this: it is the oddest there is, not a missing one
 
@@ -30,7 +29,7 @@ class JudgedState(NamedTuple):
     """What the stream taught one slice."""
 
     estimator: Any  # the estimator's own state
-    scores: detector.DetectorState  # what is usual of its scores
+    scores: OneSidedState  # what is usual of its scores
 
 
 @register("Judged")
@@ -110,7 +109,8 @@ class Judged(SliceModel):
     def describe(self, state: JudgedState) -> dict[str, Any]:
         """What the estimator says of itself, and the threshold in the unit of its own score."""
         own = self.estimator.describe(state.estimator) if hasattr(self.estimator, "describe") else {}
-        threshold = 0.0 if self.decides else float(self._verdicts().number(state.scores, state.scores.threshold))
+        verdicts = self._verdicts()
+        threshold = 0.0 if self.decides else float(verdicts.number(state.scores, verdicts.threshold(state.scores)))
         return {**own, "threshold": threshold, "events": int(state.scores.seen)}
 
     def _verdicts(self) -> OneSided:

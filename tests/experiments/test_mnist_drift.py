@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -13,12 +12,9 @@ from experiments.mnist_drift import run
 from experiments.mnist_drift.data import Digits, load
 from experiments.mnist_drift.models import (
     TRAINED,
-    Fitness,
     Frozen,
-    Neighbours,
     Standardised,
     supervised,
-    unit,
     unsupervised,
 )
 from onlineguard.core.clipped_sgd import ClippedSGD
@@ -148,34 +144,6 @@ def test_every_model_scores_every_image_with_finite_numbers_from_before_it(digit
         last = stream.revealed.copy()
         last[-1] = 1 - last[-1]
         np.testing.assert_array_equal(first, scored(model, (stream.pixels, last)), err_msg=name)
-
-
-def test_neighbours_score_by_the_nearest_of_the_last_images():
-    images = np.random.default_rng(0).random((700, 16), np.float32)
-    window, k = 64, 2
-    score = scored(Neighbours(4, ((window, k),)), images)
-    units = np.asarray(unit(jnp.asarray(images)))
-    for i in (100, 699):
-        distance = np.sort(np.linalg.norm(units[i - window : i] - units[i], axis=1))[k - 1]
-        assert score[i] == pytest.approx(16.0 * np.log(distance) - np.log(k / window), abs=1e-2)
-
-
-@pytest.mark.parametrize("model", [Neighbours(4), Fitness(4)])
-def test_neighbours_and_fitness_see_no_brightness(model):
-    images = np.random.default_rng(0).random((50, 16), np.float32)
-    bright = images * np.random.default_rng(1).uniform(0.1, 1e6, (50, 1)).astype(np.float32)
-    np.testing.assert_allclose(scored(model, images)[5:], scored(model, bright)[5:], atol=1e-2)
-
-
-def test_neighbours_trust_the_short_memory_after_a_switch_and_longer_ones_later():
-    random = np.random.default_rng(0)
-    places = np.repeat(np.eye(2, 16, dtype=np.float32), 600, axis=0)
-    images = abs(places + 0.2 * random.random((1_200, 16), np.float32))
-    model = Neighbours(4)
-    fresh = scan(model, model.init(), images[:650])[0].weights
-    settled = scan(model, model.init(), images)[0].weights
-    assert fresh[:2].sum() > 0.5
-    assert settled[2:].sum() > 0.5
 
 
 @pytest.mark.slow

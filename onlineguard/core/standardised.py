@@ -1,0 +1,108 @@
+"""Features in units of their own spread, for an estimator that a feature of another size would lead astray.
+
+With z = (x - m) / s and u = z clipped to [-K, K], location m and scale s are those of Huber ("Proposal 2") as stochastic
+approximation, see `core.spread`, at the derived rate of the feature's own count. The estimator is given u: a feature
+that is absurd, or was never seen to vary, says at most what one of 2.5 deviations says.
+
+**A mostly constant feature** has no scale in Huber's sense: where fewer than some 15 % of its values differ, the scale
+falls until every other value lies beyond the clip. Then u is an indicator: -K, K, or near 0. Clipped that is sound, and
+for heavy-tailed counts it is better than any scale: whether a rare thing happened says more than how often.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from onlineguard.core.arrays import namespace, saturating_add
+from onlineguard.core.protocols import Array, Estimator, Event, Score
+from onlineguard.core.pytree import pytree, static
+from onlineguard.core.rates import Derived
+from onlineguard.core.registry import register
+from onlineguard.core.shapes import Float, Float32, Float64, Int32
+from onlineguard.core.spread import K, Memory, remembered, standardised
+
+EARLY = 3  # added to a feature's count for its rate: the derived rate starts at 4^(-2/3) = 0.4
+
+
+class StandardisedState(NamedTuple):
+    """What the stream taught."""
+
+    spread: Memory
+    counts: Int32[Array, " d"]  # values learned of each feature
+    inner: Any
+
+
+@register("Standardised")
+@pytree
+class Standardised:
+    """An estimator whose features come standardised and clipped; see this module.
+
+    A missing feature is missing to the estimator too. One that has shown a single value so far is at its location.
+    """
+
+    inner: Estimator
+    features: int = static()
+
+    shiftable = True
+
+    @property
+    def supervised(self) -> bool:
+        """Whether events are pairs (x, y)."""
+        return getattr(self.inner, "supervised", False)
+
+    @property
+    def predicts(self) -> bool:
+        """Whether there is a `predict`."""
+        return getattr(self.inner, "predicts", False)
+
+    @property
+    def decides(self) -> bool:
+        """Whether a score above zero is an anomaly."""
+        return getattr(self.inner, "decides", False)
+
+    def init(self) -> StandardisedState:
+        """No feature was seen yet."""
+        counts = np.zeros(self.features, np.int32)
+        return StandardisedState(Memory.blank(self.features), counts, self.inner.init())
+
+    def score(self, state: StandardisedState, event: Event) -> Score:
+        """The estimator's score; nothing is learned."""
+        return self.inner.score(state.inner, self._given(state, event)[0])
+
+    def step(self, state: StandardisedState, event: Event) -> tuple[StandardisedState, Score]:
+        """The estimator's step with the standardised features, which the event then teaches."""
+        given, z, x = self._given(state, event)
+        inner, score = self.inner.step(state.inner, given)
+        xp = namespace(z)
+        present = xp.isfinite(x)
+        rate = xp.minimum(Derived()(state.counts + EARLY), 1.0).astype(np.float32)
+        spread = remembered(state.spread, x, present, z, rate, 1.0 - rate)
+        return StandardisedState(spread, saturating_add(state.counts, present), inner), score
+
+    def predict(self, state: StandardisedState, x: Float[Array, " d"]) -> Float[Array, ""]:
+        """What the target of x is expected to be."""
+        inner: Any = self.inner
+        return inner.predict(state.inner, self._clipped(state, x)[0])
+
+    def moved(self, states: StandardisedState, by: Float64[np.ndarray, "slices d"]) -> StandardisedState:
+        """Stacked states when events are counted from `by` more, in NumPy; the estimator does not notice."""
+        return states._replace(spread=states.spread.moved(by))
+
+    def describe(self, state: StandardisedState) -> dict[str, Any]:
+        """Location and scale of every feature, and what the estimator says, per scale of each."""
+        inner: Any = self.inner
+        return {"location": state.spread.location, "scale": state.spread.scale, **inner.describe(state.inner)}
+
+    def _given(self, state: StandardisedState, event: Event) -> tuple[Event, Float32[Array, " d"], Float32[Array, " d"]]:
+        """The event as the estimator takes it, its standardised features, and the features as they came."""
+        x = event[0] if self.supervised else event
+        u, z = self._clipped(state, x)
+        return ((u, event[1]) if self.supervised else u), z, x
+
+    def _clipped(
+        self, state: StandardisedState, x: Float[Array, " d"]
+    ) -> tuple[Float32[Array, " d"], Float32[Array, " d"]]:
+        xp = namespace(x)
+        present = xp.isfinite(x)
+        z = standardised(state.spread, x, present)[0]
+        return xp.where(present, xp.minimum(xp.maximum(z, -K), K), np.nan).astype(np.float32), z
