@@ -22,7 +22,9 @@ def sided(z: Float32[np.ndarray, " width"], sides: Sides) -> Float32[np.ndarray,
 
 def weighed(z: Float32[np.ndarray, "*rows width"], weights: Weights) -> Float32[np.ndarray, "*rows width"]:
     """Residuals, each as many times as large as its feature counts."""
-    return z * _padded(weights, 1, z.shape[-1]) if weights else z
+    if not weights:
+        return z
+    return z * _padded(weights, 1, z.shape[-1]).reshape((1,) * (z.ndim - 1) + (-1,))
 
 
 def _padded(values: tuple[float, ...], spare: float, width: int) -> Float32[np.ndarray, " width"]:

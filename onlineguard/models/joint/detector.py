@@ -229,10 +229,10 @@ class JointDetector(SliceModel):
     def contributions(self, state: JointState, event: Float32[Array, " d"]) -> Float64[Array, " d"]:
         """Each feature's share of the two squared distances, half from each; no feature has a negative one."""
         residuals = self._residuals(state, event)
-        y = weighed(np.float64(residuals.y), self.weights)
+        y = weighed(residuals.y.astype(np.float64), self.weights)
         covered = np.maximum(y * transformed(state.covariance, y), 0.0)
         away = residuals.y - nearest_rows(state.sample, residuals.y, residuals.square)
-        sparse = np.square(weighed(np.float64(away), self.weights)).mean(axis=0)
+        sparse = np.square(weighed(away.astype(np.float64), self.weights)).mean(axis=0)
         return sum(part / max(part.sum(), 1e-300) for part in (covered, sparse * (residuals.y != 0.0)))  # type: ignore[return-value]
 
     def describe(self, state: JointState) -> dict[str, Any]:
