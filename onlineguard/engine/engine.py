@@ -62,8 +62,8 @@ class Engine:
     features: names of the features, needed for frames and dicts, and shown by `explain`.
     max_slices: the most slices kept; the least recently used are evicted first. May be changed while the engine runs.
     estimator: the model of one slice, instead of the default `Detector(target_rate, patience)`. A `SliceModel`, such as
-        a `Series`, brings its own choices. Any estimator of the core, such as `ClippedSGD(Covariance(4))`, is wrapped in
-        a `Judged` with the target_rate and patience of this call.
+        a `Series`, brings its own choices. Any estimator of the core, such as `ClippedSGD(Covariance(4))`, is wrapped
+        in a `Judged` with the target_rate and patience of this call.
 
     An engine can be pickled and copied. From then on the copy learns independently of the original.
     """
