@@ -56,8 +56,7 @@ def main() -> None:
         verdicts = Engine(1, estimator=make()).update(stream.metric, stream.value[:, None])
         scores = stream.split(np.where(verdicts.ready, verdicts.score, 0.0))
         ours[name] = show(name, scores)
-        if "Series" not in name:
-            show(f"{name}, held", held(scores, HOLD))
+        show(f"{name}, held", held(scores, HOLD))
     peers: dict[str, dict[str, float]] = {}
     for name, score in PEERS.items():
         with warnings.catch_warnings():

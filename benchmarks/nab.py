@@ -9,12 +9,12 @@ A window is a stretch of a series around something that its labellers found odd.
 - a window without any alarm costs `A_FN`;
 - the first 15 % of a series, 750 values at most, are probation: alarms in them are not looked at.
 
-The sum over all series is scaled so that no alarm at all is worth 0, and an alarm at the first value of each window, and
-no other, 100.
+The sum over all series is scaled so that no alarm at all is worth 0, and one at the first value of each window, and no
+other, 100.
 
 Source: Lavin and Ahmad, "Evaluating real-time anomaly detection algorithms - the Numenta Anomaly Benchmark", ICMLA
-2015, with the constants of its published scorer: a window of n values is n wide for what lies in it, n - 1 for what lies
-behind it, and the sigmoid ends at three widths.
+2015, with the constants of its published scorer: a window of n values is n wide for what lies in it, n - 1 for what
+lies behind it, and the sigmoid ends at three widths.
 """
 
 import math

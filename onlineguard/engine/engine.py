@@ -70,9 +70,8 @@ class Engine:
     bytes_per_slice: the most that a slice may take in memory, for very many slices. The default `JointDetector` is
         taken where it fits, and the marginal `Detector` otherwise; None for no limit.
     estimator: the model of one slice, instead of the default `JointDetector(target_rate, patience)`. A `SliceModel`,
-        such as a `Series`, brings its own target_rate and patience. Any estimator of the core, such as
+        such as a `Series`, brings its own choices. Any estimator of the core, such as
         `ClippedSGD(Covariance(4))`, is wrapped in a `Judged` with the target_rate and patience of this call.
-
     categories: names or numbers of the features that are categories, such as a country. Each counts by how rare it is
         in its slice; see `Categories`. Features that hold texts in the first call are categories without being named.
     only_high, only_low: names or numbers of the features of which only high, or only low, values are odd.

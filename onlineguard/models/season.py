@@ -2,9 +2,9 @@
 
 **The period** is found in the means of blocks (`shapes`). For every lag l of 1 to 48 blocks the mean difference D of
 two blocks that lie l apart is kept. Where a series repeats itself D rises to a peak at half the period, and falls to
-next to nothing at the period. With the peak within the first 24 lags, and l the lag behind it where `D (1 + l / 96)` is least
-(the second factor prefers a day to two days), the period is l where D there is at most a third of the peak, and three
-periods have been seen.
+next to nothing at the period. With the peak within the first 24 lags, and l the lag behind it where `D (1 + l / 96)` is
+least (the second factor prefers a day to two days), the period is l where D there is at most a third of the peak, and
+three periods have been seen.
 
 **The season's distance** is that of the mean of the latest 16 values to the nearest block that ended a whole number of
 periods ago, give or take 1.25 blocks. So a flat midday is far from all middays, though every night was as flat.

@@ -18,8 +18,8 @@ kind that comes about once in 20,000 events. So **the threshold** is 1 / target_
 one more decade.
 
 **An alarm is one event.** In the 60 events after it the threshold is infinite, while scores go on being the events'
-own: a run of odd values is one alarm when it begins, and another one if it is still unlike everything before it an
-hour on. What came once has been seen, so a new level soon is none.
+own: a run of odd values is one alarm when it begins, and another one if what comes after the pause is unlike all of it
+too. What came once has been seen, so a new level soon is none.
 
 Source: all of it is ours, and the parts name theirs. `benchmarks/bench_series.py` measures it, and
 `benchmarks/ablate_series.py` says what each part and each constant is worth.
