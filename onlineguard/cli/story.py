@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 
 from onlineguard.engine.engine import Engine
 from onlineguard.errors import InfeasibleBudget
+from onlineguard.models.detector import Detector
 from onlineguard.slidr.learning.scorer import Scorer
 from onlineguard.slidr.pipeline import (
     Config,
@@ -235,7 +236,7 @@ def _thresholds(
 
 def _p_values(prepared: Prepared, done: Callable[[int], None]) -> Float[np.ndarray, " n"]:
     """The engine's, of every click, test-then-train in the order of the log; 1 where it cannot tell."""
-    engine = Engine(features=list(WATCHED), target_rate=UNUSUAL)
+    engine = Engine(features=list(WATCHED), estimator=Detector(UNUSUAL))
     events = prepared.X[:, COLUMNS]
     p_value = np.ones(len(events))
     for start in range(0, len(events), BATCH):

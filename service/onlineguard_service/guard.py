@@ -56,7 +56,7 @@ class Guard:
         self._ahead: dict[Of, int] = {}  # slices that programs were last compiled for, or tried to be
         if options.features or options.n_features:
             self._begin(options.n_features or None, options.features)
-        self.watch = Engine(features=list(WATCHED), target_rate=UNUSUAL, max_slices=options.max_slices)
+        self.watch = Engine(features=list(WATCHED), estimator=Detector(UNUSUAL), max_slices=options.max_slices)
         self.store = ProcessStore() if options.counting else None
         self.event_figures, self.click_figures = Figures(options.max_slices), Figures(options.max_slices)
         self._event_answers = Remembered(options.remember, EventAnswer)

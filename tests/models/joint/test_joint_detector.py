@@ -142,7 +142,7 @@ def test_no_event_makes_a_state_or_a_score_infinite(events):
     if engine.n_slices:
         state = engine.state(0)
         assert np.isfinite(state.covariance.inverse).all()
-        assert np.isfinite(state.budget.threshold)
+        assert np.isfinite(state.scores.threshold)
 
 
 def test_a_missing_feature_keeps_what_is_known_of_it():
