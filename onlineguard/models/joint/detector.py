@@ -115,7 +115,7 @@ class JointDetector(SliceModel):
             Collective.blank(width),
             Scores.blank(float(self.target_rate)),
             *np.zeros(4, np.int32),
-            np.float32(0.0),
+            repeats=np.float32(0.0),
         )
 
     def step(self, state: JointState, event: Float32[Array, " d"]) -> tuple[JointState, Judgement]:

@@ -67,9 +67,13 @@ class Scores(NamedTuple):
     def blank(cls, target_rate: float) -> "Scores":
         """Before any score, in NumPy."""
         unit = FIRST_UNIT / math.log(LEVELS[0] / LEVELS[1])
-        quantiles = (FIRST_MEDIAN * math.exp(unit * math.log(LEVELS[0] / level)) for level in (*LEVELS, target_rate))
+
+        def quantile(level: float) -> np.float32:
+            return np.float32(FIRST_MEDIAN * math.exp(unit * math.log(LEVELS[0] / level)))
+
+        median, fifth, twentieth, threshold = map(quantile, (*LEVELS, target_rate))
         zero, inf = np.float32(0.0), np.float32(np.inf)
-        return cls(*map(np.float32, quantiles), zero, np.zeros(BINS, np.float32), inf, _start(zero))
+        return cls(median, fifth, twentieth, threshold, zero, np.zeros(BINS, np.float32), inf, _start(zero))
 
 
 def learned_scores(
