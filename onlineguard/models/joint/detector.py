@@ -257,10 +257,10 @@ class JointDetector(SliceModel):
     def _score(self, state: JointState, residuals: Residuals) -> Float32[Array, ""]:
         """The geometric mean of the two distances, positive."""
         xp = namespace(residuals.y)
-        seen, count = to_float(state.seen), larger(residuals.count, 1.0)
+        age, count = to_float(state.age), larger(residuals.count, 1.0)
         spread = residuals.quadratic / count + LEAST_DISTANCE**2
         sparse = sparsity(state.sample, residuals.y, residuals.square) / count + LEAST_DISTANCE**2
-        return xp.exp(0.25 * xp.log(larger(spread, LEAST_DISTANCE**2) * sparse) * seen / (seen + CAUTION))
+        return xp.exp(0.25 * xp.log(larger(spread, LEAST_DISTANCE**2) * sparse) * age / (age + CAUTION))
 
     def _regime(
         self, state: JointState, odd: Bool[Array, ""], too_regular: Bool[Array, ""], usable: Bool[Array, ""]
