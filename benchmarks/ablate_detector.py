@@ -1,4 +1,4 @@
-"""What each constant of the default detector does: half of it and twice of it, on streams that show a difference.
+"""What each constant of the marginal detector does: half of it and twice of it, on streams that show a difference.
 
     uv run python -m benchmarks.ablate_detector [--quick] [--only CONSTANT ...]
 
@@ -144,7 +144,7 @@ class Judged:
 
     def __init__(self, x: np.ndarray, engine: Engine | None = None, first_key: int = 0, p_values: bool = False):
         n, slices, d = x.shape
-        engine = engine or Engine(d, target_rate=TARGET)
+        engine = engine or Engine(d, estimator=detector.Detector(TARGET))
         keys, events = np.tile(np.arange(first_key, first_key + slices), n), x.reshape(-1, d)
         parts = [engine.update(keys[i : i + BATCH], events[i : i + BATCH]) for i in range(0, n * slices, BATCH)]
         self.score = np.concatenate([part.score for part in parts]).reshape(n, slices)
@@ -252,7 +252,7 @@ def newcomer_figures(seed: int, slices: int) -> Figures:
     rng = np.random.default_rng((seed, 103))
     usual, found, off = [], [], []
     for known, reach in ((6, 3.0), (3, 0.25), (12, 6.0)):
-        engine = Engine(1, target_rate=TARGET)
+        engine = Engine(1, estimator=detector.Detector(TARGET))
         Judged(
             (np.linspace(-reach, reach, known)[:, None] + rng.standard_normal((BATCH, known, 1))).astype("f4"), engine
         )

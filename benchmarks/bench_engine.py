@@ -22,9 +22,9 @@ from river import anomaly, preprocessing
 
 from benchmarks.plain_loop import plain_loop, tables
 from benchmarks.workloads import emit, events, rate
-from onlineguard import Engine
+from onlineguard import Detector, Engine, JointDetector, SliceModel
 from onlineguard.core.quantiles import LEVELS, rms_quantile
-from onlineguard.estimators import ClippedMean, DriftRobustDetector, SeriesDetector
+from onlineguard.estimators import ClippedMean, DriftRobustDetector, MarginalDetector, SeriesDetector
 
 PEERS: dict[str, Callable[[], Any]] = {
     "StandardScaler | QuantileFilter(OneClassSVM)": lambda: (
@@ -35,9 +35,11 @@ PEERS: dict[str, Callable[[], Any]] = {
 }
 
 
-def engine_rate(slices: np.ndarray, X: np.ndarray, batch: int, repeats: int) -> dict[str, float]:
-    """Update and score in batches of the given size, verdicts read."""
-    engine = Engine(X.shape[1])
+def engine_rate(
+    slices: np.ndarray, X: np.ndarray, batch: int, repeats: int, model: SliceModel | None = None
+) -> dict[str, float]:
+    """Update and score in batches of the given size, verdicts read; the marginal Detector where no model is given."""
+    engine = Engine(X.shape[1], estimator=model or Detector())
     cuts = [slice(i, i + batch) for i in range(0, len(X), batch)]
 
     def run() -> None:
@@ -103,20 +105,22 @@ def against_river(quick: bool) -> None:
     """d = 20, 1,000 slices by Zipf 1.1: the engine in batches of 65,536 against dicts of river models."""
     for d in (20,) if quick else (20, 50):
         slices, X = events(16_384 if quick else 262_144, d, 1_000, 1.1)
-        ours = engine_rate(slices, X, 65_536, 5)
+        models = {"Detector": Detector(), "JointDetector": JointDetector()}
+        rates = {name: engine_rate(slices, X, 65_536, 5, model) for name, model in models.items()}
         for name, make in PEERS.items():
             n = {"HalfSpaceTrees": 300 if quick else 4_000}.get(name, 2_000 if quick else 40_000)
             theirs = river_rate(make, slices[:n], X[:n], 3)
-            ratio = round(ours["events_per_s"] / theirs["events_per_s"], 1)
-            emit(
-                figure="engine / dict of river models",
-                features=d,
-                slices=1_000,
-                peer=name,
-                ratio=ratio,
-                ours=ours,
-                peer_rate=theirs,
-            )
+            for model, ours in rates.items():
+                emit(
+                    figure="engine / dict of river models",
+                    features=d,
+                    slices=1_000,
+                    model=model,
+                    peer=name,
+                    ratio=round(ours["events_per_s"] / theirs["events_per_s"], 1),
+                    ours=ours,
+                    peer_rate=theirs,
+                )
 
 
 def against_plain_loop(quick: bool) -> None:
@@ -136,6 +140,7 @@ def one_at_a_time(quick: bool) -> None:
         "HalfSpaceTrees": anomaly.HalfSpaceTrees(seed=0),
         "ClippedMean": ClippedMean(),
         "DriftRobustDetector": DriftRobustDetector(),
+        "MarginalDetector": MarginalDetector(),
         "SeriesDetector": SeriesDetector(),
     }
     times: dict[str, list[float]] = defaultdict(list)
@@ -166,11 +171,12 @@ def memory(quick: bool) -> None:
     for d in (1, 20, 50):
         n_slices = 2_000 if quick else 20_000
         tracemalloc.start()
-        engine = Engine(d)
+        engine = Engine(d, estimator=Detector())
         engine.update(np.arange(n_slices), np.zeros((n_slices, d), np.float32))
         keys = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
         row = 4 * engine.layout.length
+        joint = 4 * Engine(d).layout.length
         peers = {}
         for name, make in PEERS.items():
             tracemalloc.start()
@@ -180,7 +186,14 @@ def memory(quick: bool) -> None:
                 model.learn_one(dict(enumerate(x)))
             peers[name] = tracemalloc.get_traced_memory()[0]
             tracemalloc.stop()
-        emit(figure="bytes a slice", features=d, row=row, bookkeeping=round(keys / n_slices), peers=peers)
+        emit(
+            figure="bytes a slice",
+            features=d,
+            row=row,
+            joint_row=joint,
+            bookkeeping=round(keys / n_slices),
+            peers=peers,
+        )
 
 
 def main() -> None:

@@ -249,7 +249,7 @@ def test_a_model_that_nothing_is_registered_for_is_named_with_a_way_out(tmp_path
     Engine(2).save(tmp_path / "engine")
     with safe_open(tmp_path / "engine", "numpy") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
-    metadata["onlineguard"] = metadata["onlineguard"].replace('"kind": "Detector"', '"kind": "my own"')
+    metadata["onlineguard"] = metadata["onlineguard"].replace('"kind": "JointDetector"', '"kind": "my own"')
     save_file(tensors, tmp_path / "unknown", metadata=metadata)
     with pytest.raises(
         CheckpointError, match=r"unknown cannot be loaded: .*'my own'.*import the module that registers"

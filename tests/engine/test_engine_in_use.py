@@ -143,7 +143,7 @@ def test_describe_answers_in_the_unit_of_the_data():
     assert 2.0 < found["threshold"] < 3.0
     assert found["events"] == 5_000
     assert (found["idle"], engine.describe("b")["idle"]) == (10, 0)
-    assert engine.state("a").slow.location[0] == pytest.approx(100.0, rel=0.01)
+    assert engine.state("a").memories.slow.location[0] == pytest.approx(100.0, rel=0.01)
     with pytest.raises(KeyError):
         engine.describe("c")
 
@@ -181,7 +181,7 @@ def test_an_engine_and_its_verdicts_show_what_they_are():
     engine = Engine(features=["<a>", "b"])
     verdicts = engine.update(keys, x)
     assert repr(engine) == (
-        "Engine(features=['<a>', 'b'], estimator=Detector(target_rate=0.01, patience=5000.0)) "
+        "Engine(features=['<a>', 'b'], estimator=JointDetector(target_rate=0.01, patience=5000.0)) "
         "of 7 slices after 2,000 events"
     )
     assert repr(verdicts).startswith("Verdicts of 2,000 events: 1,300 ready, ")

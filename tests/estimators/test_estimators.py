@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from river import anomaly, base, compose, drift, evaluate, metrics, preprocessing
 from sklearn.metrics import roc_auc_score
 
-from onlineguard import Constant, Detector, Engine, Fixed, InvalidArgument
+from onlineguard import Constant, Engine, Fixed, InvalidArgument, JointDetector
 from onlineguard.estimators import (
     AdaptiveThreshold,
     ClippedChangePoint,
@@ -26,11 +26,20 @@ from onlineguard.estimators import (
     ClippedQuantile,
     ClippedScale,
     DriftRobustDetector,
+    MarginalDetector,
     SeriesDetector,
 )
 from tests.support.strategies import streams
 
-DETECTORS = [ClippedMean, ClippedScale, ClippedQuantile, ClippedCovariance, DriftRobustDetector, SeriesDetector]
+DETECTORS = [
+    ClippedMean,
+    ClippedScale,
+    ClippedQuantile,
+    ClippedCovariance,
+    DriftRobustDetector,
+    MarginalDetector,
+    SeriesDetector,
+]
 SUPERVISED = [ClippedLinearRegression, ClippedLogisticRegression]
 NAMES = ["a", "b", "c", "d", "e"]
 
@@ -646,4 +655,4 @@ def test_a_detector_is_what_its_parameters_say():
     model = SeriesDetector(target_rate=0.02, pause=24)
     assert model.clone()._get_params() == model._get_params()
     assert model._model.estimator.pause == 24.0
-    assert DriftRobustDetector(0.05, 10)._model.estimator == Detector(0.05, 10.0)
+    assert DriftRobustDetector(0.05, 10)._model.estimator == JointDetector(0.05, 10.0)

@@ -6,7 +6,7 @@
    distance from a sample of usual events (`neighbours`) sees gaps, modes and curves. The score is their geometric mean.
 3. **Two runs** that are odd though their events are not: too regular ones (`regularity`), such as a script that repeats
    a request, and ones that pull together (`collective`), such as a burst that keeps just under the threshold.
-4. **Threshold** (`budget`): the score that `target_rate` of the usual events exceed.
+4. **Threshold** (`threshold`): the score that `target_rate` of the usual events exceed.
 
 What is odd is not learned: a run of odd events teaches the slow memory at a small share of 1 / patience, and the rest
 nothing. Once odd events have outnumbered usual ones for `patience` events they are a new regime, and the slow
@@ -28,13 +28,13 @@ from onlineguard.core.registry import register
 from onlineguard.core.shapes import Bool, Float, Float32, Float64, Int32
 from onlineguard.core.spread import K, standardised
 from onlineguard.models.base import MIN_SEEN, Judgement, Pooled, SliceModel
-from onlineguard.models.joint.budget import Budget, learned_budget
 from onlineguard.models.joint.collective import Collective, drawn
 from onlineguard.models.joint.covariance import Covariance, learned_covariance, transformed
 from onlineguard.models.joint.memories import START, Memories, first_memories, learned_memories, pace
 from onlineguard.models.joint.mostly_constant import Modes, learned_modes, mostly_constant, off_mode
 from onlineguard.models.joint.neighbours import Sample, learned_sample, nearest_rows, sparsity
 from onlineguard.models.joint.regularity import Regularity, learned_regularity, regular
+from onlineguard.models.joint.threshold import Scores, learned_scores
 
 FAR = 5.0  # residuals beyond count by their logarithm
 LEAST_DISTANCE = 0.1  # what is nearer than this, in scales, is where usual events are
@@ -66,7 +66,7 @@ class JointState(NamedTuple):
     sample: Sample
     regularity: Regularity
     collective: Collective
-    budget: Budget
+    scores: Scores
     seen: Int32[Array, ""]  # events learned
     age: Int32[Array, ""]  # events the threshold learned from; a new regime makes it younger
     run: Int32[Array, ""]  # odd events ahead of usual ones, LONGEST_RUN at most
@@ -118,9 +118,9 @@ class JointDetector(SliceModel):
             Sample.blank(width),
             Regularity.blank(width),
             Collective.blank(width),
-            Budget.blank(float(self.target_rate)),
+            Scores.blank(float(self.target_rate)),
             *np.zeros(4, np.int32),
-            np.float32(0.0),
+            repeats=np.float32(0.0),
         )
 
     def step(self, state: JointState, event: Float32[Array, " d"]) -> tuple[JointState, Judgement]:
@@ -140,7 +140,7 @@ class JointDetector(SliceModel):
         collective, along = drawn(state.collective, y * short, py * short, count, age)
 
         ready = (state.seen >= MIN_SEEN) & (count > 0)
-        threshold = state.budget.threshold
+        threshold = state.scores.threshold
         too_regular, along = regularity.odd & ready, along & ready
         in_odd_run = too_regular | along
         raised = where(in_odd_run, larger(score, threshold * (1.0 + RAISED * regularity.mean)), score)
@@ -172,10 +172,10 @@ class JointDetector(SliceModel):
             memories,
             learned_modes(state.modes, x, present, larger(mode_rate, where(unusual, 0.0, early))),
             learned_covariance(state.covariance, y, py, quadratic, count, covariance_rate),
-            learned_sample(state.sample, y, square, known_for, self.patience, usual & (score <= state.budget.fifth)),
+            learned_sample(state.sample, y, square, known_for, self.patience, usual & (score <= state.scores.fifth)),
             learned_regularity(state.regularity, y, square, regularity, age, learns, usual),
             choose(learns, collective, state.collective),
-            learned_budget(state.budget, score, age, counts, self.target_rate, self.patience),
+            learned_scores(state.scores, score, age, counts, self.target_rate, self.patience),
             saturating_add(state.seen, usable),
             where(new_regime, smaller(next_age, RENEWED_AGE), next_age),
             where(new_regime, 0, run),
@@ -183,7 +183,7 @@ class JointDetector(SliceModel):
             repeats,
         )
         known_score = where(count > 0, raised, math.nan)
-        quantiles = (state.budget.median, state.budget.fifth, state.budget.twentieth)
+        quantiles = (state.scores.median, state.scores.fifth, state.scores.twentieth)
         return learned, Judgement(known_score, threshold, ready, *quantiles, threshold)
 
     def moved(self, states: JointState, by: Float64[np.ndarray, "slices d"]) -> JointState:
@@ -209,7 +209,7 @@ class JointDetector(SliceModel):
         middle = int(np.lexsort((np.arange(len(away)), away))[0])
         one = _at(states, middle)
         no_origin = np.zeros(origins.shape[1])
-        fresh = self.init(origins.shape[1])._replace(age=np.int32(INHERITED_AGE), budget=one.budget)
+        fresh = self.init(origins.shape[1])._replace(age=np.int32(INHERITED_AGE), scores=one.scores)
         if len(origins) < LEAST_ALIKE or ((high - low > ALIKE * scale) | (wide > ALIKE * narrow)).any():
             return Pooled(fresh, fresh, no_origin)
         origin = np.nan_to_num(location) if origins.any() else no_origin
@@ -241,7 +241,7 @@ class JointDetector(SliceModel):
             "location": state.memories.slow.location,
             "scale": state.memories.slow.scale,
             "mode": np.where(mostly_constant(state.modes), state.modes.value, math.nan),
-            "threshold": float(state.budget.threshold),
+            "threshold": float(state.scores.threshold),
             "events": int(state.seen),
         }
 
@@ -263,7 +263,7 @@ class JointDetector(SliceModel):
     def _score(self, state: JointState, residuals: Residuals) -> Float32[Array, ""]:
         """The geometric mean of the two distances, positive."""
         xp = namespace(residuals.y)
-        seen, count = to_float(state.seen), larger(residuals.count, 1.0)
+        age, count = to_float(state.age), larger(residuals.count, 1.0)
         y, square, quadratic, sample = residuals.y, residuals.square, residuals.quadratic, state.sample
         if self.weights:
             y, rows = weighed(y, self.weights), weighed(sample.rows, self.weights)
@@ -271,7 +271,7 @@ class JointDetector(SliceModel):
             sample = sample._replace(rows=rows, squares=xp.sum(rows * rows, 1))
         spread = quadratic / count + LEAST_DISTANCE**2
         sparse = sparsity(sample, y, square) / count + LEAST_DISTANCE**2
-        return xp.exp(0.25 * xp.log(larger(spread, LEAST_DISTANCE**2) * sparse) * seen / (seen + CAUTION))
+        return xp.exp(0.25 * xp.log(larger(spread, LEAST_DISTANCE**2) * sparse) * age / (age + CAUTION))
 
     def _regime(
         self, state: JointState, odd: Bool[Array, ""], too_regular: Bool[Array, ""], usable: Bool[Array, ""]

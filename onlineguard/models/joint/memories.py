@@ -3,7 +3,8 @@
 The fast memory learns from every event at patience^(-2/3). The slow one, against which events are judged, learns at
 1 / patience where nothing moves: what is learned slowly cannot be shifted by a burst that stays under the threshold.
 Where the stream drifts, slow is wrong. The share of events that lie nearer to the fast memory than to the slow one is
-below a half while nothing moves, since the fast one is noisier, and well above it under drift. The slow rate rises with it:
+below a half while nothing moves, since the fast one is noisier, and well above it under drift. The slow rate rises
+with it:
 
     rate = patience^-(1 - w) patience^(-2 w / 3),    w = (share - 1/2) / .2, from 0 to 1.
 """

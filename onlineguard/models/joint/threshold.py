@@ -51,7 +51,7 @@ class Walk(NamedTuple):
     quantile: Float32[Array, ""]  # what target_rate of the counted exceed; NaN until it is passed
 
 
-class Budget(NamedTuple):
+class Scores(NamedTuple):
     """What is usual of the scores."""
 
     median: Float32[Array, ""]  # the score that 50 % of the events exceed,
@@ -64,55 +64,59 @@ class Budget(NamedTuple):
     walk: Walk
 
     @classmethod
-    def blank(cls, target_rate: float) -> "Budget":
+    def blank(cls, target_rate: float) -> "Scores":
         """Before any score, in NumPy."""
         unit = FIRST_UNIT / math.log(LEVELS[0] / LEVELS[1])
-        quantiles = (FIRST_MEDIAN * math.exp(unit * math.log(LEVELS[0] / level)) for level in (*LEVELS, target_rate))
+
+        def quantile(level: float) -> np.float32:
+            return np.float32(FIRST_MEDIAN * math.exp(unit * math.log(LEVELS[0] / level)))
+
+        median, fifth, twentieth, threshold = map(quantile, (*LEVELS, target_rate))
         zero, inf = np.float32(0.0), np.float32(np.inf)
-        return cls(*map(np.float32, quantiles), zero, np.zeros(BINS, np.float32), inf, _start(zero))
+        return cls(median, fifth, twentieth, threshold, zero, np.zeros(BINS, np.float32), inf, _start(zero))
 
 
-def learned_budget(
-    budget: Budget,
+def learned_scores(
+    scores: Scores,
     score: Float32[Array, ""],
     age: Float32[Array, ""],
     weight: Float32[Array, ""],
     target_rate: Float[Array, ""],
     patience: Float[Array, ""],
-) -> Budget:
-    """The budget after a score; a weight of 0 changes nothing."""
+) -> Scores:
+    """The scores after a score; a weight of 0 changes nothing."""
     xp = namespace(score)
     learns = weight > 0.0
-    log_score, middle = xp.log(larger(score, LEAST_SCORE**2)), xp.log(budget.median)
-    unit = larger(xp.log(budget.fifth) - middle, LEAST_UNIT)
+    log_score, middle = xp.log(larger(score, LEAST_SCORE**2)), xp.log(scores.median)
+    unit = larger(xp.log(scores.fifth) - middle, LEAST_UNIT)
     memory = weight * larger(1.0 / patience, 2.0 / (age + 2.0))
     place = smaller(larger(xp.floor((log_score - middle) / unit / BIN), 0.0), BINS - 1.0)
     bins = xp.where(xp.arange(BINS, dtype=np.float32) == place, 1.0, 0.0)
-    histogram = budget.histogram + memory * (bins - budget.histogram)
-    walk, done = _walked(budget.walk, histogram, target_rate, smaller(age, patience))
+    histogram = scores.histogram + memory * (bins - scores.histogram)
+    walk, done = _walked(scores.walk, histogram, target_rate, smaller(age, patience))
     done = done & learns
 
     steps = xp.log(LEVELS[2] / (REACH * target_rate)) / math.log(LEVELS[1] / LEVELS[2])
-    reach = larger(budget.twentieth * (budget.twentieth / budget.fifth) ** steps, NEAR * budget.threshold)
+    reach = larger(scores.twentieth * (scores.twentieth / scores.fifth) ** steps, NEAR * scores.threshold)
     far = score > reach
-    trust = where(far, smaller(FAR_SHARE * target_rate / larger(budget.far, 1e-6), 1.0), 1.0)
+    trust = where(far, smaller(FAR_SHARE * target_rate / larger(scores.far, 1e-6), 1.0), 1.0)
     rate = weight * quantile_rate(age)
-    counted = where(log_score > budget.valley, 0.0, rate)
-    twentieth = moved_quantile(budget.twentieth, score, LEVELS[2], counted)
-    log_threshold = xp.log(moved_quantile(budget.threshold, score, target_rate, counted * trust))
+    counted = where(log_score > scores.valley, 0.0, rate)
+    twentieth = moved_quantile(scores.twentieth, score, LEVELS[2], counted)
+    log_threshold = xp.log(moved_quantile(scores.threshold, score, target_rate, counted * trust))
     pulls = done & (walk.quantile == walk.quantile) & (age > BINS)
     pull = where(pulls, where(age < EARLY, PULL[0], PULL[1]), 0.0)
     goal = where(pulls, middle + unit * walk.quantile, log_threshold)
     threshold = xp.exp(log_threshold + pull * (goal - log_threshold))
-    return Budget(
-        moved_quantile(budget.median, score, LEVELS[0], rate),
-        moved_quantile(budget.fifth, score, LEVELS[1], rate),
+    return Scores(
+        moved_quantile(scores.median, score, LEVELS[0], rate),
+        moved_quantile(scores.fifth, score, LEVELS[1], rate),
         twentieth,
-        larger(threshold, where(target_rate < LEVELS[1], budget.fifth, LEAST_SCORE)),
-        budget.far + memory * (where(far, 1.0, 0.0) - budget.far),
+        larger(threshold, where(target_rate < LEVELS[1], scores.fifth, LEAST_SCORE)),
+        scores.far + memory * (where(far, 1.0, 0.0) - scores.far),
         histogram,
-        where(done, middle + unit * walk.valley, budget.valley),
-        choose(done, _start(0.0 * score), choose(learns, walk, budget.walk)),
+        where(done, middle + unit * walk.valley, scores.valley),
+        choose(done, _start(0.0 * score), choose(learns, walk, scores.walk)),
     )
 
 
