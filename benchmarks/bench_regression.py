@@ -2,9 +2,10 @@
 
     uv run --group dev python -m benchmarks.bench_regression [--quick]
 
-One JSON line a stream and a corruption: every event is predicted before it is learned. Classification has AUC, log loss
-and accuracy, regression the mean absolute error and R^2, of the events that are not corrupted. `targets` flips a tenth
-of the labels, or makes a tenth of the targets absurd; `features` makes half of the features of 5 % of the events absurd.
+One JSON line a stream, a corruption and a figure: every event is predicted before it is learned. Classification has
+AUC, log loss and accuracy, regression the mean absolute error and R^2, of the events that are not corrupted. `targets`
+flips a tenth of the labels, or makes a tenth of the targets absurd; `features` makes half of the features of 5 % of the
+events absurd.
 """
 
 import argparse

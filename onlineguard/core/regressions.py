@@ -24,8 +24,8 @@ RATES = tuple(4.0**-k for k in range(6))  # a rate beyond either end gains nothi
 # logistic one, whose targets are noisier, half as far, which is worth .005 of accuracy on short streams.
 EARLY_LINEAR, EARLY_LOGISTIC = (4.0, 1), (4.0, 4)
 # Share of the gradients used whole. A target that is wrong by far has the longest gradients: the limit is safe while
-# fewer than 15 % are wrong. A median would shorten half of them all, and is slow on short streams.
-WHOLE = 0.85
+# fewer than 25 % are wrong. A median would shorten half of them all, and is slow on short streams.
+WHOLE = 0.75
 RARE = 0.99  # of a logistic regression's, whose longest are those of a rare class; .95 costs .01 AUC
 
 
