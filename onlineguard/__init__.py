@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from onlineguard.core.clips import Adaptive, Fixed
     from onlineguard.core.estimands import Covariance, LinearRegression, LogisticRegression, LogScale, Mean, Quantile
     from onlineguard.core.experts import Experts
+    from onlineguard.core.neighbours import Fitness, Neighbours
     from onlineguard.core.pytree import pytree
     from onlineguard.core.rates import Constant, Decay, Derived
     from onlineguard.core.registry import register
+    from onlineguard.core.regressions import linear_regression, logistic_regression
+    from onlineguard.core.standardised import Standardised
     from onlineguard.engine.checking import check_model
     from onlineguard.engine.engine import Engine
     from onlineguard.engine.verdicts import Verdicts
@@ -46,6 +49,7 @@ __all__ = [
     "Detector",
     "Engine",
     "Experts",
+    "Fitness",
     "Fixed",
     "InvalidArgument",
     "JointDetector",
@@ -55,14 +59,18 @@ __all__ = [
     "LogScale",
     "LogisticRegression",
     "Mean",
+    "Neighbours",
     "OnlineguardError",
     "Quantile",
     "Series",
     "SliceModel",
     "SourceError",
+    "Standardised",
     "State",
     "Verdicts",
     "check_model",
+    "linear_regression",
+    "logistic_regression",
     "pytree",
     "register",
     "step",
@@ -83,7 +91,10 @@ _NAMES = {
     "errors": ["CheckpointError", "InvalidArgument", "OnlineguardError", "SourceError"],
     "core.estimands": ["Covariance", "LinearRegression", "LogScale", "LogisticRegression", "Mean", "Quantile"],
     "core.experts": ["Experts"],
+    "core.neighbours": ["Fitness", "Neighbours"],
     "core.pytree": ["pytree"],
+    "core.regressions": ["linear_regression", "logistic_regression"],
+    "core.standardised": ["Standardised"],
     "core.rates": ["Constant", "Decay", "Derived"],
     "core.registry": ["register"],
     "engine.checking": ["check_model"],

@@ -8,8 +8,8 @@ g, whatever the tails. At one sigma t = 1, so the middle of the numbers tells g,
     U(p) = L(p) (U(s) / L(s))^t(p),        s = 15.87 %.
 
 This is exact for every symmetric law, heavy tails included, and for lognormal ones, and close for exponential, gamma,
-chi and half-normal laws. Where far more numbers lie beyond than were asked for, the excess are anomalies. Numbers beyond
-the threshold then count less in the quantiles here, or a tenth of anomalies would pass for skewness.
+chi and half-normal laws. Where far more numbers lie beyond than were asked for, the excess are anomalies. What lies
+beyond the threshold then counts less in the quantiles here, or a tenth of anomalies would pass for skewness.
 
 It cannot tell anomalies that overlap the tail from a tail: a hump that begins at the usual quantile itself looks like a
 skewed law, and is taken for one.

@@ -121,7 +121,7 @@ class ClippedLinearRegression(_Regression, base.MiniBatchRegressor):
     rate
         How far one step goes. By default six rates at once, trusted by how well they do.
     clip
-        How long a gradient may be. By default `Adaptive(0.85)`: the 15 % that are longest are shortened.
+        How long a gradient may be. By default `Adaptive(0.75)`: the 25 % that are longest are shortened.
     l2
         Pull of the weights towards zero.
 

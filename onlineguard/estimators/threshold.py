@@ -35,9 +35,9 @@ class AdaptiveThreshold(base.AnomalyFilter):
     target_rate
         Share of usual events to be flagged, in (0, 0.2].
     patience
-        Events that a new regime of higher scores must last before it counts as usual. By default it must last a twentieth
-        of the time since the last one, and 5,000 events at most: scores that shift often are followed soon, and a
-        burst is flagged for long where they have been stable for long.
+        Events that a new regime of higher scores must last before it counts as usual. By default it must last a
+        twentieth of the time since the last one, and 5,000 events at most: scores that shift often are followed soon,
+        and a burst is flagged for long where they have been stable for long.
     protect_anomaly_detector
         Whether the detector is kept from learning flagged events. By default it is not: a detector that never learns
         them may flag every event once the stream has drifted.
