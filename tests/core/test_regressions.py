@@ -28,14 +28,14 @@ def test_mostly_zero_heavy_tailed_counts_tell_the_class():
     assert (p[odd][:, None] > p[~odd]).mean() + 0.5 * (p[odd][:, None] == p[~odd]).mean() > 0.7
 
 
-def test_no_single_event_overshoots_its_target():
+def test_no_event_is_overshot_however_large_its_features_are():
     model = linear_regression(3)
     state = model.init()
     step = jax.jit(model.step)
     rng = np.random.default_rng(0)
-    for _ in range(200):
-        x = rng.normal(size=3).astype(np.float32) * 1e3
-        y = np.float32(x.sum())
-        before = float(model.predict(state, x))
-        state, _ = step(state, (x, y))
-    assert abs(before - y) < 1e3
+    for x in rng.normal(size=(200, 3)).astype(np.float32) * 1e3:
+        target = np.float32(x.sum())
+        before = model.predict(state, x)
+        state, _ = step(state, (x, target))
+        after = model.predict(state, x)
+        assert abs(after - target) < 1.5 * abs(before - target) + 1e3
