@@ -28,9 +28,10 @@ BIN = 0.25  # width, in units of ln fifth - ln median; the bins begin at the med
 LEAST_UNIT = 0.05  # nats
 DEPTH = 0.35  # a valley is lower than this share of the peak beyond it,
 SIGNIFICANT = 3.0  # by so many standard deviations of the difference of two counts,
-BEYOND = (0.013, 0.4)  # and this share of the events lies beyond it
+BEYOND = (0.013, 0.1)  # and this share of the events lies beyond it: what is more frequent is usual
 EMPTY = 0.02  # a bin below this share of the peak is as good as empty, and the lowest of these is the valley
-PULL = (0.5, 0.1)  # how far the histogram pulls the threshold when it has been read, early and late
+PULL = (0.5, 0.1)  # how far the histogram pulls the threshold when it has been read, early, and late; late only by what
+# is more than a bin, since a running quantile is the finer one: it holds the share, whatever the law
 EARLY = 2_000.0  # events
 REACH = 1 / 20  # the tail is trusted down to this share of target_rate
 NEAR = 2.0  # thresholds within which a score is always trusted
@@ -58,6 +59,8 @@ class Scores(NamedTuple):
     fifth: Float32[Array, ""]  # 20 %,
     twentieth: Float32[Array, ""]  # 5 %,
     threshold: Float32[Array, ""]  # and target_rate of them
+    middle: Float32[Array, ""]  # slow mean of ln median, at which the bins begin,
+    unit: Float32[Array, ""]  # and of ln fifth - ln median: quantiles that jitter would blur the histogram
     far: Float32[Array, ""]  # running share of the scores beyond reach
     histogram: Float32[Array, " bins"]  # shares
     valley: Float32[Array, ""]  # ln of the score beyond which scores do not count
@@ -73,7 +76,10 @@ class Scores(NamedTuple):
 
         median, fifth, twentieth, threshold = map(quantile, (*LEVELS, target_rate))
         zero, inf = np.float32(0.0), np.float32(np.inf)
-        return cls(median, fifth, twentieth, threshold, zero, np.zeros(BINS, np.float32), inf, _start(zero))
+        middle, spread = np.float32(math.log(FIRST_MEDIAN)), np.float32(FIRST_UNIT)
+        return cls(
+            median, fifth, twentieth, threshold, middle, spread, zero, np.zeros(BINS, np.float32), inf, _start(zero)
+        )
 
 
 def learned_scores(
@@ -87,13 +93,16 @@ def learned_scores(
     """The scores after a score; a weight of 0 changes nothing."""
     xp = namespace(score)
     learns = weight > 0.0
-    log_score, middle = xp.log(larger(score, LEAST_SCORE**2)), xp.log(scores.median)
-    unit = larger(xp.log(scores.fifth) - middle, LEAST_UNIT)
+    log_score, log_median = xp.log(larger(score, LEAST_SCORE**2)), xp.log(scores.median)
     memory = weight * larger(1.0 / patience, 2.0 / (age + 2.0))
+    middle = scores.middle + memory * (log_median - scores.middle)
+    spread = scores.unit + memory * (xp.log(scores.fifth) - log_median - scores.unit)
+    unit = larger(spread, LEAST_UNIT)
     place = smaller(larger(xp.floor((log_score - middle) / unit / BIN), 0.0), BINS - 1.0)
     bins = xp.where(xp.arange(BINS, dtype=np.float32) == place, 1.0, 0.0)
     histogram = scores.histogram + memory * (bins - scores.histogram)
-    walk, done = _walked(scores.walk, histogram, target_rate, smaller(age, patience))
+    worth = where(spread > LEAST_UNIT, smaller(age, patience), 0.0)  # where most scores are equal, no gap is a valley
+    walk, done = _walked(scores.walk, histogram, target_rate, worth)
     done = done & learns
 
     steps = xp.log(LEVELS[2] / (REACH * target_rate)) / math.log(LEVELS[1] / LEVELS[2])
@@ -104,15 +113,19 @@ def learned_scores(
     counted = where(log_score > scores.valley, 0.0, rate)
     twentieth = moved_quantile(scores.twentieth, score, LEVELS[2], counted)
     log_threshold = xp.log(moved_quantile(scores.threshold, score, target_rate, counted * trust))
-    pulls = done & (walk.quantile == walk.quantile) & (age > BINS)
+    pulls = done & (abs(walk.quantile) < math.inf) & (age > BINS)
     pull = where(pulls, where(age < EARLY, PULL[0], PULL[1]), 0.0)
-    goal = where(pulls, middle + unit * walk.quantile, log_threshold)
-    threshold = xp.exp(log_threshold + pull * (goal - log_threshold))
+    gap = where(pulls, middle + unit * walk.quantile, log_threshold) - log_threshold
+    idle = where(age < EARLY, 0.0, BIN * unit)
+    gap = where(gap > 0.0, larger(gap - idle, 0.0), smaller(gap + idle, 0.0))
+    threshold = xp.exp(log_threshold + pull * gap)
     return Scores(
         moved_quantile(scores.median, score, LEVELS[0], rate),
         moved_quantile(scores.fifth, score, LEVELS[1], rate),
         twentieth,
         larger(threshold, where(target_rate < LEVELS[1], scores.fifth, LEAST_SCORE)),
+        middle,
+        spread,
         scores.far + memory * (where(far, 1.0, 0.0) - scores.far),
         histogram,
         where(done, middle + unit * walk.valley, scores.valley),
@@ -144,6 +157,7 @@ def _walked(
     goal = target_rate * (1.0 - walk.above + counted)
     passed = counted + here >= goal
     inside = top - BIN * (goal - counted) / larger(here, 1e-9)
+    inside = where(walk.at >= BINS - 1, math.inf, inside)  # the top bin has no end: nothing is known
     quantile = where(found, math.nan, walk.quantile)
     after = Walk(
         walk.at - 1,
