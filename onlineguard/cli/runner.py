@@ -100,7 +100,7 @@ def _correlation_with_last(batch: Batch) -> float:
 
 def new_estimator(detector: str, rate: float | None = None, patience: float | None = None) -> Any:
     """The model of one slice for `point` or `series`; None is the model's own default."""
-    chosen: dict[str, float] = {} if rate is None else {"target_rate": checked_rate(rate)}
+    chosen: dict[str, Any] = {} if rate is None else {"target_rate": checked_rate(rate)}
     if detector == "series":
         if patience is not None:
             raise InvalidArgument(

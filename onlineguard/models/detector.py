@@ -90,8 +90,8 @@ class Detector(SliceModel):
 
     target_rate: Float[Array, ""] = 0.01
     patience: Float[Array, ""] = 5_000.0
-    sides: Sides = static(default=())
-    weights: Weights = static(default=())
+    sides: Sides = static(default=(), repr=False)
+    weights: Weights = static(default=(), repr=False)
 
     shiftable = True
 

@@ -111,7 +111,7 @@ class OneSided(SliceModel):
         return {**self._heights().describe(state.detector), "threshold": float(self.threshold(state))}
 
     def _heights(self) -> "Heights":
-        return Heights(self.target_rate, self.patience, self.regime_share)
+        return Heights(self.target_rate, self.patience, regime_share=self.regime_share)
 
 
 @register("Heights")

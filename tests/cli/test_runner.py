@@ -16,7 +16,7 @@ from onlineguard.cli.sinks import VerdictWriter
 from onlineguard.engine.verdicts import Verdicts
 from onlineguard.errors import CheckpointError, InvalidArgument, SourceError
 from onlineguard.models.base import FIELDS, READY
-from onlineguard.models.detector import Detector
+from onlineguard.models.joint.detector import JointDetector
 from onlineguard.models.series import Series
 from onlineguard.report import SeriesRecorder
 from onlineguard.report.quality import GAP, Labelled, Ranking, Windows
@@ -269,7 +269,7 @@ def test_texts_are_categories_from_file_to_verdict(tmp_path):
         source = Source(tmp_path / f"e.{ending}", [], frame.columns, category_columns=["status"])
         source.peek()
         assert source.categories == ["browser", "status"]
-        engine = runner.open_engine(frame.columns, "point", 0.01, 5_000, 0, categories=source.categories)
+        engine = runner.open_engine(frame.columns, "point", 0.01, 5_000, categories=source.categories)
         (batch,) = source
         verdicts = engine.update(batch.keys, batch.X)
         assert verdicts.anomalous[-1]
@@ -300,7 +300,7 @@ def test_only_a_point_detector_has_a_patience():
 
 
 def test_each_detector_has_a_rate_of_its_own():
-    assert runner.new_estimator("point") == Detector()
+    assert runner.new_estimator("point") == JointDetector()
     assert runner.new_estimator("series") == Series()
     assert runner.new_estimator("series", 0.01) == Series(0.01)
 

@@ -236,7 +236,7 @@ def test_a_series_of_an_earlier_version_is_refused_in_one_line(tmp_path):
     Engine(2).save(tmp_path / "engine")
     with safe_open(tmp_path / "engine", "numpy") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
-    metadata["onlineguard"] = metadata["onlineguard"].replace('"kind": "Detector"', '"kind": "Series"')
+    metadata["onlineguard"] = metadata["onlineguard"].replace('"kind": "JointDetector"', '"kind": "Series"')
     save_file(tensors, tmp_path / "old", metadata=metadata)
     with pytest.raises(CheckpointError, match=r"holds a Series that forecast by regression.*start with a new file"):
         Engine.load(tmp_path / "old")

@@ -9,7 +9,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from onlineguard import ClippedSGD, Engine, InvalidArgument, Mean, Series
+from onlineguard import ClippedSGD, Detector, Engine, InvalidArgument, Mean, Series
 
 
 def stream(n=2_000, d=2, slices=7, seed=0):
@@ -89,7 +89,7 @@ def test_an_engine_whose_arrays_came_read_only_learns_on():
 def test_the_target_rate_may_change_while_the_engine_runs():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((60_000, 1))
-    engine = Engine(1, target_rate=0.01)
+    engine = Engine(1, estimator=Detector(0.01))
     before = engine.update(["a"] * 20_000, x[:20_000]).anomalous[10_000:].mean()
     engine.target_rate = 0.1
     after = engine.update(["a"] * 40_000, x[20_000:]).anomalous[20_000:].mean()

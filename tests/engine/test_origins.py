@@ -29,12 +29,14 @@ def close(moved, plain, series=False):
     """As close as float64 keeps a stream at 1e12, of which a usual deviation has four digits.
 
     A series is judged by how many distances of its past were as large, and which of the small ones are ties hangs on
-    the last of these digits. Those that are odd are no ties: a score of 100 is a twentieth of the threshold.
+    the last of these digits. Those that are odd are no ties: a score of 100 is a twentieth of the threshold. They agree
+    to a hundredth of a decade, which is what a score of a series counts in.
     """
     if series:
         assert (np.isclose(moved, plain, rtol=5e-2)).mean() > 0.75
         moved, plain = (np.where(plain > 100.0, scores, 0.0) for scores in (moved, plain))
         assert (plain > 0.0).any()
+        moved, plain = (np.log10(np.maximum(scores, 1.0)) for scores in (moved, plain))
     np.testing.assert_allclose(moved, plain, rtol=1e-2, atol=1e-2)
 
 

@@ -11,7 +11,7 @@ from onlineguard_service.guard import Guard
 from onlineguard_service.journal.packing import pack, unpack
 from onlineguard_service.models import Models
 
-from onlineguard import Engine
+from onlineguard import Detector, Engine
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from onlineguard.slidr.features import Featuriser
@@ -48,7 +48,7 @@ def restored(one, models):
 def test_events_are_judged_as_by_the_engine(models):
     sent = events(600)
     ours = told(guard(models).apply(Events(sent, 0), 1))
-    engine = Engine(2)
+    engine = Engine(2, estimator=Detector())
     theirs = engine.update([event.slice for event in sent], [event.x for event in sent])
     for name in ("score", "p_value", "threshold"):
         values = [np.nan if answer[name] is None else answer[name] for answer in ours]
