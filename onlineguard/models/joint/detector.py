@@ -183,8 +183,14 @@ class JointDetector(SliceModel):
             repeats,
         )
         known_score = where(count > 0, raised, math.nan)
-        quantiles = (state.scores.median, state.scores.fifth, state.scores.twentieth)
-        return learned, Judgement(known_score, threshold, ready, *quantiles, threshold)
+        quantiles = (
+            state.scores.median,
+            state.scores.fifth,
+            state.scores.twentieth,
+            threshold,
+            state.scores.four_fifths,
+        )
+        return learned, Judgement(known_score, threshold, ready, *quantiles)
 
     def moved(self, states: JointState, by: Float64[np.ndarray, "slices d"]) -> JointState:
         """See `SliceModel.moved`; all but locations and modes is in scales."""

@@ -23,6 +23,7 @@ from onlineguard.core.protocols import Array
 from onlineguard.core.quantiles import LEAST_SCORE, LEVELS, moved_quantile, quantile_rate
 from onlineguard.core.shapes import Bool, Float, Float32, Int32
 
+FOUR_FIFTHS = 0.8  # share of scores above the quantile that shapes the p-values of usual events
 BINS = 64
 BIN = 0.25  # width, in units of ln fifth - ln median; the bins begin at the median
 LEAST_UNIT = 0.05  # nats
@@ -58,7 +59,8 @@ class Scores(NamedTuple):
     median: Float32[Array, ""]  # the score that 50 % of the events exceed,
     fifth: Float32[Array, ""]  # 20 %,
     twentieth: Float32[Array, ""]  # 5 %,
-    threshold: Float32[Array, ""]  # and target_rate of them
+    threshold: Float32[Array, ""]  # target_rate
+    four_fifths: Float32[Array, ""]  # and 80 % of them
     middle: Float32[Array, ""]  # slow mean of ln median, at which the bins begin,
     unit: Float32[Array, ""]  # and of ln fifth - ln median: quantiles that jitter would blur the histogram
     far: Float32[Array, ""]  # running share of the scores beyond reach
@@ -74,12 +76,10 @@ class Scores(NamedTuple):
         def quantile(level: float) -> np.float32:
             return np.float32(FIRST_MEDIAN * math.exp(unit * math.log(LEVELS[0] / level)))
 
-        median, fifth, twentieth, threshold = map(quantile, (*LEVELS, target_rate))
+        quantiles = [quantile(level) for level in (*LEVELS, target_rate, FOUR_FIFTHS)]
         zero, inf = np.float32(0.0), np.float32(np.inf)
         middle, spread = np.float32(math.log(FIRST_MEDIAN)), np.float32(FIRST_UNIT)
-        return cls(
-            median, fifth, twentieth, threshold, middle, spread, zero, np.zeros(BINS, np.float32), inf, _start(zero)
-        )
+        return cls(*quantiles, middle, spread, zero, np.zeros(BINS, np.float32), inf, _start(zero))
 
 
 def learned_scores(
@@ -124,6 +124,7 @@ def learned_scores(
         moved_quantile(scores.fifth, score, LEVELS[1], rate),
         twentieth,
         larger(threshold, where(target_rate < LEVELS[1], scores.fifth, LEAST_SCORE)),
+        moved_quantile(scores.four_fifths, score, FOUR_FIFTHS, rate),
         middle,
         spread,
         scores.far + memory * (where(far, 1.0, 0.0) - scores.far),
