@@ -76,10 +76,16 @@ class Scores(NamedTuple):
         def quantile(level: float) -> np.float32:
             return np.float32(FIRST_MEDIAN * math.exp(unit * math.log(LEVELS[0] / level)))
 
-        quantiles = [quantile(level) for level in (*LEVELS, target_rate, FOUR_FIFTHS)]
-        zero, inf = np.float32(0.0), np.float32(np.inf)
-        middle, spread = np.float32(math.log(FIRST_MEDIAN)), np.float32(FIRST_UNIT)
-        return cls(*quantiles, middle, spread, zero, np.zeros(BINS, np.float32), inf, _start(zero))
+        zero = np.float32(0.0)
+        return cls(
+            *(quantile(level) for level in (*LEVELS, target_rate, FOUR_FIFTHS)),
+            middle=np.float32(math.log(FIRST_MEDIAN)),
+            unit=np.float32(FIRST_UNIT),
+            far=zero,
+            histogram=np.zeros(BINS, np.float32),
+            valley=np.float32(np.inf),
+            walk=_start(zero),
+        )
 
 
 def learned_scores(
