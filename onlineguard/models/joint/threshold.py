@@ -34,6 +34,8 @@ EMPTY = 0.02  # a bin below this share of the peak is as good as empty, and the 
 PULL = (0.5, 0.1)  # how far the histogram pulls the threshold when it has been read, early, and late; late only by what
 # is more than a bin, since a running quantile is the finer one: it holds the share, whatever the law
 EARLY = 2_000.0  # events
+CROWDED_RATE = 0.1  # early step of the threshold where the histogram's top bin holds more than target_rate, so that it
+# says nothing: a single feature that is mostly zero has scores a hundred times as far as its median
 REACH = 1 / 20  # the tail is trusted down to this share of target_rate
 NEAR = 2.0  # thresholds within which a score is always trusted
 FAR_SHARE = 0.5  # what lies beyond reach counts as this share of target_rate, at most
@@ -116,7 +118,8 @@ def learned_scores(
     far = score > reach
     trust = where(far, smaller(FAR_SHARE * target_rate / larger(scores.far, 1e-6), 1.0), 1.0)
     rate = weight * quantile_rate(age)
-    counted = where(log_score > scores.valley, 0.0, rate)
+    crowded = (histogram[BINS - 1] > target_rate) & (age < EARLY)
+    counted = where(log_score > scores.valley, 0.0, larger(rate, where(crowded, weight * CROWDED_RATE, 0.0)))
     twentieth = moved_quantile(scores.twentieth, score, LEVELS[2], counted)
     log_threshold = xp.log(moved_quantile(scores.threshold, score, target_rate, counted * trust))
     pulls = done & (abs(walk.quantile) < math.inf) & (age > BINS)
