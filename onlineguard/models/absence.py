@@ -19,9 +19,8 @@ from onlineguard.core.protocols import Array, Event
 from onlineguard.core.pytree import pytree
 from onlineguard.core.registry import register
 from onlineguard.core.shapes import Bool, Float, Float32, Float64, Int32
-from onlineguard.models.base import Judgement, Pooled, SliceModel
-from onlineguard.models.categories import ODD_SHARE, UNSEEN
-from onlineguard.models.wrapper import Wrapper
+from onlineguard.models.base import Judgement, SliceModel
+from onlineguard.models.wrapper import UNSEEN, Wrapper
 
 
 class AbsenceState(NamedTuple):
@@ -62,16 +61,15 @@ class Absence(Wrapper):
         x = event[0] if self.supervised else event
         absent, surprises, there = self._surprises(state, x)
         numbers = _with(x, namespace(x).sum(surprises), len(surprises), there)
-        inner, judgement = self.model.step(state.model, (numbers, event[1]) if self.supervised else numbers)
-        odd = judgement.ready & (judgement.score > judgement.threshold)
-        rate = there * where(odd, ODD_SHARE, 1.0) / (smaller(to_float(state.counted), self.patience - 1.0) + 1.0)
+        inner, judgement = self._inner_step(state, numbers, event)
+        rate = self._share_rate(state.counted, there, judgement)
         shares = state.shares + rate * (absent - state.shares)
         return AbsenceState(shares.astype(np.float32), saturating_add(state.counted, there), inner), judgement
 
-    def predict(self, state: AbsenceState, x: Float32[Array, " width"]) -> Float32[Array, ""]:
-        """What the model of numbers predicts."""
+    def given(self, state: AbsenceState, x: Float32[Array, " width"]) -> Float32[Array, " width"]:
+        """The event with its absence as one more number."""
         _, surprises, there = self._surprises(state, x)
-        return self.model.predict(state.model, _with(x, namespace(x).sum(surprises), len(surprises), there))
+        return _with(x, namespace(x).sum(surprises), len(surprises), there)
 
     def moved(self, states: AbsenceState, by: Float64[np.ndarray, "slices width"]) -> AbsenceState:
         """See `SliceModel.moved`; an absence has no origin."""
@@ -79,23 +77,15 @@ class Absence(Wrapper):
         by[:, states.shares.shape[-1]] = 0.0
         return states._replace(model=self.model.moved(states.model, by))
 
-    def pooled(self, states: AbsenceState, origins: Float64[np.ndarray, "slices width"]) -> Pooled | None:
-        """Where the model of numbers starts; a new slice has seen no absence."""
-        found = self.model.pooled(states.model, origins)
-        if found is None:
-            return None
-        start = AbsenceState(np.zeros_like(states.shares[0]), np.zeros_like(states.counted[0]), found.typical)
-        return Pooled(start, start._replace(model=found.fresh), found.origin)
-
     def contributions(self, state: AbsenceState, event: Float32[Array, " width"]) -> Float[Array, " width"] | None:
         """What each feature adds to the score: by its value, and where it is absent by that."""
-        _, surprises, there = self._surprises(state, event)
-        whole, n = surprises.sum(), len(surprises)
-        parts = self.model.contributions(state.model, _with(event, whole, n, there))
+        parts = super().contributions(state, event)
         if parts is None:
             return None
+        surprises = self._surprises(state, event)[1]
+        n = len(surprises)
         parts = np.array(parts, np.float64)
-        parts[:n] += parts[n] * surprises / max(float(whole), 1e-30)
+        parts[:n] += parts[n] * surprises / max(float(surprises.sum()), 1e-30)
         parts[n] = 0.0
         return parts
 

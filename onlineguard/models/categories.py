@@ -22,20 +22,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from onlineguard.core.arrays import namespace, saturating_add, smaller, to_float, where
+from onlineguard.core.arrays import namespace, saturating_add, smaller, to_float
 from onlineguard.core.protocols import Array, Event
 from onlineguard.core.pytree import pytree, static
 from onlineguard.core.registry import register
 from onlineguard.core.shapes import Float, Float32, Float64, Int32
-from onlineguard.models.base import Judgement, Pooled, SliceModel
-from onlineguard.models.wrapper import Wrapper
+from onlineguard.models.base import Judgement, SliceModel
+from onlineguard.models.wrapper import UNSEEN, Wrapper
 
 ROWS, PLACES = 2, 64  # 128 numbers a feature; half as many double the chance that a new category looks frequent
 CODES = 1 << 24  # float32 tells whole numbers apart up to here
-ODD_SHARE = (
-    0.05  # of an odd event that the shares learn, so that a burst of a new category is odd for hundreds of events
-)
-UNSEEN = 0.5  # events that a category counts for before it was ever seen
 
 
 class CategoriesState(NamedTuple):
@@ -74,34 +70,21 @@ class Categories(Wrapper):
         x = event[0] if self.supervised else event
         places, there = self._places(x)
         numbers = self._with_rarities(state, x, places, there)
-        inner, judgement = self.model.step(state.model, (numbers, event[1]) if self.supervised else numbers)
-        odd = judgement.ready & (judgement.score > judgement.threshold)
-        rate = there * where(odd, ODD_SHARE, 1.0) / (smaller(to_float(state.counted), self.patience - 1.0) + 1.0)
+        inner, judgement = self._inner_step(state, numbers, event)
+        rate = self._share_rate(state.counted, there, judgement)
         shares = state.shares + rate[:, None, None] * (places - state.shares)
         counted = saturating_add(state.counted, there)
         return CategoriesState(shares.astype(np.float32), counted, inner), judgement
 
-    def predict(self, state: CategoriesState, x: Float32[Array, " width"]) -> Float32[Array, ""]:
-        """What the model of numbers predicts for the rarities."""
-        return self.model.predict(state.model, self._with_rarities(state, x, *self._places(x)))
+    def given(self, state: CategoriesState, x: Float32[Array, " width"]) -> Float32[Array, " width"]:
+        """The event with the rarity of each category in its column."""
+        return self._with_rarities(state, x, *self._places(x))
 
     def moved(self, states: CategoriesState, by: Float64[np.ndarray, "slices width"]) -> CategoriesState:
         """See `SliceModel.moved`; categories have no origin."""
         by = by.copy()
         by[:, list(self.categories)] = 0.0
         return states._replace(model=self.model.moved(states.model, by))
-
-    def pooled(self, states: CategoriesState, origins: Float64[np.ndarray, "slices width"]) -> Pooled | None:
-        """Where the model of numbers starts; a new slice has seen no category."""
-        found = self.model.pooled(states.model, origins)
-        if found is None:
-            return None
-        start = CategoriesState(np.zeros_like(states.shares[0]), np.zeros_like(states.counted[0]), found.typical)
-        return Pooled(start, start._replace(model=found.fresh), found.origin)
-
-    def contributions(self, state: CategoriesState, event: Float32[Array, " width"]) -> Float[Array, " width"] | None:
-        """What each rarity and each number adds to the score."""
-        return self.model.contributions(state.model, self._with_rarities(state, event, *self._places(event)))
 
     def describe(self, state: CategoriesState) -> dict[str, Any]:
         """What the model of numbers says, in rarities for categories; and the memory for categories, in bytes."""
