@@ -96,8 +96,8 @@ class Detector(SliceModel):
     shiftable = True
 
     def width(self, n_features: int) -> int:
-        """One feature needs no padding; from 8 on they fill whole vector registers."""
-        return n_features if n_features < VECTOR else -(-n_features // VECTOR) * VECTOR
+        """See `whole_registers`."""
+        return whole_registers(n_features)
 
     def init(self, n_features: int, width: int | None = None) -> DetectorState:
         """The state before any event, in NumPy; the quantiles start where independent normal features put them."""
@@ -221,3 +221,8 @@ class Detector(SliceModel):
             twentieth,
             larger(threshold, where(self.target_rate < LEVELS[2], twentieth, LEAST_SCORE)),
         )
+
+
+def whole_registers(n_features: int) -> int:
+    """Columns of an event of so many features: from 8 on they fill whole vector registers, fewer need no padding."""
+    return n_features if n_features < VECTOR else -(-n_features // VECTOR) * VECTOR

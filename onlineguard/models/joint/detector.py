@@ -28,6 +28,20 @@ from onlineguard.core.registry import register
 from onlineguard.core.shapes import Bool, Float, Float32, Float64, Int32
 from onlineguard.core.spread import K, standardised
 from onlineguard.models.base import MIN_SEEN, Judgement, Pooled, SliceModel
+from onlineguard.models.detector import (
+    ALIKE,
+    IN_A_ROW,
+    INHERITED_AGE,
+    INHERITED_SEEN,
+    LEAST_ALIKE,
+    LEAST_REGIME,
+    LONG_RUN,
+    LONGEST_RUN,
+    ODD_SHARE,
+    RENEWED_AGE,
+    YOUNG,
+    whole_registers,
+)
 from onlineguard.models.joint.collective import Collective, drawn
 from onlineguard.models.joint.covariance import Covariance, learned_covariance, transformed
 from onlineguard.models.joint.memories import START, Memories, first_memories, learned_memories, pace
@@ -40,21 +54,9 @@ FAR = 5.0  # residuals beyond count by their logarithm
 LEAST_DISTANCE = 0.1  # what is nearer than this, in scales, is where usual events are
 CAUTION = 32.0  # the first scores are drawn towards 1: n events are trusted by n / (n + CAUTION)
 PRIOR = 8.0  # events that the covariance of independent residuals counts for at first, beside one a feature
-ODD_SHARE = 0.05  # pull on the slow memory of odd events in a row, in units of 1 / patience
-IN_A_ROW = 2  # odd events ahead of usual ones that make the next odd one no longer scattered
-RENEWED_AGE = 200  # age of the threshold and the covariance, at most, after a new regime
-LONG_RUN = 20  # odd events ahead of usual ones that make a run long
-LONGEST_RUN = 100  # usual events in a row, at most, that end a run
-YOUNG = 8  # first events, from which location and scale start
-LEAST_REGIME = 100.0  # a young slice accepts a regime half as long as all it has seen, but none shorter than MIN_SEEN
 REGULAR_RATE = 0.02  # memory of how much of a run was too regular
 REGULAR_SHARE = 0.2  # a run of which this share is too regular needs the full patience, in a young slice too
 RAISED = 0.02  # by how much a run's event lies over the threshold, per unit of its regularity
-INHERITED_SEEN = 16  # events that a new slice's start from the typical one counts for,
-INHERITED_AGE = 500  # and its threshold's
-LEAST_ALIKE = 4  # slices, at least, that make one typical
-ALIKE = 4.0  # how far they may lie apart: this many scales in location, this factor in scale
-VECTOR = 8  # float32 numbers in a vector register; it sets the speed and no verdict
 
 
 class JointState(NamedTuple):
@@ -105,8 +107,8 @@ class JointDetector(SliceModel):
     shiftable = True
 
     def width(self, n_features: int) -> int:
-        """One feature needs no padding; from 8 on they fill whole vector registers."""
-        return n_features if n_features < VECTOR else -(-n_features // VECTOR) * VECTOR
+        """See `whole_registers`."""
+        return whole_registers(n_features)
 
     def init(self, n_features: int, width: int | None = None) -> JointState:
         """The state before any event, in NumPy."""
