@@ -431,7 +431,7 @@ def test_growing_beyond_the_first_capacity_keeps_every_slice():
     assert_parts_equal(whole, [parts.update(keys[i : i + 1_000], X[i : i + 1_000]) for i in range(0, len(X), 1_000)])
 
 
-@pytest.mark.parametrize("d", [1, 2, 7, 8, 9, 33, 1_024])
+@pytest.mark.parametrize("d", [1, 2, 7, 8, 9, 33, pytest.param(1_024, marks=pytest.mark.slow)])
 def test_any_number_of_features(d):
     rng = np.random.default_rng(0)
     engine = Engine(d)

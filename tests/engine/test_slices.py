@@ -93,6 +93,7 @@ def assert_same(one, other):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(OF_BOTH), st.booleans(), st.integers(1, 400))
 def test_verdicts_are_those_of_plain_keys_to_the_last_bit_also_where_slices_are_evicted(seed, kind, texts, cut):
