@@ -1,18 +1,21 @@
 """Conversion of rows of fields to events, with a reason for each row that is no event.
 
-A feature is a number or a category. Those that are not named as categories are told apart by the first rows: where most
-of the fields that are not empty are no numbers, the feature is a category.
+A feature is a number or a category. Those that are not named as categories are told apart by the first `HEAD_ROWS`
+rows: where most of the fields that are not empty are no numbers, the feature is a category.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
 
-from onlineguard.sources.fields import FLOAT32_MAX, mostly_texts, to_codes, to_keys, to_numbers
+from onlineguard.sources.fields import FLOAT32_MAX, count_texts, to_codes, to_keys, to_numbers
 from onlineguard.sources.rejects import Reject
 from onlineguard.sources.rows import Columns, FieldRows
 from onlineguard.sources.times import TimeParser
 
 ALL = "all"  # the one slice where no column tells slices apart
+HEAD_ROWS = 1_000  # enough for a vote; a given number, so that it does not matter how a source is cut into blocks
 
 
 class Converter:
@@ -20,10 +23,25 @@ class Converter:
 
     def __init__(self, columns: Columns):
         self._columns, self._times = columns, TimeParser()
-        self.categories: list[str] | None = None  # the features that are categories, in order; None before any row
+        self.categories: list[str] | None = None  # the features that are categories, in order; None until they are told
+
+    def tell_categories(self, head: Sequence[FieldRows]) -> None:
+        """Decide by the first rows of the source which features are categories."""
+        named = set(self._columns.categories)
+        votes = {column: [0, 0] for column in self._columns.features}
+        left = HEAD_ROWS
+        for rows in filter(lambda rows: len(rows.line_numbers), head):
+            for column, vote in votes.items():
+                texts, present = count_texts(rows.columns[column][:left])
+                vote[0] += texts
+                vote[1] += present
+            left = max(left - len(rows.line_numbers), 0)
+        self.categories = [c for c, (texts, present) in votes.items() if c in named or 2 * texts > present]
 
     def convert(self, rows: FieldRows) -> tuple[pl.DataFrame, list[Reject]]:
         """The events; and the rejected rows, those of the reader among them, by line number.
+
+        Only after `tell_categories`.
 
         An event has the columns "slice 0", "slice 1", ..., "x 0", "x 1", ..., "time" and "label" where these are asked
         for, and "line".
@@ -32,14 +50,11 @@ class Converter:
         if n == 0:
             return pl.DataFrame({"line": rows.line_numbers}), rows.rejects
         wanted = self._columns
-        if self.categories is None:
-            named = [column for column in wanted.features if column in wanted.categories]
-            texts = [column for column in wanted.features if column not in named and mostly_texts(rows.columns[column])]
-            self.categories = [column for column in wanted.features if column in (*named, *texts)]
+        categories = self.categories or ()
         events: dict[str, pl.Series | np.ndarray] = {}
         bad: dict[int, str] = {}  # the first reason found counts
         for j, column in enumerate(wanted.features):
-            is_category = column in self.categories
+            is_category = column in categories
             values, wrong = (to_codes if is_category else to_numbers)(rows.columns[column])
             events[f"x {j}"] = np.clip(values, -FLOAT32_MAX, FLOAT32_MAX).astype(np.float32)
             lacking = "not one text or number" if is_category else "not a number"

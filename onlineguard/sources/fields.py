@@ -63,14 +63,14 @@ def to_codes(column: pl.Series | list[Any]) -> tuple[Float[np.ndarray, " n"], di
     return codes, wrong
 
 
-def mostly_texts(column: pl.Series | list[Any]) -> bool:
-    """Whether most of the fields that are not missing are texts that are no numbers."""
+def count_texts(column: pl.Series | list[Any]) -> tuple[int, int]:
+    """How many fields are texts that are no numbers, and how many fields are not missing."""
     texts = to_texts(column) if isinstance(column, list) else column
     if not isinstance(texts.dtype, pl.String | pl.Categorical | pl.Enum):
-        return False
-    _, wrong = to_numbers(texts.cast(pl.String))
-    present = len(texts) - texts.null_count() - int((texts.cast(pl.String) == "").sum())
-    return 2 * len(wrong) > present
+        return 0, len(texts) - texts.null_count()
+    texts = texts.cast(pl.String)
+    _, wrong = to_numbers(texts)
+    return len(wrong), len(texts) - texts.null_count() - int((texts == "").sum())
 
 
 def to_keys(column: pl.Series | list[Any]) -> tuple[pl.Series, dict[int, str]]:

@@ -13,7 +13,7 @@ import polars as pl
 from onlineguard.errors import InvalidArgument, SourceError
 from onlineguard.sources import blocks, parquet
 from onlineguard.sources.batches import Batch, in_batches
-from onlineguard.sources.conversion import Converter
+from onlineguard.sources.conversion import HEAD_ROWS, Converter
 from onlineguard.sources.delimited import read_delimited
 from onlineguard.sources.lines import Lines
 from onlineguard.sources.ndjson import read_ndjson
@@ -31,8 +31,8 @@ class Source:
     The format follows from the name (.csv, .tsv, .ndjson or .jsonl, each also with .gz, and .parquet), on standard
     input from the first byte: `{` for NDJSON, else CSV with a header, either of them gzipped or not.
 
-    - A feature is a number, or a category where it is among `category_columns` or most of its first fields are texts;
-      `categories` names those. A category becomes a code, see `onlineguard.engine.categories`.
+    - A feature is a number, or a category where it is among `category_columns` or most of its first 1,000 fields are
+      texts; `categories` names those. A category becomes a code, see `onlineguard.engine.categories`.
     - An empty number, `null`, `NA`, `nan` or `inf` is missing; a finite number beyond float32
       becomes the largest float32, so that it stays absurd without vanishing.
     - A time is ISO 8601 or a Unix time, whose unit (s, ms, us, ns) is told from its size.
@@ -146,7 +146,7 @@ class Source:
         """Read, set aside what cannot be read, convert; one frame a block of the source."""
         converter = self._converter = Converter(self._columns)
         rows_seen = False
-        for rows in self._rows():
+        for rows in self._told_apart(converter):
             rows_seen |= len(rows.line_numbers) + len(rows.rejects) > 0
             events, rejects = converter.convert(rows)
             if rejects and self.strict:
@@ -159,6 +159,24 @@ class Source:
             yield events
         if not rows_seen:
             raise self._empty()
+
+    def _told_apart(self, converter: Converter) -> Iterator[FieldRows]:
+        """The rows, the first of them once there are enough to tell categories from numbers, or no more come."""
+        head: list[FieldRows] = []
+        failure: SourceError | None = None
+        rows = self._rows()
+        try:
+            for block in rows:
+                head.append(block)
+                if sum(len(block.line_numbers) for block in head) >= HEAD_ROWS:
+                    break
+        except SourceError as error:  # what was read before it counts
+            failure = error
+        converter.tell_categories(head)
+        yield from head
+        if failure is not None:
+            raise failure
+        yield from rows
 
     def _rows(self) -> Iterator[FieldRows]:
         """The rows of the source, a block at a time; raises SourceError for what ends them before the end."""

@@ -20,6 +20,7 @@ texts = st.lists(st.tuples(st.one_of(ragged_lines, st.just("a,1,0")), st.sampled
 
 @settings(max_examples=3 * settings().max_examples, deadline=None)
 @example(lines=[('"a', "\n"), ('b",1,0', "\n"), ("c,1,0", "")], block=3)
+@example(lines=[('1,"q",1', "\n"), ('1,"q",1', "\n")], block=1)
 @example(lines=[('x"y,1,0', "\n"), ('z"w,1,0', "\n")], block=1_000)
 @example(lines=[('"a,1,0', "\n"), ("b,1,0", "\n"), ('c,"1",0', "\n")], block=5)
 @given(lines=texts, block=st.integers(1, 60))
