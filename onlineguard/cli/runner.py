@@ -17,13 +17,11 @@ from typing import Any, cast
 import numpy as np
 
 from onlineguard.cli.sinks import VerdictWriter
-from onlineguard.engine.arguments import checked_patience, checked_rate
+from onlineguard.engine.arguments import detector_of, named_model
 from onlineguard.engine.engine import Engine
 from onlineguard.engine.verdicts import Verdicts
 from onlineguard.errors import CheckpointError, InvalidArgument, SourceError
 from onlineguard.models.categories import Categories
-from onlineguard.models.joint.detector import JointDetector
-from onlineguard.models.series import Series
 from onlineguard.report import SeriesRecorder, SliceReport
 from onlineguard.report.quality import GAP, Labelled, Quality
 from onlineguard.sources import ALL, Batch, Source, read_ahead
@@ -98,20 +96,6 @@ def _correlation_with_last(batch: Batch) -> float:
     return float(np.median(found)) if found else math.nan
 
 
-def new_estimator(detector: str, rate: float | None = None, patience: float | None = None) -> Any:
-    """The model of one slice for `point` or `series`; None is the model's own default."""
-    chosen: dict[str, Any] = {} if rate is None else {"target_rate": checked_rate(rate)}
-    if detector == "series":
-        if patience is not None:
-            raise InvalidArgument(
-                "patience", f"is {patience}, but the detector is series; only a point detector has one: leave it out"
-            )
-        return Series(**chosen)
-    if patience is not None:
-        chosen["patience"] = checked_patience(patience)
-    return JointDetector(**chosen)
-
-
 def open_engine(
     features: Sequence[str],
     detector: str,
@@ -127,7 +111,7 @@ def open_engine(
     slices are told apart by other columns than `slice_columns`, where that is given. The columns are kept among the
     engine's notes; of a file without them only the number of columns can be compared.
     """
-    new = Engine(features=features, estimator=new_estimator(detector, rate, patience), categories=categories)
+    new = Engine(features=features, estimator=named_model(detector, rate, patience), categories=categories)
     columns = None if slice_columns is None else list(slice_columns)
     if columns is not None:
         new.notes[SLICE_COLUMNS] = columns
@@ -275,12 +259,11 @@ def _settings(engine: Engine) -> dict[str, Any]:
     """What of an engine its operator chose, by the names of the command line."""
     model = engine.model.model if isinstance(engine.model, Categories) else engine.model
     chosen = dataclasses.asdict(cast(Any, model))
-    detector = "series" if isinstance(model, Series) else "point"
     features = engine.features or []
     return {
         "features": features,
         "categories": [features[j] for j in engine.categories],
-        "detector": detector,
+        "detector": detector_of(model),
         "rate": chosen.pop("target_rate"),
         **chosen,
     }

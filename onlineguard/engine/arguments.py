@@ -16,7 +16,9 @@ from onlineguard.models.categories import Categories
 from onlineguard.models.detector import Detector
 from onlineguard.models.joint.detector import JointDetector
 from onlineguard.models.judged import Judged
+from onlineguard.models.series import Series
 
+DETECTORS: dict[str, Any] = {"point": JointDetector, "marginal": Detector, "series": Series}  # as operators name them
 HEAVIEST = 1e6  # a larger weight would be the only one that counts
 
 
@@ -66,6 +68,21 @@ def fitting_model(
             f"Detector takes; the JointDetector takes {sizes[0]}",
         )
     return next(model for model, size in zip(models, sizes, strict=True) if size <= bytes_per_slice)
+
+
+def named_model(detector: str, target_rate: float | None = None, patience: float | None = None) -> SliceModel:
+    """The model of one slice for a name of DETECTORS; None is the model's own default. A series has no patience."""
+    chosen: dict[str, Any] = {} if target_rate is None else {"target_rate": checked_rate(target_rate)}
+    if detector == "series" and patience is not None:
+        raise InvalidArgument("patience", f"is {patience:g}, but the detector is series, which has none; leave it out")
+    if patience is not None:
+        chosen["patience"] = checked_patience(patience)
+    return DETECTORS[detector](**chosen)
+
+
+def detector_of(model: SliceModel) -> str:
+    """The name of DETECTORS for a model; its class's name where it has none."""
+    return next((name for name, kind in DETECTORS.items() if type(model) is kind), type(model).__name__)
 
 
 def row_bytes(model: SliceModel, n_features: int) -> int:

@@ -27,7 +27,7 @@ from onlineguard.engine.arguments import (
     with_absence,
     with_categories,
 )
-from onlineguard.engine.events import as_events, as_targets, texts_among
+from onlineguard.engine.events import CodedEvents, as_events, as_targets, texts_among
 from onlineguard.engine.feedback import Feedback
 from onlineguard.engine.slices import UNKNOWN, SliceKeys, SliceTable, as_keys, check_key, first_unknown
 from onlineguard.engine.states import FIRST_ROW, LARGEST_BATCH, EventBatch, States, aligned
@@ -333,7 +333,8 @@ class Engine:
         again without each feature, whose part is the drop of the score. Raises KeyError for an unknown slice.
         """
         row = self._slices.rows[slice_]
-        event = EventBatch(self._events([x]), self._targets(None if y != y else [y], 1))
+        numbers = self._events(x if isinstance(x, CodedEvents) else [x])
+        event = EventBatch(numbers, self._targets(None if y != y else [y], 1))
         parts = self._states.contributions(row, event, self._slices.end)
         shares = parts / max(parts.sum(), np.finfo(float).tiny)
         names: Sequence[Hashable] = self._features or range(self._n_features)

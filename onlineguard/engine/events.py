@@ -1,7 +1,7 @@
 """Events in any form that callers give them (numbers, frames, lists of dicts), as one array."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,12 @@ NO_NUMBERS = (
 _NOT_NUMBERS = (np.complexfloating, np.datetime64, np.timedelta64)
 
 
+class CodedEvents(NamedTuple):
+    """Events (n, d) as numbers, in which categories are codes already, see `code`."""
+
+    numbers: np.ndarray
+
+
 def as_events(X: Any, n_features: int, features: Sequence[str] | None, categories: Sequence[int] = ()) -> np.ndarray:
     """X as an array (n, d) of float32 or float64; an absent, null or None feature becomes NaN.
 
@@ -31,6 +37,8 @@ def as_events(X: Any, n_features: int, features: Sequence[str] | None, categorie
     frame or an Arrow table with the named features; or a list of dicts. Masked values of a masked array are missing.
     Raises InvalidArgument, naming the index, for anything else, which includes dates and complex numbers.
     """
+    if isinstance(X, CodedEvents):
+        return X.numbers
     if type(X).__name__ == "LazyFrame":
         raise InvalidArgument("X is a LazyFrame, which holds no rows yet; give X.collect()")
     if hasattr(X, "columns") or hasattr(X, "column_names"):

@@ -17,11 +17,14 @@ Sort = Literal["events", "name", "score", "threshold", "drift", "anomalies", "iv
 
 
 class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """Numbers that one slice of a stream sent: `x` in the order of the features, or `features` by name."""
+    """What one slice of a stream sent: `x` in the order of the features, or `features` by name.
+
+    A feature is a number, or a category where the operator says so or the stream's first event has a text there.
+    """
 
     slice: SliceKey
-    x: list[float | None] | None = None  # null where a number is missing
-    features: dict[str, float | None] | None = None
+    x: list[float | str | None] | None = None  # null where a feature is missing
+    features: dict[str, float | str | None] | None = None
     id: str | None = None  # an event that repeats it gets the first one's answer and is not learned again
     ts: Time | None = None  # kept for the history; the model does not look at it
 

@@ -56,8 +56,22 @@ class Settings:
     n_features: int = _setting(
         0, "How many numbers an event has; 0: as many as the features, or as the first event.", 0
     )
-    target_rate: float = _setting(0.01, "Share of usual events that may be flagged.", 1e-6, 0.2)
-    patience: float = _setting(5_000.0, "Events that a new regime must last before it counts as usual.", 1)
+    categories: tuple[str, ...] = _setting(
+        (),
+        "Features that are categories, by name or number from 0; those with a text in the first event are so without "
+        "being named.",
+    )
+    detector: Literal["point", "marginal", "series"] = _setting(
+        "point",
+        "How an event is judged. point: by all its numbers together; marginal: by each by itself, several times as "
+        "fast and in less memory; series: given the values before it, and a run of odd ones is one alarm.",
+    )
+    target_rate: float | None = _setting(
+        None, "Share of usual events that may be flagged; without it 0.01, of a series 0.0005.", 1e-6, 0.2
+    )
+    patience: float | None = _setting(
+        None, "Events that a new regime must last before it counts as usual; without it 5,000. A series has none.", 1
+    )
     max_slices: int = _setting(100_000, "Slices that are kept; of more, the one longest not seen goes.", 1)
     body_limit: int = _setting(4_194_304, "Bytes of a request at most.", 1_024)
     batch_limit: int = _setting(10_000, "Events, clicks or labels in a request at most.", 1)
@@ -82,8 +96,15 @@ class Settings:
             raise InvalidArgument(
                 f"n_features is {self.n_features}, but features names {len(self.features)}; leave n_features out"
             )
-        if len(set(self.features)) < len(self.features):
-            raise InvalidArgument(f"features is {','.join(self.features)}; each name may stand once")
+        for name in ("features", "categories"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise InvalidArgument(f"{name} is {','.join(getattr(self, name))}; each name may stand once")
+        if self.features and (unknown := set(self.categories) - set(self.features)):
+            raise InvalidArgument(f"categories names {min(unknown)!r}, which is not among features; name it there too")
+        if self.detector == "series" and self.patience is not None:
+            raise InvalidArgument(
+                f"patience is {self.patience:g}, but detector is 'series', which has none; leave it out"
+            )
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from onlineguard.engine.arguments import named_model
 from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.counting.counters import ClickKeys
@@ -75,14 +76,17 @@ class Core:
         Raises CheckpointError where the state is damaged, newer, or was begun with other options.
         """
         _Compilations.listen()
+        estimator = named_model(settings.detector, settings.target_rate, settings.patience)
         options = Options(
             features=tuple(settings.features),
             n_features=settings.n_features,
-            target_rate=settings.target_rate,
-            patience=settings.patience,
+            target_rate=float(estimator.target_rate),
+            patience=getattr(estimator, "patience", None),
             max_slices=settings.max_slices,
             remember=settings.remember,
             counting=settings.redis is None,
+            detector=settings.detector,
+            categories=tuple(settings.categories),
         )
         models = Models(settings.state / "models")
         journal = await asyncio.to_thread(_journal, settings)

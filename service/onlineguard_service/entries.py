@@ -15,10 +15,12 @@ class Options(msgspec.Struct, frozen=True):
     features: tuple[str, ...] = ()
     n_features: int = 0  # of events without named features; 0: the first event says
     target_rate: float = 0.01
-    patience: float = 5_000.0
+    patience: float | None = 5_000.0  # None: the detector has none
     max_slices: int = 100_000
     remember: int = 100_000  # answers kept for repeated ids
     counting: bool = True  # in this process; else entries bring their counts along
+    detector: str = "marginal"  # of events, a name of `arguments.DETECTORS`; states of before it have the marginal one
+    categories: tuple[str, ...] = ()  # features that are categories whatever the first event holds
 
 
 class Begin(msgspec.Struct, tag="begin", array_like=True, frozen=True):

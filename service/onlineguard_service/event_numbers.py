@@ -1,42 +1,89 @@
 """Events of the service as the engine takes them: keys and numbers, or what does not fit, with its index."""
 
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from onlineguard.engine.categories import code
 from onlineguard.engine.engine import Engine
 from onlineguard.errors import InvalidArgument
 from onlineguard.wire.requests import Event
 
 
-def numbers(events: Sequence[Event], engine: Engine | None) -> np.ndarray:
-    """Events as float64 (n, d), missing features as NaN. Raises InvalidArgument with the index of what does not fit.
+class Stream(NamedTuple):
+    """What all events of a stream have in common."""
 
-    Without an engine yet they must fit the first of them.
-    """
-    names: Sequence[str] | None
-    if engine is None:
-        width, names = stream_of(events[0]) if events else (1, None)
-    else:
-        width, names = engine.n_features, engine.features
-    rows = np.empty((len(events), width))
-    for i, event in enumerate(events):
-        if event.x is not None and event.features is None:
-            if len(event.x) != width:
-                raise InvalidArgument(f"events[{i}].x has {len(event.x)} numbers; this stream has {width} an event")
-            rows[i] = event.x  # None becomes NaN
-        elif event.features is not None and event.x is None:
-            if names is None:
-                raise InvalidArgument(f"events[{i}].features names features, but this stream has none; give x")
-            if unknown := event.features.keys() - set(names):
-                raise InvalidArgument(
-                    f"events[{i}].features has {sorted(unknown)[0]!r}; this stream has {', '.join(names)}"
-                )
-            rows[i] = [event.features.get(name) for name in names]
+    width: int  # features of an event
+    names: list[str] | None  # of the features
+    categories: tuple[int, ...]  # the features that are categories, counted from 0
+
+    @classmethod
+    def of(cls, engine: Engine) -> "Stream":
+        """The stream that an engine judges."""
+        return cls(engine.n_features, engine.features, engine.categories)
+
+    @classmethod
+    def begun_by(cls, event: Event, categories: Sequence[str] = ()) -> "Stream":
+        """The stream that begins with an event. Features with a text are categories, as those that are named are."""
+        if event.features is not None and event.x is None:
+            if not event.features:
+                raise InvalidArgument("events[0].features is empty; it must name one feature at least")
+            names = sorted(event.features)
+            values = [event.features[name] for name in names]
         else:
-            raise InvalidArgument(f'events[{i}] must have one of x and features, e.g. "x": [1.5, 2]')
-    return rows
+            names, values = None, event.x
+        if not values:
+            raise InvalidArgument('events[0] must have one of x and features, and not empty, e.g. "x": [1.5, 2]')
+        known = list(map(str, range(len(values)))) if names is None else names
+        if unknown := set(categories) - set(known):
+            raise InvalidArgument(
+                f"events[0] has no feature {min(unknown)!r}, which categories of the settings names; it has "
+                f"{', '.join(known)}"
+            )
+        texts = {j for j, value in enumerate(values) if isinstance(value, str)}
+        return cls(len(values), names, tuple(sorted(texts | {known.index(name) for name in categories})))
+
+    def numbers(self, events: Sequence[Event]) -> np.ndarray:
+        """Events as float64 (n, width), missing features as NaN and categories as their codes.
+
+        Raises InvalidArgument with the index of what does not fit.
+        """
+        rows = np.empty((len(events), self.width))
+        for i, event in enumerate(events):
+            values = self._values(event, i)
+            if self.categories or str in map(type, values):
+                values = [self._number(value, j, event, i) for j, value in enumerate(values)]
+            rows[i] = values  # None becomes NaN
+        return rows
+
+    def _values(self, event: Event, i: int) -> Sequence[Any]:
+        if event.x is not None and event.features is None:
+            if (n := len(event.x)) != self.width:
+                raise InvalidArgument(f"events[{i}].x has {n} numbers; this stream has {self.width} an event")
+            return event.x
+        if event.features is not None and event.x is None:
+            if self.names is None:
+                raise InvalidArgument(f"events[{i}].features names features, but this stream has none; give x")
+            if unknown := event.features.keys() - set(self.names):
+                raise InvalidArgument(
+                    f"events[{i}].features has {sorted(unknown)[0]!r}; this stream has {', '.join(self.names)}"
+                )
+            return [event.features.get(name) for name in self.names]
+        raise InvalidArgument(f'events[{i}] must have one of x and features, e.g. "x": [1.5, 2]')
+
+    def _number(self, value: float | str | None, j: int, event: Event, i: int) -> float | None:
+        place = f"events[{i}].x[{j}]"
+        if self.names is not None and event.x is None:
+            place = f"events[{i}].features.{self.names[j]}"
+        if j in self.categories:
+            return code(value, place)
+        if isinstance(value, str):
+            raise InvalidArgument(
+                f"{place} is {value!r}; this feature of the stream is a number. If it is a category, name it in the "
+                "setting categories and begin anew"
+            )
+        return value
 
 
 def key_of(slice_: Any, index: int) -> Hashable:
@@ -46,15 +93,3 @@ def key_of(slice_: Any, index: int) -> Hashable:
     if not slice_:
         raise InvalidArgument(f"events[{index}].slice is []; it must be text, a whole number, or a list of such")
     return tuple(slice_)
-
-
-def stream_of(event: Event) -> tuple[int, list[str] | None]:
-    """How many features a stream that begins with this event has, and their names."""
-    if event.features is not None and event.x is None:
-        names = sorted(event.features)
-        if not names:
-            raise InvalidArgument("events[0].features is empty; it must name one feature at least")
-        return len(names), names
-    if not event.x:
-        raise InvalidArgument('events[0] must have one of x and features, with a number at least, e.g. "x": [1.5, 2]')
-    return len(event.x), None

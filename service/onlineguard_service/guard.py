@@ -18,7 +18,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from onlineguard.engine.arguments import named_model, with_categories
 from onlineguard.engine.engine import Engine
+from onlineguard.engine.events import CodedEvents
 from onlineguard.engine.verdicts import Verdicts
 from onlineguard.errors import InvalidArgument
 from onlineguard.models.detector import Detector
@@ -34,7 +36,7 @@ from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer, Verd
 from onlineguard.wire.requests import Event, Of
 from onlineguard_service.digest import digest
 from onlineguard_service.entries import Begin, Clicks, Entry, Events, Labels, Options
-from onlineguard_service.event_numbers import key_of, numbers, stream_of
+from onlineguard_service.event_numbers import Stream, key_of
 from onlineguard_service.figures import ANOMALOUS, JUDGED, ROBOTIC, Figures
 from onlineguard_service.remembered import Remembered
 
@@ -51,11 +53,13 @@ class Guard:
         self.options = options
         self._models = models
         self.events: Engine | None = None
-        self._estimator = Detector(options.target_rate, options.patience)
+        self._estimator = named_model(options.detector, options.target_rate, options.patience)
         self._expected: tuple[int, int] | None = None  # what `warmup` was given
         self._ahead: dict[Of, int] = {}  # slices that programs were last compiled for, or tried to be
         if options.features or options.n_features:
-            self._begin(options.n_features or None, options.features)
+            names = list(options.features) or None
+            known = names or list(map(str, range(options.n_features)))
+            self._begin(Stream(len(known), names, tuple(sorted(map(known.index, options.categories)))))
         self.watch = Engine(features=list(WATCHED), estimator=Detector(UNUSUAL), max_slices=options.max_slices)
         self.store = ProcessStore() if options.counting else None
         self.event_figures, self.click_figures = Figures(options.max_slices), Figures(options.max_slices)
@@ -113,7 +117,7 @@ class Guard:
     def prepare(self, event: Event) -> None:
         """Compile what a stream needs that begins with this event; changes nothing, and may run in another thread."""
         if self._expected is not None:
-            self._engine_for(event).warmup(*self._expected)
+            self._engine_for(Stream.begun_by(event, self.options.categories)).warmup(*self._expected)
 
     def warm(self, model: Model) -> None:
         """Compile what a model needs that is to decide soon; changes nothing, and may run in another thread."""
@@ -163,13 +167,14 @@ class Guard:
         """What each feature had to do with the latest event of a slice, under the model as it is now."""
         engine, figures = (self.watch, self.click_figures) if of == "clicks" else (self.events, self.event_figures)
         try:
-            return None if engine is None else engine.explain(key, figures.latest(key))
+            return None if engine is None else engine.explain(key, CodedEvents(figures.latest(key)[None]))
         except KeyError:  # the engine keeps other slices than the figures
             return None
 
     def check(self, events: Sequence[Event]) -> None:
         """Raises InvalidArgument, which names the index, unless the events fit the engine and each other."""
-        numbers(events, self.events)
+        if events:
+            self._stream_of(events).numbers(events)
         for i, event in enumerate(events):
             key_of(event.slice, i)
 
@@ -178,9 +183,10 @@ class Guard:
 
         Before the first event was learned nothing is known: such answers are not ready.
         """
-        X, keys = numbers(events, self.events), [key_of(event.slice, i) for i, event in enumerate(events)]
-        engine = self.events or self._engine_for(events[0])
-        return _answers(events, _verdicts(engine.score(keys, X)))
+        stream, keys = self._stream_of(events), [key_of(event.slice, i) for i, event in enumerate(events)]
+        X = stream.numbers(events)
+        engine = self.events or self._engine_for(stream)
+        return _answers(events, _verdicts(engine.score(keys, CodedEvents(X))))
 
     def explain(self, event: Event | Click) -> dict[str, Any]:
         """The verdict on an event or click if it came now, and what each feature has to do with it, largest first.
@@ -195,15 +201,15 @@ class Guard:
             X = self._featuriser.of_counts(counts, keys.ts, [event.marketplace], [event.logged_in])
             row, engine, key = X[:, WATCHED_COLUMNS].astype(np.float64), self.watch, self.slice_of(event)
         else:
-            row, key = numbers([event], self.events), key_of(event.slice, 0)
+            row, key = self._stream_of([event]).numbers([event]), key_of(event.slice, 0)
             if self.events is None:
                 raise KeyError(key)
             engine = self.events
-        verdict = engine.score([key], row)
+        verdict = engine.score([key], CodedEvents(row))
         return {
             "slice": event.slice if isinstance(event, Event) else key,
             **msgspec.to_builtins(_verdicts(verdict)[0]),
-            "drivers": engine.explain(key, row[0]),
+            "drivers": engine.explain(key, CodedEvents(row)),
         }
 
     def _update(self, entry: Events) -> list[EventAnswer]:
@@ -213,12 +219,13 @@ class Guard:
 
     def _learned(self, entry: Events, places: list[int]) -> list[EventAnswer]:
         events = [entry.events[i] for i in places]
-        X = numbers(events, self.events)
+        stream = self._stream_of(events)
+        X = stream.numbers(events)
         keys = [key_of(event.slice, i) for i, event in zip(places, events, strict=True)]
         if self.events is None:
-            self._begin(*stream_of(events[0]))
+            self._begin(stream)
         assert self.events is not None
-        found = self.events.update(keys, X)
+        found = self.events.update(keys, CodedEvents(X))
         times = [entry.t if event.ts is None else event.ts for event in events]
         verdicts = _verdicts(found)
         self.event_figures.add(keys, _flags(verdicts), times, found.score, found.threshold, X)
@@ -280,14 +287,23 @@ class Guard:
         """The name of a click's slice under the present model."""
         return _slice_name(self._columns(click))
 
-    def _engine_for(self, event: Event) -> Engine:
-        width, names = stream_of(event)
-        return Engine(width, features=names, estimator=self._estimator, max_slices=self.options.max_slices)
+    def _stream_of(self, events: Sequence[Event]) -> Stream:
+        """The stream that has begun, or the one that begins with the first of these events."""
+        if self.events is None:
+            return Stream.begun_by(events[0], self.options.categories)
+        return Stream.of(self.events)
 
-    def _begin(self, n_features: int | None, features: Sequence[str] | None) -> None:
-        self.events = Engine(
-            n_features, features=features or None, estimator=self._estimator, max_slices=self.options.max_slices
+    def _engine_for(self, stream: Stream) -> Engine:
+        return Engine(
+            stream.width,
+            features=stream.names,
+            estimator=self._estimator,
+            categories=stream.categories,
+            max_slices=self.options.max_slices,
         )
+
+    def _begin(self, stream: Stream) -> None:
+        self.events = self._engine_for(stream)
         if self._expected is not None:
             self.events.warmup(*self._expected)
 
@@ -306,6 +322,7 @@ class Guard:
             "marks": [list(mark) for mark in self.marks],
             "label_t": self.label_t,
             "events": None if self.events is None else list(self.events.dump()),
+            "categories": [] if self.events is None else list(self.events.categories),
             "watch": list(self.watch.dump()),
             "store": None if self.store is None else self.store.dump(),
             "event_figures": self.event_figures.dump(),
@@ -324,7 +341,8 @@ class Guard:
         guard.marks = [(t, version) for t, version in dump["marks"]]
         if dump["events"] is not None:
             config, tensors = dump["events"]
-            guard.events = Engine.restored(config, guard._estimator, tensors)
+            model = with_categories(guard._estimator, tuple(dump.get("categories", ())))  # of old there were none
+            guard.events = Engine.restored(config, model, tensors)
         config, tensors = dump["watch"]
         guard.watch = Engine.restored(config, guard.watch.model, tensors)
         if guard.store is not None:

@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from onlineguard import Engine
 from onlineguard.cli import runner
 from onlineguard.cli.sinks import VerdictWriter
+from onlineguard.engine.arguments import named_model
 from onlineguard.engine.verdicts import Verdicts
 from onlineguard.errors import CheckpointError, InvalidArgument, SourceError
 from onlineguard.models.base import FIELDS, READY
@@ -296,13 +297,13 @@ def test_a_state_of_another_kind_is_refused_and_says_which(tmp_path, changed, na
 
 def test_only_a_point_detector_has_a_patience():
     with pytest.raises(InvalidArgument, match="patience is 24"):
-        runner.new_estimator("series", patience=24)
+        named_model("series", patience=24)
 
 
 def test_each_detector_has_a_rate_of_its_own():
-    assert runner.new_estimator("point") == JointDetector()
-    assert runner.new_estimator("series") == Series()
-    assert runner.new_estimator("series", 0.01) == Series(0.01)
+    assert named_model("point") == JointDetector()
+    assert named_model("series") == Series()
+    assert named_model("series", 0.01) == Series(0.01)
 
 
 def test_a_source_of_bad_rows_only_is_an_error(tmp_path):

@@ -44,7 +44,14 @@ def test_nothing_given_is_all_defaults():
 @pytest.mark.parametrize("name", list(config.FIELDS))
 def test_every_setting_is_explained_and_can_be_given_as_text(name):
     assert config.about(name).endswith(".")
-    texts = {"keys": "k.toml", "tls_cert": "c", "tls_key": "k", "redis": "redis://h", "journal": "folder"}
+    texts = {
+        "keys": "k.toml",
+        "tls_cert": "c",
+        "tls_key": "k",
+        "redis": "redis://h",
+        "journal": "folder",
+        "target_rate": "0.1",
+    }
     text = texts.get(name, str(config.default(name) or "7"))
     environ = {"ONLINEGUARD_" + name.upper(): text}
     for other in ("tls_cert", "tls_key") if name.startswith("tls") else ():

@@ -11,7 +11,8 @@ from onlineguard_service.guard import Guard
 from onlineguard_service.journal.packing import pack, unpack
 from onlineguard_service.models import Models
 
-from onlineguard import Detector, Engine
+from onlineguard import Engine
+from onlineguard.engine.arguments import DETECTORS, named_model
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from onlineguard.slidr.features import Featuriser
@@ -45,10 +46,13 @@ def restored(one, models):
     return Guard.restored(unpack(pack(one.dump())), models.get)
 
 
-def test_events_are_judged_as_by_the_engine(models):
+@pytest.mark.parametrize("detector", list(DETECTORS))
+def test_events_are_judged_as_by_the_engine(models, detector):
     sent = events(600)
-    ours = told(guard(models).apply(Events(sent, 0), 1))
-    engine = Engine(2, estimator=Detector())
+    model = named_model(detector)
+    one = guard(models, detector=detector, target_rate=model.target_rate, patience=getattr(model, "patience", None))
+    ours = told(one.apply(Events(sent, 0), 1))
+    engine = Engine(2, estimator=model)
     theirs = engine.update([event.slice for event in sent], [event.x for event in sent])
     for name in ("score", "p_value", "threshold"):
         values = [np.nan if answer[name] is None else answer[name] for answer in ours]
@@ -72,8 +76,13 @@ def test_clicks_are_judged_as_by_the_pipeline(models, clicks, frame):
 
 
 @settings(max_examples=15)
-@given(st.lists(st.sampled_from("ecls"), min_size=1, max_size=12), st.integers(0, 11), st.data())
-def test_a_restored_guard_goes_on_as_the_one_that_was_dumped(models, clicks, kinds, at, data):
+@given(
+    st.sampled_from(list(DETECTORS)),
+    st.lists(st.sampled_from("ecls"), min_size=1, max_size=12),
+    st.integers(0, 11),
+    st.data(),
+)
+def test_a_restored_guard_goes_on_as_the_one_that_was_dumped(models, clicks, detector, kinds, at, data):
     entries = []
     for kind in kinds:
         start, n = data.draw(st.integers(0, 2_900)), data.draw(st.integers(1, 70))
@@ -85,7 +94,7 @@ def test_a_restored_guard_goes_on_as_the_one_that_was_dumped(models, clicks, kin
             entries.append(Labels([Label(click.click_id, click.ts) for click in clicks[start : start + n]], start))
         else:
             entries.append(Switch(models.second if start % 2 else models.first, start))
-    one = guard(models, remember=100)
+    one = guard(models, remember=100, detector=detector, patience=None if detector == "series" else 5_000.0)
     for sequence, entry in enumerate(entries[:at], 1):
         one.apply(decode(encode(entry)), sequence)
     other = restored(one, models)
@@ -110,6 +119,47 @@ def test_answers_that_an_earlier_version_kept_as_json_are_read(models, clicks):
     assert other.apply(Clicks(clicks[:30], 0), 5) == decided
     other.apply(Labels([label], 0), 6)
     assert other.click_figures.totals()["purchases"] == 1
+
+
+def of_country(n, seed=0):
+    rng = np.random.default_rng(seed)
+    countries = rng.choice(["de", "fr", "us"], n).tolist()
+    return [Event("a", features={"ms": rng.normal(100.0, 5.0), "country": country}) for country in countries]
+
+
+def test_a_text_in_the_first_event_makes_its_feature_a_category(models):
+    one, sent = guard(models, detector="point"), of_country(600)
+    ours = told(one.apply(Events(sent, 0), 1))
+    engine = Engine(features=["country", "ms"], categories=["country"])
+    theirs = engine.update("a", [event.features for event in sent])
+    np.testing.assert_array_equal([answer["score"] or np.nan for answer in ours], theirs.score)
+    rare = Event("a", features={"ms": 100.0, "country": "nowhere"})
+    found, usual = one.explain(rare), one.explain(sent[0])
+    assert found["score"] > 3 * usual["score"]
+    assert found["drivers"]["country"] > 0.9
+    again = restored(one, models)
+    assert again.explain(rare) == found
+    assert again.apply(Events(of_country(20, 1), 0), 2) == one.apply(Events(of_country(20, 1), 0), 2)
+    assert one.drivers("events", "a") is not None
+
+
+def test_a_feature_that_is_named_as_a_category_may_begin_without_a_text(models):
+    one = guard(models, detector="marginal", categories=("country",))
+    one.apply(Events([Event("a", features={"ms": 1.0, "country": None})], 0), 1)
+    one.check([Event("a", features={"ms": 1.0, "country": "de"}), Event("a", features={"country": 404})])
+    by_number = guard(models, detector="marginal", n_features=2, categories=("1",))
+    by_number.check([Event("a", [1.0, "de"])])
+    with pytest.raises(InvalidArgument, match=r"events\[0\] has no feature 'country'.* it has ms"):
+        guard(models, categories=("country",)).check([Event("a", features={"ms": 1.0})])
+
+
+def test_a_state_from_before_there_were_detectors_to_choose_from_has_the_marginal_one(models):
+    begin = msgspec.msgpack.encode(["begin", {"target_rate": 0.01, "patience": 5_000.0}, models.first, 0])
+    dump = guard(models).dump()
+    dump["options"] = {name: value for name, value in dump["options"].items() if name not in ("detector", "categories")}
+    del dump["categories"]
+    for options in (decode(begin).options, Guard.restored(dump, models.get).options):
+        assert (options.detector, options.categories) == ("marginal", ())
 
 
 def test_what_is_learned_changes_the_digest(models, clicks):
@@ -171,6 +221,7 @@ def test_features_by_name_are_those_of_the_first_event_in_any_order(models):
         ([Event("a", [1.0], {"b": 1.0})], "must have one of x and features"),
         ([Event([], [1.0, 2.0])], r"events\[0\].slice is \[\]"),
         ([Event("a", features={})], "names features|is empty"),
+        ([Event("a", [1.0, 2.0]), Event("a", [1.0, "de"])], r"events\[1\].x\[1\] is 'de'; this feature .* is a number"),
     ],
 )
 @pytest.mark.parametrize("begun", [False, True])

@@ -77,8 +77,8 @@ def plain_json(body: bytes) -> Any:
 # The rules of fields for which msgspec's own words would not say everything.
 _RULES = {
     "slice": "must be text, a whole number, or a list of one or more of those",
-    "x": "must be a list of numbers, null where one is missing",
-    "features": "must be an object of numbers by name, null where one is missing",
+    "x": "must be a list of numbers, or of texts for categories, null where one is missing",
+    "features": "must be an object of numbers by name, or of texts for categories, null where one is missing",
     **dict.fromkeys(("ts", "purchase_ts"), f"must be a whole number from 0 to {LATEST}: milliseconds since 1970 UTC"),
     "logged_in": "must be true or false",
     "rfm": f"must be a number from {RFM[0]:g} to {RFM[1]:g}",
@@ -104,8 +104,10 @@ def _explained(error: str, body: bytes, lines: bool, noun: str) -> str:
         elif name and isinstance(value, dict):
             field, value = field or name, value.get(name)
         elif index == "..." and isinstance(value, dict):
-            # msgspec does not name the member: it is the first that is not a number
-            name = next((name for name, each in value.items() if type(each) not in (int, float, type(None))), "...")
+            # msgspec does not name the member: it is the first that is no number and no text
+            name = next(
+                (name for name, each in value.items() if type(each) not in (int, float, str, type(None))), "..."
+            )
             path, value = path.replace("[...]", f"[{shown(name)}]"), value.get(name)
     if (missing := re.search(r"missing required field `(\w+)`", error)) is not None:
         return f"{where} has no field {missing[1]}; it {_RULES.get(missing[1], 'must be text')}"

@@ -113,13 +113,13 @@ def test_nesting_without_end_is_refused(app):
         ("/v1/update", [EVENT, {"slice": ["a", None], "x": []}], "event 1 field slice[1] is null; slice must be text"),
         (
             "/v1/update",
-            [EVENT, {"slice": "a", "x": [1, "b"]}],
-            'event 1 field x[1] is "b"; x must be a list of numbers',
+            [EVENT, {"slice": "a", "x": [1, ["b"]]}],
+            'event 1 field x[1] is ["b"]; x must be a list of numbers',
         ),
         (
             "/v1/update",
-            [{"slice": "a", "features": {"a": 1, "b": "c"}}],
-            'event 0 field features["b"] is "c"; features must be an object of numbers by name',
+            [{"slice": "a", "features": {"a": 1, "b": True}}],
+            'event 0 field features["b"] is true; features must be an object of numbers by name',
         ),
         ("/v1/update", {"slice": "a"}, "event has neither x nor features; it must have one of them"),
         ("/v1/score", [EVENT, {**EVENT, "features": {}}], "event 1 has x and features; it must have one of them"),
