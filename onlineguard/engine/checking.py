@@ -192,6 +192,10 @@ class _Check:
         self.demand(sorted(found) == list(range(self.n_features)), "`explain` names every feature")  # type: ignore[type-var]
         shares = np.array(list(found.values()))
         self.demand((shares >= 0.0) & (shares <= 1.0 + 1e-6), "shares of a score lie from 0 to 1")
+        reasons = engine.reasons(0, self.x[np.isfinite(self.x).all(axis=1)][0])
+        by_feature = [reason for reason in reasons.values() if isinstance(reason, dict)]
+        named = all(list(reason) == list(range(self.n_features)) for reason in by_feature)
+        self.demand(named, "`reasons` with a number a feature name every feature")
         self.demand(engine.describe(0)["events"] > 0, "`describe` counts the events")
 
 

@@ -332,13 +332,24 @@ class Engine:
         Features are named, or counted from 0. If the model does not split its score by feature, the event is scored
         again without each feature, whose part is the drop of the score. Raises KeyError for an unknown slice.
         """
-        row = self._slices.rows[slice_]
-        numbers = self._events(x if isinstance(x, CodedEvents) else [x])
-        event = EventBatch(numbers, self._targets(None if y != y else [y], 1))
+        row, event = self._slices.rows[slice_], self._one_event(x, y)
         parts = self._states.contributions(row, event, self._slices.end)
         shares = parts / max(parts.sum(), np.finfo(float).tiny)
-        names: Sequence[Hashable] = self._features or range(self._n_features)
+        names = self._names
         return {names[i]: float(shares[i]) for i in np.argsort(-shares, kind="stable").tolist()}
+
+    @_serialised
+    def reasons(self, slice_: Hashable, x: Any, y: float = np.nan) -> dict[str, Any]:
+        """Why x would score as it does in the slice now, in the data's own unit: numbers, and dicts by feature.
+
+        The model chooses the entries. The default has the value `expected` of each feature from the others, the
+        `nearest` usual event, and the `pair` of features whose relation is broken, if one stands out. A `Series` has
+        the `nearest` value seen before, the `forecast`, the value at the `same_time` of an earlier period, and its
+        evidence in decades. NaN stands for none. Raises KeyError for an unknown slice.
+        """
+        row = self._slices.rows[slice_]
+        found = self._states.reasons(row, self._one_event(x, y), self._slices.end)
+        return {name: self._by_feature(value) for name, value in found.items()}
 
     @_serialised
     def feedback(self, slice_: Hashable, x: Any, usual: bool) -> Verdict:
@@ -349,8 +360,7 @@ class Engine:
         rightly already moves nothing. If x is usual the model learns it once more, as it learns any event; a series
         does not, since an event has its place there. Raises KeyError for an unknown slice.
         """
-        row = self._slices.rows[slice_]
-        event = EventBatch(self._events([x]), self._targets(None, 1))
+        row, event = self._slices.rows[slice_], self._one_event(x)
         at = np.array([row], np.int32)
         (judgements,) = self._states.judge(at, event, self._slices.end)
         self._feedback.teach(row, judgements[0], usual)
@@ -367,16 +377,7 @@ class Engine:
         the threshold. Raises KeyError for an unknown slice.
         """
         row = self._slices.rows[slice_]
-        names: Sequence[Hashable] = self._features or range(self._n_features)
-
-        def readable(value: Any) -> Any:
-            if isinstance(value, dict):
-                return {name: readable(item) for name, item in value.items()}
-            if np.shape(value) in ((self._states.width,), (self._n_features,)):
-                return dict(zip(names, np.asarray(value)[: self._n_features].tolist(), strict=True))
-            return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
-
-        found = readable(self.model.describe(self.state(slice_)))
+        found = self._by_feature(self.model.describe(self.state(slice_)))
         idle = self._n_events - 1 - self._slices.last_used(row)
         return {**found, "idle": idle, "feedback": self._feedback.of(row)}
 
@@ -526,6 +527,25 @@ class Engine:
                 raise
             self._states = States(with_categories(self.model, tuple(sorted(categories))), self._n_features)
             return as_events(X, self._n_features, self._features, self.categories)
+
+    def _one_event(self, x: Any, y: float = np.nan) -> EventBatch:
+        numbers = self._events(x if isinstance(x, CodedEvents) else [x])
+        return EventBatch(numbers, self._targets(None if y != y else [y], 1))
+
+    @property
+    def _names(self) -> Sequence[Hashable]:
+        """The features by name, or counted from 0."""
+        return self._features or range(self._n_features)
+
+    def _by_feature(self, value: Any) -> Any:
+        """What a model says, for a reader: arrays with a number a feature become dicts, and pairs of features names."""
+        if isinstance(value, dict):
+            return {name: self._by_feature(item) for name, item in value.items()}
+        if isinstance(value, tuple):
+            return tuple(self._names[i] for i in value)
+        if np.shape(value) in ((self._states.width,), (self._n_features,)):
+            return dict(zip(self._names, np.asarray(value)[: self._n_features].tolist(), strict=True))
+        return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
 
     def _targets(self, y: Any, n: int) -> np.ndarray | None:
         if self.model.supervised:

@@ -207,14 +207,31 @@ class States:
 
     def contributions(self, row: int, event: EventBatch, spare: int) -> np.ndarray:
         """The part of each feature in the score that an event would get in a row, (d,). See `judge`."""
-        ((reads, homes, event),) = self._looked_up(np.array([row], np.int32), event, spare)
-        state = jax.tree.map(lambda leaf: leaf[0], self.layout.unpack(np.asarray(taken_rows(self._table, reads))))
-        numbers = self._padded(homes, event, 1)[0, : self._width]
+        reads, homes, event = self._one(row, event, spare)
         with np.errstate(all="ignore"):
-            parts = self._model.contributions(state, numbers)
+            parts = self._model.contributions(*self._unpacked(reads, homes, event))
         if parts is None:
             parts = self._left_out(reads, homes, event)
         return np.asarray(parts, np.float64)[: self._n_features]
+
+    def reasons(self, row: int, event: EventBatch, spare: int) -> dict[str, Any]:
+        """What the model says of an event in a row, see `SliceModel.reasons`."""
+        reads, homes, event = self._one(row, event, spare)
+        origin = np.zeros(self._width)
+        origin[: self._n_features] = self._origins.of(homes)[0]
+        with np.errstate(all="ignore"):
+            found = self._model.reasons(*self._unpacked(reads, homes, event), origin)
+        return found
+
+    def _one(self, row: int, event: EventBatch, spare: int) -> tuple[np.ndarray, np.ndarray, EventBatch]:
+        """`_looked_up` for a single event."""
+        (found,) = self._looked_up(np.array([row], np.int32), event, spare)
+        return found
+
+    def _unpacked(self, reads: np.ndarray, homes: np.ndarray, event: EventBatch) -> tuple[Any, np.ndarray]:
+        """A state in NumPy, and the event (width,) relative to its origin."""
+        state = jax.tree.map(lambda leaf: leaf[0], self.layout.unpack(np.asarray(taken_rows(self._table, reads))))
+        return state, self._padded(homes, event, 1)[0, : self._width]
 
     @property
     def have_origins(self) -> bool:

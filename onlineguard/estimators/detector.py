@@ -229,14 +229,14 @@ class SeriesDetector(PackedDetector):
         """What speaks for an anomaly in each feature of the event, under what was learned so far.
 
         `value`, `course`, `level` and `season` are decades of surprise; `novelty` and `residual` are what they and the
-        forecast come to beyond what an alarm takes at the usual rate. `nearest` is the nearest value seen before, and
-        `forecast` the one expected, both in the data's unit; NaN where there is none.
+        forecast come to beyond what an alarm takes at the usual rate. `nearest` is the nearest value seen before,
+        `forecast` the one expected, and `same_time` the nearest level at this time of an earlier period, all in the
+        data's unit; NaN where there is none.
         """
         if not self._features.names:
             return {}
         with np.errstate(all="ignore"):
-            found = self._model.estimator.reasons(self._model.state, self._model.relative(self._known(x)))  # type: ignore[attr-defined]
-        found |= {name: self._model.absolute(found[name]) for name in ("nearest", "forecast")}
+            found = self._model.reasons(self._known(x))
         return {
             feature: {name: float(values[i]) for name, values in found.items()}
             for i, feature in enumerate(self._features.names)

@@ -109,6 +109,12 @@ class PackedModel:
         self._write(values)
         return self._buffer.copy()
 
+    def reasons(self, values: np.ndarray) -> dict[str, Any]:
+        """What the estimator says of an event (width,), see `SliceModel.reasons`; not learned from."""
+        origin = np.zeros(self.width)
+        origin[: len(self._origin)] = self._origin
+        return self.estimator.reasons(self.state, self.relative(values), origin)
+
     def absolute(self, values: np.ndarray) -> np.ndarray:
         """Features (d,) as the caller counts them, from the estimator's (width,)."""
         return values[: len(self._origin)] + self._origin

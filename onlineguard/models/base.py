@@ -114,6 +114,15 @@ class SliceModel(ABC):
         """What each feature of an event adds to its score; None lets the Engine leave out one at a time."""
         return None
 
+    def reasons(
+        self, state: Any, event: Float32[Array, " width"], origin: Float64[np.ndarray, " width"]
+    ) -> dict[str, Any]:
+        """Why an event scores as it does, for people: plain numbers, arrays (width,), and pairs of features by number.
+
+        Values are in the unit of the data: state and event are relative to `origin`.
+        """
+        return {}
+
     def describe(self, state: Any) -> dict[str, Any]:
         """What the state says, in the unit of the data: plain numbers, and arrays (width,), one number a feature."""
         return {"events": int(self.seen(state))}

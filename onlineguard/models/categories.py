@@ -86,6 +86,21 @@ class Categories(Wrapper):
         by[:, list(self.categories)] = 0.0
         return states._replace(model=self.model.moved(states.model, by))
 
+    def reasons(
+        self, state: CategoriesState, event: Float32[Array, " width"], origin: Float64[np.ndarray, " width"]
+    ) -> dict[str, Any]:
+        """Those of the model of numbers for features that are numbers, and the share of each category."""
+        columns = list(self.categories)
+        found = {
+            name: np.where(np.isin(np.arange(len(value)), columns), np.nan, value) if np.ndim(value) else value
+            for name, value in super().reasons(state, event, origin).items()
+            if not isinstance(value, tuple)
+        }
+        places, there = self._places(event)
+        share = np.full(len(event), np.nan)
+        share[columns] = np.where(there, np.sum(state.shares * places, -1).min(-1), np.nan)
+        return found | {"share": share}
+
     def describe(self, state: CategoriesState) -> dict[str, Any]:
         """What the model of numbers says, in rarities for categories; and the memory for categories, in bytes."""
         return {**self.model.describe(state.model), "category_bytes": 4 * state.shares.size}

@@ -191,6 +191,13 @@ class Detector(SliceModel):
         z = standardised(state.slow, event, np.isfinite(event))[0]
         return np.square(np.float64(weighed(sided(z, self.sides), self.weights)))
 
+    def reasons(
+        self, state: DetectorState, event: Float32[Array, " d"], origin: Float64[np.ndarray, " d"]
+    ) -> dict[str, Any]:
+        """The value `expected` of every feature, and how many `scales` from it the event's lies."""
+        z, known = standardised(state.slow, event, np.isfinite(event))
+        return {"expected": state.slow.location + origin, "scales": np.where(known, z, np.nan)}
+
     def describe(self, state: DetectorState) -> dict[str, Any]:
         """Location and scale of every feature, and the threshold of the score."""
         return {

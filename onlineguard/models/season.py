@@ -52,6 +52,23 @@ def distance(
     season: Season, course: Course, latest: Float32[Array, "d level"], count: Int32[Array, " d"]
 ) -> Float32[Array, " d"]:
     """From the latest mean to those of the same time in earlier periods; infinite where there is no period."""
+    return least(_distances(season, course, latest, count))
+
+
+def nearest(
+    season: Season, course: Course, latest: Float32[np.ndarray, "d level"], count: Int32[np.ndarray, " d"]
+) -> Float32[np.ndarray, " d"]:
+    """The mean at the same time of an earlier period that is nearest to the latest; NaN without a period; NumPy."""
+    distances = _distances(season, course, latest, count)
+    at = LEVEL + distances.argmin(axis=1)
+    found = np.take_along_axis(course.blocks, at[:, None], 1)[:, 0]
+    return np.where(np.isfinite(distances).any(axis=1), found, math.nan)
+
+
+def _distances(
+    season: Season, course: Course, latest: Float32[Array, "d level"], count: Int32[Array, " d"]
+) -> Float32[Array, "d past"]:
+    """From the latest mean to each earlier one; infinite where that is of another time of the period."""
     xp = namespace(latest)
     past = course.blocks[:, LEVEL:]
     places = np.arange(LEVEL, LEVEL + past.shape[1], dtype=np.float32)[None]
@@ -60,7 +77,7 @@ def distance(
     length = xp.maximum(period, 1.0)
     whole = xp.floor(ages / length + 0.5)
     same = (period > 0.0) & (whole > 0.5) & (abs(ages - length * whole) <= NEAR)
-    return least(xp.where(same, abs(past - latest[:, :1]), math.inf))
+    return xp.where(same, abs(past - latest[:, :1]), math.inf)
 
 
 def found(

@@ -173,15 +173,23 @@ class Series(SliceModel):
         distances = _distances(state, x, shapes.means(state.course, x))
         return _weighed(state, distances, forecast.residual(state.forecast, state.course.latest, x))
 
-    def reasons(self, state: SeriesState, event: Float32[Array, " d"]) -> dict[str, Float[Array, " d"]]:
-        """The `Evidence` by name, and in the data's unit the `nearest` value seen before and the `forecast`; NumPy."""
+    def reasons(
+        self, state: SeriesState, event: Float32[Array, " d"], origin: Float64[np.ndarray, " d"]
+    ) -> dict[str, Any]:
+        """The `Evidence` by name, and three values beside it; NumPy.
+
+        These are the `nearest` value seen before, the `forecast`, and `same_time`, the nearest mean of 16 values at
+        this time of an earlier period. They are NaN where there is none.
+        """
         x = np.asarray(event, np.float32)
         far = abs(x[:, None] - state.landmarks)
         nearest = np.take_along_axis(state.landmarks, np.argmin(far, 1)[:, None], 1)[:, 0]
         left = forecast.residual(state.forecast, state.course.latest, x)
+        same_time = season.nearest(state.season, state.course, shapes.means(state.course, x), state.counts)
         return self.evidence(state, x)._asdict() | {
-            "nearest": np.where(np.isfinite(nearest), nearest, math.nan),
-            "forecast": x - left.value,
+            "nearest": np.where(np.isfinite(nearest), nearest, math.nan) + origin,
+            "forecast": x - left.value + origin,
+            "same_time": same_time + origin,
         }
 
     def describe(self, state: SeriesState) -> dict[str, Any]:

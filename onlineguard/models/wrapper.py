@@ -86,6 +86,12 @@ class Wrapper(SliceModel):
         """What each number that the inner model is given adds to the score."""
         return self.model.contributions(state.model, self.given(state, event))
 
+    def reasons(
+        self, state: Any, event: Float32[Array, " width"], origin: Float64[np.ndarray, " width"]
+    ) -> dict[str, Any]:
+        """Those of the inner model for the event that it is given."""
+        return self.model.reasons(state.model, self.given(state, event), origin)
+
     def _inner_step(self, state: Any, numbers: Float32[Array, " width"], event: Event) -> tuple[Any, Judgement]:
         """The inner model's step with these numbers in place of the event's."""
         return self.model.step(state.model, (numbers, event[1]) if self.supervised else numbers)

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from onlineguard.wire.requests import Of, SliceKey
 
+Reason = float | dict[str, float | None] | list[str] | None  # a number, numbers or names of features
 Drivers = Annotated[dict[str, float], Meta(description="each feature's share of the score, largest first")]
 
 
@@ -99,7 +100,11 @@ class SliceState(SliceRow, frozen=True, kw_only=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """The verdict on an event or click if it came now, and the features that drive its score."""
+    """The verdict on an event or click if it came now, the features that drive its score, and why.
+
+    The entries of `reasons` depend on the detector: what each value was expected to be, what is nearest to it, and the
+    pair of features whose relation is broken, for example.
+    """
 
     slice: SliceKey
     score: float | None
@@ -108,6 +113,7 @@ class Explanation(msgspec.Struct, frozen=True):
     anomalous: bool
     ready: bool
     drivers: Drivers
+    reasons: dict[str, Reason] = {}  # earlier services give none
 
 
 class ModelVersion(msgspec.Struct, frozen=True):

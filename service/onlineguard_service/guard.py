@@ -210,6 +210,7 @@ class Guard:
             "slice": event.slice if isinstance(event, Event) else key,
             **msgspec.to_builtins(_verdicts(verdict)[0]),
             "drivers": engine.explain(key, CodedEvents(row)),
+            "reasons": {name: _plain(reason) for name, reason in engine.reasons(key, CodedEvents(row)).items()},
         }
 
     def _update(self, entry: Events) -> list[EventAnswer]:
@@ -369,6 +370,13 @@ def _verdicts(verdicts: Verdicts) -> list[VerdictAnswer]:
         VerdictAnswer(_finite(score), _finite(threshold), _finite(p_value), anomalous, ready)
         for score, threshold, p_value, anomalous, ready in verdicts.rows()
     ]
+
+
+def _plain(reason: Any) -> Any:
+    """A reason as JSON has words for it."""
+    if isinstance(reason, dict):
+        return {str(name): _finite(value) for name, value in reason.items()}
+    return list(map(str, reason)) if isinstance(reason, tuple) else _finite(reason)
 
 
 def _finite(value: float) -> float | None:

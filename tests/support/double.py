@@ -76,7 +76,12 @@ class Double:
     def explain(self, event: Event | Click) -> dict[str, Any]:
         slice_ = event.device if isinstance(event, Click) else event.slice
         verdict = msgspec.to_builtins(VerdictAnswer(1.0, 2.0, 0.5, False, True))
-        return {"slice": slice_, **verdict, "drivers": {"a": 0.75, "b": 0.25}}
+        return {
+            "slice": slice_,
+            **verdict,
+            "drivers": {"a": 0.75, "b": 0.25},
+            "reasons": {"nearest": {"a": 1.0, "b": None}, "pair": ["a", "b"]},
+        }
 
     def slices(
         self, of: Of | None, sort: str, descending: bool, limit: int, offset: int, contains: str

@@ -42,6 +42,7 @@ from onlineguard.models.detector import (
     YOUNG,
     whole_registers,
 )
+from onlineguard.models.joint import reasons
 from onlineguard.models.joint.collective import Collective, drawn
 from onlineguard.models.joint.covariance import Covariance, learned_covariance, transformed
 from onlineguard.models.joint.memories import START, Memories, first_memories, learned_memories, pace
@@ -242,6 +243,24 @@ class JointDetector(SliceModel):
         away = residuals.y - nearest_rows(state.sample, residuals.y, residuals.square)
         sparse = np.square(weighed(away.astype(np.float64), self.weights)).mean(axis=0)
         return sum(part / max(part.sum(), 1e-300) for part in (covered, sparse * (residuals.y != 0.0)))  # type: ignore[return-value]
+
+    def reasons(
+        self, state: JointState, event: Float32[Array, " d"], origin: Float64[np.ndarray, " d"]
+    ) -> dict[str, Any]:
+        """What each value should be by the others, the nearest usual event, and the pair whose relation is broken.
+
+        `expected` and `nearest` are NaN where the event has no value; `pair` is left out where no pair stands out.
+        """
+        found = self._residuals(state, event)
+        rows = nearest_rows(state.sample, found.y, found.square)
+        nearest = rows[np.square(rows - found.y).sum(axis=1).argmin()]
+        broken = reasons.pair(state.covariance, found.y, float(found.quadratic))
+        by_name = {"expected": reasons.expected(state.covariance, found.y, found.py), "nearest": nearest}
+        values = {
+            name: reasons.known(reasons.as_values(y, state.memories.slow, state.modes, FAR) + origin, found.present)
+            for name, y in by_name.items()
+        }
+        return {**values, "pair": broken} if broken else values
 
     def describe(self, state: JointState) -> dict[str, Any]:
         """Location and scale of every feature, the mode of those that mostly repeat it, and the score's threshold."""
