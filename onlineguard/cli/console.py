@@ -84,6 +84,8 @@ def facts(summary: Summary) -> dict[str, Any]:
         "Rejected rows": summary.rejected,
         "Events a second": round(summary.events_per_second),
     }
+    if summary.period is not None:
+        shown["Period"] = summary.period
     quality = summary.quality
     if quality is None:
         return shown

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from onlineguard.cli.periods import periods_found
 from onlineguard.cli.sinks import VerdictWriter
 from onlineguard.engine.arguments import detector_of, named_model
 from onlineguard.engine.engine import Engine
@@ -49,6 +50,7 @@ class Summary:
     interrupted: bool  # by Ctrl-C or SIGTERM: the stream was taken to end there
     oddest: list[SliceReport]  # the recorded slices, highest score first
     quality: Quality | None  # where the source has labels
+    period: str | None = None  # what series repeat themselves after; None for a detector that looks for no period
 
     @property
     def events_per_second(self) -> float:
@@ -179,6 +181,7 @@ def run(
         ahead.close()
     if events == 0 and not interrupted:
         raise SourceError(f"every row of {source.name} was rejected, {source.rejected:,} of them; see {source.rejects}")
+    oddest = recorder.reports(64, value_name=_value_name(source))
     return Summary(
         events=events,
         slices=len(engine.slices) + engine.evicted,
@@ -188,8 +191,9 @@ def run(
         seconds=time.perf_counter() - began,
         last_line=last_line,
         interrupted=interrupted,
-        oddest=recorder.reports(64, value_name=_value_name(source)),
+        oddest=oddest,
         quality=labelled.quality() if labelled is not None else None,
+        period=periods_found(engine, oddest),
     )
 
 

@@ -2,9 +2,9 @@
 
 **The period** is found in the means of blocks (`shapes`). For every lag l of 1 to 48 blocks the mean difference D of
 two blocks that lie l apart is kept. Where a series repeats itself D rises to a peak at half the period, and falls to
-next to nothing at the period. With the peak within the first 24 lags, and l the lag behind it where `D (1 + l / 96)` is
-least (the second factor prefers a day to two days), the period is l where D there is at most a third of the peak, and
-three periods have been seen.
+next to nothing at the period. The peak is the first lag whose D is nine tenths of the largest of the first 24 lags. Let
+l be the lag behind it where `D (1 + l / 96)` is least; the second factor prefers a day to two days. The period is l if
+D there is at most a third of the largest, and three periods have been seen.
 
 **The season's distance** is that of the mean of the latest 16 values to the nearest block that ended a whole number of
 periods ago, give or take 1.25 blocks. So a flat midday is far from all middays, though every night was as flat.
@@ -31,6 +31,7 @@ LONGEST = 48  # blocks
 SHORTEST = 4  # blocks: fewer are no more than the latest values
 MEMORY = 256.0  # blocks over which differences are averaged: two weeks of five-minute data
 JUMP = 8.0  # most, in mean differences, that one difference counts for
+PEAK = 0.9  # of the largest D: the first lag that comes so near counts as the peak, or a multiple would be the period
 REPEATS = 1 / 3  # of the peak, that the difference over a period is at most; by .5 spikes in noise have periods
 PERIODS = 3  # that have been seen
 NEAR = 1.25  # blocks around the same time
@@ -108,10 +109,11 @@ def _period(
     xp = namespace(differences)
     first = xp.where((lags <= LONGEST / 2) & (pairs > 0.0), differences, 0.0)
     peak = xp.max(first, 1)[:, None]
-    at = xp.min(xp.where(first == peak, lags, 2.0 * LONGEST), 1)[:, None]
+    at = xp.min(xp.where(first >= PEAK * peak, lags, 2.0 * LONGEST), 1)[:, None]
     longer = 1.0 + lags / (2 * LONGEST)
     open_ = (lags > at) & (lags >= SHORTEST) & (pairs >= lags)
     weighed = xp.where(open_, differences * longer, math.inf)
     chosen = open_ & (weighed == xp.min(weighed, 1)[:, None])
     chosen = chosen & (differences <= REPEATS * peak) & (peak > 0.0) & (pairs >= (PERIODS - 1) * lags)
-    return xp.max(xp.where(chosen, lags, 0.0), 1)
+    shortest = xp.min(xp.where(chosen, lags, math.inf), 1)  # several where a series repeats itself exactly
+    return xp.where(shortest < math.inf, shortest, 0.0)
