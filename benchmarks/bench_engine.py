@@ -24,6 +24,7 @@ from benchmarks.plain_loop import plain_loop, tables
 from benchmarks.workloads import emit, events, rate
 from onlineguard import Detector, Engine, JointDetector, SliceModel
 from onlineguard.core.quantiles import LEVELS, rms_quantile
+from onlineguard.engine.parts import cores as cores_here
 from onlineguard.estimators import ClippedMean, DriftRobustDetector, MarginalDetector, SeriesDetector
 
 PEERS: dict[str, Callable[[], Any]] = {
@@ -38,8 +39,8 @@ PEERS: dict[str, Callable[[], Any]] = {
 def engine_rate(
     slices: np.ndarray, X: np.ndarray, batch: int, repeats: int, model: SliceModel | None = None
 ) -> dict[str, float]:
-    """Update and score in batches of the given size, verdicts read; the marginal Detector where no model is given."""
-    engine = Engine(X.shape[1], estimator=model or Detector())
+    """Update and score in batches of the given size on one core, verdicts read; by default the marginal Detector's."""
+    engine = Engine(X.shape[1], estimator=model or Detector(), cores=1)
     cuts = [slice(i, i + batch) for i in range(0, len(X), batch)]
 
     def run() -> None:
@@ -166,6 +167,31 @@ def one_at_a_time(quick: bool) -> None:
         )
 
 
+def all_cores(quick: bool) -> None:
+    """Whole updates of 65,536 events at d = 20 on one core and on all, in turns; medians."""
+    for law, zipf in (("uniform", None), ("Zipf 1.1", 1.1)):
+        slices, X = events(16_384 if quick else 65_536, 20, 1_000, zipf)
+        for model in (JointDetector(), Detector()):
+            engines = {cores: Engine(20, estimator=model, cores=cores) for cores in (1, None)}
+            times: dict[int | None, list[float]] = defaultdict(list)
+            for cores, engine in [*engines.items()] * (4 if quick else 12):
+                start = time.perf_counter()
+                _ = engine.update(slices, X).anomalous
+                times[cores].append(time.perf_counter() - start)
+            one, every = (len(X) / statistics.median(times[cores][2:]) for cores in (1, None))  # the first compile
+            emit(
+                figure="all cores / one core",
+                features=20,
+                slices=1_000,
+                law=law,
+                model=type(model).__name__,
+                cores=cores_here(),
+                ratio=round(every / one, 2),
+                one_core=round(one),
+                all_cores=round(every),
+            )
+
+
 def memory(quick: bool) -> None:
     """Bytes a slice: a row of the table and what the key costs; for river, one HalfSpaceTrees and one pipeline."""
     for d in (1, 20, 50):
@@ -204,6 +230,7 @@ def main() -> None:
     against_river(quick)
     against_plain_loop(quick)
     one_at_a_time(quick)
+    all_cores(quick)
     memory(quick)
     table_of_rates(quick)
 

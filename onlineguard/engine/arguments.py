@@ -202,5 +202,12 @@ def checked_max_slices(max_slices: Any) -> int:
     return int(max_slices)
 
 
+def checked_cores(cores: Any) -> int | None:
+    """The most cores of a call, None for all; raises InvalidArgument unless it is a whole number of at least 1."""
+    if cores is not None and (not _is_number(cores) or cores < 1 or cores != int(cores)):
+        raise InvalidArgument("cores", f"is {cores!r}; it must be a whole number of at least 1, or None for all")
+    return None if cores is None else int(cores)
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)

@@ -15,6 +15,7 @@ import numpy as np
 from onlineguard.engine import checkpoint
 from onlineguard.engine.arguments import (
     checked_categories,
+    checked_cores,
     checked_features,
     checked_max_slices,
     checked_model,
@@ -78,12 +79,15 @@ class Engine:
     weights: how many times as much as others some features count, e.g. {"latency": 2}; 0 for not at all. These three
         are for the default estimator.
     absence: whether it can be odd that features are missing; see `Absence`.
+    cores: how many cores a call of thousands of events may use; None for all that the process may run on. The answers
+        are the same, to the last bit.
 
     An engine can be pickled and copied. From then on the copy learns independently of the original.
     """
 
     __slots__ = (
         "__weakref__",
+        "_cores",
         "_features",
         "_feedback",
         "_lock",
@@ -110,6 +114,7 @@ class Engine:
         only_low: Sequence[str | int] = (),
         weights: Mapping[str | int, float] | None = None,
         absence: bool = False,
+        cores: int | None = None,
     ):
         self._lock = threading.RLock()
         self._features = checked_features(features)
@@ -126,7 +131,8 @@ class Engine:
                 "bytes_per_slice", f"is {bytes_per_slice!r}, but an estimator is named; leave one of them out"
             )
         model = with_categories(model, columns)
-        self._states = States(with_absence(model) if absence else model, self._n_features)
+        self._cores = checked_cores(cores)
+        self._states = States(with_absence(model) if absence else model, self._n_features, self._cores)
         self._slices = SliceTable(checked_max_slices(max_slices), FIRST_ROW)
         self._feedback = Feedback()
         self._n_events = 0
@@ -467,7 +473,7 @@ class Engine:
 
     def __getstate__(self) -> dict[str, Any]:
         config, tensors = self.dump()
-        return {"config": config, "model": self.model, "tensors": tensors}
+        return {"config": config, "model": self.model, "tensors": tensors, "cores": self._cores}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         config = state["config"]
@@ -477,6 +483,7 @@ class Engine:
             features=config["features"],
             max_slices=config["max_slices"],
             estimator=state["model"],
+            cores=state.get("cores"),
         )
         self._restore(config, state["tensors"])
 
@@ -525,7 +532,7 @@ class Engine:
             categories = {*self.categories, *texts_among(X, self._n_features, self._features)}
             if len(categories) == len(self.categories):
                 raise
-            self._states = States(with_categories(self.model, tuple(sorted(categories))), self._n_features)
+            self._states = States(with_categories(self.model, tuple(sorted(categories))), self._n_features, self._cores)
             return as_events(X, self._n_features, self._features, self.categories)
 
     def _one_event(self, x: Any, y: float = np.nan) -> EventBatch:

@@ -35,7 +35,7 @@ class Origins:
         """Origins (n, d) of the rows."""
         if not len(self.table):
             return np.zeros((len(rows), self.table.shape[1]))
-        self._cover(rows)
+        self.cover(rows)
         return self.table[rows]
 
     def first(self, events: np.ndarray) -> np.ndarray:
@@ -48,7 +48,7 @@ class Origins:
     def put(self, rows: np.ndarray, origins: np.ndarray) -> None:
         """Set the origins of the rows."""
         if len(self.table) or origins.any():
-            self._cover(rows)
+            self.cover(rows)
             self.table[rows] = origins
 
     def needed(self, rows: np.ndarray, events: np.ndarray) -> np.ndarray | None:
@@ -57,7 +57,7 @@ class Origins:
             return None
         if not np.bitwise_or.reduce(events.view(np.int64), axis=None) & LOST:
             return None
-        self._cover(rows)
+        self.cover(rows)
         needed = np.zeros(events.shape, bool)
         for part in _blocks(len(events)):
             lacking = self.table.take(rows[part], axis=0) == 0.0
@@ -70,11 +70,12 @@ class Origins:
         if not len(self.table):
             as_float32(events, out)
             return
-        self._cover(rows)
+        self.cover(rows)
         for part in _blocks(len(events)):
             as_float32(difference(events[part], self.table.take(rows[part], axis=0)), out[part])
 
-    def _cover(self, rows: np.ndarray) -> None:
+    def cover(self, rows: np.ndarray) -> None:
+        """Make room for the origins of these rows; without it the next call that reads them does."""
         needed = int(rows.max(initial=0)) + 1
         if needed > len(self.table):
             grown = np.zeros((1 << needed.bit_length(), self.table.shape[1]))

@@ -3,6 +3,7 @@
 This module knows rows, not slices. The Engine decides which slice has which row, and when the table must change.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from onlineguard.engine.origins import Origins
+from onlineguard.engine.parts import FIRST_ROW, FRESH, TYPICAL, WASTE, Parts, at_once, cores
 from onlineguard.engine.slices import UNKNOWN
 from onlineguard.engine.table import (
     LANES,
@@ -19,22 +21,13 @@ from onlineguard.engine.table import (
     Tail,
     advance,
     advance_from,
-    grown,
     predicted,
-    put_row,
-    put_rows,
-    taken_rows,
 )
 from onlineguard.models.base import FIELDS, MIN_SEEN, SliceModel
 
-# The first rows of the table belong to no slice.
-WASTE = 0  # takes the states that nobody needs, after events that are only scored
-FRESH = 1  # the state before any event
-TYPICAL = 2  # the pooled state of all slices, from which a new one starts
-FIRST_ROW = 3
-
 SMALLEST_BATCH, LARGEST_BATCH = 32, 65_536  # batches are padded to powers of two from the first, and cut at the second
 FIRST_CAPACITY = 1_024  # rows; doubled when full
+SPLIT_FROM = 4_096  # events of a call that are stepped by several cores; of fewer the threads gain little
 APART = 256  # states moved at once; also events judged at once where states have to be copied for it
 LIKELY = 10.0  # a new slice starts from the typical state if its first event scores less than this there
 LARGEST_SCORE = 3e38  # an infinite score counts as this where scores are compared
@@ -62,30 +55,34 @@ class States:
     __slots__ = (
         "_anchored",
         "_buffers",
+        "_cores",
         "_last_front",
         "_model",
         "_n_features",
         "_origins",
         "_params",
-        "_table",
+        "_parts",
+        "_small",
         "_width",
         "layout",
     )
 
-    def __init__(self, model: SliceModel, n_features: int):
+    def __init__(self, model: SliceModel, n_features: int, most_cores: int | None = None):
         self._n_features = n_features
         self.use(model)
         self._width = model.width(n_features)
         narrow = self._width == n_features
         start = model.init(n_features) if narrow else model.init(n_features, self._width)  # type: ignore[call-arg]
         self.layout = Layout.of(start)  # of a row of the table
-        self._table = jnp.zeros((max(FIRST_CAPACITY, FIRST_ROW), self.layout.length), jnp.float32)
+        self._parts = Parts(FIRST_CAPACITY, self.layout.length)
+        self._cores = cores() if most_cores is None else most_cores  # that a large call uses
+        self._small = 0  # events of small calls in a row
         self._origins = Origins(n_features, model.shiftable)
         self.put(FRESH, start)
         self.put(TYPICAL, start)
         self._anchored = self._is_anchored(start)
-        # By batch size. New memory would take a third of the time of every call.
-        self._buffers: dict[int, np.ndarray] = {}
+        # By part and batch size. New memory would take a third of the time of every call.
+        self._buffers: dict[tuple[int, int], np.ndarray] = {}
         self._last_front: tuple[Front, Tail, Any] | None = None  # the last front, with its tail and its program
 
     @property
@@ -116,21 +113,20 @@ class States:
     @property
     def capacity(self) -> int:
         """Rows of the table."""
-        return self._table.shape[0]
+        return self._parts.capacity
 
     def reserve(self, rows: int) -> None:
         """Double the table until it has at least this many rows."""
-        while rows > self._table.shape[0]:
-            self._table = grown(self._table, 2 * self._table.shape[0])
+        self._parts.reserve(rows)
 
     def put(self, row: int, state: Any) -> None:
         """Set the state in a row."""
-        self._table = put_row(self._table, self.layout.pack(state), np.int32(row))
+        self._parts.put(np.array([row], np.int32), self.layout.pack(state)[None])
 
     def of(self, row: int) -> Any:
         """The state in a row, in NumPy and in the data's own unit; see `Engine.state`."""
-        rows = np.array([row])
-        states = self.layout.unpack(np.asarray(self._table[rows]))
+        rows = np.array([row], np.int32)
+        states = self.layout.unpack(self._parts.take(rows))
         origins = self._origins.of(rows)
         if origins.any():
             wide = np.zeros((1, self._width))
@@ -196,12 +192,13 @@ class States:
     def predict(self, rows: np.ndarray, events: EventBatch, spare: int) -> np.ndarray:
         """The targets that the models in these rows, some UNKNOWN, predict: float32 (n,). See `judge`."""
         parts: list[np.ndarray] = [np.empty(0, np.float32)]
+        self._parts.divide(1)
         for reads, homes, part in self._looked_up(rows, events, spare):
             size = _padded_size(part.n)
             padded = self._padded(homes, part, size)[:, : self._width]
             at = np.zeros(size, np.int32)
             at[: part.n] = reads
-            answers = predicted(self._params, self.layout, self._table, at, padded, np.int32(part.n))
+            answers = predicted(self._params, self.layout, self._parts.arrays[0], at, padded, np.int32(part.n))
             parts.append(np.asarray(answers)[: part.n])
         return np.concatenate(parts)
 
@@ -230,7 +227,7 @@ class States:
 
     def _unpacked(self, reads: np.ndarray, homes: np.ndarray, event: EventBatch) -> tuple[Any, np.ndarray]:
         """A state in NumPy, and the event (width,) relative to its origin."""
-        state = jax.tree.map(lambda leaf: leaf[0], self.layout.unpack(np.asarray(taken_rows(self._table, reads))))
+        state = jax.tree.map(lambda leaf: leaf[0], self.layout.unpack(self._parts.take(reads)))
         return state, self._padded(homes, event, 1)[0, : self._width]
 
     @property
@@ -252,7 +249,8 @@ class States:
         memory[tail.first : tail.end + 1] = start, end
         memory[tail.reads + start : tail.reads + end] = rows[0]
         memory[tail.writes + start : tail.writes + end] = rows[1]
-        self._table, after = program(self._params, weights, self._table, memory)
+        self._parts.divide(1)
+        self._parts.arrays[0], after = program(self._params, weights, self._parts.arrays[0], memory)
         after = np.asarray(after)
         return after, after[tail.judgements : tail.length].view(np.float32).reshape(-1, FIELDS)
 
@@ -266,7 +264,9 @@ class States:
 
     def pool(self, sample: np.ndarray) -> None:
         """Renew the state that new slices start from: the median of the states in these rows."""
-        states = self.layout.unpack(np.asarray(self._table)[sample])
+        rows = np.full(APART, WASTE, np.int32)  # as `_move` takes them, which is compiled for
+        rows[: len(sample)] = sample
+        states = self.layout.unpack(self._parts.take(rows)[: len(sample)])
         seasoned = self._model.seen(states) >= MIN_SEEN
         if not seasoned.any():
             return
@@ -281,24 +281,28 @@ class States:
 
     def warmup(self, batch: int) -> None:
         """Compile the programs for up to `batch` events at once."""
-        n = SMALLEST_BATCH
-        while n < 2 * min(batch, LARGEST_BATCH):
-            rows = np.full(n, WASTE, np.int32)
-            self._run(rows, rows, self._nothing(n), rows)
-            n *= 2
-        self.put(WASTE, self.layout.unpack(np.asarray(self._table[WASTE])))
         waste = np.full(1, WASTE, np.int32)
-        np.asarray(taken_rows(self._table, waste))
+        for count in sorted({1, self._cores if batch >= SPLIT_FROM else 1}):
+            self._parts.divide(count)
+            n = SMALLEST_BATCH
+            while n < 2 * min(batch, LARGEST_BATCH):
+                rows = np.full(n, WASTE, np.int32)
+                self._step(0, rows, rows, self._nothing(n), rows)
+                n *= 2
+            self._parts.put(waste, self._parts.take(waste))
+            self._parts.take(np.full(APART, WASTE, np.int32))
         if self._model.shiftable:
             self._move(waste, waste, waste, np.zeros((1, self._n_features)))
 
     def warmup_from(self, front: Front, weights: Any, memory: np.ndarray) -> None:
         """Compile the program of a front for the table as large as it is now."""
-        self._table, _ = advance_from(front, self.layout, self._width)(self._params, weights, self._table, memory)
+        self._parts.divide(1)
+        table = self._parts.arrays[0]
+        self._parts.arrays[0], _ = advance_from(front, self.layout, self._width)(self._params, weights, table, memory)
 
     def fetch(self) -> np.ndarray:
         """The table in NumPy, float32 (rows, length); at hand until it changes."""
-        return np.asarray(self._table)
+        return self._parts.fetch()
 
     def dump(self, used: np.ndarray, end: int) -> dict[str, np.ndarray]:
         """Copies of the table, as bits in int32, and of the origins up to row `end`; zeros in rows that nobody uses."""
@@ -319,7 +323,9 @@ class States:
             table = self.layout.from_floats(table)
         table = table.view(np.float32)
         capacity = max(FIRST_CAPACITY, 1 << (len(table) - 1).bit_length())
-        self._table = grown(jnp.array(table), capacity)
+        self._parts = Parts(len(table), self.layout.length)
+        self._parts.arrays[0] = jnp.array(table)
+        self._parts.reserve(capacity)
         self._anchored = self._is_anchored(self.layout.unpack(table[FRESH]))
 
     def _is_anchored(self, fresh: Any) -> bool:
@@ -386,30 +392,63 @@ class States:
             rows, wide = np.full((2, APART), WASTE, np.int32), np.zeros((APART, self._width))
             rows[:, :n] = reads[start : start + APART], targets[start : start + APART]
             wide[:n, : self._n_features] = shift[start : start + APART]
-            states = self.layout.unpack(np.asarray(taken_rows(self._table, rows[0])))
-            self._table = put_rows(self._table, self.layout.pack(self._model.moved(states, wide)), rows[1])
+            states = self.layout.unpack(self._parts.take(rows[0]))
+            self._parts.put(rows[1], self.layout.pack(self._model.moved(states, wide)))
 
     def _run(self, reads: np.ndarray, writes: np.ndarray, events: EventBatch, homes: np.ndarray) -> np.ndarray:
         """Run at most LARGEST_BATCH events, counted from the origins of `homes`, through the table.
 
-        Returns their judgements (n, FIELDS).
+        Returns their judgements (n, FIELDS). A large batch divides the table among the cores. It is put together again
+        once small ones have brought as many events as it has rows, so that copying it costs less than they do.
         """
+        large = events.n >= SPLIT_FROM
+        self._small = 0 if large else self._small + events.n
+        if large:
+            self._parts.divide(self._cores)
+        elif self._small > self._parts.capacity:
+            self._parts.divide(1)
+        if self._parts.count == 1:
+            return self._step(0, reads, writes, events, homes)
+        part, _ = self._parts.places(np.where(writes < FIRST_ROW, reads, writes))
+        (_, reads), (_, writes) = self._parts.places(reads), self._parts.places(writes)
+        judgements = np.empty((events.n, FIELDS), np.float32)
+        if self.have_origins:
+            self._origins.cover(homes)  # now, since all parts read them at once
+
+        def run(i: int) -> None:
+            at = np.flatnonzero(part == i)
+            if len(at):
+                judgements[at] = self._step(i, reads[at], writes[at], events.part(at), homes[at])
+
+        runs = [functools.partial(run, i) for i in range(self._parts.count)]
+        if large:
+            at_once(runs)
+        else:
+            for run_part in runs:
+                run_part()
+        return judgements
+
+    def _step(
+        self, part: int, reads: np.ndarray, writes: np.ndarray, events: EventBatch, homes: np.ndarray
+    ) -> np.ndarray:
+        """`_run` in one part of the table, whose rows `reads` and `writes` are."""
         n = events.n
         size = _padded_size(n)
         rows = np.zeros((2, size), np.int32)
         rows[0, :n], rows[1, :n] = reads, writes
-        padded = self._padded(homes, events, size)
-        self._table, judgements = advance(self._params, self.layout, self._table, rows, padded, np.int32(n))
+        padded = self._padded(homes, events, size, part)
+        table = self._parts.arrays[part]
+        self._parts.arrays[part], judgements = advance(self._params, self.layout, table, rows, padded, np.int32(n))
         return np.asarray(judgements)[:n]
 
-    def _padded(self, homes: np.ndarray, events: EventBatch, size: int) -> np.ndarray:
+    def _padded(self, homes: np.ndarray, events: EventBatch, size: int, part: int = 0) -> np.ndarray:
         """Events relative to their origins, float32 (size, width), and a last column of targets if there are any.
 
         The columns of the padding are NaN; its rows are never read.
         """
-        padded = self._buffers.get(size)
+        padded = self._buffers.get((part, size))
         if padded is None:
-            padded = self._buffers[size] = aligned(size, self._width + self._model.supervised)
+            padded = self._buffers[part, size] = aligned(size, self._width + self._model.supervised)
         self._origins.relative(homes, events.x, padded[: events.n, : self._n_features])
         if events.y is not None:
             padded[: events.n, self._width] = events.y

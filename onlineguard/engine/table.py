@@ -217,12 +217,6 @@ def advance_from(front: Front, layout: Layout, width: int) -> Callable[..., tupl
     return run
 
 
-@functools.partial(jax.jit, donate_argnums=(0,))
-def put_row(table: Array, row: Array, at: Array) -> Array:
-    """The table with one row replaced, in place."""
-    return jax.lax.dynamic_update_index_in_dim(table, row, at, 0)
-
-
 @jax.jit
 def taken_rows(table: Array, at: Array) -> Array:
     """Rows of the table."""

@@ -1,0 +1,122 @@
+"""A table of rows in one part, or in as many parts as cores step it at once.
+
+Slices never touch each other. So events of different rows may be stepped in any order, or at the same time, and the
+bits are the same. Row r lies in part (r - FIRST_ROW) mod n; the rows of no slice lie in every part. While calls are
+small there is one part, since a call of a program costs as much as some ten events.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import jax.numpy as jnp
+import numpy as np
+
+from onlineguard.core.protocols import Array
+from onlineguard.engine.table import grown, put_rows, taken_rows
+
+# The first rows of a table belong to no slice.
+WASTE = 0  # takes the states that nobody needs, after events that are only scored
+FRESH = 1  # the state before any event
+TYPICAL = 2  # the pooled state of all slices, from which a new one starts
+FIRST_ROW = 3
+
+
+class Parts:
+    """Rows (capacity, length), float32 bits, in `count` arrays of one size."""
+
+    __slots__ = ("arrays", "capacity")
+
+    def __init__(self, capacity: int, length: int):
+        self.capacity = max(capacity, FIRST_ROW)
+        self.arrays: list[Array] = [jnp.zeros((self.capacity, length), jnp.float32)]
+
+    @property
+    def count(self) -> int:
+        """How many parts there are."""
+        return len(self.arrays)
+
+    def reserve(self, rows: int) -> None:
+        """Double the capacity until there are at least this many rows."""
+        while rows > self.capacity:
+            self.capacity *= 2
+        size = self._size(self.count)
+        if size > len(self.arrays[0]):
+            self.arrays = [grown(array, size) for array in self.arrays]
+
+    def divide(self, count: int) -> None:
+        """Copy the rows into so many parts, unless they are."""
+        if count == self.count:
+            return
+        whole = self.fetch()
+        size, arrays = self._size(count), list[Array]()
+        for part in range(count):
+            array = np.zeros((size, whole.shape[1]), np.float32)
+            rows = whole[FIRST_ROW + part :: count]
+            array[:FIRST_ROW], array[FIRST_ROW : FIRST_ROW + len(rows)] = whole[:FIRST_ROW], rows
+            arrays.append(jnp.array(array))
+        self.arrays = arrays
+
+    def places(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The part of each row, 0 for a row of no slice, and its number within the part."""
+        of_slices = rows >= FIRST_ROW
+        part = np.where(of_slices, (rows - FIRST_ROW) % self.count, 0)
+        return part, np.where(of_slices, FIRST_ROW + (rows - FIRST_ROW) // self.count, rows).astype(np.int32)
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Copies of the rows, (n, length)."""
+        if self.count == 1:
+            return np.asarray(taken_rows(self.arrays[0], rows))
+        part, within = self.places(rows)
+        taken = np.empty((len(rows), self.arrays[0].shape[1]), np.float32)
+        for i in np.unique(part).tolist():
+            taken[part == i] = np.asarray(taken_rows(self.arrays[i], within))[part == i]
+        return taken
+
+    def put(self, rows: np.ndarray, values: Array) -> None:
+        """Set the rows to values (n, length)."""
+        if self.count == 1:
+            self.arrays[0] = put_rows(self.arrays[0], values, rows)
+            return
+        part, within = self.places(rows)
+        for i, array in enumerate(self.arrays):
+            elsewhere = (part != i) & (rows >= FIRST_ROW)
+            self.arrays[i] = put_rows(array, values, np.where(elsewhere, WASTE, within))
+
+    def fetch(self) -> np.ndarray:
+        """All rows in NumPy, (capacity, length); of one part at hand until it changes."""
+        if self.count == 1:
+            return np.asarray(self.arrays[0])
+        whole = np.zeros((self.capacity, self.arrays[0].shape[1]), np.float32)
+        for i, array in enumerate(self.arrays):
+            rows = whole[FIRST_ROW + i :: self.count]
+            rows[...] = np.asarray(array)[FIRST_ROW : FIRST_ROW + len(rows)]
+        whole[:FIRST_ROW] = np.asarray(self.arrays[0])[:FIRST_ROW]
+        return whole
+
+    def _size(self, count: int) -> int:
+        """Rows of each of so many parts."""
+        return FIRST_ROW + -(-(self.capacity - FIRST_ROW) // count)
+
+
+def cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def at_once(calls: Sequence[Callable[[], None]]) -> None:
+    """Run the calls, the first in this thread and the others beside it, and raise what one of them raised."""
+    others = [_threads().submit(call) for call in calls[1:]]
+    try:
+        calls[0]()
+    finally:
+        for other in others:
+            other.exception()  # wait: none may run on while its arrays are in use elsewhere
+    for other in others:
+        other.result()
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(cores(), "onlineguard")
