@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from onlineguard.core.protocols import Array
 from onlineguard.engine.engine import Engine
-from onlineguard.engine.table import Layout
+from onlineguard.engine.states import FIRST_CAPACITY, SMALLEST_BATCH, WASTE
+from onlineguard.engine.table import Layout, advance
 from onlineguard.engine.verdicts import Verdicts
 
 SLICES = 3
 FIELDS = ("score", "threshold", "p_value", "ready")
-CUTS = (0, 1, 20, 21, 60)  # where a batch is cut; parts of at most 64 events need only two compiled programs
+CUTS = (0, 1, 20, 21, 60)  # where a batch is cut
+PART, LONGER_PART = 64, 100  # events at once: with the shortest compiled program, and with the next one
+MOVED = 20  # events that are moved together with the states that judge them
 SHIFT = 64.0  # float32 subtracts it from events rounded to thousandths and loses at most two digits
 SCORE_TOLERANCE = 1e-2  # largest difference of two scores that a shift may cause, since it loses one or two digits
 
@@ -75,7 +79,7 @@ class _Check:
 
     def trained(self) -> Engine:
         engine = self.engine()
-        self.parts(engine, 64)
+        self.parts(engine, PART)
         return engine
 
     def demand(self, holds: Any, law: str) -> None:
@@ -113,15 +117,16 @@ class _Check:
         self.demand_same(whole, parts, "a batch may be cut anywhere")
         alone = [self.update(single, slice(i, i + 1)) for i in range(CUTS[-1])]
         self.demand_same(whole, alone, "a batch is its events one by one")
-        self.demand_same(self.parts(self.engine(), 64), self.parts(self.engine(), 30), "a stream may be cut anywhere")
+        long, longer = (self.parts(self.engine(), size) for size in (PART, LONGER_PART))
+        self.demand_same(long, longer, "a stream may be cut anywhere")
 
     def slices_never_touch_each_other(self) -> None:
-        together = self.parts(self.engine(), 64)
+        together = self.parts(self.engine(), PART)
         for key in range(SLICES):
             mine = np.flatnonzero(self.keys == key)
             engine = self.engine()
-            alone = [self.update(engine, mine[i : i + 64]) for i in range(0, len(mine), 64)]
-            of_key = [part[self.keys[i * 64 : i * 64 + 64] == key] for i, part in enumerate(together)]
+            alone = [self.update(engine, mine[i : i + PART]) for i in range(0, len(mine), PART)]
+            of_key = [part[self.keys[i * PART : i * PART + PART] == key] for i, part in enumerate(together)]
             self.demand_same(of_key, alone, "slices never touch each other")
 
     def score_answers_as_update_will_and_learns_nothing(self) -> None:
@@ -154,16 +159,16 @@ class _Check:
             engine.save(Path(folder) / "engine")
             loaded = Engine.load(Path(folder) / "engine")
         pickled = pickle.loads(pickle.dumps(engine))
-        original = self.parts(engine, 64)
-        self.demand_same(original, self.parts(loaded, 64), "a saved engine goes on as if it had never stopped")
-        self.demand_same(original, self.parts(pickled, 64), "a pickled engine goes on as the original")
+        original = self.parts(engine, PART)
+        self.demand_same(original, self.parts(loaded, PART), "a saved engine goes on as if it had never stopped")
+        self.demand_same(original, self.parts(pickled, PART), "a pickled engine goes on as the original")
 
     def a_forgotten_slice_starts_anew(self) -> None:
         engine = self.engine()
-        first_run = self.parts(engine, 64)
+        first_run = self.parts(engine, PART)
         for key in engine.slices:
             engine.forget(key)
-        self.demand_same(first_run, self.parts(engine, 64), "a forgotten slice starts anew")
+        self.demand_same(first_run, self.parts(engine, PART), "a forgotten slice starts anew")
 
     def a_moved_state_judges_moved_events_alike(self) -> None:
         engine = self.trained()
@@ -173,18 +178,34 @@ class _Check:
         width = model.width(self.n_features)
         by = np.full((1, width), SHIFT)
         by[:, list(model.categories)] = 0.0  # a category has no origin
-        step = jax.jit(engine.params.step)
-        for i in range(len(self.x) - 20, len(self.x)):
-            state = engine.state(int(self.keys[i]))
-            moved = model.moved(jax.tree.map(lambda leaf: np.asarray(leaf)[None], state), by)
-            moved = jax.tree.map(lambda leaf: leaf[0], moved)
-            x = np.full(width, np.nan, np.float32)
-            x[: self.n_features] = self.x[i]
-            moved_x = (x - by[0]).astype(np.float32)
-            event, shifted = (x, moved_x) if self.y is None else ((x, self.y[i]), (moved_x, self.y[i]))
-            one, other = (step(state, event)[1].score, step(moved, shifted)[1].score)
+        last = range(len(self.x) - MOVED, len(self.x))
+        states, events = [], np.full((2, MOVED, width + model.supervised), np.nan, np.float32)
+        for i, event in zip(last, events[0], strict=True):
+            states.append(engine.state(int(self.keys[i])))
+            event[: self.n_features] = self.x[i]
+            if self.y is not None:
+                event[width:] = self.y[i]
+        events[1] = events[0]
+        events[1, :, :width] -= by
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
+        here = self.scores(engine, stacked, events[0])
+        there = self.scores(engine, model.moved(stacked, np.repeat(by, MOVED, axis=0)), events[1])
+        for i, one, other in zip(last, here, there, strict=True):
             close = np.isclose(one, other, rtol=SCORE_TOLERANCE, atol=SCORE_TOLERANCE, equal_nan=True)
             self.demand(close, f"a moved state judges moved events alike; event {i} scores {one} and {other}")
+
+    def scores(self, engine: Engine, states: Any, events: np.ndarray) -> np.ndarray:
+        """The score of each event, (MOVED,), in its own one of the stacked states, by the engine's compiled program."""
+        layout = Layout.of(engine.state(0))
+        first = WASTE + 1
+        table = np.zeros((FIRST_CAPACITY, layout.length), np.float32)
+        table[first : first + MOVED] = layout.pack(states)
+        rows = np.full((2, SMALLEST_BATCH), WASTE, np.int32)
+        rows[0, :MOVED] = first + np.arange(MOVED)
+        padded = np.full((SMALLEST_BATCH, events.shape[1]), np.nan, np.float32)
+        padded[:MOVED] = events
+        _, judgements = advance(engine.params, layout, jnp.asarray(table), rows, padded, np.int32(MOVED))
+        return np.asarray(judgements)[:MOVED, 0]
 
     def explain_and_describe_answer(self) -> None:
         engine = self.trained()

@@ -130,7 +130,7 @@ class ClippedLinearRegression(_Regression, base.MiniBatchRegressor):
     >>> import random
     >>> from onlineguard.estimators import ClippedLinearRegression
     >>> rng, model = random.Random(0), ClippedLinearRegression()
-    >>> for i in range(5_000):
+    >>> for i in range(2_000):
     ...     x = {"clicks": rng.uniform(0.0, 1e6)}
     ...     model.learn_one(x, 3.0 * x["clicks"] + 7.0 if i % 10 else 1e12)
     >>> 2.9e6 < model.predict_one({"clicks": 1e6}) < 3.1e6
@@ -179,7 +179,7 @@ class ClippedLogisticRegression(_Regression, base.MiniBatchClassifier):
     >>> import random
     >>> from onlineguard.estimators import ClippedLogisticRegression
     >>> rng, model = random.Random(0), ClippedLogisticRegression()
-    >>> for _ in range(5_000):
+    >>> for _ in range(2_000):
     ...     x = {"clicks": rng.uniform(0.0, 1e6)}
     ...     model.learn_one(x, x["clicks"] > 7e5)
     >>> model.predict_one({"clicks": 9e5}), model.predict_one({"clicks": 5e5})

@@ -114,26 +114,27 @@ def test_a_stationary_stream_raises_no_alarm(law):
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e12])
 def test_scale_and_offset_do_not_matter(scale):
-    events = np.random.default_rng(3).standard_normal((1, 800, 1))
-    events[:, 400:] += 2.0
+    events = np.random.default_rng(3).standard_normal((1, 1600, 1))
+    events[:, 800:] += 2.0
     # an offset of some scales: float32 keeps seven digits
     found, earliest, _ = _follow(ChangePoint(), ((events + 10) * scale).astype(np.float32))
     assert int(found[0, -1]) == 1
-    assert abs(int(earliest[0, -1]) - 400) < 15
+    assert abs(int(earliest[0, -1]) - 800) < 15
 
 
 @pytest.mark.parametrize("jump", [5.0, 1e3, 1e9])
 def test_a_jump_of_any_size_is_one_change_found_within_a_few_events(jump):
-    events = np.random.default_rng(4).standard_normal((1, 2000, 1))
-    events[:, 1000:] += jump
+    events = np.random.default_rng(4).standard_normal((1, 1600, 1))
+    events[:, 800:] += jump
     found, earliest, latest = (np.asarray(x)[0] for x in _follow(ChangePoint(), events.astype(np.float32)))
     assert found[-1] == 1
-    assert np.flatnonzero(found)[0] < 1020
-    assert earliest[-1] <= 1000 <= latest[-1]
+    assert np.flatnonzero(found)[0] < 820
+    assert earliest[-1] <= 800 <= latest[-1]
 
 
-def test_outliers_are_no_change():
-    events = np.random.default_rng(5).standard_normal((4, 5000, 2))
+@pytest.mark.parametrize("n", [1600, pytest.param(5000, marks=pytest.mark.slow)])
+def test_outliers_are_no_change(n):
+    events = np.random.default_rng(5).standard_normal((4, n, 2))
     events[:, ::50] = 3e38
     events[:, 7::100, 0] = np.nan
     events[:, 3::100] = np.nan

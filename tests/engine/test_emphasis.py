@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from onlineguard import Engine, InvalidArgument
+from onlineguard import Detector, Engine, InvalidArgument, JointDetector
+from tests.support.long import updated
 
 
 def learned(**options):
     engine = Engine(features=["load", "latency"], **options)
-    engine.update("a", np.random.default_rng(0).normal(10.0, 1.0, (3_000, 2)))
+    engine.update("a", np.random.default_rng(0).normal(10.0, 1.0, (1_000, 2)))
     return engine
 
 
@@ -27,10 +28,11 @@ def test_the_other_features_keep_both_sides():
     assert engine.score(["a"] * 2, [[0.0, 10.0], [20.0, 10.0]]).anomalous.all()
 
 
-@pytest.mark.parametrize("options", [{"only_high": ["latency"]}, {"weights": {"latency": 3.0}}])
-def test_the_share_of_usual_events_that_is_flagged_stays_as_asked(options):
-    engine = Engine(features=["load", "latency"], **options)
-    verdicts = engine.update("a", np.random.default_rng(1).standard_normal((40_000, 2)))
+@pytest.mark.parametrize("kind", [Detector, pytest.param(JointDetector, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("options", [{"sides": (0, 1)}, {"weights": (1.0, 3.0)}], ids=str)
+def test_the_share_of_usual_events_that_is_flagged_stays_as_asked(kind, options):
+    engine = Engine(2, estimator=kind(**options))
+    verdicts = updated(engine, "a", np.random.default_rng(1).standard_normal((40_000, 2)))
     assert 0.008 <= verdicts.anomalous[4_000:].mean() <= 0.012
 
 

@@ -139,9 +139,9 @@ def test_float32_numbers_have_no_origin_and_the_same_verdicts_in_either_type():
 
 
 def test_a_constant_stream_that_turns_out_to_have_more_digits_raises_no_alarm_at_the_last_of_them():
-    x = np.full((2_000, 1), 2.0**40)
-    x[1_000] = np.nextafter(2.0**40, np.inf)
-    assert not Engine(1).update([0] * 2_000, x).anomalous.any()
+    x = np.full((1_000, 1), 2.0**40)
+    x[500] = np.nextafter(2.0**40, np.inf)
+    assert not Engine(1).update([0] * 1_000, x).anomalous.any()
 
 
 SHELLS = [DriftRobustDetector, SeriesDetector]
@@ -163,9 +163,9 @@ def test_scores_of_a_shell_do_not_depend_on_the_zero_of_the_stream(kind, shift, 
 
 
 @pytest.mark.parametrize("kind", SHELLS, ids=lambda kind: kind.__name__)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
 def test_a_shell_moves_its_origins_at_the_same_events_in_every_way_it_is_called(kind, seed):
-    x = mixed(300, 1, seed)[1] + 1e12
+    x = mixed(200, 1, seed)[1] + 1e12
     at_once, in_turn, frame = kind(), kind(), kind()
     dicts = [dict(zip("abc", row, strict=True)) for row in x.tolist()]
     expected = [at_once.score_learn_one(event) for event in dicts]

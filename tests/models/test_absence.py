@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from onlineguard import Engine
+from tests.support.long import updated
 
 NAN = float("nan")
 
@@ -17,7 +18,7 @@ def stream(rng, n, absent=(0.0, 0.3)):
 @pytest.fixture(scope="module")
 def engine():
     engine = Engine(features=["load", "latency"], absence=True)
-    engine.update("a", stream(np.random.default_rng(0), 5_000))
+    updated(engine, "a", stream(np.random.default_rng(0), 5_000))
     return engine
 
 
@@ -29,7 +30,7 @@ def test_the_absence_of_what_is_always_there_is_odd_and_that_of_what_often_lacks
 
 def test_values_are_judged_as_without_it(engine):
     plain = Engine(features=["load", "latency"])
-    plain.update("a", stream(np.random.default_rng(0), 5_000))
+    updated(plain, "a", stream(np.random.default_rng(0), 5_000))
     odd = [[60.0, 20.0], [20.0, -20.0]]
     assert (
         engine.score(["a"] * 2, odd).anomalous.tolist() == plain.score(["a"] * 2, odd).anomalous.tolist() == [True] * 2
@@ -47,7 +48,7 @@ def test_the_shares_of_what_is_absent_are_described(engine):
 
 
 def test_without_any_absence_the_share_of_events_flagged_stays_as_asked():
-    verdicts = Engine(n_features=2, absence=True).update("a", stream(np.random.default_rng(1), 40_000, (0.0, 0.0)))
+    verdicts = updated(Engine(n_features=2, absence=True), "a", stream(np.random.default_rng(1), 40_000, (0.0, 0.0)))
     assert 0.008 <= verdicts.anomalous[4_000:].mean() <= 0.012
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import numpy as np
 import pytest
 
@@ -10,14 +11,15 @@ from onlineguard.models.forecast import BINS, Forecast
 from onlineguard.models.shapes import LATEST
 
 
-def walked(x):
-    """What was learned of a series, and the residuals of all its values, stacked."""
-    state, latest, found = Forecast.blank(1), np.full((1, LATEST), math.nan, np.float32), []
+def walked(*series):
+    """What was learned of series side by side, and the residuals of all their values, one after the other."""
+    columns = len(series)
+    state, latest, found = Forecast.blank(columns), np.full((columns, LATEST), math.nan, np.float32), []
     with np.errstate(all="ignore"):
-        for value in np.asarray(x, np.float32):
-            left = forecast.residual(state, latest, value[None])
-            state = forecast.corrected(state, left, latest, value[None], np.array([True]))
-            latest = np.concatenate((value[None, None], latest[:, :-1]), 1)
+        for values in np.array(series, np.float32).T:
+            left = forecast.residual(state, latest, values)
+            state = forecast.corrected(state, left, latest, values, np.full(columns, True))
+            latest = np.concatenate((values[:, None], latest[:, :-1]), 1)
             found.append(left)
     return state, found
 
@@ -30,27 +32,33 @@ def smooth(n, seed=0):
     return steps.cumsum()
 
 
-def test_the_weights_learn_how_a_difference_follows_from_the_one_before():
-    state, _ = walked(smooth(8_000))
-    np.testing.assert_allclose(state.weights[0], [0.8, 0.0, 0.0], atol=0.15)
+@pytest.fixture(scope="module")
+def smooth_ones():
+    """What was learned of one smooth series in three units, the second its own, and the residuals."""
+    x = smooth(4_000)
+    return walked(1e-6 * x, x, 1e9 * x)
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e9])
-def test_quantiles_are_those_of_the_residuals(scale):
-    _, found = walked(scale * smooth(4_000))
-    sizes = np.array([abs(left.value[0]) for left in found])[40:]
-    assert found[-1].median[0] == pytest.approx(np.quantile(sizes, 0.5), rel=0.1)
-    assert found[-1].limit[0] == pytest.approx(10.0 * np.quantile(sizes, 0.9), rel=0.1)
+def test_the_weights_learn_how_a_difference_follows_from_the_one_before(smooth_ones):
+    state, _ = smooth_ones
+    np.testing.assert_allclose(state.weights[1], [0.8, 0.0, 0.0], atol=0.15)
+
+
+@pytest.mark.parametrize("column", range(3))
+def test_quantiles_are_those_of_the_residuals_in_any_unit(smooth_ones, column):
+    found = smooth_ones[1]
+    sizes = np.array([abs(left.value[column]) for left in found])[40:]
+    assert found[-1].median[column] == pytest.approx(np.quantile(sizes, 0.5), rel=0.1)
+    assert found[-1].limit[column] == pytest.approx(10.0 * np.quantile(sizes, 0.9), rel=0.1)
 
 
 def test_a_forecast_is_worth_something_in_a_smooth_series_and_nothing_in_noise():
-    assert walked(smooth(1_500))[1][-1].worth[0]
-    assert not walked(np.random.default_rng(0).standard_normal(1_500))[1][-1].worth[0]
+    _, found = walked(smooth(1_500), np.random.default_rng(0).standard_normal(1_500))
+    assert found[-1].worth.tolist() == [True, False]
 
 
-def test_the_rarity_of_a_residual_follows_a_pareto_tail_and_at_most_the_count():
-    x = smooth(4_000)
-    _, found = walked(x)
+def test_the_rarity_of_a_residual_follows_a_pareto_tail_and_at_most_the_count(smooth_ones):
+    found = [jax.tree.map(lambda leaf: leaf[1:2], left) for left in smooth_ones[1]]
     sizes = np.array([abs(left.value[0]) for left in found])
     q90, q99 = np.quantile(sizes[40:], (0.9, 0.99))
     step = max(math.log10(q99 / q90), 0.05)

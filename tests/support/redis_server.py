@@ -37,10 +37,11 @@ def serving(folder: Path, *options: str, port: int | None = None) -> Generator[i
 
 
 def _free_port() -> int:
-    """A free port that leaves room for a cluster's own, 10,000 higher."""
+    """A free port, of which the one 10,000 higher is free too: a cluster talks there."""
     for port in range(20_000 + 7 * (os.getpid() % 4_000), 55_535):
-        with socket.socket() as probe, suppress(OSError):
+        with socket.socket() as probe, socket.socket() as other, suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 10_000))
             return port
     pytest.fail("no port below 55,535 is free", pytrace=False)
 
