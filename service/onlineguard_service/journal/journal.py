@@ -1,19 +1,7 @@
 """The journal: an entry is written before it is applied, so that what was answered survives a crash.
 
-`FolderJournal` keeps it in a folder: segments of entries (`segment-<first sequence number>`), the snapshots of
-`onlineguard_service.journal.snapshots`, and a lock that keeps a second process out.
-
-| bytes of a segment | |
-|---|---|
-| 8, 4 | `OGJOURNL`; format version |
-| 4 | the mark: a random number of this segment |
-| 8 | sequence number of its first entry |
-| 4 | CRC-32 of the above |
-| for each entry: 4, 4 | the mark; CRC-32, begun with the mark, of all that follows |
-| 4, 8, ... | length of the entry; its sequence number; the entry |
-
-All numbers are little-endian, and every version keeps the first 28 bytes. The mark is how a good entry is found behind
-a bad one; being random, it cannot be forged by what a client sends.
+`FolderJournal` keeps it in a folder: segments of entries in the format of `onlineguard_service.journal.segments`, the
+snapshots of `onlineguard_service.journal.snapshots`, and a lock that keeps a second process out.
 
 **Durability**, the operator's choice:
 
@@ -44,37 +32,25 @@ import fcntl
 import logging
 import os
 import queue
-import struct
 import threading
 import time
-import zlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, NamedTuple, Never, Protocol
+from typing import Literal, Never, Protocol
 
 from onlineguard import atomic
 from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard_service.errors import JournalUnavailable
-from onlineguard_service.journal import snapshots
+from onlineguard_service.journal import segments, snapshots
+from onlineguard_service.journal.segments import HEADER_BYTES, LONGEST, Segment
 
 Durability = Literal["async", "group", "sync"]
 
-VERSION = 1
 SEGMENT_BYTES = 64 << 20
 SYNC_EVERY = 0.1  # seconds, at level "async"
-LONGEST = 1 << 30  # bytes of an entry; one write of Linux takes up to twice that
 
 _log = logging.getLogger(__name__)
-
-_MAGIC = b"OGJOURNL"
-_HEADER = struct.Struct("<8sIIQ")
-_CRC = struct.Struct("<I")
-_HEADER_BYTES = _HEADER.size + _CRC.size
-_LEAD = struct.Struct("<II")  # mark, CRC
-_REST = struct.Struct("<IQ")  # length, sequence number
-_FRAME_BYTES = _LEAD.size + _REST.size
-_NAME = "segment-"
 
 
 class Journal(Protocol):
@@ -208,15 +184,17 @@ class FolderJournal:
             if segment.first > expected:
                 raise CheckpointError(_missing(self._folder, expected, segment.first - 1))
             contents = segment.path.read_bytes()
-            mark = _mark(segment, contents)
-            stop = _HEADER_BYTES
-            for sequence, start, stop in _good(contents, mark, segment.first):
+            mark = segments.mark_of(segment, contents)
+            stop = HEADER_BYTES
+            for sequence, start, stop in segments.good(contents, mark, segment.first):
                 if sequence == expected:
                     yield sequence, contents[start:stop]
                     expected += 1
             if expected <= end:
                 cut = stop == len(contents)
-                raise CheckpointError(_missing(self._folder, expected, end) if cut else _bad(segment.path, stop))
+                raise CheckpointError(
+                    _missing(self._folder, expected, end) if cut else segments.damage(segment.path, stop)
+                )
         if expected <= self.sequence:
             raise CheckpointError(_missing(self._folder, expected, self.sequence))
 
@@ -284,10 +262,10 @@ class FolderJournal:
 
     def _open(self) -> None:
         """Find the newest entry and cut off what a crash left behind it."""
-        self._segments = _segments(self._folder)
+        self._segments = segments.found(self._folder)
         self._snapshots = snapshots.found(self._folder)
         self.sequence, self._end, self._mark = 0, 0, 0
-        if self._segments and _torn(self._segments[-1].path):
+        if self._segments and segments.is_torn(self._segments[-1].path):
             segment = self._segments.pop()
             _log.warning("%s has no header, %d bytes: a crash left it; it is removed", segment.path, segment.size)
             segment.path.unlink()
@@ -305,19 +283,19 @@ class FolderJournal:
         atomic.sync_folder(self._folder)
         self._fresh = False  # whether the folder lacks a sync since the segment was made
 
-    def _resume(self, segment: "_Segment") -> None:
+    def _resume(self, segment: Segment) -> None:
         """Take the last segment on where its last good entry ends."""
         contents = segment.path.read_bytes()
-        self._mark = _mark(segment, contents)
-        self.sequence, self._end = segment.first - 1, _HEADER_BYTES
-        for sequence, _, end in _good(contents, self._mark, segment.first):
+        self._mark = segments.mark_of(segment, contents)
+        self.sequence, self._end = segment.first - 1, HEADER_BYTES
+        for sequence, _, end in segments.good(contents, self._mark, segment.first):
             self.sequence, self._end = sequence, end
         if self._end < len(contents):
-            if _good_behind(contents, self._mark, self._end, self.sequence):
-                raise CheckpointError(_bad(segment.path, self._end))
+            if segments.good_behind(contents, self._mark, self._end, self.sequence):
+                raise CheckpointError(segments.damage(segment.path, self._end))
             cut = len(contents) - self._end
             _log.warning("%s ends in %d bytes of an entry that a crash left; they are cut off", segment.path, cut)
-        _write_again(segment.path, contents, self._end)
+        segments.write_again(segment.path, contents, self._end)
         self._file = os.open(segment.path, os.O_WRONLY | os.O_APPEND)
 
     def _is_whole(self, sequence: int) -> bool:
@@ -340,10 +318,8 @@ class FolderJournal:
             raise InvalidArgument(f"entry has {len(entry)} bytes; it must have at most {LONGEST}")
         if self._end >= self._segment_bytes:
             self._rotate()
-        rest = _REST.pack(len(entry), self.sequence + 1)
-        crc = zlib.crc32(entry, zlib.crc32(rest, self._mark))
-        frame = _LEAD.pack(self._mark, crc) + rest
-        length = _FRAME_BYTES + len(entry)
+        frame = segments.frame(self._mark, self.sequence + 1, entry)
+        length = len(frame) + len(entry)
         try:
             written = os.writev(self._file, (frame, entry))
         except OSError as error:
@@ -369,7 +345,7 @@ class FolderJournal:
         last segment only."""
         if self._refusal is not None:
             raise JournalUnavailable(f"the journal in {self._folder} takes no entries: {self._refusal}")
-        if self._end == _HEADER_BYTES:
+        if self._end == HEADER_BYTES:
             return
         self._sync_now()
         old, size = self._file, self._end
@@ -388,10 +364,9 @@ class FolderJournal:
     def _start_segment(self) -> None:
         """On failure everything is as before."""
         first = self.sequence + 1
-        path = self._folder / f"{_NAME}{first:020}"
+        path = segments.path_of(self._folder, first)
         mark = int.from_bytes(os.urandom(4), "little")
-        header = _HEADER.pack(_MAGIC, VERSION, mark, first)
-        header += _CRC.pack(zlib.crc32(header))
+        header = segments.header(mark, first)
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o640)
         try:
             if os.write(file, header) != len(header):
@@ -401,7 +376,7 @@ class FolderJournal:
             with suppress(OSError):
                 path.unlink()
             raise
-        self._segments.append(_Segment(first, path, 0))
+        self._segments.append(Segment(first, path, 0))
         self._file, self._end, self._mark, self._fresh = file, len(header), mark, True
 
     def _sync_now(self) -> None:
@@ -482,12 +457,6 @@ class FolderJournal:
         return sequence
 
 
-class _Segment(NamedTuple):
-    first: int  # sequence number
-    path: Path
-    size: int  # bytes; of the last one not kept up
-
-
 def _locked(folder: Path) -> int:
     """The descriptor that holds the folder's lock until it is closed, or the process ends in whatever way."""
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o640)
@@ -501,89 +470,6 @@ def _locked(folder: Path) -> int:
     return lock
 
 
-def _segments(folder: Path) -> list[_Segment]:
-    found: list[_Segment] = []
-    for path in sorted(folder.glob(f"{_NAME}*")):
-        first = path.name.removeprefix(_NAME)
-        if first.isdecimal():
-            found.append(_Segment(int(first), path, path.stat().st_size))
-    return found
-
-
-def _torn(path: Path) -> bool:
-    """Whether a crash came before the header was written: it is cut short, or the file is nothing but zeros."""
-    contents = path.read_bytes()
-    return len(contents) < _HEADER_BYTES or contents.count(0) == len(contents)
-
-
-def _mark(segment: _Segment, contents: bytes) -> int:
-    """The mark in the header of a segment."""
-    if len(contents) >= _HEADER_BYTES and _CRC.unpack_from(contents, _HEADER.size) == (
-        zlib.crc32(contents[: _HEADER.size]),
-    ):
-        magic, version, mark, first = _HEADER.unpack_from(contents)
-        if magic == _MAGIC and version > VERSION:
-            raise CheckpointError(
-                f"{segment.path} has format {version} and this version of onlineguard reads up to {VERSION}; upgrade it"
-            )
-        if (magic, first) == (_MAGIC, segment.first):
-            return mark
-    raise CheckpointError(_bad(segment.path, 0))
-
-
-def _good(contents: bytes, mark: int, first: int) -> Iterator[tuple[int, int, int]]:
-    """Sequence number, start and end of the good entries from the front of a segment up to the first bad one."""
-    stop, sequence = _HEADER_BYTES, first
-    while (span := _entry(contents, mark, stop)) and span[0] == sequence:
-        yield span
-        stop, sequence = span[2], sequence + 1
-
-
-def _entry(contents: bytes, mark: int, at: int) -> tuple[int, int, int] | None:
-    """Sequence number, start and end of the entry whose frame is at `at`, if it is a good one."""
-    start = at + _FRAME_BYTES
-    if start > len(contents):
-        return None
-    found, crc = _LEAD.unpack_from(contents, at)
-    length, sequence = _REST.unpack_from(contents, at + _LEAD.size)
-    stop = start + length
-    if found != mark or stop > len(contents):
-        return None
-    actual = zlib.crc32(memoryview(contents)[start:stop], zlib.crc32(contents[at + _LEAD.size : start], mark))
-    return (sequence, start, stop) if actual == crc else None
-
-
-def _good_behind(contents: bytes, mark: int, at: int, sequence: int) -> bool:
-    """Whether a good entry that is newer than `sequence` lies anywhere behind `at`."""
-    pattern = mark.to_bytes(4, "little")
-    while (at := contents.find(pattern, at + 1)) >= 0:
-        span = _entry(contents, mark, at)
-        if span is not None and span[0] > sequence:
-            return True
-    return False
-
-
-def _write_again(path: Path, contents: bytes, end: int) -> None:
-    """Cut a segment off and write what it holds over itself, for the next sync: after a sync that failed, the operating
-    system may show what the disk does not have, and takes it for synced."""
-    file = os.open(path, os.O_WRONLY)
-    try:
-        os.ftruncate(file, end)
-        at = 0
-        while at < end:
-            at += os.pwrite(file, memoryview(contents)[at:end], at)
-    finally:
-        os.close(file)
-
-
-def _bad(path: Path, offset: int) -> str:
-    return (
-        f"{path} is damaged at byte {offset}, and it is not the tail that a crash leaves; restore the folder from a "
-        f"backup, or, to lose that entry and all later ones, cut this file off there and move later segments and "
-        f"snapshots away"
-    )
-
-
 def _missing(folder: Path, first: int, last: int) -> str:
     return (
         f"the journal in {folder} lacks entries {first} to {last}, and no whole snapshot covers them; restore the "
@@ -591,10 +477,10 @@ def _missing(folder: Path, first: int, last: int) -> str:
     )
 
 
-def _drop(folder: Path, kept: list[int], segments: list[Path]) -> None:
+def _drop(folder: Path, kept: list[int], covered: list[Path]) -> None:
     """Remove all snapshots but those kept, and segments, oldest first."""
     old = [snapshots.path_of(folder, n) for n in snapshots.found(folder) if n not in kept]
-    for path in old + segments:
+    for path in old + covered:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:

@@ -17,8 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onlineguard_service.errors import JournalUnavailable
-from onlineguard_service.journal import journal as module
-from onlineguard_service.journal import snapshots
+from onlineguard_service.journal import segments, snapshots
 from onlineguard_service.journal.journal import FolderJournal
 
 from onlineguard.errors import CheckpointError, InvalidArgument
@@ -117,7 +116,7 @@ def test_a_newer_format_asks_for_an_upgrade(tmp_path, last):
     place.commit(ENTRIES)
     path = sorted(tmp_path.glob("segment-*"))[-1 if last else 1]
     contents = path.read_bytes()
-    header = contents[:8] + struct.pack("<I", module.VERSION + 1) + contents[12:24]
+    header = contents[:8] + struct.pack("<I", segments.VERSION + 1) + contents[12:24]
     path.write_bytes(header + struct.pack("<I", zlib.crc32(header)) + contents[HEADER:])
     with pytest.raises(CheckpointError, match="upgrade"):
         place.replayed()
