@@ -7,8 +7,25 @@ images after a switch, false alarms and misses under the online threshold, and a
 and corrupted pixels and labels. A full run took 21 minutes on two busy cores.
 """
 
-from experiments.common import main
-from experiments.mnist_drift.run import run
+from experiments.common import Options, Outcome, main, style
+from experiments.mnist_drift import figures
+from experiments.mnist_drift.run import collect, results, sweep_table, table
+
+
+def run(options: Options) -> Outcome:
+    """The whole experiment."""
+    style()
+    found = collect(options)
+    drawn = {
+        "stream": figures.draw_stream(found),
+        "running": figures.draw_running(found),
+        "recovery": figures.draw_recovery(found),
+        "threshold": figures.draw_threshold(found),
+        "sweep_unlabelled": figures.draw_sweep(found, False, options.quick),
+        "sweep_labelled": figures.draw_sweep(found, True, options.quick),
+    }
+    return Outcome(results(found, options), drawn, f"{table(found)}\n\n{sweep_table(found, options.quick)}")
+
 
 if __name__ == "__main__":
     main(run, __file__, seeds=10, takes_data=True)
