@@ -95,16 +95,19 @@ def only(kept: int) -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a little of each, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="some series, the first variants: to see that it works")
     parser.add_argument("--only", nargs="*", help="only these parts and constants")
     parser.add_argument(
         "--data", type=Path, default=os.environ.get("ONLINEGUARD_DATA"), help="folder of real data [ONLINEGUARD_DATA]"
     )
     options = parser.parse_args()
-    seeds, n = (1, 2_000) if options.quick else (4, 10_000)
-    sets = {"eventful": eventful(seeds), "quiet": quiet(seeds, n)}
-    if options.data is not None and all((options.data / file).is_file() for file in (FILE, KPI)):
-        sets |= {"cloudwatch": cloudwatch_series(options.data), "kpi": kpi_series(options.data)}
+    if options.quick:
+        options.only = options.only or list(PARTS)[:1]
+        sets = {"eventful": eventful(1), "quiet": quiet(1, 1_000)}
+    else:
+        sets = {"eventful": eventful(4), "quiet": quiet(4, 10_000)}
+        if options.data is not None and all((options.data / file).is_file() for file in (FILE, KPI)):
+            sets |= {"cloudwatch": cloudwatch_series(options.data), "kpi": kpi_series(options.data)}
 
     emit(bench="ablate series", variant="as it is", **figures(sets))
     for part, (module, name, value) in PARTS.items():
