@@ -9,7 +9,7 @@ from tests.support.long import updated
 
 def learned(**options):
     engine = Engine(features=["load", "latency"], **options)
-    engine.update("a", np.random.default_rng(0).normal(10.0, 1.0, (1_000, 2)))
+    updated(engine, "a", np.random.default_rng(0).normal(10.0, 1.0, (1_000, 2)))
     return engine
 
 

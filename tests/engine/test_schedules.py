@@ -49,13 +49,14 @@ CASES = {
     "experts linear": (Experts(LinearRegression(D), rates=(0.1, 0.01)), PAIR),
     "experts logistic": (Experts(LogisticRegression(D)), CLASS),
     "experts covariance": (Experts(Covariance(D), rates=(0.1, 0.02)), X),
+    "short chain": (Chain((ClippedSGD(Mean(D)), ClippedSGD(LogScale(np.zeros(D, np.float32))))), X),
     "chain": (
         Chain((Experts(Mean(D)), ClippedSGD(LogScale(np.zeros(D, np.float32))), ClippedSGD(Quantile(0.99)))),
         X,
     ),
     "change point": (ChangePoint(D), X),
 }
-QUICK = ("linear", "chain")  # an event with a target; experts of a mean, a scale and a quantile. Compiling takes long
+QUICK = ("mean", "linear", "short chain")  # one of each kind of event; compiling for the others takes long
 
 
 def cases(names):

@@ -187,10 +187,10 @@ def test_scaling_by_a_power_of_two_changes_no_bit_of_a_score():
 
 
 @settings(max_examples=20)
-@given(cuts=st.lists(st.integers(0, 400), max_size=5))
+@given(cuts=st.lists(st.integers(0, 250), max_size=5))
 def test_a_cut_stream_gets_the_verdicts_of_a_whole_one(cuts):
-    x = np.random.default_rng(13).standard_normal((400, 2))
-    whole, engine = Engine(2, estimator=Series()).update([0] * 400, x), Engine(2, estimator=Series())
+    x = np.random.default_rng(13).standard_normal((250, 1))
+    whole, engine = Engine(1, estimator=Series()).update([0] * 250, x), Engine(1, estimator=Series())
     parts = [engine.update([0] * len(part), part) for part in np.split(x, sorted(cuts))]
     np.testing.assert_array_equal(np.concatenate([part.score for part in parts]), whole.score)
     np.testing.assert_array_equal(np.concatenate([part.threshold for part in parts]), whole.threshold)

@@ -19,6 +19,7 @@ from onlineguard.slidr.features import Featuriser
 from onlineguard.slidr.pipeline import prepare, scores
 from onlineguard.wire.requests import Event, Label
 from tests.support.events import events, told
+from tests.support.long import updated
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +47,21 @@ def restored(one, models):
     return Guard.restored(unpack(pack(one.dump())), models.get)
 
 
+def in_entries(one, sent):
+    """The answers to events that are sent in entries of 60: one compiled program serves them all."""
+    answers = []
+    for i in range(0, len(sent), 60):
+        answers += told(one.apply(Events(sent[i : i + 60], 0), one.sequence + 1))
+    return answers
+
+
 @pytest.mark.parametrize("detector", list(DETECTORS))
 def test_events_are_judged_as_by_the_engine(models, detector):
     sent = events(600)
     model = named_model(detector)
     one = guard(models, detector=detector, target_rate=model.target_rate, patience=getattr(model, "patience", None))
-    ours = told(one.apply(Events(sent, 0), 1))
-    engine = Engine(2, estimator=model)
-    theirs = engine.update([event.slice for event in sent], [event.x for event in sent])
+    ours = in_entries(one, sent)
+    theirs = updated(Engine(2, estimator=model), [event.slice for event in sent], [event.x for event in sent])
     for name in ("score", "p_value", "threshold"):
         values = [np.nan if answer[name] is None else answer[name] for answer in ours]
         np.testing.assert_array_equal(values, getattr(theirs, name))
@@ -85,7 +93,7 @@ def test_clicks_are_judged_as_by_the_pipeline(models, clicks, frame):
 def test_a_restored_guard_goes_on_as_the_one_that_was_dumped(models, clicks, detector, kinds, at, data):
     entries = []
     for kind in kinds:
-        start, n = data.draw(st.integers(0, 2_900)), data.draw(st.integers(1, 70))
+        start, n = data.draw(st.integers(0, 2_900)), data.draw(st.integers(1, 60))
         if kind == "e":
             entries.append(Events(events(n, start, ids=bool(start % 2)), start))
         elif kind == "c":
@@ -129,9 +137,9 @@ def of_country(n, seed=0):
 
 def test_a_text_in_the_first_event_makes_its_feature_a_category(models):
     one, sent = guard(models, detector="point"), of_country(600)
-    ours = told(one.apply(Events(sent, 0), 1))
+    ours = in_entries(one, sent)
     engine = Engine(features=["country", "ms"], categories=["country"])
-    theirs = engine.update("a", [event.features for event in sent])
+    theirs = updated(engine, "a", [event.features for event in sent])
     np.testing.assert_array_equal([answer["score"] or np.nan for answer in ours], theirs.score)
     rare = Event("a", features={"ms": 100.0, "country": "nowhere"})
     found, usual = one.explain(rare), one.explain(sent[0])
@@ -139,7 +147,8 @@ def test_a_text_in_the_first_event_makes_its_feature_a_category(models):
     assert found["drivers"]["country"] > 0.9
     again = restored(one, models)
     assert again.explain(rare) == found
-    assert again.apply(Events(of_country(20, 1), 0), 2) == one.apply(Events(of_country(20, 1), 0), 2)
+    after = one.sequence + 1
+    assert again.apply(Events(of_country(20, 1), 0), after) == one.apply(Events(of_country(20, 1), 0), after)
     assert one.drivers("events", "a") is not None
 
 
@@ -196,11 +205,11 @@ def test_an_id_is_forgotten_only_after_as_many_others_as_are_remembered(models):
 def test_scoring_learns_nothing_and_gives_what_updating_would(models):
     one = guard(models)
     assert not told(one.score(events(1)))[0]["ready"]
-    one.apply(Events(events(600, slices=1), 0), 1)
+    in_entries(one, events(600, slices=1))
     before, odd = one.digest(), [Event("s0", [500.0, None])]
     scored = one.score(odd)
     assert one.digest() == before
-    assert one.apply(Events(odd, 0), 2) == scored
+    assert one.apply(Events(odd, 0), one.sequence + 1) == scored
     assert told(scored)[0]["anomalous"]
 
 

@@ -107,7 +107,7 @@ def test_a_long_stream_that_grows_tables_and_pools_slices_ends_alike(kind, count
     compare(gateway(4_000, 1_500, 0), network(kind), counting)
 
 
-@pytest.mark.parametrize("counting", [True, False])
+@pytest.mark.parametrize("counting", [True, pytest.param(False, marks=pytest.mark.slow)])
 @given(keys=streams(), sizes=st.lists(st.sampled_from([1, 1, 2, 7, MOST]), min_size=1, max_size=5))
 def test_one_click_is_a_batch_of_one_to_the_last_bit(counting, keys, sizes):
     whole, engine, _ = judged(keys, network(), [MOST], counting)

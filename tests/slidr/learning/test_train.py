@@ -37,9 +37,11 @@ def auc(p_human, human):
     return (ranks[human].sum() - k * (k + 1) / 2) / (k * (len(human) - k))
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(
+    scope="module", params=[pytest.param(kind, marks=() if kind == "embedding" else pytest.mark.slow) for kind in KINDS]
+)
 def trained(request):
-    """A network of each kind, and the clicks it learned."""
+    """A network of each kind, and the clicks it learned; the one that takes features and categories is quick."""
     X, hashes, human = clicks(30_000)
     return train(X, hashes, human, config=NetworkConfig(kind=request.param, batch=128, epochs=1)), (X, hashes, human)
 
