@@ -17,7 +17,9 @@ the pair (x, y), y a float32 number, NaN where the target is not known.
 - The judgement comes from the state before the event.
 - An event whose features are all missing leaves the state as it is, and is not ready. Of a supervised model this holds
   where the target is missing as well.
-- If the model is `shiftable`: judging x from a state is judging x - by from `moved(state, by)`.
+- If the model is `shiftable`: judging x from a state is judging x - by from `moved(state, by)`. Where the state before
+  any event holds no position, scores do not depend on the zero of the stream.
+- If the model has `categories`: one that was never seen is odder than the most frequent one.
 """
 
 import dataclasses

@@ -171,9 +171,24 @@ class Growing(RunningRange):
         return learned._replace(seen=learned.seen * jnp.float32(1.0)), judgement
 
 
+@register("tests: blind")
+@pytree
+class Blind(RunningRange):
+    """Breaks a law: it takes no notice of its category."""
+
+    categories = (0,)
+
+    def step(self, state, event):
+        return super().step(state, jnp.where(jnp.arange(event.shape[0]) == 0, jnp.nan, event))
+
+
 @pytest.mark.parametrize(
     ("model", "law"),
-    [(Forgetful(), "an event without any feature changes nothing"), (Growing(), "keeps shapes and types")],
+    [
+        (Forgetful(), "an event without any feature changes nothing"),
+        (Growing(), "keeps shapes and types"),
+        (Blind(), "an unseen category is odder than a usual one"),
+    ],
 )
 def test_a_model_that_breaks_a_law_is_named_with_the_law(model, law):
     with pytest.raises(AssertionError, match=f"{type(model).__name__} breaks a law of models: .*{law}"):
