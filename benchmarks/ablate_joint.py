@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks import bench_cases
 from benchmarks.bench_engine import engine_rate
-from benchmarks.bench_tabular import SETS, of_model
+from benchmarks.bench_tabular import SETS, of_model, stored
 from benchmarks.workloads import emit, events
 from onlineguard import JointDetector
 from onlineguard.models.joint.regularity import Regular
@@ -110,8 +110,7 @@ def figures(data: Path, quick: bool) -> dict[str, float]:
     sets: list[dict[str, float]] = []
     bursts: list[float] = []
     for name in ("vowels",) if quick else SETS:
-        with np.load(data / "tabular" / f"{name}.npz") as file:
-            x, labels = file["X"].astype(float), file["y"] == 1
+        x, labels = stored(data, name)
         for seed in range(1 if quick else 2):
             order = np.random.default_rng(seed).permutation(len(x))
             sets.append(of_model(JointDetector, x[order], labels[order]))

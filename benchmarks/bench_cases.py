@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bench_tabular import OURS, SETS
+from benchmarks.bench_tabular import OURS, SETS, shares_flagged, stored
 from benchmarks.streams import roc_auc
 from benchmarks.workloads import emit
 from onlineguard import Engine, SliceModel
@@ -46,11 +46,7 @@ def judge(make: Callable[[], SliceModel]) -> Judge:
 def scattered(x: np.ndarray, odd: np.ndarray, judged: Judge) -> Figures:
     """Of anomalies scattered over the stream."""
     scores, flagged = judged(x)
-    return {
-        "auc": roc_auc(scores, odd),
-        "recall": float(flagged[odd].mean()),
-        "false": float(flagged[SETTLED:][~odd[SETTLED:]].mean()),
-    }
+    return {"auc": roc_auc(scores, odd), **shares_flagged(flagged, odd, SETTLED)}
 
 
 def some(rng: np.random.Generator, n: int, share: float) -> np.ndarray:
@@ -160,10 +156,10 @@ def cases(quick: bool, data: Path | None) -> Generator[tuple[str, Callable[[Judg
         )
     for drift in DRIFTS:
         yield f"drift, {drift}", lambda judged, seed, drift=drift: drifting(judged, seed, drift)
-    for name in SETS if data is not None and (data / "tabular").is_dir() else ():
-        with np.load(data / "tabular" / f"{name}.npz") as file:  # type: ignore[operator]
-            stored = file["X"].astype(float), file["y"] == 1
-        yield f"burst, {name}", lambda judged, seed, stored=stored: real_burst(judged, seed, *stored)
+    if data is not None and (data / "tabular").is_dir():
+        for name in SETS:
+            real = stored(data, name)
+            yield f"burst, {name}", lambda judged, seed, real=real: real_burst(judged, seed, *real)
 
 
 def main() -> None:

@@ -45,6 +45,17 @@ def ranked(scores: np.ndarray, labels: np.ndarray) -> Figures:
     return {"auc": roc_auc(scores, labels), "ap": average_precision(scores, labels)}
 
 
+def shares_flagged(flagged: np.ndarray, odd: np.ndarray, settled: int = 0) -> Figures:
+    """The share of the anomalies that are flagged, and the share of the normal events from `settled` on."""
+    return {"recall": float(flagged[odd].mean()), "false": float(flagged[settled:][~odd[settled:]].mean())}
+
+
+def stored(data: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The events (n, d) of a set, and which of them are anomalies (n,)."""
+    with np.load(data / "tabular" / f"{name}.npz") as file:
+        return file["X"].astype(float), file["y"] == 1
+
+
 def of_model(make: Callable[[], SliceModel], x: np.ndarray, labels: np.ndarray) -> Figures:
     """What one of our models makes of a shuffled set."""
 
@@ -53,13 +64,8 @@ def of_model(make: Callable[[], SliceModel], x: np.ndarray, labels: np.ndarray) 
         return verdicts.score.astype(float), verdicts.anomalous[WARM_UP:]
 
     scores, flagged = judged(x)
-    odd = labels[WARM_UP:]
-    return {
-        **ranked(scores, labels),
-        "only_normal": float(judged(x[~labels])[1].mean()),
-        "recall": float(flagged[odd].mean()),
-        "false": float(flagged[~odd].mean()),
-    }
+    only_normal = float(judged(x[~labels])[1].mean())
+    return {**ranked(scores, labels), "only_normal": only_normal, **shares_flagged(flagged, labels[WARM_UP:])}
 
 
 def main() -> None:
@@ -82,8 +88,7 @@ def main() -> None:
     offline = "IsolationForest, offline"
     table: dict[str, dict[str, Figures]] = {}
     for name in sets:
-        with np.load(options.data / "tabular" / f"{name}.npz") as file:
-            x, labels = file["X"].astype(float), file["y"] == 1
+        x, labels = stored(options.data, name)
         found: dict[str, list[Figures]] = {}
         for seed in range(shuffles):
             order = np.random.default_rng(seed).permutation(len(x))
