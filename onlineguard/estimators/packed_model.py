@@ -19,7 +19,7 @@ from onlineguard.engine.table import Layout
 from onlineguard.models.base import FIELDS, SliceModel
 
 SMALLEST_WIDTH = 8  # columns are padded to powers of two, so that few new features wait for a compiler
-SMALLEST_BATCH, LARGEST_BATCH = 64, 4_096  # batches are padded to powers of four
+SMALLEST_BATCH, LARGEST_BATCH = 32, 4_096  # batches are padded to powers of two as well
 IN_RANGE = 1e76  # an event of a smaller squared length has no value above 1e38; no origin is above it either
 ALIGNED = 16  # in float32 numbers; JAX need not copy an array that starts at a multiple of this
 
@@ -125,7 +125,7 @@ class PackedModel:
         for start in range(0, len(values), LARGEST_BATCH):
             chunk = values[start : start + LARGEST_BATCH] - self._origin
             n = len(chunk)
-            events = np.full((max(SMALLEST_BATCH, 4 ** -(-(n - 1).bit_length() // 2)), self.width), np.nan, np.float32)
+            events = np.full((max(SMALLEST_BATCH, 1 << (n - 1).bit_length()), self.width), np.nan, np.float32)
             as_float32(chunk, events[:n, : chunk.shape[1]])
             row, fields = self._many(self._row, events, np.int32(n), np.bool_(learn))
             judgements.append(np.asarray(fields)[:n])

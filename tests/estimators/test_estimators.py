@@ -40,6 +40,11 @@ DETECTORS = [
     MarginalDetector,
     SeriesDetector,
 ]
+# What needs further programs is shown for these by the quick tests of the others, which are shells of the same kind.
+COMPILED_TWICE = [
+    pytest.param(kind, marks=pytest.mark.slow if kind in (DriftRobustDetector, SeriesDetector) else ())
+    for kind in DETECTORS
+]
 SUPERVISED = [ClippedLinearRegression, ClippedLogisticRegression]
 
 
@@ -85,7 +90,7 @@ def test_scores_are_high_for_the_odd_events(kind):
     assert scores[0] == 0.0
 
 
-@pytest.mark.parametrize("kind", DETECTORS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", COMPILED_TWICE)
 def test_scoring_and_learning_in_one_call_is_the_same_as_in_two(kind):
     once, twice = kind(), kind()
     for x in vanishing(events(300)):
@@ -96,7 +101,7 @@ def test_scoring_and_learning_in_one_call_is_the_same_as_in_two(kind):
 
 
 @pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame], ids=["pandas", "polars"])
-@pytest.mark.parametrize("kind", DETECTORS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", COMPILED_TWICE)
 @settings(max_examples=8)
 @given(data=st.data())
 def test_a_frame_gives_the_same_bits_as_its_rows(kind, frame, data):
