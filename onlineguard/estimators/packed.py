@@ -150,7 +150,9 @@ class Packed:
         return np.concatenate(answers)
 
     def _write(self, values: np.ndarray) -> None:
-        if values.dot(values) < IN_RANGE:
+        with np.errstate(over="ignore"):
+            tame = values.dot(values) < IN_RANGE
+        if tame:
             np.subtract(values, self._origin, out=self._view, casting="same_kind")
         else:
             as_float32(values - self._origin, self._view)

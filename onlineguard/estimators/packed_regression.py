@@ -8,7 +8,6 @@ targets are counted from the intercept, and features far from zero from their lo
 first value or target, which an origin would stay at, is forgotten then.
 """
 
-import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -90,8 +89,10 @@ class PackedRegression(Packed):
         """w.x + b of an event (d,), over the features that are there."""
         if self._row is None:
             return 0.0
-        if not values.dot(values) < TAME:
-            values = np.where(abs(values) < math.inf, values, np.nan)
+        with np.errstate(over="ignore"):
+            tame = values.dot(values) < TAME
+        if not tame:  # something is missing, or absurd
+            values = np.where(np.isfinite(values), np.minimum(np.maximum(values, -LARGEST), LARGEST), np.nan)
         row, d = np.asarray(self._row), len(self._origin)
         location, scale = row[:d], row[self.width : self.width + d]  # a packed state begins with its spread
         z = values - self._origin

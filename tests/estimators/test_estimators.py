@@ -26,7 +26,9 @@ from onlineguard.estimators import (
     ClippedQuantile,
     ClippedScale,
     DriftRobustDetector,
+    FitnessDetector,
     MarginalDetector,
+    NeighboursDetector,
     SeriesDetector,
 )
 from tests.support.strategies import streams
@@ -38,6 +40,8 @@ DETECTORS = [
     ClippedCovariance,
     DriftRobustDetector,
     MarginalDetector,
+    NeighboursDetector,
+    FitnessDetector,
     SeriesDetector,
 ]
 SUPERVISED = [ClippedLinearRegression, ClippedLogisticRegression]
