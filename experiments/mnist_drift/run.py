@@ -35,6 +35,7 @@ RECOVERY = 300  # images after a switch, scored apart from those after them
 BINS = np.arange(0, 1_001, 50)  # images since the switch, for the course of recovery
 NEAR = 0.02  # of its own steady AUROC: recovered
 TARGETS = (0.01, 0.05)  # false alarm rates asked of the online threshold
+SPENT = (0.002, 0.01)  # false alarm rates of the best thresholds, which know the labels
 RIVER_SEEDS = 3  # of the sweep: river takes 0.5 ms an image
 RESAMPLES = 1_000  # bootstrap over seeds
 ROLLING = 250  # images of the running AUROC
@@ -256,6 +257,25 @@ def alarms(found: Mapping[str, np.ndarray], stream: Stream) -> dict[str, dict[st
     return shares
 
 
+def best_misses(score: np.ndarray, stream: Stream) -> dict[str, float]:
+    """Share of anomalies missed by the best threshold of each segment at given false alarms; settled images only.
+
+    What a threshold that knows the labels would miss: the score's part in the misses, and no threshold's.
+    """
+    settled = stream.whole & (stream.since >= RECOVERY)
+    parts = [settled & (stream.segment == segment) for segment in range(stream.segment[-1] + 1)]
+    return {
+        f"misses of the best threshold at {share:g}": _mean(
+            [
+                float((score[part & stream.anomalous] <= np.quantile(score[part & ~stream.anomalous], 1 - share)).mean())
+                for part in parts
+                if stream.anomalous[part].any() and not stream.anomalous[part].all()
+            ]
+        )
+        for share in SPENT
+    }
+
+
 def _mean(values: Sequence[float]) -> float:
     known = [value for value in values if np.isfinite(value)]
     return float(np.mean(known)) if known else np.nan
@@ -295,7 +315,10 @@ def _long(digits: Digits, work: Work) -> dict[str, Any]:
     stream = draw(digits, work.seed, lengths, *USUAL)
     found = {name: one[0] for labelled in (False, True) for name, one in scores_of([stream], labelled).items()}
     judged = alarms(found, stream)
-    return {name: (measured(one, stream) | judged[name], course(one, stream)) for name, one in found.items()}
+    return {
+        name: (measured(one, stream) | judged[name] | best_misses(one, stream), course(one, stream))
+        for name, one in found.items()
+    }
 
 
 def _aligned(digits: Digits, work: Work) -> dict[str, Any]:
@@ -472,16 +495,19 @@ def table(found: Found) -> str:
     for name, measures in found.measures.items():
         images = [recovery(found, name)["images"], recovery(found, name, 0.85)["images"]]
         judged = [[100 * measures[f"{what} at {t:g}"].mean() for what in ("false alarms", "misses")] for t in TARGETS]
+        best = [f"{100 * measures[f'misses of the best threshold at {share:g}'].mean():.0f}" for share in SPENT]
         rows.append(
             [
                 name,
                 *(interval(measures[m]) for m in ("auroc settled", "ap settled", "auroc after switch")),
                 *(f"{count:.0f}" if np.isfinite(count) else "never" for count in images),
                 *(f"{false:.1f} / {missed:.0f}" for false, missed in judged),
+                " / ".join(best),
             ]
         )
     header = ["model", "AUROC settled", "AP settled", "AUROC first 300", "to own - 0.02", "to 0.85"]
-    return markdown_table([*header, *(f"FA / miss % at {t:g}" for t in TARGETS)], rows)
+    best_header = f"best miss % at FA {' / '.join(f'{100 * share:g}' for share in SPENT)} %"
+    return markdown_table([*header, *(f"FA / miss % at {t:g}" for t in TARGETS), best_header], rows)
 
 
 def sweep_table(found: Found, quick: bool) -> str:

@@ -9,6 +9,11 @@ from onlineguard.estimators.detector import PackedDetector, checked_patience, ch
 from onlineguard.models.judged import Judged
 
 
+# Scales beyond which a feature counts as being that far. On eight tabular sets the mean AUC is .765 at 2.5, .792 at 5 and
+# .804 at 10; on made streams whose anomalies are far away in one feature of ten it is .74, .93 and .99.
+FARTHEST = 10.0
+
+
 class _Remembering(PackedDetector):
     """The common part of both: events as they are compared, and the verdicts on their distances."""
 
@@ -120,4 +125,4 @@ def _judged(
 ) -> Judged:
     """The model of so many features."""
     remembering: Any = kind(width, direction=direction)
-    return Judged(remembering if direction else Standardised(remembering, width), target_rate, patience)
+    return Judged(remembering if direction else Standardised(remembering, width, FARTHEST), target_rate, patience)

@@ -15,7 +15,7 @@ def scored(model, events):
 def test_neighbours_score_by_the_nearest_of_the_last_events():
     events = np.random.default_rng(0).random((700, 16), np.float32)
     window, k = 64, 2
-    score = scored(Neighbours(16, ((window, k),)), events)
+    score = scored(Neighbours(16, ((window, k),), common=0.0), events)
     units = unit(events)
     for i in (100, 699):
         distance = np.sort(np.linalg.norm(units[i - window : i] - units[i], axis=1))[k - 1]

@@ -8,6 +8,7 @@ import pytest
 
 from onlineguard import Engine, Fitness, Neighbours, Standardised
 from onlineguard.estimators import FitnessDetector, NeighboursDetector
+from onlineguard.estimators.neighbours import FARTHEST
 
 KINDS = [(NeighboursDetector, Neighbours), (FitnessDetector, Fitness)]
 
@@ -17,7 +18,7 @@ KINDS = [(NeighboursDetector, Neighbours), (FitnessDetector, Fitness)]
 def test_a_detector_gives_the_verdicts_of_an_engine_with_one_slice(kind, core, direction):
     X = np.random.default_rng(0).lognormal(size=(400, 8)).astype(np.float32)
     inner = core(8, direction=direction)
-    engine = Engine(8, estimator=inner if direction else Standardised(inner, 8))
+    engine = Engine(8, estimator=inner if direction else Standardised(inner, 8, FARTHEST))
     expected = engine.update(["s"] * len(X), X)
     model = kind(direction=direction)
     for i, row in enumerate(X.tolist()):
