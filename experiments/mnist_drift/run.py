@@ -267,7 +267,9 @@ def best_misses(score: np.ndarray, stream: Stream) -> dict[str, float]:
     return {
         f"misses of the best threshold at {share:g}": _mean(
             [
-                float((score[part & stream.anomalous] <= np.quantile(score[part & ~stream.anomalous], 1 - share)).mean())
+                float(
+                    (score[part & stream.anomalous] <= np.quantile(score[part & ~stream.anomalous], 1 - share)).mean()
+                )
                 for part in parts
                 if stream.anomalous[part].any() and not stream.anomalous[part].all()
             ]

@@ -32,11 +32,12 @@ from onlineguard.core.shapes import Bool, Float, Float32, Int, Int32
 WINDOWS = ((32, 2), (64, 2), (128, 3), (256, 5), (512, 5))
 NEAREST = 1e-6  # squared distances below this count as this: an event that was seen before is near, not infinitely so
 # Share of the mean direction that is taken away: from .35 to .7 it does as well. In `experiments/mnist_drift`, on other
-# seeds, the best threshold of a segment misses 41 % of the anomalies at 1 % of false alarms instead of 48 % at 0; on small digits and counts of words the average precision gains .01 to .14. At 1 a stream with one face is lost.
+# seeds, the best threshold of a segment misses 41 % of the anomalies at 1 % of false alarms instead of 48 % at 0; on
+# small digits and counts of words the average precision gains .01 to .14. At 1 a stream with one face is lost.
 COMMON = 0.5
-# Factor on squared distances from events that were odd when they came: 1.2 to 2 do as well. At 1 the same best threshold
-# misses 1 % more, and 5 % more where it is one for all segments; the mean average precision on eight tabular sets is .32
-# instead of .35.
+# Factor on squared distances from events that were odd when they came: 1.2 to 2 do as well. At 1 the same best
+# threshold misses 1 % more, and 5 % more where it is one for all segments; the mean average precision on eight tabular
+# sets is .32 instead of .35.
 DOUBT = 1.5
 HEARD = 0.9  # share of the events that are not odd in this sense; from .8 to .95 the tabular sets differ by .008 of AUC
 BLANK = 1e-6  # an event of a shorter length has no direction

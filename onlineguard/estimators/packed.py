@@ -37,6 +37,7 @@ class Packed:
     extra: numbers of an event that come after its features.
     """
 
+    estimator: Any
     step: Step  # a function of a module, by which programs are known
     answers: int  # numbers of an answer
 
