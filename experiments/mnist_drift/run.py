@@ -497,19 +497,16 @@ def table(found: Found) -> str:
     for name, measures in found.measures.items():
         images = [recovery(found, name)["images"], recovery(found, name, 0.85)["images"]]
         judged = [[100 * measures[f"{what} at {t:g}"].mean() for what in ("false alarms", "misses")] for t in TARGETS]
-        best = [f"{100 * measures[f'misses of the best threshold at {share:g}'].mean():.0f}" for share in SPENT]
         rows.append(
             [
                 name,
                 *(interval(measures[m]) for m in ("auroc settled", "ap settled", "auroc after switch")),
                 *(f"{count:.0f}" if np.isfinite(count) else "never" for count in images),
                 *(f"{false:.1f} / {missed:.0f}" for false, missed in judged),
-                " / ".join(best),
             ]
         )
     header = ["model", "AUROC settled", "AP settled", "AUROC first 300", "to own - 0.02", "to 0.85"]
-    best_header = f"best miss % at FA {' / '.join(f'{100 * share:g}' for share in SPENT)} %"
-    return markdown_table([*header, *(f"FA / miss % at {t:g}" for t in TARGETS), best_header], rows)
+    return markdown_table([*header, *(f"FA / miss % at {t:g}" for t in TARGETS)], rows)
 
 
 def sweep_table(found: Found, quick: bool) -> str:
