@@ -2,14 +2,17 @@
 
     uv run --group dev python -m benchmarks.bench_regression [--quick]
 
-One JSON line a stream, a corruption and a figure: every event is predicted before it is learned. Classification has
-AUC, log loss and accuracy, regression the mean absolute error and R^2, of the events that are not corrupted. `targets`
-flips a tenth of the labels, or makes a tenth of the targets absurd; `features` makes half of the features of 5 % of the
-events absurd.
+The first lines say how long a prediction and learning take, one event at a time, in river's manner on both sides.
+
+Then one JSON line a stream, a corruption and a figure: every event is predicted before it is learned. Classification
+has AUC, log loss and accuracy, regression the mean absolute error and R^2, of the events that are not corrupted.
+`targets` flips a tenth of the labels, or makes a tenth of the targets absurd; `features` makes half of the features of
+5 % of the events absurd.
 """
 
 import argparse
 import datetime
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +24,7 @@ from benchmarks.workloads import emit
 from onlineguard import linear_regression, logistic_regression
 from onlineguard.core.pytree import pytree
 from onlineguard.engine.schedules import scan
+from onlineguard.estimators import ClippedLinearRegression, ClippedLogisticRegression
 
 CORRUPTIONS = ("none", "targets", "features")
 SHUTTLE = 20_000  # events of the longest stream
@@ -41,6 +45,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two short streams, to see that it works")
     quick = parser.parse_args().quick
+    for classes in (True, False):
+        medians = one_event(classes, 500 if quick else 5_000)
+        emit(bench="regression", one_event="logistic" if classes else "linear", figure="us", **medians)
     for name, classes, x, y in streams(quick):
         for corruption in CORRUPTIONS[:2] if quick else CORRUPTIONS:
             given, told, whole = corrupted(x, y, classes, corruption)
@@ -51,6 +58,25 @@ def main() -> None:
             for figure in figures["river"]:
                 both = {peer: round(found[figure], 4) for peer, found in figures.items()}
                 emit(bench="regression", stream=name, corrupted=corruption, figure=figure, **both)
+
+
+def one_event(classes: bool, n: int) -> dict[str, float]:
+    """Median microseconds of a prediction and learning, the models in turns; after the first fifth of the events."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 6))
+    y = x.sum(1) + rng.normal(size=n)
+    own = ClippedLogisticRegression() if classes else ClippedLinearRegression()
+    peer = linear_model.LogisticRegression() if classes else linear_model.LinearRegression()
+    models: dict[str, Any] = {"onlineguard": own, "river": preprocessing.StandardScaler() | peer}
+    times: dict[str, list[int]] = {name: [] for name in models}
+    for row, target in zip(x.tolist(), (y > 0.0).tolist() if classes else y.tolist(), strict=True):
+        event = dict(enumerate(row))
+        for name, model in models.items():
+            begin = time.perf_counter_ns()
+            model.predict_one(event)
+            model.learn_one(event, target)
+            times[name].append(time.perf_counter_ns() - begin)
+    return {name: round(float(np.median(taken[n // 5 :])) / 1e3, 1) for name, taken in times.items()}
 
 
 def streams(quick: bool) -> Iterator[Stream]:

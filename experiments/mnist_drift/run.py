@@ -31,6 +31,7 @@ RECOVERY = 300  # images after a switch, scored apart from those after them
 BINS = np.arange(0, 1_001, 50)  # images since the switch, for the course of recovery
 NEAR = 0.02  # of its own steady AUROC: recovered
 TARGETS = (0.01, 0.05)  # false alarm rates asked of the online threshold
+SPENT = (0.002, 0.01)  # false alarm rates of the best thresholds, which know the labels
 RIVER_SEEDS = 3  # of the sweep: river takes 0.5 ms an image
 RESAMPLES = 1_000  # bootstrap over seeds
 ROLLING = 250  # images of the running AUROC
@@ -252,6 +253,27 @@ def alarms(found: Mapping[str, np.ndarray], stream: Stream) -> dict[str, dict[st
     return shares
 
 
+def best_misses(score: np.ndarray, stream: Stream) -> dict[str, float]:
+    """Share of anomalies missed by the best threshold of each segment at given false alarms; settled images only.
+
+    What a threshold that knows the labels would miss: the score's part in the misses, and no threshold's.
+    """
+    settled = stream.whole & (stream.since >= RECOVERY)
+    parts = [settled & (stream.segment == segment) for segment in range(stream.segment[-1] + 1)]
+    return {
+        f"misses of the best threshold at {share:g}": _mean(
+            [
+                float(
+                    (score[part & stream.anomalous] <= np.quantile(score[part & ~stream.anomalous], 1 - share)).mean()
+                )
+                for part in parts
+                if stream.anomalous[part].any() and not stream.anomalous[part].all()
+            ]
+        )
+        for share in SPENT
+    }
+
+
 def _mean(values: Sequence[float]) -> float:
     known = [value for value in values if np.isfinite(value)]
     return float(np.mean(known)) if known else np.nan
@@ -291,7 +313,10 @@ def _long(digits: Digits, work: Work) -> dict[str, Any]:
     stream = draw(digits, work.seed, lengths, *USUAL)
     found = {name: one[0] for labelled in (False, True) for name, one in scores_of([stream], labelled).items()}
     judged = alarms(found, stream)
-    return {name: (measured(one, stream) | judged[name], course(one, stream)) for name, one in found.items()}
+    return {
+        name: (measured(one, stream) | judged[name] | best_misses(one, stream), course(one, stream))
+        for name, one in found.items()
+    }
 
 
 def _aligned(digits: Digits, work: Work) -> dict[str, Any]:

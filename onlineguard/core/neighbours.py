@@ -7,6 +7,10 @@ moves on.
 An event is compared as it is, or, with `direction`, by its direction alone: then strokes may be thin or bold, and a
 pixel may be 1e6. A missing feature counts as 0. Where features have units, put `Standardised` in front.
 
+**What all events share** says nothing of any. Directions of pixels or counts, which are never negative, lie in one
+corner, and those of few features (a thin stroke) are far from all others for their length alone. So `Neighbours` takes
+half of the mean direction m of the last events from each, and compares what is left: u - m / 2 at length 1.
+
 Sources: fine-tuning on recent similar samples, Sankararaman et al., FITNESS, ICML 2022; fixed share, Herbster and
 Warmuth, Tracking the best expert, Machine Learning, 1998. The mixture over memories is ours.
 """
@@ -16,7 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from onlineguard.core.arrays import capped, choose, namespace, saturating_add, strong, where
+from onlineguard.core.arrays import capped, choose, larger, namespace, saturating_add, strong, to_float, where
 from onlineguard.core.clips import Adaptive
 from onlineguard.core.protocols import Array, Score
 from onlineguard.core.pytree import pytree, static
@@ -27,6 +31,15 @@ from onlineguard.core.shapes import Bool, Float, Float32, Int, Int32
 # one the more precise; the k-th rather than the first, so that no single earlier anomaly makes the next one usual.
 WINDOWS = ((32, 2), (64, 2), (128, 3), (256, 5), (512, 5))
 NEAREST = 1e-6  # squared distances below this count as this: an event that was seen before is near, not infinitely so
+# Share of the mean direction that is taken away: from .35 to .7 it does as well. In `experiments/mnist_drift`, on other
+# seeds, the best threshold of a segment misses 41 % of the anomalies at 1 % of false alarms instead of 48 % at 0; on
+# small digits and counts of words the average precision gains .01 to .14. At 1 a stream with one face is lost.
+COMMON = 0.5
+# Factor on squared distances from events that were odd when they came: 1.2 to 2 do as well. At 1 the same best
+# threshold misses 1 % more, and 5 % more where it is one for all segments; the mean average precision on eight tabular
+# sets is .32 instead of .35.
+DOUBT = 1.5
+HEARD = 0.9  # share of the events that are not odd in this sense; from .8 to .95 the tabular sets differ by .008 of AUC
 BLANK = 1e-6  # an event of a shorter length has no direction
 
 
@@ -77,6 +90,8 @@ class Recent(NamedTuple):
     """What `Neighbours` keeps."""
 
     ring: Ring
+    doubts: Float32[Array, " length"]  # by which the squared distance from each event is multiplied
+    mean: Float32[Array, " d"]  # direction of the last events, where events are compared by direction
     weights: Float32[Array, " windows"]  # trust in each window; they sum to 1
     near: Any  # what the clip of distances learned
 
@@ -90,9 +105,11 @@ class Neighbours:
     a nearest-neighbour density of `dimension` dimensions, -log p = dimension log r - log(k / L). The score mixes the
     windows' surprises by weights that follow exponential weights with fixed share, as in `Experts`. An event that is
     far under every window, beyond a running quantile `heard` of these distances, has no say in the weights: the clip
-    of this model. It takes a place in the ring, as every event does, where one of L cannot do much.
+    of this model. It takes a place in the ring, as every event does, but squared distances from it count `doubt` times.
 
     An event is compared with all L of the longest window: 512 of 196 features take 40 us, and 400 kB a slice.
+
+    common: with `direction`, the share of the mean direction that is taken from every event; see this module.
     """
 
     features: int = static()
@@ -100,33 +117,47 @@ class Neighbours:
     direction: bool = static(default=True)  # compare by direction alone
     dimension: Float[Array, ""] = 16.0
     share: Float[Array, ""] = 0.01
-    heard: Float[Array, ""] = 0.8
+    heard: Float[Array, ""] = HEARD
+    doubt: Float[Array, ""] = DOUBT
+    common: Float[Array, ""] = COMMON
 
     def init(self) -> Recent:
         """No event yet; all windows are trusted alike."""
         count = len(self.windows)
         ring = Ring.empty(max(length for length, _ in self.windows), self.features, self.direction)
-        return Recent(ring, np.full(count, 1 / count, np.float32), Adaptive(self.heard).init())
+        return Recent(
+            ring,
+            np.ones(len(ring.lengths), np.float32),
+            np.zeros(self.features, np.float32),
+            np.full(count, 1 / count, np.float32),
+            Adaptive(self.heard).init(),
+        )
 
     def score(self, state: Recent, x: Float32[Array, " d"]) -> Score:
         """The surprise of an event, NaN if nothing in it is usable; nothing is learned."""
         event, usable = _compared(x, self.direction)
-        score = (state.weights * self._surprises(state.ring, event)).sum()
+        score = (state.weights * self._surprises(state, self._own(state, event))).sum()
         return where(usable, score, np.nan * score)
 
     def step(self, state: Recent, x: Float32[Array, " d"]) -> tuple[Recent, Score]:
         """Score the event, then keep it in place of the oldest; one with nothing usable changes nothing."""
         xp = namespace(state.weights)
         event, usable = _compared(x, self.direction)
-        nats = self._surprises(state.ring, event)
+        own = self._own(state, event)
+        nats = self._surprises(state, own)
         score = (state.weights * nats).sum()
         least = nats.min()
         near = xp.exp(least / self.dimension)
         limit, clip = Adaptive(self.heard).observe(state.near, near, (0.0, np.inf))
-        trust = state.weights * xp.exp(where(near <= limit, least - nats, 0.0 * nats))
+        odd = near > limit
+        trust = state.weights * xp.exp(where(odd, 0.0 * nats, least - nats))
+        doubt = where(odd, strong(self.doubt), strong(1.0))
+        here = (xp.arange(state.doubts.shape[0]) == state.ring.oldest) & usable
         weights = (1.0 - self.share) * trust / trust.sum() + self.share / len(self.windows)
         learned = Recent(
-            state.ring.turned(event, usable),
+            state.ring.turned(own, usable),
+            xp.where(here, doubt, state.doubts),
+            choose(usable, self._mean(state, event), state.mean),
             choose(usable, strong(weights), state.weights),
             choose(usable, clip, state.near),
         )
@@ -138,9 +169,18 @@ class Neighbours:
         trust = np.asarray(state.weights).tolist()
         return {**state.ring.describe(), "trust": dict(zip(lengths, trust, strict=True))}
 
-    def _surprises(self, ring: Ring, event: Float32[Array, " d"]) -> Float32[Array, " windows"]:
-        xp = namespace(ring.events)
-        squares, ages = ring.squared_distances(event), ring.ages()
+    def _own(self, state: Recent, event: Float32[Array, " d"]) -> Float32[Array, " d"]:
+        """The event without what it shares with all, as it is remembered."""
+        return unit(event - self.common * state.mean).astype(np.float32) if self.direction else event
+
+    def _mean(self, state: Recent, event: Float32[Array, " d"]) -> Float32[Array, " d"]:
+        """The mean direction after an event; it forgets as the ring does."""
+        rate = larger(strong(1.0 / state.ring.events.shape[0]), 1.0 / (to_float(state.ring.seen) + 1.0))
+        return (state.mean + rate * (event - state.mean)).astype(np.float32)
+
+    def _surprises(self, state: Recent, event: Float32[Array, " d"]) -> Float32[Array, " windows"]:
+        xp = namespace(state.weights)
+        squares, ages = state.ring.squared_distances(event) * state.doubts, state.ring.ages()
         nats = []
         for length, k in self.windows:
             square = nearest(xp.where(ages < length, squares, np.inf), k)[0]

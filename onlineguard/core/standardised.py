@@ -1,8 +1,8 @@
 """Features in units of their own spread, for an estimator that a feature of another size would lead astray.
 
-With z = (x - m) / s and u = z clipped to [-K, K], location m and scale s are those of Huber ("Proposal 2") as
-stochastic approximation, see `core.spread`, at the derived rate of the feature's own count. The estimator is given u:
-a feature that is absurd says at most what one of 2.5 deviations says.
+With z = (x - m) / s and u = z clipped to [-K, K], or to another limit, location m and scale s are those of Huber
+("Proposal 2") as stochastic approximation, see `core.spread`, at the derived rate of the feature's own count. The
+estimator is given u: a feature that is absurd says at most what one of 2.5 deviations says.
 
 **A mostly constant feature** has no scale in Huber's sense: where fewer than some 15 % of its values differ, the scale
 falls until every other value lies beyond the clip. Then u is an indicator: -K, K, or near 0. Clipped that is sound, and
@@ -38,10 +38,13 @@ class Standardised:
     """An estimator whose features come standardised and clipped; see this module.
 
     A missing feature is missing to the estimator too. One that has shown a single value so far is at its location.
+
+    limit: scales beyond which a feature counts as being that far; an estimator of distances wants more than 2.5.
     """
 
     inner: Estimator
     features: int = static()
+    limit: Float[Array, ""] = K
 
     shiftable = True
 
@@ -107,4 +110,4 @@ class Standardised:
         xp = namespace(x)
         present = xp.isfinite(x)
         z = standardised(state.spread, x, present)[0]
-        return xp.where(present, xp.minimum(xp.maximum(z, -K), K), np.nan).astype(np.float32), z
+        return xp.where(present, xp.minimum(xp.maximum(z, -self.limit), self.limit), np.nan).astype(np.float32), z

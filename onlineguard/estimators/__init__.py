@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from onlineguard.estimators.drift import ClippedChangePoint
     from onlineguard.estimators.linear import ClippedLinearRegression, ClippedLogisticRegression
     from onlineguard.estimators.location import ClippedMean
+    from onlineguard.estimators.neighbours import FitnessDetector, NeighboursDetector
     from onlineguard.estimators.quantile import ClippedQuantile
     from onlineguard.estimators.scale import ClippedScale
     from onlineguard.estimators.threshold import AdaptiveThreshold
@@ -27,7 +28,9 @@ __all__ = [
     "ClippedQuantile",
     "ClippedScale",
     "DriftRobustDetector",
+    "FitnessDetector",
     "MarginalDetector",
+    "NeighboursDetector",
     "SeriesDetector",
 ]
 
@@ -37,6 +40,7 @@ _NAMES = {
     "drift": ["ClippedChangePoint"],
     "linear": ["ClippedLinearRegression", "ClippedLogisticRegression"],
     "location": ["ClippedMean"],
+    "neighbours": ["FitnessDetector", "NeighboursDetector"],
     "quantile": ["ClippedQuantile"],
     "scale": ["ClippedScale"],
     "threshold": ["AdaptiveThreshold"],

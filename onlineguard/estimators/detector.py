@@ -1,5 +1,6 @@
 """The engine's detectors as river anomaly detectors of a single stream."""
 
+import dataclasses
 import math
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 from river import base
 from river.utils import dataframe
 
-from onlineguard.engine.verdicts import Verdict
+from onlineguard.engine.verdicts import Verdict, Verdicts
 from onlineguard.errors import InvalidArgument
 from onlineguard.estimators.packed_model import SMALLEST_WIDTH, PackedModel
 from onlineguard.estimators.shell import Features, read_frame
@@ -29,8 +30,9 @@ class PackedDetector(base.AnomalyDetector):
     """
 
     target_rate: float
+    bounded_score: bool
 
-    def __init__(self, estimator: JointDetector | Detector | Series, smallest_width: int = SMALLEST_WIDTH):
+    def __init__(self, estimator: Any, smallest_width: int = SMALLEST_WIDTH):
         self._features = Features()
         self._model = PackedModel(estimator, smallest_width)
 
@@ -39,14 +41,18 @@ class PackedDetector(base.AnomalyDetector):
         """The score from which the next event is an anomaly; NaN before the first event."""
         if not self._features.names:
             return math.nan
-        return self.judge_one({}).threshold
+        verdict = self.judge_one({})
+        at = dataclasses.replace(verdict, score=verdict.threshold)
+        return at.bounded_score if self.bounded_score else at.score
 
     def score_one(self, x: Mapping[Hashable, Any]) -> float:
-        """How odd the event is, 1 being usual, under what was learned so far; 0.0 where nothing can be scored."""
+        """How odd the event is under what was learned so far; 0.0 where nothing can be scored.
+
+        1 is usual, without an upper bound, or with `bounded_score` a number from 0 to 1: see `Verdicts.bounded_score`.
+        """
         if not self._features.names:
             return 0.0
-        score = self._model.judge(self._known(x)).item(SCORE)
-        return score if score == score else 0.0
+        return self._shown(self._model.judge(self._known(x)))
 
     def learn_one(self, x: Mapping[Hashable, Any]) -> None:
         """Learn from the event. One that holds no number changes nothing."""
@@ -64,8 +70,7 @@ class PackedDetector(base.AnomalyDetector):
             score = self.score_one(x)
             self.learn_one(x)
             return score
-        score = self._model.learn(values).item(SCORE)
-        return score if score == score else 0.0
+        return self._shown(self._model.learn(values))
 
     def judge_one(self, x: Mapping[Hashable, Any]) -> Verdict:
         """The verdict on the event under what was learned so far: score, threshold, p-value, anomalous, ready."""
@@ -79,12 +84,26 @@ class PackedDetector(base.AnomalyDetector):
         self.learn_one(x)
         return verdict
 
+    def feedback(self, x: Mapping[Hashable, Any], usual: bool) -> Verdict:
+        """Say that x is usual ("a false alarm") or not ("you missed this"); its verdict from now on.
+
+        See `Engine.feedback`, which does the same for a slice.
+        """
+        values = self._features.all_of(x)
+        if values is None:
+            self._admit(self._features.new_in(x))
+            values = self._features.known_of(x)
+        if len(values):
+            self._model.teach(values, usual)
+        return self.judge_one(x)
+
     def score_many(self, X: Any) -> Any:
         """`score_one` of every row of a frame, as a series of the same kind; nothing is learned."""
         frame, names, matrix = read_frame(X)
         if not self._features.names:
             return _series(np.zeros(len(matrix)), frame)
-        return _series(self._model.judge_many(self._features.values_in(names, matrix), learn=False)[:, SCORE], frame)
+        judgements = self._model.judge_many(self._features.values_in(names, matrix), learn=False)
+        return _series(self._shown_many(judgements), frame)
 
     def learn_many(self, X: Any) -> None:
         """`learn_one` for every row of a frame, in order; equal to the last bit."""
@@ -98,7 +117,7 @@ class PackedDetector(base.AnomalyDetector):
             first = self._first_score(names, rows) if new else math.nan
             self._admit(new)
             if self._features.names:
-                scores = self._model.judge_many(self._features.values_in(names, rows), learn=True)[:, SCORE]
+                scores = self._shown_many(self._model.judge_many(self._features.values_in(names, rows), learn=True))
             else:
                 scores = np.zeros(len(rows))
             parts.append(np.append(first, scores[1:]) if new else scores)
@@ -108,10 +127,7 @@ class PackedDetector(base.AnomalyDetector):
         """Each feature's share of the event's score, largest first; 0 where it is missing."""
         if not self._features.names:
             return {}
-        with np.errstate(all="ignore"):
-            parts = self._model.estimator.contributions(self._model.state, self._model.relative(self._known(x)))
-        assert parts is not None
-        parts = np.asarray(parts)[: len(self._features.names)]
+        parts = self._model.parts(self._known(x))
         shares = dict(zip(self._features.names, (parts / max(parts.sum(), 1e-300)).tolist(), strict=True))
         return dict(sorted(shares.items(), key=lambda share: -share[1]))
 
@@ -122,7 +138,14 @@ class PackedDetector(base.AnomalyDetector):
     def _first_score(self, names: list[Hashable], rows: np.ndarray) -> float:
         if not self._features.names:
             return 0.0
-        return self._model.judge(self._features.values_in(names, rows[:1])[0]).item(SCORE)
+        return self._shown(self._model.judge(self._features.values_in(names, rows[:1])[0]))
+
+    def _shown(self, judgement: np.ndarray) -> float:
+        score = Verdict.of(judgement, self.target_rate).bounded_score if self.bounded_score else judgement.item(SCORE)
+        return score if score == score else 0.0
+
+    def _shown_many(self, judgements: np.ndarray) -> np.ndarray:
+        return Verdicts(judgements, self.target_rate).bounded_score if self.bounded_score else judgements[:, SCORE]
 
     def _admit(self, new: Mapping[Hashable, float]) -> None:
         if new:
@@ -144,6 +167,8 @@ class DriftRobustDetector(PackedDetector):
         Share of usual events to be flagged, in (0, 0.2].
     patience
         Events that a new regime must last before it counts as usual; shorter bursts are odd to their end.
+    bounded_score
+        Whether scores lie between 0 and 1, as measures need that cut this range into bins, such as river's ROCAUC.
 
     Examples
     --------
@@ -157,8 +182,9 @@ class DriftRobustDetector(PackedDetector):
     (True, True, 'ms')
     """
 
-    def __init__(self, target_rate: float = 0.01, patience: float = 5_000):
+    def __init__(self, target_rate: float = 0.01, patience: float = 5_000, bounded_score: bool = False):
         self.target_rate, self.patience = checked_target_rate(target_rate), checked_patience(patience)
+        self.bounded_score = bounded_score
         super().__init__(JointDetector(float(target_rate), float(patience)))
 
 
@@ -173,6 +199,8 @@ class MarginalDetector(PackedDetector):
         Share of usual events to be flagged, in (0, 0.2].
     patience
         Events that a new regime must last before it counts as usual; shorter bursts are odd to their end.
+    bounded_score
+        Whether scores lie between 0 and 1, as measures need that cut this range into bins, such as river's ROCAUC.
 
     Examples
     --------
@@ -185,8 +213,9 @@ class MarginalDetector(PackedDetector):
     True
     """
 
-    def __init__(self, target_rate: float = 0.01, patience: float = 5_000):
+    def __init__(self, target_rate: float = 0.01, patience: float = 5_000, bounded_score: bool = False):
         self.target_rate, self.patience = checked_target_rate(target_rate), checked_patience(patience)
+        self.bounded_score = bounded_score
         super().__init__(Detector(float(target_rate), float(patience)))
 
 
@@ -204,6 +233,8 @@ class SeriesDetector(PackedDetector):
         Share of events to be alarms, at most about, in (0, 0.2]. The default is one in a week of five-minute data.
     pause
         Events after an alarm in which there is none; the threshold is infinite then.
+    bounded_score
+        Whether scores lie between 0 and 1, as measures need that cut this range into bins, such as river's ROCAUC.
 
     Examples
     --------
@@ -221,8 +252,9 @@ class SeriesDetector(PackedDetector):
     (True, False)
     """
 
-    def __init__(self, target_rate: float = USUAL_RATE, pause: float = PAUSE):
+    def __init__(self, target_rate: float = USUAL_RATE, pause: float = PAUSE, bounded_score: bool = False):
         self.target_rate, self.pause = checked_target_rate(target_rate), checked_pause(pause)
+        self.bounded_score = bounded_score
         super().__init__(Series(float(target_rate), float(pause)), smallest_width=1)
 
     def reasons_one(self, x: Mapping[Hashable, Any]) -> dict[Hashable, dict[str, float]]:

@@ -1,9 +1,10 @@
 """Linear and logistic regression by clipped SGD, on features standardised and clipped as the stream goes.
 
-By default they run at every rate at once; see `onlineguard.core.regressions`. `Standardised` of the core does the same
-in every slice of an Engine; here features may come and go, and are held in float64.
+By default they run at every rate at once; see `onlineguard.core.regressions`, whose models an Engine runs in every
+slice. Here features may come and go.
 """
 
+import functools
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -13,19 +14,17 @@ from river import base
 from river.utils import dataframe
 
 from onlineguard.core.clipped_sgd import ClippedSGD
-from onlineguard.core.estimands import Linear, LinearRegression, LogisticRegression
-from onlineguard.core.experts import Experts
+from onlineguard.core.estimands import LinearRegression, LogisticRegression
 from onlineguard.core.protocols import Clip, Rate
-from onlineguard.core.rates import Derived
 from onlineguard.core.regressions import RARE, WHOLE, regression
-from onlineguard.core.spread import K
+from onlineguard.core.standardised import Standardised
 from onlineguard.errors import InvalidArgument
-from onlineguard.estimators.scale import Spread
+from onlineguard.estimators.packed_regression import PackedRegression
 from onlineguard.estimators.shell import Features, checked_clip, checked_rate, read_frame
 
 
 class _Regression:
-    """The common part of both regressions: features, their spread, and clipped SGD on the standardised features."""
+    """The common part of both regressions: features by name, and the model that they are given to."""
 
     def __init__(
         self,
@@ -39,75 +38,67 @@ class _Regression:
             raise InvalidArgument(f"l2 is {l2}; it must be zero or more, e.g. 0.001")
         self.rate, self.clip, self.l2 = rate, clip, l2
         self._features = Features()
-        self._spread = Spread.empty()
-        self._estimand = estimand(0, l2, implicit=True)
-        limit = checked_clip(clip, clip_quantile)
-        single = ClippedSGD(self._estimand, checked_rate(rate), limit)
-        self._params: ClippedSGD | Experts = regression(self._estimand, limit) if rate is None else single
-        self._state: Any = self._params.init()
+        chosen = None if rate is None else checked_rate(rate)
+        made = functools.partial(_standardised, estimand, chosen, checked_clip(clip, clip_quantile), float(l2))
+        self._model = PackedRegression(made, centred=estimand is LinearRegression)
 
     @property
     def weights(self) -> dict[Hashable, float]:
         """The weight of every feature, per standard deviation of it."""
-        return dict(zip(self._features.names, self._theta.w.tolist(), strict=True))
+        return dict(zip(self._features.names, self._model.weights.tolist(), strict=True))
 
     @property
     def intercept(self) -> float:
         """The prediction where every feature lies at its location."""
-        return float(self._theta.b)
-
-    @property
-    def _theta(self) -> Linear:
-        return self._params.theta(self._state) if isinstance(self._params, Experts) else self._state.theta
-
-    def _encoded(self, x: Mapping[Hashable, Any]) -> np.ndarray:
-        values = self._features.all_of(x) if self._features.names else None
-        return self._features.known_of(x) if values is None else values
+        return self._model.intercept
 
     def _learn_dict(self, x: Mapping[Hashable, Any], y: float) -> None:
         values = self._features.all_of(x)
         if values is None:
             self._admit(self._features.new_in(x))
             values = self._features.known_of(x)
-        self._learn(values, y)
+        if len(values) and math.isfinite(y):
+            self._model.learn(values, y)
 
     def _learn_frame(self, X: Any, targets: Sequence[float]) -> None:
         _, names, matrix = read_frame(X)
         if len(targets) != len(matrix):
             raise InvalidArgument(f"y has {len(targets)} targets for {len(matrix)} rows of X; it must hold one a row")
-        n_learned = 0
+        y = np.array(targets, np.float64)
+        start = 0
         for new, rows in self._features.stretches(names, matrix):
             self._admit(new)
-            for values in self._features.values_in(names, rows):
-                self._learn(values, targets[n_learned])
-                n_learned += 1
+            told = y[start : start + len(rows)]
+            start += len(rows)
+            if self._features.names:
+                known = np.isfinite(told)
+                self._model.learn_many(self._features.values_in(names, rows)[known], told[known])
 
     def _admit(self, new: Mapping[Hashable, float]) -> None:
         if new:
             self._features.add(new)
-            self._spread = self._spread.grown(np.array(list(new.values())))
-            state = self._state.copies if isinstance(self._params, Experts) else self._state
-            w = state.theta.w
-            w = np.concatenate([w, np.zeros((*w.shape[:-1], len(new)), w.dtype)], axis=-1)
-            state = state._replace(theta=Linear(w, state.theta.b))
-            self._state = self._state._replace(copies=state) if isinstance(self._params, Experts) else state
+            self._model.grow(np.array(list(new.values())))
 
-    def _learn(self, values: np.ndarray, y: float) -> None:
-        if not len(values) or not math.isfinite(y):
-            return
-        with np.errstate(all="ignore"):
-            z = self._spread.standardised(values)[0]
-            self._spread = self._spread.learned(Derived(), values, z)
-            self._state = self._params.learn(self._state, (_clipped(z, values), np.float64(y)))
-
-    def _predicted(self, values: np.ndarray) -> float:
-        with np.errstate(all="ignore"):
-            return float(self._estimand.predict(self._theta, _clipped(self._spread.standardised(values)[0], values)))
+    def _predicted(self, x: Mapping[Hashable, Any]) -> float:
+        values = self._features.all_of(x) if self._features.names else None
+        return self._model.predict(self._features.known_of(x) if values is None else values)
 
     def _predicted_frame(self, X: Any) -> tuple[Any, np.ndarray]:
         frame, names, matrix = read_frame(X)
-        predictions = [self._predicted(values) for values in self._features.values_in(names, matrix)]
+        predictions = [self._model.predict(values) for values in self._features.values_in(names, matrix)]
         return frame, np.array(predictions, np.float64)
+
+
+def _standardised(
+    estimand: type[LinearRegression] | type[LogisticRegression],
+    rate: Rate | None,
+    clip: Clip,
+    l2: float,
+    width: int,
+) -> Standardised:
+    """The model of so many features, at every rate where none is named."""
+    implicit = estimand(width, l2, implicit=True)
+    return Standardised(regression(implicit, clip) if rate is None else ClippedSGD(implicit, rate, clip), width)
 
 
 class ClippedLinearRegression(_Regression, base.MiniBatchRegressor):
@@ -142,7 +133,7 @@ class ClippedLinearRegression(_Regression, base.MiniBatchRegressor):
 
     def predict_one(self, x: Mapping[Hashable, Any]) -> float:
         """The target expected with x."""
-        return self._predicted(self._encoded(x))
+        return self._predicted(x)
 
     def learn_one(self, x: Mapping[Hashable, Any], y: float) -> None:
         """Learn that y came with x."""
@@ -191,7 +182,7 @@ class ClippedLogisticRegression(_Regression, base.MiniBatchClassifier):
 
     def predict_proba_one(self, x: Mapping[Hashable, Any], **kwargs: Any) -> dict[base.typing.ClfTarget, float]:
         """The probabilities of False and True."""
-        p = _sigmoid(self._predicted(self._encoded(x)))
+        p = _sigmoid(self._predicted(x))
         return {False: 1.0 - p, True: p}
 
     def predict_one(self, x: Mapping[Hashable, Any], **kwargs: Any) -> bool:
@@ -217,11 +208,6 @@ class ClippedLogisticRegression(_Regression, base.MiniBatchClassifier):
     def learn_many(self, X: Any, y: Any) -> None:
         """`learn_one` for every row of a frame, in order; equal to the last bit."""
         self._learn_frame(X, [_label(value, f"y[{i}]") for i, value in enumerate(y)])
-
-
-def _clipped(z: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Standardised features within K of their location, NaN where a value is missing."""
-    return np.where(np.isfinite(values), np.minimum(np.maximum(z, -K), K), np.nan)
 
 
 def _sigmoid(logit: float) -> float:

@@ -84,7 +84,7 @@ class AdaptiveThreshold(base.AnomalyFilter):
             return math.inf
         state = self._model.state
         slow = state.detector.slow
-        height = float(self._one_sided.threshold(state))
+        height = self._model.factor * float(self._one_sided.threshold(state))
         z = height - 1.0 if height > 1.0 else math.log(height)
         return float(self._model.absolute(slow.location)[0]) + z * float(slow.scale[0])
 
@@ -94,6 +94,16 @@ class AdaptiveThreshold(base.AnomalyFilter):
             return False
         row = self._model.judge(_event(score))
         return row.item(READY) > 0 and row.item(SCORE) > row.item(THRESHOLD)
+
+    def feedback(self, *args: Any, usual: bool) -> bool:
+        """Say that an event is usual ("a false alarm") or not ("you missed this"); whether it is flagged from now on.
+
+        See `Engine.feedback`, which does the same for a slice. The detector itself is taught nothing.
+        """
+        score = float(self.score_one(*args))
+        if self._model.width and score == score:
+            self._model.teach(_event(score), usual)
+        return self.classify(score)
 
     def learn_one(self, *args: Any, **learn_kwargs: Any) -> None:
         """Let the threshold learn the event's score, and the detector the event unless it is protected from it."""

@@ -72,10 +72,10 @@ class Judged(SliceModel):
         """Whether the estimator's own zero is the threshold."""
         return getattr(self.estimator, "decides", False)
 
-    def init(self, n_features: int) -> JudgedState:
-        """The state before any event. Raises InvalidArgument if the estimator does not take so many features."""
+    def init(self, n_features: int, width: int | None = None) -> JudgedState:
+        """The state before any event. Raises InvalidArgument if the estimator does not take so many columns."""
         start = JudgedState(jax.tree.map(np.asarray, self.estimator.init()), self._verdicts().init(1))
-        _check(self.estimator, start.estimator, n_features, self.supervised)
+        _check(self.estimator, start.estimator, width or n_features, self.supervised)
         return start
 
     def step(self, state: JudgedState, event: Event) -> tuple[JudgedState, Judgement]:

@@ -15,11 +15,32 @@ def scored(model, events):
 def test_neighbours_score_by_the_nearest_of_the_last_events():
     events = np.random.default_rng(0).random((700, 16), np.float32)
     window, k = 64, 2
-    score = scored(Neighbours(16, ((window, k),)), events)
+    score = scored(Neighbours(16, ((window, k),), common=0.0, doubt=1.0), events)
     units = unit(events)
     for i in (100, 699):
         distance = np.sort(np.linalg.norm(units[i - window : i] - units[i], axis=1))[k - 1]
         assert score[i] == pytest.approx(16.0 * np.log(distance) - np.log(k / window), abs=1e-2)
+
+
+def test_neighbours_compare_what_events_do_not_share():
+    events = np.random.default_rng(0).random((300, 16), np.float32)
+    model = Neighbours(16, ((64, 2),), doubt=1.0)
+    state, scores = scan(model, model.init(), events)
+    units, mean, own = unit(events), np.zeros(16), []
+    for i, event in enumerate(units):
+        own.append(unit(event - 0.5 * mean))
+        mean += max(1 / 64, 1 / (i + 1)) * (event - mean)
+    np.testing.assert_allclose(state.mean, mean, atol=1e-5)
+    distance = np.sort(np.linalg.norm(np.array(own[-65:-1]) - own[-1], axis=1))[1]
+    assert scores[-1] == pytest.approx(16.0 * np.log(distance) - np.log(2 / 64), abs=1e-2)
+
+
+def test_an_event_that_was_odd_when_it_came_counts_as_lying_further_away():
+    random = np.random.default_rng(0)
+    events = random.normal(size=(1_000, 4)).astype(np.float32)
+    events[700], events[701] = 9.0, 9.5
+    doubting, believing = (scored(Neighbours(4, ((64, 1),), False, doubt=d), events) for d in (1.5, 1.0))
+    assert doubting[701] == pytest.approx(believing[701] + 8.0 * np.log(1.5), abs=1e-3)
 
 
 @pytest.mark.parametrize("model", [Neighbours(16), Fitness(16)])

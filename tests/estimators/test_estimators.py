@@ -25,7 +25,9 @@ from onlineguard.estimators import (
     ClippedQuantile,
     ClippedScale,
     DriftRobustDetector,
+    FitnessDetector,
     MarginalDetector,
+    NeighboursDetector,
     SeriesDetector,
 )
 from tests.support.river_streams import classification, events, labelled, regression, vanishing
@@ -38,6 +40,8 @@ DETECTORS = [
     ClippedCovariance,
     DriftRobustDetector,
     MarginalDetector,
+    NeighboursDetector,
+    FitnessDetector,
     SeriesDetector,
 ]
 # What needs further programs is shown for these by the quick tests of the others, which are shells of the same kind.
