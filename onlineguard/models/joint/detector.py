@@ -252,8 +252,8 @@ class JointDetector(SliceModel):
         `expected` and `nearest` are NaN where the event has no value; `pair` is left out where no pair stands out.
         """
         found = self._residuals(state, event)
-        rows = nearest_rows(state.sample, found.y, found.square)
-        nearest = rows[np.square(rows - found.y).sum(axis=1).argmin()]
+        rows = nearest_rows(state.sample, found.y)
+        nearest = rows[abs(rows - found.y).sum(axis=1).argmin()]
         broken = reasons.pair(state.covariance, found.y, float(found.quadratic))
         by_name = {"expected": reasons.expected(state.covariance, found.y, found.py), "nearest": nearest}
         values = {
