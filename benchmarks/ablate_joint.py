@@ -38,8 +38,12 @@ def _identity(_: Any, y: Any) -> Any:
     return y
 
 
-def _no_distance(_: Any, __: Any, square: Any) -> Any:
-    return square
+def _no_distance(_: Any, y: Any, *__: Any) -> Any:
+    return (y @ y * y.shape[-1]) ** 0.5
+
+
+def _of_squares(rows: Any, y: Any, *_: Any) -> Any:
+    return (((rows - y[None]) ** 2).sum(1) * y.shape[-1]) ** 0.5
 
 
 def _not_constant(modes: Any) -> Any:
@@ -50,13 +54,14 @@ def _not_drawn(state: Any, u: Any, *_: Any) -> Any:
     return state, u[0] > np.inf
 
 
-def _never_regular(state: Any, y: Any, square: Any) -> Any:
-    return Regular(0.0 * square + state.median, 0.0 * square + 1.0, square < 0.0)
+def _never_regular(state: Any, y: Any) -> Any:
+    none = 0.0 * y[0]
+    return Regular(none + state.median, none + 1.0, none > 0.0)
 
 
 VARIANTS: dict[str, Change] = {
     "as it is": {},
-    "Mahalanobis distance alone": {("detector", "sparsity"): lambda sample, y, square: y @ y * 0.0 + 1.0},
+    "Mahalanobis distance alone": {("detector", "sparsity"): lambda sample, y, *_: 0.0 * y[0] + 1.0},
     "neighbours alone": {("detector", "transformed"): lambda covariance, y: 0.0 * y},
     "root mean square in place of Mahalanobis": {
         ("detector", "transformed"): _identity,
@@ -73,8 +78,12 @@ VARIANTS: dict[str, Change] = {
     "no pull of the histogram": {("threshold", "PULL"): (0.0, 0.0)},
     "slow memory always fast": {("detector", "pace"): lambda memories, patience: patience ** (-2 / 3)},
     "slow memory always slow": {("detector", "pace"): lambda memories, patience: 1.0 / patience},
-    "sample of 16": {("neighbours", "SAMPLE"): 16, ("neighbours", "GROUPS"): 2},
-    "sample of 64": {("neighbours", "SAMPLE"): 64, ("neighbours", "GROUPS"): 8},
+    "neighbours by squared differences": {("neighbours", "distances"): _of_squares},
+    "sample of 16": {("neighbours", "SAMPLE"): 16, ("neighbours", "GROUPS"): 1},
+    "sample of 32": {("neighbours", "SAMPLE"): 32, ("neighbours", "GROUPS"): 2},
+    "sample of 128": {("neighbours", "SAMPLE"): 128},
+    "one group": {("neighbours", "GROUPS"): 1},
+    "two groups": {("neighbours", "GROUPS"): 2},
     "ridge x 4": {("covariance", "RIDGE"): 0.08},
     "ridge / 4": {("covariance", "RIDGE"): 0.005},
     "clip of the covariance 1.5": {("covariance", "CLIP"): 1.5},

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onlineguard.core.arrays import barrier, larger, smaller, where
+from onlineguard.core.arrays import barrier, in_one_loop, larger, smaller, where
 from onlineguard.core.protocols import Array
 from onlineguard.core.shapes import Float32, Int32
 
@@ -39,7 +39,7 @@ class Covariance(NamedTuple):
 
 def transformed(covariance: Covariance, y: Float32[Array, " d"]) -> Float32[Array, " d"]:
     """P y, of which the product with y is the squared Mahalanobis distance."""
-    return covariance.inverse @ y
+    return in_one_loop(covariance.inverse) @ y
 
 
 def learned_covariance(

@@ -53,6 +53,7 @@ from onlineguard.models.joint.threshold import Scores, learned_scores
 
 FAR = 5.0  # residuals beyond count by their logarithm
 LEAST_DISTANCE = 0.1  # what is nearer than this, in scales, is where usual events are
+SPARSE = 2.0  # the distance from neighbours in these units is about 1 for usual events, as the Mahalanobis one is
 CAUTION = 32.0  # the first scores are drawn towards 1: n events are trusted by n / (n + CAUTION)
 PRIOR = 8.0  # events that the covariance of independent residuals counts for at first, beside one a feature
 REGULAR_RATE = 0.02  # memory of how much of a run was too regular
@@ -81,10 +82,9 @@ class Residuals(NamedTuple):
     """An event, as the slice sees it."""
 
     present: Bool[Array, " d"]
-    z: Float32[Array, " d"]  # in scales of the slow memory, 0 where missing
-    y: Float32[Array, " d"]  # what is scored: also off the mode, far ones shortened
     count: Float32[Array, ""]  # features known
-    square: Float32[Array, ""]  # y' y
+    z: Float32[Array, " d"]  # in scales of the slow memory, 0 where unknown
+    y: Float32[Array, " d"]  # what is scored: also off the mode, far ones shortened
     py: Float32[Array, " d"]  # P y, P the inverse covariance of the y
     quadratic: Float32[Array, ""]  # y' P y
 
@@ -135,10 +135,10 @@ class JointDetector(SliceModel):
         x = event
         seen, age = to_float(state.seen), to_float(state.age)
         residuals = Residuals(*barrier(*self._residuals(state, x)))
-        present, z, y, count, square, py, quadratic = residuals
+        present, count, z, y, py, quadratic = residuals
         usable = namespace(x).any(present)
         score = self._score(state, residuals)
-        regularity = regular(state.regularity, y, square)
+        regularity = regular(state.regularity, y)
         short = smaller(K * (larger(count, 1.0) / larger(quadratic, 1e-6)) ** 0.5, 1.0)  # as Huber shortens y
         collective, along = drawn(state.collective, y * short, py * short, count, age)
 
@@ -175,8 +175,8 @@ class JointDetector(SliceModel):
             memories,
             learned_modes(state.modes, x, present, larger(mode_rate, where(unusual, 0.0, early))),
             learned_covariance(state.covariance, y, py, quadratic, count, covariance_rate),
-            learned_sample(state.sample, y, square, known_for, self.patience, usual & (score <= state.scores.fifth)),
-            learned_regularity(state.regularity, y, square, regularity, age, learns, usual),
+            learned_sample(state.sample, y, known_for, self.patience, usual & (score <= state.scores.fifth)),
+            learned_regularity(state.regularity, y, regularity, age, learns, usual),
             choose(learns, collective, state.collective),
             learned_scores(state.scores, score, age, counts, self.target_rate, self.patience),
             saturating_add(state.seen, usable),
@@ -240,9 +240,9 @@ class JointDetector(SliceModel):
         residuals = self._residuals(state, event)
         y = weighed(residuals.y.astype(np.float64), self.weights)
         covered = np.maximum(y * transformed(state.covariance, y), 0.0)
-        away = residuals.y - nearest_rows(state.sample, residuals.y, residuals.square)
-        sparse = np.square(weighed(away.astype(np.float64), self.weights)).mean(axis=0)
-        return sum(part / max(part.sum(), 1e-300) for part in (covered, sparse * (residuals.y != 0.0)))  # type: ignore[return-value]
+        away = abs(residuals.y - nearest_rows(state.sample, residuals.y)).mean(axis=0)
+        sparse = weighed(away.astype(np.float64), self.weights) * (residuals.y != 0.0)
+        return sum(part / max(part.sum(), 1e-300) for part in (covered, sparse))  # type: ignore[return-value]
 
     def reasons(
         self, state: JointState, event: Float32[Array, " d"], origin: Float64[np.ndarray, " d"]
@@ -252,8 +252,8 @@ class JointDetector(SliceModel):
         `expected` and `nearest` are NaN where the event has no value; `pair` is left out where no pair stands out.
         """
         found = self._residuals(state, event)
-        rows = nearest_rows(state.sample, found.y, found.square)
-        nearest = rows[np.square(rows - found.y).sum(axis=1).argmin()]
+        rows = nearest_rows(state.sample, found.y)
+        nearest = rows[abs(rows - found.y).sum(axis=1).argmin()]
         broken = reasons.pair(state.covariance, found.y, float(found.quadratic))
         by_name = {"expected": reasons.expected(state.covariance, found.y, found.py), "nearest": nearest}
         values = {
@@ -285,20 +285,19 @@ class JointDetector(SliceModel):
         (y,) = barrier(sided(y, self.sides))
         py = transformed(state.covariance, y)
         (py,) = barrier(py)
-        return Residuals(present, z, y, to_float(xp.sum(known)), y @ y, py, y @ py)
+        return Residuals(present, to_float(xp.sum(known)), z, y, py, y @ py)
 
     def _score(self, state: JointState, residuals: Residuals) -> Float32[Array, ""]:
         """The geometric mean of the two distances, positive."""
         xp = namespace(residuals.y)
         age, count = to_float(state.age), larger(residuals.count, 1.0)
-        y, square, quadratic, sample = residuals.y, residuals.square, residuals.quadratic, state.sample
+        quadratic = residuals.quadratic
         if self.weights:
-            y, rows = weighed(y, self.weights), weighed(sample.rows, self.weights)
-            square, quadratic = y @ y, y @ transformed(state.covariance, y)
-            sample = sample._replace(rows=rows, squares=xp.sum(rows * rows, 1))
-        spread = quadratic / count + LEAST_DISTANCE**2
-        sparse = sparsity(sample, y, square) / count + LEAST_DISTANCE**2
-        return xp.exp(0.25 * xp.log(larger(spread, LEAST_DISTANCE**2) * sparse) * age / (age + CAUTION))
+            y = weighed(residuals.y, self.weights)
+            quadratic = y @ transformed(state.covariance, y)
+        spread = larger(quadratic / count, 0.0) + LEAST_DISTANCE**2
+        sparse = SPARSE * sparsity(state.sample, residuals.y, self.weights) / count + LEAST_DISTANCE
+        return xp.exp((0.25 * xp.log(spread) + 0.5 * xp.log(sparse)) * age / (age + CAUTION))
 
     def _regime(
         self, state: JointState, odd: Bool[Array, ""], too_regular: Bool[Array, ""], usable: Bool[Array, ""]

@@ -63,8 +63,8 @@ def learned_memories(
     usual_rate = larger(patience ** (-2 / 3), START / (seen + START))
     z_fast, known = standardised(fast, x, present)
     unit = xp.where(known, fast.scale / xp.where(known, slow.scale, 1.0), 0.0)
-    to_fast = xp.minimum(abs(z_fast) * unit, APART) @ np.ones(x.shape[-1], np.float32)
-    to_slow = xp.minimum(abs(z), APART) @ np.ones(x.shape[-1], np.float32)
+    apart = xp.minimum(abs(xp.stack([z_fast * unit, z])), APART)
+    to_fast, to_slow = apart @ np.ones(x.shape[-1], np.float32)  # the quickest sum of rows
     usable = xp.any(present)
     share = nearer + where(usable, patience ** (-2 / 3), 0.0) * (where(to_fast < to_slow, 1.0, 0.0) - nearer)
     return Memories(

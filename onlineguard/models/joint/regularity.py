@@ -17,7 +17,7 @@ import numpy as np
 from onlineguard.core.arrays import larger, namespace, put, smaller, where
 from onlineguard.core.protocols import Array
 from onlineguard.core.shapes import Bool, Float32, Int32
-from onlineguard.models.joint.neighbours import squared_distances
+from onlineguard.models.joint.neighbours import distances
 
 LAST = 8
 NEAREST = 1e-3  # distances below this, in scales, are equal: exact repeats
@@ -35,8 +35,7 @@ EARLY = (20.0, 200.0)  # early rate 20 / (age + 200)
 class Regularity(NamedTuple):
     """The last events, and what is usual of the distances from them."""
 
-    last: Float32[Array, "last d"]
-    squares: Float32[Array, " last"]  # their squared lengths
+    last: Float32[Array, "last d"]  # their residuals
     turn: Int32[Array, ""]  # the row that comes next
     median: Float32[Array, ""]  # of ln D,
     low: Float32[Array, ""]  # and what 5 % fall below
@@ -46,8 +45,7 @@ class Regularity(NamedTuple):
     @classmethod
     def blank(cls, width: int) -> "Regularity":
         """Before any event, in NumPy."""
-        last, squares = np.zeros((LAST, width), np.float32), np.zeros(LAST, np.float32)
-        return cls(last, squares, np.int32(0), *map(np.float32, (0.0, -1.0, 1.0, BEYOND)))
+        return cls(np.zeros((LAST, width), np.float32), np.int32(0), *map(np.float32, (0.0, -1.0, 1.0, BEYOND)))
 
 
 class Regular(NamedTuple):
@@ -58,10 +56,9 @@ class Regular(NamedTuple):
     odd: Bool[Array, ""]  # it is one of a run that is too regular
 
 
-def regular(state: Regularity, y: Float32[Array, " d"], square: Float32[Array, ""]) -> Regular:
+def regular(state: Regularity, y: Float32[Array, " d"]) -> Regular:
     """How regular the event with residuals y is."""
-    nearest = squared_distances(state.last, state.squares, y, square).min(-1)
-    log_distance = 0.5 * namespace(y).log(nearest + NEAREST * NEAREST)
+    log_distance = namespace(y).log(distances(state.last, y).min(-1) + NEAREST)
     unit = larger(state.median - state.low, LEAST_UNIT)
     g = math.log(2.0) + math.log(10.0) * (state.median - log_distance) / unit
     g = larger(smaller(g, MOST), 0.0)
@@ -72,7 +69,6 @@ def regular(state: Regularity, y: Float32[Array, " d"], square: Float32[Array, "
 def learned_regularity(
     state: Regularity,
     y: Float32[Array, " d"],
-    square: Float32[Array, ""],
     event: Regular,
     age: Float32[Array, ""],
     learns: Bool[Array, ""],
@@ -86,7 +82,6 @@ def learned_regularity(
     high = state.high * (1.0 + rate * (where(event.mean > state.high, 1.0, 0.0) - LEVEL))
     return Regularity(
         put(state.last, place, y),
-        put(state.squares, place, square),
         where(learns, where(state.turn + 1 >= LAST, 0, state.turn + 1), state.turn),
         median,
         smaller(low, median),

@@ -153,11 +153,8 @@ def _walked(
     walk: Walk, histogram: Float32[Array, " bins"], target_rate: Float[Array, ""], events: Float32[Array, ""]
 ) -> tuple[Walk, Bool[Array, ""]]:
     """The reading after the next bin, and whether it was the last; the histogram is worth so many events."""
-    xp = namespace(histogram)
-    below = walk.at - xp.arange(BINS, dtype=np.int32)
-    one, none = np.float32(1.0), np.float32(0.0)
-    here = histogram @ xp.where(below == 0, one, none)
-    pair = 0.5 * (histogram @ xp.where((below == 0) | (below == 1), one, none))
+    here = histogram[walk.at]
+    pair = 0.5 * (here + where(walk.at > 0, histogram[larger(walk.at - 1, 0)], 0.0))
     top = BIN * (to_float(walk.at) + 1.0)
     difference, total = walk.peak - pair, walk.peak + pair
     clear = (pair < DEPTH * walk.peak) & (2.0 * events * difference * difference > SIGNIFICANT**2 * total)
