@@ -59,7 +59,9 @@ def test_an_absurd_event_is_forgotten(at, feature, target):
 
 @pytest.mark.parametrize("kind", [ClippedLinearRegression, ClippedLogisticRegression], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize(
-    "params", [{}, {"rate": Constant(0.05), "clip": Fixed(1.0)}, {"rate": lambda seen: 1 / (seen + 10.0)}], ids=str
+    "params",
+    [{}, {"rate": Constant(0.05), "clip": Fixed(1.0)}, {"rate": lambda seen: 1 / (seen + 10.0)}],
+    ids=["the default", "a fixed rate and clip", "a rate of one's own"],  # the same in every process of pytest-xdist
 )
 def test_one_at_a_time_many_at_once_and_copies_are_equal_bit_for_bit(kind, params):
     X, y = linear(300, 1e3)
