@@ -136,7 +136,7 @@ def test_a_frame_keeps_its_index_and_kind():
     assert isinstance(model.score_many(pl.DataFrame(events(5))), pl.Series)
 
 
-@pytest.mark.parametrize("kind", DETECTORS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", COMPILED_TWICE)
 @settings(max_examples=15)
 @example(table=np.array([[0, 0, 0], [0, np.inf, 0], [0, np.inf, 0]], np.float32))  # infinite: missing
 @given(table=streams(features=3, most=30))

@@ -55,7 +55,10 @@ def in_entries(one, sent):
     return answers
 
 
-@pytest.mark.parametrize("detector", list(DETECTORS))
+FEW = [pytest.param(name, marks=() if name == "point" else pytest.mark.slow) for name in DETECTORS]  # each is compiled
+
+
+@pytest.mark.parametrize("detector", FEW)
 def test_events_are_judged_as_by_the_engine(models, detector):
     sent = events(600)
     model = named_model(detector)
@@ -83,9 +86,9 @@ def test_clicks_are_judged_as_by_the_pipeline(models, clicks, frame):
     assert {answer["model_version"] for answer in answers} == {models.first}
 
 
+@pytest.mark.parametrize("detector", FEW)
 @settings(max_examples=15)
 @given(
-    st.sampled_from(list(DETECTORS)),
     st.lists(st.sampled_from("ecls"), min_size=1, max_size=12),
     st.integers(0, 11),
     st.data(),
