@@ -55,6 +55,7 @@ FAR = 5.0  # residuals beyond count by their logarithm
 LEAST_DISTANCE = 0.1  # what is nearer than this, in scales, is where usual events are
 SPARSE = 2.0  # the distance from neighbours in these units is about 1 for usual events, as the Mahalanobis one is
 CAUTION = 32.0  # the first scores are drawn towards 1: n events are trusted by n / (n + CAUTION)
+SETTLED = 5  # values of a feature that came later than its slice; the scale of fewer is often far too small
 PRIOR = 8.0  # events that the covariance of independent residuals counts for at first, beside one a feature
 REGULAR_RATE = 0.02  # memory of how much of a run was too regular
 REGULAR_SHARE = 0.2  # a run of which this share is too regular needs the full patience, in a young slice too
@@ -71,6 +72,7 @@ class JointState(NamedTuple):
     regularity: Regularity
     collective: Collective
     scores: Scores
+    values: Int32[Array, " d"]  # of every feature
     seen: Int32[Array, ""]  # events learned
     age: Int32[Array, ""]  # events the threshold learned from; a new regime makes it younger
     run: Int32[Array, ""]  # odd events ahead of usual ones, LONGEST_RUN at most
@@ -122,6 +124,7 @@ class JointDetector(SliceModel):
             Regularity.blank(width),
             Collective.blank(width),
             Scores.blank(float(self.target_rate)),
+            np.zeros(width, np.int32),
             *np.zeros(4, np.int32),
             repeats=np.float32(0.0),
         )
@@ -155,7 +158,8 @@ class JointDetector(SliceModel):
         in_a_row = state.run >= where(odd, IN_A_ROW, LONG_RUN)
         unusual = in_a_row | (in_odd_run & odd)
         slow = pace(state.memories, self.patience)
-        early = START / (seen + START)
+        slow = where(state.run > 0, smaller(slow, 1.0 / self.patience), slow)  # what follows an odd event waits for it
+        early = START / (to_float(state.values) + START)
         slow_rate = where(unusual, ODD_SHARE / self.patience, larger(slow, early))
         memories = choose(
             young,
@@ -179,6 +183,7 @@ class JointDetector(SliceModel):
             learned_regularity(state.regularity, y, regularity, age, learns, usual),
             choose(learns, collective, state.collective),
             learned_scores(state.scores, score, age, counts, self.target_rate, self.patience),
+            saturating_add(state.values, present),
             saturating_add(state.seen, usable),
             where(new_regime, smaller(next_age, RENEWED_AGE), next_age),
             where(new_regime, 0, run),
@@ -226,6 +231,7 @@ class JointDetector(SliceModel):
         typical = one._replace(
             memories=one.memories._replace(slow=memory, fast=memory),
             modes=one.modes.moved(origin - origins[middle]),
+            values=np.minimum(one.values, INHERITED_SEEN),
             seen=np.int32(INHERITED_SEEN),
             age=np.int32(INHERITED_AGE),
             run=np.int32(0),
@@ -276,9 +282,10 @@ class JointDetector(SliceModel):
         xp = namespace(x)
         present = xp.isfinite(x)
         z, known = standardised(state.memories.slow, x, present)
+        known = known & ((state.values >= SETTLED) | (state.seen < YOUNG))
         rarest = 1.0 / larger(smaller(to_float(state.seen), self.patience), 2.0)
         constant = known & mostly_constant(state.modes) & (state.seen >= YOUNG)
-        y = xp.where(constant, off_mode(state.modes, x, rarest), z)
+        y = xp.where(constant, off_mode(state.modes, x, rarest), xp.where(known, z, 0.0))
         size = xp.maximum(abs(y), FAR)
         far = FAR * (1.0 + xp.log(size / FAR))
         y = xp.where(abs(y) > FAR, xp.where(y < 0.0, -far, far), y)

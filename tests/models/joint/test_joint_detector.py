@@ -32,6 +32,16 @@ def test_what_breaks_a_linear_relation_is_found_though_every_marginal_is_kept():
     assert figures["false"] < 0.02
 
 
+def test_a_feature_that_comes_late_is_not_odd_by_being_new():
+    x = np.random.default_rng(0).normal(size=(6_000, 8))
+    for late, start in enumerate(range(3_000, 6_000, 500), 2):
+        x[:start, late] = np.nan
+    flags = updated(Engine(8), "a", x).anomalous
+    soon = np.concatenate([flags[start : start + 100] for start in range(3_000, 6_000, 500)])
+    assert soon.mean() < 0.02
+    assert flags[3_000:].mean() < 0.015
+
+
 @pytest.mark.parametrize("ones", [0.05, pytest.param(0.1, marks=pytest.mark.slow)])
 def test_a_far_value_is_found_beside_a_binary_feature(ones):
     figures = bench_cases.with_binary(judged, seed=0, ones=ones)
