@@ -355,7 +355,10 @@ class Engine:
         """
         row = self._slices.rows[slice_]
         found = self._states.reasons(row, self._one_event(x, y), self._slices.end)
-        return {name: self._by_feature(value) for name, value in found.items()}
+        return {
+            name: tuple(self._names[i] for i in value) if isinstance(value, tuple) else self._by_feature(value)
+            for name, value in found.items()
+        }
 
     @_serialised
     def feedback(self, slice_: Hashable, x: Any, usual: bool) -> Verdict:
@@ -545,11 +548,9 @@ class Engine:
         return self._features or range(self._n_features)
 
     def _by_feature(self, value: Any) -> Any:
-        """What a model says, for a reader: arrays with a number a feature become dicts, and pairs of features names."""
+        """What a model says, for a reader: arrays with a number a feature become dicts."""
         if isinstance(value, dict):
             return {name: self._by_feature(item) for name, item in value.items()}
-        if isinstance(value, tuple):
-            return tuple(self._names[i] for i in value)
         if np.shape(value) in ((self._states.width,), (self._n_features,)):
             return dict(zip(self._names, np.asarray(value)[: self._n_features].tolist(), strict=True))
         return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
