@@ -54,12 +54,13 @@ def whole(body: Any) -> Any:
 
 
 def fitting(body: Any) -> Any:
-    """With two numbers an event, as the stream has them; the document cannot know how many."""
+    """With two numbers an event, as the stream has them; the document cannot know how many, and that none is a text."""
     if isinstance(body, list):
         return [fitting(each) for each in body]
     if isinstance(body, dict) and "slice" in body:
         features = body.get("features") or {}
-        numbers = [*(body.get("x") or features.values()), 0.5, 0.5][:2]
+        values = [*(body.get("x") or features.values()), 0.5, 0.5][:2]
+        numbers = [0.5 if isinstance(value, str) else value for value in values]
         return {name: value for name, value in body.items() if name not in ("x", "features")} | {"x": numbers}
     return body
 
