@@ -39,7 +39,7 @@ def periods_found(engine: Engine, reports: Sequence[SliceReport]) -> str | None:
 
 
 def _seconds_an_event(reports: Sequence[SliceReport]) -> float | None:
-    """Seconds from one event of a slice to the next, in the middle of the slices; None without times."""
+    """Seconds from one event of a slice to the next, the median of the slices; None without times."""
     steps: list[float] = []
     for report in reports:
         if report.times is not None and len(report.index) > 1:

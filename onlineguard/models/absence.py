@@ -89,6 +89,14 @@ class Absence(Wrapper):
         parts[n] = 0.0
         return parts
 
+    def reasons(
+        self, state: AbsenceState, event: Float32[Array, " width"], origin: Float64[np.ndarray, " width"]
+    ) -> dict[str, Any]:
+        """Those of the model of numbers, but no pair of a feature and the absence, which is none."""
+        found = super().reasons(state, event, origin)
+        own = state.shares.shape[-1]
+        return {name: value for name, value in found.items() if not (isinstance(value, tuple) and own in value)}
+
     def describe(self, state: AbsenceState) -> dict[str, Any]:
         """What the model of numbers says, and the share of events that lack each feature."""
         return {**self.model.describe(state.model), "absent": state.shares}

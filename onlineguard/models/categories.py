@@ -89,12 +89,12 @@ class Categories(Wrapper):
     def reasons(
         self, state: CategoriesState, event: Float32[Array, " width"], origin: Float64[np.ndarray, " width"]
     ) -> dict[str, Any]:
-        """Those of the model of numbers for features that are numbers, and the share of each category."""
+        """Those of the model of numbers, with values of features that are numbers only; and each category's share."""
         columns = list(self.categories)
+        rarities = np.isin(np.arange(len(event)), columns)
         found = {
-            name: np.where(np.isin(np.arange(len(value)), columns), np.nan, value) if np.ndim(value) else value
+            name: np.where(rarities, np.nan, value) if isinstance(value, np.ndarray) and value.ndim else value
             for name, value in super().reasons(state, event, origin).items()
-            if not isinstance(value, tuple)
         }
         places, there = self._places(event)
         share = np.full(len(event), np.nan)

@@ -88,6 +88,17 @@ def test_a_category_has_its_share_and_no_expected_value():
     assert reasons["expected"]["ms"] == pytest.approx(100.0, abs=2.0)
 
 
+def test_no_pair_is_of_a_feature_and_the_absence_of_others():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(4_000, 2))
+    X[(X[:, 0] > 1.0) & (rng.random(4_000) < 0.9), 1] = np.nan  # b is mostly absent where a is high
+    engine = Engine(features=["a", "b"], absence=True)
+    engine.update("s", X)
+    reasons = engine.reasons("s", [-2.5, np.nan])  # and now where it is low
+    assert set(reasons) == {"expected", "nearest"}
+    assert math.isnan(reasons["expected"]["b"])
+
+
 def test_an_estimator_without_reasons_gives_none():
     engine = Engine(2, estimator=ClippedSGD(Mean(2)))
     engine.update("s", np.random.default_rng(0).normal(size=(200, 2)))

@@ -261,11 +261,11 @@ class JointDetector(SliceModel):
         rows = nearest_rows(state.sample, found.y)
         nearest = rows[abs(rows - found.y).sum(axis=1).argmin()]
         broken = reasons.pair(state.covariance, found.y, float(found.quadratic))
-        by_name = {"expected": reasons.expected(state.covariance, found.y, found.py), "nearest": nearest}
-        values = {
-            name: reasons.known(reasons.as_values(y, state.memories.slow, state.modes, FAR) + origin, found.present)
-            for name, y in by_name.items()
-        }
+        expected = reasons.expected(state.covariance, found.y, found.py)
+        values: dict[str, Any] = {}
+        for name, y in (("expected", expected), ("nearest", nearest)):
+            value = reasons.as_values(y, state.memories.slow, state.modes, FAR) + origin
+            values[name] = np.where(found.present, value, math.nan)
         return {**values, "pair": broken} if broken else values
 
     def describe(self, state: JointState) -> dict[str, Any]:

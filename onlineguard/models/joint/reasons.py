@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from onlineguard.core.shapes import Bool, Float32, Float64
+from onlineguard.core.shapes import Float32, Float64
 from onlineguard.core.spread import Memory
 from onlineguard.models.joint.covariance import Covariance
 from onlineguard.models.joint.mostly_constant import Modes, mostly_constant
@@ -41,8 +41,3 @@ def as_values(
     z = np.where(size > far, np.copysign(far * np.exp(np.minimum(size, 80.0 * far) / far - 1.0), residuals), residuals)
     at_mode = np.where(size < OFF_MODE, modes.value, math.nan)
     return np.where(mostly_constant(modes), at_mode, memory.location + z * memory.scale)
-
-
-def known(values: Float64[np.ndarray, " d"], present: Bool[np.ndarray, " d"]) -> Float64[np.ndarray, " d"]:
-    """The values, NaN where the event has none."""
-    return np.where(present, values, math.nan)
