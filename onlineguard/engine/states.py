@@ -194,7 +194,7 @@ class States:
         parts: list[np.ndarray] = [np.empty(0, np.float32)]
         self._parts.divide(1)
         for reads, homes, part in self._looked_up(rows, events, spare):
-            size = _padded_size(part.n)
+            size = padded_size(part.n)
             padded = self._padded(homes, part, size)[:, : self._width]
             at = np.zeros(size, np.int32)
             at[: part.n] = reads
@@ -284,11 +284,11 @@ class States:
         waste = np.full(1, WASTE, np.int32)
         for count in sorted({1, self._cores if batch >= SPLIT_FROM else 1}):
             self._parts.divide(count)
-            n = SMALLEST_BATCH
-            while n < 2 * min(batch, LARGEST_BATCH):
+            n, largest = SMALLEST_BATCH, padded_size(min(batch, LARGEST_BATCH))
+            while n <= largest:
                 rows = np.full(n, WASTE, np.int32)
                 self._step(0, rows, rows, self._nothing(n), rows)
-                n *= 2
+                n = padded_size(n + 1)
             self._parts.put(waste, self._parts.take(waste))
             self._parts.take(np.full(APART, WASTE, np.int32))
         if self._model.shiftable:
@@ -433,7 +433,7 @@ class States:
     ) -> np.ndarray:
         """`_run` in one part of the table, whose rows `reads` and `writes` are."""
         n = events.n
-        size = _padded_size(n)
+        size = padded_size(n)
         rows = np.zeros((2, size), np.int32)
         rows[0, :n], rows[1, :n] = reads, writes
         padded = self._padded(homes, events, size, part)
@@ -467,7 +467,7 @@ def aligned(rows: int, columns: int) -> np.ndarray:
     return spare[start : start + rows * columns].reshape(rows, columns)
 
 
-def _padded_size(n: int) -> int:
+def padded_size(n: int) -> int:
     """The length that n events are padded to: a power of four, so that few programs have to be compiled.
 
     The loop runs over the n events only, so that padding costs memory and little time.

@@ -16,17 +16,18 @@ FARTHEST = 10.0
 class _Remembering(PackedDetector):
     """The common part of both: events as they are compared, and the verdicts on their distances."""
 
+    kind: type[Neighbours] | type[Fitness]
+
     def __init__(
         self,
-        kind: type[Neighbours] | type[Fitness],
-        target_rate: float,
-        patience: float,
-        direction: bool,
-        bounded_score: bool,
+        target_rate: float = 0.01,
+        patience: float = 5_000,
+        direction: bool = False,
+        bounded_score: bool = False,
     ):
         self.target_rate, self.patience = checked_target_rate(target_rate), checked_patience(patience)
         self.direction, self.bounded_score = direction, bounded_score
-        super().__init__(functools.partial(_judged, kind, float(target_rate), float(patience), bool(direction)))
+        super().__init__(functools.partial(_judged, self.kind, float(target_rate), float(patience), bool(direction)))
 
     @property
     def remembered(self) -> dict[str, Any]:
@@ -70,14 +71,7 @@ class NeighboursDetector(_Remembering):
     (True, False)
     """
 
-    def __init__(
-        self,
-        target_rate: float = 0.01,
-        patience: float = 5_000,
-        direction: bool = False,
-        bounded_score: bool = False,
-    ):
-        super().__init__(Neighbours, target_rate, patience, direction, bounded_score)
+    kind = Neighbours
 
 
 class FitnessDetector(_Remembering):
@@ -109,14 +103,7 @@ class FitnessDetector(_Remembering):
     (True, False)
     """
 
-    def __init__(
-        self,
-        target_rate: float = 0.01,
-        patience: float = 5_000,
-        direction: bool = False,
-        bounded_score: bool = False,
-    ):
-        super().__init__(Fitness, target_rate, patience, direction, bounded_score)
+    kind = Fitness
 
 
 def _judged(

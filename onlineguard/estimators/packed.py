@@ -16,10 +16,11 @@ import numpy as np
 from onlineguard.core.protocols import Array
 from onlineguard.engine.events import as_float32
 from onlineguard.engine.origins import LOST, inexact
+from onlineguard.engine.states import padded_size
 from onlineguard.engine.table import Layout
 
 SMALLEST_WIDTH = 8  # columns are padded to powers of two, so that few new features wait for a compiler
-SMALLEST_BATCH, LARGEST_BATCH = 64, 4_096  # batches are padded to powers of four
+LARGEST_BATCH = 4_096  # events that are stepped by one call of a program
 IN_RANGE = 1e76  # an event of a smaller squared length has no value above 1e38; no origin is above it either
 ALIGNED = 16  # in float32 numbers; JAX need not copy an array that starts at a multiple of this
 
@@ -139,7 +140,7 @@ class Packed:
         for start in range(0, len(values), LARGEST_BATCH):
             chunk = values[start : start + LARGEST_BATCH] - self._origin
             n = len(chunk)
-            shape = (max(SMALLEST_BATCH, 4 ** -(-(n - 1).bit_length() // 2)), self.width + self._extra)
+            shape = (padded_size(n), self.width + self._extra)
             events = np.full(shape, np.nan, np.float32)
             as_float32(chunk, events[:n, : chunk.shape[1]])
             if extra is not None:
