@@ -6,6 +6,7 @@ the last answer. A batch runs the same loop body, so it gives the same bits.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from onlineguard.engine.table import Layout
 
 SMALLEST_WIDTH = 8  # columns are padded to powers of two, so that few new features wait for a compiler
 LARGEST_BATCH = 4_096  # events that are stepped by one call of a program
-IN_RANGE = 1e76  # an event of a smaller squared length has no value above 1e38; no origin is above it either
+IN_RANGE = 1e38  # an event of a smaller length has no larger value; no origin is above it either
 ALIGNED = 16  # in float32 numbers; JAX need not copy an array that starts at a multiple of this
 
 # The state after an event, and the answer (n,) in float32 that a row ends with, from the model and the state before.
@@ -152,9 +153,7 @@ class Packed:
         return np.concatenate(answers)
 
     def _write(self, values: np.ndarray) -> None:
-        with np.errstate(over="ignore"):
-            tame = values.dot(values) < IN_RANGE
-        if tame:
+        if math.hypot(*values.tolist()) < IN_RANGE:  # unlike a product with itself it never overflows
             np.subtract(values, self._origin, out=self._view, casting="same_kind")
         else:
             as_float32(values - self._origin, self._view)

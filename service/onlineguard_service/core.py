@@ -76,18 +76,7 @@ class Core:
         Raises CheckpointError where the state is damaged, newer, or was begun with other options.
         """
         _Compilations.listen()
-        estimator = named_model(settings.detector, settings.target_rate, settings.patience)
-        options = Options(
-            features=tuple(settings.features),
-            n_features=settings.n_features,
-            target_rate=float(estimator.target_rate),
-            patience=getattr(estimator, "patience", None),
-            max_slices=settings.max_slices,
-            remember=settings.remember,
-            counting=settings.redis is None,
-            detector=settings.detector,
-            categories=tuple(settings.categories),
-        )
+        options = _options(settings)
         models = Models(settings.state / "models")
         journal = await asyncio.to_thread(_journal, settings)
         try:
@@ -406,6 +395,21 @@ def _recovered(journal: Journal, options: Options, models: Models) -> Guard | No
         _check(guard.options, options)
         log.info("recovered %d entries after snapshot %s", n, None if found is None else found[0])
     return guard
+
+
+def _options(settings: Settings) -> Options:
+    estimator = named_model(settings.detector, settings.target_rate, settings.patience)
+    return Options(
+        features=tuple(settings.features),
+        n_features=settings.n_features,
+        target_rate=float(estimator.target_rate),
+        patience=getattr(estimator, "patience", None),
+        max_slices=settings.max_slices,
+        remember=settings.remember,
+        counting=settings.redis is None,
+        detector=settings.detector,
+        categories=tuple(settings.categories),
+    )
 
 
 def _check(kept: Options, asked: Options) -> None:

@@ -11,8 +11,8 @@ import random
 
 import httpx2
 import pytest
-from onlineguard_service.core import _recovered
-from onlineguard_service.entries import Options
+from onlineguard_service.config import Settings
+from onlineguard_service.core import _options, _recovered
 from onlineguard_service.journal.journal import FolderJournal
 from onlineguard_service.models import Models
 
@@ -71,7 +71,7 @@ def test_nothing_that_was_answered_is_lost_or_changed_by_kills(tmp_path, model_f
     keep(state / "journal", copies)
     models = Models(state / "models")
     journal = FolderJournal(state / "journal")
-    recovered = _recovered(journal, Options(n_features=2, remember=1_000_000), models)
+    recovered = _recovered(journal, _options(Settings(**settings)), models)
     never_killed, answers = replayed(copies, models)
     assert never_killed.digest() == recovered.digest()
     answered = told(clients)
