@@ -9,7 +9,9 @@ import pytest
 
 from experiments import common
 from experiments.regret import run as regret
-from experiments.regret.run import STREAMS, Distance, Growing, Source, Stream, noise, ratio, slope
+from experiments.regret.measures import ratio, slope
+from experiments.regret.methods import Distance, Growing, distance
+from experiments.regret.streams import FAR, QUICK, STREAMS, Source, Stream, noise
 from onlineguard.core.clipped_sgd import ClippedSGD
 from onlineguard.core.clips import Fixed
 from onlineguard.core.estimands import Linear, Mean
@@ -40,7 +42,7 @@ def _drift(truth):
 @pytest.mark.slow
 def test_a_quick_run_shows_the_default_near_the_best_fixed_rate(text):
     results = json.loads(text)
-    assert len(results["streams"]) == len(regret.QUICK)
+    assert len(results["streams"]) == len(QUICK)
     for one in results["streams"].values():
         for at in one["lengths"]:
             assert at["ratio"]["default"][0] < regret.BEST
@@ -95,7 +97,7 @@ def test_elsewhere_it_does(drift):
 def test_as_many_events_are_corrupted_as_the_stream_says():
     for share, expected in ((None, 20), (0.1, 800)):
         x, truth = _path(Stream("mean", 2, "gaussian", "still", "far", share), 8000)
-        hit = np.linalg.norm(x - truth, axis=1) > regret.FAR / 2
+        hit = np.linalg.norm(x - truth, axis=1) > FAR / 2
         assert hit.sum() == pytest.approx(expected, abs=4 * expected**0.5)
 
 
@@ -118,7 +120,7 @@ def test_distance_scores_the_estimate_from_before_the_event():
 
 def test_a_wrong_intercept_counts_as_distance():
     theta = Linear(np.float32([3.0, 0.0]), np.float32(4.0))
-    assert regret.distance(theta, np.zeros(2, np.float32)) == pytest.approx(5.0)
+    assert distance(theta, np.zeros(2, np.float32)) == pytest.approx(5.0)
 
 
 def test_the_theory_s_clip_grows_as_the_cube_root_of_the_epoch():
