@@ -89,6 +89,7 @@ class Residuals(NamedTuple):
     y: Float32[Array, " d"]  # what is scored: also off the mode, far ones shortened
     py: Float32[Array, " d"]  # P y, P the inverse covariance of the y
     quadratic: Float32[Array, ""]  # y' P y
+    rare: Bool[Array, ""]  # a mostly constant feature is off its mode, and no value is far: odd for that alone
 
 
 @register("JointDetector")
@@ -138,7 +139,7 @@ class JointDetector(SliceModel):
         x = event
         seen, age = to_float(state.seen), to_float(state.age)
         residuals = Residuals(*barrier(*self._residuals(state, x)))
-        present, count, z, y, py, quadratic = residuals
+        present, count, z, y, py, quadratic, rare = residuals
         usable = namespace(x).any(present)
         score = self._score(state, residuals)
         regularity = regular(state.regularity, y)
@@ -182,7 +183,7 @@ class JointDetector(SliceModel):
             learned_sample(state.sample, y, known_for, self.patience, usual & (score <= state.scores.fifth)),
             learned_regularity(state.regularity, y, regularity, age, learns, usual),
             choose(learns, collective, state.collective),
-            learned_scores(state.scores, score, age, counts, self.target_rate, self.patience),
+            learned_scores(state.scores, score, rare, age, counts, self.target_rate, self.patience),
             saturating_add(state.values, present),
             saturating_add(state.seen, usable),
             where(new_regime, smaller(next_age, RENEWED_AGE), next_age),
@@ -285,14 +286,16 @@ class JointDetector(SliceModel):
         known = known & ((state.values >= SETTLED) | (state.seen < YOUNG))
         rarest = 1.0 / larger(smaller(to_float(state.seen), self.patience), 2.0)
         constant = known & mostly_constant(state.modes) & (state.seen >= YOUNG)
-        y = xp.where(constant, off_mode(state.modes, x, rarest), xp.where(known, z, 0.0))
+        off, distance = off_mode(state.modes, x, rarest)
+        y = xp.where(constant, off, xp.where(known, z, 0.0))
+        rare = xp.any(constant & (y != 0.0)) & (xp.max(xp.where(constant & (y != 0.0), distance, abs(y))) < FAR)
         size = xp.maximum(abs(y), FAR)
         far = FAR * (1.0 + xp.log(size / FAR))
         y = xp.where(abs(y) > FAR, xp.where(y < 0.0, -far, far), y)
         (y,) = barrier(sided(y, self.sides))
         py = transformed(state.covariance, y)
         (py,) = barrier(py)
-        return Residuals(present, to_float(xp.sum(known)), z, y, py, y @ py)
+        return Residuals(present, to_float(xp.sum(known)), z, y, py, y @ py, rare)
 
     def _score(self, state: JointState, residuals: Residuals) -> Float32[Array, ""]:
         """The geometric mean of the two distances, positive."""

@@ -44,15 +44,20 @@ class Modes(NamedTuple):
         return self._replace(value=counted_from(self.value, by), rival=counted_from(self.rival, by))
 
 
-def off_mode(modes: Modes, x: Float32[Array, " d"], rarest: Float32[Array, ""]) -> Float32[Array, " d"]:
-    """Residuals of mostly constant features, signed; `rarest` is the least share that is told from none."""
+def off_mode(
+    modes: Modes, x: Float32[Array, " d"], rarest: Float32[Array, ""]
+) -> tuple[Float32[Array, " d"], Float32[Array, " d"]]:
+    """Residuals of mostly constant features, signed, and how far off the mode the values lie without their rarity.
+
+    rarest: the least share that is told from none.
+    """
     xp = namespace(x)
     away = x - modes.value
     distance = away / xp.maximum(modes.spread, RESOLUTION * abs(modes.value) + TINY)
     distance = xp.minimum(xp.maximum(distance, -FAR), FAR)
     rarity = 2.0 * xp.log(xp.maximum(modes.share / xp.maximum(1.0 - modes.share, rarest), 1.0))
     size = xp.sqrt(rarity + distance * distance)
-    return xp.where(_at(modes.value, x), 0.0, xp.where(away < 0.0, -size, size))
+    return xp.where(_at(modes.value, x), 0.0, xp.where(away < 0.0, -size, size)), abs(distance)
 
 
 def mostly_constant(modes: Modes) -> Bool[Array, " d"]:

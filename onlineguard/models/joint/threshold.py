@@ -5,6 +5,10 @@ histogram of the log scores tells the two apart where there is a *valley* betwee
 Without a valley the two cannot be told apart, and the threshold rises into the anomalies. The histogram's quantile
 also pulls the running one, which would take thousands of events to come down.
 
+The scores of features that mostly repeat one value stand apart too: where ten features differ from it in 1 % of the
+events each, a tenth of the events lie beyond a valley, and all are usual. So what is odd for a rare value alone makes
+no valley, and counts beyond one.
+
 Scores beyond the reach of a Pareto tail fitted to the upper fifth count little, but they count in full where they are
 as few as half of `target_rate`: scattered far events are usual in many streams.
 
@@ -30,6 +34,7 @@ LEAST_UNIT = 0.05  # nats
 DEPTH = 0.35  # a valley is lower than this share of the peak beyond it,
 SIGNIFICANT = 3.0  # by so many standard deviations of the difference of two counts,
 BEYOND = (0.013, 0.1)  # and this share of the events lies beyond it: what is more frequent is usual
+EXPLAINED = 0.5  # where a larger share of what lies beyond is odd for a rare value alone, it is usual
 EMPTY = 0.02  # a bin below this share of the peak is as good as empty, and the lowest of these is the valley
 PULL = (0.5, 0.1)  # how far the histogram pulls the threshold when it has been read, early, and late; late only by what
 # is more than a bin, since a running quantile is the finer one: it holds the share, whatever the law
@@ -47,12 +52,14 @@ class Walk(NamedTuple):
     """A reading of the histogram under way, from the top bin down; places are in units, see BIN."""
 
     at: Int32[Array, ""]  # the bin that comes next
-    above: Float32[Array, ""]  # share of the events above it
+    above: Float32[Array, ""]  # share of the events above it,
+    unexplained: Float32[Array, ""]  # and of those among them that are odd for more than a rare value
     peak: Float32[Array, ""]  # highest pair of bins above it
     lowest: Float32[Array, ""]  # lowest valley so far
     valley: Float32[Array, ""]  # where it lies; infinite if there is none
-    counted: Float32[Array, ""]  # share of the events between it and here
-    quantile: Float32[Array, ""]  # what target_rate of the counted exceed; NaN until it is passed
+    counted: Float32[Array, ""]  # share of the events between it and here, with those beyond it that are explained
+    quantile: Float32[Array, ""]  # what target_rate of the counted exceed,
+    explained: Float32[Array, ""]  # and of the explained alone; NaN until it is passed
 
 
 class Scores(NamedTuple):
@@ -66,7 +73,8 @@ class Scores(NamedTuple):
     middle: Float32[Array, ""]  # slow mean of ln median, at which the bins begin,
     unit: Float32[Array, ""]  # and of ln fifth - ln median: quantiles that jitter would blur the histogram
     far: Float32[Array, ""]  # running share of the scores beyond reach
-    histogram: Float32[Array, " bins"]  # shares
+    histogram: Float32[Array, " bins"]  # shares,
+    unexplained: Float32[Array, " bins"]  # and of what is odd for more than a rare value
     valley: Float32[Array, ""]  # ln of the score beyond which scores do not count
     walk: Walk
 
@@ -85,6 +93,7 @@ class Scores(NamedTuple):
             unit=np.float32(FIRST_UNIT),
             far=zero,
             histogram=np.zeros(BINS, np.float32),
+            unexplained=np.zeros(BINS, np.float32),
             valley=np.float32(np.inf),
             walk=_start(zero),
         )
@@ -93,12 +102,13 @@ class Scores(NamedTuple):
 def learned_scores(
     scores: Scores,
     score: Float32[Array, ""],
+    rare: Bool[Array, ""],
     age: Float32[Array, ""],
     weight: Float32[Array, ""],
     target_rate: Float[Array, ""],
     patience: Float[Array, ""],
 ) -> Scores:
-    """The scores after a score; a weight of 0 changes nothing."""
+    """The scores after a score; a weight of 0 changes nothing. `rare`: the event is odd for a rare value alone."""
     xp = namespace(score)
     learns = weight > 0.0
     log_score, log_median = xp.log(larger(score, LEAST_SCORE**2)), xp.log(scores.median)
@@ -109,8 +119,9 @@ def learned_scores(
     place = smaller(larger(xp.floor((log_score - middle) / unit / BIN), 0.0), BINS - 1.0)
     bins = xp.where(xp.arange(BINS, dtype=np.float32) == place, 1.0, 0.0)
     histogram = scores.histogram + memory * (bins - scores.histogram)
+    unexplained = scores.unexplained + memory * (where(rare, 0.0, 1.0) * bins - scores.unexplained)
     worth = where(spread > LEAST_UNIT, smaller(age, patience), 0.0)  # where most scores are equal, no gap is a valley
-    walk, done = _walked(scores.walk, histogram, target_rate, worth)
+    walk, done = _walked(scores.walk, histogram, unexplained, target_rate, worth)
     done = done & learns
 
     steps = xp.log(LEVELS[2] / (REACH * target_rate)) / math.log(LEVELS[1] / LEVELS[2])
@@ -119,7 +130,7 @@ def learned_scores(
     trust = where(far, smaller(FAR_SHARE * target_rate / larger(scores.far, 1e-6), 1.0), 1.0)
     rate = weight * quantile_rate(age)
     crowded = (histogram[BINS - 1] > target_rate) & (age < EARLY)
-    counted = where(log_score > scores.valley, 0.0, larger(rate, where(crowded, weight * CROWDED_RATE, 0.0)))
+    counted = where((log_score > scores.valley) & ~rare, 0.0, larger(rate, where(crowded, weight * CROWDED_RATE, 0.0)))
     twentieth = moved_quantile(scores.twentieth, score, LEVELS[2], counted)
     log_threshold = xp.log(moved_quantile(scores.threshold, score, target_rate, counted * trust))
     pulls = done & (abs(walk.quantile) < math.inf) & (age > BINS)
@@ -138,6 +149,7 @@ def learned_scores(
         spread,
         scores.far + memory * (where(far, 1.0, 0.0) - scores.far),
         histogram,
+        unexplained,
         where(done, middle + unit * walk.valley, scores.valley),
         choose(done, _start(0.0 * score), choose(learns, walk, scores.walk)),
     )
@@ -145,12 +157,16 @@ def learned_scores(
 
 def _start(zero: Float32[Array, ""]) -> Walk:
     """Before the top bin."""
-    inf = zero + np.float32(np.inf)
-    return Walk(np.int32(BINS - 1), zero, zero, inf, inf, zero, zero + np.float32(np.nan))
+    inf, nan = zero + np.float32(np.inf), zero + np.float32(np.nan)
+    return Walk(np.int32(BINS - 1), zero, zero, zero, inf, inf, zero, nan, nan)
 
 
 def _walked(
-    walk: Walk, histogram: Float32[Array, " bins"], target_rate: Float[Array, ""], events: Float32[Array, ""]
+    walk: Walk,
+    histogram: Float32[Array, " bins"],
+    unexplained: Float32[Array, " bins"],
+    target_rate: Float[Array, ""],
+    events: Float32[Array, ""],
 ) -> tuple[Walk, Bool[Array, ""]]:
     """The reading after the next bin, and whether it was the last; the histogram is worth so many events."""
     here = histogram[walk.at]
@@ -158,21 +174,35 @@ def _walked(
     top = BIN * (to_float(walk.at) + 1.0)
     difference, total = walk.peak - pair, walk.peak + pair
     clear = (pair < DEPTH * walk.peak) & (2.0 * events * difference * difference > SIGNIFICANT**2 * total)
-    found = clear & (walk.above > BEYOND[0]) & (walk.above < BEYOND[1])
+    found = clear & (walk.unexplained > larger(BEYOND[0], EXPLAINED * walk.above)) & (walk.above < BEYOND[1])
     found = found & (pair <= larger(walk.lowest, EMPTY * walk.peak))
-    counted = where(found, 0.0, walk.counted)
-    goal = target_rate * (1.0 - walk.above + counted)
-    passed = counted + here >= goal
-    inside = top - BIN * (goal - counted) / larger(here, 1e-9)
-    inside = where(walk.at >= BINS - 1, math.inf, inside)  # the top bin has no end: nothing is known
-    quantile = where(found, math.nan, walk.quantile)
+    explained = walk.above - walk.unexplained
+    counted = where(found, explained, walk.counted)
+    quantile = where(found, walk.explained, walk.quantile)
+    passed = _passed(top, here, counted, target_rate * (1.0 - walk.above + counted), quantile)
+    alone = _passed(top, here - unexplained[walk.at], explained, target_rate * (1.0 - walk.unexplained), walk.explained)
     after = Walk(
         walk.at - 1,
         walk.above + here,
+        walk.unexplained + unexplained[walk.at],
         larger(walk.peak, pair),
         where(found, pair, walk.lowest),
         where(found, top, walk.valley),
         counted + here,
-        where(passed & ~(quantile == quantile), inside, quantile),
+        passed,
+        alone,
     )
     return after, walk.at <= 0
+
+
+def _passed(
+    top: Float32[Array, ""],
+    here: Float32[Array, ""],
+    above: Float32[Array, ""],
+    goal: Float32[Array, ""],
+    quantile: Float32[Array, ""],
+) -> Float32[Array, ""]:
+    """The quantile, or where above + here reach the goal in this bin, if they do for the first time."""
+    into = larger(goal - above, 0.0) / larger(here, 1e-9)
+    inside = where(top >= BIN * BINS, math.inf, top - BIN * into)  # the top bin has no end
+    return where((above + here >= goal) & ~(quantile == quantile), inside, quantile)

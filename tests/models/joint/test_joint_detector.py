@@ -49,6 +49,26 @@ def test_a_far_value_is_found_beside_a_binary_feature(ones):
     assert figures["recall"] > 0.95
 
 
+@pytest.mark.parametrize("amounts", ["exponential", "standard_cauchy"])
+def test_rare_values_of_sparse_features_are_usual_though_their_scores_stand_apart(amounts):
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(6_000, 8))
+    sparse = rng.random((6_000, 6)) < 0.01  # so that 6 % of the events have a rare value
+    x[:, :6] = np.where(sparse, getattr(rng, amounts)(size=(6_000, 6)), 0.0)
+    flags = updated(Engine(8), "a", x).anomalous
+    assert 0.003 < flags[1_000:].mean() < 0.02
+
+
+def test_the_threshold_is_not_spent_on_anomalies_that_stand_apart():
+    rng = np.random.default_rng(0)
+    x, anomalous = rng.normal(size=(6_000, 8)), rng.random(6_000) < 0.07
+    x[:, 7] = rng.random(6_000) < 0.02  # a rare value explains none of them
+    x[anomalous, :4] += rng.normal(0.0, 8.0, (anomalous.sum(), 4))
+    flags = updated(Engine(8), "a", x).anomalous[2_000:]
+    assert flags[anomalous[2_000:]].mean() > 0.6
+    assert flags[~anomalous[2_000:]].mean() < 0.02
+
+
 @pytest.mark.parametrize(
     ("d", "at", "spread", "kind"),
     [
