@@ -31,6 +31,7 @@ FOUR_FIFTHS = 0.8  # share of scores above the quantile that shapes the p-values
 BINS = 64
 BIN = 0.25  # width, in units of ln fifth - ln median; the bins begin at the median
 LEAST_UNIT = 0.05  # nats
+HALF_WAY = 8.0  # units from the median that the score which 5 % exceed is at, at most: in the middle of the bins
 DEPTH = 0.35  # a valley is lower than this share of the peak beyond it,
 SIGNIFICANT = 3.0  # by so many standard deviations of the difference of two counts,
 BEYOND = (0.013, 0.1)  # and this share of the events lies beyond it: what is more frequent is usual
@@ -114,7 +115,8 @@ def learned_scores(
     log_score, log_median = xp.log(larger(score, LEAST_SCORE**2)), xp.log(scores.median)
     memory = weight * larger(1.0 / patience, 2.0 / (age + 2.0))
     middle = scores.middle + memory * (log_median - scores.middle)
-    spread = scores.unit + memory * (xp.log(scores.fifth) - log_median - scores.unit)
+    wide = larger(xp.log(scores.fifth), xp.log(scores.twentieth) / HALF_WAY + (1.0 - 1.0 / HALF_WAY) * log_median)
+    spread = scores.unit + memory * (wide - log_median - scores.unit)
     unit = larger(spread, LEAST_UNIT)
     place = smaller(larger(xp.floor((log_score - middle) / unit / BIN), 0.0), BINS - 1.0)
     bins = xp.where(xp.arange(BINS, dtype=np.float32) == place, 1.0, 0.0)
