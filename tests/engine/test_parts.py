@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onlineguard import ClippedSGD, Detector, Engine, LinearRegression
+from onlineguard import ClippedSGD, Detector, Engine, JointDetector, LinearRegression
 from onlineguard.engine import states
 from onlineguard.engine.parts import FIRST_ROW, WASTE, Parts, at_once
 from onlineguard.errors import InvalidArgument
@@ -78,7 +78,14 @@ def tensors(engine):
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e9])
-@pytest.mark.parametrize("options", [{}, {"max_slices": 20}, {"estimator": Detector()}], ids=["", "evicting", "plain"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, id="", marks=pytest.mark.slow),
+        pytest.param({"max_slices": 20}, id="evicting", marks=pytest.mark.slow),
+        pytest.param({"max_slices": 20, "estimator": Detector()}, id="plain"),
+    ],
+)
 def test_any_number_of_cores_and_any_cut_give_the_same_bits(split_from, offset, options):
     one, expected = fed([], 1, offset, **options)
     for cores, cuts in ((2, []), (3, [7, 500, 510, 900]), (4, [1_000])):
@@ -88,9 +95,10 @@ def test_any_number_of_cores_and_any_cut_give_the_same_bits(split_from, offset, 
             np.testing.assert_array_equal(tensors(engine)[name], tensor)
 
 
-def test_everything_else_answers_from_a_divided_table_as_from_a_whole_one(split_from, tmp_path):
-    one, _ = fed([], 1)
-    many, _ = fed([], 3)
+@pytest.mark.parametrize("model", [Detector(), pytest.param(JointDetector(), marks=pytest.mark.slow)])
+def test_everything_else_answers_from_a_divided_table_as_from_a_whole_one(split_from, tmp_path, model):
+    one, _ = fed([], 1, estimator=model)
+    many, _ = fed([], 3, estimator=model)
     keys, X = stream(200, seed=1)
     key = int(keys[0])
     for engine in (one, many):
@@ -117,7 +125,7 @@ def test_a_model_with_targets_predicts_from_a_divided_table(split_from):
 
 
 def test_small_calls_put_the_table_together_once_they_brought_as_many_events_as_it_has_rows(split_from):
-    engine, _ = fed([], 2)
+    engine, _ = fed([], 2, estimator=Detector())
     keys, X = stream(39, seed=1)
     counts = []
     for _ in range(engine._states.capacity // 39 + 2):

@@ -104,7 +104,10 @@ def test_scoring_and_learning_in_one_call_is_the_same_as_in_two(kind):
     assert once.score_one(events(1, 9)[0]) == twice.score_one(events(1, 9)[0])
 
 
-@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame], ids=["pandas", "polars"])
+@pytest.mark.parametrize(
+    "frame",
+    [pytest.param(pd.DataFrame, id="pandas"), pytest.param(pl.DataFrame, id="polars", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("kind", COMPILED_TWICE)
 @settings(max_examples=8)
 @given(data=st.data())

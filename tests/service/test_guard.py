@@ -55,7 +55,9 @@ def in_entries(one, sent):
     return answers
 
 
-FEW = [pytest.param(name, marks=() if name == "point" else pytest.mark.slow) for name in DETECTORS]  # each is compiled
+FEW = [
+    pytest.param(name, marks=() if name == "marginal" else pytest.mark.slow) for name in DETECTORS
+]  # each is compiled
 
 
 @pytest.mark.parametrize("detector", FEW)
