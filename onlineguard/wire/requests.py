@@ -9,30 +9,38 @@ from onlineguard.slidr.clicks.click import Click, Rfm, Time
 
 MOST_ROWS = 1_000  # slices in one answer
 
+MOST_KEY, MOST_ID, MOST_TEXT = 512, 256, 2_048  # characters of a slice, of an id, and of another text
+MOST_PARTS = 16  # of a slice
+
+Id = Annotated[str, Meta(max_length=MOST_ID)]
+Text = Annotated[str, Meta(max_length=MOST_TEXT)]
+KeyText = Annotated[str, Meta(max_length=MOST_KEY)]
 Whole = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-SliceKey = str | Whole | Annotated[tuple[str | Whole, ...], Meta(min_length=1)]  # a tuple is a list in JSON
+SliceKey = (
+    KeyText | Whole | Annotated[tuple[KeyText | Whole, ...], Meta(min_length=1, max_length=MOST_PARTS)]
+)  # a tuple is a list in JSON
 
 Of = Literal["events", "clicks"]  # the stream that a slice belongs to
 Sort = Literal["events", "name", "score", "threshold", "drift", "anomalies", "ivr"]
 
 
-class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, forbid_unknown_fields=True):
     """What one slice of a stream sent: `x` in the order of the features, or `features` by name.
 
     A feature is a number, or a category where the operator says so or the stream's first event has a text there.
     """
 
     slice: SliceKey
-    x: list[float | str | None] | None = None  # null where a feature is missing
-    features: dict[str, float | str | None] | None = None
-    id: str | None = None  # an event that repeats it gets the first one's answer and is not learned again
+    x: list[float | Text | None] | None = None  # null where a feature is missing
+    features: dict[str, float | Text | None] | None = None
+    id: Id | None = None  # an event of the slice that repeats it gets the first one's answer and is not learned again
     ts: Time | None = None  # kept for the history; the model does not look at it
 
 
-class Label(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+class Label(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, forbid_unknown_fields=True):
     """What became known about a click later: that it led to a purchase, or the RFM score of its account, or both."""
 
-    click_id: str
+    click_id: Id
     purchase_ts: Time | None = None
     rfm: Rfm | None = None
 

@@ -74,9 +74,20 @@ class Settings:
     )
     max_slices: int = _setting(100_000, "Slices that are kept; of more, the one longest not seen goes.", 1)
     body_limit: int = _setting(4_194_304, "Bytes of a request at most.", 1_024)
+    bodies_limit: int = _setting(
+        67_108_864,
+        "Bytes of all large requests together that are being read or answered; more are told to wait.",
+        65_536,
+    )
+    connections: int = _setting(2_000, "Connections at most; one more is told to come again.", 1)
     batch_limit: int = _setting(10_000, "Events, clicks or labels in a request at most.", 1)
     rate_limit: float = _setting(0.0, "Requests a second of one key, or of one address without a key; 0: any.", 0)
     keys: Path | None = _setting(None, "TOML file of API keys, see --new-key; without it requests need none.")
+    hosts: tuple[str, ...] = _setting(
+        (),
+        "Names under which the service is reached, beside localhost and addresses; asked for where it listens to this "
+        "machine only and needs no key, so that no page of another site can pretend to be on it.",
+    )
     tls_cert: Path | None = _setting(None, "Certificate chain (PEM); with it the service speaks TLS 1.2 or newer.")
     tls_key: Path | None = _setting(None, "Private key of the certificate (PEM).")
     keep_alive: int = _setting(75, "Seconds after which an idle connection is closed.", 1)
@@ -92,6 +103,10 @@ class Settings:
             raise InvalidArgument(f"{given} is {getattr(self, given)}, but {absent} is not set; TLS needs both")
         if self.journal == "redis" and self.redis is None:
             raise InvalidArgument("journal is 'redis', but redis is not set; give the URL of the Redis that holds it")
+        if self.redis is not None and not self.redis.startswith(("redis://", "rediss://", "unix://")):
+            raise InvalidArgument(
+                f"redis is {masked(self.redis)!r}; it must be a URL that begins with redis://, rediss:// or unix://"
+            )
         if self.features and self.n_features not in (0, len(self.features)):
             raise InvalidArgument(
                 f"n_features is {self.n_features}, but features names {len(self.features)}; leave n_features out"
@@ -127,6 +142,7 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None
     if file is None and environ.get(CONFIG):
         file = Path(environ[CONFIG])
     table = _read(file) if file is not None else {}
+    _no_misspelt(environ)
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for name in FIELDS:
@@ -195,6 +211,20 @@ def nearest(name: str, known: list[str]) -> str:
     """A hint at the known name that a wrong one is closest to, or all of them."""
     close = difflib.get_close_matches(name, known, 1, 0.5)
     return f"did you mean {close[0]}?" if close else f"it must be one of {', '.join(known)}"
+
+
+def _no_misspelt(environ: Mapping[str, str]) -> None:
+    """Raises InvalidArgument for a variable whose name is nearly that of a setting."""
+    known = [PREFIX + name.upper() for name in FIELDS]
+    for variable in environ:
+        if variable.startswith(PREFIX) and variable not in (*known, CONFIG):
+            close = difflib.get_close_matches(
+                variable.removeprefix(PREFIX), [n.removeprefix(PREFIX) for n in known], 1, 0.75
+            )
+            if close:
+                raise InvalidArgument(
+                    f"the environment has {variable}, which no setting reads; did you mean {PREFIX}{close[0]}?"
+                )
 
 
 def _read(file: Path) -> dict[str, Any]:

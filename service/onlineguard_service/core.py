@@ -12,40 +12,41 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from onlineguard.engine.arguments import named_model
 from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.counting.counters import ClickKeys
 from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer
-from onlineguard.wire.requests import Event, Label, Of
+from onlineguard.wire.requests import Event, Label, Of, Sort
 from onlineguard_service import entries
 from onlineguard_service.config import Settings
 from onlineguard_service.entries import Options
 from onlineguard_service.errors import JournalUnavailable
-from onlineguard_service.figures import Figures, shown_key
+from onlineguard_service.figures import Figures
 from onlineguard_service.gather import Gather
 from onlineguard_service.guard import Guard
 from onlineguard_service.journal import forked
 from onlineguard_service.journal.journal import FolderJournal, Journal
 from onlineguard_service.journal.packing import Packed, unpack
 from onlineguard_service.journal.redis_journal import RedisJournal
+from onlineguard_service.listing import listed
 from onlineguard_service.models import Models
+from onlineguard_service.patience import give_way
 from onlineguard_service.redis.counting import CountersUnavailable, Counting
 
 CLICKS_AT_ONCE = 64  # of a request; a millisecond or two
 CLICKS_BESIDE = 32  # of a larger one, before others get their turn
 EVENTS_AT_ONCE = 256
-TURNS = 4  # of the event loop that others get between two parts
 ROOM = 10_000  # slices that the engines have room for at the start
 AHEAD_EVERY = 1.0  # seconds between looks at whether a table is so full that it will soon grow, which compiles again
 DEGRADED = ["counters"]
+SHOWN = 100  # slices whose IVR the metrics show, those of most clicks: more would burden Prometheus
 MINUTE = 60  # seconds that the page's IVR is taken over
 
 log = logging.getLogger("onlineguard.service")
@@ -119,20 +120,26 @@ class Core:
             await asyncio.to_thread(self._guard.prepare, events[0])
         for start in range(0, len(events), EVENTS_AT_ONCE):
             if start:
-                await _give_way()
+                await give_way()
             answers += await self._commit(entries.Events(list(events[start : start + EVENTS_AT_ONCE]), _now()))
         return answers
 
-    def score(self, events: Sequence[Event]) -> list[EventAnswer]:
+    async def score(self, events: Sequence[Event]) -> list[EventAnswer]:
         """The answers that these events would get if each came next; nothing is learned. Raises InvalidArgument."""
-        parts = [events[start : start + EVENTS_AT_ONCE] for start in range(0, len(events), EVENTS_AT_ONCE)]
-        return [answer for part in parts for answer in self._guard.score(part)]
+        answers: list[EventAnswer] = []
+        for start in range(0, len(events), EVENTS_AT_ONCE):
+            if start:
+                await give_way()
+            answers += self._guard.score(events[start : start + EVENTS_AT_ONCE])
+        return answers
 
     async def clicks(self, clicks: Sequence[Click]) -> list[ClickAnswer]:
         """Decide about clicks, and learn them, in order; one answer each.
 
-        Where the counters cannot be reached the answer is "unknown" and says so, and nothing is learned.
+        Where the counters cannot be reached the answer is "unknown" and says so, and nothing is learned. Raises IdTaken
+        for a click_id that came before with another click.
         """
+        self._guard.check_clicks(clicks)
         return await self._under_way(self._gathered_clicks.submit(clicks) if self._gathering else self._decide(clicks))
 
     async def _decide(self, clicks: Sequence[Click]) -> list[ClickAnswer]:
@@ -141,7 +148,7 @@ class Core:
         step = CLICKS_AT_ONCE if whole else CLICKS_BESIDE
         for start in range(0, len(clicks), step):
             if start:
-                await _give_way()
+                await give_way()
             answers += await self._judge(list(clicks[start : start + step]))
         return answers
 
@@ -199,10 +206,10 @@ class Core:
         """See `Guard.explain`."""
         return self._guard.explain(event)
 
-    def slices(
+    async def slices(
         self,
         of: Of | None,
-        sort: str = "events",
+        sort: Sort = "events",
         descending: bool = True,
         limit: int = 100,
         offset: int = 0,
@@ -210,31 +217,8 @@ class Core:
     ) -> dict[str, Any]:
         """Slices for a table, those whose key contains the text, sorted by a column; those that lack it come last."""
         streams: list[Of] = ["clicks", "events"] if of is None else [of]
-        found: list[tuple[Of, Hashable, int]] = []
-        columns: list[np.ndarray] = []
-        for stream in streams:
-            names, rows = self._figures(stream).named(contains)
-            found.extend((stream, name, int(row)) for name, row in zip(names, rows.tolist(), strict=True))
-            if sort == "ivr" and stream == "events":
-                columns.append(np.full(len(rows), np.nan))
-            elif sort != "name":
-                columns.append(self._figures(stream).column(sort, rows))
-        if sort == "name":
-            order = sorted(range(len(found)), key=lambda i: shown_key(found[i][1]), reverse=descending)
-        else:
-            values = np.concatenate(columns)
-            order = np.argsort(-values if descending else values, kind="stable").tolist()
-        shown = [found[i] for i in order[offset : offset + limit]]
-        entries: dict[Of, Iterator[dict[str, Any]]] = {}
-        for stream in streams:
-            mine = [(name, row) for of_, name, row in shown if of_ == stream]
-            rows = np.array([row for _, row in mine], np.int64)
-            entries[stream] = iter(self._figures(stream).entries([name for name, _ in mine], rows, stream == "clicks"))
-        return {
-            "slices": [{"of": stream, **next(entries[stream])} for stream, _, _ in shown],
-            "total": sum(len(self._figures(stream)) for stream in streams),
-            "found": len(found),
-        }
+        figures: dict[Of, Figures] = {stream: self._figures(stream) for stream in streams}
+        return await listed(figures, sort, descending, limit, offset, contains)
 
     def slice(self, of: Of, key: Any) -> dict[str, Any]:
         """One slice with its latest judgements, and what drove the last of them. Raises KeyError for one not known."""
@@ -266,11 +250,13 @@ class Core:
             "ivr": (robotic - oldest[3]) / (n_clicks - oldest[2]) if n_clicks > oldest[2] else None,
         }
 
+    def reasons(self) -> list[str]:
+        """Why requests are not answered now, if they are not. Takes no time, however many slices there are."""
+        return [reason for reason in (self._journal.refusal, "shutting down" if self._closing else None) if reason]
+
     def status(self) -> dict[str, Any]:
-        """What health checks and metrics show."""
-        reasons = [reason for reason in (self._journal.refusal,) if reason]
-        if self._closing:
-            reasons.append("shutting down")
+        """What the metrics show."""
+        reasons = self.reasons()
         events, clicks = (figures.totals() for figures in (self._guard.event_figures, self._guard.click_figures))
         return {
             "ready": not reasons,
@@ -290,7 +276,7 @@ class Core:
             "compilations": _Compilations.seen,
             "labels": {"last_ts": self._guard.label_t},
             "model_version": self._guard.model.version,
-            "ivr": self._guard.click_figures.ivr(),
+            "ivr": self._guard.click_figures.ivr(SHOWN),
         }
 
     def digest(self) -> str:
@@ -426,12 +412,6 @@ def _first_model(settings: Settings, models: Models) -> str:
         return models.put(settings.model).version
     log.info("no model is given: one is made of simulated clicks, which takes some seconds")
     return models.make().version
-
-
-async def _give_way() -> None:
-    """Let requests that have come be answered: read in one turn of the loop, begun in the next, and sent in another."""
-    for _ in range(TURNS):
-        await asyncio.sleep(0)
 
 
 def _now() -> int:

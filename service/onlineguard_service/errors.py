@@ -1,7 +1,18 @@
 """The exceptions of the service, beside those of `onlineguard.errors`."""
 
-from onlineguard.errors import OnlineguardError
+from onlineguard.errors import InvalidArgument, OnlineguardError
 
 
 class JournalUnavailable(OnlineguardError):
     """The journal cannot take an entry now: the disk is full, or Redis is gone. Nothing was learned; send it again."""
+
+
+class IdTaken(InvalidArgument):
+    """An id came before with other content. `place` is that of the item in its request, counted from 0."""
+
+    def __init__(self, place: int):
+        super().__init__(
+            f"the id of item {place} was given to another one before; nothing of the request was learned. Give each "
+            "event and click an id of its own, and send it again under that id only as it was"
+        )
+        self.place = place

@@ -10,6 +10,8 @@ from onlineguard.engine.engine import Engine
 from onlineguard.errors import InvalidArgument
 from onlineguard.wire.requests import Event
 
+MOST_FEATURES = 256  # of a stream that the operator says nothing of: the default model keeps a matrix of them
+
 
 class Stream(NamedTuple):
     """What all events of a stream have in common."""
@@ -35,6 +37,11 @@ class Stream(NamedTuple):
             names, values = None, event.x
         if not values:
             raise InvalidArgument('events[0] must have one of x and features, and not empty, e.g. "x": [1.5, 2]')
+        if len(values) > MOST_FEATURES:
+            raise InvalidArgument(
+                f"events[0] has {len(values):,} features; a stream that its first event begins may have "
+                f"{MOST_FEATURES}. For more, name them in the setting features, or their number in n_features"
+            )
         known = list(map(str, range(len(values)))) if names is None else names
         if unknown := set(categories) - set(known):
             raise InvalidArgument(

@@ -115,14 +115,14 @@ class Figures:
         self.settle()
         return dict(zip(_TOTALS, self._all.tolist(), strict=True))
 
-    def ivr(self) -> dict[Hashable, float]:
-        """The share of each slice's clicks that was called robotic."""
+    def ivr(self, most: int) -> dict[Hashable, float]:
+        """The share of a slice's clicks that was called robotic, for so many slices, those of most clicks."""
         self.settle()
-        return {
-            name: float(self._totals[row, 2] / self._totals[row, 0])
-            for name, row in self._table.rows.items()
-            if self._totals[row, 0]
-        }
+        known = self._table.rows
+        totals = self._totals[np.fromiter(known.values(), np.int64, len(known))]
+        busiest = np.sort(np.argsort(-totals[:, 0], kind="stable")[:most])
+        names = list(known)
+        return {names[i]: float(totals[i, 2] / totals[i, 0]) for i in busiest.tolist() if totals[i, 0]}
 
     def latest(self, slice_: Hashable) -> np.ndarray:
         """The latest event (d,) of a slice. Raises KeyError for one not known."""
@@ -136,17 +136,19 @@ class Figures:
 
     def rows(self, clicks: bool) -> list[dict[str, Any]]:
         """One entry a slice, for a table."""
-        return self.entries(*self.named(""), clicks)
+        names = self.names()
+        return self.entries(names, self.places(names), clicks)
 
-    def named(self, contains: str) -> tuple[list[Hashable], np.ndarray]:
-        """The slices whose `shown_key` contains the text, in whatever case, oldest first, and their places in here."""
+    def names(self) -> list[Hashable]:
+        """The slices, oldest first."""
+        self.settle()
+        return list(self._table.rows)
+
+    def places(self, names: Sequence[Hashable]) -> np.ndarray:
+        """The place of each slice in here, int64; UNKNOWN for one that has gone."""
         self.settle()
         known = self._table.rows
-        if not contains:
-            return list(known), np.fromiter(known.values(), np.int64, len(known))
-        part = contains.lower()
-        names = [name for name in known if part in shown_key(name).lower()]
-        return names, np.array([known[name] for name in names], np.int64)
+        return np.fromiter((known.get(name, UNKNOWN) for name in names), np.int64, len(names))
 
     def column(self, name: str, rows: np.ndarray) -> np.ndarray:
         """A column of `entries` as numbers, float64, NaN where there is none."""
@@ -164,7 +166,7 @@ class Figures:
         return totals[:, _TOTALS.index(name)].astype(np.float64)
 
     def entries(self, names: Sequence[Hashable], rows: np.ndarray, clicks: bool) -> list[dict[str, Any]]:
-        """One entry for each of the slices that `named` gave."""
+        """One entry for each of the slices, given their places."""
         self.settle()
         flagged, seen = self._drift()
         latest, latest_there = self._latest(rows)

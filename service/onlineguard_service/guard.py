@@ -177,6 +177,11 @@ class Guard:
             self._stream_of(events).numbers(events)
         for i, event in enumerate(events):
             key_of(event.slice, i)
+        self._event_answers.check(events, _ids(events))
+
+    def check_clicks(self, clicks: Sequence[Click]) -> None:
+        """Raises IdTaken for a click whose id came before with another click."""
+        self._click_answers.check(clicks, [click.click_id for click in clicks])
 
     def score(self, events: Sequence[Event]) -> list[EventAnswer]:
         """The answers that these events would get if each came next; nothing is learned.
@@ -215,7 +220,7 @@ class Guard:
 
     def _update(self, entry: Events) -> list[EventAnswer]:
         return self._event_answers.answered(
-            [event.id for event in entry.events], lambda places: self._learned(entry, places)
+            entry.events, _ids(entry.events), lambda places: self._learned(entry, places)
         )
 
     def _learned(self, entry: Events, places: list[int]) -> list[EventAnswer]:
@@ -243,7 +248,7 @@ class Guard:
                 answers += self._judged([entry.clicks[i] for i in part], seen)
             return answers
 
-        return self._click_answers.answered([click.click_id for click in entry.clicks], judged)
+        return self._click_answers.answered(entry.clicks, [click.click_id for click in entry.clicks], judged)
 
     def _judged(self, clicks: list[Click], counts: np.ndarray | None) -> list[ClickAnswer]:
         names = [self.slice_of(click) for click in clicks]
@@ -359,6 +364,11 @@ class Guard:
     def digest(self) -> str:
         """A hash of all that was learned, but not of how many entries it took: repeats are entries too."""
         return digest({name: part for name, part in self.dump().items() if name != "sequence"})
+
+
+def _ids(events: Sequence[Event]) -> list[str | None]:
+    """What each event is remembered under: its slice and its id, if it has one."""
+    return [None if event.id is None else f"{msgspec.json.encode(event.slice).decode()} {event.id}" for event in events]
 
 
 def _flags(verdicts: Sequence[VerdictAnswer]) -> list[int]:

@@ -1,12 +1,25 @@
-"""Answers that are remembered by id, so that a request that is sent again is answered as before and not learned."""
+"""Answers that are remembered by id, so that a request that is sent again is answered as before and not learned.
+
+Beside each answer stands a mark of what was sent. The same id with other content is a mistake of the sender, which is
+told of it: its second event would otherwise be answered as the first one, and never be learned.
+"""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
+from zlib import crc32
 
 import msgspec
 
+from onlineguard_service.errors import IdTaken
+
 _pack = msgspec.msgpack.Encoder().encode
+UNMARKED = -1  # of an answer that an earlier version remembered
+
+
+def mark(item: msgspec.Struct) -> int:
+    """32 bits of what was sent."""
+    return crc32(_pack(item))
 
 
 class Remembered[Answer]:
@@ -14,22 +27,38 @@ class Remembered[Answer]:
 
     def __init__(self, most: int, kind: type[Answer]):
         self._most, self._kind = most, kind
-        self._answers: OrderedDict[str, Answer] = OrderedDict()
+        self._answers: OrderedDict[str, tuple[Answer, int]] = OrderedDict()
 
     def get(self, id_: str | None) -> Answer | None:
-        return None if id_ is None else self._answers.get(id_)
+        found = None if id_ is None else self._answers.get(id_)
+        return None if found is None else found[0]
 
-    def put(self, id_: str, answer: Answer) -> None:
-        self._answers[id_] = answer
+    def put(self, id_: str, answer: Answer, marked: int = UNMARKED) -> None:
+        self._answers[id_] = answer, marked
         if len(self._answers) > self._most:
             self._answers.popitem(last=False)
 
-    def answered(self, ids: Sequence[str | None], work: Callable[[list[int]], Sequence[Answer]]) -> list[Answer]:
+    def check(self, items: Sequence[Any], ids: Sequence[str | None]) -> None:
+        """Raises IdTaken, with the place of the item, for an id that came with other content before."""
+        here: dict[str, int] = {}
+        for i, (item, id_) in enumerate(zip(items, ids, strict=True)):
+            if id_ is not None:
+                now = mark(item)
+                _, before = self._answers.get(id_, (None, UNMARKED))
+                if before not in (UNMARKED, now) or here.setdefault(id_, now) != now:
+                    raise IdTaken(i)
+
+    def answered(
+        self, items: Sequence[Any], ids: Sequence[str | None], work: Callable[[list[int]], Sequence[Answer]]
+    ) -> list[Answer]:
         """One answer to each item of a request: the one that is remembered under its id, or else a new one.
 
         work: gives an answer to each of the items in the places it is told. They are the first ones of an id that is
             not remembered, and those without an id. An item that repeats an id gets the answer of the first.
+
+        Raises IdTaken, before any work, as `check` does.
         """
+        self.check(items, ids)
         answers = [self.get(id_) for id_ in ids]
         places: list[int] = []
         first: dict[str, int] = {}
@@ -42,7 +71,7 @@ class Remembered[Answer]:
             for i, answer in zip(places, work(places), strict=True):
                 answers[i], id_ = answer, ids[i]
                 if id_ is not None:
-                    self.put(id_, answer)
+                    self.put(id_, answer, mark(items[i]))
         whole: list[Answer] = []
         for id_, answer in zip(ids, answers, strict=True):
             if answer is None and id_ is not None:
@@ -52,15 +81,17 @@ class Remembered[Answer]:
         return whole
 
     def dump(self) -> list[Any]:
-        """Ids, and the answers as MessagePack."""
-        return [list(self._answers), _pack(list(self._answers.values()))]
+        """Ids, the answers as MessagePack, and the marks."""
+        answers, marks = [answer for answer, _ in self._answers.values()], [m for _, m in self._answers.values()]
+        return [list(self._answers), _pack(answers), marks]
 
     def restore(self, dump: list[Any]) -> None:
-        """Become what was dumped; snapshots of earlier versions hold a list of answers as JSON."""
-        ids, packed = dump
+        """Become what was dumped; snapshots of earlier versions hold a list of answers as JSON, or no marks."""
+        ids, packed, *marks = dump
         if isinstance(packed, list):
             decoder = msgspec.json.Decoder(self._kind)
             answers = [decoder.decode(answer) for answer in packed]
         else:
             answers = msgspec.msgpack.decode(packed, type=list[self._kind])  # type: ignore[name-defined]
-        self._answers = OrderedDict(zip(ids, answers, strict=True))
+        told = marks[0] if marks else [UNMARKED] * len(ids)
+        self._answers = OrderedDict(zip(ids, zip(answers, told, strict=True), strict=True))

@@ -117,7 +117,7 @@ def test_nothing_is_compiled_after_opening(tmp_path, model_folder, clicks):
         for n in (1, 2, 7, 64, 300):
             await core.clicks(clicks[n : 2 * n])
             await core.update(events(n, seed=n))
-            core.score(events(n))
+            await core.score(events(n))
         await core.snapshot()
         assert core.status()["compilations"] == before
         await core.close()
@@ -150,7 +150,7 @@ def test_slices_show_what_happened_to_them(tmp_path, model_folder, clicks):
         core = await Core.open(chosen(tmp_path, model_folder))
         await core.update([*events(400, slices=1), Event("s0", [900.0, 100.0], ts=123)])
         answers = told(await core.clicks(clicks[:200]))
-        shown = core.slices("events")
+        shown = await core.slices("events")
         assert shown["total"] == 1
         (row,) = shown["slices"]
         assert (row["of"], row["slice"], row["events"], row["last_ts"]) == ("events", "s0", 401, 123)
@@ -159,12 +159,12 @@ def test_slices_show_what_happened_to_them(tmp_path, model_folder, clicks):
         assert len(whole["history"]["score"]) == 256
         assert whole["history"]["anomalous"][-1] is True
         assert next(iter(whole["drivers"])) == 0  # the first feature was the odd one
-        assert (shown["found"], core.slices("events", contains="S0")["found"]) == (1, 1)
-        assert core.slices("events", contains="other") == {"slices": [], "total": 1, "found": 0}
-        both = core.slices(None, sort="name", descending=False, limit=1_000)["slices"]
+        assert (shown["found"], (await core.slices("events", contains="S0"))["found"]) == (1, 1)
+        assert await core.slices("events", contains="other") == {"slices": [], "total": 1, "found": 0}
+        both = (await core.slices(None, sort="name", descending=False, limit=1_000))["slices"]
         assert [row["slice"] for row in both] == sorted(row["slice"] for row in both)
-        assert core.slices(None, sort="ivr", limit=1_000)["slices"][-1]["of"] == "events"  # which have none
-        rows = core.slices("clicks", sort="ivr", limit=1_000)["slices"]
+        assert (await core.slices(None, sort="ivr", limit=1_000))["slices"][-1]["of"] == "events"  # which have none
+        rows = (await core.slices("clicks", sort="ivr", limit=1_000))["slices"]
         assert [row["ivr"] for row in rows] == sorted((row["ivr"] for row in rows), reverse=True)
         first = {}
         for answer in answers:

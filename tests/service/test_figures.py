@@ -1,10 +1,13 @@
 """Figures: totals never fall, slices that go leave nothing behind, and what is shown is what was added."""
 
+import asyncio
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onlineguard_service.figures import ANOMALOUS, JUDGED, LATEST, ROBOTIC, Figures, shown_key
+from onlineguard_service.listing import listed
 
 
 def add(figures, names, flags, score=1.0):
@@ -33,49 +36,50 @@ def test_totals_count_everything_and_a_slice_what_came_since_it_was_last_forgott
         assert len(figures.history(row["slice"], True)["score"]) == row["events"]
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 7)), min_size=1, max_size=60), st.integers(1, 7))
-def test_when_somebody_looks_changes_nothing(events, every):
-    """Slices that are born and must go within one add among them."""
-    names, flags = zip(*events, strict=True)
-    whole, looked = Figures(3), Figures(3)
-    add(whole, names, flags)
-    for start in range(0, len(names), every):
-        part = slice(start, start + every)
-        add(looked, names[part], flags[part])
-        looked.settle()
-    assert [{**row, "last_ts": None} for row in looked.rows(True)] == [
-        {**row, "last_ts": None} for row in whole.rows(True)
-    ]
-    assert looked.totals() == whole.totals()
-
-
-def test_one_event_at_a_time_equals_a_batch():
-    one, many = Figures(100), Figures(100)
-    names, flags = [f"s{i % 7}" for i in range(500)], [JUDGED | (i % 5 == 0) for i in range(500)]
-    for start in range(0, 500, 2):
-        add(many, names[start : start + 2], flags[start : start + 2])
-    for i, (name, flag) in enumerate(zip(names, flags, strict=True)):
-        one.add(
-            [name], np.array([flag], np.uint8), [i % 2], *np.float32([[1.0], [2.0]]), np.zeros((1, 2)), *np.ones((2, 1))
-        )
-        if i % 3 == 0:
-            one.settle()
-    assert one.rows(True) == many.rows(True)
-    assert one.history("s3", True) == many.history("s3", True)
-
-
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 7)), min_size=1, max_size=60), st.sampled_from("0s1S"))
 def test_a_column_and_the_entries_of_a_part_are_those_of_the_whole_table(events, contains):
     figures = Figures(6)
     names, flags = zip(*events, strict=True)
     add(figures, [f"s{name}" if name % 2 else (name, "S") for name in names], flags)
-    rows = figures.rows(True)
-    found = figures.named(contains)
-    part = [row for row in rows if contains.lower() in shown_key(row["slice"]).lower()]
-    assert figures.entries(*found, True) == part
+    part = [row for row in figures.rows(True) if contains.lower() in shown_key(row["slice"]).lower()]
+    found = [name for name in figures.names() if contains.lower() in shown_key(name).lower()]
+    assert figures.entries(found, figures.places(found), True) == part
     for name in ("events", "anomalies", "score", "threshold", "drift", "ivr"):
         expected = [np.nan if row[name] is None else row[name] for row in part]
-        np.testing.assert_array_equal(figures.column(name, found[1]), expected)
+        np.testing.assert_array_equal(figures.column(name, figures.places(found)), expected)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 7)), min_size=1, max_size=60),
+    st.sampled_from(["name", "events", "score", "ivr"]),
+    st.booleans(),
+    st.integers(0, 20),
+    st.sampled_from(["", "1", "s", "S2"]),
+)
+def test_a_page_is_cut_from_the_whole_list_in_order(events, sort, descending, offset, contains):
+    figures = Figures(50)
+    names, flags = zip(*events, strict=True)
+    add(figures, [f"s{name}" for name in names], flags)
+    rows = [{"of": "clicks", **row} for row in figures.rows(True) if contains.lower() in row["slice"]]
+    column = "slice" if sort == "name" else sort
+    missing = [row for row in rows if row[column] is None]
+    there = sorted((row for row in rows if row[column] is not None), key=lambda row: row[column], reverse=descending)
+    page = asyncio.run(listed({"clicks": figures}, sort, descending, 7, offset, contains))
+    assert page["found"] == len(rows)
+    assert page["total"] == len(figures)
+    if sort == "name":
+        assert page["slices"] == there[offset : offset + 7]
+    else:
+        keys = [row[column] for row in page["slices"]]
+        assert keys == [row[column] for row in [*there, *missing][offset : offset + 7]]
+
+
+def test_the_metrics_show_the_busiest_slices():
+    figures = Figures(50)
+    names = [f"s{i}" for i in range(20) for _ in range(i)]
+    add(figures, names, [ROBOTIC * (name == "s19") for name in names])
+    assert figures.ivr(3) == {"s17": 0.0, "s18": 0.0, "s19": 1.0}
+    assert len(figures.ivr(100)) == 19  # s0 has none
 
 
 def test_a_ring_that_turned_keeps_the_totals_and_the_latest():

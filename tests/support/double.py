@@ -36,11 +36,11 @@ class Double:
             raise self.fails
         if any(event.slice == "slow" for event in events):
             await self.slow.wait()
-        answers = self.score(events)
+        answers = await self.score(events)
         self.learned += events
         return answers
 
-    def score(self, events: list[Event]) -> list[EventAnswer]:
+    async def score(self, events: list[Event]) -> list[EventAnswer]:
         return [self._judged(index, event) for index, event in enumerate(events)]
 
     def _judged(self, index: int, event: Event) -> EventAnswer:
@@ -83,7 +83,7 @@ class Double:
             "reasons": {"nearest": {"a": 1.0, "b": None}, "pair": ["a", "b"]},
         }
 
-    def slices(
+    async def slices(
         self, of: Of | None, sort: str, descending: bool, limit: int, offset: int, contains: str
     ) -> dict[str, Any]:
         rows = [self._row(key) for key in ("web", 7, ["a", 1])][offset : offset + limit]
@@ -102,6 +102,9 @@ class Double:
 
     def live(self) -> dict[str, Any]:
         return {"t": 1, "model_version": self.version, "marks": [], "rates": {"events": 1, "clicks": 0}, "ivr": None}
+
+    def reasons(self) -> list[str]:
+        return []
 
     def status(self) -> dict[str, Any]:
         return {

@@ -14,6 +14,6 @@ def told(answers):
 def events(n, seed=0, slices=3, ids=False):
     rng = np.random.default_rng(seed)
     return [
-        Event(f"s{rng.integers(slices)}", rng.normal(100.0, 5.0, 2).tolist(), id=f"e{i}" if ids else None)
+        Event(f"s{rng.integers(slices)}", rng.normal(100.0, 5.0, 2).tolist(), id=f"{seed}.{i}" if ids else None)
         for i in range(n)
     ]

@@ -375,7 +375,11 @@ def _explained(error: str, body: bytes) -> str:
     if (missing := re.search(r"missing required field `(\w+)`", error)) is not None:
         field = missing[1]
         return f"click has no field {field}; {field} {_RULES[SCHEMA[field]]}"
+    if (unknown := re.search(r"unknown field `(.*?)`", error)) is not None:
+        return f"click has a field {_shown(unknown[1])}, which is unknown; its fields are {', '.join(SCHEMA)}"
     field = path.removeprefix("$.")
+    if (long := re.search(r"length <= (\d+)", error)) is not None:
+        return f"click field {field} has {len(value):,} characters; it may have {int(long[1]):,}"
     if field not in SCHEMA:
         return f"click is {_shown(value)}; it must be a JSON object with the fields {', '.join(SCHEMA)}"
     return f"click field {path} is {_shown(value)}; it {_RULES[SCHEMA[field]]}{' or null' * (field in NULLABLE)}"

@@ -29,7 +29,16 @@ from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.http import live, page
 from onlineguard_service.http.auth import ApiKeys
 from onlineguard_service.http.bodies import JSON, NDJSON, Items, is_ndjson, plain_json
-from onlineguard_service.http.limits import Disconnected, RateLimit, TooLarge, network, read
+from onlineguard_service.http.limits import (
+    Crowded,
+    Disconnected,
+    LargeBodies,
+    RateLimit,
+    TooLarge,
+    is_local,
+    network,
+    read,
+)
 from onlineguard_service.http.metrics import Metrics
 from onlineguard_service.http.openapi import document
 from onlineguard_service.http.problems import (
@@ -57,17 +66,18 @@ class Backend(Protocol):
     """What the HTTP layer asks for answers: `onlineguard_service.core.Core`."""
 
     async def update(self, events: list[Event]) -> Sequence[Any]: ...
-    def score(self, events: list[Event]) -> Sequence[Any]: ...
+    async def score(self, events: list[Event]) -> Sequence[Any]: ...
     async def clicks(self, clicks: list[Click]) -> Sequence[Any]: ...
     async def labels(self, labels: list[Label]) -> Sequence[Any]: ...
     async def switch(self, folder: Path) -> str: ...
     async def snapshot(self) -> int: ...
     def explain(self, event: Event | Click) -> dict[str, Any]: ...
-    def slices(
+    async def slices(
         self, of: Of | None, sort: str, descending: bool, limit: int, offset: int, contains: str
     ) -> dict[str, Any]: ...
     def slice(self, of: Of, key: Any) -> dict[str, Any]: ...
     def live(self) -> dict[str, Any]: ...
+    def reasons(self) -> list[str]: ...
     def status(self) -> dict[str, Any]: ...
     async def close(self) -> None: ...
 
@@ -84,6 +94,8 @@ class Application:
         self.core: Backend | None = None
         self._settings = settings
         self._keys = ApiKeys.load(settings.keys) if settings.keys is not None else None
+        self._large = LargeBodies(settings.bodies_limit)
+        self._local_only = self._keys is None and is_local(settings.host) and settings.host not in ("0.0.0.0", "::")
         self._rate = RateLimit(settings.rate_limit) if settings.rate_limit > 0 else None
         self._live: live.Live | None = None
         self._reason = "the service is starting: programs are compiled and the state is recovered"
@@ -116,14 +128,15 @@ class Application:
         assert self.core is not None
         return {**self.core.live(), "latency": self.metrics.latency()}
 
+    def reasons(self) -> list[str]:
+        """Why the service is not ready; empty where it is."""
+        mine = [self._reason] if self.core is None or self._draining else []
+        return mine if self.core is None else [*mine, *self.core.reasons()]
+
     def status(self) -> dict[str, Any]:
         """The core's status; not ready before there is a core, or while the service stops."""
-        if self.core is None:
-            return {"ready": False, "reasons": [self._reason]}
-        status = self.core.status()
-        if self._draining:
-            return {**status, "ready": False, "reasons": [self._reason, *status.get("reasons", [])]}
-        return status
+        reasons = self.reasons()
+        return {**({} if self.core is None else self.core.status()), "ready": not reasons, "reasons": reasons}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -142,12 +155,9 @@ class Application:
     # The hot routes
 
     def _hot_routes(self) -> list["_Hot"]:
-        async def score(events: list[Event]) -> Sequence[Any]:
-            return self._ready().score(events)
-
         return [
             _hot(operations.UPDATE, lambda events: self._ready().update(events)),
-            _hot(operations.SCORE, score),
+            _hot(operations.SCORE, lambda events: self._ready().score(events)),
             _hot(operations.CLICKS, lambda clicks: self._ready().clicks(clicks)),
             _hot(operations.LABELS, lambda labels: self._ready().labels(labels)),
         ]
@@ -155,20 +165,21 @@ class Application:
     async def _answer_hot(self, hot: "_Hot", began: float, scope: Scope, receive: Receive, send: Send) -> None:
         status, count = 200, 0
         try:
-            content_type = self._admit(scope, hot.scope)
-            lines = is_ndjson(content_type)
-            self._ready()
-            body = await self._read(scope, receive)
-            items, single = hot.items.decode(body, lines)
-            count = len(items)
-            if count > self._settings.batch_limit:
-                raise too_many(count, hot.items.noun, self._settings.batch_limit)
-            answers = await hot.answer(items) if items else []
-            if single:
-                answer = _answers.encode(answers[0])
-            else:
-                answer = _answers.encode_lines(answers) if lines else _answers.encode(answers)
-            headers = [*(_NDJSON_HEADERS if lines else _JSON_HEADERS), (b"content-length", b"%d" % len(answer))]
+            with self._large.holding() as take:
+                content_type = self._admit(scope, hot.scope)
+                lines = is_ndjson(content_type)
+                self._ready()
+                body = await self._read(scope, receive, take)
+                items, single = hot.items.decode(body, lines)
+                count = len(items)
+                if count > self._settings.batch_limit:
+                    raise too_many(count, hot.items.noun, self._settings.batch_limit)
+                answers = await hot.answer(items) if items else []
+                if single:
+                    answer = _answers.encode(answers[0])
+                else:
+                    answer = _answers.encode_lines(answers) if lines else _answers.encode(answers)
+                headers = [*(_NDJSON_HEADERS if lines else _JSON_HEADERS), (b"content-length", b"%d" % len(answer))]
         except Disconnected:
             self.metrics.count(hot.path, 499, began)
             return
@@ -188,12 +199,16 @@ class Application:
 
     def _admit(self, scope: Scope, needed: str | None) -> bytes:
         """The content type of a request that may be answered. Raises Refused for a wrong key, or too many requests."""
-        content_type, key = b"", None
+        content_type, key, host, origin = b"", None, b"", None
         for name, value in scope["headers"]:
             if name == b"content-type":
                 content_type = value
             elif name == b"x-api-key":
                 key = value
+            elif name == b"host":
+                host = value
+            elif name == b"origin":
+                origin = value
             elif name == b"authorization" and key is None and value[:7].lower() == b"bearer ":
                 key = value[7:].strip()
         if needed is None:
@@ -206,6 +221,7 @@ class Application:
                 limit = self._settings.rate_limit
                 raise Refused(429, f"more than {limit:g} requests a second; wait {seconds:.3g} s", retry_after(seconds))
         if self._keys is None:
+            self._check_site(host.decode("latin-1"), origin)
             return content_type
         challenge = [(b"www-authenticate", b'Bearer realm="onlineguard"')]
         if key is None:
@@ -216,13 +232,29 @@ class Application:
             raise Refused(403, f"the key {caller.name} has not the scope {needed}; it has {_listed(caller.scopes)}")
         return content_type
 
-    async def _read(self, scope: Scope, receive: Receive) -> bytes:
+    def _check_site(self, host: str, origin: bytes | None) -> None:
+        """Raises Refused for a request that a page of another site had a browser send, where no key protects from it.
+
+        Such a page names its own site as the origin. Or its name was made to point to this machine; then Host has it.
+        """
+        if host and self._local_only and not is_local(host) and host.partition(":")[0] not in self._settings.hosts:
+            raise Refused(421, f"the host {shown(host)} is not this service; if it is, name it in the setting hosts")
+        if origin is not None and origin.partition(b"//")[2].decode("latin-1") != host:
+            raise Refused(
+                403, "the request comes from a page of another site; requests of pages need a key, see --keys"
+            )
+
+    async def _read(self, scope: Scope, receive: Receive, take: Callable[[int], None]) -> bytes:
         limit = self._settings.body_limit
         for name, value in scope["headers"]:
             if name == b"content-length" and (not value.isdigit() or int(value) > limit):
                 raise too_large(limit)
         try:
-            return await read(receive, limit, BODY_SECONDS)
+            return await read(receive, limit, BODY_SECONDS, take)
+        except Crowded:
+            raise Refused(
+                503, "large requests are being answered; send it again, or in smaller parts", retry_after(RETRY_SECONDS)
+            ) from None
         except TooLarge:
             raise too_large(limit) from None
         except TimeoutError:
@@ -308,9 +340,9 @@ class Application:
         return _json(Alive())
 
     async def _readyz(self, request: Request) -> Response:
-        status = self.status()
-        ready = bool(status["ready"])
-        body = msgspec.json.encode(Readiness(ready, status.get("reasons", [])))
+        reasons = self.reasons()
+        ready = not reasons
+        body = msgspec.json.encode(Readiness(ready, reasons))
         return _raw(
             body, _JSON_HEADERS if ready else [*_JSON_HEADERS, *retry_after(RETRY_SECONDS)], 200 if ready else 503
         )
@@ -325,7 +357,7 @@ class Application:
         asked = query(request, SlicesQuery)
         of = None if asked.of is UNSET else asked.of
         descending = asked.order == "desc"
-        return _json(self._ready().slices(of, asked.sort, descending, asked.limit, asked.offset, asked.contains))
+        return _json(await self._ready().slices(of, asked.sort, descending, asked.limit, asked.offset, asked.contains))
 
     async def _slice(self, request: Request) -> Response:
         of = query(request, SliceQuery).of
@@ -346,7 +378,7 @@ class Application:
 
     async def _explain(self, request: Request) -> Response:
         self._json_only(request)
-        core, body = self._ready(), await self._read(request.scope, request.receive)
+        core, body = self._ready(), await self._read_small(request)
         kind = plain_json(body)
         if isinstance(kind, dict) and "slice" not in kind and "click_id" in kind:
             items, single = self.hot[operations.CLICKS.path].items.decode(body, False)
@@ -361,7 +393,7 @@ class Application:
 
     async def _model(self, request: Request) -> Response:
         self._json_only(request)
-        core, body = self._ready(), await self._read(request.scope, request.receive)
+        core, body = self._ready(), await self._read_small(request)
         plain_json(body)
         try:
             folder = msgspec.json.decode(body, type=ModelFolder).folder
@@ -378,6 +410,11 @@ class Application:
 
     async def _snapshot(self, request: Request) -> Response:
         return _json(SnapshotAnswer(await self._ready().snapshot()))
+
+    async def _read_small(self, request: Request) -> bytes:
+        """The body of a request that is soon answered."""
+        with self._large.holding() as take:
+            return await self._read(request.scope, request.receive, take)
 
     def _json_only(self, request: Request) -> None:
         if is_ndjson(request.headers.get("content-type", "").encode("latin-1")):

@@ -7,6 +7,7 @@ import msgspec
 
 from onlineguard.slidr.clicks.click import LATEST, RFM
 from onlineguard.wire.requests import Event
+from onlineguard_service.config import nearest
 from onlineguard_service.http.problems import Refused, shown
 
 JSON, NDJSON = b"application/json", b"application/x-ndjson"
@@ -20,6 +21,7 @@ class Items:
         self._one = msgspec.json.Decoder(kind)
         self._many = msgspec.json.Decoder(list[kind])
         self._events = kind is Event
+        self._fields = list(kind.__struct_fields__)
 
     def decode(self, body: bytes, lines: bool) -> tuple[list[Any], bool]:
         """The items, and whether the body is one object rather than many.
@@ -35,7 +37,7 @@ class Items:
             else:
                 items, single = [self._one.decode(body)], True
         except msgspec.ValidationError as error:
-            raise Refused(422, _explained(str(error), body, lines, self.noun)) from None
+            raise Refused(422, _explained(str(error), body, lines, self.noun, self._fields)) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _no_json(error, lines) from None
         if self._events:
@@ -85,7 +87,7 @@ _RULES = {
 }
 
 
-def _explained(error: str, body: bytes, lines: bool, noun: str) -> str:
+def _explained(error: str, body: bytes, lines: bool, noun: str, fields: list[str]) -> str:
     """The item, field and value that msgspec's message is about, and the rule in words."""
     match = re.search(r" - at `\$([^`]*)`", error)
     path = match[1] if match else ""
@@ -109,10 +111,15 @@ def _explained(error: str, body: bytes, lines: bool, noun: str) -> str:
                 (name for name, each in value.items() if type(each) not in (int, float, str, type(None))), "..."
             )
             path, value = path.replace("[...]", f"[{shown(name)}]"), value.get(name)
+    if (unknown := re.search(r"unknown field `(.*?)`", error)) is not None:
+        return f"{where} has a field {shown(unknown[1])}, which is unknown; {nearest(unknown[1], fields)}"
     if (missing := re.search(r"missing required field `(\w+)`", error)) is not None:
         return f"{where} has no field {missing[1]}; it {_RULES.get(missing[1], 'must be text')}"
     if not field:
         return f"{where} is {shown(value)}; it must be a JSON object"
+    if (long := re.search(r"length <= (\d+)", error)) is not None:
+        what = "characters" if isinstance(value, str) else "parts"
+        return f"{where} field {field} has {len(value):,} {what}; it may have {int(long[1]):,}"
     place = re.sub(r"^\[\d+\]", "", path).removeprefix(".")
     return f"{where} field {place} is {shown(value)}; {field} {_RULES.get(field, 'must be text')}"
 

@@ -1,10 +1,11 @@
-"""Limits on what a client may send: the bytes of a request, and requests a second."""
+"""Limits on what a client may send: the bytes of requests, requests a second, and from where."""
 
 import asyncio
 import ipaddress
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import lru_cache
 
 from starlette.types import Receive
@@ -16,15 +17,47 @@ class TooLarge(Exception):
     """The body has more bytes than the limit."""
 
 
+class Crowded(Exception):
+    """The large bodies under way have as many bytes as they may."""
+
+
 class Disconnected(Exception):
     """The client went away before it had sent the whole body."""
 
 
-async def read(receive: Receive, limit: int, seconds: float) -> bytes:
-    """The body of a request.
+class LargeBodies:
+    """Counts the bytes of the bodies that are being read or answered, so that they never fill the memory.
 
-    Raises TooLarge as soon as more than `limit` bytes have arrived, Disconnected if the client leaves, and TimeoutError
-    if the rest of the body does not arrive within so many seconds of its first part.
+    A body that arrives in one part is not counted: the small requests of others are answered however many large ones
+    there are, and the server holds that part anyway.
+    """
+
+    def __init__(self, most: int):
+        self._left = most
+
+    @contextmanager
+    def holding(self) -> Generator[Callable[[int], None]]:
+        """What the block is given takes so many bytes, until the block ends, or raises Crowded."""
+        held = 0
+
+        def take(size: int) -> None:
+            nonlocal held
+            if size > self._left:
+                raise Crowded
+            self._left -= size
+            held += size
+
+        try:
+            yield take
+        finally:
+            self._left += held
+
+
+async def read(receive: Receive, limit: int, seconds: float, take: Callable[[int], None]) -> bytes:
+    """The body of a request; `take` is told the bytes of one that comes in several parts, as they come.
+
+    Raises what `take` raises, TooLarge as soon as more than `limit` bytes have arrived, Disconnected if the client
+    leaves, and TimeoutError if the rest of the body does not arrive within so many seconds of its first part.
     """
     message = await receive()
     if message["type"] == "http.disconnect":
@@ -35,6 +68,7 @@ async def read(receive: Receive, limit: int, seconds: float) -> bytes:
     if not message.get("more_body", False):
         return body
     parts, size = [body], len(body)
+    take(size)
     async with asyncio.timeout(seconds):
         while message.get("more_body", False):
             message = await receive()
@@ -43,6 +77,7 @@ async def read(receive: Receive, limit: int, seconds: float) -> bytes:
             size += len(message.get("body", b""))
             if size > limit:
                 raise TooLarge
+            take(len(message.get("body", b"")))
             parts.append(message.get("body", b""))
     return b"".join(parts)
 
@@ -88,3 +123,18 @@ def network(address: str) -> str:
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is None:
         return f"{ipaddress.IPv6Address(int(parsed) >> 64 << 64)}/64"
     return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+
+
+@lru_cache(4_096)
+def is_local(host: str) -> bool:
+    """Whether a Host header names this machine, or an address, which no other site's name can stand for.
+
+    >>> is_local("localhost:8080"), is_local("[::1]:80"), is_local("192.0.2.7"), is_local("rebound.example")
+    (True, True, True, False)
+    """
+    name = host.partition("]")[0][1:] if host.startswith("[") else host.partition(":")[0]
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return name.lower() == "localhost" or name.lower().endswith(".localhost")
+    return True

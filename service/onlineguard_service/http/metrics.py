@@ -23,7 +23,6 @@ SECONDS = (
     *(0.0075, 0.01, 0.02, 0.05, 0.1, 0.5, 2.5),
 )  # upper ends of the latency buckets, closest together where most requests lie
 ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 4_096, 16_384)  # of the batch sizes
-SLICES = 100  # slices whose IVR is shown: more would burden Prometheus, and /v1/slices has them all
 RECENT = 5  # seconds that `latency` looks back, without the current one
 STEP = 1.05  # the ratio of its buckets, from 10 us on; a latency is shown at most this factor too long
 PREFIX = "onlineguard_"
@@ -159,10 +158,8 @@ def _core(status: Mapping[str, Any]) -> Iterable[Metric]:
     model = GaugeMetricFamily(PREFIX + "model", "The model in use; always 1.", labels=["version"])
     model.add_metric([str(status.get("model_version"))], 1)
     yield model
-    ivr = GaugeMetricFamily(
-        PREFIX + "ivr", f"Share of clicks called robotic, {SLICES} slices at most.", labels=["slice"]
-    )
-    for _, (slice_, rate) in zip(range(SLICES), (status.get("ivr") or {}).items(), strict=False):
+    ivr = GaugeMetricFamily(PREFIX + "ivr", "Share of clicks called robotic, of the busiest slices.", labels=["slice"])
+    for slice_, rate in (status.get("ivr") or {}).items():
         if rate is not None:
             ivr.add_metric([str(slice_)], float(rate))
     yield ivr

@@ -23,11 +23,14 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from onlineguard.errors import InvalidArgument
+from onlineguard.wire.answers import Problem
 from onlineguard_service.config import Settings
 from onlineguard_service.http.app import BODY_SECONDS, Application, Backend, application
 
 SLOW_SECONDS = BODY_SECONDS + 5.0  # a connection whose request has not arrived by then is closed
 HEADER_BYTES = 65_536  # of a request, with its URL
+PIPELINED = 64  # requests of one connection that may wait for those before them
+PIPELINED_BYTES = 262_144  # of their bodies together
 YOUNG_EVERY = 0.25  # seconds between collections of the youngest objects, each well under a millisecond
 MIDDLE_EVERY = 10.0  # seconds between collections that include objects that survived a few of those
 FULL_EVERY = 60.0  # seconds between full collections, which wait until the service is idle
@@ -92,16 +95,47 @@ async def serve(
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's protocol with a limit on the size of headers, and on the time that a request may take to arrive.
+    """uvicorn's protocol with limits on connections, on a request's headers and time, and on requests that wait.
 
-    uvicorn itself has neither limit.
+    uvicorn itself has none of them. A client that sends request after request and reads no answer would fill the
+    memory with requests that wait, since uvicorn reads on whenever one of them is answered.
     """
 
     since: float | None = None  # when the request began that is still arriving, or the connection before the first
+    most: int  # connections, a choice of the operator
+    _waiting_bytes = 0  # of bodies that wait
+    _busy = False  # whether the connection is one too many
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.since = time.monotonic()
+        if len(self.connections) > self.most:
+            self._busy = True
+            transport.write(_FULL)
+            transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        if not self._busy:
+            super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        if len(self.pipeline) >= PIPELINED:
+            raise ValueError(f"more than {PIPELINED} requests wait")  # answered with 400, and the connection is closed
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self.pipeline:
+            self._waiting_bytes += len(body)
+            if self._waiting_bytes > PIPELINED_BYTES:
+                raise ValueError(f"more than {PIPELINED_BYTES} bytes wait")
+        super().on_body(body)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.pipeline:
+            self.flow.pause_reading()
+        else:
+            self._waiting_bytes = 0
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -124,6 +158,15 @@ class _Protocol(HttpToolsProtocol):
         self._header_bytes += more
         if self._header_bytes > HEADER_BYTES:
             raise ValueError(f"more than {HEADER_BYTES} bytes of headers")  # answered with 400
+
+
+_FULL_BODY = msgspec.json.encode(
+    Problem("Not available", 503, "more connections are open than the setting connections allows; try again")
+)
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n"
+    b"content-type: application/problem+json\r\ncontent-length: %d\r\n\r\n%b" % (len(_FULL_BODY), _FULL_BODY)
+)
 
 
 class _Server(uvicorn.Server):
@@ -168,7 +211,7 @@ class _Server(uvicorn.Server):
 def _config(app: Application, settings: Settings) -> uvicorn.Config:
     config = uvicorn.Config(
         app,
-        http=_Protocol,
+        http=type("Protocol", (_Protocol,), {"most": settings.connections}),
         ws="none",
         lifespan="off",
         interface="asgi3",

@@ -20,7 +20,7 @@ is trimmed before it is answered is lost, which is logged.
 | | |
 |---|---|
 | no click: not JSON, a field wrong | to the dead letters with the reason, never sent to the service |
-| the service refuses the click (400, 413, 422) | the batch is sent one by one, and the refused one is a dead letter |
+| the service refuses the click (400, 409, 413, 422) | the batch is sent one by one, and this one is a dead letter |
 | the service fails at it (another status from 500) | the same, but left pending and delivered again |
 | the answer is degraded, e.g. the counters are gone | left pending and delivered again; nobody judged or learned it |
 | the worker dies | another claims its entries `claim_after` seconds after they were delivered |
@@ -80,7 +80,7 @@ from onlineguard.wire.answers import ClickAnswer
 log = logging.getLogger("onlineguard.worker")
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 30.0  # seconds
-REFUSED = frozenset({400, 413, 422})  # the click is wrong, and will be whenever it is sent
+REFUSED = frozenset({400, 409, 413, 422})  # the click is wrong, and will be whenever it is sent
 BLOCK = 250  # ms to wait for a click; a worker without any stops within that
 REPORT_EVERY = 10.0  # seconds between two lines of progress
 MOST_FIELDS = 1_000  # of a dead letter: a script's call takes no more than some thousand texts

@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onlineguard_service.config import Settings
 from onlineguard_service.http.app import application
-from onlineguard_service.http.limits import Disconnected, RateLimit, TooLarge, network, read
+from onlineguard_service.http.limits import (
+    Crowded,
+    Disconnected,
+    LargeBodies,
+    RateLimit,
+    TooLarge,
+    is_local,
+    network,
+    read,
+)
 
 from tests.support.double import Double, ask
 from tests.support.keys import keys_file
@@ -30,27 +39,31 @@ def received(*bodies: bytes, left: bool = False):
     return receive
 
 
+def taken(size):
+    """There is room for every body."""
+
+
 @given(st.lists(st.binary(max_size=20), min_size=1, max_size=8), st.integers(0, 100))
 def test_a_body_is_whole_or_refused_whatever_parts_it_comes_in(parts, limit):
     body = b"".join(parts)
     if len(body) <= limit:
-        assert asyncio.run(read(received(*parts), limit, 10.0)) == body
+        assert asyncio.run(read(received(*parts), limit, 10.0, taken)) == body
     else:
         with pytest.raises(TooLarge):
-            asyncio.run(read(received(*parts), limit, 10.0))
+            asyncio.run(read(received(*parts), limit, 10.0, taken))
 
 
 def test_reading_stops_at_the_part_that_is_too_much():
     receive = received(*[b"x" * 10] * 1_000)
     with pytest.raises(TooLarge):
-        asyncio.run(read(receive, 35, 10.0))
+        asyncio.run(read(receive, 35, 10.0, taken))
     assert receive.calls == 4
 
 
 @pytest.mark.parametrize("parts", [(), (b"a",), (b"a", b"b")])
 def test_a_client_that_leaves_while_it_sends_is_not_answered(parts):
     with pytest.raises(Disconnected):
-        asyncio.run(read(received(*parts, left=True), 100, 10.0))
+        asyncio.run(read(received(*parts, left=True), 100, 10.0, taken))
 
 
 def test_a_body_that_does_not_come_is_not_waited_for():
@@ -62,7 +75,28 @@ def test_a_body_that_does_not_come_is_not_waited_for():
 
     receive.began = False
     with pytest.raises(TimeoutError):
-        asyncio.run(read(receive, 100, 0.01))
+        asyncio.run(read(receive, 100, 0.01, taken))
+
+
+def test_large_bodies_take_room_until_they_are_answered_and_small_ones_take_none():
+    large = LargeBodies(100)
+    with large.holding() as take:
+        assert asyncio.run(read(received(b"x" * 500), 1_000, 10.0, take)) == b"x" * 500
+        assert asyncio.run(read(received(b"x" * 40, b"y" * 40), 1_000, 10.0, take)) == b"x" * 40 + b"y" * 40
+        with large.holding() as other, pytest.raises(Crowded):
+            asyncio.run(read(received(b"x" * 15, b"y" * 15), 1_000, 10.0, other))
+    with large.holding() as take:
+        take(100)
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "a.localhost", "127.0.0.1:80", "[::1]:80", "192.0.2.7"])
+def test_localhost_and_addresses_are_local(host):
+    assert is_local(host)
+
+
+@pytest.mark.parametrize("host", ["", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "[x]"])
+def test_other_names_are_not_local(host):
+    assert not is_local(host)
 
 
 def test_a_body_over_the_limit_is_refused_and_not_learned():

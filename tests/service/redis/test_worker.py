@@ -160,12 +160,12 @@ def test_poison_is_a_dead_letter_with_its_reason_and_the_others_are_answered(cli
     assert "must be a JSON object" in reasons[0]
     assert reasons[1].startswith("click has no field ts")
     assert "UTF-8" in reasons[2]
-    assert reasons[3].startswith("click has no field click_id")
+    assert reasons[3].startswith('click has a field "f0", which is unknown')
     assert unfinished(client, settings) == 0
     assert progress.dead == 4
 
 
-@pytest.mark.parametrize("status", [400, 413, 422])
+@pytest.mark.parametrize("status", [400, 409, 413, 422])
 def test_a_click_that_the_service_refuses_is_a_dead_letter_at_once(client, server, settings, status):
     server.failing["c3"] = status
     put(client, settings, ids := [f"c{i}" for i in range(8)])

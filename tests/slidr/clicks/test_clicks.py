@@ -25,8 +25,15 @@ def test_a_record_has_the_fields_of_a_frame_in_the_same_order():
     assert list(SCHEMA) == [field.name for field in msgspec.structs.fields(Click)] == list(RECORD)
 
 
-def test_a_record_is_decoded_as_it_was_written_and_unknown_fields_are_ignored():
-    assert msgspec.structs.asdict(decode_click(json.dumps({**RECORD, "campaign": 7}).encode())) == RECORD
+def test_a_record_is_decoded_as_it_was_written_and_an_unknown_field_is_refused():
+    assert msgspec.structs.asdict(decode_click(json.dumps(RECORD).encode())) == RECORD
+    with pytest.raises(InvalidArgument, match=r'^click has a field "campaign", which is unknown; its fields are '):
+        decode_click(json.dumps({**RECORD, "campaign": 7}).encode())
+
+
+def test_a_text_that_is_too_long_is_refused_with_the_bound():
+    with pytest.raises(InvalidArgument, match=r"^click field device has 129 characters; it may have 128$"):
+        decode_click(json.dumps({**RECORD, "device": "d" * 129}).encode())
 
 
 def test_fields_that_may_be_null_may_be_absent():

@@ -1,0 +1,218 @@
+"""One client, without a key, against the real service: whatever it sends, others are answered and memory is bounded."""
+
+import json
+import re
+import socket
+import threading
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.support.real import Service
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc").exists(), reason="memory is read in /proc")]
+
+MIB = 1 << 20
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory, environment, model_folder):
+    service = Service(
+        tmp_path_factory.mktemp("attacked"), environment, "--model", str(model_folder), "--n-features", "2",
+        "--detector", "marginal", "--snapshot-every", "3600", "--connections", "60", "--bodies-limit", str(8 * MIB),
+    )  # fmt: skip
+    service.start()
+    yield service
+    service.kill()
+
+
+def memory(service):
+    """What the process holds, in bytes."""
+    status = Path(f"/proc/{service.process.pid}/status").read_text()
+    return 1_024 * int(re.search(r"VmRSS:\s+(\d+) kB", status)[1])
+
+
+@contextmanager
+def beside(attack):
+    """The attack goes on in a thread while the block runs."""
+    over = threading.Event()
+    thread = threading.Thread(target=attack, args=(over,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(30)
+
+
+def good(service, count=40):
+    """Requests of a good client that were answered with 200."""
+    with httpx2.Client(base_url=service.url, timeout=10) as client:
+        body = {"slice": "good", "x": [1.0, 2.0]}
+        return sum(client.post("/v1/update", json=body).status_code == 200 for _ in range(count))
+
+
+def test_requests_that_are_sent_without_end_and_never_read_do_not_fill_the_memory(service):
+    request = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n" * 5_000
+
+    def attack(over):
+        while not over.is_set():
+            with socket.create_connection(("127.0.0.1", service.port)) as connection:
+                connection.settimeout(0.5)
+                with suppress(OSError):
+                    while not over.is_set():
+                        connection.sendall(request)
+
+    good(service)
+    before = memory(service)
+    with beside(attack):
+        time.sleep(3.0)
+        assert good(service) == 40
+        assert memory(service) - before < 100 * MIB
+
+
+def test_requests_sent_ahead_are_answered_in_order_up_to_a_limit(service):
+    def answers(count):
+        with socket.create_connection(("127.0.0.1", service.port)) as connection:
+            connection.sendall(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n" * count)
+            connection.settimeout(2.0)
+            read = b""
+            with suppress(OSError):
+                while chunk := connection.recv(65_536):
+                    read += chunk
+            return read.count(b"HTTP/1.1 200"), read.count(b"HTTP/1.1 400")
+
+    assert answers(30) == (30, 0)
+    assert answers(1_000)[1] == 1
+
+
+def test_bodies_that_wait_for_their_turn_on_one_connection_are_bounded(service):
+    before = memory(service)
+    head = (
+        b"POST /v1/update HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    )
+    body = json.dumps([{"slice": "good", "x": [0.0, 1.0]}] * 2_000).encode()
+    with socket.create_connection(("127.0.0.1", service.port)) as connection, suppress(OSError):
+        connection.sendall(head % len(body) + body)
+        for _ in range(50):
+            connection.sendall(head % (4 * MIB - 1_000) + b" " * (4 * MIB - 1_000))
+    assert good(service) == 40
+    assert memory(service) - before < 100 * MIB
+
+
+def test_large_bodies_under_way_are_told_to_wait_and_small_ones_are_answered(service):
+    before = memory(service)
+    sockets = []
+    head = (
+        b"POST /v1/update HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    )
+    try:
+        for _ in range(40):
+            connection = socket.create_connection(("127.0.0.1", service.port))
+            sockets.append(connection)
+            connection.settimeout(0.5)
+            with suppress(OSError):
+                connection.sendall(head % (4 * MIB - 1) + b" " * (3 * MIB))
+        assert good(service) == 40
+        assert memory(service) - before < 100 * MIB
+        refused = [connection.recv(1_000) for connection in sockets[20:] if _readable(connection)]
+        assert any(b"503" in answer and b"retry-after" in answer for answer in refused)
+    finally:
+        for connection in sockets:
+            connection.close()
+    time.sleep(0.5)
+    large = json.dumps([{"slice": "good", "x": [0.0, 1.0]}] * 5_000)
+    assert httpx2.post(f"{service.url}/v1/score", content=large, headers=JSON, timeout=30).status_code == 200
+
+
+def _readable(connection):
+    with suppress(OSError):
+        return bool(connection.recv(1, socket.MSG_PEEK))
+    return False
+
+
+def test_one_connection_too_many_is_told_and_room_comes_back(service):
+    held = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(60)]
+    try:
+        time.sleep(0.3)
+        with socket.create_connection(("127.0.0.1", service.port)) as late:
+            late.settimeout(5)
+            answer = late.recv(1_000)
+            assert answer.startswith(b"HTTP/1.1 503")
+            assert b"connections" in answer
+    finally:
+        for connection in held:
+            connection.close()
+    time.sleep(0.3)
+    assert good(service) == 40
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "field"),
+    [
+        ("/v1/update", {"slice": "s" * 513, "x": [1, 2]}, "slice"),
+        ("/v1/update", {"slice": ["s" * 513], "x": [1, 2]}, "slice"),
+        ("/v1/update", {"slice": ["s"] * 17, "x": [1, 2]}, "slice"),
+        ("/v1/update", {"slice": "s", "x": [1, 2], "id": "i" * 257}, "id"),
+        ("/v1/labels", {"click_id": "i" * 257, "rfm": 5}, "click_id"),
+    ],
+)
+def test_a_text_that_is_too_long_is_refused_with_the_bound(service, route, body, field):
+    answer = httpx2.post(f"{service.url}{route}", json=body)
+    assert answer.status_code == 422
+    assert f"field {field} has " in answer.json()["detail"]
+    assert "it may have " in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("route", ["/readyz", "/metrics", "/v1/slices?sort=name&contains=9", "/v1/slices?limit=10"])
+def test_reads_of_many_slices_leave_time_for_others(service, route):
+    with httpx2.Client(base_url=service.url, timeout=30) as client:
+        for start in range(0, 20_000, 5_000):
+            body = [{"slice": f"many {i}", "x": [0.0, 1.0]} for i in range(start, start + 5_000)]
+            assert client.post("/v1/update", json=body).status_code == 200
+
+    def attack(over):
+        with httpx2.Client(base_url=service.url, timeout=30) as client:
+            while not over.is_set():
+                client.get(route)
+
+    with beside(attack):
+        assert good(service) == 40
+
+
+def test_an_id_belongs_to_its_slice_and_names_one_event(service):
+    def sent(slice_, x, id_):
+        return httpx2.post(f"{service.url}/v1/update", json={"slice": slice_, "x": x, "id": id_})
+
+    first = sent("A", [1.0, 2.0], "same")
+    assert sent("A", [1.0, 2.0], "same").json() == first.json()
+    other = sent("B", [5.0, 5.0], "same")
+    assert (other.status_code, other.json()["slice"]) == (200, "B")
+    taken = sent("A", [9.0, 9.0], "same")
+    assert taken.status_code == 409
+    assert "item 0" in taken.json()["detail"]
+    events = [{"slice": "C", "x": [1.0, 1.0], "id": "c"}, {"slice": "A", "x": [9.0, 9.0], "id": "same"}]
+    assert httpx2.post(f"{service.url}/v1/update", json=events).status_code == 409
+    assert httpx2.get(f"{service.url}/v1/slices/C?of=events").status_code == 404  # nothing of it was learned
+    assert 'status="409"' in httpx2.get(f"{service.url}/metrics").text
+
+
+def test_a_page_of_another_site_can_neither_post_nor_rebind_its_name(service):
+    own = service.url.removeprefix("http://")
+    post = f"{service.url}/v1/snapshot"
+    assert httpx2.post(post, headers={"origin": "http://evil.example"}).status_code == 403
+    assert httpx2.post(post, headers={"origin": "null"}).status_code == 403
+    assert httpx2.post(post, headers={"origin": f"http://{own}"}).status_code == 200
+    rebound = httpx2.get(f"{service.url}/v1/slices", headers={"host": "rebound.example"})
+    assert rebound.status_code == 421
+    assert "setting hosts" in rebound.json()["detail"]
+
+
+def test_a_field_that_is_unknown_is_refused_with_the_nearest_name(service):
+    answer = httpx2.post(f"{service.url}/v1/update", json={"slice": "s", "x": [1, 2], "idd": "1"})
+    assert answer.status_code == 422
+    assert "did you mean id?" in answer.json()["detail"]
