@@ -30,7 +30,11 @@ class Models:
 
     def put(self, folder: Path) -> Model:
         """Keep a copy of a model folder. Raises CheckpointError where it is none, or has no thresholds yet."""
-        model = load_model(folder)
+        _check_kinds(folder)
+        try:
+            model = load_model(folder)
+        except RecursionError as error:
+            raise CheckpointError(f"{folder} is no model: its manifest is nested without end") from error
         if model.thresholds is None:
             raise CheckpointError(
                 f"{folder} has no thresholds yet; run onlineguard slidr calibrate CLICKS --model {folder}"
@@ -54,6 +58,13 @@ class Models:
             return self.put(temporary)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_kinds(folder: Path) -> None:
+    """Raises CheckpointError for what is no plain file: a pipe would be waited for, for ever."""
+    for each in folder.iterdir() if folder.is_dir() else ():
+        if not each.is_file():
+            raise CheckpointError(f"{each} is no plain file; a model's folder holds nothing else")
 
 
 def _simulated() -> Model:

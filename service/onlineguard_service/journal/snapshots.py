@@ -41,7 +41,7 @@ class DamagedSnapshot(CheckpointError):
 def write(folder: Path, sequence: int, parts: Mapping[str, bytes | memoryview]) -> Path:
     """Write the file: a crash leaves the whole snapshot or none. Raises OSError, e.g. where the disk is full."""
     path = path_of(folder, sequence)
-    with atomic.replacing(path) as temporary, open(temporary, "wb", buffering=0) as file:
+    with atomic.replacing(path) as temporary, open(temporary, "wb", buffering=0, opener=_for_us) as file:
         for piece in pieces(sequence, parts):
             start = time.perf_counter()
             left = memoryview(piece)
@@ -50,6 +50,11 @@ def write(folder: Path, sequence: int, parts: Mapping[str, bytes | memoryview]) 
             os.fdatasync(file.fileno())
             time.sleep(min(REST * (time.perf_counter() - start), LONGEST_REST))
     return path
+
+
+def _for_us(path: str, flags: int) -> int:
+    """Open a file that other users of the machine cannot read, like the journal's: it holds what people did."""
+    return os.open(path, flags, 0o640)
 
 
 def read(path: Path) -> tuple[int, dict[str, bytes]]:

@@ -31,6 +31,11 @@ def test_a_file_holds_it_and_its_name_says_the_sequence_number(tmp_path):
     assert sorted(os.listdir(tmp_path)) == [f"snapshot-{n:020}" for n in (9, 11, 100)]
 
 
+def test_other_users_of_the_machine_cannot_read_a_file(tmp_path):
+    path = snapshots.write(tmp_path, 1, {"a": b"1"})
+    assert path.stat().st_mode & 0o007 == 0
+
+
 def test_a_large_part_is_handed_out_in_pieces_without_being_copied():
     part = bytes(3 * PIECE + 5)
     views = [piece for piece in pieces(1, {"large": part}) if isinstance(piece, memoryview) and piece.obj is part]
