@@ -30,6 +30,12 @@ def service(tmp_path_factory, environment, model_folder):
     service.kill()
 
 
+@pytest.fixture(scope="module")
+def client(service):
+    with asked(service) as client:
+        yield client
+
+
 def memory(service):
     """What the process holds, in bytes."""
     status = Path(f"/proc/{service.process.pid}/status").read_text()
@@ -49,9 +55,14 @@ def beside(attack):
         thread.join(30)
 
 
+def asked(service):
+    """A client that waits: the tests are not about time."""
+    return httpx2.Client(base_url=service.url, timeout=60)
+
+
 def good(service, count=40):
     """Requests of a good client that were answered with 200."""
-    with httpx2.Client(base_url=service.url, timeout=10) as client:
+    with asked(service) as client:
         body = {"slice": "good", "x": [1.0, 2.0]}
         return sum(client.post("/v1/update", json=body).status_code == 200 for _ in range(count))
 
@@ -104,7 +115,7 @@ def test_bodies_that_wait_for_their_turn_on_one_connection_are_bounded(service):
     assert memory(service) - before < 100 * MIB
 
 
-def test_large_bodies_under_way_are_told_to_wait_and_small_ones_are_answered(service):
+def test_large_bodies_under_way_are_told_to_wait_and_small_ones_are_answered(service, client):
     before = memory(service)
     sockets = []
     head = (
@@ -126,7 +137,7 @@ def test_large_bodies_under_way_are_told_to_wait_and_small_ones_are_answered(ser
             connection.close()
     time.sleep(0.5)
     large = json.dumps([{"slice": "good", "x": [0.0, 1.0]}] * 5_000)
-    assert httpx2.post(f"{service.url}/v1/score", content=large, headers=JSON, timeout=30).status_code == 200
+    assert client.post("/v1/score", content=large, headers=JSON).status_code == 200
 
 
 def _readable(connection):
@@ -161,8 +172,8 @@ def test_one_connection_too_many_is_told_and_room_comes_back(service):
         ("/v1/labels", {"click_id": "i" * 257, "rfm": 5}, "click_id"),
     ],
 )
-def test_a_text_that_is_too_long_is_refused_with_the_bound(service, route, body, field):
-    answer = httpx2.post(f"{service.url}{route}", json=body)
+def test_a_text_that_is_too_long_is_refused_with_the_bound(client, route, body, field):
+    answer = client.post(route, json=body)
     assert answer.status_code == 422
     assert f"field {field} has " in answer.json()["detail"]
     assert "it may have " in answer.json()["detail"]
@@ -170,13 +181,13 @@ def test_a_text_that_is_too_long_is_refused_with_the_bound(service, route, body,
 
 @pytest.mark.parametrize("route", ["/readyz", "/metrics", "/v1/slices?sort=name&contains=9", "/v1/slices?limit=10"])
 def test_reads_of_many_slices_leave_time_for_others(service, route):
-    with httpx2.Client(base_url=service.url, timeout=30) as client:
+    with asked(service) as client:
         for start in range(0, 20_000, 5_000):
             body = [{"slice": f"many {i}", "x": [0.0, 1.0]} for i in range(start, start + 5_000)]
             assert client.post("/v1/update", json=body).status_code == 200
 
     def attack(over):
-        with httpx2.Client(base_url=service.url, timeout=30) as client:
+        with asked(service) as client:
             while not over.is_set():
                 client.get(route)
 
@@ -184,9 +195,9 @@ def test_reads_of_many_slices_leave_time_for_others(service, route):
         assert good(service) == 40
 
 
-def test_an_id_belongs_to_its_slice_and_names_one_event(service):
+def test_an_id_belongs_to_its_slice_and_names_one_event(client):
     def sent(slice_, x, id_):
-        return httpx2.post(f"{service.url}/v1/update", json={"slice": slice_, "x": x, "id": id_})
+        return client.post("/v1/update", json={"slice": slice_, "x": x, "id": id_})
 
     first = sent("A", [1.0, 2.0], "same")
     assert sent("A", [1.0, 2.0], "same").json() == first.json()
@@ -196,23 +207,23 @@ def test_an_id_belongs_to_its_slice_and_names_one_event(service):
     assert taken.status_code == 409
     assert "item 0" in taken.json()["detail"]
     events = [{"slice": "C", "x": [1.0, 1.0], "id": "c"}, {"slice": "A", "x": [9.0, 9.0], "id": "same"}]
-    assert httpx2.post(f"{service.url}/v1/update", json=events).status_code == 409
-    assert httpx2.get(f"{service.url}/v1/slices/C?of=events").status_code == 404  # nothing of it was learned
-    assert 'status="409"' in httpx2.get(f"{service.url}/metrics").text
+    assert client.post("/v1/update", json=events).status_code == 409
+    assert client.get("/v1/slices/C?of=events").status_code == 404  # nothing of it was learned
+    assert 'status="409"' in client.get("/metrics").text
 
 
-def test_a_page_of_another_site_can_neither_post_nor_rebind_its_name(service):
+def test_a_page_of_another_site_can_neither_post_nor_rebind_its_name(service, client):
     own = service.url.removeprefix("http://")
-    post = f"{service.url}/v1/snapshot"
-    assert httpx2.post(post, headers={"origin": "http://evil.example"}).status_code == 403
-    assert httpx2.post(post, headers={"origin": "null"}).status_code == 403
-    assert httpx2.post(post, headers={"origin": f"http://{own}"}).status_code == 200
-    rebound = httpx2.get(f"{service.url}/v1/slices", headers={"host": "rebound.example"})
+    post = "/v1/snapshot"
+    assert client.post(post, headers={"origin": "http://evil.example"}).status_code == 403
+    assert client.post(post, headers={"origin": "null"}).status_code == 403
+    assert client.post(post, headers={"origin": f"http://{own}"}).status_code == 200
+    rebound = client.get("/v1/slices", headers={"host": "rebound.example"})
     assert rebound.status_code == 421
     assert "setting hosts" in rebound.json()["detail"]
 
 
-def test_a_field_that_is_unknown_is_refused_with_the_nearest_name(service):
-    answer = httpx2.post(f"{service.url}/v1/update", json={"slice": "s", "x": [1, 2], "idd": "1"})
+def test_a_field_that_is_unknown_is_refused_with_the_nearest_name(client):
+    answer = client.post("/v1/update", json={"slice": "s", "x": [1, 2], "idd": "1"})
     assert answer.status_code == 422
     assert "did you mean id?" in answer.json()["detail"]
