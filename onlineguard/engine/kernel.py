@@ -22,7 +22,7 @@ import numpy as np
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
-from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType, use_abstract_mesh
 
 from onlineguard.core.protocols import Array
 from onlineguard.engine.padded import NotInAKernel, Padded, inside, padded_shape, stepped
@@ -69,7 +69,8 @@ def refusal(params: Any, layout: Layout, columns: int) -> str | None:
 
 def lowered(params: Any, layout: Layout, columns: int, size: int = 64) -> str:
     """The kernel for `size` events in a table of as many rows, as it is given to the compiler of a GPU."""
-    mesh = AbstractMesh((1,), ("x",), abstract_device=AbstractDevice(DEVICE, None, "cuda"))  # type: ignore[call-arg]
+    device = AbstractDevice(DEVICE, None, "cuda")
+    mesh = AbstractMesh((1,), ("x",), axis_types=(AxisType.Auto,), abstract_device=device)
     shapes = (
         jax.ShapeDtypeStruct((size, layout.length), np.float32),
         jax.ShapeDtypeStruct((2, size), np.int32),

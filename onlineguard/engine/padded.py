@@ -30,7 +30,7 @@ LONGEST_CONSTANT = 64  # numbers of a constant array, each a comparison and a ch
 LARGEST_SHIFT = 4_096  # numbers compared to move a part of an array to another place
 LARGEST_DIVISOR = 2.0**126  # a GPU's quotient by more is 0
 INT32_BEYOND = 2.0**31  # a float that is not below this, or below minus this, is no int32
-NO_MESH = AbstractMesh((), ())  # what is known is computed here, also while code for another device is made
+NO_MESH = AbstractMesh((), ())  # a step is traced, and what is known computed, as if for this machine
 
 
 class NotInAKernel(Exception):
@@ -65,7 +65,8 @@ def stepped(step: Callable[..., Any], like: Sequence[Any], values: Sequence[Padd
 
     `like` are arguments of which only the shapes and types count. Raises NotInAKernel.
     """
-    closed: Any = jax.make_jaxpr(step)(*like)
+    with use_abstract_mesh(NO_MESH):
+        closed: Any = jax.make_jaxpr(step)(*like)
     return [_array(value) for value in _run(closed, values)]
 
 
@@ -141,7 +142,7 @@ def _array(value: Value) -> Padded:
 def _spread(value: Value, whole: tuple[int, ...]) -> Array:
     """The padded array of a value, a single number on all places."""
     array = _array(value).array
-    return array if np.shape(array) == whole else lax.broadcast(array, whole)
+    return array if np.shape(array) == whole else jnp.broadcast_to(array, whole)
 
 
 def _bind(primitive: Any, parameters: Any, *arrays: Array) -> Array:
