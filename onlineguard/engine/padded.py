@@ -130,11 +130,11 @@ def _array(value: Value) -> Padded:
     first = numbers.flat[0]
     if (numbers == first).all() or (numbers != numbers).all():
         return Padded(lax.full(whole, first, numbers.dtype) if shape else first, shape)
-    if numbers.size > LONGEST_CONSTANT or numbers.ndim != 1:
+    if numbers.size > LONGEST_CONSTANT or numbers.size != max(shape):
         raise NotInAKernel(f"a constant array of shape {shape}")
-    at = lax.broadcasted_iota(np.int32, whole, 0)
+    at = lax.broadcasted_iota(np.int32, whole, shape.index(numbers.size))
     array = lax.full(whole, first, numbers.dtype)
-    for i, number in enumerate(numbers[1:], 1):
+    for i, number in enumerate(numbers.flat[1:], 1):
         array = jnp.where(at == i, number, array)
     return Padded(array, shape)
 
