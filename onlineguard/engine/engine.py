@@ -28,6 +28,7 @@ from onlineguard.engine.arguments import (
     with_absence,
     with_categories,
 )
+from onlineguard.engine.device import available, checked_device
 from onlineguard.engine.events import CodedEvents, as_events, as_targets, texts_among
 from onlineguard.engine.feedback import Feedback
 from onlineguard.engine.slices import UNKNOWN, SliceKeys, SliceTable, as_keys, check_key, first_unknown
@@ -81,6 +82,8 @@ class Engine:
     absence: whether it can be odd that features are missing; see `Absence`.
     cores: how many cores a call of thousands of events may use; None for all that the process may run on. The answers
         are the same, to the last bit.
+    device: where events are stepped: "cpu", "gpu", or "auto" for calls of many events on an accelerator, if there is
+        one, and for small ones on the CPU. On an accelerator answers differ by a few ulps.
 
     An engine can be pickled and copied. From then on the copy learns independently of the original.
     """
@@ -88,6 +91,7 @@ class Engine:
     __slots__ = (
         "__weakref__",
         "_cores",
+        "_device",
         "_features",
         "_feedback",
         "_lock",
@@ -115,6 +119,7 @@ class Engine:
         weights: Mapping[str | int, float] | None = None,
         absence: bool = False,
         cores: int | None = None,
+        device: str = "auto",
     ):
         self._lock = threading.RLock()
         self._features = checked_features(features)
@@ -131,8 +136,8 @@ class Engine:
                 "bytes_per_slice", f"is {bytes_per_slice!r}, but an estimator is named; leave one of them out"
             )
         model = with_categories(model, columns)
-        self._cores = checked_cores(cores)
-        self._states = States(with_absence(model) if absence else model, self._n_features, self._cores)
+        self._cores, self._device = checked_cores(cores), checked_device(device)
+        self._states = self._new_states(with_absence(model) if absence else model)
         self._slices = SliceTable(checked_max_slices(max_slices), FIRST_ROW)
         self._feedback = Feedback()
         self._n_events = 0
@@ -409,7 +414,8 @@ class Engine:
         """Compile the programs for calls of up to `batch` events, so that none of them waits for a compiler.
 
         The table doubles when it is full, which compiles the programs again. It is made large enough for `slices`
-        beforehand.
+        beforehand. Where an accelerator is at hand, it is measured from how many events on a call is quicker there; this
+        compiles for it as well, which takes a minute.
         """
         self._states.reserve(FIRST_ROW + min(slices, self._slices.max_slices))
         self._states.warmup(batch)
@@ -476,7 +482,8 @@ class Engine:
 
     def __getstate__(self) -> dict[str, Any]:
         config, tensors = self.dump()
-        return {"config": config, "model": self.model, "tensors": tensors, "cores": self._cores}
+        places = {"cores": self._cores, "device": self._device}
+        return {"config": config, "model": self.model, "tensors": tensors, **places}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         config = state["config"]
@@ -487,14 +494,15 @@ class Engine:
             max_slices=config["max_slices"],
             estimator=state["model"],
             cores=state.get("cores"),
+            device=available(state.get("device", "auto")),
         )
         self._restore(config, state["tensors"])
 
     def __repr__(self) -> str:
         features = f"features={self._features}" if self._features else f"n_features={self._n_features}"
-        return (
-            f"Engine({features}, estimator={self.model!r}) of {self.n_slices:,} slices after {self._n_events:,} events"
-        )
+        where = f", {self._states}" if str(self._states) else ""
+        size = f"{self.n_slices:,} slices after {self._n_events:,} events"
+        return f"Engine({features}, estimator={self.model!r}) of {size}{where}"
 
     def _repr_html_(self) -> str:
         """A small table, for notebooks."""
@@ -535,8 +543,11 @@ class Engine:
             categories = {*self.categories, *texts_among(X, self._n_features, self._features)}
             if len(categories) == len(self.categories):
                 raise
-            self._states = States(with_categories(self.model, tuple(sorted(categories))), self._n_features, self._cores)
+            self._states = self._new_states(with_categories(self.model, tuple(sorted(categories))))
             return as_events(X, self._n_features, self._features, self.categories)
+
+    def _new_states(self, model: SliceModel) -> States:
+        return States(model, self._n_features, self._cores, self._device)
 
     def _one_event(self, x: Any, y: float = np.nan) -> EventBatch:
         numbers = self._events(x if isinstance(x, CodedEvents) else [x])

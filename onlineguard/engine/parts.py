@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -24,13 +25,14 @@ FIRST_ROW = 3
 
 
 class Parts:
-    """Rows (capacity, length), float32 bits, in `count` arrays of one size."""
+    """Rows (capacity, length), float32 bits, in `count` arrays of one size, on one device."""
 
-    __slots__ = ("arrays", "capacity")
+    __slots__ = ("arrays", "capacity", "device")
 
-    def __init__(self, capacity: int, length: int):
+    def __init__(self, capacity: int, length: int, device: jax.Device | None = None):
         self.capacity = max(capacity, FIRST_ROW)
-        self.arrays: list[Array] = [jnp.zeros((self.capacity, length), jnp.float32)]
+        self.device = device  # None is the one that JAX prefers
+        self.arrays: list[Array] = [jnp.zeros((self.capacity, length), jnp.float32, device=device)]
 
     @property
     def count(self) -> int:
@@ -45,17 +47,18 @@ class Parts:
         if size > len(self.arrays[0]):
             self.arrays = [grown(array, size) for array in self.arrays]
 
-    def divide(self, count: int) -> None:
-        """Copy the rows into so many parts, unless they are."""
-        if count == self.count:
+    def divide(self, count: int, device: jax.Device | None = None) -> None:
+        """Copy the rows into so many parts on a device, unless they are."""
+        if count == self.count and device is self.device:
             return
         whole = self.fetch()
+        self.device = device
         size, arrays = self._size(count), list[Array]()
         for part in range(count):
             array = np.zeros((size, whole.shape[1]), np.float32)
             rows = whole[FIRST_ROW + part :: count]
             array[:FIRST_ROW], array[FIRST_ROW : FIRST_ROW + len(rows)] = whole[:FIRST_ROW], rows
-            arrays.append(jnp.array(array))
+            arrays.append(jnp.array(array, device=device))
         self.arrays = arrays
 
     def places(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -91,6 +91,16 @@ def advance(
     return put_rows(table, states, writes), found
 
 
+@functools.partial(jax.jit, static_argnums=(1,))
+def predicted(params: Any, layout: Layout, table: Array, rows: Array, events: Array, n: Array) -> Array:
+    """`table.predicted` for all events at once; of those from number n on it means nothing."""
+
+    def of(row: Array, event: Array) -> Array:
+        return jnp.asarray(params.predict(layout.unpack(row), event), jnp.float32)
+
+    return jax.vmap(of)(taken_rows(table, rows), events)
+
+
 @functools.partial(jax.jit, static_argnums=(1, 2), donate_argnums=(3, 5))
 def _rounds(
     params: Any,

@@ -4,6 +4,7 @@ This module knows rows, not slices. The Engine decides which slice has which row
 """
 
 import functools
+import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -11,24 +12,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from onlineguard.core.protocols import Array
+from onlineguard.engine.device import SMALLEST_BATCH, Place, places
 from onlineguard.engine.origins import Origins
-from onlineguard.engine.parts import FIRST_ROW, FRESH, TYPICAL, WASTE, Parts, at_once, cores
+from onlineguard.engine.parts import FIRST_ROW, FRESH, TYPICAL, WASTE, Parts, at_once
 from onlineguard.engine.slices import UNKNOWN
 from onlineguard.engine.table import (
     LANES,
     Front,
     Layout,
     Tail,
-    advance,
     advance_from,
-    predicted,
 )
 from onlineguard.models.base import FIELDS, MIN_SEEN, SliceModel
 
-SMALLEST_BATCH, LARGEST_BATCH = 64, 65_536  # batches are padded to powers of four from the first, and cut at the second
+LARGEST_BATCH = 65_536  # events that are run at once
 FIRST_CAPACITY = 1_024  # rows; doubled when full
-SPLIT_FROM = 8_192  # events of a call that several cores step; with 4,096 the marginal Detector is no quicker by two
+# Events of a call that is large: several cores step it, or an accelerator, unless `warmup` has measured another number.
+SPLIT_FROM = 8_192  # with 4,096 the marginal Detector is no quicker by two cores
 APART = 256  # states moved at once; also events judged at once where states have to be copied for it
+NEVER = 2**62  # events of a call for which an accelerator is quicker, where it is for none
 LIKELY = 10.0  # a new slice starts from the typical state if its first event scores less than this there
 LARGEST_SCORE = 3e38  # an infinite score counts as this where scores are compared
 
@@ -55,28 +58,36 @@ class States:
     __slots__ = (
         "_anchored",
         "_buffers",
-        "_cores",
+        "_here",
+        "_large_from",
+        "_large_place",
         "_last_front",
         "_model",
         "_n_features",
         "_origins",
         "_params",
         "_parts",
+        "_place",
         "_small",
+        "_small_place",
         "_width",
         "layout",
     )
 
-    def __init__(self, model: SliceModel, n_features: int, most_cores: int | None = None):
+    def __init__(self, model: SliceModel, n_features: int, most_cores: int | None = None, device: str = "auto"):
         self._n_features = n_features
-        self.use(model)
         self._width = model.width(n_features)
         narrow = self._width == n_features
         start = model.init(n_features) if narrow else model.init(n_features, self._width)  # type: ignore[call-arg]
         self.layout = Layout.of(start)  # of a row of the table
-        self._parts = Parts(FIRST_CAPACITY, self.layout.length)
-        self._cores = cores() if most_cores is None else most_cores  # that a large call uses
+        columns = self._width + model.supervised
+        params = jax.tree.map(jnp.float32, model)
+        self._small_place, self._large_place = places(device, most_cores, params, self.layout, columns)
+        self._place = self._small_place
+        self.use(model)
+        self._parts = Parts(FIRST_CAPACITY, self.layout.length, self._place.device)
         self._small = 0  # events of small calls in a row
+        self._large_from = SPLIT_FROM
         self._origins = Origins(n_features, model.shiftable)
         self.put(FRESH, start)
         self.put(TYPICAL, start)
@@ -99,6 +110,17 @@ class States:
         """Go on with a model of other numbers; programs are not compiled again."""
         self._model = model
         self._params = jax.tree.map(jnp.float32, model)
+        self._here = self._place.put(self._params)
+
+    def __str__(self) -> str:
+        """Where events are stepped; empty on a machine that has nothing but cores."""
+        if not self._large_place.away:
+            return ""
+        away = f"on {self._large_place.name} by {self._large_place.advance}"
+        if self._small_place.away:
+            return away
+        least = "no calls" if self._large_from == NEVER else f"calls of {self._large_from:,} events or more"
+        return f"{least} {away}"
 
     @property
     def pools(self) -> bool:
@@ -192,13 +214,14 @@ class States:
     def predict(self, rows: np.ndarray, events: EventBatch, spare: int) -> np.ndarray:
         """The targets that the models in these rows, some UNKNOWN, predict: float32 (n,). See `judge`."""
         parts: list[np.ndarray] = [np.empty(0, np.float32)]
-        self._parts.divide(1)
+        self._settle(self._small_place)
         for reads, homes, part in self._looked_up(rows, events, spare):
-            size = padded_size(part.n)
+            size = padded_size(part.n, self._place.smallest)
             padded = self._padded(homes, part, size)[:, : self._width]
             at = np.zeros(size, np.int32)
             at[: part.n] = reads
-            answers = predicted(self._params, self.layout, self._parts.arrays[0], at, padded, np.int32(part.n))
+            table = self._parts.arrays[0]
+            answers = self._place.predicted(self._here, self.layout, table, at, padded, np.int32(part.n))
             parts.append(np.asarray(answers)[: part.n])
         return np.concatenate(parts)
 
@@ -249,8 +272,8 @@ class States:
         memory[tail.first : tail.end + 1] = start, end
         memory[tail.reads + start : tail.reads + end] = rows[0]
         memory[tail.writes + start : tail.writes + end] = rows[1]
-        self._parts.divide(1)
-        self._parts.arrays[0], after = program(self._params, weights, self._parts.arrays[0], memory)
+        self._settle(self._small_place)
+        self._parts.arrays[0], after = program(self._here, weights, self._parts.arrays[0], memory)
         after = np.asarray(after)
         return after, after[tail.judgements : tail.length].view(np.float32).reshape(-1, FIELDS)
 
@@ -280,25 +303,31 @@ class States:
             self._anchored = self._is_anchored(pooled.fresh)
 
     def warmup(self, batch: int) -> None:
-        """Compile the programs for up to `batch` events at once."""
+        """Compile the programs for up to `batch` events at once, and measure which of them an accelerator is for."""
         waste = np.full(1, WASTE, np.int32)
-        for count in sorted({1, self._cores if batch >= SPLIT_FROM else 1}):
-            self._parts.divide(count)
-            n, largest = SMALLEST_BATCH, padded_size(min(batch, LARGEST_BATCH))
+        between = self._large_place.away and not self._small_place.away
+        large = batch >= self._large_from or between
+        for place in dict.fromkeys([self._small_place, self._large_place if large else self._small_place]):
+            self._settle(place)
+            n, largest = place.smallest, padded_size(min(batch, LARGEST_BATCH), place.smallest)
             while n <= largest:
                 rows = np.full(n, WASTE, np.int32)
                 self._step(0, rows, rows, self._nothing(n), rows)
+                if place.away:  # what is learned is another program there
+                    self._advanced(0, np.zeros((2, n), np.int32), self._padded(rows, self._nothing(n), n), 0)
                 n = padded_size(n + 1)
             self._parts.put(waste, self._parts.take(waste))
             self._parts.take(np.full(APART, WASTE, np.int32))
+        if between:
+            self._large_from = self._measured(batch)
         if self._model.shiftable:
             self._move(waste, waste, waste, np.zeros((1, self._n_features)))
 
     def warmup_from(self, front: Front, weights: Any, memory: np.ndarray) -> None:
         """Compile the program of a front for the table as large as it is now."""
-        self._parts.divide(1)
+        self._settle(self._small_place)
         table = self._parts.arrays[0]
-        self._parts.arrays[0], _ = advance_from(front, self.layout, self._width)(self._params, weights, table, memory)
+        self._parts.arrays[0], _ = advance_from(front, self.layout, self._width)(self._here, weights, table, memory)
 
     def fetch(self) -> np.ndarray:
         """The table in NumPy, float32 (rows, length); at hand until it changes."""
@@ -323,8 +352,8 @@ class States:
             table = self.layout.from_floats(table)
         table = table.view(np.float32)
         capacity = max(FIRST_CAPACITY, 1 << (len(table) - 1).bit_length())
-        self._parts = Parts(len(table), self.layout.length)
-        self._parts.arrays[0] = jnp.array(table)
+        self._parts = Parts(len(table), self.layout.length, self._place.device)
+        self._parts.arrays[0] = jnp.array(table, device=self._place.device)
         self._parts.reserve(capacity)
         self._anchored = self._is_anchored(self.layout.unpack(table[FRESH]))
 
@@ -398,15 +427,16 @@ class States:
     def _run(self, reads: np.ndarray, writes: np.ndarray, events: EventBatch, homes: np.ndarray) -> np.ndarray:
         """Run at most LARGEST_BATCH events, counted from the origins of `homes`, through the table.
 
-        Returns their judgements (n, FIELDS). A large batch divides the table among the cores. It is put together again
-        once small ones have brought as many events as it has rows, so that copying it costs less than they do.
+        Returns their judgements (n, FIELDS). A large batch divides the table among the cores, or moves it to the
+        accelerator. It comes back once small ones have brought as many events as it has rows, so that copying it costs
+        less than they do.
         """
-        large = events.n >= SPLIT_FROM
+        large = events.n >= self._large_from
         self._small = 0 if large else self._small + events.n
         if large:
-            self._parts.divide(self._cores)
+            self._settle(self._large_place)
         elif self._small > self._parts.capacity:
-            self._parts.divide(1)
+            self._settle(self._small_place)
         if self._parts.count == 1:
             return self._step(0, reads, writes, events, homes)
         part, _ = self._parts.places(np.where(writes < FIRST_ROW, reads, writes))
@@ -433,13 +463,49 @@ class States:
     ) -> np.ndarray:
         """`_run` in one part of the table, whose rows `reads` and `writes` are."""
         n = events.n
-        size = padded_size(n)
+        size = padded_size(n, self._place.smallest)
         rows = np.zeros((2, size), np.int32)
         rows[0, :n], rows[1, :n] = reads, writes
         padded = self._padded(homes, events, size, part)
+        return np.asarray(self._advanced(part, rows, padded, n))[:n]
+
+    def _advanced(self, part: int, rows: np.ndarray, padded: np.ndarray, n: int) -> Array:
+        """The judgements of the first n events, whose rows in a part of the table are `rows`; see `table.advance`."""
         table = self._parts.arrays[part]
-        self._parts.arrays[part], judgements = advance(self._params, self.layout, table, rows, padded, np.int32(n))
-        return np.asarray(judgements)[:n]
+        self._parts.arrays[part], judgements = self._place.advance(
+            self._here, self.layout, table, rows, padded, np.int32(n)
+        )
+        return judgements
+
+    def _settle(self, place: Place) -> None:
+        """Bring the table to a place, unless it is there."""
+        if place is not self._place:
+            self._place = place
+            self._here = place.put(self._params)
+        self._parts.divide(place.parts, place.device)
+
+    def _measured(self, batch: int) -> int:
+        """From how many events on a call is quicker at the large place than at the small one, each of another slice."""
+        sizes = [4**i for i in range(3, 9) if SMALLEST_BATCH <= 4**i <= padded_size(min(batch, LARGEST_BATCH))]
+        times = {}
+        for place in (self._small_place, self._large_place):
+            self._settle(place)
+            times[place] = [self._time(n) for n in sizes]
+        quicker = [n for n, here, there in zip(sizes, *times.values(), strict=True) if there < here]
+        self._settle(self._small_place)
+        return quicker[0] if quicker else NEVER
+
+    def _time(self, n: int) -> float:
+        """Seconds that a call of n events takes, the least of three."""
+        rows = np.full(n, WASTE, np.int32)
+        events = self._nothing(n)
+        events.x[:] = 0.0
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            self._step(0, rows, rows, events, rows)
+            times.append(time.perf_counter() - start)
+        return min(times)
 
     def _padded(self, homes: np.ndarray, events: EventBatch, size: int, part: int = 0) -> np.ndarray:
         """Events relative to their origins, float32 (size, width), and a last column of targets if there are any.
@@ -467,9 +533,9 @@ def aligned(rows: int, columns: int) -> np.ndarray:
     return spare[start : start + rows * columns].reshape(rows, columns)
 
 
-def padded_size(n: int) -> int:
+def padded_size(n: int, smallest: int = SMALLEST_BATCH) -> int:
     """The length that n events are padded to: a power of four, so that few programs have to be compiled.
 
     The loop runs over the n events only, so that padding costs memory and little time.
     """
-    return max(SMALLEST_BATCH, 4 ** -(-(n - 1).bit_length() // 2))
+    return max(smallest, 4 ** -(-(n - 1).bit_length() // 2))
