@@ -1,0 +1,122 @@
+"""An Engine on an accelerator, without one: what would step events there steps them on the CPU."""
+
+import copy
+
+import jax
+import numpy as np
+import pytest
+
+from onlineguard import ClippedSGD, Detector, Engine, InvalidArgument, JointDetector, LinearRegression
+from onlineguard.engine import device, states
+from onlineguard.engine.device import Accelerator
+
+ULPS = 64 * np.finfo(np.float32).eps  # see tests/engine/test_rounds.py
+
+
+@pytest.fixture(params=["rounds", pytest.param("kernel", marks=pytest.mark.slow)])
+def accelerator(request, monkeypatch):
+    """The CPU as a GPU that takes kernels, or none."""
+    takes = request.param == "kernel"
+    found = Accelerator(jax.devices()[0], "gpu", takes_kernels=takes, interprets=takes)
+    monkeypatch.setattr(device, "accelerator", lambda: found)
+    monkeypatch.setattr(device, "SMALLEST_BATCH_AWAY", 256)  # so that little is compiled
+    monkeypatch.setattr(states, "SPLIT_FROM", 40)
+    return found
+
+
+def stream(n=300, d=2, offset=0.0):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, d)) + offset
+    X[rng.random((n, d)) < 0.05] = np.nan
+    return np.minimum(rng.zipf(1.3, n), 30), X
+
+
+def fed(cuts, offset=0.0, **options):
+    """An engine that took a stream in these cuts, and its verdicts."""
+    keys, X = stream(offset=offset)
+    engine = Engine(2, **options)
+    parts = [engine.update(keys[a:b], X[a:b]) for a, b in zip([0, *cuts], [*cuts, len(X)], strict=True)]
+    return engine, np.concatenate([np.stack([part.score, part.threshold, part.ready], 1) for part in parts])
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e9])
+def test_an_engine_on_an_accelerator_answers_as_on_the_cpu(accelerator, offset):
+    _, expected = fed([], offset, estimator=Detector(), device="cpu")
+    for where in ("auto", "gpu"):
+        _, found = fed([7, 250, 255], offset, estimator=Detector(), device=where)
+        np.testing.assert_allclose(found, expected, rtol=ULPS)
+
+
+def test_cutting_a_stream_changes_no_bit_on_one_accelerator(accelerator):
+    whole, expected = fed([], estimator=Detector(), device="gpu")
+    engine, found = fed([1, 60, 61, 200], estimator=Detector(), device="gpu")
+    np.testing.assert_array_equal(found, expected)
+    for name, tensor in whole.dump()[1].items():
+        np.testing.assert_array_equal(engine.dump()[1][name], tensor)
+
+
+def test_the_table_moves_to_the_accelerator_for_large_calls_and_comes_back(accelerator):
+    keys, X = stream()
+    engine = Engine(2, estimator=Detector(), device="auto")
+    at = []
+    for n in (10, 100, 10, *[39] * (engine._states.capacity // 39 + 1)):
+        engine.update(keys[:n], X[:n])
+        at.append(engine._states._place.away)
+    assert at[:3] == [False, True, True]
+    assert not at[-1]
+
+
+def test_a_copy_and_a_checkpoint_go_on_as_the_original(accelerator, tmp_path):
+    engine, _ = fed([], estimator=Detector(), device="gpu")
+    engine.save(tmp_path / "e")
+    keys, X = stream()
+    expected = engine.update(keys[:100], X[:100]).score
+    for other in (copy.copy(fed([], estimator=Detector(), device="gpu")[0]), Engine.load(tmp_path / "e")):
+        np.testing.assert_allclose(other.update(keys[:100], X[:100]).score, expected, rtol=ULPS)
+
+
+@pytest.mark.slow
+def test_a_model_predicts_on_an_accelerator(accelerator):
+    keys, X = stream()
+    X = np.nan_to_num(X)
+    answers = []
+    for where in ("cpu", "gpu"):
+        engine = Engine(2, estimator=ClippedSGD(LinearRegression(2)), device=where)
+        engine.update(keys, X, X.sum(axis=1))
+        answers.append(engine.predict(keys[:100], X[:100]))
+    np.testing.assert_allclose(answers[1], answers[0], rtol=1e-3, atol=1e-5)
+
+
+def test_warming_up_measures_from_when_on_the_accelerator_is_quicker_and_repr_says_so(accelerator):
+    engine = Engine(2, estimator=Detector())
+    engine.warmup(64)
+    kind = "the kernel" if accelerator.takes_kernels else "rounds, since cpu takes none"
+    assert repr(engine).endswith(f" on cpu by {kind}")
+    assert ("no calls on" in repr(engine)) == (engine._states._large_from == states.NEVER)
+    assert repr(Engine(2, estimator=Detector(), device="gpu")).endswith(f"events, on cpu by {kind}")
+
+
+def test_a_machine_without_one_says_nothing_of_it():
+    assert repr(Engine(2, estimator=JointDetector())).endswith("of 0 slices after 0 events")
+
+
+@pytest.mark.parametrize("wrong", ["tpu", None, 0])
+def test_a_device_that_there_is_not_is_one_clear_error(wrong):
+    with pytest.raises(InvalidArgument, match="^device is .*; it must be one of 'auto', 'cpu', 'gpu'"):
+        Engine(2, device=wrong)
+
+
+def test_a_gpu_that_there_is_not_is_one_clear_error_with_the_way_out():
+    with pytest.raises(
+        InvalidArgument, match=r"^device is 'gpu', and JAX finds only: cpu; install .*'onlineguard\[gpu\]'"
+    ):
+        Engine(2, device="gpu")
+
+
+def test_a_pickle_from_a_machine_with_a_gpu_goes_on_where_there_is_none(accelerator, monkeypatch):
+    engine = Engine(2, estimator=Detector(), device="gpu")
+    state = engine.__getstate__()
+    monkeypatch.setattr(device, "accelerator", lambda: None)
+    other = Engine.__new__(Engine)
+    other.__setstate__(state)
+    assert other._device == "auto"
