@@ -21,6 +21,7 @@ from onlineguard.engine import rounds, table
 from onlineguard.engine.parts import cores
 from onlineguard.engine.table import Layout
 from onlineguard.errors import InvalidArgument
+from onlineguard.plugins import devices
 
 DEVICES = ("auto", "cpu", "gpu")
 SMALLEST_BATCH = 64  # events that a smaller batch is padded to
@@ -114,7 +115,7 @@ def checked_device(device: Any) -> str:
         raise InvalidArgument("device", f"is {device!r}; it must be one of {', '.join(map(repr, DEVICES))}")
     found = accelerator()
     if device == "gpu" and (found is None or found.platform != "gpu"):
-        kinds = ", ".join(sorted({each.platform for each in jax.devices()}))
+        kinds = ", ".join(sorted({each.platform for each in devices()}))
         raise InvalidArgument(
             "device",
             f"is 'gpu', and JAX finds only: {kinds}; install a driver and 'onlineguard[gpu]', or leave it at 'auto'",
@@ -134,7 +135,7 @@ def available(device: str) -> str:
 
 def accelerator() -> Accelerator | None:
     """The device that JAX prefers, unless it is the CPU."""
-    device = jax.devices()[0]
+    device = devices()[0]
     if device.platform == "cpu":
         return None
     nvidia = device.platform == "gpu" and "rocm" not in device.client.platform_version.lower()

@@ -51,7 +51,7 @@ def advance(
     interpret: run the kernel in plain JAX, on any machine, slowly.
     """
     learns = bool(n == 0 or rows[1, 0] != WASTE)
-    return _advance(params, layout, learns, interpret, table, rows, events, np.int32(n))
+    return run(params, layout, learns, interpret, table, rows, events, np.int32(n))
 
 
 def refusal(params: Any, layout: Layout, columns: int) -> str | None:
@@ -82,17 +82,18 @@ def lowered(params: Any, layout: Layout, columns: int, size: int = 64) -> str:
         jax.ShapeDtypeStruct((), np.int32),
     )
     with use_abstract_mesh(mesh):
-        traced = _advance.trace(params, layout, True, False, *shapes)
+        traced = run.trace(params, layout, True, False, *shapes)
         return traced.lower(lowering_platforms=("cuda",)).as_text()
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3), donate_argnums=(4,))
-def _advance(
+def run(
     params: Any, layout: Layout, learns: bool, interpret: bool, table: Array, rows: Array, events: Array, n: Array
 ) -> tuple[Array, Array]:
+    """`advance` of arrays on a device; learns: whether the first n events are learned, and not only scored."""
     size = rows.shape[1]
     programs = min(size, table.shape[0]) if learns else size
-    order, starts = _by_slice(rows[1], n, learns, programs)
+    order, starts = by_slice(rows[1], n, learns, programs)
     numbers = jnp.concatenate([*map(jnp.ravel, jax.tree.leaves(params)), jnp.zeros(1, jnp.float32)])
     step = functools.partial(_program, params, layout, learns)
     whole = pl.BlockSpec(memory_space=pl.ANY)
@@ -111,7 +112,7 @@ def _advance(
     )(numbers, table, rows, events, order, starts)
 
 
-def _by_slice(writes: Array, n: Array, learns: bool, programs: int) -> tuple[Array, Array]:
+def by_slice(writes: Array, n: Array, learns: bool, programs: int) -> tuple[Array, Array]:
     """The first n events sorted by slice, and where each slice begins, (programs + 1,); a slice ends where the next
     begins, and those behind the last are empty. An event that is only scored stands alone."""
     there = jnp.arange(writes.shape[0], dtype=jnp.int32) < n

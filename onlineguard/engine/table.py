@@ -21,11 +21,13 @@ from onlineguard.compilation import keep_programs
 from onlineguard.core.protocols import Array
 from onlineguard.errors import InvalidArgument
 from onlineguard.models.base import FIELDS
+from onlineguard.plugins import say_failures_in_one_line
 
 # A call with one event takes 10 us instead of 20 if the calling thread runs it. The option only works before the first
 # array is made on the CPU, so it is set on import.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 keep_programs()
+say_failures_in_one_line()
 
 LANES = 16  # row lengths are multiples of this, so that a row is a whole number of vector registers
 TYPES = ("float32", "int32", "bool")  # of the leaves of a state

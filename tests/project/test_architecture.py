@@ -23,6 +23,7 @@ ROOMS = [
     "onlineguard.lazy",
     "onlineguard.atomic",
     "onlineguard.compilation",
+    "onlineguard.plugins",
     "onlineguard.core",
     "onlineguard.models",
     "onlineguard.engine",
