@@ -242,7 +242,9 @@ def main() -> None:
     add(lambda: about, figure="machine")
     checks = [("Detector", 3)] if options.quick else [("Detector", 20), ("JointDetector", 20), ("chain", 32)]
     for name, d in checks:
-        add(lambda name=name, d=d: correct(name, d, 64 if tiny else 4_096, tiny), figure="right", model=name, features=d)
+        add(
+            lambda name=name, d=d: correct(name, d, 64 if tiny else 4_096, tiny), figure="right", model=name, features=d
+        )
     speed = bandwidth(1_000 if tiny else 1 << 28, options.repeats)
     add(lambda: {"bytes_per_s": round(speed)}, figure="bandwidth")
     blocks: dict[str, Any] = TINY if tiny else BLOCKS

@@ -7,6 +7,7 @@ the platforms to use (`JAX_PLATFORMS`).
 
 import logging
 import re
+from typing import Any
 
 import jax
 
@@ -20,7 +21,7 @@ def say_failures_in_one_line() -> None:
     _jax_log.addFilter(_shortened)
 
 
-def devices() -> list[jax.Device]:
+def devices() -> list[Any]:
     """`jax.devices()`, those of the CPU where the first choice fails and the user has not made it."""
     try:
         return jax.devices()
@@ -37,7 +38,7 @@ def _shortened(record: logging.LogRecord) -> bool:
     """The record, without a traceback if it is of a plugin."""
     if record.exc_info and "plugin" in record.getMessage():
         error = record.exc_info[1]
-        plugin = record.args[0] if record.args else "a plugin"
+        plugin = record.args[0] if isinstance(record.args, tuple) and record.args else "a plugin"
         record.msg, record.args = "JAX cannot load %s: %s; %s", (plugin, str(error).partition("\n")[0], WAY_OUT)
         record.exc_info = record.exc_text = None
         record.levelno, record.levelname = logging.WARNING, "WARNING"

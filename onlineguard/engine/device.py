@@ -32,7 +32,7 @@ SMALLEST_BATCH_AWAY = 4_096  # and on an accelerator: every size is a kernel to 
 class Accelerator:
     """A device that JAX prefers to the CPU."""
 
-    device: jax.Device
+    device: Any  # a jax.Device
     platform: str  # such as gpu or tpu
     takes_kernels: bool
     interprets: bool = False  # the kernels, in plain JAX, on any machine
@@ -46,7 +46,7 @@ class Place:
     advance: Callable[..., tuple[Array, Array]]  # see `table.advance`
     predicted: Callable[..., Array] = table.predicted
     parts: int = 1
-    device: jax.Device | None = None  # None where it is the one that JAX prefers
+    device: Any = None  # a jax.Device, None for the one that JAX prefers
     smallest: int = SMALLEST_BATCH
 
     def put(self, tree: Any) -> Any:
@@ -142,7 +142,7 @@ def accelerator() -> Accelerator | None:
     return Accelerator(device, device.platform, nvidia)
 
 
-def _cpu() -> jax.Device | None:
+def _cpu() -> Any:
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:

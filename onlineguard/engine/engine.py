@@ -414,8 +414,8 @@ class Engine:
         """Compile the programs for calls of up to `batch` events, so that none of them waits for a compiler.
 
         The table doubles when it is full, which compiles the programs again. It is made large enough for `slices`
-        beforehand. Where an accelerator is at hand, it is measured from how many events on a call is quicker there; this
-        compiles for it as well, which takes a minute.
+        beforehand. For an accelerator it compiles too, a minute or so, and measures from how many events on a call is
+        quicker there.
         """
         self._states.reserve(FIRST_ROW + min(slices, self._slices.max_slices))
         self._states.warmup(batch)

@@ -34,8 +34,8 @@ from onlineguard.models.base import FIELDS
 # It says so at every kernel. Its successor, Mosaic GPU, would change this module only.
 warnings.filterwarnings("ignore", "The Pallas Triton backend is deprecated", DeprecationWarning)
 
-# Not timed on a GPU yet. Registers are those that Triton 3.9 gives the kernel for an H100: at d = 20 the marginal Detector
-# has 59 a thread of one warp, the JointDetector 255 of four and none spilled; two warps spill.
+# Not timed on a GPU yet. Registers are those that Triton 3.9 gives the kernel for an H100: at d = 20 the marginal
+# Detector has 59 a thread of one warp, the JointDetector 255 of four and none spilled; two warps spill.
 AHEAD = 4  # rows loaded ahead: a row comes from memory in some 600 ns, and an event takes a good 100
 PER_WARP = 1_024  # numbers of a state for each warp of 32 threads
 MOST_WARPS = 4  # the JointDetector at d = 128 spills least in all with four, more with eight and with sixteen

@@ -125,7 +125,8 @@ def _array(value: Value) -> Padded:
         return value
     if isinstance(value, Folded):
         raise NotInAKernel(f"arithmetic on {value.whole.shape} as {value.shape}")
-    shape, numbers = value.shape, np.asarray(value)
+    numbers: Any = np.asarray(value)
+    shape = numbers.shape
     whole = padded_shape(shape)
     first = numbers.flat[0]
     if (numbers == first).all() or (numbers != numbers).all():
@@ -157,7 +158,7 @@ def _larger(primitive: Any, parameters: Any, x: Array, y: Array) -> Array:
     return _chosen(x != x, x, _chosen(y != y, y, found))
 
 
-def _quotient(primitive: Any, parameters: Any, x: Array, y: Array) -> Array:
+def _quotient(primitive: Any, parameters: Any, x: Array, y: Any) -> Array:
     """x / y, both a quarter of themselves where y is very large."""
     if not jnp.issubdtype(jnp.result_type(x), np.floating):
         return primitive.bind(x, y, **parameters)

@@ -9,8 +9,8 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -29,9 +29,9 @@ class Parts:
 
     __slots__ = ("arrays", "capacity", "device")
 
-    def __init__(self, capacity: int, length: int, device: jax.Device | None = None):
+    def __init__(self, capacity: int, length: int, device: Any = None):
         self.capacity = max(capacity, FIRST_ROW)
-        self.device = device  # None is the one that JAX prefers
+        self.device = device  # a jax.Device, None for the one that JAX prefers
         self.arrays: list[Array] = [jnp.zeros((self.capacity, length), jnp.float32, device=device)]
 
     @property
@@ -47,7 +47,7 @@ class Parts:
         if size > len(self.arrays[0]):
             self.arrays = [grown(array, size) for array in self.arrays]
 
-    def divide(self, count: int, device: jax.Device | None = None) -> None:
+    def divide(self, count: int, device: Any = None) -> None:
         """Copy the rows into so many parts on a device, unless they are."""
         if count == self.count and device is self.device:
             return

@@ -5,8 +5,8 @@ Slices are sorted by how many events they have in the batch, most first. So roun
 m_r falls. Events are sorted by round, then by slice: each round reads a stretch of events and writes a stretch of
 judgements. A stretch is padded to a power of two. What the padding writes behind it the next round overwrites.
 
-A batch in which one slice has most events is slower here than on one core: its events are rounds of one. The Engine
-does not choose this schedule yet. On a CPU another width can change the last bit of a sum.
+A batch in which one slice has most events is slower here than on one core: its events are rounds of one. The compiler
+may add up rounds of another width in another order, so another cut of a stream can change the last bit of a sum.
 """
 
 import functools

@@ -102,7 +102,7 @@ def test_a_machine_without_one_says_nothing_of_it():
 
 @pytest.mark.parametrize("wrong", ["tpu", None, 0])
 def test_a_device_that_there_is_not_is_one_clear_error(wrong):
-    with pytest.raises(InvalidArgument, match="^device is .*; it must be one of 'auto', 'cpu', 'gpu'"):
+    with pytest.raises(InvalidArgument, match=r"^device is .*; it must be one of 'auto', 'cpu', 'gpu'"):
         Engine(2, device=wrong)
 
 

@@ -1,4 +1,4 @@
-"""The kernel for GPUs, without one: run in plain JAX it answers as the loop of the CPU does, and it is made for a GPU."""
+"""The kernel for GPUs, without one: in plain JAX it answers as the loop of the CPU does, and it is made for a GPU."""
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +31,8 @@ from onlineguard.engine.table import Layout
 from onlineguard.models.absence import Absence
 from onlineguard.models.categories import Categories
 
-# A score is made of logarithms and sums, each rounded in another order: 64 ulps, and parts of a usual score, which is 1,
-# where a score is e to a large negative number. What an estimator scores is counted from its usual score, so that
+# A score is made of logarithms and sums, each rounded in another order: 64 ulps, and parts of a usual score, which is
+# 1, where a score is e to a large negative number. What an estimator scores is counted from its usual score, so that
 # digits cancel.
 RTOL, OF_ESTIMATORS, ATOL = 64 * np.finfo(np.float32).eps, 1e-3, 1e-5
 SLICES, BATCH = 12, 256
@@ -160,8 +160,9 @@ def test_a_model_that_the_kernel_cannot_run_is_refused_with_the_reason(model, d,
 
 def test_no_event_and_one_event_are_batches_too():
     for n in (0, 1):
-        (expected, state), (found, of_kernel) = run(table.advance, Detector(), 3, n), run(
-            kernel.advance, Detector(), 3, n, interpret=True
+        (expected, state), (found, of_kernel) = (
+            run(table.advance, Detector(), 3, n),
+            run(kernel.advance, Detector(), 3, n, interpret=True),
         )
         np.testing.assert_allclose(found, expected, rtol=RTOL, atol=ATOL)
         for leaf, other in zip(jax.tree.leaves(state), jax.tree.leaves(of_kernel), strict=True):
