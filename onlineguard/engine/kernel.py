@@ -5,9 +5,9 @@ through the slice's events, and writes it back: between two events the state sta
 `AHEAD` events are on their way meanwhile, so that an event waits for no memory. The state is changed in place, and no
 two programs share a row, so no order among them matters.
 
-The step is the model's own, in operations that a kernel can hold (`padded`): any number of features, padded to a power
-of two. Models whose step has others, such as a solver or a sort, and states too large for the registers of a program
-run by `rounds`; `refusal` says why.
+The step is the model's own, in operations that a kernel can hold (`padded_step`): any number of features, padded to a
+power of two. Models whose step has others, such as a solver or a sort, and states too large for the registers of a
+program run by `rounds`; `refusal` says why.
 
 This is the one module that knows a kernel language, Pallas for Triton.
 """
@@ -26,7 +26,8 @@ from jax.experimental.pallas import triton as plgpu
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType, use_abstract_mesh
 
 from onlineguard.core.protocols import Array
-from onlineguard.engine.padded import NotInAKernel, Padded, inside, padded_shape, stepped
+from onlineguard.engine.padded import NotInAKernel, Padded, inside, padded_shape
+from onlineguard.engine.padded_step import stepped
 from onlineguard.engine.parts import WASTE
 from onlineguard.engine.table import Layout
 from onlineguard.models.base import FIELDS

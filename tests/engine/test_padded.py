@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from onlineguard.core.arrays import put, safe_norm
-from onlineguard.engine.padded import NotInAKernel, Padded, inside, padded_shape, stepped
+from onlineguard.engine.padded import NotInAKernel, Padded, inside, padded_shape
+from onlineguard.engine.padded_step import stepped
 
 ODD_NUMBERS = np.array([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-30, 0.0], np.float32)
 
