@@ -6,7 +6,8 @@ Calls from several threads wait for each other, so none is lost. Events of one c
 import functools
 import html
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any, Concatenate
 
@@ -250,8 +251,39 @@ class Engine:
         Cutting a stream into other batches changes nothing, to the last bit. Raises InvalidArgument, before anything
         has changed, if a key or a number cannot be read.
         """
+        return self._told(*self._learned(slices, X, y, wait=True))
+
+    def update_stream(self, batches: Iterable[tuple[Any, ...]]) -> Iterator[Verdicts]:
+        """The verdicts of `update` on each batch, (slices, X) or (slices, X, y), in turn.
+
+        On an accelerator the next batch is read, and its keys are looked up, while the device works on the one before:
+        the engine is a batch ahead of the verdicts. Raises as `update` does, after the verdicts of the batches before.
+        """
+        if not self._states.goes_away:
+            yield from (self.update(*batch) for batch in batches)
+            return
+        ahead: deque[tuple[Any, Any]] = deque()
+        failed = None
+        for batch in batches:
+            try:
+                with self._lock:
+                    ahead.append(self._learned(*batch, wait=False))
+            except Exception as error:  # first what was learned before it
+                failed = error
+                break
+            if len(ahead) > 1:
+                yield self._told(*ahead.popleft())
+        while ahead:
+            yield self._told(*ahead.popleft())
+        if failed is not None:
+            raise failed
+
+    def _learned(
+        self, slices: Any, X: Any, y: Any = None, *, wait: bool
+    ) -> tuple[list[tuple[Any, np.ndarray]], list[np.ndarray]]:
+        """Learn a batch; its judgements and rows, in parts, and its slice numbers. See `States.learn` for `wait`."""
         events, keys, known = self._read(slices, X, y)
-        parts: list[np.ndarray] = []
+        parts: list[tuple[Any, np.ndarray]] = []
         numbers: list[np.ndarray] = []
         born = self._slices.born
         start = 0
@@ -259,12 +291,16 @@ class Engine:
             reads, rows = self._admit(keys, start, lambda born, rows: self._begin(rows, events.part(born)), known)
             known = known if self._slices.born == born else None  # births and evictions change the rows of keys
             end = start + len(rows)
-            judgements = self._states.learn(reads, rows, events.part(slice(start, end)))
-            parts.append(self._feedback.applied(judgements, rows))
+            parts.append((self._states.learn(reads, rows, events.part(slice(start, end)), wait), rows))
             numbers.append(self._slices.numbers(rows))
             self._count(rows)
             start = end
-        return self._verdicts(parts, numbers)
+        return parts, numbers
+
+    def _told(self, parts: list[tuple[Any, np.ndarray]], numbers: list[np.ndarray]) -> Verdicts:
+        """The verdicts on what `_learned` gave."""
+        judged = [self._feedback.applied(np.asarray(judgements)[: len(rows)], rows) for judgements, rows in parts]
+        return self._verdicts(judged, numbers)
 
     @_serialised
     def score(self, slices: Any, X: Any, y: Any = None) -> Verdicts:

@@ -112,6 +112,11 @@ class States:
         self._params = jax.tree.map(jnp.float32, model)
         self._here = self._place.put(self._params)
 
+    @property
+    def goes_away(self) -> bool:
+        """Whether some calls are stepped on an accelerator."""
+        return self._large_place.away
+
     def __str__(self) -> str:
         """Where events are stepped; empty on a machine that has nothing but cores."""
         if not self._large_place.away:
@@ -174,15 +179,17 @@ class States:
                 reads[to_move] = rows[to_move]
         return reads
 
-    def learn(self, reads: np.ndarray, rows: np.ndarray, events: EventBatch) -> np.ndarray:
+    def learn(self, reads: np.ndarray, rows: np.ndarray, events: EventBatch, wait: bool = True) -> Array:
         """Run at most LARGEST_BATCH events from the states in `reads`, write these to `rows`; judgements (n, FIELDS).
+
+        Without `wait` they may be longer, and an accelerator may still be at work on them.
 
         A slice stops before an event that moves its origin. Slices never touch each other, so the others run on. Then
         all stopped slices are moved at once, and go on.
         """
         needed = self._origins.needed(rows, events.x)
         if needed is None:
-            return self._run(reads, rows, events, rows)
+            return self._run(reads, rows, events, rows, wait)
         reads, judgements = reads.copy(), np.empty((events.n, FIELDS), np.float32)
         waiting = np.arange(events.n)
         while needed is not None:
@@ -424,7 +431,9 @@ class States:
             states = self.layout.unpack(self._parts.take(rows[0]))
             self._parts.put(rows[1], self.layout.pack(self._model.moved(states, wide)))
 
-    def _run(self, reads: np.ndarray, writes: np.ndarray, events: EventBatch, homes: np.ndarray) -> np.ndarray:
+    def _run(
+        self, reads: np.ndarray, writes: np.ndarray, events: EventBatch, homes: np.ndarray, wait: bool = True
+    ) -> Any:
         """Run at most LARGEST_BATCH events, counted from the origins of `homes`, through the table.
 
         Returns their judgements (n, FIELDS). A large batch divides the table among the cores, or moves it to the
@@ -438,7 +447,7 @@ class States:
         elif self._small > self._parts.capacity:
             self._settle(self._small_place)
         if self._parts.count == 1:
-            return self._step(0, reads, writes, events, homes)
+            return self._step(0, reads, writes, events, homes, wait)
         part, _ = self._parts.places(np.where(writes < FIRST_ROW, reads, writes))
         (_, reads), (_, writes) = self._parts.places(reads), self._parts.places(writes)
         judgements = np.empty((events.n, FIELDS), np.float32)
@@ -459,15 +468,25 @@ class States:
         return judgements
 
     def _step(
-        self, part: int, reads: np.ndarray, writes: np.ndarray, events: EventBatch, homes: np.ndarray
-    ) -> np.ndarray:
+        self,
+        part: int,
+        reads: np.ndarray,
+        writes: np.ndarray,
+        events: EventBatch,
+        homes: np.ndarray,
+        wait: bool = True,
+    ) -> Any:
         """`_run` in one part of the table, whose rows `reads` and `writes` are."""
         n = events.n
         size = padded_size(n, self._place.smallest)
         rows = np.zeros((2, size), np.int32)
         rows[0, :n], rows[1, :n] = reads, writes
         padded = self._padded(homes, events, size, part)
-        return np.asarray(self._advanced(part, rows, padded, n))[:n]
+        judgements = self._advanced(part, rows, padded, n)
+        if wait:
+            return np.asarray(judgements)[:n]
+        self._buffers.pop((part, size))  # it may still be on its way to the device
+        return judgements
 
     def _advanced(self, part: int, rows: np.ndarray, padded: np.ndarray, n: int) -> Array:
         """The judgements of the first n events, whose rows in a part of the table are `rows`; see `table.advance`."""

@@ -1,6 +1,7 @@
 """An Engine on an accelerator, without one: what would step events there steps them on the CPU."""
 
 import copy
+import itertools
 
 import jax
 import numpy as np
@@ -73,6 +74,37 @@ def test_a_copy_and_a_checkpoint_go_on_as_the_original(accelerator, tmp_path):
     expected = engine.update(keys[:100], X[:100]).score
     for other in (copy.copy(fed([], estimator=Detector(), device="gpu")[0]), Engine.load(tmp_path / "e")):
         np.testing.assert_allclose(other.update(keys[:100], X[:100]).score, expected, rtol=ULPS)
+
+
+def batches(cuts=(0, 50, 51, 200, 300)):
+    keys, X = stream()
+    return [(keys[a:b], X[a:b]) for a, b in itertools.pairwise(cuts)]
+
+
+def same(one, other):
+    assert len(one) == len(other)
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a.score, b.score)
+        np.testing.assert_array_equal(a.slice_numbers, b.slice_numbers)
+
+
+@pytest.mark.parametrize("where", ["cpu", "auto", "gpu"])
+def test_a_stream_of_batches_has_the_verdicts_of_its_batches_in_turn(accelerator, where):
+    options = {"estimator": Detector(), "device": where, "max_slices": 20}
+    engine, other = Engine(2, **options), Engine(2, **options)
+    same(list(engine.update_stream(batches())), [other.update(*batch) for batch in batches()])
+    for name, tensor in other.dump()[1].items():
+        np.testing.assert_array_equal(engine.dump()[1][name], tensor)
+
+
+@pytest.mark.parametrize("where", ["cpu", "gpu"])
+def test_a_batch_that_cannot_be_read_ends_a_stream_after_the_verdicts_before_it(accelerator, where):
+    engine, other = (Engine(2, estimator=Detector(), device=where) for _ in range(2))
+    answers = engine.update_stream([*batches(), (["a"], [["x", 1.0]]), (["a"], [[1.0, 1.0]])])
+    same([next(answers) for _ in batches()], [other.update(*batch) for batch in batches()])
+    with pytest.raises(InvalidArgument):
+        next(answers)
+    assert engine.n_events == other.n_events
 
 
 @pytest.mark.slow
