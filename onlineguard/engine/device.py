@@ -5,13 +5,15 @@ A call costs an accelerator some 0.3 ms however few its events are, and a CPU so
 for large ones, as it is divided among cores on a machine without one. `Engine.warmup` measures from how many events on
 a call is large.
 
+Several accelerators have a part of the table each, as cores have.
+
 An accelerator steps events by the kernel, where it is an NVIDIA GPU and the model's step can be put into one, and by
 rounds otherwise. Answers differ from the CPU's by a few ulps, since sums are rounded in another order.
 """
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -30,9 +32,9 @@ SMALLEST_BATCH_AWAY = 4_096  # and on an accelerator: every size is a kernel to 
 
 @dataclass(frozen=True)
 class Accelerator:
-    """A device that JAX prefers to the CPU."""
+    """The devices that JAX prefers to the CPU, all of one kind."""
 
-    device: Any  # a jax.Device
+    devices: tuple[Any, ...]  # jax.Device
     platform: str  # such as gpu or tpu
     takes_kernels: bool
     interprets: bool = False  # the kernels, in plain JAX, on any machine
@@ -46,12 +48,12 @@ class Place:
     advance: Callable[..., tuple[Array, Array]]  # see `table.advance`
     predicted: Callable[..., Array] = table.predicted
     parts: int = 1
-    device: Any = None  # a jax.Device, None for the one that JAX prefers
+    devices: tuple[Any, ...] = (None,)  # jax.Device, None for the one that JAX prefers; each has a part in turn
     smallest: int = SMALLEST_BATCH
 
-    def put(self, tree: Any) -> Any:
-        """Arrays, brought there."""
-        return tree if self.device is None else jax.device_put(tree, self.device)
+    def put(self, tree: Any) -> list[Any]:
+        """Arrays, brought to each of the devices."""
+        return [tree if device is None else jax.device_put(tree, device) for device in self.devices]
 
     @property
     def away(self) -> bool:
@@ -72,7 +74,7 @@ class Schedule:
     def refusal(self) -> str | None:
         """Why it is not the kernel; None if it is."""
         if not self._accelerator.takes_kernels:
-            return f"{self._accelerator.device.device_kind} takes none"
+            return f"{self._accelerator.devices[0].device_kind} takes none"
         from onlineguard.engine import kernel  # the kernel language takes long to import, and no CPU needs it
 
         return kernel.refusal(*self._model)
@@ -94,19 +96,15 @@ def places(device: str, most_cores: int | None, params: Any, layout: Layout, col
     found = accelerator()
     home = None if found is None else _cpu()
     many = cores() if most_cores is None else most_cores
-    small = Place("cpu", table.advance, device=home)
-    large = small if many == 1 else Place(f"cpu, {many} cores", table.advance, parts=many, device=home)
+    small = Place("cpu", table.advance, devices=(home,))
+    large = small if many == 1 else Place(f"cpu, {many} cores", table.advance, parts=many, devices=(home,))
     if found is None or device == "cpu":
         return small, large
     schedule = Schedule(found, params, layout, columns)
-    away = Place(
-        found.device.device_kind,
-        schedule,
-        rounds.predicted,
-        device=found.device,
-        smallest=SMALLEST_BATCH_AWAY,
-    )
-    return (away if device == "gpu" or home is None else small), away
+    kind, count = found.devices[0].device_kind, len(found.devices)
+    one = Place(kind, schedule, rounds.predicted, devices=found.devices[:1], smallest=SMALLEST_BATCH_AWAY)
+    all_ = replace(one, name=f"{count} of {kind}", parts=count, devices=found.devices) if count > 1 else one
+    return (one if device == "gpu" or home is None else small), all_
 
 
 def checked_device(device: Any) -> str:
@@ -134,12 +132,12 @@ def available(device: str) -> str:
 
 
 def accelerator() -> Accelerator | None:
-    """The device that JAX prefers, unless it is the CPU."""
-    device = devices()[0]
-    if device.platform == "cpu":
+    """The devices that JAX prefers, unless that is the CPU."""
+    first = devices()[0]
+    if first.platform == "cpu":
         return None
-    nvidia = device.platform == "gpu" and "rocm" not in device.client.platform_version.lower()
-    return Accelerator(device, device.platform, nvidia)
+    nvidia = first.platform == "gpu" and "rocm" not in first.client.platform_version.lower()
+    return Accelerator(tuple(jax.local_devices()), first.platform, nvidia)
 
 
 def _cpu() -> Any:

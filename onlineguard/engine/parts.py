@@ -25,14 +25,14 @@ FIRST_ROW = 3
 
 
 class Parts:
-    """Rows (capacity, length), float32 bits, in `count` arrays of one size, on one device."""
+    """Rows (capacity, length), float32 bits, in `count` arrays of one size, dealt to the devices in turn."""
 
-    __slots__ = ("arrays", "capacity", "device")
+    __slots__ = ("arrays", "capacity", "devices")
 
-    def __init__(self, capacity: int, length: int, device: Any = None):
+    def __init__(self, capacity: int, length: int, devices: Sequence[Any] = (None,)):
         self.capacity = max(capacity, FIRST_ROW)
-        self.device = device  # a jax.Device, None for the one that JAX prefers
-        self.arrays: list[Array] = [jnp.zeros((self.capacity, length), jnp.float32, device=device)]
+        self.devices = devices  # jax.Device, None for the one that JAX prefers
+        self.arrays: list[Array] = [jnp.zeros((self.capacity, length), jnp.float32, device=devices[0])]
 
     @property
     def count(self) -> int:
@@ -47,18 +47,18 @@ class Parts:
         if size > len(self.arrays[0]):
             self.arrays = [grown(array, size) for array in self.arrays]
 
-    def divide(self, count: int, device: Any = None) -> None:
-        """Copy the rows into so many parts on a device, unless they are."""
-        if count == self.count and device is self.device:
+    def divide(self, count: int, devices: Sequence[Any] = (None,)) -> None:
+        """Copy the rows into so many parts on these devices, unless they are."""
+        if count == self.count and devices == self.devices:
             return
         whole = self.fetch()
-        self.device = device
+        self.devices = devices
         size, arrays = self._size(count), list[Array]()
         for part in range(count):
             array = np.zeros((size, whole.shape[1]), np.float32)
             rows = whole[FIRST_ROW + part :: count]
             array[:FIRST_ROW], array[FIRST_ROW : FIRST_ROW + len(rows)] = whole[:FIRST_ROW], rows
-            arrays.append(jnp.array(array, device=device))
+            arrays.append(jnp.array(array, device=devices[part % len(devices)]))
         self.arrays = arrays
 
     def places(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -85,7 +85,7 @@ class States:
         self._small_place, self._large_place = places(device, most_cores, params, self.layout, columns)
         self._place = self._small_place
         self.use(model)
-        self._parts = Parts(FIRST_CAPACITY, self.layout.length, self._place.device)
+        self._parts = Parts(FIRST_CAPACITY, self.layout.length, self._place.devices)
         self._small = 0  # events of small calls in a row
         self._large_from = SPLIT_FROM
         self._origins = Origins(n_features, model.shiftable)
@@ -228,7 +228,7 @@ class States:
             at = np.zeros(size, np.int32)
             at[: part.n] = reads
             table = self._parts.arrays[0]
-            answers = self._place.predicted(self._here, self.layout, table, at, padded, np.int32(part.n))
+            answers = self._place.predicted(self._here[0], self.layout, table, at, padded, np.int32(part.n))
             parts.append(np.asarray(answers)[: part.n])
         return np.concatenate(parts)
 
@@ -280,7 +280,7 @@ class States:
         memory[tail.reads + start : tail.reads + end] = rows[0]
         memory[tail.writes + start : tail.writes + end] = rows[1]
         self._settle(self._small_place)
-        self._parts.arrays[0], after = program(self._here, weights, self._parts.arrays[0], memory)
+        self._parts.arrays[0], after = program(self._here[0], weights, self._parts.arrays[0], memory)
         after = np.asarray(after)
         return after, after[tail.judgements : tail.length].view(np.float32).reshape(-1, FIELDS)
 
@@ -318,10 +318,11 @@ class States:
             self._settle(place)
             n, largest = place.smallest, padded_size(min(batch, LARGEST_BATCH), place.smallest)
             while n <= largest:
-                rows = np.full(n, WASTE, np.int32)
-                self._step(0, rows, rows, self._nothing(n), rows)
-                if place.away:  # what is learned is another program there
-                    self._advanced(0, np.zeros((2, n), np.int32), self._padded(rows, self._nothing(n), n), 0)
+                rows, nothing = np.full(n, WASTE, np.int32), self._nothing(n)
+                for part in range(len(place.devices)):
+                    self._step(part, rows, rows, nothing, rows)
+                    if place.away:  # what is learned is another program there
+                        self._advanced(part, np.zeros((2, n), np.int32), self._padded(rows, nothing, n, part), 0)
                 n = padded_size(n + 1)
             self._parts.put(waste, self._parts.take(waste))
             self._parts.take(np.full(APART, WASTE, np.int32))
@@ -334,7 +335,7 @@ class States:
         """Compile the program of a front for the table as large as it is now."""
         self._settle(self._small_place)
         table = self._parts.arrays[0]
-        self._parts.arrays[0], _ = advance_from(front, self.layout, self._width)(self._here, weights, table, memory)
+        self._parts.arrays[0], _ = advance_from(front, self.layout, self._width)(self._here[0], weights, table, memory)
 
     def fetch(self) -> np.ndarray:
         """The table in NumPy, float32 (rows, length); at hand until it changes."""
@@ -359,8 +360,8 @@ class States:
             table = self.layout.from_floats(table)
         table = table.view(np.float32)
         capacity = max(FIRST_CAPACITY, 1 << (len(table) - 1).bit_length())
-        self._parts = Parts(len(table), self.layout.length, self._place.device)
-        self._parts.arrays[0] = jnp.array(table, device=self._place.device)
+        self._parts = Parts(len(table), self.layout.length, self._place.devices)
+        self._parts.arrays[0] = jnp.array(table, device=self._place.devices[0])
         self._parts.reserve(capacity)
         self._anchored = self._is_anchored(self.layout.unpack(table[FRESH]))
 
@@ -490,9 +491,9 @@ class States:
 
     def _advanced(self, part: int, rows: np.ndarray, padded: np.ndarray, n: int) -> Array:
         """The judgements of the first n events, whose rows in a part of the table are `rows`; see `table.advance`."""
-        table = self._parts.arrays[part]
+        table, params = self._parts.arrays[part], self._here[part % len(self._here)]
         self._parts.arrays[part], judgements = self._place.advance(
-            self._here, self.layout, table, rows, padded, np.int32(n)
+            params, self.layout, table, rows, padded, np.int32(n)
         )
         return judgements
 
@@ -501,7 +502,7 @@ class States:
         if place is not self._place:
             self._place = place
             self._here = place.put(self._params)
-        self._parts.divide(place.parts, place.device)
+        self._parts.divide(place.parts, place.devices)
 
     def _measured(self, batch: int) -> int:
         """From how many events on a call is quicker at the large place than at the small one, each of another slice."""

@@ -2,6 +2,9 @@
 
 import copy
 import itertools
+import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -18,7 +21,7 @@ ULPS = 64 * np.finfo(np.float32).eps  # see tests/engine/test_rounds.py
 def accelerator(request, monkeypatch):
     """The CPU as a GPU that takes kernels, or none."""
     takes = request.param == "kernel"
-    found = Accelerator(jax.devices()[0], "gpu", takes_kernels=takes, interprets=takes)
+    found = Accelerator((jax.devices()[0],), "gpu", takes_kernels=takes, interprets=takes)
     monkeypatch.setattr(device, "accelerator", lambda: found)
     monkeypatch.setattr(device, "SMALLEST_BATCH_AWAY", 256)  # so that little is compiled
     monkeypatch.setattr(states, "SPLIT_FROM", 40)
@@ -126,6 +129,34 @@ def test_warming_up_measures_from_when_on_the_accelerator_is_quicker_and_repr_sa
     assert repr(engine).endswith(f" on cpu by {kind}")
     assert ("no calls on" in repr(engine)) == (engine._states._large_from == states.NEVER)
     assert repr(Engine(2, estimator=Detector(), device="gpu")).endswith(f"events, on cpu by {kind}")
+
+
+PROGRAM = """
+import numpy as np
+import jax
+from onlineguard import Detector, Engine
+from onlineguard.engine import device, states
+
+keys = np.minimum(np.random.default_rng(0).zipf(1.3, 400), 60)
+X = np.random.default_rng(1).normal(size=(400, 2))
+expected = Engine(2, estimator=Detector(), cores=1).update(keys, X).score
+found = device.Accelerator(tuple(jax.devices()), "gpu", False)
+device.accelerator, device.SMALLEST_BATCH_AWAY, states.SPLIT_FROM = lambda: found, 256, 40
+engine = Engine(2, estimator=Detector(), device="gpu")
+parts = [engine.update(keys[a:b], X[a:b]).score for a, b in ((0, 150), (150, 160), (160, 400))]
+np.testing.assert_allclose(np.concatenate(parts), expected, rtol=1e-5)
+arrays = engine._states._parts.arrays
+assert [list(array.devices()) for array in arrays] == [[each] for each in jax.devices()]
+assert len({array.shape for array in arrays}) == 1
+print(len(arrays), len(arrays[0]) < engine._states.capacity / 3, repr(engine)[-41:])
+"""
+
+
+@pytest.mark.slow  # each compiles for itself
+def test_several_devices_have_a_part_of_the_slices_each():
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout == "4 True on 4 of cpu by rounds, since cpu takes none\n", done.stderr
 
 
 def test_a_machine_without_one_says_nothing_of_it():
