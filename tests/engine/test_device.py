@@ -148,7 +148,8 @@ np.testing.assert_allclose(np.concatenate(parts), expected, rtol=1e-5)
 arrays = engine._states._parts.arrays
 assert [list(array.devices()) for array in arrays] == [[each] for each in jax.devices()]
 assert len({array.shape for array in arrays}) == 1
-print(len(arrays), len(arrays[0]) < engine._states.capacity / 3, repr(engine)[-41:])
+assert len(arrays[0]) < engine._states.capacity / 3
+print(repr(engine))
 """
 
 
@@ -156,7 +157,7 @@ print(len(arrays), len(arrays[0]) < engine._states.capacity / 3, repr(engine)[-4
 def test_several_devices_have_a_part_of_the_slices_each():
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=environment, check=False)
-    assert done.stdout == "4 True on 4 of cpu by rounds, since cpu takes none\n", done.stderr
+    assert done.stdout.endswith(", on 4 of cpu by rounds, since cpu takes none\n"), done.stderr
 
 
 def test_a_machine_without_one_says_nothing_of_it():

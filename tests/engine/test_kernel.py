@@ -126,7 +126,7 @@ def test_the_kernel_answers_as_the_loop_of_the_cpu(name):
         np.testing.assert_allclose(other, leaf, rtol=OF_ESTIMATORS, atol=ATOL)
 
 
-@pytest.mark.parametrize("name", named(MODELS, {"Detector", "JointDetector", "Mean", "Chain"}))
+@pytest.mark.parametrize("name", named(MODELS, {"Detector", "JointDetector"}))
 def test_the_kernel_is_made_for_a_gpu(name):
     params, layout, _, columns = prepared(*MODELS[name])
     assert kernel.refusal(params, layout, columns) is None
@@ -147,9 +147,9 @@ def test_features_are_as_many_as_registers_hold():
     ("model", "d", "reason"),
     [
         (Judged(ClippedSGD(Covariance(3))), 3, "its step has `lu`"),
-        (Judged(ChangePoint(3, starts=16)), 3, "its step has `sort`"),
-        (Judged(Neighbours(3, ((32, 2),))), 3, "its step has `top_k`"),
-        (Series(), 1, "its step has a part of (1, 96) at another place"),
+        pytest.param(Judged(ChangePoint(3, starts=16)), 3, "its step has `sort`", marks=pytest.mark.slow),
+        pytest.param(Judged(Neighbours(3, ((32, 2),))), 3, "its step has `top_k`", marks=pytest.mark.slow),
+        pytest.param(Series(), 1, "its step has a part of (1, 96) at another place", marks=pytest.mark.slow),
     ],
     ids=["Covariance", "ChangePoint", "Neighbours", "Series"],
 )
