@@ -221,8 +221,8 @@ class States:
     def predict(self, rows: np.ndarray, events: EventBatch, spare: int) -> np.ndarray:
         """The targets that the models in these rows, some UNKNOWN, predict: float32 (n,). See `judge`."""
         parts: list[np.ndarray] = [np.empty(0, np.float32)]
-        self._settle(self._small_place)
         for reads, homes, part in self._looked_up(rows, events, spare):
+            self._settle(self._small_place)
             size = padded_size(part.n, self._place.smallest)
             padded = self._padded(homes, part, size)[:, : self._width]
             at = np.zeros(size, np.int32)
