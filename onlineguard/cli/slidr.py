@@ -82,7 +82,7 @@ Three weeks of synthetic clicks: the first trains, the second sets the threshold
 
   [cyan]onlineguard slidr train traffic/clicks.parquet --out model[/cyan]
 
-  [cyan]onlineguard slidr calibrate traffic/clicks.parquet --model model --confidence 0.95[/cyan]
+  [cyan]onlineguard slidr calibrate traffic/clicks.parquet --model model[/cyan]
 
   [cyan]onlineguard slidr evaluate traffic/clicks.parquet --model model --truth traffic/truth.parquet \
 --report slidr.html[/cyan]
@@ -165,7 +165,7 @@ log begins after the training, it ends with the log.
 
 [bold]Examples[/bold]
 
-  [cyan]onlineguard slidr calibrate traffic/clicks.parquet --model model --budget 0.01 --confidence 0.95[/cyan]
+  [cyan]onlineguard slidr calibrate traffic/clicks.parquet --model model --budget 0.02[/cyan]
 
   [cyan]onlineguard slidr calibrate traffic/clicks.parquet --model model --method quadratic --min-coverage 0.3[/cyan]
 """
@@ -190,12 +190,21 @@ def calibrate(
             "knee: one threshold, without a budget."
         ),
     ] = MethodName.envelope,
-    confidence: Annotated[
-        float | None, typer.Option(help="The budget holds for new clicks with this probability, e.g. 0.95.")
+    cap: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the purchasing clicks of any one slice that may be called robotic. 1 is no cap.",
+            show_default="three budgets",
+        ),
     ] = None,
-    min_purchases: Annotated[
-        int, typer.Option(min=1, help="Slices with fewer purchasing clicks share a threshold.")
-    ] = 300,
+    confidence: Annotated[
+        str,
+        typer.Option(
+            metavar="SHARE|none",
+            help="The budget holds for new clicks with this probability. none: on average only, which is exceeded about "
+            "every other time.",
+        ),
+    ] = "0.95",
 ) -> None:
     """Choose a threshold for every slice, on clicks that the model has not learned, and write them to its folder."""
     with one_line_errors():
@@ -214,16 +223,18 @@ def calibrate(
         _warn_of_weekdays((start, end))
         options: dict[str, Any] = {
             "budget": budget,
+            "cap": cap,
             "min_coverage": min_coverage,
             "method": method.value,
-            "confidence": confidence,
-            "min_purchases": min_purchases,
+            "confidence": _confidence(confidence),
         }
         rows = prepared.between(start, end)
         thresholds = calibrate_scorer(prepared, model, model.scorer, rows, end, options)
         calibrated = Span.of(start, end, rows, purchasing(prepared, end))
         changes: dict[str, Any] = {"thresholds": thresholds, "calibrated": calibrated, "options": options}
         saved = save_model(folder, dataclasses.replace(model, **changes))
+        for warning in thresholds.calibration.warnings:
+            console.say(f"beware: {warning}")
         console.print_rows("Thresholds, and their rates on the clicks they were chosen on", _chosen(thresholds))
         console.say(
             f"calibrated on {calibrated.clicks:,} clicks, {calibrated.humans:,} of them purchasing, "
@@ -427,6 +438,17 @@ def _check_that_the_log_holds(prepared: "Prepared", trained: "Span", calibrated:
             f"{calibrated.clicks:,} it was calibrated on; this log has {learned:,} and {later:,} "
             "in those times. Give the log that the model was trained with, or leave --baselines out"
         )
+
+
+def _confidence(text: str) -> float | None:
+    from onlineguard.errors import InvalidArgument
+
+    if text == "none":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidArgument("confidence", f"is {text!r}; it must be a number such as 0.95, or none") from None
 
 
 def _thresholds(model: "Model", folder: Path) -> "tuple[Thresholds, Span]":

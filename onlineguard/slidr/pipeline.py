@@ -34,7 +34,7 @@ from onlineguard.slidr.learning.network import NetworkConfig
 from onlineguard.slidr.learning.scorer import Scorer
 from onlineguard.slidr.learning.train import Progress, train
 from onlineguard.slidr.learning.weights import cell_weights
-from onlineguard.slidr.thresholds.calibration import MIN_PURCHASES, Calibration, Method, calibrate, parents_of
+from onlineguard.slidr.thresholds.calibration import CONFIDENCE, Calibration, Method, calibrate
 from onlineguard.slidr.thresholds.metrics import HEAVY, heavy_sessions
 
 SLICES = ("device", "marketplace", "logged_in")
@@ -248,18 +248,16 @@ def calibrate_model(
     config: Config | None = None,
     *,
     budget: float = 0.01,
+    cap: float | None = None,
     min_coverage: float = 0.0,
     method: Method = "envelope",
-    confidence: float | None = None,
-    min_purchases: int = MIN_PURCHASES,
+    confidence: float | None = CONFIDENCE,
     learned: Mask | None = None,
 ) -> Thresholds:
     """Thresholds for the slices of the clicks `rows` (n,) bool, by the purchases known at `known_at`.
 
-    The other arguments are those of `calibration.calibrate`. A slice with few purchases is pooled with those that
-    differ from it in the last slice column, then in the last two, and so on. With a confidence, the purchases among the
-    clicks that the model has `learned` (n,) bool weigh the slices against each other, so that all of `rows` can test
-    the budget.
+    The other arguments are those of `calibration.calibrate`. The purchases among the clicks that the model has `learned`
+    (n,) bool weigh the slices against each other, so that all of `rows` can test the budget.
     """
     config = config or Config()
     human = purchasing(prepared, known_at)
@@ -269,7 +267,7 @@ def calibrate_model(
             "without any there is no false-positive rate; take a longer part of the log"
         )
     earlier = None
-    if learned is not None and confidence is not None and method in ("envelope", "quadratic"):
+    if learned is not None and method in ("envelope", "quadratic"):
         rows, later = rows | learned, rows
         earlier = ~later[rows]
     present, ids = np.unique(prepared.slice_ids[rows], return_inverse=True)
@@ -280,12 +278,11 @@ def calibrate_model(
         human[rows],
         prepared.heavy[rows],
         budget=budget,
+        cap=cap,
         min_coverage=min_coverage,
         method=method,
         confidence=confidence,
         names=[slice_name(key) for key in keys],
-        parents=parents_of(keys),
-        min_purchases=min_purchases,
         earlier=earlier,
         seed=config.seed,
     )
