@@ -201,7 +201,7 @@ def calibrate(
         str,
         typer.Option(
             metavar="SHARE|none",
-            help="The budget holds for new clicks with this probability. none: on average only, which is exceeded about "
+            help="The budget holds for new clicks with this probability. none: on average only, and is exceeded about "
             "every other time.",
         ),
     ] = "0.95",

@@ -256,8 +256,8 @@ def calibrate_model(
 ) -> Thresholds:
     """Thresholds for the slices of the clicks `rows` (n,) bool, by the purchases known at `known_at`.
 
-    The other arguments are those of `calibration.calibrate`. The purchases among the clicks that the model has `learned`
-    (n,) bool weigh the slices against each other, so that all of `rows` can test the budget.
+    The other arguments are those of `calibration.calibrate`. The purchases among the clicks that the model has
+    `learned` (n,) bool weigh the slices against each other, so that all of `rows` can test the budget.
     """
     config = config or Config()
     human = purchasing(prepared, known_at)

@@ -12,8 +12,9 @@ which `curves` draws to that of all clicks, is used:
     "global"     one threshold for all slices
     "knee"       one threshold for all slices, at the knee of their common curve; it takes no budget and no cap
 
-**How much is spent.** A method gives a family of thresholds with one parameter, the nominal budget (`family`). Purchasing
-clicks that took no part in choosing the family test it, and the largest member that passes is taken (`evidence`).
+**How much is spent.** A method gives a family of thresholds with one parameter, the nominal budget (`family`).
+Purchasing clicks that took no part in choosing the family test it, and the largest member that passes is taken
+(`evidence`).
 
 - With a `confidence`, the budget holds for new clicks with that probability. Clicks too few to show it are refused.
 - Without one, it is kept on average only. That is for an operator who decides so.
@@ -24,18 +25,19 @@ clicks that took no part in choosing the family test it, and the largest member 
 - The bound is on the FPR over all slices together, for clicks mixed as in the sample, and takes purchasing clicks as
   independent. Those of one person are not, so for a strict bound mark only one click of each person as human.
 
-**Others than buyers.** People who hardly ever buy are not in the count of purchases. Where there are `regular` clicks, of
-people who are known by other signs (`regulars`), the budget is held on them too, by a count of their own.
+**Others than buyers.** People who hardly ever buy are not in the count of purchases. Where there are `regular` clicks,
+of people who are known by other signs (`regulars`), the budget is held on them too, by a count of their own.
 
 **Caps.** No slice's FPR may exceed `cap`; see `caps`.
 
 Source: the problem and the quadratic are those of Muralidhar, Chitlangia, Agarwal, Ahmed, "Real-time detection of
-robotic traffic in online advertising", IAAI 2023, which does not say over which range it fits. The curves, the caps, the
-envelope and the rounding are ours. The confidence follows Bates, Angelopoulos, Lei, Malik, Jordan, "Distribution-free,
-risk-controlling prediction sets", J. ACM 2021.
+robotic traffic in online advertising", IAAI 2023, which does not say over which range it fits. The curves, the caps,
+the envelope and the rounding are ours. The confidence follows Bates, Angelopoulos, Lei, Malik, Jordan,
+"Distribution-free, risk-controlling prediction sets", J. ACM 2021.
 """
 
 import bisect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -49,8 +51,7 @@ from onlineguard.slidr.thresholds.caps import CAP
 from onlineguard.slidr.thresholds.curves import NEVER, Curves, counted, shrunk
 from onlineguard.slidr.thresholds.evidence import Count
 from onlineguard.slidr.thresholds.family import Family
-from onlineguard.slidr.thresholds.metrics import HitRate, as_codes, as_marks, as_scores, coverage, fpr, ivr, knee
-from onlineguard.slidr.thresholds.metrics import curve as rates
+from onlineguard.slidr.thresholds.metrics import HitRate, as_codes, as_marks, as_scores, coverage, fpr, ivr
 
 CONFIDENCE = 0.95  # of holding the budget: what nobody asked for must not be exceeded every other time
 
@@ -145,7 +146,8 @@ def calibrate(
     cap: highest FPR of any slice, 0 to 1; by default three times the budget. 1 is none.
     min_coverage: least robotic coverage, one number for every slice or one for each. A slice without heavy clicks is
         free of it.
-    confidence: the probability with which the budget holds for the true FPR, and each cap for its slice. None keeps them
+    confidence: the probability with which the budget holds for the true FPR, and each cap for its slice. None keeps
+    them
         on average only.
     held_out, seed: the share of the purchases that tests, and which of them.
     earlier: the clicks whose purchases choose the thresholds. All others then test them, and nothing is held out. The
@@ -154,8 +156,8 @@ def calibrate(
         enough of them to show it.
 
     Raises InfeasibleBudget, naming slices and the FPR each needs, where the demand for coverage exceeds the budget or
-    the cap, or saying how many purchases would do, where they are too few for the confidence. Raises InvalidArgument for
-    anything malformed.
+    the cap, or saying how many purchases would do, where they are too few for the confidence. Raises InvalidArgument
+    for anything malformed.
     """
     scores = as_scores(p_robot)
     n = len(scores)
@@ -176,19 +178,14 @@ def calibrate(
 
     sample = _Sample(scores, codes, human, heavy, regular, earlier, n_slices)
     if method == "knee":
-        at = rates(scores, human)
-        of_slice = np.full(n_slices, at.thresholds[knee(at)])
+        curve = counted(scores, human)
+        below = _below(scores[heavy], codes[heavy], needed, n_slices).min(initial=np.inf)
+        curve = curve.where(curve.thresholds < below)
+        at = np.argmax(curve.clicks / len(scores) - curve.cost / human.sum())
+        of_slice = np.full(n_slices, curve.thresholds[at])
+        nothing: dict[str, Any] = dict.fromkeys(("budget", "confidence", "cap", "multiplier", "fpr_bound"))
         return sample.calibration(
-            method=method,
-            budget=None,
-            confidence=None,
-            cap=None,
-            names=names,
-            thresholds=of_slice,
-            default=float(of_slice[0]),
-            multiplier=None,
-            fpr_bound=None,
-            warnings=(),
+            of_slice, method=method, names=names, default=float(of_slice[0]), warnings=(), **nothing
         )
 
     cap = min(1.0, CAP * budget) if cap is None else cap
@@ -198,7 +195,7 @@ def calibrate(
         tested = human & ~earlier if earlier.any() else evidence.drawn(scores, codes, human, held_out, seed)
     count = Count(scores[human], codes[human], tested[human], budget, confidence)
     if count.most_tested < 0 and confidence is not None:
-        raise _too_few(count, cap)
+        raise _too_few(count, int((human & ~earlier).sum()), confidence)
     used = np.ones(len(scores), bool) if whole else ~tested
     below = _below(scores[used & heavy], codes[used & heavy], needed, n_slices)
     floor = _floors(sample, below, cap, confidence, names)
@@ -346,21 +343,16 @@ def _global_threshold(sample: _Sample, budget: float, confidence: float | None) 
     return float(np.nextafter(sample.scores[later].min(), -np.inf) if most == len(purchasing) else purchasing[most])
 
 
-def _too_few(count: Count, cap: float) -> InfeasibleBudget:
+def _too_few(count: Count, n_purchases: int, confidence: float) -> InfeasibleBudget:
     """The error for purchases that cannot show the budget, even if none of them is marked."""
-    assert count.confidence is not None
-    least = evidence.upper(0, count.n_tested, count.confidence)
-    needed = evidence.enough(count.budget, count.confidence)
-    would = "none are enough for that"
-    if np.isfinite(needed):
-        share = count.n_tested / len(count.scores)
-        would = (
-            f"{needed:,} would do" if share == 1.0 else f"{needed:,} to test, and as many more in proportion, would do"
-        )
+    least = float(evidence.upper(0, count.n_tested, confidence))
+    needed, part = evidence.enough(count.budget, confidence), count.n_tested / n_purchases
+    would = "no number of them shows that" if math.isinf(needed) else f"{math.ceil(needed / (part or 0.5)):,} would do"
+    testing = "" if part == 1.0 else f", of which {count.n_tested:,} test"
     return InfeasibleBudget(
-        f"budget is {count.budget:g} at confidence {count.confidence:g}; {count.n_tested:,} purchasing clicks to test it on "
-        f"show at best {least:.3g}, {would}. Wait for more purchases, raise budget to {least:.3g}, lower confidence, or have "
-        "none, which keeps no promise",
+        f"budget is {count.budget:g} at confidence {confidence:g}; {n_purchases:,} purchasing clicks{testing}, "
+        f"show at best {least:.3g}, and {would}. Wait for more purchases, raise budget to {least:.3g}, lower confidence, "
+        "or ask for none, which promises nothing",
         {},
         least,
     )

@@ -4,10 +4,10 @@ A budget over all slices leaves open who pays for it: 1.5 % of all people may be
 another's. With a cap, slice s may spend at most cap times its purchasing clicks. That is an upper bound in the convex
 program of `allocation`: the points of its curve beyond the cap are taken away, and the split is the best of the others.
 
-The slice's own purchases are few, so both sides are those of its curve (see `curves`), and with a confidence, the cap is
-held by the upper bound of its cost, `Curves.high`. The thresholds that come out of the program are then raised to the
-lowest ones at which the curves of the clicks that no model has learned keep the cap. Raising thresholds only lowers
-false-positive rates, so whatever was shown of the budget stays true.
+The slice's own purchases are few, so both sides are those of its curve (see `curves`), and with a confidence, the cap
+is held by an upper bound, `Curves.fpr`. The thresholds that come out of the program are then raised to the lowest ones
+at which the curves of the clicks that no model has learned keep the cap. Raising thresholds only lowers false-positive
+rates, so whatever was shown of the budget stays true.
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,7 @@ def within(curves: Curves, cap: float) -> Bool[np.ndarray, " m"]:
     """The points of every slice's curve at which its FPR is within the cap. The first, which marks nothing, is."""
     if cap >= 1.0:
         return np.ones(len(curves.group), bool)
-    total = curves.cost[np.diff(curves.group, append=-1) != 0]
-    return (curves.high <= cap * total[curves.group] * (1.0 + 1e-12)) | (curves.clicks == 0.0)
+    return curves.fpr <= cap
 
 
 def floors(curves: Curves, cap: float) -> Float[np.ndarray, " slices"]:
@@ -50,14 +49,12 @@ def too_low(
     asks: dict[str, float] = {}
     for slice_ in np.flatnonzero(below <= floor).tolist():
         mine = curves.where(curves.group == slice_)
-        asks[names[slice_]] = min(
-            1.0, float((mine.high / mine.cost[-1])[mine.thresholds < below[slice_]].min(initial=1.0))
-        )
+        asks[names[slice_]] = min(1.0, float(mine.fpr[mine.thresholds < below[slice_]].min(initial=1.0)))
     asks = dict(sorted(asks.items(), key=lambda ask: -ask[1]))
     least = max(asks.values())
     return InfeasibleBudget(
-        f"cap is {cap:g} on the FPR of every slice; min_coverage needs {listed(asks)}. Raise cap to {least:.6g}, or lower "
-        "min_coverage",
+        f"cap is {cap:g} on the FPR of every slice; min_coverage needs {listed(asks)}. Raise cap to {least:.6g}, or "
+        "lower min_coverage",
         asks,
         least,
     )

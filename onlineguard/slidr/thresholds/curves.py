@@ -1,13 +1,15 @@
 """What marking a slice's highest scores is expected to cost in purchasing clicks, by its own and by all purchases.
 
-A slice has few purchasing clicks above a threshold worth choosing: 1 % of 300 is three. Thresholds chosen by such counts
-follow chance, so they mark more of later purchases than of those that chose them, and a slice loses more than it gains
-by a threshold of its own. So every slice borrows from all clicks, and the more, the less it has itself.
+A slice has few purchasing clicks above a threshold worth choosing: 1 % of 300 is three. Thresholds chosen by such
+counts follow chance, so they mark more of later purchases than of those that chose them, and a slice loses more than it
+gains by a threshold of its own. So every slice borrows from all clicks, and the more, the less it has itself.
 
-1. **The rate of all clicks.** r is the share of clicks at a score that purchase, over all slices. It is found in shells of
+1. **The rate of all clicks.** r is the share of clicks at a score that purchase, over all slices. It is found in shells
+of
    the clicks by rank, which hold 5 purchases at the top and ever more below, made to fall with the score, and drawn
    through their middles on a log scale. A slice like all others has E_s(t) = sum of r over its clicks above t.
-2. **How much slices differ.** Above the score that one purchase in ten exceeds, slice s has K_s of E_s expected ones. If
+2. **How much slices differ.** Above the score that one purchase in ten exceeds, slice s has K_s of E_s expected ones.
+If
    its rate is a multiple of the common one that is drawn from a gamma distribution with mean 1 and variance 1 / m, the
    counts of all slices tell m by their likelihood.
 3. **The slice's multiple**, drawn to 1: rho_s = (K_s + 2 m) / (E_s + 2 m).
@@ -33,6 +35,8 @@ from jaxtyping import Bool, Float, Int
 from scipy import special
 from scipy.optimize import isotonic_regression
 
+from onlineguard.slidr.thresholds import evidence
+
 WIDE = 0.1  # share of the purchases by which slices are compared: ten times a budget of 1 %, so ten times the counts
 FIRST, SHELLS = 5, 40  # purchases in the highest shell; shells at most
 LIKE_ALL, LIKE_ITSELF = 2.0, 8.0  # the factors of m in rho and in the curve
@@ -48,7 +52,7 @@ class Curves:
     thresholds: Float[np.ndarray, " m"]  # descending within a group; its first is NEVER
     cost: Float[np.ndarray, " m"]  # purchasing clicks above the threshold; rises strictly within a group
     clicks: Float[np.ndarray, " m"]  # clicks above it; rises
-    high: Float[
+    fpr: Float[
         np.ndarray, " m"
     ]  # upper bound of the cost at the confidence asked for; infinite where it was not looked at
 
@@ -67,18 +71,24 @@ def shrunk(
 ) -> Curves:
     """The curve of every slice as the module explains it, and after them, as group `n_slices`, that of all clicks.
 
-    The upper bound of a cost is its quantile at the confidence under the gamma distribution that the slice's multiple has
-    after its counts, with a prior of m rho and m. It is found where the cost is within `cap` of the slice's purchases.
-    Without a confidence it is the cost.
+    A slice with purchases enough to show the cap has an FPR by these alone: their share, or with a confidence, its
+    upper bound. The FPR of any other is its cost divided by its purchases, both drawn to those of all. With a
+    confidence, the cost there is its quantile under the gamma distribution that the slice's multiple has after its
+    counts, beginning with m rho and m; this m is that of the purchases within the cap, if it is smaller, since slices
+    differ more at the top.
 
     The last is for slices that have no clicks here. It is so light that it takes nothing of a budget. A slice without
     clicks has only the point that marks nothing. There must be a purchase.
     """
-    order = np.lexsort((human, -scores))
-    rate = np.empty(len(scores))
-    rate[order] = _common_rate(human[order])
-    wide = scores > np.sort(scores[human])[::-1][min(int(WIDE * human.sum()), int(human.sum()) - 1)]
-    expected, seen = (np.bincount(codes[wide], of[wide], n_slices) for of in (rate, human))
+    rate = _common_rate(scores, human)
+    ranked = np.sort(scores[human])[::-1]
+
+    def counts(part: float) -> list[Float[np.ndarray, " slices"]]:
+        """Expected and seen purchases of every slice above the score that this part of all purchases exceeds."""
+        above = scores > ranked[min(int(part * len(ranked)), len(ranked) - 1)]
+        return [np.bincount(codes[above], of[above], n_slices) for of in (rate, human)]
+
+    expected, seen = counts(WIDE)
     m = _strength(expected, seen)
     multiple = (seen + LIKE_ALL * m) / (expected + LIKE_ALL * m)
 
@@ -89,18 +99,24 @@ def shrunk(
     e, k = (_sums(of[order], before) for of in (rate, human))
     prior = LIKE_ITSELF * m
     cost = e * (k + prior * multiple[mine]) / (e + prior)
-    high = cost
+    size = np.diff(np.append(first, len(order)))
+    every = before + np.repeat(size, size) - 1  # where all of the slice is marked
+    bought = k[every]
+    loose = min(m, _strength(*counts(min(cap, WIDE))))
+    share = cost / (e[every] * (bought + loose) / (e[every] + loose))
+    near = share <= cap
     if confidence is not None:
-        size = np.diff(np.append(first, len(order)))
-        near = cost <= cap * np.repeat(cost[first + size - 1], size)
-        at_most = special.gammaincinv(k[near] + m * multiple[mine[near]], confidence)
-        high = np.full(len(order), np.inf)
-        high[near] = np.maximum(e[near] * at_most / (e[near] + m), cost[near])
-    each = _by_threshold(mine, scores[order], cost, np.arange(1, len(order) + 1) - before, high)
+        at_most = special.gammaincinv(k[near] + loose * multiple[mine[near]], confidence) / (e[near] + loose)
+        share[near] *= np.maximum(1.0, at_most * e[near] / cost[near])
+    near = bought >= evidence.enough(cap, confidence)  # these can speak for themselves
+    share[near] = k[near] / bought[near] if confidence is None else evidence.upper(k[near], bought[near], confidence)
+    each = _by_threshold(mine, scores[order], cost, np.arange(1, len(order) + 1) - before, share)
 
     order, light = np.argsort(-scores, kind="stable"), 1e-9 / len(scores)
     cost = light * np.cumsum(rate[order])
-    whole = _by_threshold(np.full(len(order), n_slices), scores[order], cost, light * (np.arange(len(order)) + 1), cost)
+    whole = _by_threshold(
+        np.full(len(order), n_slices), scores[order], cost, light * (np.arange(len(order)) + 1), cost / cost[-1]
+    )
     return _from_nothing(n_slices + 1, each, whole)
 
 
@@ -109,7 +125,7 @@ def counted(scores: Float[np.ndarray, " n"], human: Bool[np.ndarray, " n"]) -> C
     order = np.argsort(-scores, kind="stable")
     cost = np.cumsum(human[order], dtype=float)
     return _from_nothing(
-        1, _by_threshold(np.zeros(len(order), int), scores[order], cost, np.arange(len(order)) + 1, cost)
+        1, _by_threshold(np.zeros(len(order), int), scores[order], cost, np.arange(len(order)) + 1, cost / cost[-1])
     )
 
 
@@ -123,15 +139,20 @@ def _from_nothing(n_groups: int, *parts: Curves) -> Curves:
     return curves.where((np.diff(curves.cost, append=np.inf) > 0) | (np.diff(curves.group, append=-1) != 0))
 
 
-def _common_rate(human: Bool[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """The share of clicks that purchase, by rank, the highest score first. It rises, and its sum is the purchases."""
-    purchases = np.flatnonzero(human)
+def _common_rate(scores: Float[np.ndarray, " n"], human: Bool[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """The share of clicks with a click's score that purchase. It falls with the score, and its sum is the purchases."""
+    order = np.lexsort((human, -scores))
+    purchases = np.flatnonzero(human[order])
     shells = np.unique(np.geomspace(min(FIRST, len(purchases)), len(purchases), SHELLS).round().astype(int))
     ends = np.append(purchases[shells[:-1] - 1] + 1, len(human))
     size, found = np.diff(ends, prepend=0).astype(float), np.diff(shells, prepend=0)
     share = isotonic_regression(found / size, weights=size).x
-    rate = np.exp(np.interp(np.arange(len(human)), ends - size / 2, np.log(share)))
-    return rate * (len(purchases) / rate.sum())
+    by_rank = np.exp(np.interp(np.arange(len(human)), ends - size / 2, np.log(share)))
+    run = np.cumsum(np.diff(scores[order], prepend=np.inf) != 0) - 1  # of equal scores, which share their mean
+    mean = np.bincount(run, by_rank) / np.bincount(run)
+    rate = np.empty(len(scores))
+    rate[order] = mean[run] * (len(purchases) / by_rank.sum())
+    return rate
 
 
 def _strength(expected: Float[np.ndarray, " slices"], seen: Float[np.ndarray, " slices"]) -> float:
@@ -157,12 +178,11 @@ def _by_threshold(
     scores: Float[np.ndarray, " n"],
     cost: Float[np.ndarray, " n"],
     clicks: Float[np.ndarray, " n"],
-    high: Float[np.ndarray, " n"],
+    fpr: Float[np.ndarray, " n"],
 ) -> Curves:
-    """One point for each run of equal scores; its threshold is the next score of its group, or lies under the last."""
+    """One point for each run of equal scores: its threshold is the next score of its group, after the last -NEVER."""
     last = (np.diff(group, append=-1) != 0) | (np.diff(scores, append=np.nan) != 0)
     at = np.flatnonzero(last)
     below = np.append(scores[at[1:]], 0.0)
-    ends = np.diff(group[at], append=-1) != 0
-    below[ends] = np.nextafter(scores[at[ends]], -np.inf)
-    return Curves(group[at], below, cost[at], clicks[at].astype(float), high[at])
+    below[np.diff(group[at], append=-1) != 0] = -NEVER
+    return Curves(group[at], below, cost[at], clicks[at].astype(float), fpr[at])

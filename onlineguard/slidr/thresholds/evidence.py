@@ -1,9 +1,9 @@
 """How many marked purchases show that a rate of false positives lies within a budget.
 
 Thresholds that were chosen on a sample mark more of new clicks than of the sample. So a part of the purchasing clicks
-takes no part in choosing, and tests. If the family of thresholds has one parameter, and the first member that is over the
-budget is the first to fail, then the largest member that passes is over the budget with a probability of at most 1 -
-confidence: it is over only if that first one passed.
+takes no part in choosing, and tests. If the family of thresholds has one parameter, and the first member that is over
+the budget is the first to fail, then the largest member that passes is over the budget with a probability of at most 1
+- confidence: it is over only if that first one passed.
 
 A member passes if the upper end of the exact one-sided binomial interval lies within the budget. Without a confidence,
 it passes if the plain share does, which keeps the budget on average, and is over it about as often as not.
@@ -19,6 +19,7 @@ Pearson, Biometrika 1934, whose bound takes the place of theirs, since the count
 import bisect
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -68,7 +69,7 @@ class Count:
         k, n = int((marked & self.tested).sum()), self.n_tested
         if self.confidence is None:
             return max(float(marked.mean()), k / max(n, 1))
-        return upper(k, n, self.confidence)
+        return float(upper(k, n, self.confidence))
 
 
 def most(budget: float, n: int, confidence: float | None = None) -> int:
@@ -77,9 +78,9 @@ def most(budget: float, n: int, confidence: float | None = None) -> int:
     return bisect.bisect_right(range(n + 1), budget, key=share) - 1 if n or confidence is not None else 0
 
 
-def upper(k: int, n: int, confidence: float) -> float:
-    """One-sided upper bound of a binomial share: the upper end of the two-sided interval with twice the error."""
-    return float(clopper_pearson(k, n, 2.0 * confidence - 1.0)[1])
+def upper(k: Any, n: Any, confidence: float) -> np.ndarray:
+    """One-sided upper bound of binomial shares: the upper ends of the two-sided intervals with twice the error."""
+    return clopper_pearson(k, n, 2.0 * confidence - 1.0)[1]
 
 
 def enough(budget: float, confidence: float | None) -> float:
@@ -90,7 +91,7 @@ def enough(budget: float, confidence: float | None) -> float:
     >>> enough(0.01, 0.95), enough(0.01, None)
     (299, 100)
     """
-    if budget <= 0.0:
+    if budget < 1e-300:  # 1 / budget would be no number
         return math.inf
     if budget >= 1.0:
         return 1
