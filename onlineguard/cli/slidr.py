@@ -205,6 +205,10 @@ def calibrate(
             "every other time.",
         ),
     ] = "0.95",
+    regulars: Annotated[
+        bool,
+        typer.Option(help="Hold the budget also on visitors who come back for days without buying, a click each."),
+    ] = True,
 ) -> None:
     """Choose a threshold for every slice, on clicks that the model has not learned, and write them to its folder."""
     with one_line_errors():
@@ -227,6 +231,7 @@ def calibrate(
             "min_coverage": min_coverage,
             "method": method.value,
             "confidence": _confidence(confidence),
+            "hold_regulars": regulars,
         }
         rows = prepared.between(start, end)
         thresholds = calibrate_scorer(prepared, model, model.scorer, rows, end, options)

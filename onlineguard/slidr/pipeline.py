@@ -31,6 +31,7 @@ from onlineguard.slidr.features import NAMES, WIDTH, Featuriser
 from onlineguard.slidr.learning.baselines import LogisticBaseline, TreesBaseline, VelocityRule
 from onlineguard.slidr.learning.labels import humans
 from onlineguard.slidr.learning.network import NetworkConfig
+from onlineguard.slidr.learning.regulars import regulars
 from onlineguard.slidr.learning.scorer import Scorer
 from onlineguard.slidr.learning.train import Progress, train
 from onlineguard.slidr.learning.weights import cell_weights
@@ -253,11 +254,14 @@ def calibrate_model(
     method: Method = "envelope",
     confidence: float | None = CONFIDENCE,
     learned: Mask | None = None,
+    hold_regulars: bool = True,
 ) -> Thresholds:
     """Thresholds for the slices of the clicks `rows` (n,) bool, by the purchases known at `known_at`.
 
     The other arguments are those of `calibration.calibrate`. The purchases among the clicks that the model has
     `learned` (n,) bool weigh the slices against each other, so that all of `rows` can test the budget.
+    Of the regulars among `rows` a click each is a second count that the budget is held on, unless `hold_regulars` is
+    false.
     """
     config = config or Config()
     human = purchasing(prepared, known_at)
@@ -266,9 +270,9 @@ def calibrate_model(
             f"purchases: none of the {int(rows.sum()):,} clicks to calibrate on was known to have led to one, and "
             "without any there is no false-positive rate; take a longer part of the log"
         )
-    earlier = None
+    earlier, later = None, rows
     if learned is not None and method in ("envelope", "quadratic"):
-        rows, later = rows | learned, rows
+        rows = rows | learned
         earlier = ~later[rows]
     present, ids = np.unique(prepared.slice_ids[rows], return_inverse=True)
     keys = tuple(prepared.slice_keys[i] for i in present)
@@ -284,6 +288,7 @@ def calibrate_model(
         confidence=confidence,
         names=[slice_name(key) for key in keys],
         earlier=earlier,
+        regular=regulars(prepared.frame, later, known_at)[rows] if hold_regulars else None,
         seed=config.seed,
     )
     return Thresholds(prepared.slices, keys, calibration)

@@ -28,7 +28,7 @@ Purchasing clicks that took no part in choosing the family test it, and the larg
 **Others than buyers.** People who hardly ever buy are not in the count of purchases. Where there are `regular` clicks,
 of people who are known by other signs (`regulars`), the budget is held on them too, by a count of their own.
 
-**Caps.** No slice's FPR may exceed `cap`; see `caps`.
+**Caps.** No slice's FPR may exceed `cap`; see `caps`. Thresholds are raised where the later purchases demand it.
 
 Source: the problem and the quadratic are those of Muralidhar, Chitlangia, Agarwal, Ahmed, "Real-time detection of
 robotic traffic in online advertising", IAAI 2023, which does not say over which range it fits. The curves, the caps,
@@ -52,6 +52,7 @@ from onlineguard.slidr.thresholds.curves import NEVER, Curves, counted, shrunk
 from onlineguard.slidr.thresholds.evidence import Count
 from onlineguard.slidr.thresholds.family import Family
 from onlineguard.slidr.thresholds.metrics import HitRate, as_codes, as_marks, as_scores, coverage, fpr, ivr
+from onlineguard.slidr.thresholds.vouching import unvouched
 
 CONFIDENCE = 0.95  # of holding the budget: what nobody asked for must not be exceeded every other time
 
@@ -143,7 +144,8 @@ def calibrate(
     human: the purchasing clicks, at least one.
     heavy: the clicks of `metrics.heavy_sessions`.
     budget: highest FPR over all slices together, 0 to 1.
-    cap: highest FPR of any slice, 0 to 1; by default three times the budget. 1 is none.
+    cap: highest FPR of any slice, 0 to 1. By default three times the budget, and for one threshold 1, which is none:
+        a single threshold has nothing to be fair with, and the slice with the highest scores would decide for all.
     min_coverage: least robotic coverage, one number for every slice or one for each. A slice without heavy clicks is
         free of it.
     confidence: the probability with which the budget holds for the true FPR, and each cap for its slice. None keeps
@@ -188,7 +190,8 @@ def calibrate(
             of_slice, method=method, names=names, default=float(of_slice[0]), warnings=(), **nothing
         )
 
-    cap = min(1.0, CAP * budget) if cap is None else cap
+    if cap is None:
+        cap = 1.0 if whole else min(1.0, CAP * budget)
     if whole:
         tested = human
     else:
@@ -207,20 +210,17 @@ def calibrate(
         curves = shrunk(scores[used], human[used], codes[used], n_slices, confidence, cap)
         curves = curves.where(_demanded(curves, caps.within(curves, cap), np.append(below, np.inf)))
         family = Family(curves, method, budget)
+    bought = np.bincount(codes[human & ~earlier], minlength=n_slices)
     here = np.bincount(codes[used], minlength=n_slices) > 0
-
-    def thresholds(nominal: float) -> Float[np.ndarray, " slices"]:
-        of_group = family.thresholds(nominal)
-        return np.where(here, of_group[:n_slices], of_group[-1])
-
-    if not count.allows(thresholds(family.least)):
-        raise _infeasible(count, thresholds(family.least), below, names)
+    choice = _Choice(family, here, floor, bought >= evidence.enough(cap, confidence), n_slices)
+    if not choice.allowed(family.least, [count]):
+        raise _infeasible(count, choice.thresholds(family.least), below, names)
     apart = regular & ~earlier
     others = Count(scores[apart], codes[apart], np.ones(int(apart.sum()), bool), budget, confidence)
-    nominal = _largest(family, thresholds, [count])
+    nominal = choice.largest([count])
     warnings: list[str] = []
     if len(others.scores) and others.most_tested >= 0:
-        held = _largest(family, thresholds, [count, others])
+        held = choice.largest([count, others])
         if held < nominal:
             warnings.append(
                 f"people who do not buy are marked first: by the {len(count.scores):,} purchasing clicks alone, "
@@ -232,8 +232,11 @@ def calibrate(
             f"nobody vouches for people who do not buy: {len(others.scores):,} clicks of regulars cannot show a budget "
             f"of {budget:g}, {evidence.enough(budget, confidence):,} would do"
         )
-    of_slice = np.maximum(thresholds(nominal), floor)
+    of_slice = choice.thresholds(nominal)
     later = ~earlier
+    sizes = (np.bincount(codes[of & later], minlength=n_slices) for of in (later, human | regular))
+    if (lacking := unvouched(*sizes, names)) is not None:
+        warnings.append(lacking)
     if not (scores[later] > of_slice[codes[later]]).any():
         warnings.append(
             f"no click is called robotic: of the {count.n_tested:,} purchasing clicks that test the budget, "
@@ -309,12 +312,38 @@ def _demanded(curves: Curves, allowed: Bool[np.ndarray, " m"], below: Float[np.n
     return met & allowed | first
 
 
-def _largest(family: Family, thresholds: Any, counts: Sequence[Count]) -> float:
-    """The largest nominal budget of the family that all counts allow."""
-    passed = bisect.bisect_left(
-        family.steps, True, key=lambda step: not all(c.allows(thresholds(family.nominal(step))) for c in counts)
-    )
-    return family.nominal(passed) if passed else family.least
+@dataclass(frozen=True)
+class _Choice:
+    """The thresholds of a family, raised to their floors, and what of it the counts allow.
+
+    The floor of a slice that speaks for itself is one of its own purchasing scores. Of n purchases of which k lie above
+    such a score, (k + 1) / (n + 1) is the share of new ones to be expected there. So a slice on its floor is charged
+    one.
+    """
+
+    family: Family
+    here: Bool[np.ndarray, " slices"]  # whether the family knows the slice
+    floor: Float[np.ndarray, " slices"]
+    speaks: Bool[np.ndarray, " slices"]
+    n_slices: int
+
+    def thresholds(self, nominal: float) -> Float[np.ndarray, " slices"]:
+        return np.maximum(self._family(nominal), self.floor)
+
+    def allowed(self, nominal: float, counts: Sequence[Count]) -> bool:
+        thresholds = self.thresholds(nominal)
+        charge = int((self.speaks & (thresholds > self._family(nominal))).sum())
+        return all(count.allows(thresholds, charge * (number == 0)) for number, count in enumerate(counts))
+
+    def largest(self, counts: Sequence[Count]) -> float:
+        """The largest nominal budget that all counts allow; the charge is for the first."""
+        family = self.family
+        passed = bisect.bisect_left(family.steps, True, key=lambda step: not self.allowed(family.nominal(step), counts))
+        return family.nominal(passed) if passed else family.least
+
+    def _family(self, nominal: float) -> Float[np.ndarray, " slices"]:
+        of_group = self.family.thresholds(nominal)  # the last group stands for slices that the family does not know
+        return np.where(self.here, of_group[: self.n_slices], of_group[-1])
 
 
 def _below(
@@ -351,8 +380,8 @@ def _too_few(count: Count, n_purchases: int, confidence: float) -> InfeasibleBud
     testing = "" if part == 1.0 else f", of which {count.n_tested:,} test"
     return InfeasibleBudget(
         f"budget is {count.budget:g} at confidence {confidence:g}; {n_purchases:,} purchasing clicks{testing}, "
-        f"show at best {least:.3g}, and {would}. Wait for more purchases, raise budget to {least:.3g}, lower confidence, "
-        "or ask for none, which promises nothing",
+        f"show at best {least:.3g}, and {would}. Wait for more purchases, raise budget to {least:.3g}, lower "
+        "confidence, or ask for none, which promises nothing",
         {},
         least,
     )

@@ -108,8 +108,12 @@ def shrunk(
     if confidence is not None:
         at_most = special.gammaincinv(k[near] + loose * multiple[mine[near]], confidence) / (e[near] + loose)
         share[near] *= np.maximum(1.0, at_most * e[near] / cost[near])
-    near = bought >= evidence.enough(cap, confidence)  # these can speak for themselves
-    share[near] = k[near] / bought[near] if confidence is None else evidence.upper(k[near], bought[near], confidence)
+    own = bought >= evidence.enough(cap, confidence)  # these can speak for themselves
+    share[own] = k[own] / bought[own]
+    near = own & (share <= cap)
+    if confidence is not None and near.any():
+        pairs, which = np.unique(np.stack([k[near], bought[near]]), axis=1, return_inverse=True)
+        share[near] = evidence.upper(*pairs, confidence)[which]
     each = _by_threshold(mine, scores[order], cost, np.arange(1, len(order) + 1) - before, share)
 
     order, light = np.argsort(-scores, kind="stable"), 1e-9 / len(scores)

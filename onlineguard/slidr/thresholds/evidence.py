@@ -58,10 +58,10 @@ class Count:
         """Which of them are marked."""
         return self.scores > thresholds[self.codes]
 
-    def allows(self, thresholds: Thresholds) -> bool:
-        """Whether no more are marked than may be."""
+    def allows(self, thresholds: Thresholds, charge: int = 0) -> bool:
+        """Whether no more are marked than may be, with a charge of so many more."""
         marked = self.marked(thresholds)
-        return int(marked.sum()) <= self.most and int((marked & self.tested).sum()) <= self.most_tested
+        return int(marked.sum()) <= self.most and int((marked & self.tested).sum()) + charge <= self.most_tested
 
     def bound(self, thresholds: Thresholds) -> float:
         """The upper bound of the FPR by those that test; without a confidence, the larger share of both."""

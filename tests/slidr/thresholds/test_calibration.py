@@ -279,7 +279,7 @@ def test_without_confidence_the_true_fpr_is_over_the_budget_about_as_often_as_no
 @pytest.mark.parametrize("method", BUDGETED)
 def test_too_few_purchases_for_the_confidence_are_refused_with_what_they_could_show(method):
     traffic = Population().draw(1_000, seed=0)
-    with pytest.raises(InfeasibleBudget, match="purchasing clicks.*, show at best") as caught:
+    with pytest.raises(InfeasibleBudget, match=r"purchasing clicks(, of which [\d,]+ test)?, show at best") as caught:
         calibrate(*traffic, budget=0.0, confidence=0.95, method=method)
     found = calibrate(*traffic, budget=caught.value.least, confidence=0.95, method=method)
     assert found.fpr_bound <= caught.value.least
@@ -492,7 +492,7 @@ def test_a_demand_for_coverage_that_the_cap_forbids_names_the_slices_and_a_cap_t
     traffic = Population().draw(20_000, seed=0)
     options = {"budget": 0.3, "min_coverage": 0.9, "confidence": None}
     with pytest.raises(
-        InfeasibleBudget, match="cap is 0.05 on the FPR of every slice; min_coverage needs .* an FPR of"
+        InfeasibleBudget, match="cap is 0.05 on the FPR of every slice; min_coverage needs"
     ) as caught:
         calibrate(*traffic, cap=0.05, **options)
     found = calibrate(*traffic, cap=caught.value.least, **options)
