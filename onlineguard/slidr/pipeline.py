@@ -27,6 +27,7 @@ from jaxtyping import Bool, Float, Int
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.clicks.categories import categories
 from onlineguard.slidr.clicks.clicks import SCHEMA, check_clicks
+from onlineguard.slidr.clicks.order import check_order, plausible
 from onlineguard.slidr.features import NAMES, WIDTH, Featuriser
 from onlineguard.slidr.learning.baselines import LogisticBaseline, TreesBaseline, VelocityRule
 from onlineguard.slidr.learning.labels import humans
@@ -103,13 +104,8 @@ class Prepared:
 
     @cached_property
     def bounds(self) -> tuple[int, int]:
-        """The first and the last `ts`, without those of clocks that are wrong.
-
-        A front end that lost its clock writes 1970, and the log is no longer for that. So a click does not count if it
-        lies farther outside the middle 98 % of the clicks than these 98 % are long.
-        """
-        low, high = np.quantile(self.ts, (0.01, 0.99))
-        near = self.ts[(self.ts >= 2 * low - high) & (self.ts <= 2 * high - low)]
+        """The first and the last `ts`, without those of clocks that are wrong."""
+        near = self.ts[plausible(self.ts)]
         return int(near.min()), int(near.max())
 
     def between(self, since: int, until: int) -> Mask:
@@ -166,22 +162,18 @@ def prepare(
     config: Config | None = None,
     featuriser: Featuriser | None = None,
     progress: Callable[[int], None] | None = None,
+    features: Float[np.ndarray, "n features"] | None = None,
 ) -> Prepared:
     """Count the clicks of a log in their order, and find slices, heavy sessions, local hours and repeats.
 
     A `featuriser` that has counted before continues from there; by default counting begins with the log. `progress` is
-    called with the number of clicks done. Raises InvalidArgument for a frame that is not of clicks; see
-    `clicks.read_clicks`.
+    called with the number of clicks done. With `features` from an earlier call for the same clicks, none are counted.
+    Raises InvalidArgument for a frame that is not of clicks, see `clicks.read_clicks`, or not in order of time.
     """
     config = config or Config()
     frame = check_clicks(frame)
-    featuriser = featuriser or Featuriser()
-    X = np.empty((frame.height, WIDTH), np.float32)
-    for start in range(0, frame.height, BATCH):
-        part = frame[start : start + BATCH]
-        X[start : start + part.height] = featuriser.transform(part)
-        if progress is not None:
-            progress(start + part.height)
+    check_order(frame)
+    X = _counted(frame, featuriser or Featuriser(), progress) if features is None else features
     keys, ids = _slices(frame, config.slices)
     first = frame["click_id"].is_first_distinct().to_numpy()
     sessions = frame["session_id"].rank("dense").fill_null(0).to_numpy().astype(np.int64) - 1
@@ -382,6 +374,18 @@ def _slices(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[tuple[SliceKey
     ids = values.join(distinct, on=list(columns), how="left", maintain_order="left")["slice_id_"]
     keys: list[Any] = distinct.drop("slice_id_").rows()
     return tuple(keys), ids.to_numpy().astype(np.int64)
+
+
+def _counted(
+    frame: pl.DataFrame, featuriser: Featuriser, progress: Callable[[int], None] | None
+) -> Float[np.ndarray, "n features"]:
+    X = np.empty((frame.height, WIDTH), np.float32)
+    for start in range(0, frame.height, BATCH):
+        part = frame[start : start + BATCH]
+        X[start : start + part.height] = featuriser.transform(part)
+        if progress is not None:
+            progress(start + part.height)
+    return X
 
 
 def _local(X: Float[np.ndarray, "n features"]) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
