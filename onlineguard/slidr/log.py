@@ -36,6 +36,7 @@ class Log(NamedTuple):
     frame: pl.DataFrame
     late: int  # clicks that were out of order, for which all were sorted by time; 0 if the log was in order
     features: Path  # where the features are kept
+    kept: np.ndarray | None  # those that an earlier command kept
 
 
 def read_log(path: Path, mapping: Path | None, rejects: Path | None, featuriser: Featuriser) -> Log:
@@ -51,26 +52,24 @@ def read_log(path: Path, mapping: Path | None, rejects: Path | None, featuriser:
                 hashed.update(hashlib.file_digest(file, "sha256").digest())
     made_by = [onlineguard.__version__, FEATURES, NAMES, sorted(featuriser.timezones.items())]
     hashed.update(json.dumps(made_by).encode())
-    return Log(frame, out_of_order, path.with_name(f"{path.name}.features-{hashed.hexdigest()[:12]}.npy"))
+    features = path.with_name(f"{path.name}.features-{hashed.hexdigest()[:12]}.npy")
+    return Log(frame, out_of_order, features, _kept(features, frame.height))
 
 
 def prepare_log(log: Log, config: Config, featuriser: Featuriser, progress: Progress | None = None) -> Prepared:
-    """The log for the models, with the features that are kept for it, or that are counted and kept now."""
-    kept = _kept(log)
-    prepared = prepare(log.frame, config, featuriser, progress, kept)
-    if kept is None:
+    """The log for the models, with the features that were kept for it, or else counted and kept now."""
+    prepared = prepare(log.frame, config, featuriser, progress, log.kept)
+    if log.kept is None:
         _keep(log.features, prepared.X)
-    elif progress is not None:
-        progress(log.frame.height)
     return prepared
 
 
-def _kept(log: Log) -> np.ndarray | None:
+def _kept(path: Path, n: int) -> np.ndarray | None:
     try:
-        X = np.load(log.features, allow_pickle=False)
+        X = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    return X if X.shape == (log.frame.height, WIDTH) and X.dtype == np.float32 else None
+    return X if X.shape == (n, WIDTH) and X.dtype == np.float32 else None
 
 
 def _keep(path: Path, X: np.ndarray) -> None:

@@ -491,9 +491,7 @@ def test_no_slice_spends_more_than_its_cap_by_its_curve(method, confidence):
 def test_a_demand_for_coverage_that_the_cap_forbids_names_the_slices_and_a_cap_that_would_do():
     traffic = Population().draw(20_000, seed=0)
     options = {"budget": 0.3, "min_coverage": 0.9, "confidence": None}
-    with pytest.raises(
-        InfeasibleBudget, match="cap is 0.05 on the FPR of every slice; min_coverage needs"
-    ) as caught:
+    with pytest.raises(InfeasibleBudget, match=r"cap is 0\.05 on the FPR of every slice; min_coverage needs") as caught:
         calibrate(*traffic, cap=0.05, **options)
     found = calibrate(*traffic, cap=caught.value.least, **options)
     assert (found.coverage.value >= 0.9 - 0.02).all()
