@@ -212,7 +212,8 @@ def calibrate(
         family = Family(curves, method, budget)
     bought = np.bincount(codes[human & ~earlier], minlength=n_slices)
     here = np.bincount(codes[used], minlength=n_slices) > 0
-    choice = _Choice(family, here, floor, bought >= evidence.enough(cap, confidence), n_slices)
+    speaks = bought >= (np.inf if confidence is None else evidence.enough(cap, confidence))
+    choice = _Choice(family, here, floor, speaks, n_slices)
     if not choice.allowed(family.least, [count]):
         raise _infeasible(count, choice.thresholds(family.least), below, names)
     apart = regular & ~earlier

@@ -71,11 +71,13 @@ def shrunk(
 ) -> Curves:
     """The curve of every slice as the module explains it, and after them, as group `n_slices`, that of all clicks.
 
-    A slice with purchases enough to show the cap has an FPR by these alone: their share, or with a confidence, its
-    upper bound. The FPR of any other is its cost divided by its purchases, both drawn to those of all. With a
-    confidence, the cost there is its quantile under the gamma distribution that the slice's multiple has after its
-    counts, beginning with m rho and m; this m is that of the purchases within the cap, if it is smaller, since slices
-    differ more at the top.
+    A slice's FPR is its cost divided by its purchases, both drawn to those of all. With a confidence it is an upper
+    bound:
+
+    - of a slice with purchases enough to show the cap, the exact bound by its own purchases alone;
+    - of any other, by the quantile of its cost under the gamma distribution that its multiple has after its counts,
+      beginning with m rho and m. This m is that of the purchases within the cap, if it is smaller, since slices differ
+      more at the top.
 
     The last is for slices that have no clicks here. It is so light that it takes nothing of a budget. A slice without
     clicks has only the point that marks nothing. There must be a purchase.
@@ -104,16 +106,16 @@ def shrunk(
     bought = k[every]
     loose = min(m, _strength(*counts(min(cap, WIDE))))
     share = cost / (e[every] * (bought + loose) / (e[every] + loose))
-    near = share <= cap
     if confidence is not None:
+        near = share <= cap
         at_most = special.gammaincinv(k[near] + loose * multiple[mine[near]], confidence) / (e[near] + loose)
         share[near] *= np.maximum(1.0, at_most * e[near] / cost[near])
-    own = bought >= evidence.enough(cap, confidence)  # these can speak for themselves
-    share[own] = k[own] / bought[own]
-    near = own & (share <= cap)
-    if confidence is not None and near.any():
-        pairs, which = np.unique(np.stack([k[near], bought[near]]), axis=1, return_inverse=True)
-        share[near] = evidence.upper(*pairs, confidence)[which]
+        own = bought >= evidence.enough(cap, confidence)  # these can speak for themselves
+        share[own] = k[own] / bought[own]
+        near = own & (share <= cap)
+        if near.any():
+            pairs, which = np.unique(np.stack([k[near], bought[near]]), axis=1, return_inverse=True)
+            share[near] = evidence.upper(*pairs, confidence)[which]
     each = _by_threshold(mine, scores[order], cost, np.arange(1, len(order) + 1) - before, share)
 
     order, light = np.argsort(-scores, kind="stable"), 1e-9 / len(scores)

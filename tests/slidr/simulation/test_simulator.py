@@ -385,7 +385,7 @@ def test_a_clock_fault_moves_the_clicks_of_one_front_end_and_nothing_else(traffi
     [
         ({"days": 0}, "days is 0"),
         ({"days": 400}, "days is 400"),
-        ({"clicks": 100}, "clicks is 100; it must be 2,800"),
+        ({"clicks": 100}, "clicks is 100; it must be 4,200"),
         ({"robots": 1.0}, "robots is 1.0"),
         ({"robots": float("nan")}, "robots is nan"),
         ({"label_outage": -1.0}, "label_outage is -1.0"),
