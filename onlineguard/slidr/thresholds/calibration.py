@@ -235,8 +235,8 @@ def calibrate(
         )
     of_slice = choice.thresholds(nominal)
     later = ~earlier
-    sizes = (np.bincount(codes[of & later], minlength=n_slices) for of in (later, human | regular))
-    if (lacking := unvouched(*sizes, names)) is not None:
+    clicks, known = (np.bincount(codes[of & later], minlength=n_slices) for of in (later, human | regular))
+    if (lacking := unvouched(clicks, known, names)) is not None:
         warnings.append(lacking)
     if not (scores[later] > of_slice[codes[later]]).any():
         warnings.append(

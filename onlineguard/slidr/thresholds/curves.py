@@ -114,8 +114,8 @@ def shrunk(
         share[own] = k[own] / bought[own]
         near = own & (share <= cap)
         if near.any():
-            pairs, which = np.unique(np.stack([k[near], bought[near]]), axis=1, return_inverse=True)
-            share[near] = evidence.upper(*pairs, confidence)[which]
+            (hits, of), which = np.unique(np.stack([k[near], bought[near]]), axis=1, return_inverse=True)
+            share[near] = evidence.upper(hits, of, confidence)[which]
     each = _by_threshold(mine, scores[order], cost, np.arange(1, len(order) + 1) - before, share)
 
     order, light = np.argsort(-scores, kind="stable"), 1e-9 / len(scores)
