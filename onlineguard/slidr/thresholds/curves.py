@@ -43,7 +43,7 @@ WIDE = 0.1  # share of the purchases by which slices are compared: ten times a b
 FIRST, SHELLS = 5, 40  # purchases in the highest shell; shells at most
 LIKE_ALL, LIKE_ITSELF = 2.0, 4.0  # the factors of m in rho and in the curve
 STRENGTHS = np.geomspace(0.3, 10_000.0, 60)  # values of m that are tried: slices that differ threefold to by 1 %
-NEVER = float(np.finfo(np.float64).max)  # a threshold that nothing exceeds, and that JSON can hold
+NEVER = float(np.finfo(np.float32).max)  # a threshold that no score exceeds, and that JSON and float32 can hold
 
 
 @dataclass(frozen=True)
