@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from onlineguard.errors import InfeasibleBudget, InvalidArgument
 from onlineguard.slidr.thresholds.allocation import Envelope, Quadratic, corners
+from onlineguard.slidr.thresholds.caps import within
+from onlineguard.slidr.thresholds.curves import Curves
 
 TIGHT = {"tol_gap_abs": 1e-11, "tol_gap_rel": 1e-11, "tol_feas": 1e-11}
 
@@ -69,6 +71,26 @@ def test_envelopes_are_split_as_a_generic_solver_splits_them(seed):
         generic.solve(solver=cp.CLARABEL, **TIGHT)
         assert ours.gain / gain.sum() == pytest.approx(generic.value, abs=1e-6)
         assert ours.spend.sum() <= budget * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_with_a_cap_on_every_slice_the_split_is_the_best_of_those_within_the_caps(seed):
+    rng = np.random.default_rng(seed)
+    slices, cost, gain = random_points(rng, n_slices=8)
+    cost = cost - np.minimum.reduceat(cost, np.flatnonzero(np.diff(slices, prepend=-1)))[slices]  # from nothing on
+    fpr = cost / np.maximum(np.maximum.reduceat(cost, np.flatnonzero(np.diff(slices, prepend=-1))), 1.0)[slices]
+    curves = Curves(slices, -cost, cost, gain, fpr)
+    held = curves.where(within(curves, cap=0.4))
+    budget = 0.5 * held.cost[np.diff(held.group, append=-1) != 0].sum()
+    ours = Envelope(held.group, held.cost, held.clicks).at(budget)
+    weight = cp.Variable(len(cost), nonneg=True)
+    of_slice = (slices == np.arange(8)[:, None]).astype(float)
+    limits = [of_slice @ weight == 1, cost @ weight <= budget, weight[np.flatnonzero(fpr > 0.4)] == 0]
+    generic = cp.Problem(cp.Maximize(gain @ weight / gain.sum()), limits)
+    generic.solve(solver=cp.CLARABEL, **TIGHT)
+    assert ours.gain / gain.sum() == pytest.approx(generic.value, abs=1e-6)
+    total = np.maximum.reduceat(cost, np.flatnonzero(np.diff(slices, prepend=-1)))
+    assert (ours.spend <= 0.4 * total + 1e-9).all()
 
 
 @given(st.integers(0, 10_000), st.integers(1, 20), st.floats(0.0, 1.2), st.floats(0.0, 1.2))
