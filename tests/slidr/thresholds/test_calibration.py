@@ -258,7 +258,9 @@ def test_with_confidence_the_true_fpr_is_within_the_budget_in_at_least_95_of_100
     population = Population()
     within = marked = 0
     for seed in range(100):
-        found = calibrate(*population.draw(15_000, seed), budget=0.03, confidence=0.95, method=method, cap=1.0)
+        found = calibrate(
+            *population.draw(15_000, seed), budget=0.03, confidence=0.95, method=method, cap=1.0, seed=1_000 + seed
+        )
         assert found.fpr_bound <= 0.03
         assert found.fpr.total.value <= 0.03
         within += population.true_fpr(found.thresholds) <= 0.03
