@@ -257,7 +257,7 @@ def test_a_slice_may_have_a_demand_of_its_own():
 def test_with_confidence_the_true_fpr_is_within_the_budget_in_at_least_95_of_100_seeds(method):
     population = Population()
     within = marked = 0
-    for seed in range(100):
+    for seed in range(240):
         found = calibrate(
             *population.draw(15_000, seed), budget=0.03, confidence=0.95, method=method, cap=1.0, seed=1_000 + seed
         )
@@ -265,8 +265,8 @@ def test_with_confidence_the_true_fpr_is_within_the_budget_in_at_least_95_of_100
         assert found.fpr.total.value <= 0.03
         within += population.true_fpr(found.thresholds) <= 0.03
         marked += found.ivr.total.value
-    assert within >= 95
-    assert marked / 100 > 0.2  # not by marking next to nothing
+    assert within >= 0.95 * 240
+    assert marked / 240 > 0.2  # not by marking next to nothing
 
 
 def test_without_confidence_the_true_fpr_is_over_the_budget_about_as_often_as_not():
