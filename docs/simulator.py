@@ -23,7 +23,7 @@ COLOURS = dict(
     zip(KINDS, ["#94a3b8", "#dc2626", "#7c3aed", "#0891b2", "#ea580c", "#65a30d", "#db2777", "#0f172a"], strict=True)
 )
 REAL, SIMULATED = "#0f172a", "#ea580c"
-TWO_WEEKS = Traffic(clicks=1_000_000)
+TWO_WEEKS = Traffic(clicks=1_000_000, days=14)
 TWO_DAYS = Traffic(clicks=4_000_000, days=2, start=TWO_WEEKS.start.replace(day=3))  # Tuesday, Wednesday
 
 

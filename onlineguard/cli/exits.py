@@ -13,7 +13,7 @@ FLAGS = {name: f"--{name}" for name in ("patience", "state", "out", "report", "r
     "feature_columns": "--feature",
     "slice_columns": "--slice",
     **{name: f"--{name.replace('_', '-')}" for name in ("kind", "budget", "method", "confidence", "model", "json")},
-    **{name: f"--{name.replace('_', '-')}" for name in ("min_coverage", "min_purchases", "rfm_at_least")},
+    **{name: f"--{name.replace('_', '-')}" for name in ("min_coverage", "cap", "rfm_at_least")},
     "slices": "--slice",
 }
 

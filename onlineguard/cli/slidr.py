@@ -38,7 +38,7 @@ class MethodName(StrEnum):
 
 
 Clicks = Annotated[
-    Path, typer.Argument(metavar="CLICKS", help="A .csv, .csv.gz, .ndjson or .parquet file, in order of arrival.")
+    Path, typer.Argument(metavar="CLICKS", help="A .csv, .csv.gz, .ndjson, .parquet or .zip file, in order of time.")
 ]
 MappingFile = Annotated[
     Path | None,
@@ -82,7 +82,7 @@ Three weeks of synthetic clicks: the first trains, the second sets the threshold
 
   [cyan]onlineguard slidr train traffic/clicks.parquet --out model[/cyan]
 
-  [cyan]onlineguard slidr calibrate traffic/clicks.parquet --model model --confidence 0.95[/cyan]
+  [cyan]onlineguard slidr calibrate traffic/clicks.parquet --model model[/cyan]
 
   [cyan]onlineguard slidr evaluate traffic/clicks.parquet --model model --truth traffic/truth.parquet \
 --report slidr.html[/cyan]
@@ -153,7 +153,7 @@ def train(
         console.say(
             f"learned from {trained.clicks:,} clicks, {trained.humans:,} of them known to be people's, "
             f"{_times(trained)}",
-            f"model {model.version}: {out}; next: onlineguard slidr calibrate {clicks} --model {out}",
+            f"model {model.version}: {out}; next: onlineguard slidr calibrate {_log(clicks, mapping)} --model {out}",
         )
 
 
@@ -165,7 +165,7 @@ log begins after the training, it ends with the log.
 
 [bold]Examples[/bold]
 
-  [cyan]onlineguard slidr calibrate traffic/clicks.parquet --model model --budget 0.01 --confidence 0.95[/cyan]
+  [cyan]onlineguard slidr calibrate traffic/clicks.parquet --model model --budget 0.02[/cyan]
 
   [cyan]onlineguard slidr calibrate traffic/clicks.parquet --model model --method quadratic --min-coverage 0.3[/cyan]
 """
@@ -190,12 +190,25 @@ def calibrate(
             "knee: one threshold, without a budget."
         ),
     ] = MethodName.envelope,
-    confidence: Annotated[
-        float | None, typer.Option(help="The budget holds for new clicks with this probability, e.g. 0.95.")
+    cap: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the purchasing clicks of any one slice that may be called robotic. 1 is no cap.",
+            show_default="three budgets",
+        ),
     ] = None,
-    min_purchases: Annotated[
-        int, typer.Option(min=1, help="Slices with fewer purchasing clicks share a threshold.")
-    ] = 300,
+    confidence: Annotated[
+        str,
+        typer.Option(
+            metavar="SHARE|none",
+            help="The budget holds for new clicks with this probability. none: on average only, and is exceeded about "
+            "every other time.",
+        ),
+    ] = "0.95",
+    regulars: Annotated[
+        bool,
+        typer.Option(help="Hold the budget also on visitors who come back for days without buying, a click each."),
+    ] = True,
 ) -> None:
     """Choose a threshold for every slice, on clicks that the model has not learned, and write them to its folder."""
     with one_line_errors():
@@ -214,21 +227,25 @@ def calibrate(
         _warn_of_weekdays((start, end))
         options: dict[str, Any] = {
             "budget": budget,
+            "cap": cap,
             "min_coverage": min_coverage,
             "method": method.value,
-            "confidence": confidence,
-            "min_purchases": min_purchases,
+            "confidence": _confidence(confidence),
+            "hold_regulars": regulars,
         }
         rows = prepared.between(start, end)
         thresholds = calibrate_scorer(prepared, model, model.scorer, rows, end, options)
         calibrated = Span.of(start, end, rows, purchasing(prepared, end))
         changes: dict[str, Any] = {"thresholds": thresholds, "calibrated": calibrated, "options": options}
         saved = save_model(folder, dataclasses.replace(model, **changes))
+        for warning in thresholds.calibration.warnings:
+            console.say(f"beware: {warning}")
         console.print_rows("Thresholds, and their rates on the clicks they were chosen on", _chosen(thresholds))
         console.say(
             f"calibrated on {calibrated.clicks:,} clicks, {calibrated.humans:,} of them purchasing, "
             f"{_times(calibrated)}",
-            f"model {saved.version}: {folder}; next: onlineguard slidr evaluate {clicks} --model {folder}",
+            f"model {saved.version}: {folder}; "
+            f"next: onlineguard slidr evaluate {_log(clicks, mapping)} --model {folder}",
         )
 
 
@@ -287,7 +304,7 @@ def evaluate(
             others = measure_baselines(prepared, model, calibrated, rows, end, train, robot)
             evaluations |= others.evaluations
             hourly = others.hourly or None
-        console.print_rows("Clicks that the model has not seen", measured.table(SHOWN))
+        console.print_rows(_which(prepared, rows, (start, end), model, calibrated), measured.table(SHOWN))
         comparison = compare(evaluations) if baselines else None
         if comparison is not None:
             console.print_rows("Beside other scorers, trained and calibrated alike", comparison)
@@ -340,12 +357,10 @@ def score(
     """Decide about every click of a log. Features are counted from its first click on."""
     with one_line_errors():
         from onlineguard.cli import console, runner
-        from onlineguard.errors import InvalidArgument
         from onlineguard.slidr.model import load_model
-        from onlineguard.slidr.workflow import decisions
+        from onlineguard.slidr.workflow import check_table, decisions
 
-        if out.suffix.lower() not in (".parquet", ".csv", ".ndjson"):
-            raise InvalidArgument(f"--out is {out}; its name must end in .parquet, .csv or .ndjson")
+        check_table("out", out)
         read = {"the source": clicks, "--mapping": mapping}
         runner.check_destinations(None, {"out": out, "rejects": rejects}, read)
         model = load_model(folder)
@@ -358,17 +373,74 @@ def score(
         console.say(f"{int(table['robotic'].sum()):,} of {table.height:,} clicks are robotic", f"out: {out}")
 
 
+RFM_EPILOG = """[bold]Columns[/bold]
+
+Orders have user_id, ts (milliseconds since 1970 UTC) and amount. A negative amount is a refund.
+
+The scores have user_id, recency, frequency, monetary (each 1 to 5) and rfm, their sum: 3 to 15. Orders of the 90 days \
+before --at count.
+
+[bold]Examples[/bold]
+
+Every night, the scores of all accounts:
+
+  [cyan]onlineguard slidr rfm orders.parquet --out rfm.parquet[/cyan]
+
+A log of clicks with the score that each account had when the log began:
+
+  [cyan]onlineguard slidr rfm orders.parquet --clicks log.parquet --out log-rfm.parquet[/cyan]
+"""
+
+
+@app.command(epilog=RFM_EPILOG)
+def rfm(
+    orders: Annotated[Path, typer.Argument(metavar="ORDERS", help="A .csv, .csv.gz, .ndjson, .parquet or .zip file.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where it is written: .parquet, .csv or .ndjson.")],
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Scores as of this time, in UTC.",
+            show_default="after the last order, or where --clicks begin",
+        ),
+    ] = None,
+    clicks: Annotated[
+        Path | None,
+        typer.Option(metavar="CLICKS", help="Write this log with the scores of its accounts, in place of the scores."),
+    ] = None,
+    mapping: MappingFile = None,
+) -> None:
+    """Score accounts by recency, frequency and monetary value of their orders, and join the scores to clicks."""
+    with one_line_errors():
+        from onlineguard.cli import console, runner
+        from onlineguard.slidr.rfm import joined, read_orders, scored_at
+        from onlineguard.slidr.workflow import check_table
+
+        check_table("out", out)
+        runner.check_destinations(None, {"out": out}, {"orders": orders, "--clicks": clicks, "--mapping": mapping})
+        bought = read_orders(orders)
+        if clicks is None:
+            table, when = scored_at(bought, at)
+            said = f"{table.height:,} accounts with orders have a score"
+        else:
+            table, when = joined(bought, clicks, mapping, at)
+            said = f"{table['rfm'].count():,} of {table.height:,} clicks are of accounts with a score"
+        _replace(out, lambda path: getattr(table, f"write_{out.suffix.lower()[1:]}")(path))
+        console.say(f"{said}, as of {_day(when)}", f"out: {out}")
+
+
 def _prepared(
     clicks: Path, mapping: Path | None, rejects: Path | None, config: "Config", model: "Model | None" = None
 ) -> "Prepared":
     from onlineguard.cli import console
     from onlineguard.errors import SourceError
     from onlineguard.report.formats import counted
-    from onlineguard.slidr.clicks.clicks import Mapping, read_clicks
-    from onlineguard.slidr.pipeline import prepare
+    from onlineguard.slidr.features import Featuriser
+    from onlineguard.slidr.log import prepare_log, read_log
 
-    frame = read_clicks(clicks, None if mapping is None else Mapping.load(mapping), rejects)
-    if not frame.height:
+    featuriser = Featuriser() if model is None else model.featuriser()
+    log = read_log(clicks, mapping, rejects, featuriser)
+    if not log.frame.height:
         all_rejected = rejects is not None and rejects.exists()
         raise SourceError(
             f"every row of {clicks} was rejected; see {rejects}" if all_rejected else f"{clicks} has no clicks"
@@ -376,8 +448,20 @@ def _prepared(
     if rejects is not None and rejects.exists():
         with rejects.open("rb") as file:
             console.say(f"{counted(sum(1 for _ in file), 'row')} could not be read: see {rejects}")
-    with console.progress("features", frame.height, noun="clicks") as progress:
-        return prepare(frame, config, None if model is None else model.featuriser(), progress)
+    if log.late:
+        console.say(
+            f"beware: {log.late:,} clicks of {clicks} are over an hour behind earlier rows; all were sorted by time"
+        )
+    if log.kept is not None:
+        console.say(f"features: {log.features}, which an earlier command kept")
+        return prepare_log(log, config, featuriser)
+    with console.progress("features", log.frame.height, noun="clicks") as progress:
+        return prepare_log(log, config, featuriser, progress)
+
+
+def _log(clicks: Path, mapping: Path | None) -> str:
+    """The log as a command names it."""
+    return f"{clicks}" if mapping is None else f"{clicks} --mapping {mapping}"
 
 
 def _span(
@@ -429,6 +513,17 @@ def _check_that_the_log_holds(prepared: "Prepared", trained: "Span", calibrated:
         )
 
 
+def _confidence(text: str) -> float | None:
+    from onlineguard.errors import InvalidArgument
+
+    if text == "none":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidArgument("confidence", f"is {text!r}; it must be a number such as 0.95, or none") from None
+
+
 def _thresholds(model: "Model", folder: Path) -> "tuple[Thresholds, Span]":
     """The thresholds of a model, and the clicks that they rest on; raises CheckpointError before it is calibrated."""
     from onlineguard.errors import CheckpointError
@@ -472,6 +567,15 @@ def _replace(path: Path, write: Any) -> None:
             write(temporary)
     except OSError as error:
         raise InvalidArgument(f"{path} cannot be written: {error.strerror or error}; name another file") from error
+
+
+def _which(prepared: "Prepared", rows: "Mask", used: tuple[int, int], model: "Model", calibrated: "Span") -> str:
+    """Which clicks are measured, for the head of a table: when they came, and whether the model has seen them."""
+    start, end = used
+    seen = "that the model has neither learned nor been calibrated on"
+    if start < calibrated.until and end > min(model.trained.since, calibrated.since):
+        seen = "some of which the model has learned or been calibrated on"
+    return f"{int(rows.sum()):,} clicks from {_day(start)} to {_day(min(end, prepared.bounds[1] + 1))}, {seen}"
 
 
 def _warn_of_reuse(start: int, span: "Span", what: str) -> None:

@@ -27,14 +27,16 @@ from jaxtyping import Bool, Float, Int
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.clicks.categories import categories
 from onlineguard.slidr.clicks.clicks import SCHEMA, check_clicks
+from onlineguard.slidr.clicks.order import check_order, plausible
 from onlineguard.slidr.features import NAMES, WIDTH, Featuriser
 from onlineguard.slidr.learning.baselines import LogisticBaseline, TreesBaseline, VelocityRule
 from onlineguard.slidr.learning.labels import humans
 from onlineguard.slidr.learning.network import NetworkConfig
+from onlineguard.slidr.learning.regulars import regulars
 from onlineguard.slidr.learning.scorer import Scorer
 from onlineguard.slidr.learning.train import Progress, train
 from onlineguard.slidr.learning.weights import cell_weights
-from onlineguard.slidr.thresholds.calibration import MIN_PURCHASES, Calibration, Method, calibrate, parents_of
+from onlineguard.slidr.thresholds.calibration import CONFIDENCE, Calibration, Method, calibrate
 from onlineguard.slidr.thresholds.metrics import HEAVY, heavy_sessions
 
 SLICES = ("device", "marketplace", "logged_in")
@@ -102,13 +104,8 @@ class Prepared:
 
     @cached_property
     def bounds(self) -> tuple[int, int]:
-        """The first and the last `ts`, without those of clocks that are wrong.
-
-        A front end that lost its clock writes 1970, and the log is no longer for that. So a click does not count if it
-        lies farther outside the middle 98 % of the clicks than these 98 % are long.
-        """
-        low, high = np.quantile(self.ts, (0.01, 0.99))
-        near = self.ts[(self.ts >= 2 * low - high) & (self.ts <= 2 * high - low)]
+        """The first and the last `ts`, without those of clocks that are wrong."""
+        near = self.ts[plausible(self.ts)]
         return int(near.min()), int(near.max())
 
     def between(self, since: int, until: int) -> Mask:
@@ -165,22 +162,18 @@ def prepare(
     config: Config | None = None,
     featuriser: Featuriser | None = None,
     progress: Callable[[int], None] | None = None,
+    features: Float[np.ndarray, "n features"] | None = None,
 ) -> Prepared:
     """Count the clicks of a log in their order, and find slices, heavy sessions, local hours and repeats.
 
     A `featuriser` that has counted before continues from there; by default counting begins with the log. `progress` is
-    called with the number of clicks done. Raises InvalidArgument for a frame that is not of clicks; see
-    `clicks.read_clicks`.
+    called with the number of clicks done. With `features` from an earlier call for the same clicks, none are counted.
+    Raises InvalidArgument for a frame that is not of clicks, see `clicks.read_clicks`, or not in order of time.
     """
     config = config or Config()
     frame = check_clicks(frame)
-    featuriser = featuriser or Featuriser()
-    X = np.empty((frame.height, WIDTH), np.float32)
-    for start in range(0, frame.height, BATCH):
-        part = frame[start : start + BATCH]
-        X[start : start + part.height] = featuriser.transform(part)
-        if progress is not None:
-            progress(start + part.height)
+    check_order(frame)
+    X = _counted(frame, featuriser or Featuriser(), progress) if features is None else features
     keys, ids = _slices(frame, config.slices)
     first = frame["click_id"].is_first_distinct().to_numpy()
     sessions = frame["session_id"].rank("dense").fill_null(0).to_numpy().astype(np.int64) - 1
@@ -248,18 +241,19 @@ def calibrate_model(
     config: Config | None = None,
     *,
     budget: float = 0.01,
+    cap: float | None = None,
     min_coverage: float = 0.0,
     method: Method = "envelope",
-    confidence: float | None = None,
-    min_purchases: int = MIN_PURCHASES,
+    confidence: float | None = CONFIDENCE,
     learned: Mask | None = None,
+    hold_regulars: bool = True,
 ) -> Thresholds:
     """Thresholds for the slices of the clicks `rows` (n,) bool, by the purchases known at `known_at`.
 
-    The other arguments are those of `calibration.calibrate`. A slice with few purchases is pooled with those that
-    differ from it in the last slice column, then in the last two, and so on. With a confidence, the purchases among the
-    clicks that the model has `learned` (n,) bool weigh the slices against each other, so that all of `rows` can test
-    the budget.
+    The other arguments are those of `calibration.calibrate`. The purchases among the clicks that the model has
+    `learned` (n,) bool weigh the slices against each other, so that all of `rows` can test the budget.
+    Of the regulars among `rows` a click each is a second count that the budget is held on, unless `hold_regulars` is
+    false.
     """
     config = config or Config()
     human = purchasing(prepared, known_at)
@@ -268,9 +262,9 @@ def calibrate_model(
             f"purchases: none of the {int(rows.sum()):,} clicks to calibrate on was known to have led to one, and "
             "without any there is no false-positive rate; take a longer part of the log"
         )
-    earlier = None
-    if learned is not None and confidence is not None and method in ("envelope", "quadratic"):
-        rows, later = rows | learned, rows
+    earlier, later = None, rows
+    if learned is not None and method in ("envelope", "quadratic"):
+        rows = rows | learned
         earlier = ~later[rows]
     present, ids = np.unique(prepared.slice_ids[rows], return_inverse=True)
     keys = tuple(prepared.slice_keys[i] for i in present)
@@ -280,13 +274,13 @@ def calibrate_model(
         human[rows],
         prepared.heavy[rows],
         budget=budget,
+        cap=cap,
         min_coverage=min_coverage,
         method=method,
         confidence=confidence,
         names=[slice_name(key) for key in keys],
-        parents=parents_of(keys),
-        min_purchases=min_purchases,
         earlier=earlier,
+        regular=regulars(prepared.frame, later, known_at)[rows] if hold_regulars else None,
         seed=config.seed,
     )
     return Thresholds(prepared.slices, keys, calibration)
@@ -380,6 +374,18 @@ def _slices(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[tuple[SliceKey
     ids = values.join(distinct, on=list(columns), how="left", maintain_order="left")["slice_id_"]
     keys: list[Any] = distinct.drop("slice_id_").rows()
     return tuple(keys), ids.to_numpy().astype(np.int64)
+
+
+def _counted(
+    frame: pl.DataFrame, featuriser: Featuriser, progress: Callable[[int], None] | None
+) -> Float[np.ndarray, "n features"]:
+    X = np.empty((frame.height, WIDTH), np.float32)
+    for start in range(0, frame.height, BATCH):
+        part = frame[start : start + BATCH]
+        X[start : start + part.height] = featuriser.transform(part)
+        if progress is not None:
+            progress(start + part.height)
+    return X
 
 
 def _local(X: Float[np.ndarray, "n features"]) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool
 
-from onlineguard.errors import SourceError
+from onlineguard.errors import InvalidArgument, SourceError
 from onlineguard.slidr.evaluation.evaluation import Evaluation, Share, evaluate, hourly_fpr
 from onlineguard.slidr.learning.scorer import Scorer
 from onlineguard.slidr.model import Model, Span
@@ -143,6 +143,12 @@ def decisions(prepared: Prepared, model: Model, thresholds: Thresholds, rows: Ma
         }
     )
     return table.filter(pl.Series(rows))
+
+
+def check_table(argument: str, path: Path) -> None:
+    """Raises InvalidArgument for a file whose name does not say how a table is written."""
+    if path.suffix.lower() not in (".parquet", ".csv", ".ndjson"):
+        raise InvalidArgument(argument, f"is {path}; its name must end in .parquet, .csv or .ndjson")
 
 
 def read_truth(path: Path, prepared: Prepared) -> Robots:

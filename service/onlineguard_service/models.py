@@ -74,7 +74,7 @@ def _simulated() -> Model:
     ends = [traffic.begin + week * WEEK for week in range(3)]
     learned, later = prepared.between(*ends[:2]), prepared.between(*ends[1:])
     scorer = train_model(prepared, learned, ends[1], config)
-    thresholds = calibrate_model(prepared, scorer, later, ends[2], config, budget=BUDGET)
+    thresholds = calibrate_model(prepared, scorer, later, ends[2], config, budget=BUDGET, learned=learned)
     spans = [
         Span(since, until, until, int(rows.sum()), int((rows & human).sum()))
         for since, until, rows, human in (

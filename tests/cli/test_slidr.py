@@ -72,7 +72,7 @@ def model(clicks, tmp_path_factory):
     assert "known to be people's, 2026-03-02 00:00 UTC to 2026-03-04" in result.stderr
     stages = [line.split(" in ")[0] for line in result.stderr.splitlines() if "a second" in line]
     assert [re.sub(r"[\d,]+", "n", stage) for stage in stages] == ["features: n clicks", "training mlp: n clicks"]
-    result = invoke("calibrate", clicks, "--model", folder, "--budget", 0.05)
+    result = invoke("calibrate", clicks, "--model", folder, "--budget", 0.05, "--confidence", "none")
     assert result.exit_code == 0, result.output
     assert "Thresholds" in result.stdout
     return folder
@@ -99,7 +99,7 @@ def test_evaluation_measures_later_clicks_and_writes_report_and_figures(traffic,
     options = ["--model", model, "--truth", truth, "--report", report, "--json", figures]
     result = invoke("evaluate", clicks, *options)
     assert result.exit_code == 0, result.output
-    for words in ("Clicks that the model has not seen", "IVR", "FPR", "recall"):
+    for words in ("that the model has neither learned nor been calibrated on", "IVR", "FPR", "recall"):
         assert words in result.stdout
     page = report.read_text()
     assert page.startswith("<!doctype html") or page.startswith("<!DOCTYPE html")
@@ -117,7 +117,9 @@ def test_thresholds_of_some_days_of_the_week_are_not_passed_off_as_those_of_all(
     result = invoke("evaluate", clicks, "--model", model)
     assert f"beware: thresholds rest on Wed, these clicks are of Thu{advice}" in result.stderr
     shutil.copytree(model, tmp_path / "again")
-    result = invoke("calibrate", clicks, "--model", tmp_path / "again", "--since", "2d", "--until", "4d")
+    result = invoke(
+        "calibrate", clicks, "--model", tmp_path / "again", "--since", "2d", "--until", "4d", "--budget", 0.05
+    )
     assert f"beware: thresholds rest on Wed and Thu{advice}" in result.stderr
     result = invoke("evaluate", clicks, "--model", tmp_path / "again", "--since", "2d", "--until", "3d")
     assert advice not in result.stderr
@@ -132,7 +134,8 @@ def test_three_weeks_are_learned_calibrated_and_evaluated_a_week_each(tmp_path):
         invoke("evaluate", log, "--model", folder),
     ]
     assert [result.exit_code for result in said] == [0, 0, 0], said
-    assert "beware" not in "".join(result.stderr for result in said)
+    assert "beware: thresholds rest on" not in "".join(result.stderr for result in said)
+    assert "beware: some of these clicks" not in "".join(result.stderr for result in said)
     loaded = load_model(folder)
     days = [
         datetime.fromtimestamp(time / 1_000, UTC).isoformat()[:13]
@@ -265,7 +268,7 @@ def test_the_same_seed_trains_the_same_model(clicks, tmp_path):
 def test_thresholds_are_chosen_for_the_slices_and_options_asked_for(clicks, tmp_path):
     folder = tmp_path / "model"
     assert invoke("train", clicks, "--out", folder, "--kind", "velocity", "--slice", "device").exit_code == 0
-    options = ["--method", "quadratic", "--budget", 0.1, "--min-purchases", 5]
+    options = ["--method", "quadratic", "--budget", 0.1, "--cap", 0.5]
     assert invoke("calibrate", clicks, "--model", folder, *options).exit_code == 0
     thresholds = load_model(folder).thresholds
     assert thresholds.slices == ("device",)
@@ -304,7 +307,92 @@ def test_a_calibration_that_is_refused_leaves_the_model_as_it_was(clicks, model)
     assert {path.name: path.read_bytes() for path in model.iterdir()} == before
 
 
-@pytest.mark.parametrize("command", ["train", "calibrate", "evaluate", "score"])
+def test_a_budget_that_the_purchases_cannot_show_is_refused_unless_no_promise_is_asked_for(clicks, model, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    refused(
+        invoke("calibrate", clicks, "--model", folder),
+        "budget is 0.01 at confidence 0.95; ",
+        "and 299 would do. Wait for more purchases, raise budget to 0.05",
+    )
+    refused(
+        invoke("calibrate", clicks, "--model", folder, "--confidence", "sure"), "--confidence is 'sure'; it must be"
+    )
+    assert invoke("calibrate", clicks, "--model", folder, "--confidence", "none").exit_code == 0
+    assert load_model(folder).thresholds.calibration.confidence is None
+
+
+def test_features_are_counted_once_and_are_the_same(clicks, model, tmp_path):
+    log, first, second = tmp_path / "log.parquet", tmp_path / "first.parquet", tmp_path / "second.parquet"
+    frame = pl.read_parquet(clicks).head(2_000)
+    frame.write_parquet(log)
+    assert "kept" not in invoke("score", log, "--model", model, "--out", first).stderr
+    result = invoke("score", log, "--model", model, "--out", second)
+    assert f"features: {log}.features-" in result.stderr
+    assert "which an earlier command kept" in result.stderr
+    assert pl.read_parquet(first).equals(pl.read_parquet(second))
+    frame.head(1_500).write_parquet(log)  # another log of the same name
+    assert "kept" not in invoke("score", log, "--model", model, "--out", second).stderr
+    assert pl.read_parquet(second).equals(pl.read_parquet(first).head(1_500))
+    assert len(list(tmp_path.glob("log.parquet.features-*"))) == 1
+
+
+def test_features_that_are_damaged_are_counted_again(clicks, model, tmp_path):
+    log, out = tmp_path / "log.parquet", tmp_path / "out.parquet"
+    pl.read_parquet(clicks).head(500).write_parquet(log)
+    for _ in range(2):
+        assert invoke("score", log, "--model", model, "--out", out).exit_code == 0
+        (kept,) = tmp_path.glob("log.parquet.features-*")
+        kept.write_bytes(kept.read_bytes()[:100])
+
+
+def test_a_log_out_of_order_is_sorted_and_said_to_be(clicks, model, tmp_path):
+    log, out, plain = tmp_path / "log.parquet", tmp_path / "out.parquet", tmp_path / "plain.parquet"
+    frame = pl.read_parquet(clicks).head(4_000).sort("ts", maintain_order=True)
+    frame.reverse().write_parquet(log)
+    result = invoke("score", log, "--model", model, "--out", out)
+    assert result.exit_code == 0
+    assert "are over an hour behind earlier rows; all were sorted by time" in result.stderr
+    frame.write_parquet(plain)
+    assert invoke("score", plain, "--model", model, "--out", tmp_path / "in_order.parquet").exit_code == 0
+    columns = ["click_id", "p_robot"]
+    same = [pl.read_parquet(file).select(columns).sort("click_id") for file in (out, tmp_path / "in_order.parquet")]
+    ties = frame["ts"].is_duplicated().sum()
+    assert (same[0]["p_robot"] != same[1]["p_robot"]).sum() <= 10 * ties  # equal times may come in either order
+
+
+def test_the_next_command_is_given_with_the_mapping(clicks, tmp_path):
+    mapping, log = tmp_path / "m.toml", tmp_path / "log.csv"
+    mapping.write_text(MAPPING)
+    frame = pl.read_parquet(clicks)
+    frame.rename(dict(zip(frame.columns, THEIRS, strict=True))).write_csv(log)
+    result = invoke("train", log, "--mapping", mapping, "--out", tmp_path / "m", "--kind", "velocity")
+    assert f"next: onlineguard slidr calibrate {log} --mapping {mapping} --model {tmp_path / 'm'}" in result.stderr
+    options = ["--mapping", mapping, "--model", tmp_path / "m", "--budget", 0.2]
+    result = invoke("calibrate", log, *options)
+    assert f"next: onlineguard slidr evaluate {log} --mapping {mapping} --model {tmp_path / 'm'}" in result.stderr
+
+
+def test_orders_become_scores_and_join_clicks(traffic, clicks, tmp_path):
+    orders, scores, log = traffic / "orders.parquet", tmp_path / "rfm.csv", tmp_path / "log.parquet"
+    result = invoke("rfm", orders, "--out", scores)
+    assert result.exit_code == 0, result.output
+    assert "accounts with orders have a score, as of 2026-03-0" in result.stderr
+    table = pl.read_csv(scores)
+    assert table.columns == ["user_id", "recency", "frequency", "monetary", "rfm"]
+    assert table["rfm"].is_between(3, 15).all()
+    assert invoke("rfm", orders, "--clicks", clicks, "--out", log).exit_code == 0
+    frame, before = pl.read_parquet(log), pl.read_parquet(clicks)
+    assert frame.drop("rfm").equals(before.drop("rfm"))
+    first_day = before["ts"] < before["ts"].min() + 86_400_000
+    assert frame.filter(first_day)["rfm"].equals(before.filter(first_day)["rfm"])  # the simulator scores nightly
+    assert invoke("train", log, "--out", tmp_path / "m", "--kind", "velocity").exit_code == 0
+    refused(invoke("rfm", orders, "--clicks", clicks, "--at", "50%", "--out", log), "--at is after the first click")
+    refused(invoke("rfm", clicks, "--out", scores), "has no column amount")
+    refused(invoke("rfm", orders, "--out", tmp_path / "x.txt"), "--out is", "must end in .parquet")
+
+
+@pytest.mark.parametrize("command", ["train", "calibrate", "evaluate", "score", "rfm"])
 def test_help_shows_an_example(command):
     result = invoke(command, "--help")
     assert result.exit_code == 0

@@ -17,7 +17,7 @@ from onlineguard.slidr.model import MANIFEST, SCORER, SPECIFICATION, THRESHOLDS,
 from onlineguard.slidr.pipeline import Config, calibrate_model, prepare, scores, train_model
 from onlineguard.slidr.simulation.simulator import Traffic, simulate
 
-OPTIONS = {"budget": 0.05, "min_purchases": 30}
+OPTIONS = {"budget": 0.05, "confidence": None}
 SPAN = Span(0, 10, 10, 5, 3)
 
 

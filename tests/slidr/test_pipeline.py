@@ -49,7 +49,7 @@ def learned(prepared):
     first = int(prepared.ts.min())
     ends = first + 2 * DAY, first + 3 * DAY
     network = train_model(prepared, prepared.between(first, ends[0]), ends[0])
-    thresholds = calibrate_model(prepared, network, prepared.between(*ends), ends[1], budget=0.05)
+    thresholds = calibrate_model(prepared, network, prepared.between(*ends), ends[1], budget=0.05, confidence=None)
     return network, thresholds, ends
 
 
@@ -216,7 +216,7 @@ def test_the_same_seed_gives_the_same_model_and_thresholds(prepared, learned):
     assert np.array_equal(scores(prepared, again), scores(prepared, network))
     other = train_model(prepared, prepared.between(0, cut), cut, dataclasses.replace(Config(), seed=1))
     assert not np.array_equal(scores(prepared, other), scores(prepared, network))
-    same = calibrate_model(prepared, again, prepared.between(cut, until), until, budget=0.05)
+    same = calibrate_model(prepared, again, prepared.between(cut, until), until, budget=0.05, confidence=None)
     assert same.calibration.to_dict() == thresholds.calibration.to_dict()
 
 

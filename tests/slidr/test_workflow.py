@@ -45,7 +45,7 @@ def model(prepared, parts):
 
 def test_decisions_are_those_of_the_scorer_and_the_thresholds_click_by_click(prepared, parts, model):
     (_, later, latest), (_, end, _) = parts
-    thresholds = calibrate_scorer(prepared, model, model.scorer, later, end, {"budget": 0.05})
+    thresholds = calibrate_scorer(prepared, model, model.scorer, later, end, {"budget": 0.05, "confidence": None})
     table = decisions(prepared, model, thresholds, latest)
     p_robot = scores(prepared, model.scorer)[latest]
     assert table["click_id"].to_list() == prepared.frame["click_id"].filter(pl.Series(latest)).to_list()
@@ -58,7 +58,7 @@ def test_decisions_are_those_of_the_scorer_and_the_thresholds_click_by_click(pre
 
 def test_what_was_learned_weighs_the_slices_only_if_the_log_holds_exactly_that(prepared, parts, model):
     (learned, later, _), (_, end, _) = parts
-    options = {"budget": 0.2, "confidence": 0.9, "min_purchases": 5}
+    options = {"budget": 0.2, "confidence": 0.9}
     with_learned = calibrate_model(prepared, model.scorer, later, end, CONFIG, **options, learned=learned)
     without = calibrate_model(prepared, model.scorer, later, end, CONFIG, **options)
     assert not np.array_equal(with_learned.calibration.thresholds, without.calibration.thresholds)

@@ -27,7 +27,7 @@ def made(frame, seed, folder):
     prepared = prepare(frame, config)
     rows, end = prepared.first, int(prepared.ts.max()) + 1
     scorer = train_model(prepared, rows, end, config)
-    thresholds = calibrate_model(prepared, scorer, rows, end, config, budget=0.05)
+    thresholds = calibrate_model(prepared, scorer, rows, end, config, budget=0.05, confidence=None)
     span = Span(0, end, end, int(rows.sum()), 1)
     return save_model(folder, Model(config, scorer, span, thresholds, span, {}))
 

@@ -31,5 +31,5 @@ def made(n: int, seed: int = 0, noise: float = 0.0, slices: int = len(KEYS)) -> 
 def calibration_of(clicks: Clicks, method: str = "envelope") -> Calibration:
     names = [str(code) for code in range(max(len(KEYS), int(clicks.codes.max()) + 1))]
     return calibrate(
-        clicks.p, clicks.codes, clicks.human, clicks.heavy, budget=0.02, method=method, names=names, min_purchases=20
+        clicks.p, clicks.codes, clicks.human, clicks.heavy, budget=0.02, method=method, names=names, confidence=None
     )

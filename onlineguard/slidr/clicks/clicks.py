@@ -28,6 +28,7 @@ import polars as pl
 
 from onlineguard.errors import InvalidArgument, SourceError
 from onlineguard.slidr.clicks.click import LATEST, RFM, Click
+from onlineguard.slidr.clicks.files import read_table
 
 SCHEMA: dict[str, pl.DataType] = {
     "click_id": pl.String(),
@@ -109,11 +110,16 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     constants: the value of a field in every row.
     time: how the log writes `ts` and `purchase_ts`: as a `unit` "s", "ms", "us" or "ns" since 1970, by default "ms"; or
         in a `format` as of Python's strptime and a `zone`, by default UTC.
+    purchases: for a log that marks purchases but does not time them: a row was one, made at its `ts`, if one of these
+        columns matches its regular expression.
+    pattern: for a log of text lines: a regular expression whose named groups are the columns.
     """
 
     columns: dict[str, str | list[str]]
     constants: dict[str, str | bool | int | float] = {}
     time: "TimeRule" = msgspec.field(default_factory=lambda: TimeRule())
+    purchases: dict[str, str] = {}
+    pattern: str | None = None
 
     @staticmethod
     def load(path: str | Path) -> "Mapping":
@@ -145,7 +151,28 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         for field in SCHEMA:
             if field not in self.columns.keys() | self.constants.keys() | NULLABLE | {"click_id"}:
                 raise InvalidArgument(f'{name}: {field} is missing; name its column, e.g. columns.{field} = "{field}"')
+        if self.purchases and "purchase_ts" in self.columns.keys() | self.constants.keys():
+            raise InvalidArgument(
+                f"{name}: purchases and purchase_ts both say which rows are purchases; give one of them"
+            )
+        for part, text in (
+            ("pattern", self.pattern),
+            *((f"purchases.{c}", rule) for c, rule in self.purchases.items()),
+        ):
+            try:
+                groups = pl.Series([""]).str.extract_groups(text or "").struct.fields
+            except pl.exceptions.PolarsError as error:
+                raise InvalidArgument(f"{name}: {part} is no regular expression: {error}") from error
+            if part == "pattern" and text is not None and not set(self.wanted()) <= set(groups):
+                raise InvalidArgument(
+                    f"{name}: pattern has the groups {', '.join(groups) or 'none'}; it must have one for each "
+                    "column that the mapping names, e.g. (?<ip>[^ ]+)"
+                )
         self.time.check(name)
+
+    def wanted(self) -> list[str]:
+        """The log's columns that are read."""
+        return [column for columns in self.columns.values() for column in _listed(columns)] + list(self.purchases)
 
 
 class TimeRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -172,7 +199,9 @@ class TimeRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def read_clicks(
     source: str | Path | pl.DataFrame, mapping: Mapping | None = None, rejects: str | Path | None = None
 ) -> pl.DataFrame:
-    """The clicks of a CSV (also .csv.gz), NDJSON or Parquet file, or of a frame, in the columns of `SCHEMA`.
+    """The clicks of a CSV (also .csv.gz), NDJSON, Parquet or text file, or of a frame, in the columns of `SCHEMA`.
+
+    A .zip file of one of these is read too.
 
     Without a mapping, the log's columns must have the names of the fields, and times are milliseconds. Other columns
     are left out. In CSV an empty field is null. The rows keep their order, which is taken as the order of arrival.
@@ -190,13 +219,16 @@ def read_clicks(
         and Path(rejects).resolve() == Path(source).resolve()
     ):
         raise InvalidArgument("rejects", f"is {rejects}, the source itself; name another file")
-    log = source if isinstance(source, pl.DataFrame) else _read(Path(source))
+    log = (
+        source
+        if isinstance(source, pl.DataFrame)
+        else read_table(Path(source), None if mapping is None else mapping.pattern)
+    )
     if mapping is None:
         optional = NULLABLE - set(log.columns)
         mapping = Mapping(columns={field: field for field in SCHEMA if field not in optional})
     mapping.check()
-    wanted = [column for columns in mapping.columns.values() for column in _listed(columns)]
-    if absent := sorted(set(wanted) - set(log.columns)):
+    if absent := sorted(set(mapping.wanted()) - set(log.columns)):
         raise SourceError(
             f"{name} has no column {', '.join(absent)}; its columns are {', '.join(log.columns)}. A mapping says which "
             f"column holds which field"
@@ -213,6 +245,10 @@ def read_clicks(
             first_wrong = first_wrong.zip_with(~(wrong & first_wrong.is_null()), pl.Series([field] * log.height))
         columns.append(column.alias(field))
     frame = pl.DataFrame(columns)
+    if mapping.purchases:
+        bought = pl.any_horizontal(pl.col(c).cast(pl.String).str.contains(r) for c, r in mapping.purchases.items())
+        marked = log.select(bought.fill_null(False)).to_series()
+        frame = frame.with_columns(purchase_ts=pl.when(marked).then("ts").otherwise(None))
     if log.height and 0 < (frame["ts"].max() or 0) < _YEAR_1990:  # type: ignore[operator]
         raise InvalidArgument(
             f"{name}: all of ts is before 1990 when read as {mapping.time.unit or 'ms'}; give the unit of the log's "
@@ -252,20 +288,6 @@ def check_clicks(frame: pl.DataFrame, fields: tuple[str, ...] = tuple(SCHEMA)) -
 
 def _listed(columns: str | list[str]) -> list[str]:
     return [columns] if isinstance(columns, str) else columns
-
-
-def _read(path: Path) -> pl.DataFrame:
-    name = path.name.lower()
-    try:
-        if name.endswith((".csv", ".csv.gz")):
-            return pl.read_csv(path, infer_schema=False)
-        if name.endswith((".ndjson", ".jsonl")):
-            return pl.read_ndjson(path, infer_schema_length=None)
-        if name.endswith((".parquet", ".pq")):
-            return pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise SourceError(f"{path} cannot be read: {error}") from error
-    raise SourceError(f"{path} has no known ending; name a .csv, .csv.gz, .ndjson or .parquet file")
 
 
 def _raw(log: pl.DataFrame, field: str, mapping: Mapping) -> pl.Series:

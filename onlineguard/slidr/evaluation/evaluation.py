@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer
+from scipy import special
 
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.learning.weights import effective_size
@@ -74,12 +75,15 @@ class Group:
     fpr: Share
     coverage: Share
     auc: float  # probability that a purchasing click scores below another one, ties counting half; NaN without both
+    auc_low: float  # its interval
+    auc_high: float
     curve: Curve | None  # thinned to about POINTS; None without purchasing clicks
     knee: int | None  # index into the curve
     ivr_at_budget: float  # the highest IVR on the curve with an FPR within the budget; NaN without curve or budget
     recall: Share | None  # this and the next two need the truth
     precision: Share | None
     true_fpr: Share | None
+    over_cap: bool  # whether the FPR is above the calibration's cap on every slice
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,7 @@ class Evaluation:
     method: str  # this and the next two are the calibration's
     budget: float | None
     confidence: float | None
+    cap: float | None  # on the FPR of every slice
 
     @property
     def has_truth(self) -> bool:
@@ -125,6 +130,7 @@ class Evaluation:
                 "purchases": f"{group.purchases:,}",
                 "threshold": threshold_text(group.threshold),
                 **_shares(group, self.has_truth),
+                **({"cap": "over" if group.over_cap else ""} if any(slice_.over_cap for slice_ in self.slices) else {}),
             }
             for group in groups
         ]
@@ -184,12 +190,13 @@ def evaluate(
     robotic = calibration.robotic(scores, codes)
     clicks = _Clicks(scores, human, heavy, robotic, truth)
     thresholds = np.append(calibration.thresholds, np.full(n_slices - len(calibration.names), calibration.default))
+    limits = calibration.budget, calibration.cap, level
     one = float(thresholds[0]) if n_slices and np.all(thresholds == thresholds[0]) else None
     parts = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes, minlength=n_slices))[:-1])
     return Evaluation(
-        overall=_group("all", one, clicks, calibration.budget, level),
+        overall=_group("all", one, clicks, calibration.budget, None, level),
         slices=tuple(
-            _group(_name(key), float(threshold), clicks.of(part), calibration.budget, level)
+            _group(_name(key), float(threshold), clicks.of(part), *limits)
             for key, threshold, part in zip(slice_keys, thresholds, parts, strict=True)
         ),
         reliability=_reliability(1.0 - scores, known, weights, level),
@@ -198,6 +205,7 @@ def evaluate(
         method=calibration.method,
         budget=calibration.budget,
         confidence=calibration.confidence,
+        cap=calibration.cap,
     )
 
 
@@ -222,7 +230,7 @@ def compare(evaluations: Mapping[str, Evaluation]) -> list[Row]:
         gain = {"gain": f"{100 * (e.overall.ivr.value - first):+.2f}" if number else NONE}
         at_budget = e.overall.ivr_at_budget
         gain["IVR at budget"] = NONE if math.isnan(at_budget) else f"{at_budget:.2%}"
-        auc = {"AUC": NONE if math.isnan(e.overall.auc) else f"{e.overall.auc:.3f}"}
+        auc = {"AUC": auc_text(e.overall)}
         shares = _shares(e.overall, truth)
         rows.append({"scorer": name, **budget, "IVR": shares.pop("IVR"), **gain, **shares, **auc})
     return rows
@@ -232,6 +240,11 @@ def hourly_fpr(robotic: Marks, human: Marks, hour: Int[np.ndarray, " n"], level:
     """The FPR in each of the 24 local hours of the day, for `Extras.hourly`; `hour` is 0 to 23."""
     rate = metrics.fpr(robotic, human, hour, 24)
     return tuple(Share.of(int(k), int(m), level) for k, m in zip(rate.hits, rate.trials, strict=True))
+
+
+def auc_text(group: Group) -> str:
+    """0.681 (0.60 to 0.76), or a dash."""
+    return NONE if math.isnan(group.auc) else f"{group.auc:.3f} ({group.auc_low:.2f} to {group.auc_high:.2f})"
 
 
 def threshold_text(threshold: float | None) -> str:
@@ -254,7 +267,9 @@ class _Clicks:
         return _Clicks(self.scores[rows], self.human[rows], self.heavy[rows], self.robotic[rows], truth)
 
 
-def _group(name: str, threshold: float | None, clicks: _Clicks, budget: float | None, level: float) -> Group:
+def _group(
+    name: str, threshold: float | None, clicks: _Clicks, budget: float | None, cap: float | None, level: float
+) -> Group:
     def share(rate: HitRate) -> Share:
         return Share.of(int(rate.hits), int(rate.trials), level)
 
@@ -264,21 +279,26 @@ def _group(name: str, threshold: float | None, clicks: _Clicks, budget: float | 
         whole = metrics.curve(clicks.scores, clicks.human)
         curve, knee = _thinned(whole)
         at_budget = math.nan if budget is None else float(whole.ivr[whole.fpr <= budget].max())
+    auc, marked = _auc(clicks.scores, clicks.human), share(metrics.fpr(robotic, clicks.human))
+    low, high = auc_interval(auc, int(clicks.human.sum()), int((~clicks.human).sum()), level)
     return Group(
         name=name,
         threshold=threshold,
         clicks=len(clicks.scores),
         purchases=int(clicks.human.sum()),
         ivr=share(metrics.ivr(robotic)),
-        fpr=share(metrics.fpr(robotic, clicks.human)),
+        fpr=marked,
         coverage=share(metrics.coverage(robotic, clicks.heavy)),
-        auc=_auc(clicks.scores, clicks.human),
+        auc=auc,
+        auc_low=low,
+        auc_high=high,
         curve=curve,
         knee=knee,
         ivr_at_budget=at_budget,
         recall=None if truth is None else share(metrics.recall(robotic, truth)),
         precision=None if truth is None else share(metrics.precision(robotic, truth)),
         true_fpr=None if truth is None else share(metrics.true_fpr(robotic, truth)),
+        over_cap=cap is not None and marked.trials > 0 and marked.value > cap,
     )
 
 
@@ -294,6 +314,24 @@ def _thinned(curve: Curve) -> tuple[Curve, int]:
     even = np.searchsorted(along, np.linspace(0.0, along[-1], POINTS)).clip(0, m - 1)
     at = np.unique(np.concatenate([even, [0, knee, m - 1]]))
     return Curve(curve.thresholds[at], curve.fpr[at], curve.ivr[at]), int(np.searchsorted(at, knee))
+
+
+def auc_interval(auc: float, n_human: int, n_other: int, level: float = 0.95) -> tuple[float, float]:
+    """The interval of an AUC by the normal approximation, within 0 to 1; NaN where the AUC is.
+
+    Source: Hanley, McNeil, "The meaning and use of the area under a receiver operating characteristic (ROC) curve",
+    Radiology 1982, equations 1 and 2.
+
+    >>> low, high = auc_interval(0.69, 56, 21_434)
+    >>> print(f"{low:.2f} to {high:.2f}")
+    0.61 to 0.77
+    """
+    if math.isnan(auc):
+        return math.nan, math.nan
+    both_human, both_other = auc / (2.0 - auc) - auc**2, 2.0 * auc**2 / (1.0 + auc) - auc**2
+    variance = (auc * (1.0 - auc) + (n_human - 1) * both_human + (n_other - 1) * both_other) / (n_human * n_other)
+    half = float(special.ndtri(0.5 + level / 2.0)) * math.sqrt(max(variance, 0.0))
+    return max(auc - half, 0.0), min(auc + half, 1.0)
 
 
 def _auc(scores: Float[np.ndarray, " n"], human: Marks) -> float:

@@ -14,10 +14,11 @@ from onlineguard.report.formats import counted, format_number
 from onlineguard.report.paths import line_path
 from onlineguard.report.template import PAGE, STYLE
 from onlineguard.report.writing import escaped, write_page
-from onlineguard.slidr.evaluation.evaluation import NONE, Bin, Evaluation, Group, Row, Share, threshold_text
+from onlineguard.slidr.evaluation.evaluation import NONE, Bin, Evaluation, Group, Row, Share, auc_text, threshold_text
 
 CURVES = 12  # slices whose curves are drawn: those with the most clicks
 ROWS = 60  # in the table of slices
+FEW = 100  # clicks of a slice whose rates say next to nothing; it is folded away
 SMOOTHED = 60  # points of the loss curve, each a mean over minibatches
 _FPR_TICKS = (0, 1, 5, 20, 50, 100)  # in percent
 _COLOURS = ("series", "alarm", "label", "score")  # classes of the template
@@ -93,18 +94,19 @@ def write_report(
     extras = extras or Extras()
     drawn = [group for group in evaluation.largest() if group.curve is not None][:CURVES]
     sections = [
-        _curves(evaluation, drawn),
+        _slices(evaluation, drawn),
         _reliability(evaluation),
         _hourly(extras.hourly, evaluation.budget) if extras.hourly else "",
         _comparison(extras.comparison) if extras.comparison else "",
         _losses(np.asarray(extras.losses, np.float64)) if extras.losses is not None and len(extras.losses) else "",
         _facts(facts) if facts else "",
+        _words(evaluation),
     ]
     page = PAGE.substitute(
         title=escaped(title),
         style=STYLE + _STYLE,
         tiles=_tiles(evaluation) + f'<p class="lead">{_verdict(evaluation)}</p>',
-        table=_slices(evaluation, drawn),
+        table=_curves(evaluation, drawn),
         legend="",
         sections="".join(sections),
     )
@@ -144,49 +146,77 @@ def _verdict(evaluation: Evaluation) -> str:
         of += f" at confidence {evaluation.confidence:g}"
     of += f"; exact {_level(evaluation)} intervals, which take clicks as independent. "
     if not math.isnan(all_.auc):
-        of += f"A purchasing click scores below another with probability {all_.auc:.3f} (AUC). "
+        of += f"A purchasing click scores below another with probability {auc_text(all_)} (AUC). "
     if budget is None:
         return of + "This method looks at no budget."
     if not all_.fpr.trials:
         return of + f"Without purchasing clicks nothing can be said of the budget of {budget:.2%}."
     if all_.fpr.value <= budget:
         far = ", over the whole interval" if all_.fpr.high <= budget else "; the interval reaches beyond it"
-        return of + f"<strong>The budget of {budget:.2%} is kept</strong>{far}."
+        return of + f"<strong>The budget of {budget:.2%} is kept</strong>{far}. {_capped(evaluation)}"
     far = "by more than chance explains" if all_.fpr.low > budget else "within what chance explains"
-    return of + f"<strong>The budget of {budget:.2%} is exceeded</strong>, {far}."
+    return of + f"<strong>The budget of {budget:.2%} is exceeded</strong>, {far}. {_capped(evaluation)}"
+
+
+def _capped(evaluation: Evaluation) -> str:
+    """A sentence on the cap of every slice."""
+    if evaluation.cap is None or evaluation.cap >= 1.0:
+        return "No slice has a cap of its own."
+    over = [group for group in evaluation.slices if group.over_cap]
+    if not over:
+        return f"No slice is over its cap of {evaluation.cap:.2%}."
+    surely = sum(group.fpr.low > evaluation.cap for group in over)
+    return (
+        f"<strong>{counted(len(over), 'slice')} over the cap of {evaluation.cap:.2%}</strong>, "
+        f"{surely or 'none'} of them by more than chance explains."
+    )
 
 
 def _slices(evaluation: Evaluation, drawn: Sequence[Group]) -> str:
-    groups = evaluation.largest()
-    shown, numbers = groups[:ROWS], {id(group): number for number, group in enumerate(drawn, 1)}
+    groups = [group for group in evaluation.largest() if group.clicks >= FEW]
+    few = [group for group in evaluation.largest() if group.clicks < FEW]
+    numbers = {id(group): number for number, group in enumerate(drawn, 1)}
+    shown = groups[:ROWS]
     head = ["Slice", "Clicks", "Purchasing", "Threshold", "IVR", "FPR", "Coverage"]
     head += ["Recall", "Precision", "True FPR"] if evaluation.has_truth else []
-    rows: list[str] = []
-    for group in shown:
+
+    def row(group: Group) -> str:
         name, number = f"<bdi>{escaped(group.name)}</bdi>", numbers.get(id(group))
         shares = [group.ivr, group.fpr, group.coverage, group.recall, group.precision, group.true_fpr]
         cells = [f"{group.clicks:,}", f"{group.purchases:,}", threshold_text(group.threshold)]
         cells += [_cell(share) for share in shares if share is not None]
-        rows.append(
+        if group.over_cap:
+            cells[4] += "<small><strong>over the cap</strong></small>"
+        return (
             f'<tr><th scope="row">{f'<a href="#s{number}">{name}</a>' if number else name}</th>'
             f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
         )
+
     rest = groups[ROWS:]
     more = f" The {len(shown)} with the most clicks are listed; " if rest else ""
     if rest:
         share = sum(group.clicks for group in rest) / evaluation.overall.clicks
         more += f"the other {len(rest):,} hold {share:.1%} of the clicks."
+    folded = ""
+    if few:
+        clicks, purchases = (sum(getattr(group, of) for group in few) for of in ("clicks", "purchases"))
+        folded = (
+            f"<details><summary>{_many(len(few), 'slice')} of under {FEW} clicks: {counted(clicks, 'click')}, "
+            f"{purchases:,} purchasing</summary>"
+            f"{_table('Small slices', head, [row(group) for group in few[:ROWS]])}</details>"
+        )
+    number = _many(len(groups) + len(few), "slice")
     return (
-        f'<h2>Slices</h2><p class="text">{_many(len(groups), "slice")} with their thresholds: a click whose '
+        f'<section class="long"><h2>Slices</h2><p class="text">{number} with their thresholds: a click whose '
         f"p_robot is above its slice's is robotic. Below each rate is its {_level(evaluation)} interval, in percent."
-        f"{more}</p>" + _table("Slices", head, rows)
+        f"{more}</p>" + _table("Slices", head, [row(group) for group in shown]) + folded + "</section>"
     )
 
 
 def _curves(evaluation: Evaluation, drawn: Sequence[Group]) -> str:
-    head = "<section class='long' aria-labelledby='curves'><h2 id='curves'>Invalidation against false positives</h2>"
+    head = "<h2 id='curves'>Invalidation against false positives</h2>"
     if evaluation.overall.curve is None:
-        return f"{head}<p>No purchasing click, so no curves.</p></section>"
+        return f"{head}<p>No purchasing click, so no curves.</p>"
     left = len(evaluation.slices) - len(drawn)
     which = f" The {len(drawn)} largest slices with purchasing clicks are drawn." if left else ""
     return (
@@ -201,7 +231,7 @@ def _curves(evaluation: Evaluation, drawn: Sequence[Group]) -> str:
         + _curve("s0", evaluation.overall, evaluation.budget)
         + '<div class="multiples">'
         + "".join(_curve(f"s{number}", group, evaluation.budget) for number, group in enumerate(drawn, 1))
-        + "</div></section>"
+        + "</div>"
     )
 
 
@@ -339,6 +369,31 @@ def _losses(losses: Float[np.ndarray, " n"]) -> str:
         )
         + "</section>"
     )
+
+
+def _words(evaluation: Evaluation) -> str:
+    """What the words on the page mean."""
+    words = {
+        "Click": "a request that somebody pays for, by a person or a robot",
+        "p_robot": "a model's score of a click, from 0 to 1, higher for robots",
+        "Slice": "the clicks of one combination, e.g. of device, marketplace and login, with its own threshold",
+        "Robotic": "said of a click whose p_robot is above the threshold of its slice, so that nobody is charged",
+        "Purchasing click": "one that led to a purchase, so a person made it; nothing is known of most others",
+        "IVR": "invalidation rate: the share of all clicks that are called robotic",
+        "FPR": "false-positive rate: the share of purchasing clicks that are called robotic, the price of an IVR",
+        "Budget": "the highest FPR over all slices together that was allowed when the thresholds were chosen",
+        "Cap": "the highest FPR of any one slice that was allowed",
+        "Confidence": "the probability with which the budget was to hold for new clicks",
+        "Coverage": "the share called robotic of the clicks of sessions that click more in an hour than people do",
+        "Interval": "the range in which a rate lies with the stated probability, given how few clicks tell of it",
+        "AUC": "0.5 if scores are chance, 1 if every purchasing click scores below every other one",
+        "Knee": "the threshold at which IVR is farthest above FPR",
+    }
+    if evaluation.has_truth:
+        words["True recall"] = "the share of the robots' clicks that are called robotic, which only simulations know"
+        words["True FPR"] = "the share of all people's clicks that are called robotic, whether or not they buy"
+    items = "".join(f"<dt>{escaped(name)}</dt><dd>{escaped(meaning)}</dd>" for name, meaning in words.items())
+    return f'<details class="words"><summary>The words on this page</summary><dl class="run">{items}</dl></details>'
 
 
 def _facts(facts: Mapping[str, str]) -> str:

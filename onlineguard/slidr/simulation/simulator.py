@@ -95,7 +95,7 @@ class Traffic:
     """
 
     clicks: int = 1_000_000  # about this many
-    days: int = 14
+    days: int = 21
     start: date = date(2026, 3, 2)  # a Monday
     robots: float = 0.2  # share of the clicks
     holiday: bool = False
@@ -105,7 +105,7 @@ class Traffic:
 
     def __post_init__(self) -> None:
         if not 1 <= self.days <= 366:
-            raise InvalidArgument("days", f"is {self.days}; it must be 1 to 366, e.g. 14 for two weeks")
+            raise InvalidArgument("days", f"is {self.days}; it must be 1 to 366, e.g. 21 for three weeks")
         if not _FEWEST * self.days <= self.clicks <= 2_000_000_000:
             raise InvalidArgument(
                 "clicks",

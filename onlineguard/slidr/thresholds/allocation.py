@@ -24,8 +24,6 @@ from scipy.optimize import isotonic_regression
 
 from onlineguard.errors import InfeasibleBudget, InvalidArgument
 
-WORK = 50_000_000  # additions that `whole_points` may make, which take a fraction of a second
-
 Slices = Float[np.ndarray, " slices"]
 
 
@@ -135,60 +133,6 @@ class Envelope:
         spend[self._slices[whole]] += part
         slope = float(self._slope[whole])
         return Allocation(spend, slope, gain + part * slope)
-
-
-def whole_points(
-    slices: Int[np.ndarray, " m"],
-    cost: Int[np.ndarray, " m"],
-    gain: Int[np.ndarray, " m"],
-    budget: int,
-    chosen: Int[np.ndarray, " slices"],
-    relaxed: Allocation,
-) -> Int[np.ndarray, " slices"]:
-    """The points, one for each slice, that together gain the most within the budget; an index for each slice.
-
-    `chosen` is any choice within the budget, and `relaxed` is the split of the same budget by `Envelope`, which may
-    put a slice between two points. Take the line through a slice's best point whose slope is the multiplier. A choice
-    gains less than the relaxed split by at least the depths of its points under these lines, summed. So a point that
-    lies deeper than all of `chosen` together cannot be part of a better choice. Dynamic programming searches the other
-    points. If that would take more than WORK additions, `chosen` comes back as it is.
-
-    Source: the multiple-choice knapsack problem, and its reduction by Lagrangian bounds, as in Kellerer, Pferschy,
-    Pisinger, "Knapsack problems", 2004, chapter 11.
-    """
-    gap = relaxed.gain - gain[chosen].sum()
-    value = gain - relaxed.multiplier * cost
-    first = np.flatnonzero(np.diff(slices, prepend=-1) != 0)
-    under = np.maximum.reduceat(value, first)[slices] - value
-    candidates = np.flatnonzero(under <= gap - 1.0 + 1e-6)  # gains are whole numbers: a better choice is better by one
-    if gap < 1.0 - 1e-6:
-        return chosen
-    head = np.diff(slices[candidates], prepend=-1) != 0
-    points = candidates[head]  # the cheapest candidate of each slice, to begin with
-    last = candidates[np.append(head[1:], True)]
-    left = min(budget - int(cost[points].sum()), int((cost[last] - cost[points]).sum()))
-    if left < 0 or len(candidates) * (left + 1_000) > WORK:
-        return chosen
-    best = np.zeros(left + 1)  # best[k]: the most that can be gained over `points` with k more purchasing clicks
-    steps: list[tuple[int, Int[np.ndarray, " left"]]] = []
-    of_slice = np.split(candidates, np.flatnonzero(head)[1:])
-    for number in np.flatnonzero(np.diff(np.append(np.flatnonzero(head), len(candidates))) > 1).tolist():
-        before, best = best, best.copy()
-        pick = np.full(left + 1, points[number])
-        for point in of_slice[number][1:].tolist():
-            more = int(cost[point] - cost[points[number]])
-            gained = before[: max(left + 1 - more, 0)] + (gain[point] - gain[points[number]])
-            better = np.flatnonzero(gained > best[more:])
-            best[more:][better] = gained[better]
-            pick[more:][better] = point
-        steps.append((number, pick))
-    if gain[points].sum() + best[left] <= gain[chosen].sum():
-        return chosen
-    for number, pick in reversed(steps):
-        point = int(pick[left])
-        left -= int(cost[point] - cost[points[number]])
-        points[number] = point
-    return points
 
 
 def corners(

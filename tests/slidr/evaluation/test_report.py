@@ -112,7 +112,9 @@ def test_slices_without_purchases_robots_or_clicks_have_dashes_and_no_curve(tmp_
     page = written(tmp_path, e)
     rows = {row[0]: row for row in rows_of(page, "Slices")}
     assert rows["mobile / US / True"][5:8] == [NONE, NONE, NONE]
-    assert rows["tablet"][4:] == [NONE] * 6
+    assert "tablet" not in rows
+    small = {row[0]: row for row in rows_of(page, "Small slices")}
+    assert small["tablet"][4:] == [NONE] * 6
     drawn = {attrs["id"] for attrs in page.all("div") if re.fullmatch(r"s\d+", attrs.get("id", ""))}
     assert drawn == {"s0", "s1", "s2"}
     assert "nan" not in re.sub(r"<style>.*?</style>", "", page.source.lower(), flags=re.DOTALL)
@@ -126,12 +128,12 @@ def test_without_any_purchase_the_page_says_so(tmp_path):
 
 
 def test_hundreds_of_slices_leave_the_page_bounded_and_say_what_is_left_out(tmp_path):
-    e = evaluated(30_000, keys=[f"slice {code}" for code in range(400)])
+    e = evaluated(60_000, keys=[f"slice {code}" for code in range(400)])
     page = written(tmp_path, e)
     rows = rows_of(page, "Slices")[1:]
     assert len(rows) == ROWS < 400
     assert [row[0] for row in rows] == [group.name for group in e.largest()[:ROWS]]
-    rest = sum(group.clicks for group in e.largest()[ROWS:]) / 30_000
+    rest = sum(group.clicks for group in e.largest()[ROWS:]) / 60_000
     assert f"the other {400 - ROWS} hold {rest:.1%} of the clicks" in page.source
     drawn = [attrs["id"] for attrs in page.all("div") if re.fullmatch(r"s\d+", attrs.get("id", ""))]
     assert len(drawn) == CURVES + 1
@@ -190,3 +192,27 @@ def test_the_page_says_whether_the_budget_held(tmp_path, marked, verdict):
 def test_a_page_that_cannot_be_written_is_one_clear_error(tmp_path):
     with pytest.raises(InvalidArgument, match="where no report can be written"):
         write_report(tmp_path / "absent" / "report.html", evaluated(2_000))
+
+
+def test_slices_over_the_cap_are_marked_in_the_table_and_counted_above_it(tmp_path):
+    n = 4_000
+    codes, human = np.arange(n) % 2, np.ones(n, bool)
+    scores = np.where((codes == 1) & (np.arange(n) < 600), 1.0, 0.0)  # 15 % of one slice, none of the other
+    options = {"slice_ids": codes, "human": human, "heavy": None, "truth": None}
+    e = evaluated(p_robot=scores, **options)
+    assert e.cap == pytest.approx(0.06)
+    assert [group.over_cap for group in e.slices] == [False, True, False, False]
+    page = written(tmp_path, e)
+    assert "<strong>1 slice over the cap of 6.00%</strong>, 1 of them by more than chance explains" in page.source
+    assert page.source.count("over the cap</strong></small>") == 1
+    assert sorted(row["cap"] for row in e.table()) == ["", "", "", "", "over"]
+    kept = written(tmp_path, evaluated(p_robot=np.zeros(n), **options))
+    assert "No slice is over its cap of 6.00%." in kept.source
+
+
+def test_the_chart_comes_before_the_table_and_the_words_are_explained(tmp_path):
+    source = written(tmp_path, evaluated()).source
+    assert source.index('id="s0"') < source.index('aria-label="Slices"')
+    for word in ("IVR", "FPR", "Coverage", "AUC", "Knee", "Cap", "True recall"):
+        assert f"<dt>{word}</dt>" in source
+    assert "<dt>True recall</dt>" not in written(tmp_path, evaluated(truth=None)).source

@@ -27,7 +27,7 @@ from onlineguard.slidr.simulation import world
 from onlineguard.slidr.simulation.simulator import CLICKS, FILES, KINDS, ORDERS, TRUTH, Traffic, simulate, write_traffic
 from onlineguard.slidr.simulation.world import DAY, HISTORY, HOUR, MARKETPLACES, MINUTE, TIMEZONES, Rhythm
 
-CONFIG = Traffic(clicks=120_000)
+CONFIG = Traffic(clicks=120_000, days=14)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def clicks(traffic) -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def many_clicks() -> pl.DataFrame:
     """For what is rare: bursts and offices."""
-    config = Traffic(clicks=800_000)
+    config = Traffic(clicks=800_000, days=14)
     traffic = simulate(config, seed=4)
     clicks = traffic.clicks.join(traffic.truth, on="click_id").with_columns(day=(pl.col("ts") - config.begin) // DAY)
     return clicks.with_columns(week=pl.col("day") // 7)
@@ -226,7 +226,7 @@ def test_purchases_are_equally_likely_for_all_clicks_of_people(many_clicks, by):
 
 
 def test_biased_purchases_are_likelier_signed_in_and_with_a_high_score():
-    config = Traffic(clicks=200_000, biased_purchases=True)
+    config = Traffic(clicks=200_000, days=14, biased_purchases=True)
     traffic = simulate(config, seed=3)
     people = of(traffic.clicks.join(traffic.truth, on="click_id"), "person")
     signed = bought(people, "logged_in")
@@ -385,7 +385,7 @@ def test_a_clock_fault_moves_the_clicks_of_one_front_end_and_nothing_else(traffi
     [
         ({"days": 0}, "days is 0"),
         ({"days": 400}, "days is 400"),
-        ({"clicks": 100}, "clicks is 100; it must be 2,800"),
+        ({"clicks": 100}, "clicks is 100; it must be 4,200"),
         ({"robots": 1.0}, "robots is 1.0"),
         ({"robots": float("nan")}, "robots is nan"),
         ({"label_outage": -1.0}, "label_outage is -1.0"),

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onlineguard.errors import InfeasibleBudget, InvalidArgument
-from onlineguard.slidr.thresholds import allocation
-from onlineguard.slidr.thresholds.allocation import Envelope, Quadratic, corners, whole_points
+from onlineguard.slidr.thresholds.allocation import Envelope, Quadratic, corners
+from onlineguard.slidr.thresholds.caps import within
+from onlineguard.slidr.thresholds.curves import Curves
 
 TIGHT = {"tol_gap_abs": 1e-11, "tol_gap_rel": 1e-11, "tol_feas": 1e-11}
 
@@ -70,6 +71,26 @@ def test_envelopes_are_split_as_a_generic_solver_splits_them(seed):
         generic.solve(solver=cp.CLARABEL, **TIGHT)
         assert ours.gain / gain.sum() == pytest.approx(generic.value, abs=1e-6)
         assert ours.spend.sum() <= budget * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_with_a_cap_on_every_slice_the_split_is_the_best_of_those_within_the_caps(seed):
+    rng = np.random.default_rng(seed)
+    slices, cost, gain = random_points(rng, n_slices=8)
+    cost = cost - np.minimum.reduceat(cost, np.flatnonzero(np.diff(slices, prepend=-1)))[slices]  # from nothing on
+    fpr = cost / np.maximum(np.maximum.reduceat(cost, np.flatnonzero(np.diff(slices, prepend=-1))), 1.0)[slices]
+    curves = Curves(slices, -cost, cost, gain, fpr)
+    held = curves.where(within(curves, cap=0.4))
+    budget = 0.5 * held.cost[np.diff(held.group, append=-1) != 0].sum()
+    ours = Envelope(held.group, held.cost, held.clicks).at(budget)
+    weight = cp.Variable(len(cost), nonneg=True)
+    of_slice = (slices == np.arange(8)[:, None]).astype(float)
+    limits = [of_slice @ weight == 1, cost @ weight <= budget, weight[np.flatnonzero(fpr > 0.4)] == 0]
+    generic = cp.Problem(cp.Maximize(gain @ weight / gain.sum()), limits)
+    generic.solve(solver=cp.CLARABEL, **TIGHT)
+    assert ours.gain / gain.sum() == pytest.approx(generic.value, abs=1e-6)
+    total = np.maximum.reduceat(cost, np.flatnonzero(np.diff(slices, prepend=-1)))
+    assert (ours.spend <= 0.4 * total + 1e-9).all()
 
 
 @given(st.integers(0, 10_000), st.integers(1, 20), st.floats(0.0, 1.2), st.floats(0.0, 1.2))
@@ -143,47 +164,6 @@ def test_a_long_concave_curve_with_a_leap_at_its_end_keeps_its_two_ends():
     cost = np.arange(20_000.0)
     gain = np.append(np.sqrt(cost[:-1]), 1e9)  # a search that takes points out one by one would take the square of it
     assert corners(np.zeros(20_000, int), cost, gain).tolist() == [0, 19_999]
-
-
-def best_by_every_budget(slices, cost, gain, budget):
-    """The most that one point a slice can gain, by going over every budget up to this one."""
-    best = np.zeros(budget + 1)
-    for number in range(slices[-1] + 1):
-        before, best = best, np.full(budget + 1, -np.inf)
-        for point in np.flatnonzero((slices == number) & (cost <= budget)):
-            best[cost[point] :] = np.maximum(best[cost[point] :], before[: budget + 1 - cost[point]] + gain[point])
-    return best[budget]
-
-
-def rounded(slices, cost, spend):
-    """Index of the last point of every slice that costs no more than it may spend."""
-    return np.array([np.flatnonzero((slices == s) & (cost <= x + 1e-9))[-1] for s, x in enumerate(spend)])
-
-
-def test_whole_points_are_the_best_there_are_and_often_better_than_rounding_down():
-    improved = 0
-    for seed in range(100):
-        rng = np.random.default_rng(seed)
-        slices, cost, gain = random_points(rng, n_slices=8)
-        cost, gain = cost.astype(int), np.ceil(gain).astype(int) + 1_000 * (seed % 2) * cost.astype(int)
-        budget = int(cost[np.diff(slices, prepend=-1) != 0].sum() + rng.integers(0, cost.max() * 4))
-        relaxed = Envelope(slices, cost.astype(float), gain.astype(float)).at(budget)
-        chosen = rounded(slices, cost, relaxed.spend)
-        found = whole_points(slices, cost, gain, budget, chosen, relaxed)
-        assert slices[found].tolist() == list(range(8))
-        assert cost[found].sum() <= budget
-        assert gain[found].sum() == best_by_every_budget(slices, cost, gain, budget)
-        improved += gain[found].sum() > gain[chosen].sum()
-    assert improved > 20
-
-
-def test_whole_points_that_are_too_much_work_are_those_that_were_given(monkeypatch):
-    slices, cost, gain = np.array([0, 0, 1, 1]), np.array([0, 3, 0, 2]), np.array([0, 31, 0, 20])
-    relaxed = Envelope(slices, cost.astype(float), gain.astype(float)).at(2)
-    chosen = rounded(slices, cost, relaxed.spend)
-    assert whole_points(slices, cost, gain, 2, chosen, relaxed).tolist() == [0, 3]
-    monkeypatch.setattr(allocation, "WORK", 0)
-    assert whole_points(slices, cost, gain, 2, chosen, relaxed).tolist() == chosen.tolist() == [0, 2]
 
 
 def test_a_budget_under_the_lower_bounds_is_refused():
