@@ -37,9 +37,11 @@ UPDATE = Operation(
     body=(requests.Event,),
     many=True,
     answer=answers.EventAnswer,
-    refusals=(*_BODY, 503),
+    refusals=(*_BODY, 409, 503),
 )
-SCORE = UPDATE._replace(path="/v1/score", scope="score", summary="Score events, and learn nothing.")
+SCORE = UPDATE._replace(
+    path="/v1/score", scope="score", summary="Score events, and learn nothing.", refusals=(*_BODY, 503)
+)
 CLICKS = UPDATE._replace(
     path="/v1/clicks",
     summary="Decide about clicks, and learn from them.",
@@ -51,6 +53,7 @@ LABELS = UPDATE._replace(
     summary="Report what became known about clicks later.",
     body=(requests.Label,),
     answer=answers.LabelAnswer,
+    refusals=(*_BODY, 503),
 )
 SLICES = Operation(
     "GET",

@@ -14,11 +14,13 @@ _COMPONENTS = "#/components/schemas/{name}"
 _REFUSALS = {
     400: "The body is not JSON in UTF-8.",
     401: "A key is needed, or the key is unknown.",
-    403: "The key lacks the scope.",
+    403: "The key lacks the scope, or there are no keys and a page of another site had a browser send the request.",
     404: "There is no such slice.",
     408: "The body came too slowly.",
+    409: "An id came before with other content; nothing was learned.",
     413: "The body, or the batch, is too large.",
     415: "The content type is not one that the service takes.",
+    421: "There are no keys, and the Host is neither this machine nor among the service's hosts.",
     422: "A field is wrong: the detail gives its path, its value and the rule.",
     429: "Too many requests.",
     500: "The service failed; its log says why.",
@@ -80,7 +82,7 @@ def _operation(operation: Operation, locked: bool) -> dict[str, Any]:
     responses: dict[str, Any] = {"200": {"description": "Answered.", "content": answered}}
     refusals = {*operation.refusals, 500}
     if operation.scope is not None:
-        refusals |= {401, 403, 429} if locked else {429}
+        refusals |= {401, 403, 429} if locked else {403, 421, 429}
     for status in sorted(refusals):
         responses[str(status)] = {
             "description": _REFUSALS[status],
