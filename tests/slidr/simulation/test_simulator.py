@@ -24,7 +24,7 @@ from onlineguard.cli.app import app
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr import features
 from onlineguard.slidr.simulation import world
-from onlineguard.slidr.simulation.simulator import CLICKS, FILES, KINDS, ORDERS, TRUTH, Traffic, simulate, write_traffic
+from onlineguard.slidr.simulation.simulator import CLICKS, FILES, USUAL_KINDS, ORDERS, TRUTH, Traffic, simulate, write_traffic
 from onlineguard.slidr.simulation.world import DAY, HISTORY, HOUR, MARKETPLACES, MINUTE, TIMEZONES, Rhythm
 
 CONFIG = Traffic(clicks=120_000, days=14)
@@ -97,11 +97,11 @@ def test_the_files_hold_what_the_frames_hold(traffic, tmp_path):
 
 def test_the_tally_counts_every_click_once(traffic, clicks, tmp_path):
     tally = write_traffic(tmp_path, CONFIG, 3)
-    assert tally.kinds == {kind: len(of(clicks, kind)) for kind in KINDS}
+    assert tally.kinds == {kind: len(of(clicks, kind)) for kind in USUAL_KINDS}
     assert tally.purchases.sum() == clicks["purchase_ts"].count()
     slices = clicks.group_by("device", "marketplace", "logged_in", "kind").len()
     for device, marketplace, logged_in, kind, count in slices.rows():
-        place = world.DEVICES.index(device), world.MARKETPLACES.index(marketplace), int(logged_in), KINDS.index(kind)
+        place = world.DEVICES.index(device), world.MARKETPLACES.index(marketplace), int(logged_in), USUAL_KINDS.index(kind)
         assert tally.slices[place] == count
     assert tally.slices.sum() == len(clicks)
 
@@ -424,7 +424,7 @@ def test_the_command_writes_the_files_and_prints_who_clicked(tmp_path):
     assert result.exit_code == 0, result.output
     expected = simulate(Traffic(clicks=6_000, days=2, start=date(2026, 1, 5)), 5)
     assert_frame_equal(pl.read_parquet(tmp_path / "t" / "clicks.parquet"), expected.clicks)
-    for words in (*KINDS, "tablet", "JP", "recorded purchases", "orders", "arrived twice"):
+    for words in (*USUAL_KINDS, "tablet", "JP", "recorded purchases", "orders", "arrived twice"):
         assert words in result.stdout
     assert f"simulated clicks: {len(expected.clicks):,} clicks in" in result.stderr
 
