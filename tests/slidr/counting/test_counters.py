@@ -83,18 +83,49 @@ def test_to_peek_is_to_count_without_counting(stream):
         np.testing.assert_array_equal(store.count(part), peeked)
 
 
-def test_memory_holds_the_entities_of_two_days_and_no_more():
+def test_memory_holds_the_sessions_of_two_days_and_all_others_of_eight_and_no_more():
     store = ProcessStore()
     sizes = []
-    for day in range(12):
-        names = [f"{day}-{i}" for i in range(3_000)]
-        ts = NOON + day * DAY + np.arange(3_000) * (DAY // 3_000)
-        store.count(ClickKeys(names, ts, names, names, [name[-4:] for name in names]))
-        sizes.append(len(store))
-    # 48 h of 2 * 3,000 a day are alive, and up to an eighth of the rows more are dropped late
-    assert max(sizes[4:]) == max(sizes) <= 6 * 2 * 3_000 + 2 * 3_000
+    for day in range(24):
+        names = [f"{day}-{i}" for i in range(1_000)]
+        ts = NOON + day * DAY + np.arange(1_000) * (DAY // 1_000)
+        store.count(ClickKeys(names, ts, names, names, [name[-3:] for name in names]))
+        sizes.append([len(table) for table in store._tables[:2]])
+    # 194 h and 50 h of 1,000 a day are alive, and others are dropped once all room is taken, which grows by doubling
+    users, sessions = np.array(sizes).T
+    assert max(users[16:]) <= max(users) < 16_384
+    assert max(sessions[4:]) <= max(sessions) < 4_096
     ids = store._ids._hours
-    assert sum(map(len, ids)) <= 2 * 3_000
+    assert sum(map(len, ids)) <= 2 * 1_000
+
+
+def test_pauses_are_means_of_octaves_that_begin_with_a_weak_opinion():
+    store = ProcessStore()
+    even = store.count(keys(*((f"{i}", i * (2**13 - 1)) for i in range(60))))  # x is 13 octaves for each pause
+    assert column(even, "user_pause")[:3] == [14 * 64, (2 * 14 + 13) * 64 // 3, (2 * 14 + 2 * 13) * 64 // 4]
+    assert column(even, "user_pause")[-1] == pytest.approx((2 * 14 + 16 * 13) * 64 / 18, abs=2)
+    assert column(even, "user_spread")[0] == 90**2
+    assert column(even, "user_spread")[-1] < 90**2 / 8
+    store.count(keys(*((f"else {i}", i * 20 * MINUTE) for i in range(1, 4)), user="else"))
+    later = store.count(keys(("a", HOUR), ("b", HOUR + 100)))
+    store.count(keys(*((f"else {i}", i * 20 * MINUTE) for i in range(4, 80)), user="else"))
+    later = np.concatenate([later, store.count(keys(("c", 26 * HOUR)))])
+    pause, spread = column(later, "user_pause"), column(later, "user_spread")
+    assert pause[0] == column(even, "user_pause")[-1]  # more than half an hour is no pause
+    assert pause[1] < pause[0]
+    assert spread[1] > spread[0]
+    assert (pause[2], spread[2]) == (14 * 64, 90**2)  # a day has passed, and all is forgotten
+
+
+def test_a_week_counts_the_clicks_of_seven_days_of_all_but_sessions():
+    store = ProcessStore()
+    stream = keys(*((f"{i}", i * 30 * MINUTE) for i in range(10 * 48)))
+    counts = store.count(stream)
+    day = stream.ts // DAY
+    expected = [int((day[: i + 1] > day[i] - 7).sum()) for i in range(len(day))]
+    assert max(expected) == 7 * 48
+    assert column(counts, "user_7d") == column(counts, "ip_7d") == column(counts, "prefix_7d") == expected
+    assert "session_7d" not in COLUMNS
 
 
 def test_windows_are_their_buckets_at_the_second():
