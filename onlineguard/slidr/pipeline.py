@@ -45,6 +45,7 @@ WEEK, HOUR = 604_800_000, 3_600_000  # milliseconds
 SLACK = 6 * HOUR  # a log of three weeks may lack this much: it may begin late on its first day or end early on its last
 TRAIN_UNTIL, CALIBRATE_UNTIL = "50%", "71.43%"  # of a shorter log: days 1 to 7 and 8 to 10 of two weeks
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+SEEN = 0.1  # a day of the week with a smaller part of its even share of the clicks was not seen, but touched
 
 Kind = Literal["mlp", "cross", "embedding", "logistic", "velocity", "trees"]
 Mask = Bool[np.ndarray, " n"]
@@ -212,7 +213,7 @@ def train_model(
     config = config or Config()
     if not rows.any():
         raise InvalidArgument("rows has no click; there must be some to learn from, so take a longer part of the log")
-    X, human = prepared.X[rows], known_humans(prepared, known_at, config)[rows]
+    X, human = _with_seen_weekdays(prepared.X[rows], prepared.weekday[rows]), known_humans(prepared, known_at, config)[rows]
     weights = sample_weights(prepared, rows, human, config)
     if config.kind == "velocity":
         return VelocityRule.train(X, NAMES)
@@ -223,6 +224,16 @@ def train_model(
     settings = dataclasses.replace(config.network, kind=config.kind)
     codes = prepared.categories[rows] if config.kind == "embedding" else None
     return train(X, codes, human, weights, settings, config.seed, progress)
+
+
+def _with_seen_weekdays(X: Float[np.ndarray, "m features"], weekday: Int[np.ndarray, " m"]) -> np.ndarray:
+    """The features, without the day of the week unless all seven were seen: no model can tell what a Sunday is that has
+    only met Tuesdays to Thursdays, and each would guess by extending its curve."""
+    if np.bincount(weekday, minlength=7).min() >= len(weekday) / 7 * SEEN:
+        return X
+    X = X.copy()
+    X[:, [NAMES.index("weekday_sin"), NAMES.index("weekday_cos")]] = 0.0  # what does not vary is held
+    return X
 
 
 def sample_weights(prepared: Prepared, rows: Mask, human: Bool[np.ndarray, " m"], config: Config) -> np.ndarray | None:
