@@ -13,7 +13,7 @@ that are thought of an entity beforehand.
 | `user_since` … `prefix_since` | log1p of the seconds since the last click, 24 h for a first one |
 | `user_pause`, `session_pause`, `ip_pause` | mean log2 of the last pauses between its clicks, in ms: how fast it clicks |
 | `user_spread`, `session_spread`, `ip_spread` | log1p of their variance: a script is more even than a person |
-| `user_clicks_7d`, `ip_clicks_7d`, `prefix_clicks_7d` | log1p of its clicks of a week: who comes every day |
+| `user_clicks_7d`, `ip_clicks_7d` | log1p of its clicks of a week: who comes every day |
 | `hour_sin`, `hour_cos`, `weekday_sin`, `weekday_cos` | local minute of the day, day of the week, on the unit circle |
 | `logged_in` | 1 or 0 |
 
@@ -62,9 +62,9 @@ UNITS: tuple[str, ...] = (
     *("log1p seconds",) * 4,
     *("",) * 4,
     "0 or 1",
-    *(f"log2 ms",) * 3,
+    *("log2 ms",) * 3,
     *(f"log1p octaves^2 / {OCTAVE**2}",) * 3,
-    *("log1p clicks",) * 3,
+    *("log1p clicks",) * 2,
 )
 WIDTH = len(NAMES)
 
@@ -128,7 +128,7 @@ class Featuriser:
 
     def of_counts(
         self,
-        counts: Int32[np.ndarray, "n 37"],
+        counts: Int32[np.ndarray, "n 36"],
         ts: Int64[np.ndarray, " n"],
         marketplaces: Sequence[str],
         logged_in: Sequence[bool],
@@ -180,7 +180,7 @@ class Featuriser:
 
 
 def assembled(counts: Array, minute: Array, weekday: Array, logged_in: Array) -> Array:
-    """Features (..., WIDTH) float32 of the numbers that clicks see (..., 37), int32 in the order of `COLUMNS`.
+    """Features (..., WIDTH) float32 of the numbers that clicks see (..., 36), int32 in the order of `COLUMNS`.
 
     minute, weekday, logged_in: (...) of the day and of the week, as `Featuriser.local_time` gives them, and 1 or 0.
     NumPy in gives NumPy out, and so for JAX, with the same bits.

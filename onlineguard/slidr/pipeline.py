@@ -34,6 +34,7 @@ from onlineguard.slidr.learning.labels import humans
 from onlineguard.slidr.learning.network import NetworkConfig
 from onlineguard.slidr.learning.regulars import regulars
 from onlineguard.slidr.learning.scorer import Scorer
+from onlineguard.slidr.learning.spreading import spread
 from onlineguard.slidr.learning.train import Progress, train
 from onlineguard.slidr.learning.weights import cell_weights
 from onlineguard.slidr.thresholds.calibration import CONFIDENCE, Calibration, Method, calibrate
@@ -62,7 +63,8 @@ class Config:
     kind: Kind = "mlp"
     slices: tuple[str, ...] = SLICES  # columns of a click, the coarsest part of a slice first
     rfm_at_least: float = 12.0  # a click of an account with this score or a higher one is learned as human
-    weighted: bool = True  # by `weights.cell_weights`; otherwise every click weighs 1
+    spread: bool = True  # a purchase labels all clicks of its visitor; otherwise only its own, and a high RFM score too
+    weighted: bool = True  # by `weights.cell_weights`; otherwise every click weighs 1, or as `spread` says
     largest_weight: float | None = 100.0  # so that a lone human in an hour of the week cannot outweigh thousands
     heavy: int = HEAVY  # a session with more clicks within an hour counts as robotic coverage
     network: NetworkConfig = field(default_factory=NetworkConfig)  # its `kind` is replaced by the one above
@@ -213,8 +215,8 @@ def train_model(
     config = config or Config()
     if not rows.any():
         raise InvalidArgument("rows has no click; there must be some to learn from, so take a longer part of the log")
-    X, human = _with_seen_weekdays(prepared.X[rows], prepared.weekday[rows]), known_humans(prepared, known_at, config)[rows]
-    weights = sample_weights(prepared, rows, human, config)
+    X = _with_seen_weekdays(prepared.X[rows], prepared.weekday[rows])
+    human, weights = labelled(prepared, rows, known_at, config)
     if config.kind == "velocity":
         return VelocityRule.train(X, NAMES)
     if config.kind == "logistic":
@@ -224,6 +226,19 @@ def train_model(
     settings = dataclasses.replace(config.network, kind=config.kind)
     codes = prepared.categories[rows] if config.kind == "embedding" else None
     return train(X, codes, human, weights, settings, config.seed, progress)
+
+
+def labelled(prepared: Prepared, rows: Mask, known_at: int, config: Config) -> tuple[Mask, np.ndarray | None]:
+    """What a model learns of the m clicks `rows`: their labels (m,) bool, and their sample weights (m,), if any."""
+    if not config.spread:
+        human = known_humans(prepared, known_at, config)[rows]
+        return human, sample_weights(prepared, rows, human, config)
+    bought = purchasing(prepared, known_at)[rows]
+    if not bought.any():
+        human = known_humans(prepared, known_at, config)[rows]
+        return human, sample_weights(prepared, rows, human, config)
+    human, loads = spread(prepared.frame.filter(pl.Series(rows)), bought)
+    return human, sample_weights(prepared, rows, human, config, loads)
 
 
 def _with_seen_weekdays(X: Float[np.ndarray, "m features"], weekday: Int[np.ndarray, " m"]) -> np.ndarray:
@@ -236,12 +251,21 @@ def _with_seen_weekdays(X: Float[np.ndarray, "m features"], weekday: Int[np.ndar
     return X
 
 
-def sample_weights(prepared: Prepared, rows: Mask, human: Bool[np.ndarray, " m"], config: Config) -> np.ndarray | None:
-    """The sample weight of each of the clicks `rows`, whose labels are `human`; None where all weigh the same."""
+def sample_weights(
+    prepared: Prepared,
+    rows: Mask,
+    human: Bool[np.ndarray, " m"],
+    config: Config,
+    loads: Float[np.ndarray, " m"] | None = None,
+) -> np.ndarray | None:
+    """The sample weight of each of the clicks `rows`, whose labels are `human`; None where all weigh the same.
+
+    loads: what they weigh beforehand, as `spreading.spread` gives it.
+    """
     if not config.weighted:
-        return None
+        return None if loads is None else (loads / loads.mean()).astype(np.float32)
     logged_in = prepared.frame["logged_in"].to_numpy()[rows]
-    return cell_weights(prepared.hour[rows], prepared.weekday[rows], logged_in, human, config.largest_weight)
+    return cell_weights(prepared.hour[rows], prepared.weekday[rows], logged_in, human, config.largest_weight, loads)
 
 
 def calibrate_model(

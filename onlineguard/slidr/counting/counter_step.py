@@ -101,7 +101,7 @@ class Sheet:
 
     tables: the rows of users, sessions, ips and prefixes, and the newest clicks of the pairs.
     events: (size, FIELDS).
-    counts: (size, 37), what each click sees, in the order of `COLUMNS`.
+    counts: (size, 36), what each click sees, in the order of `COLUMNS`.
     clicks: the number of clicks that `advance` takes.
     """
 

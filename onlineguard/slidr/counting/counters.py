@@ -13,7 +13,7 @@ head, and its count is the number of the entity's counted clicks whose own time 
 | 5 min | 5 of 1 min | 4 to 5 min |
 | 1 h | 12 of 5 min | 55 min to 1 h |
 | 24 h | 24 of 1 h | 23 to 24 h |
-| 7 d | 7 of 24 h | 6 to 7 d; of users, ips and prefixes only, since no session lasts a week |
+| 7 d | 7 of 24 h | 6 to 7 d; of users and ips only |
 
 A click sees its entities with itself included. Each window's buckets lie within the next longer window's, so a shorter
 count is never above a longer one.
@@ -48,9 +48,9 @@ others, changes nothing. A clock set back forgets every counter: what was counte
 **A duplicate** is a click whose id was first seen less than 24 hours ago, by the full hours of the stream's clock. It
 gets its features and is not counted again.
 
-**Forgetting.** All windows up to 24 h of an entity are empty for a click 25 h after its head, so a session not clicked
-for `KEEP_HOURS` of the stream's clock reads like one never seen, however late the next click; so does a user, ip or
-prefix after `LONGER_HOURS` more. Only such are dropped. No number ever changes by it.
+**Forgetting.** All windows up to 24 h of an entity are empty for a click 25 h after its head, so a session or prefix not
+clicked for `KEEP_HOURS` of the stream's clock reads like one never seen, however late the next click; so does a user or
+ip after `LONGER_HOURS` more. Only such are dropped. No number ever changes by it.
 """
 
 import bisect
@@ -102,7 +102,7 @@ ClickKey = tuple[str, int, str | None, str | None, str]  # the same of one click
 class Store(Protocol):
     """Where counters are kept."""
 
-    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 37"]:
+    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 36"]:
         """Count the clicks in order; row i holds the numbers that click i sees, named by `COLUMNS`.
 
         How a stream is cut into calls changes nothing.
@@ -117,7 +117,7 @@ _TABLES = {  # lanes of a row, and the hours for which it is kept
     "users": (LANES, KEEP_HOURS + LONGER_HOURS),
     "sessions": (LANES, KEEP_HOURS),
     "ips": (LANES + GATEWAY_LANES, KEEP_HOURS + LONGER_HOURS),
-    "prefixes": (LANES, KEEP_HOURS + LONGER_HOURS),
+    "prefixes": (LANES, KEEP_HOURS),
     "pairs": (1, KEEP_HOURS),  # a pair: an ip, and a user or session there
 }
 
@@ -143,7 +143,7 @@ class BatchMemory:
             return self.sheet.tables
         return [start + width * click for start, width in zip(self.sheet.tables, (*WIDTHS, 2), strict=True)]
 
-    def counts(self, numbers: Int32[np.ndarray, " numbers"]) -> Int32[np.ndarray, "size 37"]:
+    def counts(self, numbers: Int32[np.ndarray, " numbers"]) -> Int32[np.ndarray, "size 36"]:
         """What each click sees, in an array such as this."""
         return numbers[self.sheet.counts : self.sheet.clicks].reshape(-1, len(COLUMNS))
 
@@ -160,7 +160,7 @@ EntityRows = list[Any]
 class ProcessStore:
     """Counters in this process.
 
-    Holds the users, ips and prefixes of the last eight days, and the sessions of the last two: about 360 bytes for a
+    Holds the users and ips of the last eight days, and the sessions and prefixes of the last two: about 360 bytes for a
     user, session or prefix, 920 for an ip, 130 for each user or session at an ip, and 40 for the id of each click of
     the last day, the texts of names not counted. Room grows by doubling, so it may be up to twice that. Not safe under
     threads.
@@ -206,7 +206,7 @@ class ProcessStore:
         """Entities now held."""
         return sum(map(len, self._tables[:4]))
 
-    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 37"]:
+    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 36"]:
         """See `Store.count`."""
         n = len(keys.ts)
         if not 0 < n <= FEW:
@@ -217,7 +217,7 @@ class ProcessStore:
         self.end(after, memory)
         return memory.counts(after)[:n]
 
-    def peek(self, keys: ClickKeys) -> Int32[np.ndarray, "1 37"]:
+    def peek(self, keys: ClickKeys) -> Int32[np.ndarray, "1 36"]:
         """What `count` would give for a single click if it came next; nothing is counted."""
         time, counted, now, era = copy.copy(self._clock).take(int(keys.ts[0]))
         same = era == self._era  # else every counter would be forgotten
@@ -308,7 +308,7 @@ class ProcessStore:
         numbers[at[4]], numbers[at[4] + 1] = self._pairs.table[user_there, 0], self._pairs.table[session_there, 0]
         memory.events[click] = (*at, at[4] + 1, time // BUCKET_MS + MOVED_ON, time % BUCKET_MS, *counted)
 
-    def _count_many(self, keys: ClickKeys) -> Int32[np.ndarray, "n 37"]:
+    def _count_many(self, keys: ClickKeys) -> Int32[np.ndarray, "n 36"]:
         """`count` of a log: the same, to the last bit; its clicks are noted all together, in a third of the time."""
         reading = self._clock.read(keys.ts)
         counted = reading.counted & ~self._ids.seen(keys.click_ids, reading.now // HOUR_MS, reading.era)
@@ -330,7 +330,7 @@ class ProcessStore:
         times: Int64[np.ndarray, " n"],
         counted: Bool[np.ndarray, " n"],
         hours: Int64[np.ndarray, "2"],
-    ) -> Int32[np.ndarray, "n 37"]:
+    ) -> Int32[np.ndarray, "n 36"]:
         users = self._users.find(keys.users, counted, hours)
         sessions = self._sessions.find(keys.sessions, counted, hours)
         ips = self._ips.find(keys.ips, counted, hours)

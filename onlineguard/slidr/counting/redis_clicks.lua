@@ -1,12 +1,12 @@
 -- All of a batch of clicks in one call, for a single Redis: `clock`, `ids` and `entities` are the scripts of these names.
 -- KEYS: the clock; the names of all other keys are made here, for they have the era of the clock in them.
 -- ARGV: the clicks' times in ms; for each click 82 bytes; how names of keys begin; GROUPS; AHEAD_MS, BEHIND_MS, STEP_MS;
--- HOUR_MS, DUPLICATE_HOURS; BUCKET_MS, MOVED_ON; TTL in ms of ids and sessions, and of all others; FIRST, CAP; and
+-- HOUR_MS, DUPLICATE_HOURS; BUCKET_MS, MOVED_ON; TTL in ms, and that of users and ips; FIRST, CAP; and
 -- what `entities` takes after it.
 -- The bytes of a click are hashes of 16 bytes of its id, user, session, ip and prefix, and 1 or 0 for whether there is a
 -- user, and whether there is a session.
 -- Returns for each click the first seven numbers of its user, session, ip and prefix that `entities` gives; then the
--- counts of a week of its user, ip and prefix, and the six more of its ip; where there is no user or session, those of
+-- counts of a week of its user and ip, and the six more of its ip; where there is no user or session, those of
 -- one never seen.
 local members, prefix, groups = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local hour_ms, bucket_ms, moved_on = tonumber(ARGV[8]), tonumber(ARGV[10]), tonumber(ARGV[11])
@@ -60,7 +60,7 @@ for i = 1, n do
 end
 local answers = {}
 for k = 1, 4 do
-  local arguments = {table.concat(events[k]), k == 2 and ttl or longer, k == 3 and '1' or '0', unpack(ARGV, 14, 21)}
+  local arguments = {table.concat(events[k]), k % 2 == 0 and ttl or longer, k == 3 and '1' or '0', unpack(ARGV, 14, 21)}
   answers[k] = entities(keys[k], arguments)
 end
 local unseen = struct.pack('<IIIIIII', 0, 0, 0, 0, tonumber(first), tonumber(prior_pause), tonumber(prior_spread))
@@ -78,7 +78,6 @@ for i = 1, n do
   end
   local ip, prefix_at = 56 * i - 55, 32 * i - 31
   rows[i] = user .. session .. string.sub(answers[3], ip, ip + 27) .. string.sub(answers[4], prefix_at, prefix_at + 27)
-    .. user_week .. string.sub(answers[3], ip + 28, ip + 31) .. string.sub(answers[4], prefix_at + 28, prefix_at + 31)
-    .. string.sub(answers[3], ip + 32, ip + 55)
+    .. user_week .. string.sub(answers[3], ip + 28, ip + 55)
 end
 return table.concat(rows)

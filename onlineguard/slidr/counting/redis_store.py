@@ -19,10 +19,10 @@ the same with a single Redis.
 | ip | the same and 48 peaks | 600 |
 | its users, its sessions | sorted sets of at most 256 hashes of 8 bytes, by newest click | 100 to 35,000 |
 
-**Expiry.** The key of a click id or a session expires `ttl_hours` of Redis's time after it was last written, and that of
-a user, ip or prefix `LONGER_HOURS` = 144 h later still. That only collects garbage: a session not clicked for
-`KEEP_HOURS` = 50 h of the stream's time reads like a new one anyway, and any other entity after 194 h. It changes no
-number as long as clicks are never handled more than `ttl_hours` - 50 h later than they happened, by default 46 h.
+**Expiry.** The key of a click id, session or prefix expires `ttl_hours` of Redis's time after it was last written, and that
+of a user or ip `LONGER_HOURS` = 144 h later still. That only collects garbage: a session not clicked for `KEEP_HOURS`
+= 50 h of the stream's time reads like a new one anyway, and a user or ip after 194 h. It changes no number as long as
+clicks are never handled more than `ttl_hours` - 50 h later than they happened, by default 46 h.
 
 Needs Redis 6.2. Exact but for two names with the same hash, of 128 bits for entities and of 64 bits within one ip.
 """
@@ -117,7 +117,7 @@ class _Plan:
             *(BUCKET_MS, MOVED_ON, self._ttl, self._longer, FIRST, CAP, *_PAUSING),
         ]
 
-    def counting(self, keys: ClickKeys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 37"]]:
+    def counting(self, keys: ClickKeys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 36"]]:
         """Count at most BATCH clicks: yields calls to be made, is sent their answers, and returns the counts."""
         if not self._cluster:
             return (yield from self._counting_at_once(keys))
@@ -163,7 +163,7 @@ class _Plan:
                 counts[rows, _WEEKS + len(LASTING) :] = numbers[:, _EACH + 1 :]
         return counts
 
-    def _counting_at_once(self, keys: ClickKeys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 37"]]:
+    def _counting_at_once(self, keys: ClickKeys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 36"]]:
         """`counting` in one call."""
         members: list[bytes] = []
         for click_id, user, session, ip in zip(keys.click_ids, keys.users, keys.sessions, keys.ips, strict=True):
@@ -220,7 +220,7 @@ class RedisStore:
             raise InvalidArgument("client has decode_responses=True; the counters are bytes, so it must be without")
         self._client = client
 
-    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 37"]:
+    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 36"]:
         """See `Store.count`."""
         parts = [_driven(self._plan.counting(part), self._run) for part in _parts(keys)]
         return np.concatenate([np.empty((0, len(COLUMNS)), np.int32), *parts])
@@ -251,7 +251,7 @@ class AsyncRedisStore:
         self._plan = _Plan(namespace, ttl_hours, cluster=False)
         self._execute = execute
 
-    async def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 37"]:
+    async def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 36"]:
         """See `Store.count`. Raises what `execute` does, and the errors that it gives."""
         counts: list[np.ndarray] = []
         for part in _parts(keys):
