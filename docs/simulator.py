@@ -20,7 +20,11 @@ from onlineguard.slidr.simulation.world import DAY, HOUR, TIMEZONES
 
 HERE = Path(__file__).parent
 COLOURS = dict(
-    zip(USUAL_KINDS, ["#94a3b8", "#dc2626", "#7c3aed", "#0891b2", "#ea580c", "#65a30d", "#db2777", "#0f172a"], strict=True)
+    zip(
+        USUAL_KINDS,
+        ["#94a3b8", "#dc2626", "#7c3aed", "#0891b2", "#ea580c", "#65a30d", "#db2777", "#0f172a"],
+        strict=True,
+    )
 )
 REAL, SIMULATED = "#0f172a", "#ea580c"
 TWO_WEEKS = Traffic(clicks=1_000_000, days=14)

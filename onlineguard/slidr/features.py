@@ -1,8 +1,8 @@
 """What the models see of a click: counters on a log scale, ratios, time of day and week, and whether it was logged in.
 
-The counts are those of `counters`, each with the click itself included. Where an entity is unknown, or has no counted
-click, its counts and ratios are 0, its time since the last click is that of a first click, and its pauses are those
-that are thought of an entity beforehand.
+The counts, and what a pause is, are those of `counters`, each with the click itself included. Where an entity is
+unknown, or has no counted click, its counts and ratios are 0, its time since the last click is that of a first click,
+and its pauses are those that are thought of an entity beforehand.
 
 | features | |
 |---|---|
@@ -11,7 +11,7 @@ that are thought of an entity beforehand.
 | `ip_users_1h` … `ip_sessions_24h` | log1p of the distinct users and sessions of the ip |
 | `ip_users_largest`, `ip_sessions_largest` | log1p of the largest such hour of the day: large gateways are no robots |
 | `user_since` … `prefix_since` | log1p of the seconds since the last click, 24 h for a first one |
-| `user_pause`, `session_pause`, `ip_pause` | mean log2 of the last pauses between its clicks, in ms: how fast it clicks |
+| `user_pause`, `session_pause`, `ip_pause` | mean log2 of its last pauses in ms: how fast it clicks |
 | `user_spread`, `session_spread`, `ip_spread` | log1p of their variance: a script is more even than a person |
 | `user_clicks_7d`, `ip_clicks_7d` | log1p of its clicks of a week: who comes every day |
 | `hour_sin`, `hour_cos`, `weekday_sin`, `weekday_cos` | local minute of the day, day of the week, on the unit circle |

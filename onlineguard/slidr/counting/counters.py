@@ -18,12 +18,13 @@ head, and its count is the number of the entity's counted clicks whose own time 
 A click sees its entities with itself included. Each window's buckets lie within the next longer window's, so a shorter
 count is never above a longer one.
 
-**Pauses.** A counted click that comes 0 to `PAUSE_MS` - 1 milliseconds after the head, in the entity's 24 h window, ends
-a pause. Its length in ms, plus 1, is m 2^e with 1 <= m < 2; its logarithm is the integer x = 64 e + floor(64 (m - 1)),
-in 64ths of an octave (Mitchell, "Computer multiplication and division using binary logarithms", 1962: at most 0.09
-octaves off the true one). An entity keeps the number n of its pauses, at most 16, and the sums S of x and Q of x^2. The
-next pause adds to both; once n is 16, S and Q first lose floor(S / 16) and floor(Q / 16). All three are 0 where the 24 h
-window is empty. A click sees, with itself included and with a weak opinion of two pauses,
+**Pauses.** A counted click that comes 0 to `PAUSE_MS` - 1 milliseconds after the head, in the entity's 24 h window,
+ends a pause. Its length in ms, plus 1, is m 2^e with 1 <= m < 2; its logarithm is the integer
+x = 64 e + floor(64 (m - 1)), in 64ths of an octave (Mitchell, "Computer multiplication and division using binary
+logarithms", 1962: at most 0.09 octaves off the true one). An entity keeps the number n of its pauses, at most 16, and
+the sums S of x and Q of x^2. The next pause adds to both; once n is 16, S and Q first lose floor(S / 16) and
+floor(Q / 16). All three are 0 where the 24 h window is empty. A click sees, with itself included and with a weak
+opinion of two pauses,
 
     pause  = floor((S + 2 * 896) / (n + 2))
     spread = floor((max(Q - floor(S^2 / max(n, 1)), 0) + 2 * 8100) / (n + 2))
@@ -48,9 +49,9 @@ others, changes nothing. A clock set back forgets every counter: what was counte
 **A duplicate** is a click whose id was first seen less than 24 hours ago, by the full hours of the stream's clock. It
 gets its features and is not counted again.
 
-**Forgetting.** All windows up to 24 h of an entity are empty for a click 25 h after its head, so a session or prefix not
-clicked for `KEEP_HOURS` of the stream's clock reads like one never seen, however late the next click; so does a user or
-ip after `LONGER_HOURS` more. Only such are dropped. No number ever changes by it.
+**Forgetting.** All windows up to 24 h of an entity are empty for a click 25 h after its head, so a session or prefix
+not clicked for `KEEP_HOURS` of the stream's clock reads like one never seen, however late the next click; so does a
+user or ip after `LONGER_HOURS` more. Only such are dropped. No number ever changes by it.
 """
 
 import bisect

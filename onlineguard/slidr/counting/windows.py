@@ -10,8 +10,8 @@ HOUR_MS = 3_600_000
 FIRST = 24 * HOUR_MS  # milliseconds since the last click where there is none
 CAP = 256  # distinct users or sessions of an ip, at most
 
-# Pauses: gaps between two clicks of an entity, of less than half an hour, as every log of visits cuts them. Sixteen are
-# remembered: with 8 or 32 instead, simulated robots are found as often.
+# Pauses: gaps between two clicks of an entity, of less than half an hour, by which logs are usually cut into visits.
+# Sixteen are remembered: enough for a variance, and not so many that an ip or user of yesterday outweighs today's.
 PAUSE_MS = HOUR_MS // 2
 PAUSES = 16
 OCTAVE = 64  # units of a pause's logarithm in a doubling: 1.6 % of a pause at most

@@ -1,18 +1,15 @@
 """The wide world: eight more kinds of robots, and three groups of people who hardly ever buy.
 
-| robots | how they must work | how it shows | how it hides |
-|---|---|---|---|
-| resetting | real phones run one script, and reset their advertising id after each visit | even pauses, no night | carriers |
-| proxied | each request leaves through another rented home | one cookie at very many homes | people's homes |
-| polling | infected machines ask a server every quarter of an hour what to click, 20 times a day at most | a timer | homes |
-| flooding | an app clicks in its owner's name, so that it is paid for what the owner buys later | a phone that never rests | \
-the owner's account, home and orders |
-| replayed | visits of people are recorded, and sent again from other machines | few different visits, always new cookies | \
-people's pauses and hours |
-| workers | people are paid to click, in shifts, with many accounts each | one office, many accounts | real people |
-| emulated | a rented machine pretends to be many phones; only in the last week | many phones in a data centre | each rests |
-| adware | an extension of the browser adds clicks to visits of people; only in the last week | clicks follow too fast | \
-the person's account and hours |
+| robots | how they must work | how they show |
+|---|---|---|
+| resetting | real phones run one script, and reset their advertising id after each visit | even pauses, no night |
+| proxied | each request leaves through another rented home | one cookie at very many homes |
+| polling | infected machines ask a server every quarter of an hour what to click, 20 times a day at most | a timer |
+| flooding | an app clicks in its owner's name, so that it is paid for what they buy later | a phone that never rests |
+| replayed | visits of people are recorded, and sent again from other machines | few visits, always new cookies |
+| workers | people are paid to click, in shifts, with many accounts each | one office, many accounts |
+| emulated | a rented machine pretends to be many phones; only in the last week | many phones in a data centre |
+| adware | an extension of the browser adds clicks to people's visits; only in the last week | they follow too fast |
 
 Sources: device farms and their resets, Interceptd and Airbridge on device farms; rented homes, Mi et al., "Resident
 evil", IEEE S&P 2019; polling, Daswani and Stoppelman, "The anatomy of Clickbot.A", HotBots 2007; flooding, AppsFlyer
@@ -163,9 +160,7 @@ def flooding(today: Today, clicks: float) -> Sessions:
         spread=0.0,
         user=np.where(today.people.recognised[person] | today.people.account[person], person, UNKNOWN),
         session=0,
-        ip=np.where(
-            at_home, today.people.homes(person, today.day), today.people.carriers(marketplace, rng.random(n))
-        ),
+        ip=np.where(at_home, today.people.homes(person, today.day), today.people.carriers(marketplace, rng.random(n))),
         agent=agents(device, rng.random(phones)[who]),
         device=device,
         marketplace=marketplace,
@@ -363,9 +358,7 @@ def passer(today: Today, clicks: float) -> Sessions:
         spread=1.2,
         user=MADE_UP + 2 * _LONE + rng.integers(0, _LONE, n),
         session=0,
-        ip=np.where(
-            device == MOBILE, today.people.carriers(marketplace, rng.random(n)), today.homes(marketplace)
-        ),
+        ip=np.where(device == MOBILE, today.people.carriers(marketplace, rng.random(n)), today.homes(marketplace)),
         agent=agents(device, rng.random(n)),
         device=device,
         marketplace=marketplace,

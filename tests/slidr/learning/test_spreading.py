@@ -12,7 +12,9 @@ logs = st.lists(st.tuples(ids, ids, st.booleans()), max_size=40)
 
 
 def frame(users, sessions):
-    return pl.DataFrame({"user_id": users, "session_id": sessions}, schema={"user_id": pl.String, "session_id": pl.String})
+    return pl.DataFrame(
+        {"user_id": users, "session_id": sessions}, schema={"user_id": pl.String, "session_id": pl.String}
+    )
 
 
 @given(logs)

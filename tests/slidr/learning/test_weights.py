@@ -81,7 +81,10 @@ def test_a_click_alone_in_its_cell_weighs_as_much_as_the_busiest_cell():
     weights = cell_weights(hour, np.zeros(1000, int), np.zeros(1000, bool), np.zeros(1000, bool), fewest=0)
     assert weights[0] == 500.0
     np.testing.assert_allclose(weights[1:], 500 / 999, rtol=1e-6)
-    assert cell_weights(hour, np.zeros(1000, int), np.zeros(1000, bool), np.zeros(1000, bool), largest=50, fewest=0)[0] == 50.0
+    assert (
+        cell_weights(hour, np.zeros(1000, int), np.zeros(1000, bool), np.zeros(1000, bool), largest=50, fewest=0)[0]
+        == 50.0
+    )
 
 
 def test_the_effective_size_is_n_for_equal_weights_and_smaller_for_all_others():
