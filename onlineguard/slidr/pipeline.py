@@ -246,9 +246,9 @@ def _with_seen_weekdays(X: Float[np.ndarray, "m features"], weekday: Int[np.ndar
     only met Tuesdays to Thursdays, and each would guess by extending its curve."""
     if np.bincount(weekday, minlength=7).min() >= len(weekday) / 7 * SEEN:
         return X
-    X = X.copy()
-    X[:, [NAMES.index("weekday_sin"), NAMES.index("weekday_cos")]] = 0.0  # what does not vary is held
-    return X
+    without = X.copy()
+    without[:, [NAMES.index("weekday_sin"), NAMES.index("weekday_cos")]] = 0.0  # what does not vary is held
+    return without
 
 
 def sample_weights(
