@@ -11,9 +11,8 @@ and its pauses are those that are thought of an entity beforehand.
 | `ip_users_1h` … `ip_sessions_24h` | log1p of the distinct users and sessions of the ip |
 | `ip_users_largest`, `ip_sessions_largest` | log1p of the largest such hour of the day: large gateways are no robots |
 | `user_since` … `prefix_since` | log1p of the seconds since the last click, 24 h for a first one |
-| `user_pause`, `session_pause`, `ip_pause` | mean log2 of its last pauses in ms: how fast it clicks |
-| `user_spread`, `session_spread`, `ip_spread` | log1p of their variance: a script is more even than a person |
-| `user_clicks_7d`, `ip_clicks_7d` | log1p of its clicks of a week: who comes every day |
+| `user_spread`, `session_spread`, `ip_spread` | log1p of the variance of its last pauses: scripts are even |
+| `ip_clicks_7d` | log1p of the clicks of the ip in a week: who comes every day |
 | `hour_sin`, `hour_cos`, `weekday_sin`, `weekday_cos` | local minute of the day, day of the week, on the unit circle |
 | `logged_in` | 1 or 0 |
 
@@ -51,7 +50,6 @@ NAMES: tuple[str, ...] = (
     *("ip_users_1h", "ip_users_24h", "ip_sessions_1h", "ip_sessions_24h", "ip_users_largest", "ip_sessions_largest"),
     *(f"{entity}_since" for entity in ENTITIES),
     *("hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "logged_in"),
-    *(f"{entity}_pause" for entity in PACED),
     *(f"{entity}_spread" for entity in PACED),
     *(f"{entity}_clicks_{WEEK}" for entity in LASTING),
 )
@@ -62,9 +60,8 @@ UNITS: tuple[str, ...] = (
     *("log1p seconds",) * 4,
     *("",) * 4,
     "0 or 1",
-    *("log2 ms",) * 3,
     *(f"log1p octaves^2 / {OCTAVE**2}",) * 3,
-    *("log1p clicks",) * 2,
+    *("log1p clicks",) * len(LASTING),
 )
 WIDTH = len(NAMES)
 
@@ -128,7 +125,7 @@ class Featuriser:
 
     def of_counts(
         self,
-        counts: Int32[np.ndarray, "n 36"],
+        counts: Int32[np.ndarray, "n 31"],
         ts: Int64[np.ndarray, " n"],
         marketplaces: Sequence[str],
         logged_in: Sequence[bool],
@@ -180,7 +177,7 @@ class Featuriser:
 
 
 def assembled(counts: Array, minute: Array, weekday: Array, logged_in: Array) -> Array:
-    """Features (..., WIDTH) float32 of the numbers that clicks see (..., 36), int32 in the order of `COLUMNS`.
+    """Features (..., WIDTH) float32 of the numbers that clicks see (..., 31), int32 in the order of `COLUMNS`.
 
     minute, weekday, logged_in: (...) of the day and of the week, as `Featuriser.local_time` gives them, and 1 or 0.
     NumPy in gives NumPy out, and so for JAX, with the same bits.
@@ -204,8 +201,7 @@ def assembled(counts: Array, minute: Array, weekday: Array, logged_in: Array) ->
         xp.asarray(_MINUTE)[minute],
         xp.asarray(_WEEKDAY)[weekday],
         xp.asarray(logged_in)[..., None].astype(np.float32),
-        each[..., :n_paced, n_windows + 1] * np.float32(1 / OCTAVE),
-        logs[places[..., :n_paced, n_windows + 2]],
+        logs[places[..., :n_paced, n_windows + 1]],
         logs[at[..., n_counts : n_counts + len(LASTING)]],
     )
     return xp.concatenate(parts, axis=-1)

@@ -36,7 +36,7 @@ from onlineguard.slidr.learning.regulars import regulars
 from onlineguard.slidr.learning.scorer import Scorer
 from onlineguard.slidr.learning.spreading import spread
 from onlineguard.slidr.learning.train import Progress, train
-from onlineguard.slidr.learning.weights import cell_weights
+from onlineguard.slidr.learning.weights import cell_weights, effective_size
 from onlineguard.slidr.thresholds.calibration import CONFIDENCE, Calibration, Method, calibrate
 from onlineguard.slidr.thresholds.metrics import HEAVY, heavy_sessions
 
@@ -46,6 +46,7 @@ WEEK, HOUR = 604_800_000, 3_600_000  # milliseconds
 SLACK = 6 * HOUR  # a log of three weeks may lack this much: it may begin late on its first day or end early on its last
 TRAIN_UNTIL, CALIBRATE_UNTIL = "50%", "71.43%"  # of a shorter log: days 1 to 7 and 8 to 10 of two weeks
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+DOUBLES = 2.0  # labels are spread where they then count for so many times those of before: else a few would say it all
 SEEN = 0.1  # a day of the week with a smaller part of its even share of the clicks was not seen, but touched
 
 Kind = Literal["mlp", "cross", "embedding", "logistic", "velocity", "trees"]
@@ -230,15 +231,13 @@ def train_model(
 
 def labelled(prepared: Prepared, rows: Mask, known_at: int, config: Config) -> tuple[Mask, np.ndarray | None]:
     """What a model learns of the m clicks `rows`: their labels (m,) bool, and their sample weights (m,), if any."""
-    if not config.spread:
-        human = known_humans(prepared, known_at, config)[rows]
-        return human, sample_weights(prepared, rows, human, config)
     bought = purchasing(prepared, known_at)[rows]
-    if not bought.any():
-        human = known_humans(prepared, known_at, config)[rows]
-        return human, sample_weights(prepared, rows, human, config)
-    human, loads = spread(prepared.frame.filter(pl.Series(rows)), bought)
-    return human, sample_weights(prepared, rows, human, config, loads)
+    if config.spread and bought.any():
+        human, loads = spread(prepared.frame.filter(pl.Series(rows)), bought)
+        if effective_size(loads[human]) >= DOUBLES * np.count_nonzero(bought):
+            return human, sample_weights(prepared, rows, human, config, loads)
+    human = known_humans(prepared, known_at, config)[rows]
+    return human, sample_weights(prepared, rows, human, config)
 
 
 def _with_seen_weekdays(X: Float[np.ndarray, "m features"], weekday: Int[np.ndarray, " m"]) -> np.ndarray:

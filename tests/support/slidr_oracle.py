@@ -49,7 +49,7 @@ class Oracle:
             numbers[f"{entity}_since"] = DAY
             if earlier and max(earlier) // HOUR > end // HOUR - 24:
                 numbers[f"{entity}_since"] = min(max(time - max(earlier), 0), DAY)
-            numbers[f"{entity}_pause"], numbers[f"{entity}_spread"] = pace(here, end)
+            numbers[f"{entity}_spread"] = spread(here, end)
         there = [*before, click] if counts else before
         end = max([c["time"] for c in before] + [time])
         for who in ("user", "session"):
@@ -87,8 +87,8 @@ class Oracle:
         return ts, True
 
 
-def pace(times: list[int], end: int) -> tuple[int, int]:
-    """Pause and spread of an entity, given the times of its counted clicks in order of arrival; seen at `end`."""
+def spread(times: list[int], end: int) -> int:
+    """The spread of an entity's pauses, given the times of its counted clicks in order of arrival; seen at `end`."""
     n = total = squares = 0
     head: int | None = None
     for time in times:
@@ -106,7 +106,7 @@ def pace(times: list[int], end: int) -> tuple[int, int]:
     if head is None or silent(head, end):
         n = total = squares = 0
     about = max(squares - total * total // max(n, 1), 0)
-    return (total + 2 * 896) // (n + 2), (about + 2 * 8_100) // (n + 2)
+    return (about + 2 * 8_100) // (n + 2)
 
 
 def silent(head: int, time: int) -> bool:

@@ -26,7 +26,6 @@ from onlineguard.slidr.counting.windows import (
     OF_EACH,
     PAUSE_MS,
     PAUSES,
-    PRIOR_PAUSE,
     PRIOR_PAUSES,
     PRIOR_SPREAD,
     RINGS,
@@ -101,7 +100,7 @@ class Sheet:
 
     tables: the rows of users, sessions, ips and prefixes, and the newest clicks of the pairs.
     events: (size, FIELDS).
-    counts: (size, 36), what each click sees, in the order of `COLUMNS`.
+    counts: (size, 31), what each click sees, in the order of `COLUMNS`.
     clicks: the number of clicks that `advance` takes.
     """
 
@@ -204,7 +203,7 @@ def _count_click(number: Array, row: Array, time: Array, ms: Array, counted: Arr
     head_after = (end, jnp.where(later, ms, head_ms))
     for lane, value in zip(range(_HEAD, _PAUSE_SQUARES + 1), (*head_after, *pauses), strict=True):
         rings = jnp.where(lanes.number == lane, value, rings)
-    return jnp.where(counted > 0, rings, row), jnp.stack([*sums, since, *_pace(pauses)]), week
+    return jnp.where(counted > 0, rings, row), jnp.stack([*sums, since, _spread(*pauses)]), week
 
 
 def _pauses(known: list[Array], gap: Array, is_one: Array) -> list[Array]:
@@ -220,12 +219,10 @@ def _pauses(known: list[Array], gap: Array, is_one: Array) -> list[Array]:
     return [total + jnp.where(is_one, more - less, 0) for total, more, less in zip(known, added, faded, strict=True)]
 
 
-def _pace(pauses: list[Array]) -> tuple[Array, Array]:
-    """Mean and variance of the pauses' logarithms, with what is thought beforehand; see `windows`."""
-    n, total, squares = pauses
-    mean = _quotient(total + PRIOR_PAUSES * PRIOR_PAUSE, n + PRIOR_PAUSES)
+def _spread(n: Array, total: Array, squares: Array) -> Array:
+    """The variance of the pauses' logarithms, with what is thought beforehand; see `windows`."""
     about = jnp.maximum(squares - _quotient(total * total, jnp.maximum(n, 1)), 0)  # fading may round it below zero
-    return mean, _quotient(about + PRIOR_PAUSES * PRIOR_SPREAD, n + PRIOR_PAUSES)
+    return _quotient(about + PRIOR_PAUSES * PRIOR_SPREAD, n + PRIOR_PAUSES)
 
 
 def _count_distinct(

@@ -13,7 +13,7 @@ head, and its count is the number of the entity's counted clicks whose own time 
 | 5 min | 5 of 1 min | 4 to 5 min |
 | 1 h | 12 of 5 min | 55 min to 1 h |
 | 24 h | 24 of 1 h | 23 to 24 h |
-| 7 d | 7 of 24 h | 6 to 7 d; of users and ips only |
+| 7 d | 7 of 24 h | 6 to 7 d; of ips only |
 
 A click sees its entities with itself included. Each window's buckets lie within the next longer window's, so a shorter
 count is never above a longer one.
@@ -24,9 +24,8 @@ x = 64 e + floor(64 (m - 1)), in 64ths of an octave (Mitchell, "Computer multipl
 logarithms", 1962: at most 0.09 octaves off the true one). An entity keeps the number n of its pauses, at most 16, and
 the sums S of x and Q of x^2. The next pause adds to both; once n is 16, S and Q first lose floor(S / 16) and
 floor(Q / 16). All three are 0 where the 24 h window is empty. A click sees, with itself included and with a weak
-opinion of two pauses,
+opinion of two pauses, their variance
 
-    pause  = floor((S + 2 * 896) / (n + 2))
     spread = floor((max(Q - floor(S^2 / max(n, 1)), 0) + 2 * 8100) / (n + 2))
 
 **Since the last click:** milliseconds from the head before the click; 0 for a click older than it; `FIRST` (24 h) if
@@ -49,9 +48,9 @@ others, changes nothing. A clock set back forgets every counter: what was counte
 **A duplicate** is a click whose id was first seen less than 24 hours ago, by the full hours of the stream's clock. It
 gets its features and is not counted again.
 
-**Forgetting.** All windows up to 24 h of an entity are empty for a click 25 h after its head, so a session or prefix
-not clicked for `KEEP_HOURS` of the stream's clock reads like one never seen, however late the next click; so does a
-user or ip after `LONGER_HOURS` more. Only such are dropped. No number ever changes by it.
+**Forgetting.** All windows up to 24 h of an entity are empty for a click 25 h after its head, so an entity not
+clicked for `KEEP_HOURS` of the stream's clock reads like one never seen, however late the next click; an ip does after
+`LONGER_HOURS` more. Only such are dropped. No number ever changes by it.
 """
 
 import bisect
@@ -103,7 +102,7 @@ ClickKey = tuple[str, int, str | None, str | None, str]  # the same of one click
 class Store(Protocol):
     """Where counters are kept."""
 
-    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 36"]:
+    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 31"]:
         """Count the clicks in order; row i holds the numbers that click i sees, named by `COLUMNS`.
 
         How a stream is cut into calls changes nothing.
@@ -115,7 +114,7 @@ class Store(Protocol):
 SIZES = (1, 64, 256, 2_048)
 LARGE = SIZES[-1]
 _TABLES = {  # lanes of a row, and the hours for which it is kept
-    "users": (LANES, KEEP_HOURS + LONGER_HOURS),
+    "users": (LANES, KEEP_HOURS),
     "sessions": (LANES, KEEP_HOURS),
     "ips": (LANES + GATEWAY_LANES, KEEP_HOURS + LONGER_HOURS),
     "prefixes": (LANES, KEEP_HOURS),
@@ -144,7 +143,7 @@ class BatchMemory:
             return self.sheet.tables
         return [start + width * click for start, width in zip(self.sheet.tables, (*WIDTHS, 2), strict=True)]
 
-    def counts(self, numbers: Int32[np.ndarray, " numbers"]) -> Int32[np.ndarray, "size 36"]:
+    def counts(self, numbers: Int32[np.ndarray, " numbers"]) -> Int32[np.ndarray, "size 31"]:
         """What each click sees, in an array such as this."""
         return numbers[self.sheet.counts : self.sheet.clicks].reshape(-1, len(COLUMNS))
 
@@ -161,7 +160,7 @@ EntityRows = list[Any]
 class ProcessStore:
     """Counters in this process.
 
-    Holds the users and ips of the last eight days, and the sessions and prefixes of the last two: about 360 bytes for a
+    Holds the ips of the last eight days, and all other entities of the last two: about 360 bytes for a
     user, session or prefix, 920 for an ip, 130 for each user or session at an ip, and 40 for the id of each click of
     the last day, the texts of names not counted. Room grows by doubling, so it may be up to twice that. Not safe under
     threads.
@@ -207,7 +206,7 @@ class ProcessStore:
         """Entities now held."""
         return sum(map(len, self._tables[:4]))
 
-    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 36"]:
+    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 31"]:
         """See `Store.count`."""
         n = len(keys.ts)
         if not 0 < n <= FEW:
@@ -218,7 +217,7 @@ class ProcessStore:
         self.end(after, memory)
         return memory.counts(after)[:n]
 
-    def peek(self, keys: ClickKeys) -> Int32[np.ndarray, "1 36"]:
+    def peek(self, keys: ClickKeys) -> Int32[np.ndarray, "1 31"]:
         """What `count` would give for a single click if it came next; nothing is counted."""
         time, counted, now, era = copy.copy(self._clock).take(int(keys.ts[0]))
         same = era == self._era  # else every counter would be forgotten
@@ -309,7 +308,7 @@ class ProcessStore:
         numbers[at[4]], numbers[at[4] + 1] = self._pairs.table[user_there, 0], self._pairs.table[session_there, 0]
         memory.events[click] = (*at, at[4] + 1, time // BUCKET_MS + MOVED_ON, time % BUCKET_MS, *counted)
 
-    def _count_many(self, keys: ClickKeys) -> Int32[np.ndarray, "n 36"]:
+    def _count_many(self, keys: ClickKeys) -> Int32[np.ndarray, "n 31"]:
         """`count` of a log: the same, to the last bit; its clicks are noted all together, in a third of the time."""
         reading = self._clock.read(keys.ts)
         counted = reading.counted & ~self._ids.seen(keys.click_ids, reading.now // HOUR_MS, reading.era)
@@ -331,7 +330,7 @@ class ProcessStore:
         times: Int64[np.ndarray, " n"],
         counted: Bool[np.ndarray, " n"],
         hours: Int64[np.ndarray, "2"],
-    ) -> Int32[np.ndarray, "n 36"]:
+    ) -> Int32[np.ndarray, "n 31"]:
         users = self._users.find(keys.users, counted, hours)
         sessions = self._sessions.find(keys.sessions, counted, hours)
         ips = self._ips.find(keys.ips, counted, hours)

@@ -157,8 +157,8 @@ class EntityTable:
 
         Their rows need no cleaning, for that very reason. An entity last touched in hour h of the clock has its head
         before h + 1.5 h. A click to be counted, from an hour of the clock beyond h + 50 on, is less than 24 h behind
-        it, so more than 25 h after the head: every bucket up to 24 h is out of its window. What else the row of a
-        session or prefix holds is never read. Other rows are kept for six days more, until their week is out, too.
+        it, so more than 25 h after the head: every bucket up to 24 h is out of its window. What else the row
+        holds is never read. Rows of ips are kept for six days more, until their week is out, too.
         """
         dead = np.flatnonzero(self._touched[: len(self._keys)] < hour - self._keep)[1:]
         self._free = dead[:_DROPPED_AT_ONCE].tolist()

@@ -1,16 +1,16 @@
 -- All of a batch of clicks in one call, for a single Redis: `clock`, `ids` and `entities` are the scripts of these names.
 -- KEYS: the clock; the names of all other keys are made here, for they have the era of the clock in them.
 -- ARGV: the clicks' times in ms; for each click 82 bytes; how names of keys begin; GROUPS; AHEAD_MS, BEHIND_MS, STEP_MS;
--- HOUR_MS, DUPLICATE_HOURS; BUCKET_MS, MOVED_ON; TTL in ms, and that of users and ips; FIRST, CAP; and
+-- HOUR_MS, DUPLICATE_HOURS; BUCKET_MS, MOVED_ON; TTL in ms, and that of ips; FIRST, CAP; and
 -- what `entities` takes after it.
 -- The bytes of a click are hashes of 16 bytes of its id, user, session, ip and prefix, and 1 or 0 for whether there is a
 -- user, and whether there is a session.
--- Returns for each click the first seven numbers of its user, session, ip and prefix that `entities` gives; then the
--- counts of a week of its user and ip, and the six more of its ip; where there is no user or session, those of
+-- Returns for each click the first six numbers of its user, session, ip and prefix that `entities` gives; then the
+-- count of a week of its ip, and the six more of its ip; where there is no user or session, those of
 -- one never seen.
 local members, prefix, groups = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local hour_ms, bucket_ms, moved_on = tonumber(ARGV[8]), tonumber(ARGV[10]), tonumber(ARGV[11])
-local ttl, longer, first, prior_pause, prior_spread = ARGV[12], ARGV[13], ARGV[14], ARGV[20], ARGV[21]
+local ttl, longer, first, prior_spread = ARGV[12], ARGV[13], ARGV[14], ARGV[20]
 local n = #ARGV[1] / 8
 local kinds = {'user', 'session', 'ip', 'prefix'}
 
@@ -60,24 +60,23 @@ for i = 1, n do
 end
 local answers = {}
 for k = 1, 4 do
-  local arguments = {table.concat(events[k]), k % 2 == 0 and ttl or longer, k == 3 and '1' or '0', unpack(ARGV, 14, 21)}
+  local arguments = {table.concat(events[k]), k == 3 and longer or ttl, k == 3 and '1' or '0', unpack(ARGV, 14, 20)}
+  table.insert(arguments, ttl)
   answers[k] = entities(keys[k], arguments)
 end
-local unseen = struct.pack('<IIIIIII', 0, 0, 0, 0, tonumber(first), tonumber(prior_pause), tonumber(prior_spread))
-local no_week = struct.pack('<I', 0)
+local unseen = struct.pack('<IIIIII', 0, 0, 0, 0, tonumber(first), tonumber(prior_spread))
 local rows, at_user, at_session = {}, 1, 1
 for i = 1, n do
   local has_user, has_session = string.byte(members, 82 * i - 1, 82 * i)
-  local user, user_week, session = unseen, no_week, unseen
+  local user, session = unseen, unseen
   if has_user == 1 then
-    user, user_week = string.sub(answers[1], at_user, at_user + 27), string.sub(answers[1], at_user + 28, at_user + 31)
-    at_user = at_user + 32
+    user, at_user = string.sub(answers[1], at_user, at_user + 23), at_user + 28
   end
   if has_session == 1 then
-    session, at_session = string.sub(answers[2], at_session, at_session + 27), at_session + 32
+    session, at_session = string.sub(answers[2], at_session, at_session + 23), at_session + 28
   end
-  local ip, prefix_at = 56 * i - 55, 32 * i - 31
-  rows[i] = user .. session .. string.sub(answers[3], ip, ip + 27) .. string.sub(answers[4], prefix_at, prefix_at + 27)
-    .. user_week .. string.sub(answers[3], ip + 28, ip + 55)
+  local ip, prefix_at = 52 * i - 51, 28 * i - 27
+  rows[i] = user .. session .. string.sub(answers[3], ip, ip + 23) .. string.sub(answers[4], prefix_at, prefix_at + 23)
+    .. string.sub(answers[3], ip + 24, ip + 51)
 end
 return table.concat(rows)

@@ -1,11 +1,11 @@
 -- Counters of one kind of entities (`counters`) for a batch of clicks, in order.
 -- KEYS: each entity's rings; for ips the rings, the set of users and the set of sessions of each.
--- ARGV: events, TTL in ms, 1 for ips and 0 for others, FIRST, CAP; PAUSE_MS, PAUSES, OCTAVE, PRIOR_PAUSES, PRIOR_PAUSE,
--- PRIOR_SPREAD.
+-- ARGV: events, TTL in ms, 1 for ips and 0 for others, FIRST, CAP; PAUSE_MS, PAUSES, OCTAVE, PRIOR_PAUSES, PRIOR_SPREAD;
+-- the TTL of the sets.
 -- An event is which entity (from 0), its time as shortest bucket and milliseconds within, and 1 if it is counted; for
 -- ips also 1 or 0 for whether there is a user, its 8 bytes, and the same for the session.
--- Returns for each event four counts, the milliseconds since the last click, pause and spread, and the count of a week;
--- for ips six numbers more.
+-- Returns for each event four counts, the milliseconds since the last click, the spread of pauses, and the count of a
+-- week; for ips six numbers more.
 --
 -- A row is the rings' counts, turned so that bucket b is at b modulo the ring's length; for ips also the 24 largest 1 h
 -- numbers of users and of sessions; the head, and the milliseconds within; the sums of the five rings; the number of
@@ -14,7 +14,7 @@
 -- earlier version, and reads like one never seen.
 local ttl, is_ip, first, cap = ARGV[2], ARGV[3] == '1', tonumber(ARGV[4]), tonumber(ARGV[5])
 local pause_ms, most, octave = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local prior, prior_pause, prior_spread = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local prior, prior_spread = tonumber(ARGV[9]), tonumber(ARGV[10])
 local lengths, slots, starts = {1, 6, 30, 360, 8640}, {6, 5, 12, 24, 7}, {1, 7, 12, 24, 48}
 local n = is_ip and 102 or 54
 local at_head, at_ms, at_sums, at_pauses = n + 1, n + 2, n + 2, n + 8
@@ -129,10 +129,9 @@ for at = 1, #ARGV[1], event_bytes do
   if counted then
     row[at_pauses], row[at_pauses + 1], row[at_pauses + 2] = pauses, total, squares
   end
-  local pause = floor((total + prior * prior_pause) / (pauses + prior))
   local about = max(squares - floor(total * total / max(pauses, 1)), 0)
   local spread = floor((about + prior * prior_spread) / (pauses + prior))
-  answers[#answers + 1] = pack('<IIIIIIII', counts[1], counts[2], counts[3], counts[4], since, pause, spread, counts[5])
+  answers[#answers + 1] = pack('<IIIIIII', counts[1], counts[2], counts[3], counts[4], since, spread, counts[5])
   if is_ip then
     local users_1h, users_24h = distinct(KEYS[key + 1], has_user == 1 and user, counted, time, to)
     local sessions_1h, sessions_24h = distinct(KEYS[key + 2], has_session == 1 and session, counted, time, to)
@@ -152,7 +151,7 @@ end
 for key, row in pairs(changed) do
   call('SET', KEYS[key], pack(row_format, unpack(row, 1, numbers)), 'PX', ttl)
   for other = key + 1, key + width - 1 do
-    call('PEXPIRE', KEYS[other], ttl)
+    call('PEXPIRE', KEYS[other], ARGV[11])
   end
 end
 return table.concat(answers)

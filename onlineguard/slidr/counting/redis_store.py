@@ -19,10 +19,10 @@ the same with a single Redis.
 | ip | the same and 48 peaks | 600 |
 | its users, its sessions | sorted sets of at most 256 hashes of 8 bytes, by newest click | 100 to 35,000 |
 
-**Expiry.** The key of a click id, session or prefix expires `ttl_hours` of Redis's time after it was last written, and
-that of a user or ip `LONGER_HOURS` = 144 h later still. That only collects garbage: a session not clicked for
-`KEEP_HOURS` = 50 h of the stream's time reads like a new one anyway, and a user or ip after 194 h. It changes no number
-as long as clicks are never handled more than `ttl_hours` - 50 h later than they happened, by default 46 h.
+**Expiry.** A key expires `ttl_hours` of Redis's time after it was last written, and that of an ip, but not of its users and sessions,
+`LONGER_HOURS` = 144 h later still. That only collects garbage: an entity not clicked for `KEEP_HOURS` = 50 h of the stream's time reads like a
+new one anyway, and an ip after 194 h. It changes no number as long as clicks are never handled more than `ttl_hours` -
+50 h later than they happened, by default 46 h.
 
 Needs Redis 6.2. Exact but for two names with the same hash, of 128 bits for entities and of 64 bits within one ip.
 """
@@ -56,7 +56,6 @@ from onlineguard.slidr.counting.windows import (
     OF_EACH,
     PAUSE_MS,
     PAUSES,
-    PRIOR_PAUSE,
     PRIOR_PAUSES,
     PRIOR_SPREAD,
     STEP_MS,
@@ -66,10 +65,10 @@ GROUPS = 64  # a batch of 64 clicks takes at most that many calls a kind under C
 BATCH = 256  # clicks in a call: Redis answers nobody else for the few milliseconds that it takes
 
 _EVENT = np.dtype([("entity", "<u4"), ("time", "<u4"), ("ms", "<u2"), ("counted", "u1")])
-_NEVER_SEEN = {"since": FIRST, "pause": PRIOR_PAUSE, "spread": PRIOR_SPREAD}
+_NEVER_SEEN = {"since": FIRST, "spread": PRIOR_SPREAD}
 _UNKNOWN = np.array([_NEVER_SEEN.get(name.rpartition("_")[2], 0) for name in COLUMNS], np.int32)
 _EACH, _WEEKS = len(OF_EACH), len(OF_EACH) * len(ENTITIES)  # where the weeks begin in `COLUMNS`
-_PAUSING = (PAUSE_MS, PAUSES, OCTAVE, PRIOR_PAUSES, PRIOR_PAUSE, PRIOR_SPREAD)
+_PAUSING = (PAUSE_MS, PAUSES, OCTAVE, PRIOR_PAUSES, PRIOR_SPREAD)
 _IP_EVENT = np.dtype([*_EVENT.descr, ("has_user", "u1"), ("user", "S8"), ("has_session", "u1"), ("session", "S8")])
 _NOBODY = bytes(16)
 
@@ -117,7 +116,7 @@ class _Plan:
             *(BUCKET_MS, MOVED_ON, self._ttl, self._longer, FIRST, CAP, *_PAUSING),
         ]
 
-    def counting(self, keys: ClickKeys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 36"]]:
+    def counting(self, keys: ClickKeys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 31"]]:
         """Count at most BATCH clicks: yields calls to be made, is sent their answers, and returns the counts."""
         if not self._cluster:
             return (yield from self._counting_at_once(keys))
@@ -149,7 +148,7 @@ class _Plan:
                 else:
                     mine = mine[list(_EVENT.names or ())].astype(_EVENT)
                 ttl = self._longer if kind in LASTING else self._ttl
-                arguments = [mine.tobytes(), ttl, int(kind == "ip"), FIRST, CAP, *_PAUSING]
+                arguments = [mine.tobytes(), ttl, int(kind == "ip"), FIRST, CAP, *_PAUSING, self._ttl]
                 calls.append(_Call(_ENTITIES, entities, arguments))
                 places.append((rows, kind))
         answers = yield calls
@@ -163,7 +162,7 @@ class _Plan:
                 counts[rows, _WEEKS + len(LASTING) :] = numbers[:, _EACH + 1 :]
         return counts
 
-    def _counting_at_once(self, keys: ClickKeys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 36"]]:
+    def _counting_at_once(self, keys: ClickKeys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 31"]]:
         """`counting` in one call."""
         members: list[bytes] = []
         for click_id, user, session, ip in zip(keys.click_ids, keys.users, keys.sessions, keys.ips, strict=True):
@@ -220,7 +219,7 @@ class RedisStore:
             raise InvalidArgument("client has decode_responses=True; the counters are bytes, so it must be without")
         self._client = client
 
-    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 36"]:
+    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 31"]:
         """See `Store.count`."""
         parts = [_driven(self._plan.counting(part), self._run) for part in _parts(keys)]
         return np.concatenate([np.empty((0, len(COLUMNS)), np.int32), *parts])
@@ -251,7 +250,7 @@ class AsyncRedisStore:
         self._plan = _Plan(namespace, ttl_hours, cluster=False)
         self._execute = execute
 
-    async def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 36"]:
+    async def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 31"]:
         """See `Store.count`. Raises what `execute` does, and the errors that it gives."""
         counts: list[np.ndarray] = []
         for part in _parts(keys):
