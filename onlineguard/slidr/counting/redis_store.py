@@ -19,10 +19,10 @@ the same with a single Redis.
 | ip | the same and 48 peaks | 600 |
 | its users, its sessions | sorted sets of at most 256 hashes of 8 bytes, by newest click | 100 to 35,000 |
 
-**Expiry.** A key expires `ttl_hours` of Redis's time after it was last written, and that of an ip, but not of its users and sessions,
-`LONGER_HOURS` = 144 h later still. That only collects garbage: an entity not clicked for `KEEP_HOURS` = 50 h of the stream's time reads like a
-new one anyway, and an ip after 194 h. It changes no number as long as clicks are never handled more than `ttl_hours` -
-50 h later than they happened, by default 46 h.
+**Expiry.** A key expires `ttl_hours` of Redis's time after it was last written, and that of an ip, but not of its users
+and sessions, `LONGER_HOURS` = 144 h later still. That only collects garbage: an entity not clicked for `KEEP_HOURS`
+= 50 h of the stream's time reads like a new one anyway, and an ip after 194 h. It changes no number as long as clicks
+are never handled more than `ttl_hours` - 50 h later than they happened, by default 46 h.
 
 Needs Redis 6.2. Exact but for two names with the same hash, of 128 bits for entities and of 64 bits within one ip.
 """
