@@ -16,21 +16,30 @@ One JSON line a seed and model, then one a claim, its differences paired by seed
 
     slices over cap   slices whose people are marked more often than the cap allows, by more than chance explains
 
+Beside them stands the recall by kind of robot, and the share of each group of people marked, where one threshold for
+all has a true FPR of 1 %.
+
+What else can be asked: the wide world (--world wide); that a kind of robot be missing from the week that trains
+(--left-out KIND); features held at what they are in training (--hold spread,7d, by how their names end); labels that
+are not spread over a visitor's clicks (--plain-labels).
+
 Feature computation in process and over Redis is measured by `bench_features`, training alone by `bench_train`.
 """
 
 import argparse
 import concurrent.futures
+import dataclasses
 import multiprocessing
 import os
 import time
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from scipy import stats
 
 from benchmarks.workloads import emit
 from onlineguard.errors import InfeasibleBudget
+from onlineguard.slidr.features import NAMES as FEATURES
 from onlineguard.slidr.learning.scorer import Scorer
 from onlineguard.slidr.pipeline import (
     Config,
@@ -43,7 +52,7 @@ from onlineguard.slidr.pipeline import (
     slice_name,
     train_model,
 )
-from onlineguard.slidr.simulation.simulator import Traffic, simulate
+from onlineguard.slidr.simulation.simulator import KINDS, Traffic, World, simulate
 from onlineguard.slidr.thresholds import metrics
 from onlineguard.slidr.thresholds.calibration import calibrate
 from onlineguard.slidr.thresholds.caps import CAP
@@ -72,11 +81,23 @@ USUAL = "mlp,logistic,velocity,trees"
 GLOBAL = "network, one global threshold"
 
 
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What is simulated, and what of it may be learned."""
+
+    clicks: int
+    biased: bool = False
+    world: World = "usual"
+    left_out: str = ""
+    hold: tuple[str, ...] = ()
+    spread: bool = True
+
+
 class Judge:
     """One seed's three weeks, and what is measured of a scorer on them."""
 
-    def __init__(self, seed: int, clicks: int, biased: bool):
-        traffic = Traffic(clicks=clicks, days=21, biased_purchases=biased)
+    def __init__(self, seed: int, setting: Setting):
+        traffic = Traffic(clicks=setting.clicks, days=21, biased_purchases=setting.biased, world=setting.world)
         simulated = simulate(traffic, seed)
         start = time.perf_counter()
         self.prepared: Prepared = prepare(simulated.clicks)
@@ -84,17 +105,20 @@ class Judge:
         truth = self.prepared.frame.select("click_id").join(
             simulated.truth, on="click_id", how="left", maintain_order="left"
         )
-        self.robot = truth["robot"].to_numpy()
+        self.robot, self.kind = truth["robot"].to_numpy(), truth["kind"].to_numpy()
+        held = [at for at, name in enumerate(FEATURES) if setting.hold and name.endswith(setting.hold)]
+        self.prepared.X[:, held] = 0.0
         self.ends = [traffic.begin + week * WEEK for week in range(4)]
         self.learned, self.calibrated, self.judged = (
             self.prepared.between(since, until) for since, until in zip(self.ends, self.ends[1:], strict=False)
         )
-        self.config = Config(seed=seed)
+        self.learned = self.learned & (self.kind != setting.left_out)
+        self.config = Config(seed=seed, spread=setting.spread)
 
     def train(self, kind: Kind) -> tuple[Scorer, float]:
         """The scorer, and the seconds it took."""
         start = time.perf_counter()
-        scorer = train_model(self.prepared, self.learned, self.ends[1], Config(kind=kind, seed=self.config.seed))
+        scorer = train_model(self.prepared, self.learned, self.ends[1], dataclasses.replace(self.config, kind=kind))
         return scorer, time.perf_counter() - start
 
     def calibrate(self, scorer: Scorer, **options: Any) -> Any:
@@ -107,6 +131,13 @@ class Judge:
             learned=self.learned,
             **options,
         )
+
+    def by_kind(self, p_robot: np.ndarray) -> dict[str, float]:
+        """The share of each kind's clicks marked in the judged week, where that of all people's is the budget."""
+        p, robot, kind = p_robot[self.judged], self.robot[self.judged], self.kind[self.judged]
+        marked = p > np.quantile(p[~robot], 1.0 - BUDGET)
+        shares = {f"of {name}": float(marked[kind == name].mean()) for name in np.unique(kind)}
+        return {"of all robots": float(marked[robot].mean()), **shares}
 
     def measure(self, scorer: Scorer, p_robot: np.ndarray, method: str) -> dict[str, float]:
         """Recall, precision and true FPR of the judged week, and the recall where the true FPR is the budget."""
@@ -139,9 +170,9 @@ class Judge:
         }
 
 
-def one_seed(seed: int, clicks: int, biased: bool, kinds: tuple[Kind, ...]) -> dict[str, dict[str, float]]:
+def one_seed(seed: int, setting: Setting, kinds: tuple[Kind, ...]) -> dict[str, dict[str, float]]:
     """Figures by model, and of the network's other calibrations."""
-    judge = Judge(seed, clicks, biased)
+    judge = Judge(seed, setting)
     figures: dict[str, dict[str, float]] = {}
     for kind in kinds:
         scorer, seconds = judge.train(kind)
@@ -150,6 +181,7 @@ def one_seed(seed: int, clicks: int, biased: bool, kinds: tuple[Kind, ...]) -> d
         if kind == "mlp":
             figures[GLOBAL] = judge.measure(scorer, p_robot, "global")
             figures["calibration"] = _calibrations(judge, scorer)
+            figures["kinds"] = judge.by_kind(p_robot)
     figures["clicks"] = {
         "clicks": float(len(judge.robot)),
         "purchases": float(judge.prepared.frame["purchase_ts"].count()),
@@ -275,10 +307,16 @@ def main() -> None:
     parser.add_argument("--clicks", type=int, default=2_000_000, help="in three weeks, about")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--biased-purchases", action="store_true")
+    parser.add_argument("--world", default="usual", choices=get_args(World))
+    parser.add_argument("--left-out", default="", metavar="KIND", choices=("", *KINDS[1:]))
+    parser.add_argument("--hold", default="", metavar="ENDINGS")
+    parser.add_argument("--plain-labels", action="store_true")
     parser.add_argument("--models", default=USUAL, help=f"mlp, and any others of {', '.join(NAMES)}")
     options = parser.parse_args()
     kinds: tuple[Kind, ...] = tuple(kind for kind in NAMES if kind in {"mlp", *options.models.split(",")})
     n_seeds, clicks = (2, QUICK) if options.quick else (options.seeds, options.clicks)
+    hold = tuple(ending for ending in options.hold.split(",") if ending)
+    setting = Setting(clicks, options.biased_purchases, options.world, options.left_out, hold, not options.plain_labels)
     os.environ |= ONE_THREAD  # of the processes to be started
     context = multiprocessing.get_context("spawn")  # a fork would copy XLA's threads
     seeds: list[dict[str, dict[str, float]]] = []
@@ -286,7 +324,7 @@ def main() -> None:
         numbers = range(options.first_seed, options.first_seed + n_seeds)
         for seed, figures in zip(
             numbers,
-            pool.map(one_seed, numbers, *([value] * n_seeds for value in (clicks, options.biased_purchases, kinds))),
+            pool.map(one_seed, numbers, *([value] * n_seeds for value in (setting, kinds))),
             strict=True,
         ):
             seeds.append(figures)

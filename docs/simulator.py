@@ -15,12 +15,16 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from onlineguard.slidr.simulation.simulator import KINDS, Traffic, simulate
+from onlineguard.slidr.simulation.simulator import USUAL_KINDS, Traffic, simulate
 from onlineguard.slidr.simulation.world import DAY, HOUR, TIMEZONES
 
 HERE = Path(__file__).parent
 COLOURS = dict(
-    zip(KINDS, ["#94a3b8", "#dc2626", "#7c3aed", "#0891b2", "#ea580c", "#65a30d", "#db2777", "#0f172a"], strict=True)
+    zip(
+        USUAL_KINDS,
+        ["#94a3b8", "#dc2626", "#7c3aed", "#0891b2", "#ea580c", "#65a30d", "#db2777", "#0f172a"],
+        strict=True,
+    )
 )
 REAL, SIMULATED = "#0f172a", "#ea580c"
 TWO_WEEKS = Traffic(clicks=1_000_000, days=14)
@@ -122,7 +126,7 @@ def counts(clicks: pl.DataFrame, thinned: pl.DataFrame, real: pl.DataFrame) -> N
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
     daily = clicks.filter(pl.col("user_id").is_not_null()).with_columns(day=pl.col("ts") // DAY)
     daily = daily.group_by("kind", "user_id", "day").len()
-    for kind in KINDS:
+    for kind in USUAL_KINDS:
         mine = daily.filter(pl.col("kind") == kind)["len"].to_numpy()
         left.loglog(*tail(mine), color=COLOURS[kind], lw=2 if kind == "person" else 1.3, label=kind)
     left.set(xlabel="clicks c of a known user on a day", ylabel="share of users with at least c")
@@ -142,9 +146,9 @@ def robots(clicks: pl.DataFrame) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), width_ratios=(3, 2), layout="constrained")
     day = (clicks["ts"].to_numpy() - TWO_WEEKS.begin) // DAY
     kind = clicks["kind"].to_numpy()
-    stacked = [np.bincount(day[kind == name], minlength=TWO_WEEKS.days) for name in KINDS[1:]]
+    stacked = [np.bincount(day[kind == name], minlength=TWO_WEEKS.days) for name in USUAL_KINDS[1:]]
     base = np.zeros(TWO_WEEKS.days)
-    for name, height in zip(KINDS[1:], stacked, strict=True):
+    for name, height in zip(USUAL_KINDS[1:], stacked, strict=True):
         left.bar(range(TWO_WEEKS.days), height, bottom=base, width=0.85, color=COLOURS[name], label=name)
         base += height
     left.set(xlabel="day", ylabel="clicks", title="Robots by kind, seed 0", ylim=(0, 1.25 * base.max()))

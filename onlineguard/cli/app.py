@@ -7,13 +7,16 @@ from enum import StrEnum
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 import onlineguard
 from onlineguard.cli import slidr as commands
 from onlineguard.cli.exits import EXIT_INTERRUPTED, one_line_errors
+
+if TYPE_CHECKING:
+    from onlineguard.slidr.simulation.simulator import World
 
 COMMANDS = "onlineguard.commands"  # the entry points by which other packages, the service among them, add commands
 
@@ -254,6 +257,9 @@ def simulate(
     biased_purchases: Annotated[
         bool, typer.Option("--biased-purchases", help="Let those signed in buy more; by default all clicks buy alike.")
     ] = False,
+    world: Annotated[
+        str, typer.Option(help="usual, or wide: more kinds of robots, people who hardly buy, most visitors unknown.")
+    ] = "usual",
 ) -> None:
     """Make up ad clicks of people and robots, with the truth in a file apart.
 
@@ -268,7 +274,15 @@ def simulate(
         from onlineguard.slidr.simulation.simulator import Traffic, write_traffic
 
         traffic = Traffic(
-            clicks, days, _day("--start", start), robots, holiday, label_outage, clock_fault, biased_purchases
+            clicks,
+            days,
+            _day("--start", start),
+            robots,
+            holiday,
+            label_outage,
+            clock_fault,
+            biased_purchases,
+            cast("World", world),  # which `Traffic` checks
         )
         with console.progress("simulated clicks", clicks, noun="clicks") as progress:
             tally = write_traffic(out, traffic, seed, progress)

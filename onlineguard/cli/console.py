@@ -266,7 +266,7 @@ def print_traffic(tally: "Tally", folder: Path) -> None:
             MARKETPLACES[marketplace],
             "yes" if logged_in else "no",
             f"{clicks:,}",
-            f"{1 - tally.slices[place][0] / max(clicks, 1):.1%}" if clicks else "",
+            f"{tally.robotic[place] / clicks:.1%}" if clicks else "",
             f"{tally.purchases[place]:,}",
         )
     console.print(table)

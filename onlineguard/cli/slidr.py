@@ -150,6 +150,7 @@ def train(
         scorer = _trained(prepared, rows, end, config)
         trained = Span.of(start, end, rows, known_humans(prepared, end, config))
         model = save_model(out, Model(config, scorer, trained))
+        _say_what_is_held(scorer)
         console.say(
             f"learned from {trained.clicks:,} clicks, {trained.humans:,} of them known to be people's, "
             f"{_times(trained)}",
@@ -498,6 +499,17 @@ def _trained(prepared: "Prepared", rows: "Mask", known_at: int, config: "Config"
         scorer = train_model(prepared, rows, known_at, config, lambda done, _total, _loss: progress(done))
         progress(total)
     return scorer
+
+
+def _say_what_is_held(scorer: "Scorer") -> None:
+    """Which features the model cannot use."""
+    from onlineguard.cli import console
+    from onlineguard.slidr.features import NAMES
+
+    held: list[str] = [NAMES[at] for at in getattr(scorer, "held", ())]
+    if held:
+        listed = ", ".join(held[:SHOWN]) + (f" and {len(held) - SHOWN} more" if len(held) > SHOWN else "")
+        console.say(f"not used, since the training clicks do not show what else they can be: {listed}")
 
 
 def _check_that_the_log_holds(prepared: "Prepared", trained: "Span", calibrated: "Span") -> None:

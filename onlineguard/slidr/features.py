@@ -1,7 +1,8 @@
 """What the models see of a click: counters on a log scale, ratios, time of day and week, and whether it was logged in.
 
-The counts are those of `counters`, each with the click itself included. Where an entity is unknown, or has no counted
-click, its counts and ratios are 0 and its time since the last click is that of a first click.
+The counts, and what a pause is, are those of `counters`, each with the click itself included. Where an entity is
+unknown, or has no counted click, its counts and ratios are 0, its time since the last click is that of a first click,
+and its pauses are those that are thought of an entity beforehand.
 
 | features | |
 |---|---|
@@ -10,6 +11,8 @@ click, its counts and ratios are 0 and its time since the last click is that of 
 | `ip_users_1h` … `ip_sessions_24h` | log1p of the distinct users and sessions of the ip |
 | `ip_users_largest`, `ip_sessions_largest` | log1p of the largest such hour of the day: large gateways are no robots |
 | `user_since` … `prefix_since` | log1p of the seconds since the last click, 24 h for a first one |
+| `user_spread`, `session_spread`, `ip_spread` | log1p of the variance of its last pauses: scripts are even |
+| `ip_clicks_7d` | log1p of the clicks of the ip in a week: who comes every day |
 | `hour_sin`, `hour_cos`, `weekday_sin`, `weekday_cos` | local minute of the day, day of the week, on the unit circle |
 | `logged_in` | 1 or 0 |
 
@@ -36,9 +39,10 @@ from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.clicks.clicks import LATEST, Click, check_clicks
 from onlineguard.slidr.clicks.marketplaces import TIMEZONES
 from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore, Store
-from onlineguard.slidr.counting.windows import ENTITIES, WINDOWS
+from onlineguard.slidr.counting.windows import ENTITIES, LASTING, OCTAVE, OF_EACH, WEEK, WINDOWS
 
 _PAIRS = tuple(itertools.pairwise(WINDOWS))
+PACED = ("user", "session", "ip")  # a prefix holds too many for its pauses to tell anything
 
 NAMES: tuple[str, ...] = (
     *(f"{entity}_clicks_{window}" for entity in ENTITIES for window in WINDOWS),
@@ -46,6 +50,8 @@ NAMES: tuple[str, ...] = (
     *("ip_users_1h", "ip_users_24h", "ip_sessions_1h", "ip_sessions_24h", "ip_users_largest", "ip_sessions_largest"),
     *(f"{entity}_since" for entity in ENTITIES),
     *("hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "logged_in"),
+    *(f"{entity}_spread" for entity in PACED),
+    *(f"{entity}_clicks_{WEEK}" for entity in LASTING),
 )
 UNITS: tuple[str, ...] = (
     *("log1p clicks",) * 16,
@@ -54,6 +60,8 @@ UNITS: tuple[str, ...] = (
     *("log1p seconds",) * 4,
     *("",) * 4,
     "0 or 1",
+    *(f"log1p octaves^2 / {OCTAVE**2}",) * 3,
+    *("log1p clicks",) * len(LASTING),
 )
 WIDTH = len(NAMES)
 
@@ -117,7 +125,7 @@ class Featuriser:
 
     def of_counts(
         self,
-        counts: Int32[np.ndarray, "n 26"],
+        counts: Int32[np.ndarray, "n 31"],
         ts: Int64[np.ndarray, " n"],
         marketplaces: Sequence[str],
         logged_in: Sequence[bool],
@@ -169,7 +177,7 @@ class Featuriser:
 
 
 def assembled(counts: Array, minute: Array, weekday: Array, logged_in: Array) -> Array:
-    """Features (..., WIDTH) float32 of the numbers that clicks see (..., 26), int32 in the order of `COLUMNS`.
+    """Features (..., WIDTH) float32 of the numbers that clicks see (..., 31), int32 in the order of `COLUMNS`.
 
     minute, weekday, logged_in: (...) of the day and of the week, as `Featuriser.local_time` gives them, and 1 or 0.
     NumPy in gives NumPy out, and so for JAX, with the same bits.
@@ -177,20 +185,24 @@ def assembled(counts: Array, minute: Array, weekday: Array, logged_in: Array) ->
     xp, lead = namespace(counts), counts.shape[:-1]
     numbers = counts.astype(np.float32)
     at = xp.maximum((numbers.view(np.int32) >> _CUT) - (_ONE - 1), 0)  # in the tables
-    by_entity = (*lead, len(ENTITIES), len(WINDOWS) + 1)
-    n_counts = len(ENTITIES) * (len(WINDOWS) + 1)
+    by_entity = (*lead, len(ENTITIES), len(OF_EACH))
+    n_counts = len(ENTITIES) * len(OF_EACH)
+    n_windows, n_paced = len(WINDOWS), len(PACED)
     logs, seconds = (xp.asarray(table) for table in (_LOG, _LOG_SECONDS))
     places = at[..., :n_counts].reshape(by_entity)
-    clicks = numbers[..., :n_counts].reshape(by_entity)[..., :-1]
+    each = numbers[..., :n_counts].reshape(by_entity)
+    clicks = each[..., :n_windows]
     ratios = clicks[..., :-1] / xp.maximum(clicks[..., 1:], np.float32(1.0))
     parts = (
-        logs[places[..., :-1]].reshape(*lead, len(ENTITIES) * len(WINDOWS)),
+        logs[places[..., :n_windows]].reshape(*lead, len(ENTITIES) * n_windows),
         ratios.reshape(*lead, len(ENTITIES) * len(_PAIRS)),
-        logs[at[..., n_counts:]],
-        seconds[places[..., -1]],
+        logs[at[..., n_counts + len(LASTING) :]],
+        seconds[places[..., n_windows]],
         xp.asarray(_MINUTE)[minute],
         xp.asarray(_WEEKDAY)[weekday],
         xp.asarray(logged_in)[..., None].astype(np.float32),
+        logs[places[..., :n_paced, n_windows + 1]],
+        logs[at[..., n_counts : n_counts + len(LASTING)]],
     )
     return xp.concatenate(parts, axis=-1)
 

@@ -59,7 +59,7 @@ class ClickFront(NamedTuple):
 
     @property
     def counts(self) -> int:
-        """Where the counts that clicks see begin, (size, 26)."""
+        """Where the counts that clicks see begin, (size, 31)."""
         return Sheet(self.size).counts if self.counting else 0
 
     @property
@@ -136,7 +136,7 @@ class ClickJudge:
             (engine or self._engine).warmup_from(batch.front, self._weights)
 
     def judge(
-        self, clicks: Sequence[Click], slices: Sequence[str], counts: Int32[np.ndarray, "n 26"] | None = None
+        self, clicks: Sequence[Click], slices: Sequence[str], counts: Int32[np.ndarray, "n 31"] | None = None
     ) -> JudgedClicks:
         """Count, judge and learn at most MOST clicks, in order.
 

@@ -34,8 +34,9 @@ from onlineguard.slidr.learning.labels import humans
 from onlineguard.slidr.learning.network import NetworkConfig
 from onlineguard.slidr.learning.regulars import regulars
 from onlineguard.slidr.learning.scorer import Scorer
+from onlineguard.slidr.learning.spreading import spread
 from onlineguard.slidr.learning.train import Progress, train
-from onlineguard.slidr.learning.weights import cell_weights
+from onlineguard.slidr.learning.weights import cell_weights, effective_size
 from onlineguard.slidr.thresholds.calibration import CONFIDENCE, Calibration, Method, calibrate
 from onlineguard.slidr.thresholds.metrics import HEAVY, heavy_sessions
 
@@ -45,6 +46,8 @@ WEEK, HOUR = 604_800_000, 3_600_000  # milliseconds
 SLACK = 6 * HOUR  # a log of three weeks may lack this much: it may begin late on its first day or end early on its last
 TRAIN_UNTIL, CALIBRATE_UNTIL = "50%", "71.43%"  # of a shorter log: days 1 to 7 and 8 to 10 of two weeks
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+DOUBLES = 2.0  # labels are spread where they then count for so many times those of before: else a few would say it all
+SEEN = 0.1  # a day of the week with a smaller part of its even share of the clicks was not seen, but touched
 
 Kind = Literal["mlp", "cross", "embedding", "logistic", "velocity", "trees"]
 Mask = Bool[np.ndarray, " n"]
@@ -61,7 +64,8 @@ class Config:
     kind: Kind = "mlp"
     slices: tuple[str, ...] = SLICES  # columns of a click, the coarsest part of a slice first
     rfm_at_least: float = 12.0  # a click of an account with this score or a higher one is learned as human
-    weighted: bool = True  # by `weights.cell_weights`; otherwise every click weighs 1
+    spread: bool = True  # a purchase labels all clicks of its visitor; otherwise only its own, and a high RFM score too
+    weighted: bool = True  # by `weights.cell_weights`; otherwise every click weighs 1, or as `spread` says
     largest_weight: float | None = 100.0  # so that a lone human in an hour of the week cannot outweigh thousands
     heavy: int = HEAVY  # a session with more clicks within an hour counts as robotic coverage
     network: NetworkConfig = field(default_factory=NetworkConfig)  # its `kind` is replaced by the one above
@@ -212,8 +216,8 @@ def train_model(
     config = config or Config()
     if not rows.any():
         raise InvalidArgument("rows has no click; there must be some to learn from, so take a longer part of the log")
-    X, human = prepared.X[rows], known_humans(prepared, known_at, config)[rows]
-    weights = sample_weights(prepared, rows, human, config)
+    X = _with_seen_weekdays(prepared.X[rows], prepared.weekday[rows])
+    human, weights = labelled(prepared, rows, known_at, config)
     if config.kind == "velocity":
         return VelocityRule.train(X, NAMES)
     if config.kind == "logistic":
@@ -225,12 +229,42 @@ def train_model(
     return train(X, codes, human, weights, settings, config.seed, progress)
 
 
-def sample_weights(prepared: Prepared, rows: Mask, human: Bool[np.ndarray, " m"], config: Config) -> np.ndarray | None:
-    """The sample weight of each of the clicks `rows`, whose labels are `human`; None where all weigh the same."""
+def labelled(prepared: Prepared, rows: Mask, known_at: int, config: Config) -> tuple[Mask, np.ndarray | None]:
+    """What a model learns of the m clicks `rows`: their labels (m,) bool, and their sample weights (m,), if any."""
+    bought = purchasing(prepared, known_at)[rows]
+    if config.spread and bought.any():
+        human, loads = spread(prepared.frame.filter(pl.Series(rows)), bought)
+        if effective_size(loads[human]) >= DOUBLES * np.count_nonzero(bought):
+            return human, sample_weights(prepared, rows, human, config, loads)
+    human = known_humans(prepared, known_at, config)[rows]
+    return human, sample_weights(prepared, rows, human, config)
+
+
+def _with_seen_weekdays(X: Float[np.ndarray, "m features"], weekday: Int[np.ndarray, " m"]) -> np.ndarray:
+    """The features, without the day of the week unless all seven were seen: no model can tell what a Sunday is that has
+    only met Tuesdays to Thursdays, and each would guess by extending its curve."""
+    if np.bincount(weekday, minlength=7).min() >= len(weekday) / 7 * SEEN:
+        return X
+    without = X.copy()
+    without[:, [NAMES.index("weekday_sin"), NAMES.index("weekday_cos")]] = 0.0  # what does not vary is held
+    return without
+
+
+def sample_weights(
+    prepared: Prepared,
+    rows: Mask,
+    human: Bool[np.ndarray, " m"],
+    config: Config,
+    loads: Float[np.ndarray, " m"] | None = None,
+) -> np.ndarray | None:
+    """The sample weight of each of the clicks `rows`, whose labels are `human`; None where all weigh the same.
+
+    loads: what they weigh beforehand, as `spreading.spread` gives it.
+    """
     if not config.weighted:
-        return None
+        return None if loads is None else (loads / loads.mean()).astype(np.float32)
     logged_in = prepared.frame["logged_in"].to_numpy()[rows]
-    return cell_weights(prepared.hour[rows], prepared.weekday[rows], logged_in, human, config.largest_weight)
+    return cell_weights(prepared.hour[rows], prepared.weekday[rows], logged_in, human, config.largest_weight, loads)
 
 
 def calibrate_model(

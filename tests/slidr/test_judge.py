@@ -152,5 +152,5 @@ def test_an_engine_that_counts_from_origins_is_refused():
     engine.update(["far"], np.full((1, 6), 1.7e12))
     judge = ClickJudge(network(), Featuriser(), engine, None, WATCHED)
     with pytest.raises(InvalidArgument, match="count from origins; give all its events to `update`"):
-        judge.judge(clicks_of(gateway(1, 1, 0)), ["far"], np.zeros((1, 26), np.int32))
+        judge.judge(clicks_of(gateway(1, 1, 0)), ["far"], np.zeros((1, 31), np.int32))
     assert engine.n_events == 1

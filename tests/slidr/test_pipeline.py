@@ -10,13 +10,14 @@ import pytest
 
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.clicks.marketplaces import TIMEZONES
-from onlineguard.slidr.features import Featuriser
+from onlineguard.slidr.features import NAMES, Featuriser
 from onlineguard.slidr.learning.baselines import LogisticBaseline, TreesBaseline, VelocityRule
 from onlineguard.slidr.learning.train import Network
 from onlineguard.slidr.pipeline import (
     Config,
     calibrate_model,
     known_humans,
+    labelled,
     moment,
     prepare,
     purchasing,
@@ -199,6 +200,37 @@ def test_every_kind_of_model_is_trained_and_scores_alike_in_parts(prepared, kind
     assert whole.dtype == part.dtype == np.float32
     np.testing.assert_allclose(part, whole[rows], atol=1e-6)
     assert whole.std() > 0.0
+
+
+def test_a_day_of_the_week_that_training_has_not_seen_changes_no_score(prepared):
+    at = [NAMES.index("weekday_sin"), NAMES.index("weekday_cos")]
+    cut = int(prepared.ts.min()) + 2 * DAY
+    network = train_model(prepared, prepared.between(0, cut), cut)  # Monday and Tuesday
+    assert set(at) <= set(network.held.tolist())
+    X = prepared.X.copy()
+    X[:, at] = [[-1.0, 0.25]]
+    assert np.array_equal(network.p_robot(X), network.p_robot(prepared.X))
+
+
+def test_the_day_of_the_week_is_learned_from_a_week(prepared):
+    n = len(prepared.X)
+    week = dataclasses.replace(prepared, weekday=np.arange(n) % 7)
+    assert train_model(week, prepared.first, int(prepared.ts.max())).held.size == 0
+
+
+def test_a_purchase_labels_the_other_clicks_of_its_visitor_unless_labels_are_plain(prepared):
+    rows, known_at = prepared.first, int(prepared.ts.max())
+    human, weights = labelled(prepared, rows, known_at, Config())
+    plain, _ = labelled(prepared, rows, known_at, Config(spread=False))
+    assert np.array_equal(plain, known_humans(prepared, known_at, Config())[rows])
+    bought = purchasing(prepared, known_at)[rows]
+    assert human[bought].all()
+    buyers = set(prepared.frame.filter(pl.Series(rows))["user_id"].filter(pl.Series(bought)).drop_nulls())
+    users = prepared.frame.filter(pl.Series(rows))["user_id"]
+    assert human.sum() > bought.sum()
+    assert human[users.is_in(list(buyers)).fill_null(False).to_numpy()].all()
+    assert weights.max() <= Config().largest_weight * (1 + 1e-6)
+    np.testing.assert_allclose(weights.mean(), 1.0, rtol=1e-4)
 
 
 def test_weights_are_bounded_and_can_be_left_out(prepared):

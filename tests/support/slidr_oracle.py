@@ -9,7 +9,7 @@ from onlineguard.slidr.counting.windows import COLUMNS
 
 MINUTE, HOUR = 60_000, 3_600_000
 DAY = 24 * HOUR
-WINDOWS = {"1m": (10_000, 6), "5m": (MINUTE, 5), "1h": (5 * MINUTE, 12), "24h": (HOUR, 24)}
+WINDOWS = {"1m": (10_000, 6), "5m": (MINUTE, 5), "1h": (5 * MINUTE, 12), "24h": (HOUR, 24), "7d": (DAY, 7)}
 
 
 class Oracle:
@@ -49,6 +49,7 @@ class Oracle:
             numbers[f"{entity}_since"] = DAY
             if earlier and max(earlier) // HOUR > end // HOUR - 24:
                 numbers[f"{entity}_since"] = min(max(time - max(earlier), 0), DAY)
+            numbers[f"{entity}_spread"] = spread(here, end)
         there = [*before, click] if counts else before
         end = max([c["time"] for c in before] + [time])
         for who in ("user", "session"):
@@ -84,3 +85,30 @@ class Oracle:
         if behind:
             self.start_anew()
         return ts, True
+
+
+def spread(times: list[int], end: int) -> int:
+    """The spread of an entity's pauses, given the times of its counted clicks in order of arrival; seen at `end`."""
+    n = total = squares = 0
+    head: int | None = None
+    for time in times:
+        if head is None or silent(head, time):
+            n = total = squares = 0
+        elif 0 <= time - head < 30 * MINUTE:
+            length = time - head + 1
+            octave = length.bit_length() - 1
+            x = 64 * octave + (64 * length >> octave) - 64
+            fades = n == 16
+            n += not fades
+            total += x - (total // 16 if fades else 0)
+            squares += x * x - (squares // 16 if fades else 0)
+        head = time if head is None else max(head, time)
+    if head is None or silent(head, end):
+        n = total = squares = 0
+    about = max(squares - total * total // max(n, 1), 0)
+    return (about + 2 * 8_100) // (n + 2)
+
+
+def silent(head: int, time: int) -> bool:
+    """Whether the 24 h window that ends with the later of the two does not hold the head."""
+    return max(head, time) // HOUR - head // HOUR >= 24

@@ -15,20 +15,38 @@ import jax.numpy as jnp
 import numpy as np
 
 from onlineguard.core.protocols import Array
-from onlineguard.slidr.counting.windows import BUCKET_MS, CAP, COLUMNS, ENTITIES, FIRST, RINGS
+from onlineguard.slidr.counting.windows import (
+    BUCKET_MS,
+    CAP,
+    COLUMNS,
+    ENTITIES,
+    FIRST,
+    LASTING,
+    OCTAVE,
+    OF_EACH,
+    PAUSE_MS,
+    PAUSES,
+    PRIOR_PAUSES,
+    PRIOR_SPREAD,
+    RINGS,
+)
 
 jax.config.update(
     "jax_cpu_enable_async_dispatch", False
 )  # halves a call with one click; see `onlineguard.engine.table`
 
 # A row of one entity: the counts of all buckets of all rings, each ring turned so that bucket b is at b modulo its
-# length; then the head, as its shortest bucket and the milliseconds within. A row of zeros is an entity never seen:
-# times are moved on by two days, so that a head of 0 is always too old to matter.
+# length; then the head, as its shortest bucket and the milliseconds within; then of its pauses the number, and the sums
+# of their logarithms and of the squares of these. A row of zeros is an entity never seen: times are moved on by two
+# days, so that a head of 0 is always too old to matter.
 LANES = 64
-_HEAD, _HEAD_MS = 47, 48
+_HEAD, _HEAD_MS, _PAUSES, _PAUSE_SUM, _PAUSE_SQUARES = range(54, 59)
 MOVED_ON = 2 * 24 * 360
 _IP = ENTITIES.index("ip")
-_PARTS = (0, 5, 10, 15, 20)  # where the numbers of the entities begin in `COLUMNS`, and those of the ip's members
+# Where the numbers of the entities begin in `COLUMNS`, those of their weeks, and those of the ip's members.
+_WEEKS = len(OF_EACH) * len(ENTITIES)
+_PARTS = (*range(0, _WEEKS, len(OF_EACH)), _WEEKS, _WEEKS + len(LASTING))
+_FLOAT_SHIFT, _FLOAT_ONE = 23 - (OCTAVE.bit_length() - 1), 127 * OCTAVE  # a float's bits as a logarithm
 
 # What an ip has besides: rings of the distinct users and sessions by their newest click, and of the 1 h numbers' peaks.
 GATEWAY_LANES = 128
@@ -82,7 +100,7 @@ class Sheet:
 
     tables: the rows of users, sessions, ips and prefixes, and the newest clicks of the pairs.
     events: (size, FIELDS).
-    counts: (size, 26), what each click sees, in the order of `COLUMNS`.
+    counts: (size, 31), what each click sees, in the order of `COLUMNS`.
     clicks: the number of clicks that `advance` takes.
     """
 
@@ -162,25 +180,49 @@ def _step(lanes: list[Array], rows: list[Array], there: Array, last: list[Array]
     newest = [jnp.maximum(last[k], jnp.where(event[2 + k] > 0, _div(time, 30), 0)) for k in range(2)]
     gateway, distinct = _count_distinct(lanes[1], rows[_IP][_HEAD], there, time, (user, session, any_), last, newest)
     counted = zip(rows, (user, session, any_, any_), strict=True)
-    after, numbers = zip(*(_count_click(lanes[0], row, time, ms, count) for row, count in counted), strict=True)
-    return _After([*after], gateway, newest, [*numbers, distinct])
+    after, numbers, weeks = zip(*(_count_click(lanes[0], row, time, ms, count) for row, count in counted), strict=True)
+    lasting = jnp.stack([week for entity, week in zip(ENTITIES, weeks, strict=True) if entity in LASTING])
+    return _After([*after], gateway, newest, [*numbers, lasting, distinct])
 
 
-def _count_click(number: Array, row: Array, time: Array, ms: Array, counted: Array) -> tuple[Array, Array]:
-    """An entity's row after the click, and its four counts and milliseconds since the last click."""
+def _count_click(number: Array, row: Array, time: Array, ms: Array, counted: Array) -> tuple[Array, Array, Array]:
+    """An entity's row after the click; its numbers, named by `OF_EACH`; and its count of the week."""
     lanes = _Lanes(number, range(len(RINGS)))
     head, head_ms = row[_HEAD], row[_HEAD_MS]
     end = jnp.maximum(head, time)  # the bucket that the windows end with
     ages, passed = lanes.ages(end, head)
     late = lanes.each([_div(end, length) - _div(time, length) for length, _ in RINGS], -1)
     rings = jnp.where(ages >= passed, row, 0) + jnp.where(ages == late, counted, 0)
-    sums = [jnp.sum(rings[start:stop]) for start, stop in zip(lanes.starts, lanes.ends, strict=True)]
-    gap = jnp.clip((time - head) * BUCKET_MS + ms - head_ms, 0, FIRST)
-    since = jnp.where(_div(end, 360) - _div(head, 360) >= 24, FIRST, gap)
+    *sums, week = [jnp.sum(rings[start:stop]) for start, stop in zip(lanes.starts, lanes.ends, strict=True)]
+    gap = (time - head) * BUCKET_MS + ms - head_ms
+    silent = _div(end, 360) - _div(head, 360) >= 24
+    since = jnp.where(silent, FIRST, jnp.clip(gap, 0, FIRST))
     later = (time > head) | ((time == head) & (ms > head_ms))
-    at_head = jnp.where(lanes.number == _HEAD_MS, jnp.where(later, ms, head_ms), rings)
-    rings = jnp.where(lanes.number == _HEAD, end, at_head)
-    return jnp.where(counted > 0, rings, row), jnp.stack([*sums, since])
+    known = jnp.where(silent, 0, row[_PAUSES : _PAUSE_SQUARES + 1])
+    pauses = _pauses([known[0], known[1], known[2]], gap, (counted > 0) & ~silent & (gap >= 0) & (gap < PAUSE_MS))
+    head_after = (end, jnp.where(later, ms, head_ms))
+    for lane, value in zip(range(_HEAD, _PAUSE_SQUARES + 1), (*head_after, *pauses), strict=True):
+        rings = jnp.where(lanes.number == lane, value, rings)
+    return jnp.where(counted > 0, rings, row), jnp.stack([*sums, since, _spread(*pauses)]), week
+
+
+def _pauses(known: list[Array], gap: Array, is_one: Array) -> list[Array]:
+    """Number of pauses, sum of their logarithms, and of the squares, with the gap in milliseconds where it is one.
+
+    After `PAUSES` of them the sums fade: each new pause takes a sixteenth of what they were.
+    """
+    bits = (jnp.clip(gap, 0, PAUSE_MS) + 1).astype(np.float32).view(np.int32)
+    log = (bits >> _FLOAT_SHIFT) - _FLOAT_ONE
+    fades = known[0] >= PAUSES
+    added = [1, log, log * log]
+    faded = [fades.astype(np.int32), *(jnp.where(fades, _div(total, PAUSES), 0) for total in known[1:])]
+    return [total + jnp.where(is_one, more - less, 0) for total, more, less in zip(known, added, faded, strict=True)]
+
+
+def _spread(n: Array, total: Array, squares: Array) -> Array:
+    """The variance of the pauses' logarithms, with what is thought beforehand; see `windows`."""
+    about = jnp.maximum(squares - _quotient(total * total, jnp.maximum(n, 1)), 0)  # fading may round it below zero
+    return _quotient(about + PRIOR_PAUSES * PRIOR_SPREAD, n + PRIOR_PAUSES)
 
 
 def _count_distinct(
@@ -222,6 +264,11 @@ def _put(memory: Array, part: Array, at: Array) -> Array:
 def _number(memory: Array, at: Array) -> Array:
     """One number of the memory."""
     return jax.lax.dynamic_index_in_dim(memory, at, keepdims=False)
+
+
+def _quotient(number: Array, by: Array) -> Array:
+    """number // by of numbers that are not negative, and positive ones."""
+    return jax.lax.div(number, by)
 
 
 def _div(number: Array, by: int) -> Array:

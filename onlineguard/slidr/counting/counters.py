@@ -13,9 +13,20 @@ head, and its count is the number of the entity's counted clicks whose own time 
 | 5 min | 5 of 1 min | 4 to 5 min |
 | 1 h | 12 of 5 min | 55 min to 1 h |
 | 24 h | 24 of 1 h | 23 to 24 h |
+| 7 d | 7 of 24 h | 6 to 7 d; of ips only |
 
 A click sees its entities with itself included. Each window's buckets lie within the next longer window's, so a shorter
 count is never above a longer one.
+
+**Pauses.** A counted click that comes 0 to `PAUSE_MS` - 1 milliseconds after the head, in the entity's 24 h window,
+ends a pause. Its length in ms, plus 1, is m 2^e with 1 <= m < 2; its logarithm is the integer
+x = 64 e + floor(64 (m - 1)), in 64ths of an octave (Mitchell, "Computer multiplication and division using binary
+logarithms", 1962: at most 0.09 octaves off the true one). An entity keeps the number n of its pauses, at most 16, and
+the sums S of x and Q of x^2. The next pause adds to both; once n is 16, S and Q first lose floor(S / 16) and
+floor(Q / 16). All three are 0 where the 24 h window is empty. A click sees, with itself included and with a weak
+opinion of two pauses, their variance
+
+    spread = floor((max(Q - floor(S^2 / max(n, 1)), 0) + 2 * 8100) / (n + 2))
 
 **Since the last click:** milliseconds from the head before the click; 0 for a click older than it; `FIRST` (24 h) if
 that is more, or if the entity has no click in its 24 h window.
@@ -37,9 +48,9 @@ others, changes nothing. A clock set back forgets every counter: what was counte
 **A duplicate** is a click whose id was first seen less than 24 hours ago, by the full hours of the stream's clock. It
 gets its features and is not counted again.
 
-**Forgetting.** All windows of an entity are empty for a click 25 h after its head, so an entity not clicked for
-`KEEP_HOURS` of the stream's clock reads like one never seen, however late the next click; only such are dropped. No
-number ever changes by it.
+**Forgetting.** All windows up to 24 h of an entity are empty for a click 25 h after its head, so an entity not
+clicked for `KEEP_HOURS` of the stream's clock reads like one never seen, however late the next click; an ip does after
+`LONGER_HOURS` more. Only such are dropped. No number ever changes by it.
 """
 
 import bisect
@@ -56,7 +67,7 @@ from onlineguard.slidr.clicks.clicks import Click, prefix
 from onlineguard.slidr.counting.click_clock import Clock
 from onlineguard.slidr.counting.counter_step import FIELDS, GATEWAY_LANES, LANES, MOVED_ON, WIDTHS, Sheet, advance
 from onlineguard.slidr.counting.entities import NOBODY, EntityTable, Ids
-from onlineguard.slidr.counting.windows import BUCKET_MS, COLUMNS, HOUR_MS
+from onlineguard.slidr.counting.windows import BUCKET_MS, COLUMNS, HOUR_MS, KEEP_HOURS, LONGER_HOURS
 
 
 class ClickKeys(NamedTuple):
@@ -91,7 +102,7 @@ ClickKey = tuple[str, int, str | None, str | None, str]  # the same of one click
 class Store(Protocol):
     """Where counters are kept."""
 
-    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 26"]:
+    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 31"]:
         """Count the clicks in order; row i holds the numbers that click i sees, named by `COLUMNS`.
 
         How a stream is cut into calls changes nothing.
@@ -102,7 +113,13 @@ class Store(Protocol):
 # Clicks that a call of the compiled loop takes, padded to the next of them.
 SIZES = (1, 64, 256, 2_048)
 LARGE = SIZES[-1]
-_TABLES = ("users", "sessions", "ips", "prefixes", "pairs")
+_TABLES = {  # lanes of a row, and the hours for which it is kept
+    "users": (LANES, KEEP_HOURS),
+    "sessions": (LANES, KEEP_HOURS),
+    "ips": (LANES + GATEWAY_LANES, KEEP_HOURS + LONGER_HOURS),
+    "prefixes": (LANES, KEEP_HOURS),
+    "pairs": (1, KEEP_HOURS),  # a pair: an ip, and a user or session there
+}
 
 
 FEW = SIZES[1]  # clicks that are noted one by one sooner than all together
@@ -126,7 +143,7 @@ class BatchMemory:
             return self.sheet.tables
         return [start + width * click for start, width in zip(self.sheet.tables, (*WIDTHS, 2), strict=True)]
 
-    def counts(self, numbers: Int32[np.ndarray, " numbers"]) -> Int32[np.ndarray, "size 26"]:
+    def counts(self, numbers: Int32[np.ndarray, " numbers"]) -> Int32[np.ndarray, "size 31"]:
         """What each click sees, in an array such as this."""
         return numbers[self.sheet.counts : self.sheet.clicks].reshape(-1, len(COLUMNS))
 
@@ -143,9 +160,10 @@ EntityRows = list[Any]
 class ProcessStore:
     """Counters in this process.
 
-    Holds the entities of the last two days: about 360 bytes for a user, session or prefix, 920 for an ip, 130 for each
-    user or session at an ip, and 40 for the id of each click of the last day, the texts of names not counted. Room
-    grows by doubling, so it may be up to twice that. Not safe under threads.
+    Holds the ips of the last eight days, and all other entities of the last two: about 360 bytes for a
+    user, session or prefix, 920 for an ip, 130 for each user or session at an ip, and 40 for the id of each click of
+    the last day, the texts of names not counted. Room grows by doubling, so it may be up to twice that. Not safe under
+    threads.
     """
 
     def __init__(self) -> None:
@@ -158,13 +176,8 @@ class ProcessStore:
 
     def _forget(self, era: int) -> None:
         self._era = era
-        self._users, self._sessions, self._ips, self._prefixes, self._pairs = self._tables = (
-            EntityTable(LANES),
-            EntityTable(LANES),
-            EntityTable(LANES + GATEWAY_LANES),
-            EntityTable(LANES),
-            EntityTable(1),  # a pair: an ip, and a user or session there
-        )
+        tables = [EntityTable(lanes, keep) for lanes, keep in _TABLES.values()]
+        self._users, self._sessions, self._ips, self._prefixes, self._pairs = self._tables = tables
 
     def dump(self) -> dict[str, Any]:
         """A copy of everything counted: nested dictionaries of arrays, and of lists that MessagePack holds."""
@@ -179,9 +192,8 @@ class ProcessStore:
         store._era = dump["era"]
         store._clock.now, store._clock.run, store._clock.era = dump["clock"]
         store._ids = Ids.restored(dump["ids"])
-        store._users, store._sessions, store._ips, store._prefixes, store._pairs = store._tables = tuple(
-            EntityTable.restored(dump[name]) for name in _TABLES
-        )
+        tables = [EntityTable.restored(dump[name], keep) for name, (_, keep) in _TABLES.items()]
+        store._users, store._sessions, store._ips, store._prefixes, store._pairs = store._tables = tables
         return store
 
     def warmup(self) -> None:
@@ -194,7 +206,7 @@ class ProcessStore:
         """Entities now held."""
         return sum(map(len, self._tables[:4]))
 
-    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 26"]:
+    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 31"]:
         """See `Store.count`."""
         n = len(keys.ts)
         if not 0 < n <= FEW:
@@ -205,7 +217,7 @@ class ProcessStore:
         self.end(after, memory)
         return memory.counts(after)[:n]
 
-    def peek(self, keys: ClickKeys) -> Int32[np.ndarray, "1 26"]:
+    def peek(self, keys: ClickKeys) -> Int32[np.ndarray, "1 31"]:
         """What `count` would give for a single click if it came next; nothing is counted."""
         time, counted, now, era = copy.copy(self._clock).take(int(keys.ts[0]))
         same = era == self._era  # else every counter would be forgotten
@@ -296,7 +308,7 @@ class ProcessStore:
         numbers[at[4]], numbers[at[4] + 1] = self._pairs.table[user_there, 0], self._pairs.table[session_there, 0]
         memory.events[click] = (*at, at[4] + 1, time // BUCKET_MS + MOVED_ON, time % BUCKET_MS, *counted)
 
-    def _count_many(self, keys: ClickKeys) -> Int32[np.ndarray, "n 26"]:
+    def _count_many(self, keys: ClickKeys) -> Int32[np.ndarray, "n 31"]:
         """`count` of a log: the same, to the last bit; its clicks are noted all together, in a third of the time."""
         reading = self._clock.read(keys.ts)
         counted = reading.counted & ~self._ids.seen(keys.click_ids, reading.now // HOUR_MS, reading.era)
@@ -318,7 +330,7 @@ class ProcessStore:
         times: Int64[np.ndarray, " n"],
         counted: Bool[np.ndarray, " n"],
         hours: Int64[np.ndarray, "2"],
-    ) -> Int32[np.ndarray, "n 26"]:
+    ) -> Int32[np.ndarray, "n 31"]:
         users = self._users.find(keys.users, counted, hours)
         sessions = self._sessions.find(keys.sessions, counted, hours)
         ips = self._ips.find(keys.ips, counted, hours)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
 from onlineguard.slidr.counting.pages import Pages
-from onlineguard.slidr.counting.windows import DUPLICATE_HOURS, KEEP_HOURS
+from onlineguard.slidr.counting.windows import DUPLICATE_HOURS
 
 FIRST_ROOM = 1_024
 NOBODY = -1  # the key of a pair of which one is not known
@@ -19,9 +19,13 @@ _DROPPED_AT_ONCE = 4_096  # entities, so that no click waits for all to be dropp
 
 
 class EntityTable:
-    """A table with one row of int32 an entity; row 0 stands for none, and stays zero."""
+    """A table with one row of int32 an entity; row 0 stands for none, and stays zero.
 
-    def __init__(self, lanes: int):
+    keep: hours of the stream's clock without a click after which an entity may be dropped.
+    """
+
+    def __init__(self, lanes: int, keep: int):
+        self._keep = keep
         self._tables, self._times = Pages(lanes, dtype=np.int32), Pages(dtype=np.int64)
         self.table = self._tables.array(FIRST_ROOM)
         self._shards: list[dict[Hashable, int]] = [{} for _ in range(_SHARDS)]
@@ -86,9 +90,9 @@ class EntityTable:
         }
 
     @classmethod
-    def restored(cls, dump: dict[str, Any]) -> Self:
+    def restored(cls, dump: dict[str, Any], keep: int) -> Self:
         """The table that was dumped; it goes on as that one would."""
-        rows = cls(dump["table"].shape[1])
+        rows = cls(dump["table"].shape[1], keep)
         used, room = len(dump["keys"]), dump["room"]
         if room > FIRST_ROOM:
             rows._grow(room)
@@ -153,9 +157,10 @@ class EntityTable:
 
         Their rows need no cleaning, for that very reason. An entity last touched in hour h of the clock has its head
         before h + 1.5 h. A click to be counted, from an hour of the clock beyond h + 50 on, is less than 24 h behind
-        it, so more than 25 h after the head: every bucket of the row is out of its window.
+        it, so more than 25 h after the head: every bucket up to 24 h is out of its window. What else the row
+        holds is never read. Rows of ips are kept for six days more, until their week is out, too.
         """
-        dead = np.flatnonzero(self._touched[: len(self._keys)] < hour - KEEP_HOURS)[1:]
+        dead = np.flatnonzero(self._touched[: len(self._keys)] < hour - self._keep)[1:]
         self._free = dead[:_DROPPED_AT_ONCE].tolist()
         for row in self._free:
             del self._shards[hash(self._keys[row]) & _SHARD][self._keys[row]]

@@ -1,14 +1,16 @@
 -- All of a batch of clicks in one call, for a single Redis: `clock`, `ids` and `entities` are the scripts of these names.
 -- KEYS: the clock; the names of all other keys are made here, for they have the era of the clock in them.
 -- ARGV: the clicks' times in ms; for each click 82 bytes; how names of keys begin; GROUPS; AHEAD_MS, BEHIND_MS, STEP_MS;
--- HOUR_MS, DUPLICATE_HOURS; BUCKET_MS, MOVED_ON; TTL in ms; FIRST, CAP.
+-- HOUR_MS, DUPLICATE_HOURS; BUCKET_MS, MOVED_ON; TTL in ms, and that of ips; FIRST, CAP; and
+-- what `entities` takes after it.
 -- The bytes of a click are hashes of 16 bytes of its id, user, session, ip and prefix, and 1 or 0 for whether there is a
 -- user, and whether there is a session.
--- Returns for each click the numbers of its user, session, ip and prefix that `entities` gives, then the six more of its
--- ip; where there is no user or session, those of one never seen.
+-- Returns for each click the first six numbers of its user, session, ip and prefix that `entities` gives; then the
+-- count of a week of its ip, and the six more of its ip; where there is no user or session, those of
+-- one never seen.
 local members, prefix, groups = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local hour_ms, bucket_ms, moved_on = tonumber(ARGV[8]), tonumber(ARGV[10]), tonumber(ARGV[11])
-local ttl, first, cap = ARGV[12], ARGV[13], ARGV[14]
+local ttl, longer, first, prior_spread = ARGV[12], ARGV[13], ARGV[14], ARGV[20]
 local n = #ARGV[1] / 8
 local kinds = {'user', 'session', 'ip', 'prefix'}
 
@@ -58,21 +60,23 @@ for i = 1, n do
 end
 local answers = {}
 for k = 1, 4 do
-  answers[k] = entities(keys[k], {table.concat(events[k]), ttl, k == 3 and '1' or '0', first, cap})
+  local arguments = {table.concat(events[k]), k == 3 and longer or ttl, k == 3 and '1' or '0', unpack(ARGV, 14, 20)}
+  table.insert(arguments, ttl)
+  answers[k] = entities(keys[k], arguments)
 end
-local unseen = struct.pack('<IIIII', 0, 0, 0, 0, tonumber(first))
+local unseen = struct.pack('<IIIIII', 0, 0, 0, 0, tonumber(first), tonumber(prior_spread))
 local rows, at_user, at_session = {}, 1, 1
 for i = 1, n do
   local has_user, has_session = string.byte(members, 82 * i - 1, 82 * i)
   local user, session = unseen, unseen
   if has_user == 1 then
-    user, at_user = string.sub(answers[1], at_user, at_user + 19), at_user + 20
+    user, at_user = string.sub(answers[1], at_user, at_user + 23), at_user + 28
   end
   if has_session == 1 then
-    session, at_session = string.sub(answers[2], at_session, at_session + 19), at_session + 20
+    session, at_session = string.sub(answers[2], at_session, at_session + 23), at_session + 28
   end
-  local ip = 44 * i - 43
-  rows[i] = user .. session .. string.sub(answers[3], ip, ip + 19) .. string.sub(answers[4], 20 * i - 19, 20 * i)
-    .. string.sub(answers[3], ip + 20, ip + 43)
+  local ip, prefix_at = 52 * i - 51, 28 * i - 27
+  rows[i] = user .. session .. string.sub(answers[3], ip, ip + 23) .. string.sub(answers[4], prefix_at, prefix_at + 23)
+    .. string.sub(answers[3], ip + 24, ip + 51)
 end
 return table.concat(rows)

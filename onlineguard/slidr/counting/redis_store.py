@@ -15,13 +15,14 @@ the same with a single Redis.
 |---|---|---|
 | clock | newest time, run, era; the only key that stays | 100 |
 | id | hour in which a click id was first seen | 90 |
-| user, session, prefix | 47 counts, head | 310 |
-| ip | the same and 48 peaks | 540 |
+| user, session, prefix | 54 counts, head, pauses | 410 |
+| ip | the same and 48 peaks | 600 |
 | its users, its sessions | sorted sets of at most 256 hashes of 8 bytes, by newest click | 100 to 35,000 |
 
-**Expiry.** A key expires `ttl_hours` of Redis's time after it was last written. That only collects garbage: an entity
-not clicked for `KEEP_HOURS` = 50 h of the stream's time reads like a new one anyway. It changes no number as long as
-clicks are never handled more than `ttl_hours` - 50 h later than they happened, by default 46 h.
+**Expiry.** A key expires `ttl_hours` of Redis's time after it was last written, and that of an ip, but not of its users
+and sessions, `LONGER_HOURS` = 144 h later still. That only collects garbage: an entity not clicked for `KEEP_HOURS`
+= 50 h of the stream's time reads like a new one anyway, and an ip after 194 h. It changes no number as long as clicks
+are never handled more than `ttl_hours` - 50 h later than they happened, by default 46 h.
 
 Needs Redis 6.2. Exact but for two names with the same hash, of 128 bits for entities and of 64 bits within one ip.
 """
@@ -49,6 +50,14 @@ from onlineguard.slidr.counting.windows import (
     FIRST,
     HOUR_MS,
     KEEP_HOURS,
+    LASTING,
+    LONGER_HOURS,
+    OCTAVE,
+    OF_EACH,
+    PAUSE_MS,
+    PAUSES,
+    PRIOR_PAUSES,
+    PRIOR_SPREAD,
     STEP_MS,
 )
 
@@ -56,7 +65,10 @@ GROUPS = 64  # a batch of 64 clicks takes at most that many calls a kind under C
 BATCH = 256  # clicks in a call: Redis answers nobody else for the few milliseconds that it takes
 
 _EVENT = np.dtype([("entity", "<u4"), ("time", "<u4"), ("ms", "<u2"), ("counted", "u1")])
-_UNKNOWN = np.array([FIRST if name.endswith("_since") else 0 for name in COLUMNS], np.int32)  # of entities
+_NEVER_SEEN = {"since": FIRST, "spread": PRIOR_SPREAD}
+_UNKNOWN = np.array([_NEVER_SEEN.get(name.rpartition("_")[2], 0) for name in COLUMNS], np.int32)
+_EACH, _WEEKS = len(OF_EACH), len(OF_EACH) * len(ENTITIES)  # where the weeks begin in `COLUMNS`
+_PAUSING = (PAUSE_MS, PAUSES, OCTAVE, PRIOR_PAUSES, PRIOR_SPREAD)
 _IP_EVENT = np.dtype([*_EVENT.descr, ("has_user", "u1"), ("user", "S8"), ("has_session", "u1"), ("session", "S8")])
 _NOBODY = bytes(16)
 
@@ -96,15 +108,15 @@ class _Plan:
         if ttl_hours <= KEEP_HOURS:
             raise InvalidArgument(f"ttl_hours is {ttl_hours}; it must be more than {KEEP_HOURS}, e.g. 96")
         self._namespace = namespace
-        self._ttl = ttl_hours * HOUR_MS
+        self._ttl, self._longer = ttl_hours * HOUR_MS, (ttl_hours + LONGER_HOURS) * HOUR_MS
         self._cluster = cluster
         self._clock = self._key("clock", 0, b"")
         self._constants = [
             *(f"{{{namespace}:".encode(), GROUPS, AHEAD_MS, BEHIND_MS, STEP_MS, HOUR_MS, DUPLICATE_HOURS),
-            *(BUCKET_MS, MOVED_ON, self._ttl, FIRST, CAP),
+            *(BUCKET_MS, MOVED_ON, self._ttl, self._longer, FIRST, CAP, *_PAUSING),
         ]
 
-    def counting(self, keys: ClickKeys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 26"]]:
+    def counting(self, keys: ClickKeys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 31"]]:
         """Count at most BATCH clicks: yields calls to be made, is sent their answers, and returns the counts."""
         if not self._cluster:
             return (yield from self._counting_at_once(keys))
@@ -125,8 +137,8 @@ class _Plan:
         counts[:] = _UNKNOWN
 
         calls: list[_Call] = []
-        places: list[tuple[np.ndarray, slice]] = []
-        for j, kind in enumerate(ENTITIES):
+        places: list[tuple[np.ndarray, str]] = []
+        for kind in ENTITIES:
             for rows, called in self._grouped(kind, names[kind], eras):
                 entities, which = _numbered(called)
                 mine = events[rows]
@@ -135,17 +147,22 @@ class _Plan:
                     entities = [key + part for key in entities for part in (b"", b":u", b":s")]
                 else:
                     mine = mine[list(_EVENT.names or ())].astype(_EVENT)
-                calls.append(_Call(_ENTITIES, entities, [mine.tobytes(), self._ttl, int(kind == "ip"), FIRST, CAP]))
-                places.append((rows, slice(5 * j, 5 * j + 5)))
+                ttl = self._longer if kind in LASTING else self._ttl
+                arguments = [mine.tobytes(), ttl, int(kind == "ip"), FIRST, CAP, *_PAUSING, self._ttl]
+                calls.append(_Call(_ENTITIES, entities, arguments))
+                places.append((rows, kind))
         answers = yield calls
-        for (rows, columns), call, answer in zip(places, calls, answers, strict=True):
+        for (rows, kind), answer in zip(places, answers, strict=True):
             numbers = np.frombuffer(answer, "<u4").reshape(len(rows), -1)
-            counts[rows, columns] = numbers[:, :5]
-            if call.arguments[2]:
-                counts[rows, 20:] = numbers[:, 5:]
+            start = _EACH * ENTITIES.index(kind)
+            counts[rows, start : start + _EACH] = numbers[:, :_EACH]
+            if kind in LASTING:
+                counts[rows, _WEEKS + LASTING.index(kind)] = numbers[:, _EACH]
+            if kind == "ip":
+                counts[rows, _WEEKS + len(LASTING) :] = numbers[:, _EACH + 1 :]
         return counts
 
-    def _counting_at_once(self, keys: ClickKeys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 26"]]:
+    def _counting_at_once(self, keys: ClickKeys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 31"]]:
         """`counting` in one call."""
         members: list[bytes] = []
         for click_id, user, session, ip in zip(keys.click_ids, keys.users, keys.sessions, keys.ips, strict=True):
@@ -202,7 +219,7 @@ class RedisStore:
             raise InvalidArgument("client has decode_responses=True; the counters are bytes, so it must be without")
         self._client = client
 
-    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 26"]:
+    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 31"]:
         """See `Store.count`."""
         parts = [_driven(self._plan.counting(part), self._run) for part in _parts(keys)]
         return np.concatenate([np.empty((0, len(COLUMNS)), np.int32), *parts])
@@ -233,7 +250,7 @@ class AsyncRedisStore:
         self._plan = _Plan(namespace, ttl_hours, cluster=False)
         self._execute = execute
 
-    async def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 26"]:
+    async def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 31"]:
         """See `Store.count`. Raises what `execute` does, and the errors that it gives."""
         counts: list[np.ndarray] = []
         for part in _parts(keys):

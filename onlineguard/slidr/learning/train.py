@@ -32,6 +32,7 @@ from onlineguard.slidr.learning.network import (
 
 STEPS = 512  # minibatches given to the device at once
 ROWS = 65_536  # rows scored at once, the largest padded size
+HELD = np.float32(1e-30)  # the scale by which any finite number is as near to zero as makes no difference
 FEW = 64  # rows that NumPy scores sooner than a compiled program does
 
 Progress = Callable[[int, int, float], None]  # clicks learned, clicks in all, mean cross-entropy of the latest ones
@@ -48,13 +49,18 @@ class Network:
     config: NetworkConfig
     params: Params
     mean: np.ndarray  # (width,) of the training clicks, before standardisation
-    scale: np.ndarray  # (width,) one over their standard deviation; 1 where a feature never varied
+    scale: np.ndarray  # (width,) one over their standard deviation; HELD where a feature never varied
     losses: np.ndarray  # (steps,) weighted cross-entropy of each minibatch before it was learned: the loss curve
 
     @property
     def width(self) -> int:
         """Number of features."""
         return len(self.mean)
+
+    @property
+    def held(self) -> np.ndarray:
+        """Which features (held,) did not vary in training: whatever they are later, they count as they were there."""
+        return np.flatnonzero(self.scale == HELD)
 
     def p_robot(self, X: np.ndarray, categories: np.ndarray | None = None) -> np.ndarray:
         """p_robot (n,) float32 of features X (n, width); `categories` (n, 3) uint32 for the kind "embedding".
@@ -182,7 +188,8 @@ def checked(X: np.ndarray, human: np.ndarray, weights: np.ndarray | None) -> tup
 def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and one over the standard deviation (width,) float32 of every feature, summed in float64 block by block.
 
-    A feature that does not vary beyond rounding gets the scale 1.
+    A feature that does not vary beyond rounding gets the scale HELD: the weights on it have learned nothing, and would
+    answer any other value with whatever they began with.
     """
     n, width = features.shape
     blocks = [features[i : i + ROWS] for i in range(0, n, ROWS)]
@@ -193,7 +200,8 @@ def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             f"X[{row}, {column}] is {features[row, column]}; every feature of a click to learn must be finite"
         )
     deviation = np.sqrt(sum((((block - mean) ** 2).sum(0) for block in blocks), np.zeros(width)) / n)
-    scale = 1.0 / np.where(deviation > 1e-6 * np.abs(mean), deviation, 1.0)
+    varies = deviation > 1e-6 * np.abs(mean)
+    scale = np.where(varies, 1.0 / np.where(varies, deviation, 1.0), HELD)
     return mean.astype(np.float32), scale.astype(np.float32)
 
 

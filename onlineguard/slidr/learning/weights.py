@@ -7,6 +7,12 @@ and m is the number of cells that have any. So every such cell weighs n / m in t
 weights a network learns the busy hours. At night, when few people and many robots come, it would take everybody for a
 robot.
 
+Where clicks have loads beforehand (see `spreading`), N_i is the sum of those in the cell, and the weight is that times
+the click's load.
+
+With a hundred labels over hundreds of cells, one click would weigh as much as a thousand others. So where the known
+humans are fewer than `FEWEST` for each hour of the week and login that has clicks, the cells are the two labels alone.
+
 Source: w_i = C / N_i in "SLIDR", IAAI 2023, and its team's workshop paper at NeurIPS 2022; C = n / m is our choice.
 """
 
@@ -15,10 +21,17 @@ import numpy as np
 from onlineguard.errors import InvalidArgument
 
 CELLS = 24 * 7 * 2 * 2  # hour x weekday x logged in x label
+FEWEST = 5  # known humans a cell, on average: fewer say nothing of an hour, and each would speak for it
 
 
 def cell_weights(
-    hour: np.ndarray, weekday: np.ndarray, logged_in: np.ndarray, human: np.ndarray, largest: float | None = None
+    hour: np.ndarray,
+    weekday: np.ndarray,
+    logged_in: np.ndarray,
+    human: np.ndarray,
+    largest: float | None = None,
+    loads: np.ndarray | None = None,
+    fewest: int = FEWEST,
 ) -> np.ndarray:
     """The weight (n,) float32 of every click; their mean is 1.
 
@@ -27,21 +40,23 @@ def cell_weights(
     largest: no weight exceeds it. What is cut off is spread over all other clicks in proportion, so sparse cells then
         weigh less than others. Without it, a click that is alone in its cell weighs as much as a whole cell, which may
         be thousands.
+    loads: (n,) what the clicks weigh beforehand; by default 1 each.
+    fewest: see above; 0 always takes the cells.
 
     >>> hour = np.array([3, 12, 12])
-    >>> cell_weights(hour, np.zeros(3, int), np.zeros(3, bool), np.zeros(3, bool)).tolist()
+    >>> cell_weights(hour, np.zeros(3, int), np.zeros(3, bool), np.zeros(3, bool), fewest=0).tolist()
     [1.5, 0.75, 0.75]
     """
     codes = cells(hour, weekday, logged_in, human)
     if largest is not None and not largest > 1.0:
         raise InvalidArgument(f"largest is {largest}; it must exceed 1, the mean weight, e.g. 100; None sets no bound")
-    counts = np.bincount(codes, minlength=CELLS)
-    filled = counts > 0
-    weight = np.zeros(CELLS)
-    weight[filled] = len(codes) / (filled.sum() * counts[filled])
-    if largest is not None:
-        weight = _capped(weight, counts, largest)
-    return weight[codes].astype(np.float32)
+    if np.count_nonzero(human) < fewest * len(np.unique(codes // 2)):
+        codes = codes % 2
+    loads = np.ones(len(codes)) if loads is None else np.asarray(loads, np.float64)
+    totals = np.bincount(codes, loads, minlength=CELLS)
+    filled = np.count_nonzero(totals)
+    weight = len(codes) / filled * loads / totals[codes] if len(codes) else loads
+    return (weight if largest is None else _capped(weight, largest)).astype(np.float32)
 
 
 def cells(hour: np.ndarray, weekday: np.ndarray, logged_in: np.ndarray, human: np.ndarray) -> np.ndarray:
@@ -75,20 +90,18 @@ def effective_size(weights: np.ndarray) -> float:
     return float(w.sum()) ** 2 / squares if squares > 0.0 else 0.0
 
 
-def _capped(weight: np.ndarray, counts: np.ndarray, largest: float) -> np.ndarray:
-    """The weight of each cell, at most `largest`. All others are scaled by one factor, so that the mean stays 1."""
-    n = counts.sum()
-    order = np.argsort(-weight)
-    # If the k heaviest cells are at the bound, the rest must share n - largest * (the clicks of those k). We look for
-    # the smallest k for which the heaviest of the rest stays below the bound. It exists: a bound above 1 cannot be
-    # reached by all clicks, since their mean weight is 1.
-    factor, heavy = 1.0, order[:0]
-    for k in range(len(order)):
-        heavy, rest = order[:k], order[k:]
-        total = (weight[rest] * counts[rest]).sum()
-        factor = (n - largest * counts[heavy].sum()) / total if total > 0.0 else 1.0
-        if factor * weight[order[k]] <= largest:
-            break
-    capped = weight * factor
-    capped[heavy] = largest
+def _capped(weight: np.ndarray, largest: float) -> np.ndarray:
+    """The weights, at most `largest`. All others are scaled by one factor, so that the mean stays 1."""
+    if not len(weight) or weight.max() <= largest:
+        return weight
+    n, order = len(weight), np.argsort(-weight, kind="stable")
+    # If the k heaviest clicks are at the bound, the rest must share n - largest * k. We look for the smallest k for
+    # which the heaviest of the rest stays below the bound. It exists: a bound above 1 cannot be reached by all clicks,
+    # since their mean weight is 1.
+    heaviest = weight[order]
+    rest = np.cumsum(heaviest[::-1])[::-1]
+    factor = (n - largest * np.arange(n)) / rest
+    k = int(np.argmax((factor * heaviest <= largest) & (factor >= 0.0)))
+    capped = weight * factor[k]
+    capped[order[:k]] = largest
     return capped

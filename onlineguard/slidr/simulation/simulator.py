@@ -3,8 +3,9 @@
 `write_traffic` writes three Parquet files, and `simulate` returns the same as frames:
 
 - clicks.parquet: one row for each click, in order of arrival, with the columns of `CLICKS`.
-- truth.parquet: one row for each click id, with `robot` and `kind`, which is "person" or one of `robots.ROBOTS`. It is
-  for measuring only. Nothing that trains or calibrates may read it.
+- truth.parquet: one row for each click id, with `robot` and `kind`, which is "person" or one of `robots.ROBOTS`, and in
+  the wide world one of `wide.ROBOTS` or of `wide.PEOPLE`. It is for measuring only. Nothing that trains or calibrates
+  may read it.
 - orders.parquet: one row for each order of an account, by time, with `user_id`, `ts` and `amount`, from 90 days before
   the first click until the last purchase.
 
@@ -22,7 +23,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import polars as pl
@@ -31,7 +32,8 @@ from polars.io.plugins import register_io_source
 
 from onlineguard import atomic
 from onlineguard.errors import InvalidArgument
-from onlineguard.slidr.simulation.robots import ROBOTS, robots, weights
+from onlineguard.slidr.simulation import wide
+from onlineguard.slidr.simulation.robots import ROBOTS, Today, robots, weights
 from onlineguard.slidr.simulation.world import (
     AD_IDS,
     AGENTS,
@@ -50,7 +52,10 @@ from onlineguard.slidr.simulation.world import (
     joined,
 )
 
-KINDS = ("person", *ROBOTS)
+World = Literal["usual", "wide"]
+USUAL_KINDS = ("person", *ROBOTS)
+KINDS = (*USUAL_KINDS, *wide.ROBOTS, *wide.PEOPLE)
+ROBOTIC = np.array([kind != "person" and kind not in wide.PEOPLE for kind in KINDS])
 CLICKS: dict[str, type[pl.DataType]] = {
     "click_id": pl.String,
     "ts": pl.Int64,
@@ -92,6 +97,11 @@ class Traffic:
     biased_purchases: people who are signed in buy more, and more with a higher RFM score. Then the false-positive rate
         over purchases is not the one over people. Without it all of people's clicks lead to a purchase with the same
         probability, so purchasing clicks are typical of people's, as SLIDR assumes.
+    world: "usual" has seven kinds of robots, and all people buy alike. "wide" has the robots and people of `wide` too:
+        half of the robots' clicks are theirs, two of the kinds come only in the last seven days, and an eighth of
+        people's clicks is of groups that hardly ever buy.
+    anonymous: the share of visits without a user id or login on top of those that have none anyway, which are a fifth;
+        by default none in the usual world, and half of all in the wide one, where so 60 % of the clicks have no id.
     """
 
     clicks: int = 1_000_000  # about this many
@@ -102,8 +112,14 @@ class Traffic:
     label_outage: float = 0.0  # hours
     clock_fault: bool = False
     biased_purchases: bool = False
+    world: World = "usual"
+    anonymous: float | None = None
 
     def __post_init__(self) -> None:
+        if self.world not in get_args(World):
+            raise InvalidArgument("world", f"is {self.world!r}; it must be one of {', '.join(get_args(World))}")
+        if self.anonymous is not None and not 0.0 <= self.anonymous <= 1.0:
+            raise InvalidArgument("anonymous", f"is {self.anonymous}; it must be a share from 0 to 1, e.g. 0.5")
         if not 1 <= self.days <= 366:
             raise InvalidArgument("days", f"is {self.days}; it must be 1 to 366, e.g. 21 for three weeks")
         if not _FEWEST * self.days <= self.clicks <= 2_000_000_000:
@@ -136,6 +152,11 @@ class Traffic:
         """Days, counted from 0, on which a campaign is under attack: two in the second half."""
         first = self.days * 3 // 5
         return range(first, min(first + 2, self.days))
+
+    @property
+    def hidden(self) -> float:
+        """The share of visits whose user id and login are taken away."""
+        return (0.5 if self.world == "wide" else 0.0) if self.anonymous is None else self.anonymous
 
     @property
     def peak(self) -> int | None:
@@ -174,7 +195,14 @@ class Tally:
 
     @property
     def kinds(self) -> dict[str, int]:
-        return dict(zip(KINDS, self.slices.sum(axis=(0, 1, 2)).tolist(), strict=True))
+        """Clicks by kind; those of the wide world where there are any."""
+        counts = zip(KINDS, self.slices.sum(axis=(0, 1, 2)).tolist(), strict=True)
+        return {kind: count for kind, count in counts if count or kind in USUAL_KINDS}
+
+    @property
+    def robotic(self) -> Int[np.ndarray, "devices marketplaces 2"]:
+        """Clicks of robots."""
+        return self.slices[..., ROBOTIC].sum(axis=-1)
 
 
 class Simulated(NamedTuple):
@@ -245,7 +273,8 @@ class Simulation:
         self._clicks = self._visits = 0  # clicks and sessions so far; the next one gets this number
         rhythms = [self._rhythm(day) for day in range(config.days)]
         expected = sum(map(self._people.expected_clicks, rhythms))
-        self._scale = (1 - config.robots) * config.clicks / expected
+        usual = 1.0 - (wide.PEOPLE_SHARE if config.world == "wide" else 0.0)  # share of people's clicks
+        self._scale = usual * (1 - config.robots) * config.clicks / expected
         days = sum(sum(self._weights(day).values()) for day in range(config.days))
         self._robots = config.robots * config.clicks / days
 
@@ -276,7 +305,7 @@ class Simulation:
         """Each click once, in order of arrival, with the columns of TRUTH."""
         names = pl.Series(KINDS)
         for number, kind in self._truth:
-            columns = (identifiers(number, self._key), pl.Series(kind > 0), names.gather(pl.Series(kind)))
+            columns = (identifiers(number, self._key), pl.Series(ROBOTIC[kind]), names.gather(pl.Series(kind)))
             yield pl.DataFrame(dict(zip(TRUTH, columns, strict=True)))
 
     def orders(self) -> Generator[pl.DataFrame]:
@@ -305,11 +334,30 @@ class Simulation:
         if day == peak:
             people = replace(people, buys=people.buys * np.float32(_PEAK_BUYS))
         under_attack = day in self.config.attack
-        others = robots(self._people, rhythm, day, self._robots, under_attack, rfm, self.seed, rng)
+        theirs = self._robots * (0.5 if self.config.world == "wide" else 1.0)
+        others = robots(self._people, rhythm, day, theirs, under_attack, rfm, self.seed, rng)
+        if self.config.world == "wide":
+            others += self._wide(rhythm, day, rfm, rng)
         everyone = joined([people, *others])
+        if self.config.hidden:
+            everyone = wide.anonymous(everyone, self.config.hidden, rng)
         number = self._visits + np.arange(len(everyone))
         self._visits += len(everyone)
         return replace(everyone, session=np.where(everyone.session == UNKNOWN, UNKNOWN, number))
+
+    def _wide(
+        self, rhythm: Rhythm, day: int, rfm: Float[np.ndarray, " people"], rng: np.random.Generator
+    ) -> list[Sessions]:
+        """The sessions of the robots and the people of the wide world on that day."""
+        people = (1 - self.config.robots) * self.config.clicks / self.config.days * wide.PEOPLE_SHARE
+        makes = [(name, make, share * 0.5 * self._robots) for name, (make, share) in wide.ROBOTS.items()]
+        makes += [(name, make, share * people) for name, (make, share) in wide.PEOPLE.items()]
+        last = day >= self.config.days - 7
+        return [
+            make(Today(self._people, rhythm, day, rfm, KINDS.index(name), self.seed, rng), clicks)
+            for name, make, clicks in makes
+            if last or name not in wide.LAST_WEEK
+        ]
 
     def _expanded(self, sessions: Sessions, rng: np.random.Generator) -> "_Clicks":
         """Every click of the sessions, with late ones and duplicates, in no particular order."""

@@ -83,18 +83,54 @@ def test_to_peek_is_to_count_without_counting(stream):
         np.testing.assert_array_equal(store.count(part), peeked)
 
 
-def test_memory_holds_the_entities_of_two_days_and_no_more():
+def test_memory_holds_the_users_of_two_days_and_the_ips_of_eight_and_no_more():
     store = ProcessStore()
     sizes = []
-    for day in range(12):
-        names = [f"{day}-{i}" for i in range(3_000)]
-        ts = NOON + day * DAY + np.arange(3_000) * (DAY // 3_000)
-        store.count(ClickKeys(names, ts, names, names, [name[-4:] for name in names]))
-        sizes.append(len(store))
-    # 48 h of 2 * 3,000 a day are alive, and up to an eighth of the rows more are dropped late
-    assert max(sizes[4:]) == max(sizes) <= 6 * 2 * 3_000 + 2 * 3_000
+    for day in range(24):
+        names = [f"{day}-{i}" for i in range(1_000)]
+        ts = NOON + day * DAY + np.arange(1_000) * (DAY // 1_000)
+        store.count(ClickKeys(names, ts, names, names, names))
+        sizes.append([len(store._ips), len(store._users)])
+    # 194 h and 50 h of 1,000 a day are alive, and others are dropped once all room is taken, which grows by doubling
+    ips, users = np.array(sizes).T
+    assert max(ips[16:]) <= max(ips) < 16_384
+    assert max(users[4:]) <= max(users) < 4_096
     ids = store._ids._hours
-    assert sum(map(len, ids)) <= 2 * 3_000
+    assert sum(map(len, ids)) <= 2 * 1_000
+
+
+def test_even_pauses_have_a_small_spread_and_a_day_of_silence_forgets_it():
+    store = ProcessStore()
+    even = column(store.count(keys(*((f"{i}", i * (2**13 - 1)) for i in range(60)))), "user_spread")
+    assert even[:3] == [90**2, 2 * 90**2 // 3, 2 * 90**2 // 4]  # a weak opinion, that each pause outweighs more
+    assert even[-1] < 90**2 / 8
+    store.count(keys(*((f"else {i}", i * 20 * MINUTE) for i in range(1, 4)), user="else"))
+    long, short = column(store.count(keys(("a", HOUR), ("b", HOUR + 100))), "user_spread")
+    assert long == even[-1]  # more than half an hour is no pause
+    assert short > even[-1]
+    store.count(keys(*((f"else {i}", i * 20 * MINUTE) for i in range(4, 80)), user="else"))
+    assert column(store.count(keys(("c", 26 * HOUR))), "user_spread") == [90**2]
+
+
+def test_the_spread_is_the_variance_of_the_pauses_logarithms():
+    rng = np.random.default_rng(0)
+    for deviation in (0.3, 1.2):
+        pauses = np.exp(9.5 + deviation * rng.standard_normal(400)).astype(int)
+        ts = np.cumsum(pauses.clip(max=29 * MINUTE))
+        spread = column(ProcessStore().count(keys(*((f"{i}", t) for i, t in enumerate(ts.tolist())))), "user_spread")
+        octaves = np.sqrt(np.array(spread[16:])).mean() / 64
+        assert octaves == pytest.approx(deviation / np.log(2), rel=0.2)
+
+
+def test_a_week_counts_the_clicks_of_seven_days_of_ips():
+    store = ProcessStore()
+    stream = keys(*((f"{i}", i * 30 * MINUTE) for i in range(10 * 48)))
+    counts = store.count(stream)
+    day = stream.ts // DAY
+    expected = [int((day[: i + 1] > day[i] - 7).sum()) for i in range(len(day))]
+    assert max(expected) == 7 * 48
+    assert column(counts, "ip_7d") == expected
+    assert [name for name in COLUMNS if name.endswith("7d")] == ["ip_7d"]
 
 
 def test_windows_are_their_buckets_at_the_second():

@@ -7,7 +7,7 @@ import safetensors.numpy
 from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard.slidr.learning import scorer
 from onlineguard.slidr.learning.network import KINDS, NetworkConfig
-from onlineguard.slidr.learning.train import ROWS, Network, train
+from onlineguard.slidr.learning.train import HELD, ROWS, Network, train
 
 WIDTH = 6
 
@@ -163,7 +163,11 @@ def test_features_are_standardised_by_the_training_clicks_and_constant_ones_left
     X, _, _ = clicks(500)
     np.testing.assert_allclose(small.mean, X.mean(0, dtype=np.float64), rtol=1e-6)
     np.testing.assert_allclose(1 / small.scale[:5], X[:, :5].std(0, dtype=np.float64), rtol=1e-6)
-    assert small.scale[5] == 1.0
+    assert small.scale[5] == HELD
+    assert small.held.tolist() == [5]
+    other = X.copy()
+    other[:, 5] += 1e6
+    np.testing.assert_array_equal(small.p_robot(other), small.p_robot(X))
 
 
 def test_units_do_not_matter():

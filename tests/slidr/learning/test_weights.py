@@ -24,7 +24,7 @@ def traffic(n, seed=0):
 
 @given(weeks)
 def test_every_cell_that_has_clicks_weighs_the_same_and_the_mean_is_1(week):
-    weights = cell_weights(*week)
+    weights = cell_weights(*week, fewest=0)
     codes = cells(*week)
     totals = np.bincount(codes, weights)[np.unique(codes)]
     np.testing.assert_allclose(totals, len(codes) / len(totals), rtol=1e-5)
@@ -34,7 +34,7 @@ def test_every_cell_that_has_clicks_weighs_the_same_and_the_mean_is_1(week):
 
 @given(weeks, st.sampled_from([1.0001, 1.5, 3.0, 100.0]))
 def test_no_weight_exceeds_the_largest_and_the_mean_stays_1(week, largest):
-    weights, free = cell_weights(*week, largest=largest), cell_weights(*week)
+    weights, free = cell_weights(*week, largest=largest, fewest=0), cell_weights(*week, fewest=0)
     assert weights.max() <= largest * (1 + 1e-6)
     np.testing.assert_allclose(weights.mean(), 1.0, rtol=1e-5)
     below = weights < largest * (1 - 1e-6)
@@ -42,6 +42,26 @@ def test_no_weight_exceeds_the_largest_and_the_mean_stays_1(week, largest):
         np.testing.assert_allclose(weights[below] / free[below], (weights[below] / free[below])[0], rtol=1e-5)
     if free.max() <= largest:
         np.testing.assert_array_equal(weights, free)
+
+
+@given(weeks, st.data())
+def test_clicks_with_loads_share_their_cell_in_proportion(week, data):
+    n = len(week[0])
+    loads = np.array(data.draw(st.lists(st.floats(0.1, 50.0), min_size=n, max_size=n)))
+    weights, codes = cell_weights(*week, loads=loads, fewest=0), cells(*week)
+    for code in np.unique(codes):
+        mine = codes == code
+        np.testing.assert_allclose(weights[mine].sum(), n / len(np.unique(codes)), rtol=1e-4)
+        np.testing.assert_allclose(weights[mine] / loads[mine], (weights[mine] / loads[mine])[0], rtol=1e-4)
+
+
+def test_few_labels_are_weighed_by_label_alone():
+    hour, weekday, logged_in, _ = traffic(5_000)
+    human = np.arange(5_000) < 50  # and some 330 hours of the week with and without login
+    weights = cell_weights(hour, weekday, logged_in, human)
+    assert set(weights.tolist()) == {50.0, np.float32(5_000 / 2 / 4_950)}
+    human = np.arange(5_000) < 2_500
+    assert len(set(cell_weights(hour, weekday, logged_in, human).tolist())) > 10
 
 
 def test_cells_are_numbered_by_weekday_hour_login_and_label():
@@ -58,10 +78,13 @@ def test_weights_do_not_depend_on_the_order_of_clicks():
 
 def test_a_click_alone_in_its_cell_weighs_as_much_as_the_busiest_cell():
     hour = np.array([3] + [12] * 999)
-    weights = cell_weights(hour, np.zeros(1000, int), np.zeros(1000, bool), np.zeros(1000, bool))
+    weights = cell_weights(hour, np.zeros(1000, int), np.zeros(1000, bool), np.zeros(1000, bool), fewest=0)
     assert weights[0] == 500.0
     np.testing.assert_allclose(weights[1:], 500 / 999, rtol=1e-6)
-    assert cell_weights(hour, np.zeros(1000, int), np.zeros(1000, bool), np.zeros(1000, bool), largest=50)[0] == 50.0
+    assert (
+        cell_weights(hour, np.zeros(1000, int), np.zeros(1000, bool), np.zeros(1000, bool), largest=50, fewest=0)[0]
+        == 50.0
+    )
 
 
 def test_the_effective_size_is_n_for_equal_weights_and_smaller_for_all_others():

@@ -23,8 +23,18 @@ import onlineguard
 from onlineguard.cli.app import app
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr import features
-from onlineguard.slidr.simulation import world
-from onlineguard.slidr.simulation.simulator import CLICKS, FILES, KINDS, ORDERS, TRUTH, Traffic, simulate, write_traffic
+from onlineguard.slidr.simulation import wide, world
+from onlineguard.slidr.simulation.simulator import (
+    CLICKS,
+    FILES,
+    KINDS,
+    ORDERS,
+    TRUTH,
+    USUAL_KINDS,
+    Traffic,
+    simulate,
+    write_traffic,
+)
 from onlineguard.slidr.simulation.world import DAY, HISTORY, HOUR, MARKETPLACES, MINUTE, TIMEZONES, Rhythm
 
 CONFIG = Traffic(clicks=120_000, days=14)
@@ -97,11 +107,16 @@ def test_the_files_hold_what_the_frames_hold(traffic, tmp_path):
 
 def test_the_tally_counts_every_click_once(traffic, clicks, tmp_path):
     tally = write_traffic(tmp_path, CONFIG, 3)
-    assert tally.kinds == {kind: len(of(clicks, kind)) for kind in KINDS}
+    assert tally.kinds == {kind: len(of(clicks, kind)) for kind in USUAL_KINDS}
     assert tally.purchases.sum() == clicks["purchase_ts"].count()
     slices = clicks.group_by("device", "marketplace", "logged_in", "kind").len()
     for device, marketplace, logged_in, kind, count in slices.rows():
-        place = world.DEVICES.index(device), world.MARKETPLACES.index(marketplace), int(logged_in), KINDS.index(kind)
+        place = (
+            world.DEVICES.index(device),
+            world.MARKETPLACES.index(marketplace),
+            int(logged_in),
+            USUAL_KINDS.index(kind),
+        )
         assert tally.slices[place] == count
     assert tally.slices.sum() == len(clicks)
 
@@ -332,6 +347,57 @@ def test_the_mix_of_robots_differs_by_slice(clicks):
     assert clicks.group_by("device", "marketplace", "logged_in").len().height == 30
 
 
+# The wide world
+
+
+@pytest.fixture(scope="module")
+def wide_clicks() -> pl.DataFrame:
+    config = Traffic(clicks=120_000, days=21, world="wide")
+    traffic = simulate(config, seed=5)
+    clicks = traffic.clicks.unique("click_id", keep="first", maintain_order=True)
+    clicks = clicks.join(traffic.truth, on="click_id", maintain_order="left", validate="1:1")
+    return clicks.with_columns(day=(pl.col("ts") - config.begin) // DAY)
+
+
+def test_the_wide_world_has_every_kind_and_says_which_are_people(wide_clicks):
+    robot = dict(wide_clicks.group_by("kind").agg(pl.col("robot").all()).rows())
+    assert set(robot) == set(KINDS)
+    assert {kind for kind, is_robot in robot.items() if not is_robot} == {"person", *wide.PEOPLE}
+    assert wide_clicks["robot"].mean() == pytest.approx(0.2, abs=0.03)
+    groups = of(wide_clicks, "person").height / wide_clicks.filter(~pl.col("robot")).height
+    assert groups == pytest.approx(1 - wide.PEOPLE_SHARE, abs=0.03)
+
+
+def test_some_robots_of_the_wide_world_come_in_the_last_week_only(wide_clicks):
+    first = dict(wide_clicks.group_by("kind").agg(pl.col("day").min()).rows())
+    assert {kind for kind in wide.ROBOTS if first[kind] >= 14} == set(wide.LAST_WEEK)
+
+
+def test_most_visitors_of_the_wide_world_are_unknown_and_some_robots_buy(wide_clicks):
+    assert wide_clicks["user_id"].is_null().mean() == pytest.approx(0.6, abs=0.05)
+    assert not wide_clicks.filter(pl.col("user_id").is_null() & pl.col("rfm").is_not_null()).height
+    bought = dict(wide_clicks.group_by("kind").agg(pl.col("purchase_ts").count() / pl.len()).rows())
+    assert max(bought[kind] for kind in wide.PEOPLE) < bought["person"] / 4
+    assert 0 < bought["flooding"] < bought["person"] / 2
+    everyone = simulate(Traffic(clicks=5_000, days=2, world="wide", anonymous=1.0), 0).clicks
+    assert everyone["user_id"].is_null().all()
+
+
+def test_wide_robots_do_what_is_said_of_them(wide_clicks):
+    even = {
+        kind: np.log(pauses(of(wide_clicks, kind))["pause"].clip(1).to_numpy()).std()
+        for kind in ("polling", "resetting", "replayed")
+    }
+    assert even["polling"] < 0.1 < even["resetting"] < 0.5 < even["replayed"]
+    homes = of(wide_clicks, "proxied").drop_nulls("user_id").group_by("user_id").agg(pl.col("ip").n_unique(), pl.len())
+    assert homes["ip"].mean() > 0.9 * homes["len"].mean() > 3
+    resetting = of(wide_clicks, "resetting").drop_nulls("user_id")
+    assert resetting.group_by("user_id").agg(pl.col("session_id").n_unique())["session_id"].max() == 1
+    owners = set(of(wide_clicks, "person")["user_id"].drop_nulls())
+    flooding = of(wide_clicks, "flooding")["user_id"].drop_nulls()
+    assert flooding.is_in(list(owners)).mean() > 0.5
+
+
 # On request
 
 
@@ -383,6 +449,8 @@ def test_a_clock_fault_moves_the_clicks_of_one_front_end_and_nothing_else(traffi
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
+        ({"world": "flat"}, "world is 'flat'; it must be one of usual, wide"),
+        ({"anonymous": 1.5}, "anonymous is 1.5"),
         ({"days": 0}, "days is 0"),
         ({"days": 400}, "days is 400"),
         ({"clicks": 100}, "clicks is 100; it must be 4,200"),
@@ -424,7 +492,7 @@ def test_the_command_writes_the_files_and_prints_who_clicked(tmp_path):
     assert result.exit_code == 0, result.output
     expected = simulate(Traffic(clicks=6_000, days=2, start=date(2026, 1, 5)), 5)
     assert_frame_equal(pl.read_parquet(tmp_path / "t" / "clicks.parquet"), expected.clicks)
-    for words in (*KINDS, "tablet", "JP", "recorded purchases", "orders", "arrived twice"):
+    for words in (*USUAL_KINDS, "tablet", "JP", "recorded purchases", "orders", "arrived twice"):
         assert words in result.stdout
     assert f"simulated clicks: {len(expected.clicks):,} clicks in" in result.stderr
 
