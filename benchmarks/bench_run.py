@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=4_000_000, help="rows of each file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        measure(Path(folder), 200_000 if options.quick else options.rows, 1 if options.quick else 3)
+        measure(Path(folder), 50_000 if options.quick else options.rows, 1 if options.quick else 3)
 
 
 if __name__ == "__main__":
