@@ -45,7 +45,7 @@ def test_what_was_answered_is_there_after_a_crash_to_the_last_bit(tmp_path, mode
 
 @pytest.mark.slow
 def test_begins_with_a_model_of_its_own_where_none_is_given(tmp_path, clicks, monkeypatch):
-    monkeypatch.setattr("onlineguard_service.models.CLICKS", 20_000)
+    monkeypatch.setattr("onlineguard_service.models.CLICKS", 60_000)
 
     async def run():
         core = await Core.open(chosen(tmp_path))

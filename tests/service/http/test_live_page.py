@@ -79,6 +79,11 @@ def alarms(service: Service, name: str) -> int:
     return sum(service.slice("events", name)["history"]["anomalous"])
 
 
+def percent(share: float) -> str:
+    """As the page shows a share."""
+    return f"{100 * share:.0f}%" if share in (0.0, 1.0) else f"{100 * share:.1f}%"
+
+
 def test_it_loads_without_an_error_and_asks_no_other_host(service: Service, page: Page, clicks):
     errors: list[str] = []
     asked: list[str] = []
@@ -92,9 +97,9 @@ def test_it_loads_without_an_error_and_asks_no_other_host(service: Service, page
     expect(page.locator("#state-text")).to_have_text("Live")
     expect(page.locator("#model")).to_have_text(answers[0]["model_version"])
     expect(row(page, name).locator(".events")).to_have_text(str(truth["events"]))
-    expect(row(page, name).locator(".ivr")).to_have_text(f"{100 * truth['ivr']:.1f}%")
+    expect(row(page, name).locator(".ivr")).to_have_text(percent(truth["ivr"]))
     row(page, name).click()
-    expect(page.locator("#panel .figures")).to_contain_text(f"{100 * truth['ivr']:.1f}%")
+    expect(page.locator("#panel .figures")).to_contain_text(percent(truth["ivr"]))
     robots = sum(p > truth["robot_threshold"] for p in truth["history"]["p_robot"])
     assert robots > 0
     expect(page.locator("#panel")).to_contain_text(f"{robots} of the last {len(truth['history']['ts'])} clicks")
