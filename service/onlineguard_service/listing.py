@@ -5,6 +5,7 @@ comes or goes meanwhile may be missing in the list.
 """
 
 import heapq
+import itertools
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
@@ -64,10 +65,15 @@ async def _containing(keys: list[Hashable], part: str) -> list[Hashable]:
 
 async def _by_name(keys: list[Hashable], descending: bool, most: int) -> list[int]:
     """The places of the first so many keys in the order of their texts."""
-    first = heapq.nlargest if descending else heapq.nsmallest
-    best: list[tuple[str, int]] = []
+    runs: list[list[tuple[str, int]]] = []
     for start in range(0, len(keys), AT_ONCE):
         if start:
             await give_way()
-        best = first(most, best + [(shown_key(key), start + i) for i, key in enumerate(keys[start : start + AT_ONCE])])
-    return [place for _, place in best]
+        run = [(shown_key(key), start + i) for i, key in enumerate(keys[start : start + AT_ONCE])]
+        runs.append(sorted(run, reverse=descending))
+    merged = itertools.islice(heapq.merge(*runs, reverse=descending), most)
+    order: list[int] = []
+    while part := [place for _, place in itertools.islice(merged, AT_ONCE)]:
+        order += part
+        await give_way()
+    return order

@@ -14,12 +14,13 @@ import msgspec
 from onlineguard_service.errors import IdTaken
 
 _pack = msgspec.msgpack.Encoder().encode
+_in_order = msgspec.msgpack.Encoder(order="deterministic").encode  # features by name may come in another order
 UNMARKED = -1  # of an answer that an earlier version remembered
 
 
 def mark(item: msgspec.Struct) -> int:
     """32 bits of what was sent."""
-    return crc32(_pack(item))
+    return crc32(_in_order(item))
 
 
 class Remembered[Answer]:
@@ -38,15 +39,16 @@ class Remembered[Answer]:
         if len(self._answers) > self._most:
             self._answers.popitem(last=False)
 
-    def check(self, items: Sequence[Any], ids: Sequence[str | None]) -> None:
-        """Raises IdTaken, with the place of the item, for an id that came with other content before."""
+    def check(self, items: Sequence[Any], ids: Sequence[str | None]) -> list[int]:
+        """The mark of each item that has an id. Raises IdTaken, with its place, if that came with other content."""
         here: dict[str, int] = {}
-        for i, (item, id_) in enumerate(zip(items, ids, strict=True)):
+        marks = [UNMARKED if id_ is None else mark(item) for item, id_ in zip(items, ids, strict=True)]
+        for i, (now, id_) in enumerate(zip(marks, ids, strict=True)):
             if id_ is not None:
-                now = mark(item)
                 _, before = self._answers.get(id_, (None, UNMARKED))
                 if before not in (UNMARKED, now) or here.setdefault(id_, now) != now:
                     raise IdTaken(i)
+        return marks
 
     def answered(
         self, items: Sequence[Any], ids: Sequence[str | None], work: Callable[[list[int]], Sequence[Answer]]
@@ -58,7 +60,7 @@ class Remembered[Answer]:
 
         Raises IdTaken, before any work, as `check` does.
         """
-        self.check(items, ids)
+        marks = self.check(items, ids)
         answers = [self.get(id_) for id_ in ids]
         places: list[int] = []
         first: dict[str, int] = {}
@@ -71,7 +73,7 @@ class Remembered[Answer]:
             for i, answer in zip(places, work(places), strict=True):
                 answers[i], id_ = answer, ids[i]
                 if id_ is not None:
-                    self.put(id_, answer, mark(items[i]))
+                    self.put(id_, answer, marks[i])
         whole: list[Answer] = []
         for id_, answer in zip(ids, answers, strict=True):
             if answer is None and id_ is not None:

@@ -315,3 +315,9 @@ def test_an_event_that_makes_a_table_grow_finds_the_programs_compiled(models, cl
     assert not compilations[before:]
     learn(room + 10, engine.capacity // 2 + 10)
     assert one.crowded  # it will grow once more
+
+
+def test_an_event_that_is_sent_again_with_its_features_in_another_order_is_the_same(models):
+    one = guard(models, features=("a", "b"))
+    first = one.apply(Events([Event("s", features={"a": 1.0, "b": 2.0}, id="1")], 0), 1)
+    assert one.apply(Events([Event("s", features={"b": 2.0, "a": 1.0}, id="1")], 0), 2) == first
