@@ -26,6 +26,7 @@ from onlineguard.slidr.learning.network import (
     init,
     logit_of_human,
     loss,
+    penalty,
     rows_of,
     standardise,
 )
@@ -138,6 +139,7 @@ def train(
     steps = math.ceil(n / config.batch)
     total = steps * config.epochs
     rates = _rates(config, total)
+    l2 = np.float32(penalty(config, int(labels.sum())))
     losses: list[np.ndarray] = []
     for epoch in range(config.epochs):
         order = rng.permutation(n)
@@ -147,9 +149,7 @@ def train(
             data = Batch(*(_batches(column, rows, config.batch) for column in (features, codes, labels, loads)))
             at = epoch * steps + step
             rate = _padded(rates[at : at + count], STEPS)
-            params, memory, entropy = _advance(
-                params, memory, data, rate, mean, scale, learns, np.float32(config.l2), count
-            )
+            params, memory, entropy = _advance(params, memory, data, rate, mean, scale, learns, l2, count)
             # the last minibatch may be a part of one, and is divided by the size of a whole one
             size = np.full(count, config.batch)
             size[-1] = len(rows) - (count - 1) * config.batch

@@ -6,7 +6,7 @@ import safetensors.numpy
 
 from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard.slidr.learning import scorer
-from onlineguard.slidr.learning.network import KINDS, NetworkConfig
+from onlineguard.slidr.learning.network import KINDS, NetworkConfig, penalty
 from onlineguard.slidr.learning.train import HELD, ROWS, Network, train
 
 WIDTH = 6
@@ -157,6 +157,16 @@ def test_l2_shrinks_the_intermediate_layers():
         for l2 in (0.0, 0.1)
     ]
     assert squares[1] < 0.9 * squares[0]
+
+
+def test_the_fewer_humans_are_known_the_more_a_weight_costs():
+    costs = [penalty(NetworkConfig(), humans) for humans in (0, 50, 100, 300, 3_000, 1_000_000)]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[:3] == pytest.approx([0.03, 0.03, 0.03])
+    assert 0.001 < costs[3] < 0.01
+    assert costs[-1] == NetworkConfig().l2
+    assert penalty(NetworkConfig(l2=0.1), 50) == 0.1  # at the least
+    assert penalty(NetworkConfig(l2=0.0), 50) == 0.0  # turned off
 
 
 def test_features_are_standardised_by_the_training_clicks_and_constant_ones_left(small):
