@@ -379,9 +379,9 @@ def _too_few(count: Count, n_purchases: int, confidence: float) -> InfeasibleBud
     needed, part = evidence.enough(count.budget, confidence), count.n_tested / n_purchases
     would = "no number of them shows that" if math.isinf(needed) else f"{math.ceil(needed / (part or 0.5)):,} would do"
     rounded_up = min(1.0, math.ceil(least * 10_000) / 10_000)
-    testing = "" if part == 1.0 else f", of which {count.n_tested:,} test"
+    testing = "" if part == 1.0 else f", of which {count.n_tested:,} test,"
     return InfeasibleBudget(
-        f"budget is {count.budget:g} at confidence {confidence:g}; {n_purchases:,} purchasing clicks{testing}, "
+        f"budget is {count.budget:g} at confidence {confidence:g}; {n_purchases:,} purchasing clicks{testing} "
         f"show at best {least:.3g}, and {would}. Wait for more purchases, raise budget to {rounded_up:g}, lower "
         "confidence, or ask for none, which promises nothing",
         {},
