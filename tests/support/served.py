@@ -1,7 +1,10 @@
 """A small trained model, and clicks to send, shared by the tests of the service."""
 
+import os
+
 import pytest
 
+from onlineguard.compilation import VARIABLE
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.learning.network import NetworkConfig
 from onlineguard.slidr.model import Model, Span, save_model
@@ -49,10 +52,6 @@ def other_folder(frame, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory):
-    """Of services in processes of their own: what the first of them compiled, the others only read."""
-    return {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
+def environment():
+    """Of services in processes of their own: what any test has compiled, they only read."""
+    return {VARIABLE: os.environ[VARIABLE]}

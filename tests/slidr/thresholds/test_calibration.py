@@ -281,7 +281,7 @@ def test_without_confidence_the_true_fpr_is_over_the_budget_about_as_often_as_no
 @pytest.mark.parametrize("method", BUDGETED)
 def test_too_few_purchases_for_the_confidence_are_refused_with_what_they_could_show(method):
     traffic = Population().draw(1_000, seed=0)
-    with pytest.raises(InfeasibleBudget, match=r"purchasing clicks(, of which [\d,]+ test)?, show at best") as caught:
+    with pytest.raises(InfeasibleBudget, match=r"purchasing clicks(, of which [\d,]+ test,)? show at best") as caught:
         calibrate(*traffic, budget=0.0, confidence=0.95, method=method)
     found = calibrate(*traffic, budget=caught.value.least, confidence=0.95, method=method)
     assert found.fpr_bound <= caught.value.least
