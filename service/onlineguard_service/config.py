@@ -42,6 +42,9 @@ class Settings:
     redis: str | None = _setting(
         None, "URL of the Redis that counts, as redis://host:6379/0; without it the process counts.", repr=False
     )
+    redis_prefix: str = _setting(
+        "onlineguard", "What the names of all keys in Redis begin with; each service on one Redis needs its own."
+    )
     journal: Literal["folder", "redis"] = _setting(
         "folder", "Where the journal is: in the folder of the state, or in Redis."
     )
@@ -107,6 +110,8 @@ class Settings:
             raise InvalidArgument(
                 f"redis is {masked(self.redis)!r}; it must be a URL that begins with redis://, rediss:// or unix://"
             )
+        if set(self.redis_prefix) & set("{}"):
+            raise InvalidArgument(f"redis_prefix is {self.redis_prefix!r}; it must be text without braces, e.g. clicks")
         if self.features and self.n_features not in (0, len(self.features)):
             raise InvalidArgument(
                 f"n_features is {self.n_features}, but features names {len(self.features)}; leave n_features out"

@@ -74,7 +74,7 @@ class Core:
     async def open(cls, settings: Settings) -> "Core":
         """Recover, or begin; then compile everything. Takes seconds, with a new model some more.
 
-        Raises CheckpointError where the state is damaged, newer, or was begun with other options.
+        Raises CheckpointError where the state is damaged, newer, or was begun with other options that cannot change.
         """
         _Compilations.listen()
         options = _options(settings)
@@ -87,12 +87,14 @@ class Core:
                 first = await asyncio.to_thread(_first_model, settings, models)
                 guard = Guard(options, first, models.get)
             await asyncio.to_thread(guard.warmup, max(CLICKS_AT_ONCE, EVENTS_AT_ONCE), ROOM)
-            counting = None if settings.redis is None else Counting(settings.redis)
+            counting = None if settings.redis is None else Counting(settings.redis, settings.redis_prefix)
             core = cls(guard, journal, models, counting, settings.snapshot_every)
             if first is not None:
                 await journal.commit(entries.encode(entries.Begin(options, first, _now())), core._began)
-            elif settings.model is not None:
-                await core.switch(settings.model)
+            else:
+                await core._tune(options)
+                if settings.model is not None:
+                    await core.switch(settings.model)
         except BaseException:
             await journal.close()
             raise
@@ -104,6 +106,15 @@ class Core:
 
     def _began(self, sequence: int) -> None:
         self._guard.sequence = sequence
+
+    async def _tune(self, options: Options) -> None:
+        """Take on what the operator chose anew of what may change."""
+        kept = self._guard.options
+        changed = [name for name in entries.CHANGEABLE if getattr(kept, name) != getattr(options, name)]
+        if changed:
+            told = ", ".join(f"{name} {getattr(kept, name):g} to {getattr(options, name):g}" for name in changed)
+            await self._commit(entries.Tune(options, _now()))
+            log.info("the state goes on with other settings: %s", told)
 
     async def update(self, events: Sequence[Event]) -> list[EventAnswer]:
         """Judge events, then learn them, in order; one answer each.
@@ -353,7 +364,7 @@ def _journal(settings: Settings) -> Journal:
     if settings.journal == "redis":
         if settings.redis is None:
             raise InvalidArgument("journal is 'redis', but no redis is named; give its URL, or keep the journal here")
-        return RedisJournal(settings.redis, durability=settings.durability)
+        return RedisJournal(settings.redis, settings.redis_prefix, settings.durability)
     return FolderJournal(settings.state / "journal", settings.durability)
 
 
@@ -400,7 +411,7 @@ def _options(settings: Settings) -> Options:
 
 def _check(kept: Options, asked: Options) -> None:
     for name in kept.__struct_fields__:
-        if getattr(kept, name) != getattr(asked, name):
+        if name not in entries.CHANGEABLE and getattr(kept, name) != getattr(asked, name):
             raise CheckpointError(
                 f"the state was begun with {name} = {getattr(kept, name)!r}, now it is {getattr(asked, name)!r}; keep "
                 "what it was, or name another --state folder to begin anew"

@@ -9,8 +9,11 @@ from onlineguard.slidr.clicks.clicks import Click
 from onlineguard.wire.requests import Event, Label
 
 
+CHANGEABLE = ("target_rate", "patience", "max_slices", "remember")  # of a state that goes on; see `Tune`
+
+
 class Options(msgspec.Struct, frozen=True):
-    """What decides what the state is; another choice begins another state."""
+    """What decides what the state is. Another choice begins another state, but for what is `CHANGEABLE`."""
 
     features: tuple[str, ...] = ()
     n_features: int = 0  # of events without named features; 0: the first event says
@@ -60,7 +63,14 @@ class Switch(msgspec.Struct, tag="switch", array_like=True, frozen=True):
     t: int
 
 
-Entry = Begin | Events | Clicks | Labels | Switch
+class Tune(msgspec.Struct, tag="tune", array_like=True, frozen=True):
+    """From here on the operator's `CHANGEABLE` choices are these; the others are as they were."""
+
+    options: Options
+    t: int
+
+
+Entry = Begin | Events | Clicks | Labels | Switch | Tune
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Entry).decode

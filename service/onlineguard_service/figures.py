@@ -89,6 +89,13 @@ class Figures:
             self._totals[row, 3:] += (1, robotic)
             self._all[3:] += [1, int(robotic)]
 
+    def keep(self, most: int) -> None:
+        """Keep so many slices from now on."""
+        self.settle()
+        self._table.max_slices = most
+        while len(self._table.rows) > most:
+            self._evict()
+
     def settle(self) -> None:
         """Work off the judgements that wait."""
         if not self._waiting:

@@ -23,6 +23,7 @@ from onlineguard.engine.engine import Engine
 from onlineguard.engine.events import CodedEvents
 from onlineguard.engine.verdicts import Verdicts
 from onlineguard.errors import InvalidArgument
+from onlineguard.models.base import SliceModel
 from onlineguard.models.detector import Detector
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
@@ -35,7 +36,7 @@ from onlineguard.slidr.watch import UNUSUAL, WATCHED
 from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer, VerdictAnswer
 from onlineguard.wire.requests import Event, Of
 from onlineguard_service.digest import digest
-from onlineguard_service.entries import Begin, Clicks, Entry, Events, Labels, Options
+from onlineguard_service.entries import CHANGEABLE, Begin, Clicks, Entry, Events, Labels, Options, Tune
 from onlineguard_service.event_numbers import Stream, key_of
 from onlineguard_service.figures import ANOMALOUS, JUDGED, ROBOTIC, Figures
 from onlineguard_service.remembered import Remembered
@@ -53,7 +54,7 @@ class Guard:
         self.options = options
         self._models = models
         self.events: Engine | None = None
-        self._estimator = named_model(options.detector, options.target_rate, options.patience)
+        self._estimator = self._named()
         self._expected: tuple[int, int] | None = None  # what `warmup` was given
         self._ahead: dict[Of, int] = {}  # slices that programs were last compiled for, or tried to be
         if options.features or options.n_features:
@@ -71,6 +72,9 @@ class Guard:
         self.sequence = 0  # of the last entry applied
         self._use(models(version))
 
+    def _named(self) -> SliceModel:
+        return named_model(self.options.detector, self.options.target_rate, self.options.patience)
+
     def _use(self, model: Model) -> None:
         if model.thresholds is None:
             raise InvalidArgument(f"model {model.version} has no thresholds; run onlineguard slidr calibrate on it")
@@ -87,7 +91,7 @@ class Guard:
         return ClickJudge(model.scorer, self._featuriser, self.watch, self.store, WATCHED_COLUMNS)
 
     def apply(self, entry: Entry, sequence: int) -> Sequence[Answer]:
-        """One answer to each event, click or label; none to a switch.
+        """One answer to each event, click or label; none to what the operator changed.
 
         Raises InvalidArgument, with nothing changed, for events that do not fit those before them.
         """
@@ -100,9 +104,29 @@ class Guard:
             return self._label(entry)
         if isinstance(entry, Begin):
             raise InvalidArgument(f"entry {sequence} begins a state, but this one has begun already")
+        if isinstance(entry, Tune):
+            self._tune(entry.options)
+            return []
         self._use(self._models(entry.version))
         self.marks = [*self.marks, (entry.t, entry.version)][-MARKS:]
         return []
+
+    def _tune(self, options: Options) -> None:
+        """Go on with the operator's new choices; no program is compiled for them."""
+        chosen = {name: getattr(options, name) for name in CHANGEABLE}
+        self.options = msgspec.structs.replace(self.options, **chosen)
+        self._estimator = self._named()
+        for engine in (self.events, self.watch):
+            if engine is not None:
+                engine.max_slices = options.max_slices
+        if self.events is not None:
+            self.events.target_rate = options.target_rate
+            if options.patience is not None:
+                self.events.patience = options.patience
+        for figures in (self.event_figures, self.click_figures):
+            figures.keep(options.max_slices)
+        for remembered in (self._event_answers, self._click_answers, self._purchased):
+            remembered.keep(options.remember)
 
     def warmup(self, batch: int, slices: int) -> None:
         """Compile every program that requests of up to `batch` need while there are no more than `slices` slices."""

@@ -39,6 +39,12 @@ class Remembered[Answer]:
         if len(self._answers) > self._most:
             self._answers.popitem(last=False)
 
+    def keep(self, most: int) -> None:
+        """Remember so many from now on."""
+        self._most = most
+        while len(self._answers) > most:
+            self._answers.popitem(last=False)
+
     def check(self, items: Sequence[Any], ids: Sequence[str | None]) -> list[int]:
         """The mark of each item that has an id. Raises IdTaken, with its place, if that came with other content."""
         here: dict[str, int] = {}

@@ -101,11 +101,38 @@ def test_a_request_that_does_not_fit_is_refused_before_anything_is_learned(tmp_p
 def test_other_options_than_the_state_was_begun_with_are_refused(tmp_path, model_folder):
     async def run():
         await (await Core.open(chosen(tmp_path, model_folder))).close()
-        with pytest.raises(CheckpointError, match=r"begun with patience = 5000.0, now it is 100.0"):
-            await Core.open(chosen(tmp_path, model_folder, patience=100.0))
+        with pytest.raises(CheckpointError, match=r"begun with detector = '\w+', now it is 'series'"):
+            await Core.open(chosen(tmp_path, model_folder, detector="series"))
         shutil.rmtree(tmp_path / "models")
         with pytest.raises(CheckpointError, match=r"manifest\.json is missing"):
             await Core.open(chosen(tmp_path))
+
+    asyncio.run(run())
+
+
+def test_a_state_goes_on_with_other_rates_patience_and_bounds_and_so_does_its_replay(tmp_path, model_folder, clicks):
+    async def run():
+        core = await Core.open(chosen(tmp_path, model_folder, n_features=2))
+        await core.update([*events(20), *(Event(f"slice {i}", [0.0, 1.0], id=f"e{i}") for i in range(40))])
+        await core.clicks(clicks[:20])
+        await core.close()
+        others = {"target_rate": 0.05, "patience": 50.0, "max_slices": 10, "remember": 5}
+        tuned = await Core.open(chosen(tmp_path, model_folder, n_features=2, **others))
+        engine = tuned._guard.events
+        assert (engine.target_rate, engine.patience, engine.max_slices) == (0.05, 50.0, 10)
+        assert engine.n_slices <= 10
+        await tuned.update(events(20, seed=1))
+        await tuned.clicks(clicks[20:40])
+        digest = tuned.digest()
+        await crashed(tuned)
+        recovered = await Core.open(chosen(tmp_path, model_folder, n_features=2, **others))
+        assert recovered.digest() == digest
+        assert recovered.status()["journal"]["sequence"] == tuned.status()["journal"]["sequence"]  # tuned once
+        await recovered.close()
+        larger = await Core.open(chosen(tmp_path, model_folder, n_features=2, max_slices=1_000))
+        await larger.update([Event(f"more {i}", [0.0, 1.0]) for i in range(100)])
+        assert larger._guard.events.n_slices >= 100
+        await larger.close()
 
     asyncio.run(run())
 

@@ -19,11 +19,11 @@ class CountersUnavailable(OnlineguardError):
 
 
 class Counting:
-    """The counters at a URL. Does not wait for a connection: Redis may come later."""
+    """The counters at a URL, whose keys begin with the prefix. Does not wait for a connection: Redis may come later."""
 
-    def __init__(self, url: str):
+    def __init__(self, url: str, prefix: str):
         self._wire = Wire(url, WAIT)
-        self._store = AsyncRedisStore(self._wire.execute)
+        self._store = AsyncRedisStore(self._wire.execute, prefix)
         self._not_before = 0.0
 
     async def count(self, keys: ClickKeys) -> np.ndarray:

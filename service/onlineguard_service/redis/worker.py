@@ -11,9 +11,9 @@ again; two workers of a group keep no order between them.
 entry it answers). An entry is published and acknowledged by one script, which does so only if the entry is still
 pending: when two workers answer the same entry, because the slower one was taken for dead, the second publishes
 nothing. So each entry is answered exactly once, as long as Redis keeps what it was told (see its persistence: a Redis
-that restarts from an older state asks again, and the service answers a known click_id as before). The output and the
-dead letters keep about the newest `keep` entries each. The stream of clicks is trimmed by who writes it; a click that
-is trimmed before it is answered is lost, which is logged.
+that restarts from an older state asks again, and the service answers a known click_id as before). All three
+streams keep about the newest `keep` entries; of the clicks none goes that a group of the stream still has to answer. A
+click that someone else trims before it is answered is lost, which is logged.
 
 **What does not work.**
 
@@ -137,7 +137,7 @@ class WorkerSettings:
     batch: int = 64  # most clicks in a request
     claim_after: float = 60.0  # seconds after which another's entry is taken over
     deliveries: int = 10  # how often an entry is tried
-    keep: int = 1_000_000  # about how many entries the output and the dead letters keep
+    keep: int = 1_000_000  # about how many entries each stream keeps
     timeout: float = 10.0  # seconds to wait for an answer of the service
 
     def __post_init__(self) -> None:
@@ -348,6 +348,7 @@ class Worker:
         if self._cursor == b"0-0":
             self._next_claim = time.monotonic() + s.claim_after / 2 * random.uniform(0.5, 1.0)
             await self._forget_the_gone()
+            await self._trim()
         if gone and gone[0]:
             self.progress.lost += len(gone[0])
             log.error("%d entries were trimmed from %s before they were answered", len(gone[0]), s.stream)
@@ -391,6 +392,19 @@ class Worker:
         for consumer in await self._redis.xinfo_consumers(self.settings.stream, self.settings.group):
             if not consumer["pending"] and consumer["idle"] > 1_000 * max(GONE_AFTER, 10 * self.settings.claim_after):
                 await self._leave(consumer["name"])
+
+    async def _trim(self) -> None:
+        """Drop the oldest clicks beyond `keep` that no group has to answer any more."""
+        stream = self.settings.stream
+        beyond = await self._redis.xlen(stream) - self.settings.keep
+        if beyond <= 0:
+            return
+        needed: list[bytes] = []  # of each group the first entry that it may still ask for
+        for group in await self._redis.xinfo_groups(stream):
+            pending = await self._redis.xpending(stream, group["name"])
+            needed.append(pending["min"] or group["last-delivered-id"])
+        oldest = min(needed, key=lambda id: tuple(map(int, id.split(b"-"))))
+        await self._redis.xtrim(stream, minid=oldest, approximate=True, limit=beyond)
 
     async def _leave(self, name: str | bytes) -> None:
         await self._redis.eval(_LEAVE, 1, self.settings.stream, self.settings.group, name)

@@ -69,8 +69,8 @@ def dead(client, settings):
 
 
 def unfinished(client, settings):
-    """Entries that are pending or were not yet delivered."""
-    (group,) = client.xinfo_groups(settings.stream)
+    """Entries that are pending in the worker's group or were not yet delivered to it."""
+    group = next(group for group in client.xinfo_groups(settings.stream) if group["name"] == settings.group.encode())
     return group["pending"] + (group["lag"] or 0)
 
 
@@ -425,6 +425,21 @@ def test_the_output_keeps_about_the_newest_entries(client, server, settings):
     assert progress.answered == 1_000
     assert 100 <= client.xlen(settings.output) <= 300
     assert published(client, settings)[-1][0] == "c999"
+
+
+def test_the_clicks_keep_about_the_newest_and_all_that_some_group_has_not_answered(client, server, settings):
+    settings = dataclasses.replace(settings, keep=100, batch=100)
+    entries = put(client, settings, [f"c{i}" for i in range(1_000)])
+    client.xgroup_create(settings.stream, "another", id="0")  # it answers all but the newest 500
+    client.xreadgroup("another", "one", {settings.stream: ">"}, count=510)
+    client.xack(settings.stream, "another", *entries[:500])
+    work(settings, until=lambda: client.xlen(settings.stream) < 1_000 and not unfinished(client, settings))
+    kept = [id for id, _ in client.xrange(settings.stream)]
+    assert kept == entries[-len(kept) :]
+    assert 500 <= len(kept) <= 600  # Redis drops whole nodes of a hundred
+    client.xgroup_destroy(settings.stream, "another")
+    work(settings, until=lambda: client.xlen(settings.stream) <= 200)
+    assert client.xlen(settings.stream) >= 100
 
 
 def test_entries_trimmed_before_they_were_answered_are_counted_and_logged(client, server, settings, caplog):
