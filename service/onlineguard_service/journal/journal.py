@@ -22,6 +22,7 @@ snapshots of `onlineguard_service.journal.snapshots`, and a lock that keeps a se
   warning that says how many bytes. It was never answered.
 - A bad entry with good ones behind it, or a bad segment that is not the last: CheckpointError, naming file and offset.
   A power cut can leave that too, where the disk kept later bytes of the unsynced tail and lost earlier ones.
+- The last segment is gone: a warning that names it. The lock's file holds the number of its first entry.
 - The newest snapshot is damaged: a warning, and the one before is taken. Entries are kept back to the older of two.
 - A newer format: CheckpointError.
 """
@@ -265,6 +266,7 @@ class FolderJournal:
         self._segments = segments.found(self._folder)
         self._snapshots = snapshots.found(self._folder)
         self.sequence, self._end, self._mark = 0, 0, 0
+        self._warn_of_the_gone()
         if self._segments and segments.is_torn(self._segments[-1].path):
             segment = self._segments.pop()
             _log.warning("%s has no header, %d bytes: a crash left it; it is removed", segment.path, segment.size)
@@ -282,6 +284,17 @@ class FolderJournal:
         os.fsync(self._file)
         atomic.sync_folder(self._folder)
         self._fresh = False  # whether the folder lacks a sync since the segment was made
+
+    def _warn_of_the_gone(self) -> None:
+        noted = os.pread(self._lock, 32, 0)
+        newest = int(noted) if noted.strip().isdigit() else 0  # of old it was empty
+        if newest > max([self._segments[-1].first if self._segments else 0, *self._snapshots]):
+            _log.warning(
+                "%s is gone, and with it all entries from %d on; to have them back stop now and restore it from a "
+                "backup, before new entries get their numbers",
+                segments.path_of(self._folder, newest),
+                newest,
+            )
 
     def _resume(self, segment: Segment) -> None:
         """Take the last segment on where its last good entry ends."""
@@ -378,6 +391,8 @@ class FolderJournal:
             raise
         self._segments.append(Segment(first, path, 0))
         self._file, self._end, self._mark, self._fresh = file, len(header), mark, True
+        with suppress(OSError):  # it is for a warning only
+            os.pwrite(self._lock, b"%020d\n" % first, 0)
 
     def _sync_now(self) -> None:
         try:

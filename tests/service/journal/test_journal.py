@@ -338,6 +338,17 @@ def test_a_snapshot_whose_entries_were_taken_away_stands_and_the_journal_goes_on
     assert "newer than the last entry" in caplog.text
 
 
+def test_a_last_segment_that_is_gone_is_told_with_the_entries_that_it_held(tmp_path, caplog):
+    place = InFolder(tmp_path, segment_bytes=1)
+    place.commit(ENTRIES)
+    assert place.recovered()[1]
+    assert "gone" not in caplog.text
+    gone = last_segment(tmp_path)
+    gone.unlink()
+    assert place.recovered()[1] == numbered(ENTRIES)[: int(gone.name.removeprefix("segment-")) - 1]
+    assert f"{gone} is gone, and with it all entries from {int(gone.name.removeprefix('segment-'))} on" in caplog.text
+
+
 def test_lag_is_how_long_the_oldest_entry_has_waited_for_its_sync(tmp_path, monkeypatch):
     actual = os.fdatasync
 
