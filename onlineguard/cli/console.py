@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onlineguard.cli.demo import ONLINEGUARD, Comparison
+from onlineguard.cli.exits import clean
 from onlineguard.cli.runner import Summary
 from onlineguard.engine.engine import Engine
 from onlineguard.report.quality import Quality
@@ -28,11 +29,6 @@ if TYPE_CHECKING:  # both are of the extra `slidr`, which most commands do witho
 
 SHOWN, REPORTED = 5, 20  # slices in the table, and in the report
 _STYLE: dict[str, Any] = {"box": SIMPLE_HEAD, "title_justify": "left", "title_style": "bold"}
-
-
-def print_error(error: Exception) -> None:
-    """One line."""
-    print("error:", _clean(" ".join(str(error).split())), file=sys.stderr)
 
 
 def say_start(detector: str, reason: str, engine: Engine, state: Path | None) -> None:
@@ -61,7 +57,7 @@ def progress(
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(_clean(name), total=total, events=0, speed=0.0)
+        task = bar.add_task(clean(name), total=total, events=0, speed=0.0)
 
         def advance(events: int) -> None:
             nonlocal so_far
@@ -71,7 +67,7 @@ def progress(
 
         yield advance
     seconds = time.perf_counter() - began
-    _remark(f"{_clean(name)}: {so_far:,} {noun} in {seconds:.1f} s, {so_far / seconds:,.0f} a second")
+    _remark(f"{clean(name)}: {so_far:,} {noun} in {seconds:.1f} s, {so_far / seconds:,.0f} a second")
 
 
 def facts(summary: Summary) -> dict[str, Any]:
@@ -123,7 +119,7 @@ def print_summary(summary: Summary, source: Source, written: dict[str, Path | No
         for slice_ in odd[:SHOWN]:
             peak = max(slice_.alarms, key=lambda alarm: alarm[2])
             table.add_row(
-                Text(_clean(slice_.name)),
+                Text(clean(slice_.name)),
                 f"{slice_.n_events:,}",
                 f"{slice_.n_anomalies:,}",
                 f"{slice_.n_alarms:,}",
@@ -225,7 +221,7 @@ def print_rows(title: str, rows: Sequence[Mapping[str, str]]) -> None:
         table.add_column(heading, justify="right" if number else "left", overflow="fold")
     for row in rows:
         # a rate as "1.00% (0.50 to 1.80)" has its interval on a line of its own
-        table.add_row(*(Text("\n(".join(map(_clean, cell.split(" (")))) for cell in row.values()))
+        table.add_row(*(Text("\n(".join(map(clean, cell.split(" (")))) for cell in row.values()))
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)  # a file has room for what a terminal must wrap
@@ -290,9 +286,4 @@ def _auc(value: float, quality: Quality) -> str:
 
 
 def _remark(text: str) -> None:
-    print(_clean(text), file=sys.stderr)
-
-
-def _clean(text: str) -> str:
-    """Without what a terminal would obey: a slice's name comes from the data."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+    print(clean(text), file=sys.stderr)

@@ -1,5 +1,6 @@
 """How a command ends when it cannot go on: one line that names the flag, and an exit code."""
 
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -26,15 +27,20 @@ def one_line_errors() -> Generator[None]:
     try:
         yield
     except InvalidArgument as error:
-        from onlineguard.cli import console
-
         flag = FLAGS.get(error.argument or "")
-        console.print_error(error if flag is None else InvalidArgument(flag, error.problem))
+        _print(error if flag is None else InvalidArgument(flag, error.problem))
         raise typer.Exit(EXIT_ERROR) from None
     except OnlineguardError as error:
-        from onlineguard.cli import console
-
-        console.print_error(error)
+        _print(error)
         raise typer.Exit(EXIT_ERROR) from None
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def clean(text: str) -> str:
+    """Without what a terminal would obey: a slice's name comes from the data."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
+def _print(error: Exception) -> None:
+    print("error:", clean(" ".join(str(error).split())), file=sys.stderr)

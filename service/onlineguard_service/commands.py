@@ -101,7 +101,9 @@ def worker(
         float | None, typer.Option(metavar="SECONDS", help="After which a dead worker's clicks are taken over.")
     ] = None,
     deliveries: Annotated[int | None, typer.Option(help="How often an entry is tried.")] = None,
-    keep: Annotated[int | None, typer.Option(help="Entries that are kept, of clicks, decisions and dead letters; a click stays until it is answered.")] = None,
+    keep: Annotated[
+        int | None, typer.Option(help="Entries that each stream keeps; a click also stays until it is answered.")
+    ] = None,
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="To wait for an answer.")] = None,
     log_level: Annotated[str, typer.Option(help="Least level that is logged: debug, info, warning, error.")] = "info",
 ) -> None:

@@ -8,7 +8,6 @@ import msgspec
 from onlineguard.slidr.clicks.clicks import Click
 from onlineguard.wire.requests import Event, Label
 
-
 CHANGEABLE = ("target_rate", "patience", "max_slices", "remember")  # of a state that goes on; see `Tune`
 
 

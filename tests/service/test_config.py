@@ -193,8 +193,10 @@ import sys
 for name in ("starlette", "uvicorn", "httptools", "prometheus_client", "httpx2", "redis", "uvloop"):
     sys.modules[name] = None
 from onlineguard.cli import app as cli
-assert "jax" not in sys.modules and "numpy" not in sys.modules
-cli.main()
+try:
+    cli.main()
+finally:  # so an error is told within a second, too
+    assert "jax" not in sys.modules and "numpy" not in sys.modules
 """
     environ = {name: value for name, value in os.environ.items() if not name.startswith("ONLINEGUARD_")}
 
@@ -209,3 +211,6 @@ cli.main()
         assert missing.returncode == 2
         told = f"error: `onlineguard {command}` needs {needed}: pip install 'onlineguard[serve]'\n"
         assert missing.stderr == told
+    wrong = run("serve", "--port", "99999")
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("error: --port is 99999; it must be a whole number from 0 to 65535")
