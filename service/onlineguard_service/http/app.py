@@ -28,7 +28,7 @@ from onlineguard_service.config import Settings
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.http import live, page
 from onlineguard_service.http.auth import ApiKeys
-from onlineguard_service.http.bodies import JSON, NDJSON, Items, is_ndjson, plain_json
+from onlineguard_service.http.bodies import JSON, NDJSON, Items, is_ndjson, plain_json, unpacked
 from onlineguard_service.http.limits import (
     Crowded,
     Disconnected,
@@ -245,12 +245,19 @@ class Application:
             )
 
     async def _read(self, scope: Scope, receive: Receive, take: Callable[[int], None]) -> bytes:
-        limit = self._settings.body_limit
+        limit, encoding = self._settings.body_limit, b""
         for name, value in scope["headers"]:
             if name == b"content-length" and (not value.isdigit() or int(value) > limit):
                 raise too_large(limit)
+            if name == b"content-encoding":
+                encoding = value
         try:
-            return await read(receive, limit, BODY_SECONDS, take)
+            body = await read(receive, limit, BODY_SECONDS, take)
+            if not encoding:
+                return body
+            plain = unpacked(body, encoding, limit)
+            take(len(plain))
+            return plain
         except Crowded:
             raise Refused(
                 503, "large requests are being answered; send it again, or in smaller parts", retry_after(RETRY_SECONDS)

@@ -1,16 +1,20 @@
 """Bodies of requests: decoded, or refused with the item that is wrong, its value and the rule."""
 
 import re
+import zlib
 from typing import Any
 
 import msgspec
 
-from onlineguard.slidr.clicks.click import LATEST, RFM
+from onlineguard.slidr.clicks.click import LATEST, RFM, Click
 from onlineguard.wire.requests import Event
 from onlineguard_service.config import nearest
-from onlineguard_service.http.problems import Refused, shown
+from onlineguard_service.http.problems import Refused, shown, too_large
 
 JSON, NDJSON = b"application/json", b"application/x-ndjson"
+SECONDS = range(10**9, 4 * 10**9)  # 2001 to 2096 in seconds; in milliseconds some weeks of 1970, which nobody sends
+_GZIP = 16 + zlib.MAX_WBITS  # what zlib calls it
+_GZIP_BEGINS = b"\x1f\x8b"
 
 
 class Items:
@@ -20,7 +24,7 @@ class Items:
         self.noun = noun
         self._one = msgspec.json.Decoder(kind)
         self._many = msgspec.json.Decoder(list[kind])
-        self._events = kind is Event
+        self._events, self._clicks = kind is Event, kind is Click
         self._fields = list(kind.__struct_fields__)
 
     def decode(self, body: bytes, lines: bool) -> tuple[list[Any], bool]:
@@ -39,7 +43,12 @@ class Items:
         except msgspec.ValidationError as error:
             raise Refused(422, _explained(str(error), body, lines, self.noun, self._fields)) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise _no_json(error, lines) from None
+            raise _no_json(error, body, lines) from None
+        if self._clicks:
+            for index, click in enumerate(items):
+                if click.ts in SECONDS:
+                    where = self.noun if single else f"{self.noun} {index}"
+                    raise Refused(422, f"{where} field ts is {click.ts}, which are seconds; ts {_RULES['ts']}")
         if self._events:
             for index, event in enumerate(items):
                 if (event.x is None) == (event.features is None):
@@ -66,6 +75,25 @@ def is_ndjson(content_type: bytes) -> bool:
     raise Refused(415, f"the content type {fault}; it must be application/json or application/x-ndjson")
 
 
+def unpacked(body: bytes, encoding: bytes, limit: int) -> bytes:
+    """A body as it was before its content encoding. Raises Refused for another than gzip, and beyond `limit` bytes."""
+    if encoding.strip().lower() in (b"", b"identity"):
+        return body
+    if encoding.strip().lower() not in (b"gzip", b"x-gzip"):
+        told = shown(encoding.decode("latin-1"))
+        raise Refused(415, f"the content encoding is {told}; it must be gzip, or none", [(b"accept-encoding", b"gzip")])
+    unpacker = zlib.decompressobj(_GZIP)
+    try:
+        plain = unpacker.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise Refused(400, f"the body is no gzip, as its content encoding says: {error}") from None
+    if len(plain) > limit:
+        raise too_large(limit)
+    if not unpacker.eof:
+        raise Refused(400, "the body is no whole gzip: its end is missing")
+    return plain
+
+
 def plain_json(body: bytes) -> Any:
     """A body that is one JSON value of any kind. Raises Refused."""
     try:
@@ -73,7 +101,7 @@ def plain_json(body: bytes) -> Any:
     except msgspec.ValidationError as error:
         raise Refused(422, str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _no_json(error, False) from None
+        raise _no_json(error, body, False) from None
 
 
 # The rules of fields for which msgspec's own words would not say everything.
@@ -96,7 +124,7 @@ def _explained(error: str, body: bytes, lines: bool, noun: str, fields: list[str
         value: Any = msgspec.json.Decoder().decode_lines(body) if lines else msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as plain:
         if not isinstance(plain, msgspec.ValidationError):  # the body stops being JSON after the wrong field
-            raise _no_json(plain, lines) from None
+            raise _no_json(plain, body, lines) from None
         # a number that no float holds
         return f"{where} field {path.removeprefix('.')}: {error.partition(' - at ')[0].lower()}"
     for index, name in re.findall(r"\[([^\]]*)\]|\.([^.\[]+)", path):
@@ -124,6 +152,16 @@ def _explained(error: str, body: bytes, lines: bool, noun: str, fields: list[str
     return f"{where} field {place} is {shown(value)}; {field} {_RULES.get(field, 'must be text')}"
 
 
-def _no_json(error: Exception, lines: bool) -> Refused:
+def _no_json(error: Exception, body: bytes, lines: bool) -> Refused:
     rule = "one JSON object a line" if lines else "one JSON object, or an array of them"
-    return Refused(400, f"the body is no JSON in UTF-8: {error}; it must be {rule}")
+    told = f"the body is no JSON in UTF-8: {error}; it must be {rule}"
+    if body.startswith(_GZIP_BEGINS):
+        return Refused(400, "the body is gzip; say so in the header Content-Encoding: gzip")
+    place = re.search(r"\(byte (\d+)\)", str(error))
+    about = int(place[1]) if place else 0  # where, or a few bytes behind
+    word = re.search(rb"-?\b(nan|inf(inity)?)\b", body[max(about - 9, 0) : about + 9], re.IGNORECASE)
+    if word is not None:
+        return Refused(400, f"{told}. {word[0].decode()} is no number of JSON: send null where a feature is missing")
+    if not lines and "trailing" in str(error):
+        return Refused(400, f"{told}. For one a line send the content type application/x-ndjson")
+    return Refused(400, told)

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import gzip
 import json
 import logging
 import socket
@@ -93,6 +94,45 @@ def test_score_learns_nothing_and_update_does(app):
 @pytest.mark.parametrize("path", [path for path, _ in HOT] + ["/v1/explain", "/v1/model"])
 def test_bytes_that_are_no_json_are_400(app, path, body):
     assert "the body is no JSON in UTF-8" in problem(ask(app, "POST", path, body), 400)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b'{"slice": "a", "x": [1, NaN]}', "NaN is no number of JSON: send null where a feature is missing"),
+        (b'[{"slice": "a", "x": [-Infinity]}]', "-Infinity is no number of JSON: send null where"),
+        (b'{"slice": "a", "x": [1]}\n{"slice": "a", "x": [2]}', "send the content type application/x-ndjson"),
+        (gzip.compress(b'{"slice": "a", "x": [1]}'), "the body is gzip; say so in the header Content-Encoding: gzip"),
+    ],
+)
+def test_what_others_take_for_json_is_told_in_a_sentence(app, body, told):
+    assert told in problem(ask(app, "POST", "/v1/update", body), 400)
+
+
+def test_a_time_in_seconds_is_told_from_one_in_milliseconds(app):
+    body = json.dumps([CLICK, CLICK | {"ts": 1_790_000_000}]).encode()
+    told = "click 1 field ts is 1790000000, which are seconds; ts must be a whole number"
+    assert told in problem(ask(app, "POST", "/v1/clicks", body), 422)
+    assert ask(app, "POST", "/v1/clicks", json.dumps(CLICK | {"ts": 1_790_000_000_000}).encode())[0] == 200
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_body_in_gzip_is_answered_as_the_plain_one(app, parts):
+    plain = json.dumps([EVENT] * 50).encode()
+    packed, headers = gzip.compress(plain), {"content-encoding": "gzip"}
+    assert ask(app, "POST", "/v1/score", packed, headers=headers, parts=parts) == ask(app, "POST", "/v1/score", plain)
+    told = problem(ask(app, "POST", "/v1/score", plain, headers=headers), 400)
+    assert "no gzip, as its content encoding says" in told
+    assert "its end is missing" in problem(ask(app, "POST", "/v1/score", packed[:-9], headers=headers), 400)
+    assert "must be gzip" in problem(ask(app, "POST", "/v1/score", plain, headers={"content-encoding": "br"}), 415)
+
+
+def test_a_body_that_unpacks_without_end_is_413_and_never_unpacked_whole():
+    app = application(Double(), Settings(body_limit=100_000))
+    bomb = gzip.compress(b" " * 50_000_000)
+    assert len(bomb) < 100_000
+    told = problem(ask(app, "POST", "/v1/update", bomb, headers={"content-encoding": "gzip"}), 413)
+    assert "more than 100,000 bytes" in told
 
 
 def test_nesting_without_end_is_refused(app):
