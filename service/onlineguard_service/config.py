@@ -93,8 +93,17 @@ class Settings:
     )
     tls_cert: Path | None = _setting(None, "Certificate chain (PEM); with it the service speaks TLS 1.2 or newer.")
     tls_key: Path | None = _setting(None, "Private key of the certificate (PEM).")
+    tls_clients: Path | None = _setting(
+        None, "Certificates (PEM) of the authorities that clients must have theirs from; without it they need none."
+    )
     keep_alive: int = _setting(75, "Seconds after which an idle connection is closed.", 1)
     backlog: int = _setting(2_048, "Connections that may wait to be accepted.", 1)
+    drain: float = _setting(
+        0.0,
+        "Seconds at shutdown in which the service says that it is not ready and still takes requests; as long as a "
+        "balancer takes to hear of it.",
+        0,
+    )
     grace: float = _setting(30.0, "Seconds that requests under way are given at shutdown.", 0)
     log_level: Level = _setting("info", "Least level that is logged; debug logs every request.")
 
@@ -104,6 +113,8 @@ class Settings:
         if (self.tls_cert is None) != (self.tls_key is None):
             given, absent = ("tls_cert", "tls_key") if self.tls_key is None else ("tls_key", "tls_cert")
             raise InvalidArgument(f"{given} is {getattr(self, given)}, but {absent} is not set; TLS needs both")
+        if self.tls_clients is not None and self.tls_cert is None:
+            raise InvalidArgument(f"tls_clients is {self.tls_clients}, but tls_cert is not set; it takes TLS")
         if self.journal == "redis" and self.redis is None:
             raise InvalidArgument("journal is 'redis', but redis is not set; give the URL of the Redis that holds it")
         if self.redis is not None and not self.redis.startswith(("redis://", "rediss://", "unix://")):

@@ -1,15 +1,20 @@
 """Logs: one JSON object a line on standard error, for the service, uvicorn and everything else in the process.
 
 {"t": "2026-03-02T10:00:00.000Z", "level": "error", "logger": "uvicorn", "message": "...", "route": "/v1/update"}
+
+A line that is about a request has its `request_id`, the same that its answer has in the header X-Request-Id.
 """
 
 import json
 import logging
 import sys
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
+
+REQUEST: ContextVar[str | None] = ContextVar("request", default=None)  # the request under way in this task
 
 
 class JsonLines(logging.Formatter):
@@ -22,6 +27,8 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if (request := REQUEST.get()) is not None:
+            line["request_id"] = request
         line |= {name: value for name, value in vars(record).items() if name not in _OWN}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

@@ -54,7 +54,7 @@ def test_every_setting_is_explained_and_can_be_given_as_text(name):
     }
     text = texts.get(name, str(config.default(name) or "7"))
     environ = {"ONLINEGUARD_" + name.upper(): text}
-    for other in ("tls_cert", "tls_key") if name.startswith("tls") else ():
+    for other in ("tls_cert", "tls_key", "tls_clients") if name.startswith("tls") else ():
         environ["ONLINEGUARD_" + other.upper()] = "x"
     loaded = load({}, environ)
     assert loaded.sources[name] == "environment ONLINEGUARD_" + name.upper()
@@ -137,7 +137,7 @@ def test_what_is_shown_is_a_file_that_gives_the_same_settings(tmp_path, file):
     shown.write_text(show(loaded))
     again = load({}, {}, shown)
     assert again.settings == loaded.settings
-    assert set(tomllib.loads(show(loaded))["serve"]) == set(config.FIELDS) - {"redis", "keys"}
+    assert set(tomllib.loads(show(loaded))["serve"]) == set(config.FIELDS) - {"redis", "keys", "tls_clients"}
 
 
 def test_every_line_that_is_shown_says_where_its_value_comes_from(file):

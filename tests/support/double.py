@@ -11,7 +11,7 @@ import msgspec
 from onlineguard_service.config import Settings
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.http.app import Application, application
-from onlineguard_service.http.server import _config, _listen, _Server  # pyright: ignore[reportPrivateUsage]
+from onlineguard_service.http.server import _listen, _Server  # pyright: ignore[reportPrivateUsage]
 
 from onlineguard.errors import InvalidArgument
 from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer, VerdictAnswer
@@ -183,7 +183,7 @@ def served(settings: Settings | None = None, core: Double | None = None, opening
     listening = _listen(settings)
     port = listening.getsockname()[1]
     app = application(None, settings)
-    server = _Server(_config(app, settings), app)
+    server = _Server(app, settings)
     server.capture_signals = _no_signals  # type: ignore[method-assign]  # only a main thread has them
 
     began = threading.Event()

@@ -24,6 +24,7 @@ from onlineguard.wire import operations
 from onlineguard.wire.answers import Alive, ModelVersion, Readiness, SnapshotAnswer
 from onlineguard.wire.operations import Operation
 from onlineguard.wire.requests import Click, Event, Label, ModelFolder, Of, SliceQuery, SlicesQuery
+from onlineguard_service import logs
 from onlineguard_service.config import Settings
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.http import live, page
@@ -52,6 +53,7 @@ from onlineguard_service.http.problems import (
     too_many,
 )
 from onlineguard_service.http.queries import keys_of, query
+from onlineguard_service.http.request_ids import request_name
 
 BODY_SECONDS = 30.0  # within which the rest of a body must arrive after its first part
 
@@ -93,7 +95,7 @@ class Application:
     def __init__(self, core: Backend | None, settings: Settings):
         self.core: Backend | None = None
         self._settings = settings
-        self._keys = ApiKeys.load(settings.keys) if settings.keys is not None else None
+        self.read_keys()
         self._large = LargeBodies(settings.bodies_limit)
         self._local_only = self._keys is None and is_local(settings.host) and settings.host not in ("0.0.0.0", "::")
         self._rate = RateLimit(settings.rate_limit) if settings.rate_limit > 0 else None
@@ -111,6 +113,10 @@ class Application:
     def begin(self, core: Backend) -> None:
         """Answer from this core from now on, and tick for /v1/live. Call it in the running event loop."""
         self._use(core).start()
+
+    def read_keys(self) -> None:
+        """Read the file of API keys, if there is one. Raises InvalidArgument, and the keys stay as they were."""
+        self._keys = ApiKeys.load(self._settings.keys) if self._settings.keys is not None else None
 
     def _use(self, core: Backend) -> live.Live:
         self.core, self._live = core, live.live(self)
@@ -143,12 +149,20 @@ class Application:
             raise RuntimeError(f"the service speaks HTTP, not {scope['type']}")
         began = time.perf_counter()
         self.metrics.under_way += 1
+        name = request_name(scope["headers"])
+        logs.REQUEST.set(name)
+
+        async def naming(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", name.encode())]
+            await send(message)
+
         try:
             hot = self.hot.get(scope["path"])
             if hot is not None and scope["method"] == "POST":
-                await self._answer_hot(hot, began, scope, receive, send)
+                await self._answer_hot(hot, began, scope, receive, naming)
             else:
-                await self._answer_cold(began, scope, receive, send)
+                await self._answer_cold(began, scope, receive, naming)
         finally:
             self.metrics.under_way -= 1
 

@@ -2,8 +2,11 @@
 
 The socket listens at once, while the core still recovers its state; /readyz says when that is done.
 
-On SIGTERM or SIGINT the service reports that it is not ready, takes no new connections, finishes the requests under
-way, closes the core and exits with 0. A second signal ends it at once; nothing that was answered is lost.
+On SIGTERM or SIGINT the service reports that it is not ready, for `drain` seconds still takes new connections, so that
+a balancer hears of it first, then takes none, finishes the requests under way, closes the core and exits with 0. A
+second signal ends it at once; nothing that was answered is lost.
+
+On SIGHUP it reads the API keys and the certificate again. What cannot be used is logged, and the old one stays.
 """
 
 import asyncio
@@ -20,17 +23,13 @@ from collections.abc import Awaitable, Callable, Generator
 
 import msgspec
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from onlineguard.errors import InvalidArgument
-from onlineguard.wire.answers import Problem
 from onlineguard_service.config import Settings
 from onlineguard_service.http.app import BODY_SECONDS, Application, Backend, application
+from onlineguard_service.http.protocol import Protocol
 
 SLOW_SECONDS = BODY_SECONDS + 5.0  # a connection whose request has not arrived by then is closed
-HEADER_BYTES = 65_536  # of a request, with its URL
-PIPELINED = 64  # requests of one connection that may wait for those before them
-PIPELINED_BYTES = 262_144  # of their bodies together
 YOUNG_EVERY = 0.25  # seconds between collections of the youngest objects, each well under a millisecond
 MIDDLE_EVERY = 10.0  # seconds between collections that include objects that survived a few of those
 FULL_EVERY = 60.0  # seconds between full collections, which wait until the service is idle
@@ -60,7 +59,7 @@ async def serve(
 ) -> int:
     """As `run`, in the running event loop."""
     app = application(None, settings)
-    server = _Server(_config(app, settings), app)
+    server = _Server(app, settings)
     listening = _listen(settings)
     address = _url(settings, listening)
     say(f"listens on {address}, and is ready in a moment: {address}/readyz")
@@ -94,93 +93,19 @@ async def serve(
             gc.enable()
 
 
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's protocol with limits on connections, on a request's headers and time, and on requests that wait.
-
-    uvicorn itself has none of them. A client that sends request after request and reads no answer would fill the
-    memory with requests that wait, since uvicorn reads on whenever one of them is answered.
-    """
-
-    since: float | None = None  # when the request began that is still arriving, or the connection before the first
-    most: int  # connections, a choice of the operator
-    _waiting_bytes = 0  # of bodies that wait
-    _busy = False  # whether the connection is one too many
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.since = time.monotonic()
-        if len(self.connections) > self.most:
-            self._busy = True
-            transport.write(_FULL)
-            transport.close()
-
-    def data_received(self, data: bytes) -> None:
-        if not self._busy:
-            super().data_received(data)
-
-    def on_headers_complete(self) -> None:
-        if len(self.pipeline) >= PIPELINED:
-            raise ValueError(f"more than {PIPELINED} requests wait")  # answered with 400, and the connection is closed
-        super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        if self.pipeline:
-            self._waiting_bytes += len(body)
-            if self._waiting_bytes > PIPELINED_BYTES:
-                raise ValueError(f"more than {PIPELINED_BYTES} bytes wait")
-        super().on_body(body)
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self.pipeline:
-            self.flow.pause_reading()
-        else:
-            self._waiting_bytes = 0
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._header_bytes = 0
-        self.since = time.monotonic()
-
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        self.since = None
-
-    def on_url(self, url: bytes) -> None:
-        self._count(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value))
-        super().on_header(name, value)
-
-    def _count(self, more: int) -> None:
-        self._header_bytes += more
-        if self._header_bytes > HEADER_BYTES:
-            raise ValueError(f"more than {HEADER_BYTES} bytes of headers")  # answered with 400
-
-
-_FULL_BODY = msgspec.json.encode(
-    Problem("Not available", 503, "more connections are open than the setting connections allows; try again")
-)
-_FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n"
-    b"content-type: application/problem+json\r\ncontent-length: %d\r\n\r\n%b" % (len(_FULL_BODY), _FULL_BODY)
-)
-
-
 class _Server(uvicorn.Server):
     """uvicorn's server, which also drops slow clients, and reports that it is not ready before it stops listening."""
 
-    def __init__(self, config: uvicorn.Config, app: Application):
-        super().__init__(config)
-        self._app = app
+    def __init__(self, app: Application, settings: Settings):
+        super().__init__(_config(app, settings))
+        self._app, self._settings = app, settings
+        self._stopping = False
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # once a second
             before = time.monotonic() - SLOW_SECONDS
             for connection in list(self.server_state.connections):
-                if isinstance(connection, _Protocol) and (connection.since or before) < before:
+                if isinstance(connection, Protocol) and (connection.since or before) < before:
                     connection.transport.abort()
         return await super().on_tick(counter)
 
@@ -197,21 +122,39 @@ class _Server(uvicorn.Server):
                 loop.add_signal_handler(name, self._stop, name)
             except NotImplementedError:  # the loops of Windows
                 signal.signal(name, lambda number, _: loop.call_soon_threadsafe(self._stop, number))
+        with contextlib.suppress(NotImplementedError, AttributeError):  # Windows has no SIGHUP
+            loop.add_signal_handler(signal.SIGHUP, self._reload)
         yield
 
     def _stop(self, name: int) -> None:
-        if self.should_exit:
+        if self._stopping:
             sys.stderr.flush()
             os._exit(128 + name)
+        self._stopping = True
         _log.info("stopping", extra={"signal": signal.Signals(name).name})
         self._app.drain()
-        self.should_exit = True
+        if self._settings.drain and self._app.core is not None:
+            asyncio.get_running_loop().call_later(self._settings.drain, setattr, self, "should_exit", True)
+        else:
+            self.should_exit = True
+
+    def _reload(self) -> None:
+        """Read the keys and the certificate again."""
+        try:
+            self._app.read_keys()
+            if isinstance(self.config.ssl, ssl.SSLContext) and self._settings.tls_cert and self._settings.tls_key:
+                _check_certificate(self._settings)  # in a context of its own: a failure must not leave half of it
+                self.config.ssl.load_cert_chain(self._settings.tls_cert, self._settings.tls_key)
+        except InvalidArgument as error:
+            _log.error("not read again, the old ones stay: %s", error)
+        else:
+            _log.info("read again: the API keys and the certificate")
 
 
 def _config(app: Application, settings: Settings) -> uvicorn.Config:
     config = uvicorn.Config(
         app,
-        http=type("Protocol", (_Protocol,), {"most": settings.connections}),
+        http=type("Limited", (Protocol,), {"most": settings.connections}),
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -224,17 +167,36 @@ def _config(app: Application, settings: Settings) -> uvicorn.Config:
         backlog=settings.backlog,
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key and str(settings.tls_key),
+        ssl_ca_certs=settings.tls_clients and str(settings.tls_clients),
+        ssl_cert_reqs=ssl.CERT_NONE if settings.tls_clients is None else ssl.CERT_REQUIRED,
     )
+    if settings.tls_cert is not None:
+        _check_certificate(settings)
+    config.load()
+    if isinstance(config.ssl, ssl.SSLContext):
+        config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
+    return config
+
+
+def _check_certificate(settings: Settings) -> None:
+    """Raises InvalidArgument for a certificate, a key or authorities that cannot be used."""
+    assert settings.tls_cert is not None
     try:
-        config.load()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
     except OSError as error:  # ssl.SSLError is one
         why = error.strerror or str(error)
         raise InvalidArgument(
             f"--tls-cert {settings.tls_cert} with --tls-key {settings.tls_key} cannot be used: {why}; both must be PEM"
         ) from error
-    if isinstance(config.ssl, ssl.SSLContext):
-        config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
-    return config
+    if settings.tls_clients is not None:
+        try:
+            context.load_verify_locations(settings.tls_clients)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise InvalidArgument(
+                f"--tls-clients {settings.tls_clients} cannot be used: {why}; it must hold certificates in PEM"
+            ) from error
 
 
 def _listen(settings: Settings) -> socket.socket:

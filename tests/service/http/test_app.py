@@ -120,7 +120,8 @@ def test_a_time_in_seconds_is_told_from_one_in_milliseconds(app):
 def test_a_body_in_gzip_is_answered_as_the_plain_one(app, parts):
     plain = json.dumps([EVENT] * 50).encode()
     packed, headers = gzip.compress(plain), {"content-encoding": "gzip"}
-    assert ask(app, "POST", "/v1/score", packed, headers=headers, parts=parts) == ask(app, "POST", "/v1/score", plain)
+    answer = ask(app, "POST", "/v1/score", packed, headers=headers, parts=parts)
+    assert answer[::2] == ask(app, "POST", "/v1/score", plain)[::2]
     told = problem(ask(app, "POST", "/v1/score", plain, headers=headers), 400)
     assert "no gzip, as its content encoding says" in told
     assert "its end is missing" in problem(ask(app, "POST", "/v1/score", packed[:-9], headers=headers), 400)
@@ -409,6 +410,91 @@ def test_tls_is_1_2_or_newer(tmp_path):
     config = server._config(application(None, Settings()), Settings(tls_cert=cert, tls_key=key))
     assert isinstance(config.ssl, ssl.SSLContext)
     assert config.ssl.minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+def test_with_authorities_of_clients_only_those_with_a_certificate_are_answered(tmp_path):
+    def made(name, *more):
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", f"/CN={name}"]
+        paths = tmp_path / f"{name}.pem", tmp_path / f"{name}.key"
+        subprocess.run(
+            [*command, *more, "-out", paths[0], "-keyout", paths[1]], check=True, capture_output=True, timeout=60
+        )
+        return paths
+
+    (cert, key), client = made("localhost", "-addext", "subjectAltName=IP:127.0.0.1"), made("client")
+    with served(Settings(port=0, tls_cert=cert, tls_key=key, tls_clients=client[0], grace=1.0)) as address:
+        trusting = ssl.create_default_context(cafile=cert)
+        with pytest.raises(httpx2.TransportError):
+            httpx2.get(f"{address}/livez", verify=trusting)
+        trusting.load_cert_chain(*client)
+        assert httpx2.get(f"{address}/livez", verify=trusting).status_code == 200
+
+
+def raw(address: str, sent: bytes, half_closed: bool = False) -> bytes:
+    """All that a server answers to these bytes until it closes the connection."""
+    host, _, port = address.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), 30) as connection:
+        connection.sendall(sent)
+        if half_closed:
+            connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        while more := connection.recv(65_536):
+            answer += more
+    return answer
+
+
+@pytest.mark.parametrize(
+    "sent", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nbad header\r\n\r\n", b"\x16\x03\x01\x02\x00"]
+)
+def test_what_is_no_http_is_a_problem_too(sent):
+    with served() as address:
+        head, _, body = raw(address, sent).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/problem+json" in head
+    assert "no HTTP" in json.loads(body)["detail"]
+
+
+def test_a_websocket_is_refused_once_and_quietly(caplog):
+    asked = b"GET /v1/live HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n"
+    with served() as address:
+        head, _, body = raw(address, asked).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 426 ")
+    assert "server-sent events" in json.loads(body)["detail"]
+    assert caplog.text == ""
+
+
+def test_a_client_that_closes_its_half_gets_its_answer_and_then_the_connection_ends():
+    body = json.dumps(EVENT).encode()
+    asked = (
+        b"POST /v1/update HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+    )
+    with served() as address:
+        answer = raw(address, asked % (len(body), body), half_closed=True)
+        twice = raw(address, asked % (len(body), body) * 2, half_closed=True)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["slice"] == "a"
+    assert twice.count(b"HTTP/1.1 200 ") == 2
+
+
+def test_an_answer_and_the_log_name_the_request(app, caplog, monkeypatch):
+    body = json.dumps(EVENT).encode()
+    given = ask(app, "POST", "/v1/update", body, headers={"x-request-id": "client-7"})
+    assert given[1]["x-request-id"] == "client-7"
+    made = {ask(app, "POST", "/v1/update", body)[1]["x-request-id"] for _ in range(3)}
+    assert len(made) == 3
+    for wrong in ("with space", "x" * 129, ""):
+        assert ask(app, "GET", "/livez", headers={"x-request-id": wrong})[1]["x-request-id"] not in (wrong, *made)
+    lines: list[str] = []
+    monkeypatch.setattr(app.core, "update", None)  # nobody foresaw that
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(JsonLines().format(record))  # type: ignore[method-assign]
+    logging.getLogger("onlineguard_service").addHandler(handler)
+    try:
+        answer = ask(app, "POST", "/v1/update", body, headers={"x-request-id": "failing"})
+    finally:
+        logging.getLogger("onlineguard_service").removeHandler(handler)
+    assert (answer[0], answer[1]["x-request-id"]) == (500, "failing")
+    assert json.loads(lines[0])["request_id"] == "failing"
 
 
 def test_requests_at_once_do_not_disturb_each_other():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from onlineguard_service.http import auth
 
 pytestmark = pytest.mark.slow
 
@@ -102,6 +103,41 @@ def test_a_request_under_way_is_finished_before_it_stops(name):
         assert started.returncode == 0
         assert [answer.json()["score"] for answer in answers] == [7.0]
         assert "closed after 1" in out
+
+
+def test_a_lame_duck_says_so_and_still_takes_requests():
+    with process(0.0, "--drain", "1.5") as (started, address):
+        ready(address)
+        started.send_signal(signal.SIGTERM)
+        while httpx2.get(f"{address}/readyz").status_code == 200:
+            time.sleep(0.02)
+        assert httpx2.post(f"{address}/v1/update", json=EVENT).status_code == 200  # on a new connection
+        out, _ = started.communicate(timeout=60)
+        assert (started.returncode, out.splitlines()[-1]) == (0, "closed after 1")
+
+
+def test_keys_are_read_again_on_sighup_and_a_wrong_file_changes_nothing(tmp_path):
+    keys = tmp_path / "keys.toml"
+    first, second = (auth.new_key(name, ["update"]) for name in ("first", "second"))
+    keys.write_text(first[1])
+
+    def asked(key: str) -> int:
+        return httpx2.post(f"{address}/v1/update", json=EVENT, headers={"x-api-key": key}).status_code
+
+    def reloaded() -> str:
+        started.send_signal(signal.SIGHUP)
+        assert started.stderr is not None
+        return json.loads(started.stderr.readline())["message"]
+
+    with process(0.0, "--keys", str(keys)) as (started, address):
+        ready(address)
+        assert (asked(first[0]), asked(second[0])) == (200, 401)
+        keys.write_text(second[1])
+        assert reloaded().startswith("read again")
+        assert (asked(first[0]), asked(second[0])) == (401, 200)
+        keys.write_text("[nobody]")
+        assert "needs key_sha256" in reloaded()
+        assert asked(second[0]) == 200
 
 
 def test_a_second_signal_ends_it_at_once():

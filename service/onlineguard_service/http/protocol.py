@@ -1,0 +1,121 @@
+"""A connection: uvicorn's protocol with limits, and with problems for all that it refuses by itself.
+
+uvicorn has no limits on connections, on a request's headers and time, and on requests that wait. A client that sends
+request after request and reads no answer would fill the memory with requests that wait, since uvicorn reads on whenever
+one of them is answered.
+"""
+
+import asyncio
+import time
+
+import httptools
+import msgspec
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from onlineguard.wire.answers import Problem
+from onlineguard_service.http.problems import PROBLEM
+
+HEADER_BYTES = 65_536  # of a request, with its URL
+PIPELINED = 64  # requests of one connection that may wait for those before them
+PIPELINED_BYTES = 262_144  # of their bodies together
+
+
+class Protocol(HttpToolsProtocol):
+    """See this module; `most` connections are open at once."""
+
+    since: float | None = None  # when the request began that is still arriving, or the connection before the first
+    most: int  # connections, a choice of the operator
+    _waiting_bytes = 0  # of bodies that wait
+    _refused = False  # whether nothing more is read
+    _ended = False  # whether the client has sent all that it will
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.since = time.monotonic()
+        if len(self.connections) > self.most:
+            self._refuse(b"503 Service Unavailable", "Not available", _FULL, b"retry-after: 1\r\n")
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused or self.parser is None:  # pyright: ignore[reportUnnecessaryComparison]  # once it is lost
+            return
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # refused below
+        except httptools.HttpParserError as error:
+            self.send_400_response(str(error.__context__ or error))
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP, or too much of it, is a problem too."""
+        self._refuse(b"400 Bad Request", "Not HTTP", f"the request is no HTTP that this service takes: {msg}")
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A client that has sent all it will still gets its answers, but over TLS, which asyncio closes."""
+        self._ended = self.scheme == "http" and self._answering
+        return self._ended
+
+    @property
+    def _answering(self) -> bool:
+        return bool(self.cycle) and not self.cycle.response_complete  # there is none before the first request
+
+    def on_headers_complete(self) -> None:
+        if len(self.pipeline) >= PIPELINED:
+            raise ValueError(f"more than {PIPELINED} requests wait")
+        if self._get_upgrade() == b"websocket":
+            self._refuse(b"426 Upgrade Required", "No WebSockets", _NO_WEBSOCKETS, b"upgrade: HTTP/1.1\r\n")
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self._refused:
+            return
+        if self.pipeline:
+            self._waiting_bytes += len(body)
+            if self._waiting_bytes > PIPELINED_BYTES:
+                raise ValueError(f"more than {PIPELINED_BYTES} bytes wait")
+        super().on_body(body)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.pipeline:
+            self.flow.pause_reading()
+            return
+        self._waiting_bytes = 0
+        if self._ended and self.cycle.response_complete:
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._header_bytes = 0
+        self.since = time.monotonic()
+
+    def on_message_complete(self) -> None:
+        if not self._refused:
+            super().on_message_complete()
+            self.since = None
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def _count(self, more: int) -> None:
+        self._header_bytes += more
+        if self._header_bytes > HEADER_BYTES:
+            raise ValueError(f"more than {HEADER_BYTES} bytes of headers")
+
+    def _refuse(self, status: bytes, title: str, detail: str, more: bytes = b"") -> None:
+        """Answer with a problem, and close the connection."""
+        self._refused = True
+        body = msgspec.json.encode(Problem(title, int(status[:3]), detail))
+        head = b"HTTP/1.1 %b\r\n%bconnection: close\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n"
+        self.transport.write(head % (status, more, PROBLEM, len(body)) + body)
+        self.transport.close()
+
+
+_FULL = "more connections are open than the setting connections allows; try again"
+_NO_WEBSOCKETS = "this service has no WebSockets; GET /v1/live sends what changes as server-sent events"
