@@ -29,17 +29,18 @@ from onlineguard.engine.arguments import (
     with_absence,
     with_categories,
 )
+from onlineguard.engine.batches import LARGEST_BATCH, EventBatch, aligned
 from onlineguard.engine.device import available, checked_device
 from onlineguard.engine.events import CodedEvents, as_events, as_targets, texts_among
 from onlineguard.engine.feedback import Feedback
+from onlineguard.engine.parts import FIRST_ROW
 from onlineguard.engine.slices import UNKNOWN, SliceKeys, SliceTable, as_keys, check_key, first_unknown
-from onlineguard.engine.states import FIRST_ROW, LARGEST_BATCH, EventBatch, States, aligned
+from onlineguard.engine.states import SAMPLE, States
 from onlineguard.engine.table import Front, Layout, Tail
 from onlineguard.engine.verdicts import Verdict, Verdicts
 from onlineguard.errors import InvalidArgument
 from onlineguard.models.base import FIELDS, SliceModel
 
-POOL_SAMPLE = 64  # slices, those in the lowest rows, whose median is the pooled model
 # Slices are pooled after POOL_FIRST events, whenever that number has doubled, and from POOL_EVERY on at its multiples.
 POOL_FIRST, POOL_EVERY = 1_024, 65_536
 NEVER = 2**62  # events before the first pooling of a model that cannot be pooled
@@ -231,7 +232,7 @@ class Engine:
     @property
     def capacity(self) -> int:
         """How many slices fit before the table grows. Growing compiles the programs again for the new size."""
-        return min(self._states.capacity - FIRST_ROW, self._slices.max_slices)
+        return min(self._states.table.parts.capacity - FIRST_ROW, self._slices.max_slices)
 
     @property
     def evicted(self) -> int:
@@ -259,7 +260,7 @@ class Engine:
         On an accelerator the next batch is read, and its keys are looked up, while the device works on the one before:
         the engine is a batch ahead of the verdicts. Raises as `update` does, after the verdicts of the batches before.
         """
-        if not self._states.goes_away:
+        if not self._states.table.goes_away:
             yield from (self.update(*batch) for batch in batches)
             return
         ahead: deque[tuple[Any, Any]] = deque()
@@ -360,7 +361,7 @@ class Engine:
                     start,
                     lambda born, rows: self._begin_from(front, weights, memory, (start, born), rows),  # noqa: B023
                 )
-            after, judgements = self._states.run_from(front, weights, memory, start, (reads, rows))
+            after, judgements = self._states.table.run_from(front, weights, memory, start, (reads, rows))
             end = start + len(rows)
             parts.append(self._feedback.applied(judgements[start:end], rows))
             self._count(rows)
@@ -370,7 +371,7 @@ class Engine:
     @_serialised
     def warmup_from(self, front: Front, weights: Any) -> None:
         """Compile the program of a front for the present size of the table."""
-        self._states.warmup_from(front, weights, self.memory_for(front))
+        self._states.table.warmup_from(front, weights, self.memory_for(front))
 
     @_serialised
     def explain(self, slice_: Hashable, x: Any, y: float = np.nan) -> dict[Hashable, float]:
@@ -453,7 +454,7 @@ class Engine:
         beforehand. For an accelerator it compiles too, a minute or so, and measures from how many events on a call is
         quicker there.
         """
-        self._states.reserve(FIRST_ROW + min(slices, self._slices.max_slices))
+        self._states.table.parts.reserve(FIRST_ROW + min(slices, self._slices.max_slices))
         self._states.warmup(batch)
 
     @_serialised
@@ -536,7 +537,7 @@ class Engine:
 
     def __repr__(self) -> str:
         features = f"features={self._features}" if self._features else f"n_features={self._n_features}"
-        where = f", {self._states}" if str(self._states) else ""
+        where = f", {self._states.table}" if str(self._states.table) else ""
         size = f"{self.n_slices:,} slices after {self._n_events:,} events"
         return f"Engine({features}, estimator={self.model!r}) of {size}{where}"
 
@@ -642,7 +643,7 @@ class Engine:
                 born.append(i)
         if born:
             rows = self._slices.lookup(part[: len(rows)])
-        self._states.reserve(self._slices.end)
+        self._states.table.parts.reserve(self._slices.end)
         reads = rows
         if born:
             reads = rows.copy()
@@ -667,7 +668,7 @@ class Engine:
         self._n_events += len(rows)
         if self._n_events == self._pooling_at:
             self._pooling_at += min(self._pooling_at, POOL_EVERY)
-            self._states.pool(self._slices.used()[:POOL_SAMPLE])
+            self._states.pool(self._slices.used()[:SAMPLE])
 
     def _verdicts(self, parts: list[np.ndarray], numbers: list[np.ndarray] | None = None) -> Verdicts:
         slice_numbers = None if numbers is None else _joined(numbers, np.empty(0, np.int64))

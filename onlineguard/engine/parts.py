@@ -63,9 +63,12 @@ class Parts:
 
     def places(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The part of each row, 0 for a row of no slice, and its number within the part."""
-        of_slices = rows >= FIRST_ROW
-        part = np.where(of_slices, (rows - FIRST_ROW) % self.count, 0)
-        return part, np.where(of_slices, FIRST_ROW + (rows - FIRST_ROW) // self.count, rows).astype(np.int32)
+        turn = (rows - FIRST_ROW) // self.count
+        part, within = rows - FIRST_ROW - turn * self.count, turn + FIRST_ROW
+        if rows.min(initial=FIRST_ROW) < FIRST_ROW:
+            of_slices = rows >= FIRST_ROW
+            part, within = np.where(of_slices, part, 0), np.where(of_slices, within, rows)
+        return part, within
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Copies of the rows, (n, length)."""

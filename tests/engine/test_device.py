@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from onlineguard import ClippedSGD, Detector, Engine, InvalidArgument, JointDetector, LinearRegression
-from onlineguard.engine import device, states
+from onlineguard.engine import device, stepper
 from onlineguard.engine.device import Accelerator
 
 ULPS = 64 * np.finfo(np.float32).eps  # see tests/engine/test_rounds.py
@@ -24,7 +24,7 @@ def accelerator(request, monkeypatch):
     found = Accelerator((jax.devices()[0],), "gpu", takes_kernels=takes, interprets=takes)
     monkeypatch.setattr(device, "accelerator", lambda: found)
     monkeypatch.setattr(device, "SMALLEST_BATCH_AWAY", 256)  # so that little is compiled
-    monkeypatch.setattr(states, "SPLIT_FROM", 40)
+    monkeypatch.setattr(stepper, "SPLIT_FROM", 40)
     return found
 
 
@@ -63,9 +63,9 @@ def test_the_table_moves_to_the_accelerator_for_large_calls_and_comes_back(accel
     keys, X = stream()
     engine = Engine(2, estimator=Detector(), device="auto")
     at = []
-    for n in (10, 100, 10, *[39] * (engine._states.capacity // 39 + 1)):
+    for n in (10, 100, 10, *[39] * (engine._states.table.parts.capacity // 39 + 1)):
         engine.update(keys[:n], X[:n])
-        at.append(engine._states._place.away)
+        at.append(engine._states.table.place.away)
     assert at[:3] == [False, True, True]
     assert not at[-1]
 
@@ -127,7 +127,7 @@ def test_warming_up_measures_from_when_on_the_accelerator_is_quicker_and_repr_sa
     engine.warmup(64)
     kind = "the kernel" if accelerator.takes_kernels else "rounds, since cpu takes none"
     assert repr(engine).endswith(f" on cpu by {kind}")
-    assert ("no calls on" in repr(engine)) == (engine._states._large_from == states.NEVER)
+    assert ("no calls on" in repr(engine)) == (engine._states.table._large_from == stepper.NEVER)
     assert repr(Engine(2, estimator=Detector(), device="gpu")).endswith(f"events, on cpu by {kind}")
 
 
@@ -135,20 +135,20 @@ PROGRAM = """
 import numpy as np
 import jax
 from onlineguard import Detector, Engine
-from onlineguard.engine import device, states
+from onlineguard.engine import device, stepper
 
 keys = np.minimum(np.random.default_rng(0).zipf(1.3, 400), 60)
 X = np.random.default_rng(1).normal(size=(400, 2))
 expected = Engine(2, estimator=Detector(), cores=1).update(keys, X).score
 found = device.Accelerator(tuple(jax.devices()), "gpu", False)
-device.accelerator, device.SMALLEST_BATCH_AWAY, states.SPLIT_FROM = lambda: found, 256, 40
+device.accelerator, device.SMALLEST_BATCH_AWAY, stepper.SPLIT_FROM = lambda: found, 256, 40
 engine = Engine(2, estimator=Detector(), device="gpu")
 parts = [engine.update(keys[a:b], X[a:b]).score for a, b in ((0, 150), (150, 160), (160, 400))]
 np.testing.assert_allclose(np.concatenate(parts), expected, rtol=1e-5)
-arrays = engine._states._parts.arrays
+arrays = engine._states.table.parts.arrays
 assert [list(array.devices()) for array in arrays] == [[each] for each in jax.devices()]
 assert len({array.shape for array in arrays}) == 1
-assert len(arrays[0]) < engine._states.capacity / 3
+assert len(arrays[0]) < engine._states.table.parts.capacity / 3
 print(repr(engine))
 """
 

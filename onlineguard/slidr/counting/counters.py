@@ -62,7 +62,7 @@ from typing import Any, NamedTuple, Protocol, Self
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
-from onlineguard.engine.engine import aligned
+from onlineguard.engine.batches import aligned
 from onlineguard.slidr.clicks.clicks import Click, prefix
 from onlineguard.slidr.counting.click_clock import Clock
 from onlineguard.slidr.counting.counter_step import FIELDS, GATEWAY_LANES, LANES, MOVED_ON, WIDTHS, Sheet, advance
