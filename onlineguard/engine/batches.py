@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from onlineguard.core.protocols import Array
-from onlineguard.engine.table import LANES
+from onlineguard.engine.table import LANES, taken_rows
 
 LARGEST_BATCH = 65_536  # events that a CPU runs at once
 SMALLEST_BATCH = 64  # events that a smaller batch is padded to
@@ -27,9 +27,12 @@ class EventBatch(NamedTuple):
         """The events that an index or a slice selects; those of an index are brought to NumPy."""
         if isinstance(which, slice) and which.indices(self.n) == (0, self.n, 1):
             return self
-        x = self.x[which]
-        if isinstance(x, jax.Array) and not isinstance(which, slice):
-            x = np.asarray(x, np.float32)
+        if isinstance(which, slice) or not isinstance(self.x, jax.Array):
+            x = self.x[which]
+        else:
+            at = np.zeros(padded_size(len(which)), np.int32)  # a new length would be compiled
+            at[: len(which)] = which
+            x = np.asarray(taken_rows(self.x, at), np.float32)[: len(which)]
         return EventBatch(x, None if self.y is None else self.y[which])
 
     @property

@@ -53,7 +53,7 @@ class Origins:
 
     def needed(self, rows: np.ndarray, events: np.ndarray) -> np.ndarray | None:
         """True for each value (n, d) that is to be the origin of its feature in its row; None if no value is."""
-        if events.dtype == np.float32 or not self._shiftable:
+        if events.dtype != np.float64 or not self._shiftable:
             return None
         if not np.bitwise_or.reduce(events.view(np.int64), axis=None) & LOST:
             return None

@@ -71,9 +71,13 @@ class Parts:
         return part, within
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """Copies of the rows, (n, length)."""
+        """Copies of the rows, (n, length), in NumPy."""
+        return np.asarray(self.taken(rows))
+
+    def taken(self, rows: np.ndarray) -> Array:
+        """Copies of the rows, (n, length); those of one part where the part is."""
         if self.count == 1:
-            return np.asarray(taken_rows(self.arrays[0], rows))
+            return taken_rows(self.arrays[0], rows)
         part, within = self.places(rows)
         taken = np.empty((len(rows), self.arrays[0].shape[1]), np.float32)
         for i in np.unique(part).tolist():

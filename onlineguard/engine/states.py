@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from onlineguard.core.protocols import Array
-from onlineguard.engine.batches import LARGEST_BATCH, EventBatch
+from onlineguard.engine.batches import EventBatch
 from onlineguard.engine.origins import Origins
 from onlineguard.engine.parts import FRESH, TYPICAL, WASTE
 from onlineguard.engine.slices import UNKNOWN
@@ -47,7 +47,7 @@ class States:
         start = model.init(n_features) if narrow else model.init(n_features, self._width)  # type: ignore[call-arg]
         self.layout = Layout.of(start)  # of a row of the table
         self._origins = Origins(n_features, model.shiftable)
-        self._sample: tuple[np.ndarray, np.ndarray] | None = None  # rows and origins that are still to be pooled
+        self._sample: tuple[Array, np.ndarray] | None = None  # rows and origins that are still to be pooled
         self.table = Stepper(model, self.layout, self._width, self._origins, most_cores, device)
         self.use(model)
         self._put(FRESH, start)
@@ -112,9 +112,7 @@ class States:
         return reads
 
     def learn(self, reads: np.ndarray, rows: np.ndarray, events: EventBatch, wait: bool = True) -> Array:
-        """Run at most LARGEST_BATCH events from the states in `reads`, write these to `rows`; judgements (n, FIELDS).
-
-        Without `wait` they may be longer, and an accelerator may still be at work on them.
+        """Run events from the states in `reads`, write these to `rows`; judgements (n, FIELDS), see `Stepper.run`.
 
         A slice stops before an event that moves its origin. Slices never touch each other, so the others run on. Then
         all stopped slices are moved at once, and go on.
@@ -139,16 +137,22 @@ class States:
         judgements[waiting] = self.table.run(reads[waiting], rows[waiting], events.part(waiting), rows[waiting])
         return judgements
 
-    def judge(self, rows: np.ndarray, events: EventBatch, spare: int) -> list[np.ndarray]:
-        """The judgements (n, FIELDS), in parts, of events in these rows, some UNKNOWN; nothing is learned.
+    def judge(
+        self, rows: np.ndarray, events: EventBatch, spare: int, wait: bool = True
+    ) -> list[tuple[Array, np.ndarray]]:
+        """The judgements, in parts, of events in these rows, some UNKNOWN, and the rows; nothing is learned.
 
         spare: the first row that no slice has. It and those behind it hold temporary states; a slice that gets one
             of them later overwrites it.
+        wait: see `Stepper.run`.
         """
-        return [
-            self.table.run(reads, np.full_like(reads, WASTE), part, homes)
-            for reads, homes, part in self._looked_up(rows, events, spare)
-        ]
+        parts: list[tuple[Array, np.ndarray]] = []
+        start = 0
+        for reads, homes, part in self._looked_up(rows, events, spare):
+            judged = self.table.run(reads, np.full_like(reads, WASTE), part, homes, wait)
+            parts.append((judged, rows[start : start + part.n]))
+            start += part.n
+        return parts
 
     def predict(self, rows: np.ndarray, events: EventBatch, spare: int) -> np.ndarray:
         """The targets that the models in these rows, some UNKNOWN, predict: float32 (n,). See `judge`."""
@@ -207,7 +211,7 @@ class States:
         if self.pools:
             rows = np.full(SAMPLE, WASTE, np.int32)  # which is compiled for
             rows[: len(sample)] = sample
-            self._sample = self.table.parts.take(rows)[: len(sample)], self._origins.of(sample)
+            self._sample = self.table.parts.taken(rows), self._origins.of(sample)
 
     def _put(self, row: int, state: Any) -> None:
         """Set the state in a row."""
@@ -218,7 +222,7 @@ class States:
         if self._sample is None:
             return
         (rows, origins), self._sample = self._sample, None
-        states = self.layout.unpack(rows)
+        states = self.layout.unpack(np.asarray(rows)[: len(origins)])
         seasoned = self._model.seen(states) >= MIN_SEEN
         if not seasoned.any():
             return
@@ -284,7 +288,7 @@ class States:
         Parts are smaller where states have to be copied.
         """
         plain = (rows != UNKNOWN).all() and self._origins.needed(rows, events.x) is None
-        step = LARGEST_BATCH if plain else APART
+        step = self.table.place_of(events.n).largest if plain else APART
         for start in range(0, events.n, step):
             part = events.part(slice(start, start + step))
             homes = rows[start : start + step]

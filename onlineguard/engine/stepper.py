@@ -119,6 +119,8 @@ class Stepper:
             self._settle(self._large_place)
         elif self._small > self.parts.capacity:
             self._settle(self._small_place)
+        if isinstance(events.x, jax.Array) and not self.place.away:
+            events = EventBatch(np.asarray(events.x, np.float32), events.y)
         if self.parts.count == 1:
             return self._step(0, reads, writes, events, homes, wait=wait)
         return self._in_parts(reads, writes, events, homes, large)
