@@ -90,6 +90,19 @@ class Schedule:
 
         return functools.partial(kernel.advance, interpret=self._accelerator.interprets)
 
+    @functools.cached_property
+    def _traced(self) -> list[Callable[..., tuple[Array, Array]]]:
+        from onlineguard.engine import kernel
+
+        def run(learns: bool, params: Any, layout: Layout, *args: Any) -> tuple[Array, Array]:
+            return kernel.run(params, layout, learns, self._accelerator.interprets, *args)
+
+        return [functools.partial(run, learns) for learns in (False, True)]
+
+    def traced(self, learns: bool) -> Callable[..., tuple[Array, Array]] | None:
+        """The same as a part of another program, for events that are learned or only scored; None if it cannot be."""
+        return None if self.refusal is not None else self._traced[learns]
+
     def __str__(self) -> str:
         return "the kernel" if self.refusal is None else f"rounds, since {self.refusal}"
 

@@ -37,10 +37,11 @@ from onlineguard.engine.batches import LARGEST_BATCH, EventBatch, aligned, fetch
 from onlineguard.engine.device import available, checked_device
 from onlineguard.engine.events import CodedEvents, as_events, as_targets, events_there, texts_among
 from onlineguard.engine.feedback import Feedback
+from onlineguard.engine.fronts import Front, Tail
 from onlineguard.engine.parts import FIRST_ROW
 from onlineguard.engine.slices import UNKNOWN, SliceKeys, SliceTable, as_keys, check_key, first_unknown
 from onlineguard.engine.states import SAMPLE, States
-from onlineguard.engine.table import Front, Layout, Tail
+from onlineguard.engine.table import Layout
 from onlineguard.engine.verdicts import Verdict, Verdicts
 from onlineguard.errors import InvalidArgument
 from onlineguard.models.base import FIELDS, SliceModel
@@ -342,6 +343,14 @@ class Engine:
         memory = aligned(1, Tail.of(front).length)[0].view(np.int32)
         memory[:] = 0
         return memory
+
+    def brought(self, front: Front, weights: Any) -> Any:
+        """The weights of a front on the device that runs it."""
+        return self._states.table.brought(front, weights)
+
+    def runs_at_once(self, n: int) -> bool:
+        """Whether a front of so many events had better compute them all at once, on an accelerator."""
+        return self._states.table.runs_at_once(n)
 
     @_serialised
     def update_from(

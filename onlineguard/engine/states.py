@@ -12,11 +12,12 @@ import numpy as np
 
 from onlineguard.core.protocols import Array
 from onlineguard.engine.batches import EventBatch
+from onlineguard.engine.fronts import Front
 from onlineguard.engine.origins import Origins
 from onlineguard.engine.parts import FRESH, TYPICAL, WASTE
 from onlineguard.engine.slices import UNKNOWN
 from onlineguard.engine.stepper import Stepper
-from onlineguard.engine.table import Front, Layout
+from onlineguard.engine.table import Layout
 from onlineguard.models.base import FIELDS, MIN_SEEN, SliceModel
 
 SAMPLE = 64  # slices that are pooled

@@ -6,7 +6,7 @@ events of its own slices, from the caller's array to its judgements, so that lit
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -25,9 +25,10 @@ from onlineguard.engine.batches import (
     with_piece,
 )
 from onlineguard.engine.device import Place, places
+from onlineguard.engine.fronts import Front, Tail, advance_at_once, advance_from
 from onlineguard.engine.origins import Origins
-from onlineguard.engine.parts import WASTE, Parts, at_once
-from onlineguard.engine.table import Front, Layout, Tail, advance_from
+from onlineguard.engine.parts import FRESH, WASTE, Parts, at_once
+from onlineguard.engine.table import Layout
 from onlineguard.models.base import FIELDS, SliceModel
 
 FIRST_CAPACITY = 1_024  # rows; doubled when full
@@ -242,6 +243,19 @@ class Stepper:
         )
         return np.asarray(answers)[: events.n]
 
+    def runs_at_once(self, n: int) -> bool:
+        """Whether a front of n events is quicker at once, on an accelerator, than one by one."""
+        return self._front_place.away and (self._small_place.away or n >= self._large_from)
+
+    @property
+    def _front_place(self) -> Place:
+        """Where fronts that run at once do: one program has one part of a table."""
+        return self._large_place if self._large_place.parts == 1 else self._small_place
+
+    def brought(self, front: Front, weights: Any) -> Any:
+        """The weights of a front where it runs."""
+        return (self._front_place if front.at_once else self._small_place).put(weights)[0]
+
     def run_from(
         self, front: Front, weights: Any, memory: np.ndarray, start: int, rows: tuple[Any, Any]
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -250,16 +264,41 @@ class Stepper:
         Returns another memory, as the front left it, and the judgements of all its events. `memory` is written to.
         """
         if self._last_front is None or self._last_front[0] is not front:  # hashing it takes 2 us
-            self._last_front = front, Tail.of(front), advance_from(front, self._layout, self._width)
+            self._last_front = front, Tail.of(front), self._program(front)
         _, tail, program = self._last_front
-        end = start + len(rows[0])
-        memory[tail.first : tail.end + 1] = start, end
-        memory[tail.reads + start : tail.reads + end] = rows[0]
-        memory[tail.writes + start : tail.writes + end] = rows[1]
-        self._settle(self._small_place)
-        self.parts.arrays[0], after = program(self._here[0], weights, self.parts.arrays[0], memory)
-        after = np.asarray(after)
+        n = len(rows[0])
+        memory[tail.first : tail.end + 1] = start, start + n
+        memory[tail.reads + start : tail.reads + start + n] = rows[0]
+        memory[tail.writes + start : tail.writes + start + n] = rows[1]
+        after = np.asarray(program(weights, memory, rows))
         return after, after[tail.judgements : tail.length].view(np.float32).reshape(-1, FIELDS)
+
+    def _program(self, front: Front) -> Callable[..., Array]:
+        """What runs a front: takes its weights, its memory and the rows, and returns the memory after."""
+        if not front.at_once:
+            run = advance_from(front, self._layout, self._width)
+
+            def one_by_one(weights: Any, memory: np.ndarray, rows: Any) -> Array:
+                self._settle(self._small_place)
+                self.parts.arrays[0], after = run(self._here[0], weights, self.parts.arrays[0], memory)
+                return after
+
+            return one_by_one
+
+        def at_once(weights: Any, memory: np.ndarray, rows: Any) -> Array:
+            self._settle(self._front_place)
+            n = len(rows[0])
+            both = np.full((2, front.size), WASTE, np.int32)
+            both[:, :n] = rows
+            schedule: Any = self.place.advance
+            traced = schedule.traced(not n or both[1, 0] != WASTE)
+            run = advance_at_once(front, self._width, traced or schedule, traced is not None)
+            self.parts.arrays[0], after = run(
+                self._here[0], weights, self.parts.arrays[0], memory, self._layout, both, np.int32(n)
+            )
+            return after
+
+        return at_once
 
     def warmup(self, batch: int, nothing: EventBatch, copied: Sequence[int]) -> None:
         """Compile the programs for up to `batch` events at once, and measure which of them an accelerator is for.
@@ -288,9 +327,10 @@ class Stepper:
 
     def warmup_from(self, front: Front, weights: Any, memory: np.ndarray) -> None:
         """Compile the program of a front for the table as large as it is now."""
-        self._settle(self._small_place)
-        table = self.parts.arrays[0]
-        self.parts.arrays[0], _ = advance_from(front, self._layout, self._width)(self._here[0], weights, table, memory)
+        none = np.zeros(0, np.int32)
+        self.run_from(front, weights, memory, 0, (none, none))
+        if front.at_once:  # what is learned is another program
+            self.run_from(front, weights, memory, 0, ([FRESH], [WASTE]))
 
     def restore(self, table: np.ndarray) -> None:
         """Go on with another table."""
