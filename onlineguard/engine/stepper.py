@@ -25,6 +25,7 @@ from onlineguard.engine.batches import (
     with_piece,
 )
 from onlineguard.engine.device import Place, places
+from onlineguard.engine.events import whole_rows
 from onlineguard.engine.fronts import Front, Tail, advance_at_once, advance_from
 from onlineguard.engine.origins import Origins
 from onlineguard.engine.parts import FRESH, WASTE, Parts, at_once
@@ -135,13 +136,14 @@ class Stepper:
         reads_there = self.parts.places(reads)[1] if learned and reads is not writes else within
         writes_there = within if learned else writes
         judgements = np.empty((events.n, FIELDS), np.float32)
+        rows = whole_rows(judgements)
         if len(self._origins.table):
             self._origins.cover(homes)  # now, since all parts read them at once
 
         def run(i: int) -> None:
             at = np.flatnonzero(part == i)
             if len(at):
-                judgements[at] = self._step(i, reads_there, writes_there, events, homes, at)
+                rows[at] = whole_rows(self._step(i, reads_there, writes_there, events, homes, at))
 
         runs = [functools.partial(run, i) for i in range(self.parts.count)]
         if large:
@@ -291,7 +293,7 @@ class Stepper:
             both = np.full((2, front.size), WASTE, np.int32)
             both[:, :n] = rows
             schedule: Any = self.place.advance
-            traced = schedule.traced(not n or both[1, 0] != WASTE)
+            traced = schedule.traced(bool(not n or both[1, 0] != WASTE))
             run = advance_at_once(front, self._width, traced or schedule, traced is not None)
             self.parts.arrays[0], after = run(
                 self._here[0], weights, self.parts.arrays[0], memory, self._layout, both, np.int32(n)
