@@ -64,10 +64,13 @@ class Admission:
         reads[born] = begin([start + i for i in born], rows[born])
         return reads, rows
 
-    def count(self, rows: Any) -> bool:
-        """Count the events that these rows have learned; whether the slices are to be pooled now."""
+    def count(self, rows: Any) -> None:
+        """Count the events that these rows have learned."""
         self._slices.touch(rows, self.n_events)
         self.n_events += len(rows)
+
+    def pooling_due(self) -> bool:
+        """Whether the slices are to be pooled now, after the events counted so far."""
         due = False
         while self.pooling_at <= self.n_events:
             due = self.pooling_at == self.n_events

@@ -297,10 +297,14 @@ class Engine:
             reads, rows = self._admit(keys, start, lambda born, rows: self._begin(rows, events.part(born)), known)
             known = known if self._slices.born == born else None  # births and evictions change the rows of keys
             end = start + len(rows)
-            judgements = self._states.learn(reads, rows, events.part(slice(start, end)), wait and not stays)
-            parts.append((judgements, rows))
-            numbers.append(self._slices.numbers(rows))
-            self._count(rows)
+
+            def counted(rows: np.ndarray = rows) -> None:
+                numbers.append(self._slices.numbers(rows))
+                self._admission.count(rows)
+
+            part = events.part(slice(start, end))
+            parts.append((self._states.learn(reads, rows, part, wait and not stays, counted), rows))
+            self._pool_when_due()
             start = end
         return parts, numbers, stays
 
@@ -386,7 +390,8 @@ class Engine:
             after, judgements = self._states.table.run_from(front, weights, memory, start, (reads, rows))
             end = start + len(rows)
             parts.append(self._feedback.applied(judgements[start:end], rows))
-            self._count(rows)
+            self._admission.count(rows)
+            self._pool_when_due()
             start = end
         return after, self._verdicts(parts)
 
@@ -668,9 +673,9 @@ class Engine:
         self._feedback.clear(rows)
         return self._states.begin_from(front, weights, memory, *born)
 
-    def _count(self, rows: Any) -> None:
-        """Count the events that these rows have learned, and pool the slices when it is time."""
-        if self._admission.count(rows):
+    def _pool_when_due(self) -> None:
+        """Pool the slices when it is time."""
+        if self._admission.pooling_due():
             self._states.pool(self._slices.used()[:SAMPLE])
 
     def _verdicts(self, parts: Sequence[Array], numbers: list[np.ndarray] | None = None) -> Verdicts:

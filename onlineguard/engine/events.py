@@ -138,7 +138,7 @@ def as_float32(events: np.ndarray, out: np.ndarray) -> None:
 
 
 def whole_rows(array: np.ndarray) -> np.ndarray:
-    """The rows (n, d) of an array as n elements, which NumPy copies in a third of the time. A row must be contiguous."""
+    """The rows (n, d) of an array, each contiguous, as n elements, which NumPy copies in a third of the time."""
     return array.view(f"V{array.shape[1] * array.itemsize}")[:, 0]
 
 

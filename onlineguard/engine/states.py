@@ -3,7 +3,7 @@
 This module knows rows, not slices. The Engine decides which slice has which row, and when the table must change.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -48,7 +48,7 @@ class States:
         start = model.init(n_features) if narrow else model.init(n_features, self._width)  # type: ignore[call-arg]
         self.layout = Layout.of(start)  # of a row of the table
         self._origins = Origins(n_features, model.shiftable)
-        self._sample: tuple[Array, np.ndarray] | None = None  # rows and origins that are still to be pooled
+        self._sample: tuple[Callable[[], np.ndarray], np.ndarray] | None = None  # rows and origins still to be pooled
         self.table = Stepper(model, self.layout, self._width, self._origins, most_cores, device)
         self.use(model)
         self._put(FRESH, start)
@@ -112,7 +112,14 @@ class States:
                 reads[to_move] = rows[to_move]
         return reads
 
-    def learn(self, reads: np.ndarray, rows: np.ndarray, events: EventBatch, wait: bool = True) -> Array:
+    def learn(
+        self,
+        reads: np.ndarray,
+        rows: np.ndarray,
+        events: EventBatch,
+        wait: bool = True,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> Array:
         """Run events from the states in `reads`, write these to `rows`; judgements (n, FIELDS), see `Stepper.run`.
 
         A slice stops before an event that moves its origin. Slices never touch each other, so the others run on. Then
@@ -120,7 +127,8 @@ class States:
         """
         needed = self._origins.needed(rows, events.x)
         if needed is None:
-            return self.table.run(reads, rows, events, rows, wait)
+            return self.table.run(reads, rows, events, rows, wait, meanwhile)
+        meanwhile()
         reads, judgements = reads.copy(), np.empty((events.n, FIELDS), np.float32)
         waiting = np.arange(events.n)
         while needed is not None:
@@ -212,7 +220,7 @@ class States:
         if self.pools:
             rows = np.full(SAMPLE, WASTE, np.int32)  # which is compiled for
             rows[: len(sample)] = sample
-            self._sample = self.table.parts.taken(rows), self._origins.of(sample)
+            self._sample = self.table.parts.taking(rows), self._origins.of(sample)
 
     def _put(self, row: int, state: Any) -> None:
         """Set the state in a row."""
@@ -222,8 +230,8 @@ class States:
         """Put the states in place that new slices start from, if the last `pool` has not done so yet."""
         if self._sample is None:
             return
-        (rows, origins), self._sample = self._sample, None
-        states = self.layout.unpack(np.asarray(rows)[: len(origins)])
+        (take, origins), self._sample = self._sample, None
+        states = self.layout.unpack(take()[: len(origins)])
         seasoned = self._model.seen(states) >= MIN_SEEN
         if not seasoned.any():
             return

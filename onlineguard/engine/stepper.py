@@ -107,11 +107,18 @@ class Stepper:
         return place.away and x.devices() <= set(place.devices) and not len(self._origins.table)
 
     def run(
-        self, reads: np.ndarray, writes: np.ndarray, events: EventBatch, homes: np.ndarray, wait: bool = True
+        self,
+        reads: np.ndarray,
+        writes: np.ndarray,
+        events: EventBatch,
+        homes: np.ndarray,
+        wait: bool = True,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> Array:
         """Run events, counted from the origins of `homes`, through the table; their judgements (n, FIELDS).
 
-        Without `wait` they may be longer, and an accelerator may still be at work on them. The table comes back from
+        Without `wait` they may be longer, and an accelerator may still be at work on them. `meanwhile` is called while
+        other threads or an accelerator work, unless this thread does all. The table comes back from
         where large calls are stepped once small ones have brought as many events as it has rows, so that copying it
         costs less than they do.
         """
@@ -124,11 +131,19 @@ class Stepper:
         if isinstance(events.x, jax.Array) and not self.place.away:
             events = EventBatch(np.asarray(events.x, np.float32), events.y)
         if self.parts.count == 1:
-            return self._step(0, reads, writes, events, homes, wait=wait)
-        return self._in_parts(reads, writes, events, homes, large)
+            judgements = self._step(0, reads, writes, events, homes, wait=wait)
+            meanwhile()
+            return fetched(judgements, events.n) if wait else judgements
+        return self._in_parts(reads, writes, events, homes, large, meanwhile)
 
     def _in_parts(
-        self, reads: np.ndarray, writes: np.ndarray, events: EventBatch, homes: np.ndarray, large: bool
+        self,
+        reads: np.ndarray,
+        writes: np.ndarray,
+        events: EventBatch,
+        homes: np.ndarray,
+        large: bool,
+        meanwhile: Callable[[], None],
     ) -> np.ndarray:
         """`run` in a divided table, in all parts at once where there are many events."""
         learned = bool(len(writes) and writes[0] != WASTE)
@@ -143,14 +158,15 @@ class Stepper:
         def run(i: int) -> None:
             at = np.flatnonzero(part == i)
             if len(at):
-                rows[at] = whole_rows(self._step(i, reads_there, writes_there, events, homes, at))
+                judged = self._step(i, reads_there, writes_there, events, homes, at)
+                rows[at] = whole_rows(fetched(judged, len(at)))
 
         runs = [functools.partial(run, i) for i in range(self.parts.count)]
         if large:
-            at_once(runs)
+            at_once(runs, meanwhile)
         else:
-            for run_part in runs:
-                run_part()
+            for each in (*runs, meanwhile):
+                each()
         return judgements
 
     def _step(
@@ -163,16 +179,18 @@ class Stepper:
         at: np.ndarray | None = None,
         wait: bool = True,
     ) -> Array:
-        """`run` in one part of the table, whose rows `reads` and `writes` are, of the events with the numbers `at`."""
+        """`run` in one part of the table, whose rows `reads` and `writes` are, of the events with the numbers `at`.
+
+        The judgements may be longer, and an accelerator may still be at work on them.
+        """
         n = events.n if at is None else len(at)
         size = padded_size(n, self.place.smallest)
         rows = np.zeros((2, size), np.int32)
         rows[0, :n], rows[1, :n] = (reads, writes) if at is None else (reads.take(at), writes.take(at))
         padded = self.padded(homes, events, size, part, at)
         judgements = self._advanced(part, rows, padded, n)
-        if wait:
-            return fetched(judgements, n)
-        self._buffers.pop((part, size), None)  # it may still be on its way to the device
+        if not wait:
+            self._buffers.pop((part, size), None)  # it may still be on its way to the device
         return judgements
 
     def _advanced(self, part: int, rows: np.ndarray, padded: Array, n: int) -> Array:
@@ -366,7 +384,7 @@ class Stepper:
         times = []
         for _ in range(3):
             start = time.perf_counter()
-            self._step(0, rows, rows, events, rows)
+            np.asarray(self._step(0, rows, rows, events, rows))
             times.append(time.perf_counter() - start)
         return min(times)
 

@@ -152,10 +152,10 @@ def test_what_one_of_several_threads_raises_is_raised_after_all_have_ended():
         raise KeyError("x")
 
     with pytest.raises(KeyError):
-        at_once([lambda: None, fails, ended.set])
+        at_once([lambda: None, fails], ended.set)
     assert ended.is_set()
     with pytest.raises(KeyError):
-        at_once([fails, ended.set])
+        at_once([ended.set], fails)
 
 
 @pytest.mark.parametrize("cores", [0, -1, 1.5, "2", True])
