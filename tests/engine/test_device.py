@@ -1,16 +1,19 @@
 """An Engine on an accelerator, without one: what would step events there steps them on the CPU."""
 
 import copy
+import dataclasses
 import itertools
 import os
 import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from onlineguard import ClippedSGD, Detector, Engine, InvalidArgument, JointDetector, LinearRegression
+from onlineguard.engine import batches as batches_module
 from onlineguard.engine import device, stepper
 from onlineguard.engine.device import Accelerator
 
@@ -108,6 +111,64 @@ def test_a_batch_that_cannot_be_read_ends_a_stream_after_the_verdicts_before_it(
     with pytest.raises(InvalidArgument):
         next(answers)
     assert engine.n_events == other.n_events
+
+
+def float32_stream(n=256):
+    keys, X = stream(n)
+    return keys, X.astype(np.float32)
+
+
+def test_arrays_on_the_accelerator_are_taken_and_answered_there_without_a_copy(accelerator, monkeypatch):
+    keys, X = float32_stream()
+    engine, other = (Engine(2, estimator=Detector(), device="gpu") for _ in range(2))
+    place, x = engine._states.table.place, jnp.asarray(X)
+    given, answered = [], []
+
+    def advance(*args):
+        table, judgements = place.advance(*args)
+        given.append(args[4])
+        answered.append(judgements)
+        return table, judgements
+
+    monkeypatch.setattr(engine._states.table, "place", there := dataclasses.replace(place, advance=advance))
+    monkeypatch.setattr(engine._states.table, "_small_place", there)
+    monkeypatch.setattr(engine._states.table, "_large_place", there)
+    verdicts = engine.update(jnp.asarray(keys), x)
+    assert given[-1].unsafe_buffer_pointer() == x.unsafe_buffer_pointer()
+    assert verdicts.on_device() is answered[-1]
+    np.testing.assert_array_equal(verdicts.score, other.update(keys, X).score)
+    np.testing.assert_array_equal(np.from_dlpack(engine.score(keys, x).on_device()), other.score(keys, X).judgements)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        jnp.bfloat16,
+        pytest.param(jnp.float16, marks=pytest.mark.slow),
+        pytest.param(jnp.int32, id="whole numbers, which the host reads"),
+    ],
+)
+def test_arrays_on_the_accelerator_of_any_type_and_length_answer_as_the_same_on_the_host(accelerator, kind):
+    keys, X = float32_stream(90)
+    x = jnp.asarray(np.nan_to_num(8 * X), kind)
+    engine, other = (Engine(2, estimator=Detector(), device="gpu") for _ in range(2))
+    for at in (slice(0, 60), slice(60, 90)):
+        found, expected = engine.update(keys[at], x[at]), other.update(keys[at], np.asarray(x, np.float64)[at])
+        np.testing.assert_array_equal(found.judgements, expected.judgements)
+        np.testing.assert_array_equal(found.p_value, expected.p_value)
+    for each in (engine, other):
+        each.feedback(int(keys[0]), [9.0, 9.0], usual=True)
+    found, expected = engine.score([*keys[:60], 99], x[:61]), other.score([*keys[:60], 99], np.asarray(x[:61], float))
+    np.testing.assert_array_equal(found.judgements, expected.judgements)
+
+
+def test_events_go_to_the_accelerator_and_come_back_in_pieces_where_they_are_many(accelerator, monkeypatch):
+    keys, X = stream(300)
+    expected = Engine(2, estimator=Detector(), device="gpu").update(keys, X)
+    for module in (batches_module, stepper):
+        monkeypatch.setattr(module, "LARGEST_BATCH", 64)
+    found = Engine(2, estimator=Detector(), device="gpu").update(keys, X)
+    np.testing.assert_array_equal(found.judgements, expected.judgements)
 
 
 @pytest.mark.slow
