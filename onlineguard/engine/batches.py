@@ -1,6 +1,7 @@
 """Events as programs take them: float32, padded to few lengths, in memory that XLA need not copy."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,23 +23,27 @@ class EventBatch(NamedTuple):
 
     x: Array
     y: np.ndarray | None
+    length: int | None = None  # where x is longer than the events are many
 
     def part(self, which: Any) -> "EventBatch":
         """The events that an index or a slice selects; those of an index are brought to NumPy."""
         if isinstance(which, slice) and which.indices(self.n) == (0, self.n, 1):
             return self
-        if isinstance(which, slice) or not isinstance(self.x, jax.Array):
-            x = self.x[which]
-        else:
-            at = np.zeros(padded_size(len(which)), np.int32)  # a new length would be compiled
-            at[: len(which)] = which
-            x = np.asarray(taken_rows(self.x, at), np.float32)[: len(which)]
-        return EventBatch(x, None if self.y is None else self.y[which])
+        y = None if self.y is None else self.y[which]
+        if not isinstance(self.x, jax.Array):
+            return EventBatch(self.x[which], y)
+        chosen = np.arange(self.n)[which]
+        at = np.zeros(padded_size(len(chosen)), np.int32)  # a new length would be compiled
+        at[: len(chosen)] = chosen
+        x = taken_rows(self.x, at)
+        if isinstance(which, slice):
+            return EventBatch(x, y, len(chosen))
+        return EventBatch(np.asarray(x, np.float32)[: len(chosen)], y)
 
     @property
     def n(self) -> int:
         """The number of events."""
-        return len(self.x)
+        return len(self.x) if self.length is None else self.length
 
 
 def aligned(rows: int, columns: int) -> np.ndarray:
@@ -75,10 +80,23 @@ def with_piece(whole: Array, piece: Array, start: Array) -> Array:
     return jax.lax.dynamic_update_slice_in_dim(whole, piece, start, 0)
 
 
+def joined_there(parts: Sequence[tuple[Array, int]]) -> Array:
+    """The first rows of each part, so many, in one array where they are; compiled for each length of the whole only."""
+    n = sum(count for _, count in parts)
+    if len(parts) == 1 and len(parts[0][0]) == n:
+        return parts[0][0]
+    whole = jnp.zeros((n + max(len(part) for part, _ in parts), parts[0][0].shape[1]), jnp.float32)
+    start = 0
+    for part, count in parts:
+        whole = with_piece(whole, part, np.int32(start))
+        start += count
+    return whole[:n]
+
+
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def widened(x: Array, y: Array | None, size: int, width: int) -> Array:
-    """Events on an accelerator, padded with NaN to (size, width), and a last column of targets if there are any."""
+    """Events on an accelerator, padded with NaN to (size, width), and a last column of targets (size,) if any."""
     x = jnp.pad(x, ((0, size - x.shape[0]), (0, width - x.shape[1])), constant_values=jnp.nan)
     if y is None:
         return x
-    return jnp.concatenate([x, jnp.pad(y.astype(x.dtype), (0, size - len(y)))[:, None]], axis=1)
+    return jnp.concatenate([x, y[:, None].astype(x.dtype)], axis=1)

@@ -12,7 +12,6 @@ from os import PathLike
 from typing import Any, Concatenate
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from onlineguard.core.protocols import Array
@@ -33,7 +32,7 @@ from onlineguard.engine.arguments import (
     with_absence,
     with_categories,
 )
-from onlineguard.engine.batches import LARGEST_BATCH, EventBatch, aligned, fetched
+from onlineguard.engine.batches import LARGEST_BATCH, EventBatch, aligned, fetched, joined_there
 from onlineguard.engine.device import available, checked_device
 from onlineguard.engine.events import CodedEvents, as_events, as_targets, events_there, texts_among
 from onlineguard.engine.feedback import Feedback
@@ -309,14 +308,12 @@ class Engine:
         return parts, numbers, stays
 
     def _told(self, parts: list[tuple[Array, np.ndarray]], numbers: list[np.ndarray], stays: bool) -> Verdicts:
-        """The verdicts on what `_learned` gave."""
-        return self._verdicts([self._answer(*part, stays) for part in parts], numbers)
-
-    def _answer(self, judgements: Array, rows: np.ndarray, stays: bool) -> Array:
-        """The judgements of events in these rows, with what people said of them."""
-        if stays and self._feedback.silent:
-            return judgements if len(judgements) == len(rows) else judgements[: len(rows)]
-        return self._feedback.applied(fetched(judgements, len(rows)), rows)
+        """The verdicts on judgements of events in these rows, in parts, with what people said of the slices."""
+        if stays and parts and self._feedback.silent:
+            return self._verdicts([joined_there([(judgements, len(rows)) for judgements, rows in parts])], numbers)
+        return self._verdicts(
+            [self._feedback.applied(fetched(judgements, len(rows)), rows) for judgements, rows in parts], numbers
+        )
 
     @_serialised
     def score(self, slices: Any, X: Any, y: Any = None) -> Verdicts:
@@ -324,8 +321,7 @@ class Engine:
         events, _, rows = self._read(slices, X, y)
         stays = isinstance(events.x, jax.Array)
         judged = self._states.judge(rows, events, self._slices.end, wait=not stays)
-        answers = [self._answer(judgements, part, stays) for judgements, part in judged]
-        return self._verdicts(answers, [self._slices.numbers(rows)])
+        return self._told(judged, [self._slices.numbers(rows)], stays)
 
     @_serialised
     def predict(self, slices: Any, X: Any) -> np.ndarray:
@@ -339,7 +335,7 @@ class Engine:
                 "e.g. ClippedSGD(LinearRegression(2))"
             )
         events, _, rows = self._read(slices, X, None)
-        events = EventBatch(np.asarray(events.x), None)
+        events = events._replace(x=np.asarray(events.x))
         return self._states.predict(rows, events, self._slices.end)
 
     def memory_for(self, front: Front) -> np.ndarray:
@@ -689,8 +685,6 @@ NO_JUDGEMENTS = np.empty((0, FIELDS), np.float32)
 def _joined(parts: Sequence[Array], empty: np.ndarray = NO_JUDGEMENTS) -> Array:
     if len(parts) == 1:
         return parts[0]
-    if parts and all(isinstance(part, jax.Array) for part in parts):
-        return jnp.concatenate(parts)
     return np.concatenate([empty, *parts])
 
 

@@ -129,7 +129,7 @@ class Stepper:
         elif self._small > self.parts.capacity:
             self._settle(self._small_place)
         if isinstance(events.x, jax.Array) and not self.place.away:
-            events = EventBatch(np.asarray(events.x, np.float32), events.y)
+            events = EventBatch(np.asarray(events.x, np.float32)[: events.n], events.y)
         if self.parts.count == 1:
             judgements = self._step(0, reads, writes, events, homes, wait=wait)
             meanwhile()
@@ -241,11 +241,14 @@ class Stepper:
 
     def _widened(self, events: EventBatch, size: int, part: int, at: np.ndarray | None) -> Array:
         """`padded` of events on an accelerator, which have no origins; they are not copied if they have this size."""
-        x, y = events
+        x, y = events.x, None
         if at is not None:
             chosen = np.zeros(size, np.int32)
             chosen[: len(at)] = at
-            x, y = jnp.take(x, chosen, axis=0), None if y is None else y[chosen]
+            x = jnp.take(x, chosen, axis=0)
+        if events.y is not None:
+            y = np.zeros(size, np.float32)
+            y[: events.n if at is None else len(at)] = events.y if at is None else events.y[at]
         whole = (size, self._width)
         if x.shape != whole or y is not None:
             x = widened(x, y, *whole)

@@ -162,6 +162,14 @@ def test_arrays_on_the_accelerator_of_any_type_and_length_answer_as_the_same_on_
     np.testing.assert_array_equal(found.judgements, expected.judgements)
 
 
+def test_arrays_on_the_accelerator_may_be_cut_by_a_pooling(accelerator):
+    keys, X = float32_stream(1_300)
+    engine, other = (Engine(2, estimator=Detector(), device="gpu") for _ in range(2))
+    for at in (slice(0, 700), slice(700, 1_300)):
+        found, expected = engine.update(keys[at], jnp.asarray(X[at])), other.update(keys[at], X[at])
+        np.testing.assert_array_equal(found.on_device(), expected.judgements)
+
+
 def test_events_go_to_the_accelerator_and_come_back_in_pieces_where_they_are_many(accelerator, monkeypatch):
     keys, X = stream(300)
     expected = Engine(2, estimator=Detector(), device="gpu").update(keys, X)
