@@ -157,6 +157,12 @@ def accelerator() -> Accelerator | None:
     return Accelerator(tuple(jax.local_devices()), first.platform, nvidia)
 
 
+@functools.cache
+def home() -> Any:
+    """The CPU as a device, for programs that are none for an accelerator; None where JAX prefers the CPU anyway."""
+    return None if accelerator() is None else _cpu()
+
+
 def _cpu() -> Any:
     try:
         return jax.local_devices(backend="cpu")[0]
