@@ -179,13 +179,18 @@ _sorted = jax.jit(lambda writes, n, programs: kernel.by_slice(writes, n, True, p
 
 
 def host_to_host(d: int, n: int, repeats: int) -> dict[str, Any]:
-    """Whole updates of the Engine, keys and verdicts in NumPy, and the copies of their events and judgements alone."""
+    """Whole updates of the Engine, keys and verdicts in NumPy, and the copies of their events and judgements alone.
+
+    The same with events that lie on the GPU and verdicts that stay there.
+    """
     numbers = slice_numbers(1_000, n, None, seed=0)
     x = np.random.default_rng(0).standard_normal((n, d)).astype(np.float32)
     engines = {where: Engine(d, estimator=Detector(), device=where) for where in ("cpu", "gpu")}
     taken = {}
     for where, engine in engines.items():
         taken[where] = seconds(lambda engine=engine: engine.update(numbers, x).anomalous, repeats)
+    there = jax.block_until_ready(jnp.asarray(x))
+    stays = seconds(lambda: engines["gpu"].update(numbers, there).on_device(), repeats)
     back = jnp.zeros((n, FIELDS), jnp.float32)
     copies = seconds(lambda: (jnp.array(x), np.asarray(back + 0.0)), repeats)
     return {
@@ -195,6 +200,7 @@ def host_to_host(d: int, n: int, repeats: int) -> dict[str, Any]:
         "events_per_s": round(n / taken["gpu"]),
         "cpu_events_per_s": round(n / taken["cpu"]),
         "copies_share": round(copies / taken["gpu"], 3),
+        "device_events_per_s": round(n / stays),
     }
 
 
@@ -257,7 +263,8 @@ def main() -> None:
     for name, d, law in plan:
         add(lambda name=name, d=d, law=law: timed(name, d, law, blocks, speed, options))
     if found is not None:
-        add(lambda: host_to_host(32, 65_536, options.repeats))
+        for n in (65_536, 1_000_000 if options.quick else 4_000_000):
+            add(lambda n=n: host_to_host(32, n, options.repeats if n < 1_000_000 else 1))
         add(lambda: crossover(32))
     if options.to is not None:
         options.to.mkdir(parents=True, exist_ok=True)

@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from onlineguard.core.protocols import Array
+from onlineguard.engine.batches import SMALLEST_BATCH
 from onlineguard.engine.engine import Engine
-from onlineguard.engine.states import FIRST_CAPACITY, SMALLEST_BATCH, WASTE
+from onlineguard.engine.parts import WASTE
+from onlineguard.engine.stepper import FIRST_CAPACITY
 from onlineguard.engine.table import Layout, advance
 from onlineguard.engine.verdicts import Verdicts
 

@@ -20,14 +20,16 @@ import jax
 
 from onlineguard.core.protocols import Array
 from onlineguard.engine import rounds, table
+from onlineguard.engine.batches import LARGEST_BATCH, SMALLEST_BATCH
 from onlineguard.engine.parts import cores
 from onlineguard.engine.table import Layout
 from onlineguard.errors import InvalidArgument
 from onlineguard.plugins import devices
 
 DEVICES = ("auto", "cpu", "gpu")
-SMALLEST_BATCH = 64  # events that a smaller batch is padded to
-SMALLEST_BATCH_AWAY = 4_096  # and on an accelerator: every size is a kernel to compile, for a quarter of a minute
+# On an accelerator every size is a kernel to compile, for a quarter of a minute. As many events are run at once there
+# as have so many numbers (2 GB), and are a power of four.
+SMALLEST_BATCH_AWAY, LARGEST_AWAY = 4_096, 2**29
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Place:
     predicted: Callable[..., Array] = table.predicted
     parts: int = 1
     devices: tuple[Any, ...] = (None,)  # jax.Device, None for the one that JAX prefers; each has a part in turn
-    smallest: int = SMALLEST_BATCH
+    smallest: int = SMALLEST_BATCH  # events that fewer are padded to
+    largest: int = LARGEST_BATCH  # events that are run at once
 
     def put(self, tree: Any) -> list[Any]:
         """Arrays, brought to each of the devices."""
@@ -87,6 +90,19 @@ class Schedule:
 
         return functools.partial(kernel.advance, interpret=self._accelerator.interprets)
 
+    @functools.cached_property
+    def _traced(self) -> list[Callable[..., tuple[Array, Array]]]:
+        from onlineguard.engine import kernel
+
+        def run(learns: bool, params: Any, layout: Layout, *args: Any) -> tuple[Array, Array]:
+            return kernel.run(params, layout, learns, self._accelerator.interprets, *args)
+
+        return [functools.partial(run, learns) for learns in (False, True)]
+
+    def traced(self, learns: bool) -> Callable[..., tuple[Array, Array]] | None:
+        """The same as a part of another program, for events that are learned or only scored; None if it cannot be."""
+        return None if self.refusal is not None else self._traced[learns]
+
     def __str__(self) -> str:
         return "the kernel" if self.refusal is None else f"rounds, since {self.refusal}"
 
@@ -102,7 +118,8 @@ def places(device: str, most_cores: int | None, params: Any, layout: Layout, col
         return small, large
     schedule = Schedule(found, params, layout, columns)
     kind, count = found.devices[0].device_kind, len(found.devices)
-    one = Place(kind, schedule, rounds.predicted, devices=found.devices[:1], smallest=SMALLEST_BATCH_AWAY)
+    largest = max(SMALLEST_BATCH_AWAY, 4 ** (((LARGEST_AWAY // columns).bit_length() - 1) // 2))
+    one = Place(kind, schedule, rounds.predicted, 1, found.devices[:1], SMALLEST_BATCH_AWAY, largest)
     all_ = replace(one, name=f"{count} of {kind}", parts=count, devices=found.devices) if count > 1 else one
     return (one if device == "gpu" or home is None else small), all_
 
@@ -138,6 +155,12 @@ def accelerator() -> Accelerator | None:
         return None
     nvidia = first.platform == "gpu" and "rocm" not in first.client.platform_version.lower()
     return Accelerator(tuple(jax.local_devices()), first.platform, nvidia)
+
+
+@functools.cache
+def home() -> Any:
+    """The CPU as a device, for programs that are none for an accelerator; None where JAX prefers the CPU anyway."""
+    return None if accelerator() is None else _cpu()
 
 
 def _cpu() -> Any:

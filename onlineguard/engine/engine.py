@@ -11,9 +11,12 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from os import PathLike
 from typing import Any, Concatenate
 
+import jax
 import numpy as np
 
+from onlineguard.core.protocols import Array
 from onlineguard.engine import checkpoint
+from onlineguard.engine.admission import Admission
 from onlineguard.engine.arguments import (
     checked_categories,
     checked_cores,
@@ -29,20 +32,18 @@ from onlineguard.engine.arguments import (
     with_absence,
     with_categories,
 )
+from onlineguard.engine.batches import LARGEST_BATCH, EventBatch, aligned, fetched, joined_there
 from onlineguard.engine.device import available, checked_device
-from onlineguard.engine.events import CodedEvents, as_events, as_targets, texts_among
+from onlineguard.engine.events import CodedEvents, as_events, as_targets, events_there, texts_among
 from onlineguard.engine.feedback import Feedback
+from onlineguard.engine.fronts import Front, Tail
+from onlineguard.engine.parts import FIRST_ROW
 from onlineguard.engine.slices import UNKNOWN, SliceKeys, SliceTable, as_keys, check_key, first_unknown
-from onlineguard.engine.states import FIRST_ROW, LARGEST_BATCH, EventBatch, States, aligned
-from onlineguard.engine.table import Front, Layout, Tail
+from onlineguard.engine.states import SAMPLE, States
+from onlineguard.engine.table import Layout
 from onlineguard.engine.verdicts import Verdict, Verdicts
 from onlineguard.errors import InvalidArgument
 from onlineguard.models.base import FIELDS, SliceModel
-
-POOL_SAMPLE = 64  # slices, those in the lowest rows, whose median is the pooled model
-# Slices are pooled after POOL_FIRST events, whenever that number has doubled, and from POOL_EVERY on at its multiples.
-POOL_FIRST, POOL_EVERY = 1_024, 65_536
-NEVER = 2**62  # events before the first pooling of a model that cannot be pooled
 
 
 def _serialised[**P, R](method: Callable[Concatenate["Engine", P], R]) -> Callable[Concatenate["Engine", P], R]:
@@ -91,14 +92,13 @@ class Engine:
 
     __slots__ = (
         "__weakref__",
+        "_admission",
         "_cores",
         "_device",
         "_features",
         "_feedback",
         "_lock",
-        "_n_events",
         "_n_features",
-        "_pooling_at",
         "_slices",
         "_states",
         "notes",
@@ -141,8 +141,7 @@ class Engine:
         self._states = self._new_states(with_absence(model) if absence else model)
         self._slices = SliceTable(checked_max_slices(max_slices), FIRST_ROW)
         self._feedback = Feedback()
-        self._n_events = 0
-        self._pooling_at = POOL_FIRST if self._states.pools else NEVER
+        self._admission = Admission(self._slices, self._states.pools)
         self.notes: dict[str, Any] = {}  # the caller's own values, of types that JSON can hold; saved with the engine
 
     @property
@@ -178,7 +177,7 @@ class Engine:
     @property
     def n_events(self) -> int:
         """Events taken by `update`, over all slices."""
-        return self._n_events
+        return self._admission.n_events
 
     @property
     def target_rate(self) -> float:
@@ -231,7 +230,7 @@ class Engine:
     @property
     def capacity(self) -> int:
         """How many slices fit before the table grows. Growing compiles the programs again for the new size."""
-        return min(self._states.capacity - FIRST_ROW, self._slices.max_slices)
+        return min(self._states.table.parts.capacity - FIRST_ROW, self._slices.max_slices)
 
     @property
     def evicted(self) -> int:
@@ -246,6 +245,8 @@ class Engine:
             of a frame; several columns make each key a tuple. A single key stands for every event.
         X: (n, d) numbers, a polars or pandas frame with the engine's features, or a list of dicts. NaN, infinite and
             absent features are missing. An event without any feature is not learned, and its verdict is not `ready`.
+            Arrays of JAX, PyTorch and CuPy on an accelerator that steps this call are taken where they are, and the
+            verdicts stay there until they are read; see `Verdicts.on_device`.
         y: (n,) numbers, the targets of a supervised model; NaN for an unknown target, None if all are unknown.
 
         Cutting a stream into other batches changes nothing, to the last bit. Raises InvalidArgument, before anything
@@ -259,10 +260,10 @@ class Engine:
         On an accelerator the next batch is read, and its keys are looked up, while the device works on the one before:
         the engine is a batch ahead of the verdicts. Raises as `update` does, after the verdicts of the batches before.
         """
-        if not self._states.goes_away:
+        if not self._states.table.goes_away:
             yield from (self.update(*batch) for batch in batches)
             return
-        ahead: deque[tuple[Any, Any]] = deque()
+        ahead: deque[tuple[Any, Any, bool]] = deque()
         failed = None
         for batch in batches:
             try:
@@ -280,10 +281,14 @@ class Engine:
 
     def _learned(
         self, slices: Any, X: Any, y: Any = None, *, wait: bool
-    ) -> tuple[list[tuple[Any, np.ndarray]], list[np.ndarray]]:
-        """Learn a batch; its judgements and rows, in parts, and its slice numbers. See `States.learn` for `wait`."""
+    ) -> tuple[list[tuple[Array, np.ndarray]], list[np.ndarray], bool]:
+        """Learn a batch; see `Stepper.run` for `wait`.
+
+        Returns its judgements and rows, in parts, its slice numbers, and whether the judgements stay where they are.
+        """
         events, keys, known = self._read(slices, X, y)
-        parts: list[tuple[Any, np.ndarray]] = []
+        stays = isinstance(events.x, jax.Array)
+        parts: list[tuple[Array, np.ndarray]] = []
         numbers: list[np.ndarray] = []
         born = self._slices.born
         start = 0
@@ -291,23 +296,32 @@ class Engine:
             reads, rows = self._admit(keys, start, lambda born, rows: self._begin(rows, events.part(born)), known)
             known = known if self._slices.born == born else None  # births and evictions change the rows of keys
             end = start + len(rows)
-            parts.append((self._states.learn(reads, rows, events.part(slice(start, end)), wait), rows))
-            numbers.append(self._slices.numbers(rows))
-            self._count(rows)
-            start = end
-        return parts, numbers
 
-    def _told(self, parts: list[tuple[Any, np.ndarray]], numbers: list[np.ndarray]) -> Verdicts:
-        """The verdicts on what `_learned` gave."""
-        judged = [self._feedback.applied(np.asarray(judgements)[: len(rows)], rows) for judgements, rows in parts]
-        return self._verdicts(judged, numbers)
+            def counted(rows: np.ndarray = rows) -> None:
+                numbers.append(self._slices.numbers(rows))
+                self._admission.count(rows)
+
+            part = events.part(slice(start, end))
+            parts.append((self._states.learn(reads, rows, part, wait and not stays, counted), rows))
+            self._pool_when_due()
+            start = end
+        return parts, numbers, stays
+
+    def _told(self, parts: list[tuple[Array, np.ndarray]], numbers: list[np.ndarray], stays: bool) -> Verdicts:
+        """The verdicts on judgements of events in these rows, in parts, with what people said of the slices."""
+        if stays and parts and self._feedback.silent:
+            return self._verdicts([joined_there([(judgements, len(rows)) for judgements, rows in parts])], numbers)
+        return self._verdicts(
+            [self._feedback.applied(fetched(judgements, len(rows)), rows) for judgements, rows in parts], numbers
+        )
 
     @_serialised
     def score(self, slices: Any, X: Any, y: Any = None) -> Verdicts:
         """The verdict that `update` would give to each of these events if it came next; nothing is learned."""
         events, _, rows = self._read(slices, X, y)
-        judgements = _joined(self._states.judge(rows, events, self._slices.end))
-        return self._verdicts([self._feedback.applied(judgements, rows)], [self._slices.numbers(rows)])
+        stays = isinstance(events.x, jax.Array)
+        judged = self._states.judge(rows, events, self._slices.end, wait=not stays)
+        return self._told(judged, [self._slices.numbers(rows)], stays)
 
     @_serialised
     def predict(self, slices: Any, X: Any) -> np.ndarray:
@@ -321,6 +335,7 @@ class Engine:
                 "e.g. ClippedSGD(LinearRegression(2))"
             )
         events, _, rows = self._read(slices, X, None)
+        events = events._replace(x=np.asarray(events.x))
         return self._states.predict(rows, events, self._slices.end)
 
     def memory_for(self, front: Front) -> np.ndarray:
@@ -328,6 +343,14 @@ class Engine:
         memory = aligned(1, Tail.of(front).length)[0].view(np.int32)
         memory[:] = 0
         return memory
+
+    def brought(self, front: Front, weights: Any) -> Any:
+        """The weights of a front on the device that runs it."""
+        return self._states.table.brought(front, weights)
+
+    def runs_at_once(self, n: int) -> bool:
+        """Whether a front of so many events had better compute them all at once, on an accelerator."""
+        return self._states.table.runs_at_once(n)
 
     @_serialised
     def update_from(
@@ -354,23 +377,24 @@ class Engine:
                 memory[:] = after
             rows: Any = list(map(self._slices.rows.get, slices))
             reads = rows
-            if start or None in rows or self._n_events + n > self._pooling_at:
+            if start or None in rows or self._admission.n_events + n > self._admission.pooling_at:
                 reads, rows = self._admit(
                     slices,
                     start,
                     lambda born, rows: self._begin_from(front, weights, memory, (start, born), rows),  # noqa: B023
                 )
-            after, judgements = self._states.run_from(front, weights, memory, start, (reads, rows))
+            after, judgements = self._states.table.run_from(front, weights, memory, start, (reads, rows))
             end = start + len(rows)
             parts.append(self._feedback.applied(judgements[start:end], rows))
-            self._count(rows)
+            self._admission.count(rows)
+            self._pool_when_due()
             start = end
         return after, self._verdicts(parts)
 
     @_serialised
     def warmup_from(self, front: Front, weights: Any) -> None:
         """Compile the program of a front for the present size of the table."""
-        self._states.warmup_from(front, weights, self.memory_for(front))
+        self._states.table.warmup_from(front, weights, self.memory_for(front))
 
     @_serialised
     def explain(self, slice_: Hashable, x: Any, y: float = np.nan) -> dict[Hashable, float]:
@@ -412,7 +436,7 @@ class Engine:
         """
         row, event = self._slices.rows[slice_], self._one_event(x)
         at = np.array([row], np.int32)
-        (judgements,) = self._states.judge(at, event, self._slices.end)
+        ((judgements, _),) = self._states.judge(at, event, self._slices.end)
         self._feedback.teach(row, judgements[0], usual)
         if usual and self.model.repeatable:
             self._states.learn(at, at, event)
@@ -428,7 +452,7 @@ class Engine:
         """
         row = self._slices.rows[slice_]
         found = self._by_feature(self.model.describe(self.state(slice_)))
-        idle = self._n_events - 1 - self._slices.last_used(row)
+        idle = self._admission.n_events - 1 - self._slices.last_used(row)
         return {**found, "idle": idle, "feedback": self._feedback.of(row)}
 
     @_serialised
@@ -453,7 +477,7 @@ class Engine:
         beforehand. For an accelerator it compiles too, a minute or so, and measures from how many events on a call is
         quicker there.
         """
-        self._states.reserve(FIRST_ROW + min(slices, self._slices.max_slices))
+        self._states.table.parts.reserve(FIRST_ROW + min(slices, self._slices.max_slices))
         self._states.warmup(batch)
 
     @_serialised
@@ -482,7 +506,7 @@ class Engine:
             "features": self.features,
             "max_slices": self._slices.max_slices,
             "n_events": self.n_events,
-            "pooling_at": self._pooling_at,
+            "pooling_at": self._admission.pooling_at,
             "slices": slices,
             "notes": self.notes,
         }
@@ -510,7 +534,7 @@ class Engine:
         return engine
 
     def _restore(self, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-        self._n_events, self._pooling_at = config["n_events"], config["pooling_at"]
+        self._admission.n_events, self._admission.pooling_at = config["n_events"], config["pooling_at"]
         self.notes = dict(config.get("notes", {}))  # files of earlier versions have none
         self._slices.restore(config["slices"], tensors)
         self._states.restore(tensors, self._slices.end)
@@ -536,8 +560,8 @@ class Engine:
 
     def __repr__(self) -> str:
         features = f"features={self._features}" if self._features else f"n_features={self._n_features}"
-        where = f", {self._states}" if str(self._states) else ""
-        size = f"{self.n_slices:,} slices after {self._n_events:,} events"
+        where = f", {self._states.table}" if str(self._states.table) else ""
+        size = f"{self.n_slices:,} slices after {self._admission.n_events:,} events"
         return f"Engine({features}, estimator={self.model!r}) of {size}{where}"
 
     def _repr_html_(self) -> str:
@@ -546,7 +570,7 @@ class Engine:
             "features": ", ".join(self._features) if self._features else self._n_features,
             "model": repr(self.model),
             "slices": f"{self.n_slices:,} (at most {self.max_slices:,}; {self.evicted:,} evicted)",
-            "events": f"{self._n_events:,}",
+            "events": f"{self._admission.n_events:,}",
         }
         cells = "".join(f"<tr><th>{name}</th><td>{html.escape(str(value))}</td></tr>" for name, value in rows.items())
         return f"<table><caption>onlineguard.Engine</caption>{cells}</table>"
@@ -558,7 +582,8 @@ class Engine:
 
     def _read(self, slices: Any, X: Any, y: Any) -> tuple[EventBatch, SliceKeys, np.ndarray]:
         """The events, their checked keys, and the row of each key, or UNKNOWN."""
-        x = self._events(X)
+        x = self._there(X)
+        x = self._events(X) if x is None else x
         events = EventBatch(x, self._targets(y, len(x)))
         keys = as_keys(slices, events.n)
         try:
@@ -569,12 +594,17 @@ class Engine:
             check_key(keys[i], i)
         return events, keys, rows
 
+    def _there(self, X: Any) -> jax.Array | None:
+        """X where it is, if the call is stepped there."""
+        x = None if self.categories else events_there(X, self._n_features)
+        return x if x is not None and self._states.table.takes(x) else None
+
     def _events(self, X: Any) -> np.ndarray:
         """X as numbers. Before the first event is learned, features that hold texts become categories."""
         try:
             return as_events(X, self._n_features, self._features, self.categories)
         except InvalidArgument:
-            if self._n_events:
+            if self._admission.n_events:
                 raise
             categories = {*self.categories, *texts_among(X, self._n_features, self._features)}
             if len(categories) == len(self.categories):
@@ -619,35 +649,13 @@ class Engine:
         begin: Callable[[list[int], np.ndarray], np.ndarray],
         known: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows to read from and write to, for the events from `start` to the next point where the table must change.
+        """See `Admission.admit`; the table has room for the slices that are born."""
 
-        The table must change when it is full, and when the slices are pooled. Both happen at fixed events of the
-        stream, wherever batches are cut. `begin` is given the events that are the first of a slice, and the rows of
-        these slices. It returns the rows that hold their starting states.
-        """
-        end = min(len(keys), start + LARGEST_BATCH, start + self._pooling_at - self._n_events)
-        part = keys[start:end]
-        rows = self._slices.lookup(part) if known is None else known[start:end]
-        born: list[int] = []
-        for i in first_unknown(part, rows):
-            key = check_key(part[i], start + i)
-            if key not in self._slices.rows:
-                if not self._slices.capacity_left and i == 0:
-                    self._slices.evict()
-                    return self._admit(keys, start, begin)
-                if not self._slices.capacity_left:
-                    rows = rows[:i]
-                    break
-                self._slices.birth(key)
-                born.append(i)
-        if born:
-            rows = self._slices.lookup(part[: len(rows)])
-        self._states.reserve(self._slices.end)
-        reads = rows
-        if born:
-            reads = rows.copy()
-            reads[born] = begin([start + i for i in born], rows[born])
-        return reads, rows
+        def begun(born: list[int], rows: np.ndarray) -> np.ndarray:
+            self._states.table.parts.reserve(self._slices.end)
+            return begin(born, rows)
+
+        return self._admission.admit(keys, start, self._states.table.place_of(len(keys)).largest, begun, known)
 
     def _begin(self, rows: np.ndarray, events: EventBatch) -> np.ndarray:
         """The rows that hold the starting states of new slices, which nobody has said anything of."""
@@ -661,15 +669,12 @@ class Engine:
         self._feedback.clear(rows)
         return self._states.begin_from(front, weights, memory, *born)
 
-    def _count(self, rows: Any) -> None:
-        """Count the events that these rows have learned, and pool the slices when it is time."""
-        self._slices.touch(rows, self._n_events)
-        self._n_events += len(rows)
-        if self._n_events == self._pooling_at:
-            self._pooling_at += min(self._pooling_at, POOL_EVERY)
-            self._states.pool(self._slices.used()[:POOL_SAMPLE])
+    def _pool_when_due(self) -> None:
+        """Pool the slices when it is time."""
+        if self._admission.pooling_due():
+            self._states.pool(self._slices.used()[:SAMPLE])
 
-    def _verdicts(self, parts: list[np.ndarray], numbers: list[np.ndarray] | None = None) -> Verdicts:
+    def _verdicts(self, parts: Sequence[Array], numbers: list[np.ndarray] | None = None) -> Verdicts:
         slice_numbers = None if numbers is None else _joined(numbers, np.empty(0, np.int64))
         return Verdicts(_joined(parts), self.target_rate, slice_numbers)
 
@@ -677,8 +682,10 @@ class Engine:
 NO_JUDGEMENTS = np.empty((0, FIELDS), np.float32)
 
 
-def _joined(parts: list[np.ndarray], empty: np.ndarray = NO_JUDGEMENTS) -> np.ndarray:
-    return parts[0] if len(parts) == 1 else np.concatenate([empty, *parts])
+def _joined(parts: Sequence[Array], empty: np.ndarray = NO_JUDGEMENTS) -> Array:
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate([empty, *parts])
 
 
 def _kind(model: SliceModel) -> str:

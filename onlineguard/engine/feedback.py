@@ -29,6 +29,11 @@ class Feedback:
         """The factor on the threshold of a row."""
         return math.exp(self._logs[row]) if row < len(self._logs) else 1.0
 
+    @property
+    def silent(self) -> bool:
+        """Whether nobody said anything."""
+        return not self._logs.any()
+
     def applied(self, judgements: np.ndarray, rows: Any) -> np.ndarray:
         """Judgements (n, FIELDS) of events in these rows with the factors on their thresholds; 1 in an unknown row."""
         if not len(self._logs):

@@ -53,7 +53,7 @@ class Origins:
 
     def needed(self, rows: np.ndarray, events: np.ndarray) -> np.ndarray | None:
         """True for each value (n, d) that is to be the origin of its feature in its row; None if no value is."""
-        if events.dtype == np.float32 or not self._shiftable:
+        if events.dtype != np.float64 or not self._shiftable:
             return None
         if not np.bitwise_or.reduce(events.view(np.int64), axis=None) & LOST:
             return None
@@ -65,14 +65,22 @@ class Origins:
                 np.logical_and(lacking, inexact(events[part]), out=needed[part])
         return needed if needed.any() else None
 
-    def relative(self, rows: np.ndarray, events: np.ndarray, out: np.ndarray) -> None:
-        """Write the events (n, d), counted from the origins of the rows, into float32 (n, d)."""
-        if not len(self.table):
+    def relative(self, rows: np.ndarray, events: np.ndarray, out: np.ndarray, at: np.ndarray | None = None) -> None:
+        """Write events (n, d), counted from the origins of the rows, into float32 (n, d): those with the numbers `at`.
+
+        Without `at` all are written.
+        """
+        if at is None and not len(self.table):
             as_float32(events, out)
             return
-        self.cover(rows)
-        for part in _blocks(len(events)):
-            as_float32(difference(events[part], self.table.take(rows[part], axis=0)), out[part])
+        if len(self.table):
+            self.cover(rows)
+        for part in _blocks(len(out)):
+            values = events[part] if at is None else events.take(at[part], axis=0)
+            if len(self.table):
+                own = rows[part] if at is None else rows.take(at[part])
+                values = difference(values, self.table.take(own, axis=0))
+            as_float32(values, out[part])
 
     def cover(self, rows: np.ndarray) -> None:
         """Make room for the origins of these rows; without it the next call that reads them does."""

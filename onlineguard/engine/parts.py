@@ -63,18 +63,28 @@ class Parts:
 
     def places(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The part of each row, 0 for a row of no slice, and its number within the part."""
-        of_slices = rows >= FIRST_ROW
-        part = np.where(of_slices, (rows - FIRST_ROW) % self.count, 0)
-        return part, np.where(of_slices, FIRST_ROW + (rows - FIRST_ROW) // self.count, rows).astype(np.int32)
+        turn = (rows - FIRST_ROW) // self.count
+        part, within = rows - FIRST_ROW - turn * self.count, turn + FIRST_ROW
+        if rows.min(initial=FIRST_ROW) < FIRST_ROW:
+            of_slices = rows >= FIRST_ROW
+            part, within = np.where(of_slices, part, 0), np.where(of_slices, within, rows)
+        return part, within
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """Copies of the rows, (n, length)."""
-        if self.count == 1:
-            return np.asarray(taken_rows(self.arrays[0], rows))
+        """Copies of the rows, (n, length), in NumPy."""
+        return self.taking(rows)()
+
+    def taking(self, rows: np.ndarray) -> Callable[[], np.ndarray]:
+        """Copy the rows as they are now; `take` of them later, from where they are."""
         part, within = self.places(rows)
-        taken = np.empty((len(rows), self.arrays[0].shape[1]), np.float32)
-        for i in np.unique(part).tolist():
-            taken[part == i] = np.asarray(taken_rows(self.arrays[i], within))[part == i]
+        copies = [taken_rows(array, within) for array in self.arrays]
+
+        def taken() -> np.ndarray:
+            together = np.asarray(copies[0])
+            for i, copy in enumerate(copies[1:], 1):
+                together = np.where((part == i)[:, None], np.asarray(copy), together)
+            return together
+
         return taken
 
     def put(self, rows: np.ndarray, values: Array) -> None:
@@ -108,16 +118,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def at_once(calls: Sequence[Callable[[], None]]) -> None:
-    """Run the calls, the first in this thread and the others beside it, and raise what one of them raised."""
-    others = [_threads().submit(call) for call in calls[1:]]
+def at_once(calls: Sequence[Callable[[], None]], meanwhile: Callable[[], None]) -> None:
+    """Run the calls in threads, and `meanwhile` in this one; then raise what one of them raised."""
+    running = [_threads().submit(call) for call in calls]
     try:
-        calls[0]()
+        meanwhile()
     finally:
-        for other in others:
-            other.exception()  # wait: none may run on while its arrays are in use elsewhere
-    for other in others:
-        other.result()
+        for each in running:
+            each.exception()  # wait: none may run on while its arrays are in use elsewhere
+    for each in running:
+        each.result()
 
 
 @cache

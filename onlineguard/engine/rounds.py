@@ -67,28 +67,25 @@ def padded(slices: int) -> int:
     return max(NARROWEST, 1 << (int(slices) - 1).bit_length())
 
 
-def advance(
-    params: Any, layout: Layout, table: Array, rows: np.ndarray, events: np.ndarray, n: int
-) -> tuple[Array, np.ndarray]:
+def advance(params: Any, layout: Layout, table: Array, rows: np.ndarray, events: Array, n: int) -> tuple[Array, Array]:
     """`table.advance` by rounds: the same answers, to a few ulps. The events are all learned or all only scored."""
     plan = Plan.of(rows[0, :n], rows[1, :n])
     widest, n_slices = padded(len(plan.reads)), len(plan.reads)
-    # Twice as long as the batch, so that no stretch ends beyond it.
-    sorted_events = np.full((2 * max(len(events), widest), events.shape[1]), np.nan, np.float32)
-    sorted_events[:n] = events[plan.order]
-    judgements = jnp.zeros((len(sorted_events), FIELDS), jnp.float32)
+    # Twice as long as the batch, so that no stretch ends beyond it. What the padding is of is never kept.
+    order, offsets = np.zeros((2, 2 * max(len(events), widest)), np.int32)
+    order[:n], offsets[: len(plan.offsets)] = plan.order, plan.offsets
     reads, writes = np.full((2, widest), WASTE, np.int32)
     reads[:n_slices], writes[:n_slices] = plan.reads, plan.writes
-    states, on_device = taken_rows(table, reads), jnp.asarray(sorted_events)
-    offsets = np.zeros(len(sorted_events), np.int32)
-    offsets[: len(plan.offsets)] = plan.offsets
+    states = taken_rows(table, reads)
+    sorted_events = taken_rows(jax.device_put(events, table.sharding), order)
+    judgements = jnp.zeros((len(order), FIELDS), jnp.float32, device=table.sharding)
     for width, first, end in plan.stretches():
         states, judgements = _rounds(
-            params, layout, width, states, on_device, judgements, offsets, np.int32(first), np.int32(end)
+            params, layout, width, states, sorted_events, judgements, offsets, np.int32(first), np.int32(end)
         )
-    found = np.empty((n, FIELDS), np.float32)
-    found[plan.order] = np.asarray(judgements)[:n]
-    return put_rows(table, states, writes), found
+    places = np.zeros(len(events), np.int32)
+    places[plan.order] = np.arange(n)
+    return put_rows(table, states, writes), taken_rows(judgements, places)
 
 
 @functools.partial(jax.jit, static_argnums=(1,))
@@ -116,6 +113,7 @@ def _rounds(
     """Rounds `first` to `end` of at most `width` slices; the states of all slices, and the judgements."""
 
     def step(row: Array, event: Array) -> tuple[Array, Array]:
+        event = event.astype(jnp.float32)
         given = (event[:-1], event[-1]) if params.supervised else event
         state, judgement = params.step(layout.unpack(row), given)
         return layout.pack(state), jnp.stack([jnp.asarray(field, jnp.float32) for field in judgement])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from onlineguard.engine.arrays import there
 from onlineguard.errors import InvalidArgument
 
 UNKNOWN = -1  # the row, and the number, of a slice not seen before
@@ -188,9 +189,11 @@ class SliceTable:
 def as_keys(slices: Any, n: int) -> SliceKeys:
     """The slices of n events as an integer array, coded keys or a sequence of Python objects.
 
-    Takes one key for all events (a string, an int or a tuple of these); a list or NumPy array of keys; or a column or a
+    Takes one key for all events (a string, an int or a tuple of these); a list or an array of keys; or a column or a
     frame of polars, pandas or Arrow. Several columns make each key a tuple.
     """
+    found = there(slices)
+    slices = slices if found is None else np.asarray(found)
     if isinstance(slices, CodedKeys):
         return slices
     if isinstance(slices, (str, int, np.integer, tuple)):

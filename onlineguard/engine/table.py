@@ -7,11 +7,9 @@ whole loop to one tight function: about 130 ns an event at 24 features, measured
 
 import dataclasses
 import functools
-import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -145,78 +143,6 @@ def stepped(params: Any, layout: Layout, table: Array, rows: tuple[Array, Array]
     state, judgement = params.step(layout.unpack(row), given)
     fields = jnp.stack([jnp.asarray(field, jnp.float32) for field in judgement])
     return jax.lax.dynamic_update_index_in_dim(table, layout.pack(state), rows[1], 0), fields
-
-
-class Front(Protocol):
-    """Computes events from raw inputs, within the compiled loop of `advance_from`. Equal fronts share a program.
-
-    A front reads and writes one array, its memory, since each array that is passed to a call takes as long as an event.
-    """
-
-    @property
-    def size(self) -> int:
-        """Events in a batch, at most."""
-        ...
-
-    @property
-    def length(self) -> int:
-        """Numbers of the memory, int32, that belong to the front."""
-        ...
-
-    def step(self, weights: Any, memory: Array, i: Array) -> tuple[Array, Array]:
-        """The memory after event i, and the event (d,) float32, as the engine is to judge and learn it."""
-        ...
-
-    def __hash__(self) -> int: ...
-
-
-class Tail(NamedTuple):
-    """Where the engine's part of a front's memory lies: the events and rows to run, then the judgements."""
-
-    first: int  # number of the first event to run; the front's part ends here
-    end: int  # number of the event after the last one to run
-    reads: int  # (size,) rows that the events' states are read from
-    writes: int  # (size,) rows that they are written to
-    judgements: int  # (size, FIELDS) bits of float32
-    length: int  # numbers in all
-
-    @classmethod
-    @functools.lru_cache
-    def of(cls, front: Front) -> "Tail":
-        """The tail of a front's memory."""
-        size = front.size
-        return cls(*itertools.accumulate((1, 1, size, size, FIELDS * size), initial=front.length))
-
-
-@functools.lru_cache
-def advance_from(front: Front, layout: Layout, width: int) -> Callable[..., tuple[Array, Array]]:
-    """The compiled loop for events that the front computes, padded with missing values to `width` columns.
-
-    It takes the estimator, the front's weights, the table, which is donated, and the memory: the front's part, then the
-    engine's, see `Tail`. It returns the table and the memory.
-    """
-    tail = Tail.of(front)
-
-    @functools.partial(jax.jit, donate_argnums=(2,))
-    def run(params: Any, weights: Any, table: Array, memory: Array) -> tuple[Array, Array]:
-        def body(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-            table, memory = carry
-            rows = [jax.lax.dynamic_index_in_dim(memory, at + i, keepdims=False) for at in (tail.reads, tail.writes)]
-            # The rows are read before the barrier, since a read after a write makes XLA copy the memory. The estimator
-            # is tied to the memory, which differs in each turn. Otherwise XLA moves the computations from the estimator
-            # alone out of the loop, where each is a further part of the program (see below).
-            estimator, (read, write), memory = jax.lax.optimization_barrier((params, rows, memory))
-            memory, x = front.step(weights, memory, i)
-            event = jnp.pad(x, (0, width - x.shape[0]), constant_values=jnp.nan)
-            table, fields = stepped(estimator, layout, table, (read, write), event)
-            bits = fields.view(np.int32)
-            return table, jax.lax.dynamic_update_slice(memory, bits, (tail.judgements + FIELDS * i,))
-
-        # A computation outside the loop, e.g. of zeros, is a part of the program by itself. XLA hands a program of more
-        # than a few parts to a pool of threads, which takes ten times as long.
-        return jax.lax.fori_loop(memory[tail.first], memory[tail.end], body, (table, memory))
-
-    return run
 
 
 @jax.jit

@@ -7,8 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from onlineguard.core.protocols import Array
 from onlineguard.core.quantiles import LEVELS
 from onlineguard.models.base import READY, SCORE, THRESHOLD
 
@@ -21,17 +24,33 @@ SHOWN = 10  # verdicts in a notebook
 class Verdicts:
     """Judgements of n events, each made by the state from before it.
 
-    judgements: (n, FIELDS) float32, a row an event as the model gave it; see `Judgement`. Not to be changed.
+    judgements: (n, FIELDS) float32, a row an event as the model gave it; see `Judgement`. Not to be changed. They may
+        still be on a device, at work.
     target_rate: share of usual events to be flagged.
     slice_numbers: int64 (n,), from an engine: the number of each event's slice. Slices are numbered in order of birth,
         and no number is ever given twice. It is -1 where `score` met an unknown slice.
     """
 
-    __slots__ = ("_p_value", "judgements", "slice_numbers", "target_rate")
+    __slots__ = ("_judgements", "_p_value", "slice_numbers", "target_rate")
 
-    def __init__(self, judgements: np.ndarray, target_rate: float, slice_numbers: np.ndarray | None = None):
-        self.judgements, self.target_rate, self.slice_numbers = judgements, target_rate, slice_numbers
+    def __init__(self, judgements: Array, target_rate: float, slice_numbers: np.ndarray | None = None):
+        self._judgements, self.target_rate, self.slice_numbers = judgements, target_rate, slice_numbers
         self._p_value: np.ndarray | None = None
+
+    @property
+    def judgements(self) -> np.ndarray:
+        """The judgements, float32 (n, FIELDS). If they are on a device, they are waited for and copied, once."""
+        if not isinstance(self._judgements, np.ndarray):
+            self._judgements = np.asarray(self._judgements)
+        return self._judgements
+
+    def on_device(self) -> jax.Array:
+        """The judgements, float32 (n, FIELDS), as an array of JAX, which other libraries take by DLPack.
+
+        They are not copied where events came from the engine's own device, unless they have been read before. Column 0
+        is the score, 1 the threshold, and 2 whether the verdict is ready.
+        """
+        return jnp.asarray(self._judgements)
 
     @property
     def score(self) -> np.ndarray:
@@ -90,7 +109,7 @@ class Verdicts:
         ]
 
     def __len__(self) -> int:
-        return len(self.judgements)
+        return len(self._judgements)
 
     @overload
     def __getitem__(self, which: int | np.integer) -> "Verdict": ...

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from onlineguard.core.protocols import Array
+from onlineguard.engine.batches import padded_size
 from onlineguard.engine.events import as_float32
 from onlineguard.engine.origins import LOST, inexact
-from onlineguard.engine.states import padded_size
 from onlineguard.engine.table import Layout
 
 SMALLEST_WIDTH = 8  # columns are padded to powers of two, so that few new features wait for a compiler

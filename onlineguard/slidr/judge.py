@@ -4,7 +4,9 @@ A call into a compiled program takes 10 to 20 us for its own sake, several times
 each step between two of them: taken together, a click costs a third of what it costs step by step. The program takes
 clicks in order, one after the other: a click alone is a batch of one, and its answer is the same to the last bit.
 
-For a CPU; on a GPU each operation in it is launched by itself.
+On an accelerator each operation of such a loop would be launched by itself. So there clicks are counted on the CPU, and
+one program takes up to WHOLE of them at once: features, network, and the engine's kernel. Its answers differ from those
+of the loop by a few ulps.
 """
 
 import math
@@ -23,15 +25,16 @@ from onlineguard.engine.verdicts import Verdicts
 from onlineguard.slidr.clicks.categories import category
 from onlineguard.slidr.clicks.clicks import Click, prefix
 from onlineguard.slidr.counting.counter_step import Sheet, counted
-from onlineguard.slidr.counting.counters import FEW, BatchMemory, ProcessStore
+from onlineguard.slidr.counting.counters import FEW, BatchMemory, ClickKeys, ProcessStore
 from onlineguard.slidr.counting.windows import COLUMNS
 from onlineguard.slidr.features import WIDTH, Featuriser, assembled
-from onlineguard.slidr.learning.network import CATEGORIES, p_robot
+from onlineguard.slidr.learning.network import CATEGORIES, p_robot, p_robots
 from onlineguard.slidr.learning.scorer import Scorer
 from onlineguard.slidr.learning.train import Network
 
 MOST = FEW  # clicks at once
 _SIZES = (1, MOST)  # that batches are padded to
+WHOLE = 4_096  # clicks at once on an accelerator, where a call takes as long for few
 _KNOWN = 3 + CATEGORIES  # of a click beside its counts: minute, weekday, logged in; its categories
 _SMALL = 1_024  # numbers of an array that is given together with others
 
@@ -56,6 +59,7 @@ class ClickFront(NamedTuple):
     embedding: bool
     counting: bool
     watched: tuple[int, ...]
+    at_once: bool = False
 
     @property
     def counts(self) -> int:
@@ -102,6 +106,20 @@ class ClickFront(NamedTuple):
         seen = jnp.stack([x[j] for j in self.watched])
         return _put(memory, seen, at + 1), seen
 
+    def all(self, weights: list[Array], memory: Array) -> tuple[Array, Array]:
+        """See `Front`; clicks were counted before."""
+        known = memory[self.known : self.features].reshape(self.size, -1)
+        counts = memory[self.counts : self.known].reshape(self.size, -1)
+        x = assembled(counts, known[:, 0], known[:, 1], known[:, 2])
+        p = jnp.zeros(self.size, jnp.float32)
+        if self.network is not None:
+            codes = known[:, 3:].view(np.uint32) if self.embedding else None
+            params, mean, scale = _taken_apart(weights, self.network)
+            p = p_robots(params, mean, scale, x, codes)
+        seen = x[:, np.array(self.watched)]
+        left = jnp.concatenate([x.ravel(), jnp.column_stack([p, seen]).ravel()])
+        return jax.lax.dynamic_update_slice(memory, left.view(np.int32), (self.features,)), seen
+
 
 class ClickJudge:
     """Judges clicks, each with the state that all before it left in the store and the engine, and learns them.
@@ -119,32 +137,39 @@ class ClickJudge:
         watched: Sequence[int],
     ):
         self._scorer, self._featuriser, self._engine, self._store = scorer, featuriser, engine, store
-        self._weights: list[Array] = []
+        weights: list[Array] = []
         layout, self._embedding = None, False
         if isinstance(scorer, Network):
-            weights = (scorer.params, scorer.mean, scorer.scale)
-            layout, self._weights = Layout.of(weights), _gathered(weights)
+            tree = (scorer.params, scorer.mean, scorer.scale)
+            layout, weights = Layout.of(tree), _gathered(tree)
             self._embedding = scorer.config.kind == "embedding"
-        self._batches = [
-            _Batch(ClickFront(size, layout, self._embedding, store is not None, tuple(watched)), engine)
-            for size in _SIZES
-        ]
+        fronts = [ClickFront(n, layout, self._embedding, store is not None, tuple(watched)) for n in _SIZES]
+        if engine.runs_at_once(WHOLE):
+            fronts.append(ClickFront(WHOLE, layout, self._embedding, False, tuple(watched), at_once=True))
+        self._batches = [_Batch(front, engine, weights) for front in fronts]
+
+    @property
+    def most(self) -> int:
+        """Clicks that `judge` takes at once."""
+        return self._batches[-1].front.size
 
     def warmup(self, engine: Engine | None = None) -> None:
         """Compile, for the table of an engine like this one's as it is now; by default for this one's."""
         for batch in self._batches:
-            (engine or self._engine).warmup_from(batch.front, self._weights)
+            (engine or self._engine).warmup_from(batch.front, batch.weights)
 
     def judge(
         self, clicks: Sequence[Click], slices: Sequence[str], counts: Int32[np.ndarray, "n 31"] | None = None
     ) -> JudgedClicks:
-        """Count, judge and learn at most MOST clicks, in order.
+        """Count, judge and learn at most `most` clicks, in order.
 
         counts: what the clicks see, where there is no store.
         """
         n = len(clicks)
-        batch = self._batches[n > 1]
-        if self._store is not None:
+        batch = self._batches[-1 if n > MOST or self._engine.runs_at_once(n) else n > 1]
+        if self._store is not None and batch.front.at_once:
+            counts = self._store.count(ClickKeys.of(clicks))
+        if batch.front.counting and self._store is not None:
             keys = [(click.click_id, click.ts, click.user_id, click.session_id, click.ip) for click in clicks]
             self._store.begin(keys, batch.counting)
         else:
@@ -156,8 +181,8 @@ class ClickJudge:
             batch.codes[:n] = [
                 (category(click.user_agent), category(prefix(click.ip)), category(click.ad_id)) for click in clicks
             ]
-        after, verdicts = self._engine.update_from(batch.front, self._weights, slices, batch.memory)
-        if self._store is not None:
+        after, verdicts = self._engine.update_from(batch.front, batch.weights, slices, batch.memory)
+        if batch.front.counting and self._store is not None:
             self._store.end(after, batch.counting)
         said = after[batch.said].view(np.float32).reshape(batch.front.size, -1)[:n]
         p_robot = said[:, 0]
@@ -169,8 +194,9 @@ class ClickJudge:
 class _Batch:
     """A front with its memory, and views of what a batch writes there."""
 
-    def __init__(self, front: ClickFront, engine: Engine):
+    def __init__(self, front: ClickFront, engine: Engine, weights: list[Array]):
         self.front, self.memory = front, engine.memory_for(front)
+        self.weights = engine.brought(front, weights)
         self.counts = self.memory[front.counts : front.known].reshape(front.size, -1)
         self.known = self.memory[front.known : front.features].reshape(front.size, -1)
         self.codes = self.known.view(np.uint32)[:, 3:]

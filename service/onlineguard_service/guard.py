@@ -28,7 +28,7 @@ from onlineguard.models.detector import Detector
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from onlineguard.slidr.counting.windows import COLUMNS
-from onlineguard.slidr.judge import MOST, ClickJudge
+from onlineguard.slidr.judge import ClickJudge
 from onlineguard.slidr.model import Model
 from onlineguard.slidr.pipeline import slice_name
 from onlineguard.slidr.watch import COLUMNS as WATCHED_COLUMNS
@@ -266,8 +266,9 @@ class Guard:
 
         def judged(places: list[int]) -> list[ClickAnswer]:
             answers: list[ClickAnswer] = []
-            for start in range(0, len(places), MOST):
-                part = places[start : start + MOST]
+            most = self._click_judge.most
+            for start in range(0, len(places), most):
+                part = places[start : start + most]
                 seen = counts if counts is None or len(part) == len(counts) else counts[part]
                 answers += self._judged([entry.clicks[i] for i in part], seen)
             return answers

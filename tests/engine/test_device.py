@@ -1,17 +1,20 @@
 """An Engine on an accelerator, without one: what would step events there steps them on the CPU."""
 
 import copy
+import dataclasses
 import itertools
 import os
 import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from onlineguard import ClippedSGD, Detector, Engine, InvalidArgument, JointDetector, LinearRegression
-from onlineguard.engine import device, states
+from onlineguard.engine import batches as batches_module
+from onlineguard.engine import device, stepper
 from onlineguard.engine.device import Accelerator
 
 ULPS = 64 * np.finfo(np.float32).eps  # see tests/engine/test_rounds.py
@@ -24,7 +27,7 @@ def accelerator(request, monkeypatch):
     found = Accelerator((jax.devices()[0],), "gpu", takes_kernels=takes, interprets=takes)
     monkeypatch.setattr(device, "accelerator", lambda: found)
     monkeypatch.setattr(device, "SMALLEST_BATCH_AWAY", 256)  # so that little is compiled
-    monkeypatch.setattr(states, "SPLIT_FROM", 40)
+    monkeypatch.setattr(stepper, "SPLIT_FROM", 40)
     return found
 
 
@@ -63,9 +66,9 @@ def test_the_table_moves_to_the_accelerator_for_large_calls_and_comes_back(accel
     keys, X = stream()
     engine = Engine(2, estimator=Detector(), device="auto")
     at = []
-    for n in (10, 100, 10, *[39] * (engine._states.capacity // 39 + 1)):
+    for n in (10, 100, 10, *[39] * (engine._states.table.parts.capacity // 39 + 1)):
         engine.update(keys[:n], X[:n])
-        at.append(engine._states._place.away)
+        at.append(engine._states.table.place.away)
     assert at[:3] == [False, True, True]
     assert not at[-1]
 
@@ -110,6 +113,72 @@ def test_a_batch_that_cannot_be_read_ends_a_stream_after_the_verdicts_before_it(
     assert engine.n_events == other.n_events
 
 
+def float32_stream(n=256):
+    keys, X = stream(n)
+    return keys, X.astype(np.float32)
+
+
+def test_arrays_on_the_accelerator_are_taken_and_answered_there_without_a_copy(accelerator, monkeypatch):
+    keys, X = float32_stream()
+    engine, other = (Engine(2, estimator=Detector(), device="gpu") for _ in range(2))
+    place, x = engine._states.table.place, jnp.asarray(X)
+    given, answered = [], []
+
+    def advance(*args):
+        table, judgements = place.advance(*args)
+        given.append(args[4])
+        answered.append(judgements)
+        return table, judgements
+
+    monkeypatch.setattr(engine._states.table, "place", there := dataclasses.replace(place, advance=advance))
+    monkeypatch.setattr(engine._states.table, "_small_place", there)
+    monkeypatch.setattr(engine._states.table, "_large_place", there)
+    verdicts = engine.update(jnp.asarray(keys), x)
+    assert given[-1].unsafe_buffer_pointer() == x.unsafe_buffer_pointer()
+    assert verdicts.on_device() is answered[-1]
+    np.testing.assert_array_equal(verdicts.score, other.update(keys, X).score)
+    np.testing.assert_array_equal(np.from_dlpack(engine.score(keys, x).on_device()), other.score(keys, X).judgements)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        jnp.bfloat16,
+        pytest.param(jnp.float16, marks=pytest.mark.slow),
+        pytest.param(jnp.int32, id="whole numbers, which the host reads"),
+    ],
+)
+def test_arrays_on_the_accelerator_of_any_type_and_length_answer_as_the_same_on_the_host(accelerator, kind):
+    keys, X = float32_stream(90)
+    x = jnp.asarray(np.nan_to_num(8 * X), kind)
+    engine, other = (Engine(2, estimator=Detector(), device="gpu") for _ in range(2))
+    for at in (slice(0, 60), slice(60, 90)):
+        found, expected = engine.update(keys[at], x[at]), other.update(keys[at], np.asarray(x, np.float64)[at])
+        np.testing.assert_array_equal(found.judgements, expected.judgements)
+        np.testing.assert_array_equal(found.p_value, expected.p_value)
+    for each in (engine, other):
+        each.feedback(int(keys[0]), [9.0, 9.0], usual=True)
+    found, expected = engine.score([*keys[:60], 99], x[:61]), other.score([*keys[:60], 99], np.asarray(x[:61], float))
+    np.testing.assert_array_equal(found.judgements, expected.judgements)
+
+
+def test_arrays_on_the_accelerator_may_be_cut_by_a_pooling(accelerator):
+    keys, X = float32_stream(1_300)
+    engine, other = (Engine(2, estimator=Detector(), device="gpu") for _ in range(2))
+    for at in (slice(0, 700), slice(700, 1_300)):
+        found, expected = engine.update(keys[at], jnp.asarray(X[at])), other.update(keys[at], X[at])
+        np.testing.assert_array_equal(found.on_device(), expected.judgements)
+
+
+def test_events_go_to_the_accelerator_and_come_back_in_pieces_where_they_are_many(accelerator, monkeypatch):
+    keys, X = stream(300)
+    expected = Engine(2, estimator=Detector(), device="gpu").update(keys, X)
+    for module in (batches_module, stepper):
+        monkeypatch.setattr(module, "LARGEST_BATCH", 64)
+    found = Engine(2, estimator=Detector(), device="gpu").update(keys, X)
+    np.testing.assert_array_equal(found.judgements, expected.judgements)
+
+
 @pytest.mark.slow
 def test_a_model_predicts_on_an_accelerator(accelerator):
     keys, X = stream()
@@ -127,7 +196,7 @@ def test_warming_up_measures_from_when_on_the_accelerator_is_quicker_and_repr_sa
     engine.warmup(64)
     kind = "the kernel" if accelerator.takes_kernels else "rounds, since cpu takes none"
     assert repr(engine).endswith(f" on cpu by {kind}")
-    assert ("no calls on" in repr(engine)) == (engine._states._large_from == states.NEVER)
+    assert ("no calls on" in repr(engine)) == (engine._states.table._large_from == stepper.NEVER)
     assert repr(Engine(2, estimator=Detector(), device="gpu")).endswith(f"events, on cpu by {kind}")
 
 
@@ -135,20 +204,20 @@ PROGRAM = """
 import numpy as np
 import jax
 from onlineguard import Detector, Engine
-from onlineguard.engine import device, states
+from onlineguard.engine import device, stepper
 
 keys = np.minimum(np.random.default_rng(0).zipf(1.3, 400), 60)
 X = np.random.default_rng(1).normal(size=(400, 2))
 expected = Engine(2, estimator=Detector(), cores=1).update(keys, X).score
 found = device.Accelerator(tuple(jax.devices()), "gpu", False)
-device.accelerator, device.SMALLEST_BATCH_AWAY, states.SPLIT_FROM = lambda: found, 256, 40
+device.accelerator, device.SMALLEST_BATCH_AWAY, stepper.SPLIT_FROM = lambda: found, 256, 40
 engine = Engine(2, estimator=Detector(), device="gpu")
 parts = [engine.update(keys[a:b], X[a:b]).score for a, b in ((0, 150), (150, 160), (160, 400))]
 np.testing.assert_allclose(np.concatenate(parts), expected, rtol=1e-5)
-arrays = engine._states._parts.arrays
+arrays = engine._states.table.parts.arrays
 assert [list(array.devices()) for array in arrays] == [[each] for each in jax.devices()]
 assert len({array.shape for array in arrays}) == 1
-assert len(arrays[0]) < engine._states.capacity / 3
+assert len(arrays[0]) < engine._states.table.parts.capacity / 3
 print(repr(engine))
 """
 

@@ -17,6 +17,7 @@ class Scaled(NamedTuple):
     """Twice the numbers that lie in the memory; counts there how many events it has computed."""
 
     size: int
+    at_once: bool = False
 
     @property
     def length(self) -> int:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onlineguard import ClippedSGD, Detector, Engine, JointDetector, LinearRegression
-from onlineguard.engine import states
+from onlineguard.engine import stepper
 from onlineguard.engine.parts import FIRST_ROW, WASTE, Parts, at_once
 from onlineguard.errors import InvalidArgument
 
@@ -20,7 +20,7 @@ LENGTH = 16
 @pytest.fixture
 def split_from(monkeypatch):
     """Calls of 40 events are large already."""
-    monkeypatch.setattr(states, "SPLIT_FROM", 40)
+    monkeypatch.setattr(stepper, "SPLIT_FROM", 40)
 
 
 @pytest.fixture
@@ -128,11 +128,11 @@ def test_small_calls_put_the_table_together_once_they_brought_as_many_events_as_
     engine, _ = fed([], 2, estimator=Detector())
     keys, X = stream(39, seed=1)
     counts = []
-    for _ in range(engine._states.capacity // 39 + 2):
-        counts.append(engine._states._parts.count)
+    for _ in range(engine._states.table.parts.capacity // 39 + 2):
+        counts.append(engine._states.table.parts.count)
         engine.update(keys, X)
     assert counts[0] == counts[-2] == 2
-    assert engine._states._parts.count == 1
+    assert engine._states.table.parts.count == 1
 
 
 def test_warming_up_leaves_nothing_to_compile_for_large_calls(split_from, compilations):
@@ -152,10 +152,10 @@ def test_what_one_of_several_threads_raises_is_raised_after_all_have_ended():
         raise KeyError("x")
 
     with pytest.raises(KeyError):
-        at_once([lambda: None, fails, ended.set])
+        at_once([lambda: None, fails], ended.set)
     assert ended.is_set()
     with pytest.raises(KeyError):
-        at_once([fails, ended.set])
+        at_once([ended.set], fails)
 
 
 @pytest.mark.parametrize("cores", [0, -1, 1.5, "2", True])

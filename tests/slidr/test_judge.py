@@ -1,11 +1,13 @@
 """Clicks in one program: to the last bit the same however the stream is cut, and as step by step."""
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onlineguard import Engine
+from onlineguard import Detector, Engine
+from onlineguard.engine.device import Accelerator
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.clicks.categories import category
 from onlineguard.slidr.clicks.clicks import Click, prefix
@@ -154,3 +156,19 @@ def test_an_engine_that_counts_from_origins_is_refused():
     with pytest.raises(InvalidArgument, match="count from origins; give all its events to `update`"):
         judge.judge(clicks_of(gateway(1, 1, 0)), ["far"], np.zeros((1, 31), np.int32))
     assert engine.n_events == 1
+
+
+@pytest.mark.parametrize(
+    ("device", "takes_kernels"), [("auto", False), pytest.param("gpu", True, marks=pytest.mark.slow)]
+)
+def test_on_an_accelerator_batches_are_judged_at_once_as_one_by_one_on_the_cpu(monkeypatch, device, takes_kernels):
+    found = Accelerator((jax.devices()[0],), "gpu", takes_kernels, interprets=takes_kernels)
+    keys = gateway(1_100 if takes_kernels else 500, 300, 4)  # of 1,024 the slices are pooled
+    one_by_one, engine, _ = judged(keys, network("embedding"), [1], True, estimator=Detector(0.01))
+    monkeypatch.setattr("onlineguard.engine.device.accelerator", lambda: found)
+    monkeypatch.setattr("onlineguard.engine.stepper.SPLIT_FROM", 100)
+    monkeypatch.setattr("onlineguard.slidr.judge.WHOLE", 256)
+    options = {"estimator": Detector(0.01), "device": device}
+    at_once, other, _ = judged(keys, network("embedding"), [256, 1, 100, 70], True, **options)
+    np.testing.assert_allclose(at_once, one_by_one, rtol=1e-4, atol=1e-6)
+    assert engine.n_events == other.n_events

@@ -59,10 +59,12 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, Self
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
-from onlineguard.engine.engine import aligned
+from onlineguard.engine.batches import aligned
+from onlineguard.engine.device import home
 from onlineguard.slidr.clicks.clicks import Click, prefix
 from onlineguard.slidr.counting.click_clock import Clock
 from onlineguard.slidr.counting.counter_step import FIELDS, GATEWAY_LANES, LANES, MOVED_ON, WIDTHS, Sheet, advance
@@ -357,7 +359,11 @@ class ProcessStore:
 
 def _advanced(memory: BatchMemory, n: int) -> Int32[np.ndarray, " numbers"]:
     memory.numbers[memory.sheet.clicks] = n
-    return np.asarray(advance(memory.sheet.size)(memory.numbers))
+    program = advance(memory.sheet.size)
+    if home() is None:
+        return np.asarray(program(memory.numbers))
+    with jax.default_device(home()):  # click by click: a GPU would launch each operation by itself
+        return np.asarray(program(memory.numbers))
 
 
 def _pair(ip: Any, member: Any, kind: int) -> Any:

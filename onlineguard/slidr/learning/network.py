@@ -140,6 +140,13 @@ def p_robot(params: Params, mean: Array, scale: Array, x: Array, categories: Arr
     return jax.nn.sigmoid(-apply(params, standardise(x, mean, scale), categories))
 
 
+def p_robots(params: Params, mean: Array, scale: Array, x: Array, categories: Array | None) -> Array:
+    """`p_robot` of clicks (n, width) at once; in full float32 also where a GPU would use less."""
+    each = (None, None, None, 0, None if categories is None else 0)
+    with jax.default_matmul_precision("highest"):
+        return jax.vmap(p_robot, each)(params, mean, scale, x, categories)
+
+
 def loss(params: Params, batch: Batch, l2: Any) -> tuple[Any, Any]:
     """What training minimises, and its first part alone: weighted cross-entropy a click, plus l2 * squared weights."""
     logits = logit_of_human(params, batch.z, batch.categories)
