@@ -41,6 +41,7 @@ ROOMS = [
     "onlineguard.slidr.rfm",
     "onlineguard.slidr.model",
     "onlineguard.slidr.log",
+    "onlineguard.slidr.history",
     "onlineguard.slidr.workflow",
     "onlineguard.slidr.watch",
     "onlineguard.slidr.judge",
