@@ -79,7 +79,7 @@ class History:
         if clicks is None:
             return []
         clicks = clicks.with_columns(day=pl.col("ts") // DAY)
-        labels = self._labels()
+        labels = self.labels()
         bought, vouched = (
             (labels.drop_nulls(name).select("click_id", of_label=name) for name in ("purchase_ts", "rfm"))
             if labels is not None
@@ -178,18 +178,20 @@ class History:
         if not n:
             raise SourceError(f"{self.path} has no clicks in that time; see onlineguard slidr history {self.path}")
         shape = (n, WIDTH)
-        X = np.empty(shape, np.float32) if spool is None else np.lib.format.open_memmap(spool, "w+", np.float32, shape)
+        features: np.ndarray = np.empty(shape, np.float32)
+        if spool is not None:
+            features = np.lib.format.open_memmap(spool, "w+", np.float32, shape)
         frames: list[pl.DataFrame] = []
         start = 0
         for frame in self.clicks(since, until, tuple(dict.fromkeys((*SCHEMA, *NAMES))), known_at):
-            X[start : start + frame.height] = features_of(frame)
+            features[start : start + frame.height] = features_of(frame)
             frames.append(frame.select(list(SCHEMA)))
             start += frame.height
         whole = pl.concat(frames, rechunk=False)
         if not in_order(whole):  # features are as they were when each came, so they may be sorted
             order = whole["ts"].arg_sort()  # stable
-            whole, X = whole[order], X[order.to_numpy()]
-        return prepare(whole, config, features=X)
+            whole, features = whole[order], features[order.to_numpy()]
+        return prepare(whole, config, features=features)
 
     def _of_source(
         self, found: list[Part], read: list[str], selected: pl.Expr, known: "_LabelsOfDays | None"
@@ -203,7 +205,7 @@ class History:
         paths = [part.path for part in self.parts(kind) if part.day >= since_day]
         return pl.scan_parquet(paths, hive_partitioning=False).select(columns) if paths else None
 
-    def _labels(self, since_day: str = "", known_at: int | None = None) -> pl.LazyFrame | None:
+    def labels(self, since_day: str = "", known_at: int | None = None) -> pl.LazyFrame | None:
         """A row a click: its first purchase with its arrival, and its first RFM score."""
         labels = self._scan("labels", ("click_id", "t", "sequence", "position", "purchase_ts", "rfm"), since_day)
         if labels is None:
@@ -277,7 +279,7 @@ class _LabelsOfDays:
     def _of(self, day: str) -> pl.DataFrame:
         names = {"purchase_ts": "label_purchase_ts", "rfm": "label_rfm"}
         before = str(pl.Series([day]).str.to_date().dt.offset_by("-1d")[0])  # a clock may be set back over midnight
-        labels = self._history._labels(before, self._known_at)
+        labels = self._history.labels(before, self._known_at)
         if labels is None:
             empty = {"click_id": pl.String(), "purchase_t": pl.Int64(), "purchase_ts": pl.Int64(), "rfm": pl.Float64()}
             return pl.DataFrame(schema=empty).rename(names)
@@ -307,35 +309,36 @@ def _known(clicks: pl.LazyFrame, labels: pl.LazyFrame | None, name: str) -> pl.L
 
 def _merged(streams: Sequence[Iterator[pl.DataFrame]]) -> Iterator[pl.DataFrame]:
     """Frames of several sources as one stream by time of arrival; the order of each source stays."""
-    heads: list[pl.DataFrame | None] = [None] * len(streams)
-    latest = [0] * len(streams)  # a clock that is set back never reorders a source
-    live = set(range(len(streams)))
-    while True:
-        for i in sorted(live):
-            if heads[i] is None or not heads[i].height:
-                frame = next(streams[i], None)
-                if frame is None:
-                    heads[i] = None
-                    live.discard(i)
-                    continue
-                key = pl.max_horizontal(pl.col("t").cum_max(), pl.lit(latest[i]))
-                heads[i] = frame.with_columns(key.alias("arrived_"), pl.lit(i).alias("source_"))
-                latest[i] = int(heads[i]["arrived_"][-1])
-        if not live:
-            return
-        bound = min(latest[i] for i in live)  # beyond it a source may have more that has not been read
-        ready: list[pl.DataFrame] = []
-        for i in live:
-            head = heads[i]
-            assert head is not None  # it is live
-            # Of the source that sets the bound all is ready. Of the others what is at the bound too waits for nothing
-            # but what comes later: it is sorted by time, then by source, and a source's own next rows may be as late.
-            mine = pl.col("arrived_") <= bound if latest[i] == bound else pl.col("arrived_") < bound
-            ready.append(head.filter(mine))
-            heads[i] = head.filter(~mine)
-        merged = pl.concat(ready).sort("arrived_", "source_", maintain_order=True).drop("arrived_", "source_")
-        if merged.height:
-            yield merged
+    live = [_Stream(frames, number) for number, frames in enumerate(streams)]
+    while live := [stream for stream in live if stream.filled()]:
+        bound = min(stream.latest for stream in live)  # beyond it a source may have more that was not yet read
+        ready = pl.concat([stream.taken(bound) for stream in live])
+        yield ready.sort("arrived_", "source_", maintain_order=True).drop("arrived_", "source_")
+
+
+class _Stream:
+    """The clicks of one source, and those of them that were read but not yet taken."""
+
+    def __init__(self, frames: Iterator[pl.DataFrame], number: int):
+        self._frames, self._number, self._head = frames, number, pl.DataFrame()
+        self.latest = 0  # arrival of the last click that was read; a clock that is set back never reorders a source
+
+    def filled(self) -> bool:
+        """Whether there are more."""
+        while not self._head.height:
+            frame = next(self._frames, None)
+            if frame is None:
+                return False
+            arrived = pl.max_horizontal(pl.col("t").cum_max(), pl.lit(self.latest))
+            self._head = frame.with_columns(arrived_=arrived, source_=pl.lit(self._number))
+            self.latest = int(self._head["arrived_"][-1])
+        return True
+
+    def taken(self, bound: int) -> pl.DataFrame:
+        """Those that arrived until then."""
+        until = pl.col("arrived_") <= bound
+        ready, self._head = self._head.filter(until), self._head.filter(~until)
+        return ready
 
 
 def _gaps(hours: list[int]) -> list[Span]:
