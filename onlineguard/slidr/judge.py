@@ -39,6 +39,7 @@ _SMALL = 1_024  # numbers of an array that is given together with others
 class JudgedClicks(NamedTuple):
     """What the models say of n clicks."""
 
+    features: Float32[np.ndarray, "n features"]
     p_robot: Float32[np.ndarray, " n"]
     watched: Float32[np.ndarray, "n d"]  # the features that the engine was given
     verdicts: Verdicts
@@ -160,10 +161,9 @@ class ClickJudge:
         if self._store is not None:
             self._store.end(after, batch.counting)
         said = after[batch.said].view(np.float32).reshape(batch.front.size, -1)[:n]
-        p_robot = said[:, 0]
-        if batch.front.network is None:
-            p_robot = self._scorer.p_robot(after[batch.features].view(np.float32).reshape(-1, WIDTH)[:n])
-        return JudgedClicks(p_robot, said[:, 1:], verdicts)
+        features = after[batch.features].view(np.float32).reshape(-1, WIDTH)[:n]
+        p_robot = said[:, 0] if batch.front.network is not None else self._scorer.p_robot(features)
+        return JudgedClicks(features, p_robot, said[:, 1:], verdicts)
 
 
 class _Batch:

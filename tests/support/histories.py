@@ -1,11 +1,19 @@
 """A history made of a log of clicks, as a service would have written it that saw each click at its own time."""
 
+from contextlib import suppress
+
 import numpy as np
 import polars as pl
+from onlineguard_service import entries
+from onlineguard_service.guard import Guard
+from onlineguard_service.history.blocks import Judged, Labelled, decode, encode
+from onlineguard_service.history.closing import clicks_frame, labels_frame
+from onlineguard_service.history.recorder import Recorder
 
+from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.clicks.clicks import SCHEMA
 from onlineguard.slidr.features import NAMES, Featuriser
-from onlineguard.slidr.history.layout import DECISION, LABELS, clicks_schema
+from onlineguard.slidr.history.layout import DECISION, LABELS, clicks_schema, parts, standing
 from onlineguard.slidr.history.writing import write_part
 from onlineguard.slidr.model import FEATURES
 
@@ -58,3 +66,40 @@ def written(root, clicks, labels=None, every=1_000, source=""):
             first, last = int(part["sequence"][0]), int(part["sequence"][-1])
             write_part(root, kind, part, first, last, source, ABOUT)
     return root
+
+
+class Collected(Recorder):
+    """A recorder that writes nothing and keeps all."""
+
+    def __init__(self):
+        self.blocks = []
+
+    def _keep(self, kind, block):
+        self.blocks.append(decode(encode(block)))
+
+    def clicks_frame(self):
+        return clicks_frame([block for block in self.blocks if isinstance(block, Judged)], NAMES)
+
+    def labels_frame(self):
+        return labels_frame([block for block in self.blocks if isinstance(block, Labelled)])
+
+
+def of_journal(entries_, models):
+    """What a recorder is told by a guard that applies all entries without a stop."""
+    guard, collected = None, Collected()
+    for sequence, data in entries_:
+        entry = entries.decode(data)
+        if guard is None:
+            guard = Guard(entry.options, entry.version, models.get)
+            guard.recorder, guard.sequence = collected, sequence
+        else:
+            with suppress(InvalidArgument):
+                guard.apply(entry, sequence)
+    return collected
+
+
+def assert_history(root, collected):
+    """The files hold what was collected, no row more and none twice."""
+    for kind, expected in (("clicks", collected.clicks_frame()), ("labels", collected.labels_frame())):
+        found = [pl.read_parquet(part.path, hive_partitioning=False) for part in standing(parts(root, kind))]
+        assert pl.concat([expected.clear(), *found]).equals(expected)

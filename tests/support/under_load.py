@@ -94,6 +94,8 @@ async def crashed(core):
     await core._journal.close()
     if core._counting is not None:
         await core._counting.close()
+    if core._guard.recorder is not None:
+        core._guard.recorder.close()
 
 
 class Client:
