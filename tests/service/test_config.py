@@ -137,7 +137,7 @@ def test_what_is_shown_is_a_file_that_gives_the_same_settings(tmp_path, file):
     shown.write_text(show(loaded))
     again = load({}, {}, shown)
     assert again.settings == loaded.settings
-    assert set(tomllib.loads(show(loaded))["serve"]) == set(config.FIELDS) - {"redis", "keys"}
+    assert set(tomllib.loads(show(loaded))["serve"]) == set(config.FIELDS) - {"redis", "keys", "history_folder"}
 
 
 def test_every_line_that_is_shown_says_where_its_value_comes_from(file):

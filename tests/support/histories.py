@@ -1,16 +1,11 @@
 """A history made of a log of clicks, as a service would have written it that saw each click at its own time."""
 
-from contextlib import suppress
-
 import numpy as np
 import polars as pl
-from onlineguard_service import entries
-from onlineguard_service.guard import Guard
 from onlineguard_service.history.blocks import Judged, Labelled, decode, encode
 from onlineguard_service.history.closing import clicks_frame, labels_frame
 from onlineguard_service.history.recorder import Recorder
 
-from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.clicks.clicks import SCHEMA
 from onlineguard.slidr.features import NAMES, Featuriser
 from onlineguard.slidr.history.layout import DECISION, LABELS, clicks_schema, parts, standing
@@ -82,20 +77,6 @@ class Collected(Recorder):
 
     def labels_frame(self):
         return labels_frame([block for block in self.blocks if isinstance(block, Labelled)])
-
-
-def of_journal(entries_, models):
-    """What a recorder is told by a guard that applies all entries without a stop."""
-    guard, collected = None, Collected()
-    for sequence, data in entries_:
-        entry = entries.decode(data)
-        if guard is None:
-            guard = Guard(entry.options, entry.version, models.get)
-            guard.recorder, guard.sequence = collected, sequence
-        else:
-            with suppress(InvalidArgument):
-                guard.apply(entry, sequence)
-    return collected
 
 
 def assert_history(root, collected):

@@ -1,14 +1,17 @@
 """Blocks to Parquet files, in a process of its own: `python -m onlineguard_service.history.closing` with them as input.
 
 To build frames and pack them takes a second of Python for a minute of clicks. In a thread beside the event loop it
-would hold up requests; in a fork the threads of polars do not exist. This process runs at the lowest priority, on one
-core, and imports no JAX. It writes nothing unless it was given everything: who feeds it may be killed at any moment.
+would hold up requests; in a fork the threads of polars do not exist. This process runs at a low priority, on one core,
+and imports no JAX. It writes nothing unless it was given everything, and dies with who feeds it, so that the service
+that is started next need not wait.
 """
 
 import os
 
 os.environ.setdefault("POLARS_MAX_THREADS", "1")  # before polars is loaded
 
+import ctypes
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -27,6 +30,9 @@ from onlineguard.slidr.history.layout import DAY, LABELS, clicks_schema, day_of
 from onlineguard.slidr.history.pseudonyms import Pseudonyms
 from onlineguard.slidr.history.writing import write_part
 from onlineguard_service.history.blocks import LENGTH, Header, Judged, Labelled, decode
+
+NICE = 10  # requests come first; at 19 a machine that is busy with them would let the history fall behind
+_PR_SET_PDEATHSIG = 1
 
 
 def close(header: Header, blocks: Sequence[Judged | Labelled]) -> None:
@@ -97,8 +103,10 @@ def _read(file: IO[bytes]) -> tuple[Header, list[Judged | Labelled]] | None:
 
 def main() -> int:
     """0 once the files are on the disk."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     with suppress(OSError):
-        os.nice(19)  # requests come first
+        os.nice(NICE)
     found = _read(sys.stdin.buffer)
     if found is None:
         return 1

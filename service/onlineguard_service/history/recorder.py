@@ -240,7 +240,7 @@ class _After(Mapping[str, bytes | memoryview]):
 def _feed(sealed: _Sealed, lock: int) -> None:
     """Have a process of its own write the files; raises JournalUnavailable unless it has.
 
-    It inherits the lock: a service that is started after this one was killed waits until it has ended.
+    It inherits the lock, so that a service that is started after this one was killed waits until it has ended too.
     """
     header = msgspec.json.encode(sealed.header)
     pieces = [len(header).to_bytes(LENGTH, "little"), header, *sealed.blocks, bytes(LENGTH)]
@@ -276,6 +276,8 @@ def _written(file: int, pieces: list[bytes]) -> None:
 def _forget(root: Path, source: str, after: int, newest: int) -> None:
     """Remove the files of entries after the snapshot, which the replay brings again. Those of entries that the journal
     no longer has are set aside."""
+    for unfinished in root.glob(f"*/day=*/.*{source}.parquet.*.tmp"):
+        unfinished.unlink()
     for kind in KINDS:
         for part in parts(root, kind):
             if part.source != source or part.last <= after:

@@ -23,9 +23,9 @@ from onlineguard.slidr.pipeline import prepare
 from onlineguard.wire.requests import Event, Label
 from tests.support.cores import chosen, crashed
 from tests.support.events import events
-from tests.support.histories import assert_history, of_journal
+from tests.support.histories import Collected, assert_history
 from tests.support.redis_server import serving
-from tests.support.under_load import keep
+from tests.support.under_load import keep, replayed
 
 
 def copied(state, copies):
@@ -38,9 +38,10 @@ def labels_of(clicks):
 
 
 def expected(copies, state):
-    from onlineguard_service.journal.journal import FolderJournal
-
-    return of_journal(FolderJournal(copies).replay(0), Models(state / "models"))
+    """What a guard that was never stopped would have recorded."""
+    collected = Collected()
+    replayed(copies, Models(state / "models"), collected)
+    return collected
 
 
 @pytest.fixture(scope="module")
