@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from onlineguard.cli import history
 from onlineguard.cli.exits import one_line_errors
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 SHOWN = 12  # slices in a table
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+app.add_typer(history.app, name="history")
 
 
 class KindName(StrEnum):

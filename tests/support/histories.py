@@ -53,13 +53,13 @@ def told(frame, delay=0, start=1_000_000):
     ).select(pl.col(name).cast(kind) for name, kind in LABELS.items())
 
 
-def written(root, clicks, labels=None, every=1_000, source=""):
+def written(root, clicks, labels=None, every=1_000, source="", about=None):
     """Write both as files of `every` rows."""
     for kind, rows in (("clicks", clicks), ("labels", labels)):
         for start in range(0, 0 if rows is None else rows.height, every):
             part = rows[start : start + every]
             first, last = int(part["sequence"][0]), int(part["sequence"][-1])
-            write_part(root, kind, part, first, last, source, ABOUT)
+            write_part(root, kind, part, first, last, source, {**ABOUT, **(about or {})})
     return root
 
 
