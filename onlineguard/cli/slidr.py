@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onlineguard.cli import history
+from onlineguard.cli import history, replay
 from onlineguard.cli.exits import one_line_errors
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ SHOWN = 12  # slices in a table
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 app.add_typer(history.app, name="history")
+app.command("replay", epilog=replay.EPILOG)(replay.replay)
 
 
 class KindName(StrEnum):

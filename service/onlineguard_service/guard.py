@@ -297,7 +297,10 @@ class Guard:
         rows = zip(clicks, robotic, p_robot, limits, names, verdicts, strict=True)
         version = self.model.version
         if self.recorder is not None:
-            self.recorder.clicks(self.sequence, entry.t, places, clicks, judged, limits, robotic, names, version)
+            p_values = [verdict.p_value for verdict in verdicts]
+            self.recorder.clicks(
+                self.sequence, entry.t, places, clicks, judged, limits, robotic, p_values, names, version
+            )
         return [
             ClickAnswer(
                 click.click_id, "robotic" if is_robotic else "valid", _finite(p), _finite(limit), name, version, verdict

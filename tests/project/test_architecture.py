@@ -45,6 +45,7 @@ ROOMS = [
     "onlineguard.slidr.workflow",
     "onlineguard.slidr.watch",
     "onlineguard.slidr.judge",
+    "onlineguard.slidr.replay",
     "onlineguard.wire",
     "onlineguard.client",
     "onlineguard_service",

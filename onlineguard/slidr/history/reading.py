@@ -32,7 +32,8 @@ from onlineguard.slidr.model import FEATURES
 from onlineguard.slidr.pipeline import Config, Prepared, prepare
 
 HOUR = 3_600_000
-COLUMNS = (*clicks_schema(NAMES), "purchase_t")  # of `History.clicks`; purchase_t: when the purchase became known
+# Of `History.clicks`. purchase_t: when the purchase became known; source: the journal that `sequence` is an entry of.
+COLUMNS = (*clicks_schema(NAMES), "purchase_t", "source")
 COUNTED = frozenset(NAMES) - frozenset(SCHEMA)  # the columns that depend on the version of the features
 
 Span = tuple[int, int]  # since <= time < until, ms since 1970 UTC
@@ -125,6 +126,11 @@ class History:
         first, last = clicks.select(first=pl.col("ts").min(), last=pl.col("ts").max()).collect().row(0)
         return None if first is None else (first, last + 1)
 
+    def rows(self, since: int | None = None, until: int | None = None) -> int:
+        """The number of clicks with since <= ts < until."""
+        clicks = self._scan("clicks", ("ts",))
+        return 0 if clicks is None else int(clicks.filter(_within(since, until)).select(pl.len()).collect().item())
+
     def clicks(
         self,
         since: int | None = None,
@@ -142,14 +148,12 @@ class History:
         wanted = COLUMNS if columns is None else tuple(columns)
         if wrong := [name for name in wanted if name not in COLUMNS]:
             raise InvalidArgument("columns", f"names {wrong[0]!r}; it may name {', '.join(COLUMNS)}")
-        needed = {*wanted, "click_id", "ts", "t", "purchase_ts", "rfm"} - {"purchase_t"}
+        needed = {*wanted, "click_id", "ts", "t", "purchase_ts", "rfm"} - {"purchase_t", "source"}
         read = [name for name in COLUMNS if name in needed]
         found = self.parts()
         if COUNTED & needed:
             self._check_features(found)
-        selected = pl.lit(True) if since is None else pl.col("ts") >= since
-        if until is not None:
-            selected = selected & (pl.col("ts") < until)
+        selected = _within(since, until)
         joins = bool({"purchase_ts", "rfm", "purchase_t"} & set(wanted))
         known = _LabelsOfDays(self, found, known_at) if joins else None
         streams = [
@@ -174,7 +178,7 @@ class History:
 
         Raises SourceError where there are no such clicks.
         """
-        n = sum(frame.height for frame in self.clicks(since, until, ("ts",)))
+        n = self.rows(since, until)
         if not n:
             raise SourceError(f"{self.path} has no clicks in that time; see onlineguard slidr history {self.path}")
         shape = (n, WIDTH)
@@ -199,11 +203,12 @@ class History:
         for part in found:
             frame = pl.scan_parquet(part.path, hive_partitioning=False).filter(selected).select(read).collect()
             if frame.height:
+                frame = frame.with_columns(source=pl.lit(part.source))
                 yield frame if known is None else known.joined(frame, part.day)
 
     def _scan(self, kind: Kind, columns: Sequence[str], since_day: str = "") -> pl.LazyFrame | None:
         paths = [part.path for part in self.parts(kind) if part.day >= since_day]
-        return pl.scan_parquet(paths, hive_partitioning=False).select(columns) if paths else None
+        return _scanned(paths).select(columns) if paths else None
 
     def labels(self, since_day: str = "", known_at: int | None = None) -> pl.LazyFrame | None:
         """A row a click: its first purchase with its arrival, and its first RFM score."""
@@ -254,6 +259,16 @@ def metadata_of(path: Path) -> dict[str, str]:
     return metadata
 
 
+def _scanned(paths: list[Path]) -> pl.LazyFrame:
+    """Files as one; other versions may have counted other features."""
+    return pl.scan_parquet(paths, hive_partitioning=False, extra_columns="ignore")
+
+
+def _within(since: int | None, until: int | None) -> pl.Expr:
+    within = pl.lit(True) if since is None else pl.col("ts") >= since
+    return within if until is None else within & (pl.col("ts") < until)
+
+
 class _LabelsOfDays:
     """The labels of the clicks that arrived on one day, found once for all files of that day."""
 
@@ -284,7 +299,7 @@ class _LabelsOfDays:
             empty = {"click_id": pl.String(), "purchase_t": pl.Int64(), "purchase_ts": pl.Int64(), "rfm": pl.Float64()}
             return pl.DataFrame(schema=empty).rename(names)
         paths = [part.path for part in self._found if part.day == day]
-        clicks = pl.scan_parquet(paths, hive_partitioning=False).select("click_id")
+        clicks = _scanned(paths).select("click_id")
         return labels.join(clicks, on="click_id", how="semi").rename(names).collect(engine="streaming")
 
 

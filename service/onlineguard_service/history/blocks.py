@@ -31,7 +31,7 @@ class Judged(msgspec.Struct, frozen=True, tag="clicks", array_like=True, gc=Fals
     score: bytes  # float32 (n,)
     threshold: list[float]
     robotic: list[bool]
-    p_value: bytes  # float64 (n,)
+    p_value: list[float | None]
     slices: list[str]
     model: str
 

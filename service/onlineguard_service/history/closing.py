@@ -68,10 +68,10 @@ def clicks_frame(blocks: Sequence[Judged], features: Sequence[str]) -> pl.DataFr
         "slice": [name for block in blocks for name in block.slices],
         "robotic": [robotic for block in blocks for robotic in block.robotic],
         "model": [block.model for block in blocks for _ in block.clicks],
-        "p_value": np.frombuffer(b"".join(block.p_value for block in blocks), np.float64),
+        "p_value": [p_value for block in blocks for p_value in block.p_value],
     }
     frame = pl.DataFrame(columns, schema=clicks_schema(features))
-    return frame.with_columns(pl.col("score", "threshold", "p_value").fill_nan(None))
+    return frame.with_columns(pl.col("score").fill_nan(None))
 
 
 def labels_frame(blocks: Sequence[Labelled]) -> pl.DataFrame:

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-import numpy as np
 
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.history.keeping import ASIDE
@@ -118,6 +117,7 @@ class Recorder:
         judged: JudgedClicks,
         limits: list[float],
         robotic: list[bool],
+        p_values: list[float | None],
         slices: list[str],
         model: str,
     ) -> None:
@@ -133,7 +133,7 @@ class Recorder:
                 judged.p_robot.tobytes(),
                 limits,
                 robotic,
-                np.asarray(judged.verdicts.p_value, np.float64).tobytes(),
+                p_values,
                 slices,
                 model,
             ),

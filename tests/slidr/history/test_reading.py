@@ -2,6 +2,7 @@
 
 import numpy as np
 import polars as pl
+import pyarrow.dataset
 import pytest
 
 from onlineguard.errors import InvalidArgument, SourceError
@@ -128,12 +129,15 @@ def test_a_clock_set_back_over_midnight_changes_no_order(tmp_path, rows):
 
 
 def test_other_features_and_newer_files_are_refused_by_name(tmp_path, rows):
-    write_part(tmp_path, "clicks", rows[:2], 1, 2, "", {"features": "1"})
+    write_part(tmp_path, "clicks", rows[2:4], 3, 4, "", ABOUT)
+    older = rows[:2].rename({"user_clicks_1m": "user_clicks_2m"})
+    write_part(tmp_path, "clicks", older, 1, 2, "", {"features": "1"})
     history = History(tmp_path)
-    assert whole(history, columns=("click_id", "logged_in")).height == 2
+    assert whole(history, columns=("click_id", "logged_in", "purchase_ts")).height == 4
+    assert sum(day.rows for day in history.days()) == 4
     with pytest.raises(SourceError, match="version 1 of the features"):
         whole(history)
-    newer = path_of(tmp_path, "clicks", "2026-03-09", 3, 4, "")
+    newer = path_of(tmp_path, "clicks", "2026-03-09", 5, 6, "")
     newer.parent.mkdir()
     rows[:2].write_parquet(newer, metadata={"format": "9"})
     with pytest.raises(SourceError, match=r"1970|version 1|has format 9"):
@@ -145,6 +149,12 @@ def test_a_folder_without_clicks_and_a_wrong_column_say_so(tmp_path, history):
         History(tmp_path / "absent")
     with pytest.raises(InvalidArgument, match="columns names 'user'"):
         whole(history, columns=("user",))
+
+
+def test_another_engine_reads_the_folder_with_its_days_as_a_column(history, rows):
+    table = pyarrow.dataset.dataset(history.path / "clicks", partitioning="hive").to_table(columns=["click_id", "day"])
+    assert sorted(table["click_id"].to_pylist()) == sorted(rows["click_id"])
+    assert {str(day) for day in table["day"].to_pylist()} == {part.day for part in history.parts()}
 
 
 def test_features_are_in_the_order_of_their_names(history, prepared):
