@@ -13,6 +13,7 @@ is written any more: the journal keeps all, and the next start makes the history
 import fcntl
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -240,13 +241,18 @@ class _After(Mapping[str, bytes | memoryview]):
 def _feed(sealed: _Sealed, lock: int) -> None:
     """Have a process of its own write the files; raises JournalUnavailable unless it has.
 
-    It inherits the lock, so that a service that is started after this one was killed waits until it has ended too.
+    It inherits the lock, so that a service that is started after this one was killed waits until it has ended too. What
+    asks a service to stop may be sent to all its processes: this one finishes, since the last snapshot waits for it.
     """
     header = msgspec.json.encode(sealed.header)
     pieces = [len(header).to_bytes(LENGTH, "little"), header, *sealed.blocks, bytes(LENGTH)]
     command = [sys.executable, "-m", "onlineguard_service.history.closing"]
     try:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=(lock,))
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))  # it inherits that too
+        try:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=(lock,))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         with process:
             assert process.stdin is not None
             assert process.stderr is not None

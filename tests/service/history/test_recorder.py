@@ -3,6 +3,9 @@
 import asyncio
 import os
 import shutil
+import signal
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -42,6 +45,17 @@ def expected(copies, state):
     collected = Collected()
     replayed(copies, Models(state / "models"), collected)
     return collected
+
+
+def of_history():
+    """Processes of this one that write files of a history."""
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # a thread or a process that has just ended
+            for pid in (task / "children").read_text().split():
+                if b"history.closing" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(int(pid))
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +173,9 @@ def test_with_counters_in_redis_it_is_the_same(tmp_path, model_folder, clicks):
     with serving(tmp_path) as port:
         asyncio.run(run(f"redis://127.0.0.1:{port}/0", tmp_path / "a"))
     asyncio.run(run(None, tmp_path / "b"))
-    one, other = (pl.concat(History(tmp_path / name / "history").clicks()).drop("t", "purchase_t") for name in "ab")
+    one, other = (
+        pl.concat(History(tmp_path / name / "history").clicks()).drop("t", "purchase_t", "source") for name in "ab"
+    )
     assert one.equals(other)
 
 
@@ -198,3 +214,19 @@ def test_with_pseudonyms_nobody_is_named_and_features_recount_the_same(tmp_path,
     key = read_key(tmp_path / "history.key")
     user = next(click.user_id for click in clicks[:200] if click.user_id)
     assert erase(tmp_path / "history", user, Pseudonyms(key)).clicks == sum(c.user_id == user for c in clicks[:200])
+
+
+def test_what_asks_all_processes_of_a_service_to_stop_does_not_stop_the_last_files(tmp_path, model_folder, clicks):
+    async def run():
+        core = await Core.open(chosen(tmp_path, model_folder, history="on"))
+        await core.clicks(clicks[:20])
+        closing = asyncio.create_task(core.close())
+        while not (writers := of_history()):
+            await asyncio.sleep(0.001)
+        for pid in writers:
+            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGINT)
+        await closing
+
+    asyncio.run(run())
+    assert History(tmp_path / "history").rows() == 20
