@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from onlineguard.cli import history, replay
 from onlineguard.cli.exits import one_line_errors
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 SHOWN = 12  # slices in a table
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+app.add_typer(history.app, name="history")
+app.command("replay", epilog=replay.EPILOG)(replay.replay)
 
 
 class KindName(StrEnum):

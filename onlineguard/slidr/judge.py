@@ -36,12 +36,14 @@ MOST = FEW  # clicks at once
 _SIZES = (1, MOST)  # that batches are padded to
 WHOLE = 4_096  # clicks at once on an accelerator, where a call takes as long for few
 _KNOWN = 3 + CATEGORIES  # of a click beside its counts: minute, weekday, logged in; its categories
+_ROWS = 4_096  # that `scored_singly` takes at once
 _SMALL = 1_024  # numbers of an array that is given together with others
 
 
 class JudgedClicks(NamedTuple):
     """What the models say of n clicks."""
 
+    features: Float32[np.ndarray, "n features"]
     p_robot: Float32[np.ndarray, " n"]
     watched: Float32[np.ndarray, "n d"]  # the features that the engine was given
     verdicts: Verdicts
@@ -185,10 +187,34 @@ class ClickJudge:
         if batch.front.counting and self._store is not None:
             self._store.end(after, batch.counting)
         said = after[batch.said].view(np.float32).reshape(batch.front.size, -1)[:n]
-        p_robot = said[:, 0]
-        if batch.front.network is None:
-            p_robot = self._scorer.p_robot(after[batch.features].view(np.float32).reshape(-1, WIDTH)[:n])
-        return JudgedClicks(p_robot, said[:, 1:], verdicts)
+        features = after[batch.features].view(np.float32).reshape(-1, WIDTH)[:n]
+        p_robot = said[:, 0] if batch.front.network is not None else self._scorer.p_robot(features)
+        return JudgedClicks(features, p_robot, said[:, 1:], verdicts)
+
+
+def scored_singly(scorer: Scorer, X: Float32[np.ndarray, "n features"], codes: Any) -> Float32[np.ndarray, " n"]:
+    """p_robot (n,) of the features of n clicks, to the bits that a `ClickJudge` gives for each; learns nothing.
+
+    codes: (n, 3) uint32 of `categories.categories` for a network of the kind "embedding", else None. A product of
+    matrices adds up in another order than one of a row and a matrix, so all clicks at once would differ by rounding.
+    """
+    if not isinstance(scorer, Network):
+        return np.concatenate([scorer.p_robot(X[i : i + MOST]) for i in range(0, len(X), MOST)])
+    out = np.empty(len(X), np.float32)
+    for start in range(0, len(X), _ROWS):
+        cut = slice(start, start + _ROWS)
+        n = len(out[cut])
+        parts = [None if each is None else np.zeros((_ROWS, each.shape[1]), each.dtype) for each in (X, codes)]
+        for whole, part in zip((X, codes), parts, strict=True):
+            if part is not None:
+                part[:n] = whole[cut]
+        out[cut] = np.asarray(_singly(scorer.params, scorer.mean, scorer.scale, *parts))[:n]
+    return out
+
+
+@jax.jit
+def _singly(params: Any, mean: Array, scale: Array, X: Array, codes: Any) -> Array:
+    return jax.lax.map(lambda row: p_robot(params, mean, scale, *row), (X, codes))
 
 
 class _Batch:

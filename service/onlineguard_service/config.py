@@ -53,6 +53,18 @@ class Settings:
         "When a request is answered. async: once the system has it, which a power cut may undo; group: once it is on "
         "the disk, together with others; sync: once it is on the disk, by itself.",
     )
+    history: Literal["on", "off"] = _setting(
+        "on", "Whether clicks and labels are kept as Parquet, to train the next models with."
+    )
+    history_folder: Path | None = _setting(
+        None, "Folder that they are kept in; without it history in that of the state."
+    )
+    history_days: int = _setting(90, "Days that they are kept; 0: for ever.", 0)
+    pseudonyms: Literal["off", "on"] = _setting(
+        "off",
+        "Whether the history has names made with a key in place of users, sessions and addresses; the key stays in the "
+        "folder of the state.",
+    )
     snapshot_every: float = _setting(60.0, "Seconds between snapshots; a start replays the journal since the last.", 1)
     remember: int = _setting(100_000, "Answers that are kept for requests that are sent again.", 0)
     features: tuple[str, ...] = _setting((), "Names of the numbers of an event, in order; none: events are lists.")

@@ -10,9 +10,11 @@ Large requests are worked off in parts, between which others get their turn; eac
 import asyncio
 import contextlib
 import logging
+import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from onlineguard.engine.arguments import named_model
 from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.counting.counters import ClickKeys
+from onlineguard.slidr.features import NAMES
+from onlineguard.slidr.model import FEATURES
 from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer
 from onlineguard.wire.requests import Event, Label, Of, Sort
 from onlineguard_service import entries
@@ -31,6 +35,8 @@ from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.figures import Figures
 from onlineguard_service.gather import Gather
 from onlineguard_service.guard import Guard
+from onlineguard_service.history import recorder as history
+from onlineguard_service.history.recorder import PART, Recorder
 from onlineguard_service.journal import forked
 from onlineguard_service.journal.journal import FolderJournal, Journal
 from onlineguard_service.journal.packing import Packed, unpack
@@ -63,6 +69,7 @@ class Core:
         self._timer: asyncio.Task[None] | None = None
         self._ahead: asyncio.Task[None] | None = None
         self._restoring: asyncio.Task[None] | None = None
+        self._recording: set[asyncio.Task[None]] = set()
         self._closing = False
         self._queue = 0  # requests under way
         self._gathering = jax.default_backend() == "gpu"
@@ -80,23 +87,30 @@ class Core:
         options = _options(settings)
         models = Models(settings.state / "models")
         journal = await asyncio.to_thread(_journal, settings)
+        guard: Guard | None = None
         try:
-            guard = await asyncio.to_thread(_recovered, journal, options, models)
+            recording = None if settings.history == "off" else partial(_recorder, settings, journal.sequence)
+            guard = await asyncio.to_thread(_recovered, journal, options, models, recording)
             first = None
             if guard is None:
                 first = await asyncio.to_thread(_first_model, settings, models)
                 guard = Guard(options, first, models.get)
+                guard.source = secrets.token_hex(4)
+                guard.recorder = recording and recording(guard, None)
             await asyncio.to_thread(guard.warmup, max(CLICKS_AT_ONCE, EVENTS_AT_ONCE), ROOM)
             counting = None if settings.redis is None else Counting(settings.redis, settings.redis_prefix)
             core = cls(guard, journal, models, counting, settings.snapshot_every)
             if first is not None:
-                await journal.commit(entries.encode(entries.Begin(options, first, _now())), core._began)
+                begin = entries.Begin(options, first, _now(), guard.source)
+                await journal.commit(entries.encode(begin), core._began)
             else:
                 await core._tune(options)
                 if settings.model is not None:
                     await core.switch(settings.model)
         except BaseException:
             await journal.close()
+            if guard is not None and guard.recorder is not None:
+                guard.recorder.close()
             raise
         core._timer = asyncio.create_task(core._snapshots())
         core._ahead = asyncio.create_task(core._compiling_ahead())
@@ -198,9 +212,17 @@ class Core:
 
     async def snapshot(self) -> int:
         """Write all state beside the journal, and return the number of the last entry that it holds."""
+        recorder = self._guard.recorder
         async with self._snapshotting:
-            sequence = await self._journal.begin_snapshot(self._packed())
+            if recorder is not None:
+                recorder.check()
+            parts = self._packed()
+            sequence = await self._journal.begin_snapshot(
+                parts if recorder is None else recorder.before(parts, self._guard.sequence)
+            )
             self._snapshot = {"sequence": sequence, "t": _now()}
+            if recorder is not None:
+                recorder.taken(sequence)
             return sequence
 
     def _packed(self) -> Mapping[str, bytes | memoryview]:
@@ -283,12 +305,19 @@ class Core:
                 "bytes": self._journal.size,
             },
             "snapshot": dict(self._snapshot),
+            "history": self._history(),
             "queue": self._queue,
             "compilations": _Compilations.seen,
             "labels": {"last_ts": self._guard.label_t},
             "model_version": self._guard.model.version,
             "ivr": self._guard.click_figures.ivr(SHOWN),
         }
+
+    def _history(self) -> dict[str, Any] | None:
+        recorder = self._guard.recorder
+        if recorder is None:
+            return None
+        return {"sequence": recorder.closed, "waiting": recorder.waiting, "behind": recorder.behind}
 
     def digest(self) -> str:
         """A hash of all state; see `Guard.digest`."""
@@ -314,6 +343,9 @@ class Core:
             await self._journal.close()
             if self._counting is not None:
                 await self._counting.close()
+            if self._guard.recorder is not None:
+                await asyncio.gather(*self._recording, return_exceptions=True)
+                self._guard.recorder.close()
 
     def _journal_lost(self) -> None:
         """Redis came back without entries that were answered: it takes none until it has all state from here."""
@@ -330,7 +362,23 @@ class Core:
             self._restoring = asyncio.create_task(restore(self._journal))
 
     async def _commit(self, entry: entries.Entry) -> Any:
-        return await self._journal.commit(entries.encode(entry), lambda sequence: self._guard.apply(entry, sequence))
+        return await self._journal.commit(entries.encode(entry), partial(self._applied, entry))
+
+    def _applied(self, entry: entries.Entry, sequence: int) -> Any:
+        answers = self._guard.apply(entry, sequence)
+        recorder = self._guard.recorder
+        if recorder is not None and recorder.full:
+            recorder.seal(sequence)
+            task = asyncio.create_task(self._recorded(recorder))
+            self._recording.add(task)
+            task.add_done_callback(self._recording.discard)
+        return answers
+
+    async def _recorded(self, recorder: Recorder) -> None:
+        try:
+            await asyncio.to_thread(recorder.write)
+        except JournalUnavailable as error:  # the next snapshot tries again
+            log.error("%s", error)
 
     async def _under_way[Answers](self, answers: Awaitable[Answers]) -> Answers:
         """Count a request until it is answered."""
@@ -368,14 +416,19 @@ def _journal(settings: Settings) -> Journal:
     return FolderJournal(settings.state / "journal", settings.durability)
 
 
-def _recovered(journal: Journal, options: Options, models: Models) -> Guard | None:
+Recording = Callable[[Guard, bytes | None], Recorder]  # of a guard as it is, and what a snapshot kept of the last one
+
+
+def _recovered(journal: Journal, options: Options, models: Models, recording: Recording | None = None) -> Guard | None:
     """The guard as it was after the last entry; None where nothing has begun."""
     guard: Guard | None = None
     found = journal.newest_snapshot()
     if found is not None:
         _, parts = found
+        recorded = parts.pop(PART, None)
         dump = {name: unpack(part) for name, part in parts.items()}
         guard = Guard.restored(dump, models.get)
+        guard.recorder = recording and recording(guard, recorded)
     n = 0
     for sequence, data in journal.replay(0 if guard is None else guard.sequence):
         entry = entries.decode(data)
@@ -383,15 +436,28 @@ def _recovered(journal: Journal, options: Options, models: Models) -> Guard | No
             if not isinstance(entry, entries.Begin):
                 raise CheckpointError(f"entry {sequence} of the journal is the first and begins nothing")
             guard = Guard(entry.options, entry.version, models.get)
+            guard.source = entry.source
+            guard.recorder = recording and recording(guard, None)
             guard.sequence = sequence
         else:
             with contextlib.suppress(InvalidArgument):  # refused then, and now
                 guard.apply(entry, sequence)
+            if guard.recorder is not None and guard.recorder.full:
+                guard.recorder.seal(sequence)
+                guard.recorder.write()
         n += 1
     if guard is not None:
         _check(guard.options, options)
         log.info("recovered %d entries after snapshot %s", n, None if found is None else found[0])
     return guard
+
+
+def _recorder(settings: Settings, newest: int, guard: Guard, kept: bytes | None) -> Recorder:
+    """What keeps the history of a guard that stands where its snapshot does."""
+    root = settings.history_folder or settings.state / "history"
+    key = settings.state / "history.key" if settings.pseudonyms == "on" else None
+    chosen = history.Options(root, settings.history_days, key)
+    return Recorder(chosen, guard.source, guard.sequence, newest, kept, NAMES, FEATURES)
 
 
 def _options(settings: Settings) -> Options:

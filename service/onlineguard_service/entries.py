@@ -31,6 +31,7 @@ class Begin(msgspec.Struct, tag="begin", array_like=True, frozen=True):
     options: Options
     version: str  # of the first model
     t: int  # ms since 1970 at which it came
+    source: str = ""  # tells this journal from any other, in the names of the files of its history
 
 
 class Events(msgspec.Struct, tag="events", array_like=True, frozen=True):

@@ -39,6 +39,7 @@ from onlineguard_service.digest import digest
 from onlineguard_service.entries import CHANGEABLE, Begin, Clicks, Entry, Events, Labels, Options, Tune
 from onlineguard_service.event_numbers import Stream, key_of
 from onlineguard_service.figures import ANOMALOUS, JUDGED, ROBOTIC, Figures
+from onlineguard_service.history.recorder import Recorder
 from onlineguard_service.remembered import Remembered
 
 MARKS = 100  # switches of the model that are remembered
@@ -70,6 +71,8 @@ class Guard:
         self.marks: list[tuple[int, str]] = []
         self.label_t: int | None = None  # when the last label came
         self.sequence = 0  # of the last entry applied
+        self.source = ""  # of the entries
+        self.recorder: Recorder | None = None  # told of every click that is judged, and of every label
         self._use(models(version))
 
     def _named(self) -> SliceModel:
@@ -270,12 +273,13 @@ class Guard:
             for start in range(0, len(places), most):
                 part = places[start : start + most]
                 seen = counts if counts is None or len(part) == len(counts) else counts[part]
-                answers += self._judged([entry.clicks[i] for i in part], seen)
+                answers += self._judged(entry, part, seen)
             return answers
 
         return self._click_answers.answered(entry.clicks, [click.click_id for click in entry.clicks], judged)
 
-    def _judged(self, clicks: list[Click], counts: np.ndarray | None) -> list[ClickAnswer]:
+    def _judged(self, entry: Clicks, places: list[int], counts: np.ndarray | None) -> list[ClickAnswer]:
+        clicks = [entry.clicks[i] for i in places]
         names = [self.slice_of(click) for click in clicks]
         judged = self._click_judge.judge(clicks, names, counts)
         p_robot, verdicts = judged.p_robot.tolist(), _verdicts(judged.verdicts)
@@ -293,6 +297,11 @@ class Guard:
         )
         rows = zip(clicks, robotic, p_robot, limits, names, verdicts, strict=True)
         version = self.model.version
+        if self.recorder is not None:
+            p_values = [verdict.p_value for verdict in verdicts]
+            self.recorder.clicks(
+                self.sequence, entry.t, places, clicks, judged, limits, robotic, p_values, names, version
+            )
         return [
             ClickAnswer(
                 click.click_id, "robotic" if is_robotic else "valid", _finite(p), _finite(limit), name, version, verdict
@@ -312,6 +321,8 @@ class Guard:
                 self.click_figures.label(decided.slice, decided.decision == "robotic")
             answers.append(LabelAnswer(label.click_id, True, decided.decision))
         self.label_t = entry.t
+        if self.recorder is not None:
+            self.recorder.labels(self.sequence, entry.t, entry.labels)
         return answers
 
     def slice_of(self, click: Click) -> str:
@@ -349,6 +360,7 @@ class Guard:
         return {
             "options": msgspec.to_builtins(self.options),
             "sequence": self.sequence,
+            "source": self.source,
             "model": self.model.version,
             "marks": [list(mark) for mark in self.marks],
             "label_t": self.label_t,
@@ -369,6 +381,7 @@ class Guard:
         options = msgspec.convert(dump["options"], Options)
         guard = cls(options, dump["model"], models)
         guard.sequence, guard.label_t = dump["sequence"], dump["label_t"]
+        guard.source = dump.get("source", "")  # of old there was none
         guard.marks = [(t, version) for t, version in dump["marks"]]
         if dump["events"] is not None:
             config, tensors = dump["events"]
@@ -387,8 +400,9 @@ class Guard:
         return guard
 
     def digest(self) -> str:
-        """A hash of all that was learned, but not of how many entries it took: repeats are entries too."""
-        return digest({name: part for name, part in self.dump().items() if name != "sequence"})
+        """A hash of all that was learned: not of how many entries it took, since repeats are entries too, nor of their
+        journal's name."""
+        return digest({name: part for name, part in self.dump().items() if name not in ("sequence", "source")})
 
 
 def _ids(events: Sequence[Event]) -> list[str | None]:

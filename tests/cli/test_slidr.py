@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 import onlineguard.slidr
 from onlineguard.cli.app import app
 from onlineguard.slidr.model import load_model
-from onlineguard.slidr.simulation.simulator import Traffic, write_traffic
+from onlineguard.slidr.simulation.simulator import Traffic, simulate, write_traffic
+from tests.support.histories import recorded, told, written
 
 ROOT = Path(onlineguard.slidr.__file__).parents[2]
 MAPPING = """
@@ -421,3 +422,19 @@ def test_help_and_import_load_nothing_heavy():
     )
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not {"jax", "numpy", "scipy", "polars", "sklearn", "optax"} & set(loaded.stdout.split())
+
+
+def test_a_history_is_shown_by_day_and_a_person_is_erased_from_it(tmp_path):
+    log = simulate(Traffic(clicks=600, days=2), 1).clicks
+    folder = written(tmp_path / "history", recorded(log), told(log, delay=3_600_000))
+    shown = invoke("history", folder)
+    assert shown.exit_code == 0, shown.output
+    days = json.loads(invoke("history", folder, "--json").stdout)["days"]
+    assert sum(day["rows"] for day in days) == log.height
+    assert sum(day["purchases"] for day in days) == log["purchase_ts"].count()
+    assert days[0]["delay"] == [1.0, 1.0]
+    assert all(day["day"] in shown.stdout for day in days)
+    user = log["user_id"].drop_nulls()[0]
+    erased = invoke("history", "erase", folder, "--user", user)
+    assert f"erased {log.filter(pl.col('user_id') == user).height} clicks" in erased.stderr
+    refused(invoke("history", tmp_path), "is no history")

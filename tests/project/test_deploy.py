@@ -60,6 +60,7 @@ STATUS = {
     "queue": 0,
     "journal": {"sequence": 2, "lag": 0.0, "bytes": 1},
     "snapshot": {"sequence": 1, "t": 0},
+    "history": {"sequence": 1, "waiting": 0, "behind": False},
     "labels": {"last_ts": 0},
     "model_version": "m",
     "ivr": {"a": 0.5},

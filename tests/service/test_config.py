@@ -137,7 +137,8 @@ def test_what_is_shown_is_a_file_that_gives_the_same_settings(tmp_path, file):
     shown.write_text(show(loaded))
     again = load({}, {}, shown)
     assert again.settings == loaded.settings
-    assert set(tomllib.loads(show(loaded))["serve"]) == set(config.FIELDS) - {"redis", "keys", "tls_clients"}
+    unset = {"redis", "keys", "tls_clients", "history_folder"}
+    assert set(tomllib.loads(show(loaded))["serve"]) == set(config.FIELDS) - unset
 
 
 def test_every_line_that_is_shown_says_where_its_value_comes_from(file):

@@ -94,6 +94,8 @@ async def crashed(core):
     await core._journal.close()
     if core._counting is not None:
         await core._counting.close()
+    if core._guard.recorder is not None:
+        core._guard.recorder.close()
 
 
 class Client:
@@ -167,18 +169,19 @@ def keep(journal, copies):
         shutil.copy2(segment, copies / segment.name)
 
 
-def replayed(folder, models):
+def replayed(folder, models, recorder=None):
     """As `applied`, of a journal in a folder."""
-    return applied(FolderJournal(folder).replay(0), models)
+    return applied(FolderJournal(folder).replay(0), models, recorder)
 
 
-def applied(journal, models):
+def applied(journal, models, recorder=None):
     """A guard that has applied all entries without a stop, and what it answered to each id first."""
     guard, answers = None, {}
     for sequence, data in journal:
         entry = entries.decode(data)
         if isinstance(entry, entries.Begin):
             guard = Guard(entry.options, entry.version, models.get)
+            guard.recorder = recorder
             continue
         given = guard.apply(entry, sequence)
         if isinstance(entry, entries.Events):

@@ -140,6 +140,7 @@ def _core(status: Mapping[str, Any]) -> Iterable[Metric]:
         if status.get(name) is not None:
             yield CounterMetricFamily(PREFIX + name, about, value=float(status[name]))
     journal, snapshot = status.get("journal") or {}, status.get("snapshot") or {}
+    history = status.get("history") or {}
     gauges = {
         "queue": ("Requests that wait for the core.", status.get("queue")),
         "journal_sequence": ("Number of the newest entry of the journal.", journal.get("sequence")),
@@ -147,6 +148,12 @@ def _core(status: Mapping[str, Any]) -> Iterable[Metric]:
         "journal_bytes": ("Size of the journal.", journal.get("bytes")),
         "snapshot_sequence": ("Number of the last entry in the newest snapshot.", snapshot.get("sequence")),
         "snapshot_age_seconds": ("Time since the newest snapshot.", _age(snapshot.get("t"))),
+        "history_sequence": ("Number of the last entry whose clicks and labels are in files.", history.get("sequence")),
+        "history_waiting_bytes": ("What waits to become a file of the history.", history.get("waiting")),
+        "history_behind": (
+            "1 when the history could not be written for so long that only a restart completes it.",
+            history.get("behind"),
+        ),
         "labels_age_seconds": (
             "Time since the newest purchase or RFM score became known.",
             _age((status.get("labels") or {}).get("last_ts")),

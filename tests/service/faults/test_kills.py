@@ -2,7 +2,8 @@
 
 Several clients send events, clicks and labels without pause, each waiting for its answer and sending the request again
 after a crash. Afterwards the entries of the journal, taken from copies made at every kill, are applied to a guard that
-is never killed: it must be in the same state, and must give every answer that any client got.
+is never killed: it must be in the same state, and must give every answer that any client got. The history must hold
+what came of these entries, nothing more and nothing twice.
 """
 
 import asyncio
@@ -12,10 +13,12 @@ import random
 import httpx2
 import pytest
 from onlineguard_service.config import Settings
-from onlineguard_service.core import _options, _recovered
+from onlineguard_service.core import Core, _options, _recovered
 from onlineguard_service.journal.journal import FolderJournal
 from onlineguard_service.models import Models
 
+from onlineguard.slidr.history.reading import History
+from tests.support.histories import Collected, assert_history
 from tests.support.under_load import CLIENTS, JSON, Client, Starter, free_port, keep, killed, ready, replayed, told
 
 KILLS = int(os.environ.get("ONLINEGUARD_KILLS", "200"))  # each takes some two seconds
@@ -29,7 +32,7 @@ def test_nothing_that_was_answered_is_lost_or_changed_by_kills(tmp_path, model_f
     port = free_port()
     settings = {
         "port": port, "state": state, "durability": "group", "n_features": 2, "snapshot_every": 3_600.0,
-        "remember": 1_000_000,
+        "remember": 1_000_000, "history_days": 0,
     }  # fmt: skip
     draw = random.Random(0)
 
@@ -72,10 +75,20 @@ def test_nothing_that_was_answered_is_lost_or_changed_by_kills(tmp_path, model_f
     models = Models(state / "models")
     journal = FolderJournal(state / "journal")
     recovered = _recovered(journal, _options(Settings(**settings)), models)
-    never_killed, answers = replayed(copies, models)
+    collected = Collected()
+    never_killed, answers = replayed(copies, models, collected)
     assert never_killed.digest() == recovered.digest()
     answered = told(clients)
     assert len(answered) > 10 * KILLS
     for key, answer in answered.items():
         assert answers[key] == answer
     assert sum(client.repeated for client in clients) > KILLS // 2  # kills that hit somebody
+    asyncio.run(journal.close())
+    asyncio.run(finished(Settings(**settings)))
+    assert_history(state / "history", collected)
+    assert not History(state / "history").missing()
+
+
+async def finished(settings):
+    """Start once more, and stop in order."""
+    await (await Core.open(settings)).close()

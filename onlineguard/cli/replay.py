@@ -1,0 +1,161 @@
+"""`onlineguard slidr replay`: the clicks of a history judged anew, and what that changes."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from onlineguard.cli.exits import one_line_errors
+
+if TYPE_CHECKING:
+    from onlineguard.slidr.history.reading import History
+    from onlineguard.slidr.model import Model
+    from onlineguard.slidr.replay.bill import Bill, By
+    from onlineguard.slidr.replay.publishing import Receiver
+
+SHOWN = 12  # rows of a table
+
+EPILOG = """[bold]Times[/bold]
+
+A time is a share of the history's time, [cyan]50%[/cyan]; a time after its first click, [cyan]36h[/cyan] or \
+[cyan]7d[/cyan]; or a time in UTC, [cyan]2026-03-09T00:00[/cyan].
+
+[bold]Examples[/bold]
+
+What the model before would have decided about a day, by slice, ad and advertiser; nothing is published:
+
+  [cyan]onlineguard slidr replay onlineguard-state/history --model 0c1d2e3f4a5b --from 2026-03-09 --to 2026-03-10 \
+--prices ads.csv --dry-run[/cyan]
+
+The decisions that differ, a line each. Started again after a kill, it goes on where it was:
+
+  [cyan]onlineguard slidr replay onlineguard-state/history --model model --from 2026-03-09 --to 2026-03-10 --changed \
+--out delayed.ndjson[/cyan]
+"""
+
+
+def replay(
+    folder: Annotated[Path, typer.Argument(metavar="HISTORY", help="`history` in the state of the service.")],
+    model: Annotated[
+        str,
+        typer.Option(metavar="FOLDER|VERSION", help="A model's folder, or a version that the service had."),
+    ],
+    since: Annotated[str | None, typer.Option("--from", metavar="TIME", help="Clicks from this time on.")] = None,
+    until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Clicks before this time.")] = None,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Count the clicks again, in place of the features that were recorded.")
+    ] = False,
+    changed: Annotated[bool, typer.Option("--changed", help="Publish only decisions that differ.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write decisions to this file, a JSON object a line.")
+    ] = None,
+    redis: Annotated[
+        str | None, typer.Option(metavar="URL", help="Publish decisions to a stream of this Redis.")
+    ] = None,
+    stream: Annotated[str, typer.Option(help="Name of the stream.")] = "{onlineguard}:delayed",
+    prices: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Table of ad_id, advertiser, and price of a click: .csv, .ndjson, .parquet."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Publish nothing; show what would change.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print what changes as JSON.")] = False,
+) -> None:
+    """Judge the clicks of a history anew, by another model or with other features, and publish the decisions.
+
+    Each decision names the one that it replaces. Repeating a replay publishes nothing twice.
+    """
+    with one_line_errors():
+        from onlineguard.cli import console
+        from onlineguard.errors import InvalidArgument
+        from onlineguard.slidr.history.reading import History
+        from onlineguard.slidr.replay.bill import Bill, read_prices
+        from onlineguard.slidr.replay.publishing import publish
+        from onlineguard.slidr.replay.replay import complete, replayed
+
+        if dry_run == (out is not None or redis is not None) or (out is not None and redis is not None):
+            raise InvalidArgument("give one of --out, --redis and --dry-run; it says where the decisions go")
+        history = History(folder)
+        chosen = _model(model, folder)
+        start, end = _times(history, since, until)
+        if recompute and not complete(history, start):
+            console.say("beware: the history is not complete, so some clicks are counted of less than they were live")
+        bill = Bill(None if prices is None else read_prices(prices))
+        frames = bill.counting(replayed(history, chosen, start, end, recompute))
+        clicks = history.rows(start, end)
+        with console.progress("replay", clicks, noun="clicks") as progress:
+            run = f"{chosen.version}:{start}:{end}:{'recomputed' if recompute else 'recorded'}"
+            steps = _passed(frames) if dry_run else publish(frames, _receiver(out, redis, stream, chosen, run), changed)
+            for done in steps:
+                progress(done)
+        _show(bill, json_)
+
+
+def _passed(frames: "Iterator[Any]") -> Iterator[int]:
+    done = 0
+    for frame in frames:
+        done += frame.height
+        yield done
+
+
+def _receiver(out: Path | None, redis: str | None, stream: str, model: "Model", run: str) -> "Receiver":
+    from onlineguard.slidr.replay.publishing import File, Stream
+
+    if out is not None:
+        return File(out, model.version)
+    assert redis is not None  # one of the two is given
+    return Stream(redis, stream, run)
+
+
+def _model(named: str, history: Path) -> "Model":
+    """The model in a folder, or of a version that the service of the history had."""
+    from onlineguard.slidr.model import load_model
+
+    kept = history.parent / "models" / named
+    return load_model(kept if not Path(named).is_dir() and kept.is_dir() else Path(named))
+
+
+def _times(history: "History", since: str | None, until: str | None) -> tuple[int, int]:
+    from onlineguard.errors import InvalidArgument
+    from onlineguard.slidr.pipeline import moment
+
+    if history.span is None:
+        raise InvalidArgument(f"{history.path} has no clicks yet")
+    first, end = history.span
+    start = first if since is None else moment(since, first, end - 1, "--from")
+    stop = end if until is None else moment(until, first, end - 1, "--to")
+    if not history.rows(start, stop):
+        raise InvalidArgument(f"--from {since} --to {until} leaves no clicks; see onlineguard slidr history")
+    return start, stop
+
+
+def _show(bill: "Bill", as_json: bool) -> None:
+    from onlineguard.cli import console
+
+    columns: list[By] = ["slice", "ad_id", "advertiser"]
+    by = {name: bill.by(name) for name in columns[: 3 if bill.priced else 2]}
+    (total,) = bill.by().to_dicts()
+    if as_json:
+        print(json.dumps({"total": total, **{name: table.to_dicts() for name, table in by.items()}}, indent=1))
+        return
+    for name, table in by.items():
+        rows = [_row(name, row, bill.priced) for row in table.head(SHOWN).to_dicts()]
+        console.print_rows(f"What changes by {name.removesuffix('_id')}, the most first", rows)
+    money = f"; refund {total['refund']:,.2f}, charge {total['charge']:,.2f}" if bill.priced else ""
+    console.say(
+        f"{total['clicks']:,} clicks: {total['was_robotic']:,} were robotic, {total['robotic']:,} are; "
+        f"{total['now_robotic']:,} become robotic, {total['now_valid']:,} become valid, of which "
+        f"{total['purchases_freed']:,} had led to a purchase{money}"
+    )
+
+
+def _row(name: str, row: dict[str, Any], priced: bool) -> dict[str, str]:
+    shown = {name.removesuffix("_id"): str(row[name]), "clicks": f"{row['clicks']:,}"}
+    shown |= {
+        "robotic before": f"{row['was_robotic']:,}",
+        "after": f"{row['robotic']:,}",
+        "become robotic": f"{row['now_robotic']:,}",
+        "become valid": f"{row['now_valid']:,}",
+    }
+    return shown | ({"refund": f"{row['refund']:,.2f}", "charge": f"{row['charge']:,.2f}"} if priced else {})

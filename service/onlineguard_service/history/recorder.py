@@ -1,0 +1,314 @@
+"""What is judged and labelled, kept as blocks until a process of its own has made files of them.
+
+**Nothing is lost or doubled by a crash**, since the history follows the snapshots. A snapshot of the journal's state is
+written only once the history of all entries before it is in files that are synced (`before`). A start from a snapshot
+removes the files of later entries, and gets them again from the replay of the journal: the same, since the guard
+answers a replay as it answered before. Files of entries that the journal has lost are set aside, not removed.
+
+**Requests do not wait.** A block is packed in some microseconds. A file is made when a snapshot is written, or when
+`FULL` bytes wait. Where files cannot be made, blocks wait up to `MOST` bytes; then they are let go, and no snapshot
+is written any more: the journal keeps all, and the next start makes the history of it.
+"""
+
+import fcntl
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from onlineguard.slidr.clicks.click import Click
+from onlineguard.slidr.history.keeping import ASIDE
+from onlineguard.slidr.history.layout import KINDS, parts
+from onlineguard.slidr.history.pseudonyms import Pseudonyms, made_key
+from onlineguard.slidr.judge import JudgedClicks
+from onlineguard.wire.requests import Label
+from onlineguard_service.errors import JournalUnavailable
+from onlineguard_service.history.blocks import LENGTH, Header, Judged, Labelled, encode
+from onlineguard_service.journal.packing import pack, unpack
+
+FULL = 32 << 20  # bytes of blocks that become files without waiting for a snapshot: some 60,000 clicks
+MOST = 8 * FULL  # that wait where files cannot be made
+PATIENCE = 60.0  # seconds to wait for the process that a killed service was feeding
+TOGETHER = 128  # pieces of one write, half of them lengths: some 2 MB at most
+PART = "history"  # of a snapshot
+
+_log = logging.getLogger("onlineguard.history")
+
+
+class Options(NamedTuple):
+    """What the operator chose."""
+
+    root: Path
+    keep_days: int  # 0: for ever
+    key: Path | None  # of the pseudonyms; None: what was sent is kept
+
+
+class _Sealed(NamedTuple):
+    """Blocks that become files, and the header that goes before them."""
+
+    header: Header
+    blocks: list[bytes]
+    size: int
+
+
+class Recorder:
+    """See this module.
+
+    source: the journal whose entries these are.
+    after: the entry of the snapshot that the service starts from; 0 without one.
+    newest: the newest entry of the journal.
+    kept: what the snapshot kept of an earlier recorder; None where there was none.
+    features: their names; version: that of the features.
+
+    Raises JournalUnavailable where the folder cannot be used.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        source: str,
+        after: int,
+        newest: int,
+        kept: bytes | None,
+        features: Sequence[str],
+        version: int,
+    ):
+        self._options, self._source, self._features = options, source, tuple(features)
+        self._sealed: deque[_Sealed] = deque()
+        self._blocks: list[bytes] = []
+        self._size = 0
+        self._kinds: set[str] = set()
+        self._writing = threading.Lock()
+        self._first: dict[str, int] = dict.fromkeys(KINDS, after + 1) if kept is None else unpack(kept)
+        self._snapshots = [0, after]  # the two newest
+        self.behind = False  # whether blocks had to be let go
+        self.closed = after  # the last entry that is in files
+        self._lock = -1
+        try:
+            for kind in KINDS:
+                (options.root / kind).mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(options.root / f".{source or 'service'}.lock")
+            self._key = None if options.key is None else made_key(options.key)
+            _forget(options.root, source, after, newest)
+        except OSError as error:
+            self.close()
+            raise JournalUnavailable(
+                f"the history in {options.root} cannot be written: {error.strerror or error}; name another "
+                "--history-folder, or set --history off"
+            ) from error
+        names = "no" if self._key is None else Pseudonyms(self._key).mark
+        self._about = {"features": str(version), "pseudonyms": names}
+
+    def clicks(
+        self,
+        sequence: int,
+        t: int,
+        places: list[int],
+        clicks: list[Click],
+        judged: JudgedClicks,
+        limits: list[float],
+        robotic: list[bool],
+        p_values: list[float | None],
+        slices: list[str],
+        model: str,
+    ) -> None:
+        """Keep what was judged of some clicks of an entry, `places` in it."""
+        self._keep(
+            "clicks",
+            Judged(
+                sequence,
+                t,
+                places,
+                clicks,
+                judged.features.tobytes(),
+                judged.p_robot.tobytes(),
+                limits,
+                robotic,
+                p_values,
+                slices,
+                model,
+            ),
+        )
+
+    def labels(self, sequence: int, t: int, labels: list[Label]) -> None:
+        """Keep the labels of an entry."""
+        self._keep("labels", Labelled(sequence, t, labels))
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits that it should be sealed and written."""
+        return self._size >= FULL
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait to be written."""
+        return self._size + sum(sealed.size for sealed in self._sealed)
+
+    def seal(self, sequence: int) -> None:
+        """What came of all entries up to this one, the last applied, becomes files with the next `write`."""
+        if self._blocks:
+            header = Header(
+                str(self._options.root),
+                self._source,
+                dict(self._first),
+                sequence,
+                self._features,
+                self._about,
+                None if self._key is None else self._key.hex(),
+                self._options.keep_days,
+                self._snapshots[0],
+            )
+            self._sealed.append(_Sealed(header, self._blocks, self._size))
+            self._first |= dict.fromkeys(self._kinds, sequence + 1)
+            self._blocks, self._size, self._kinds = [], 0, set()
+
+    def write(self) -> None:
+        """Make files of what is sealed; waits, so call it in a thread. Raises JournalUnavailable if that fails."""
+        with self._writing:
+            while self._sealed:
+                sealed = self._sealed[0]
+                _feed(sealed, self._lock)
+                self.closed = sealed.header.last
+                self._sealed.popleft()
+
+    def before(self, state: Mapping[str, bytes | memoryview], sequence: int) -> Mapping[str, bytes | memoryview]:
+        """The parts of a snapshot after that entry. The first look at them waits until its history is in files."""
+        self.check()
+        self.seal(sequence)
+        return _After(state, {PART: pack(self._first)}, self)
+
+    def taken(self, sequence: int) -> None:
+        """A snapshot after that entry has been written: the state never goes back before the one before it."""
+        self._snapshots = [self._snapshots[1], sequence]
+
+    def check(self) -> None:
+        """Raises JournalUnavailable where blocks were let go, so that no snapshot may be written."""
+        if self.behind:
+            raise JournalUnavailable(
+                f"the history in {self._options.root} could not be written for too long; the journal keeps all that "
+                "it lacks: make room on its disk and restart the service"
+            )
+
+    def close(self) -> None:
+        """Let another process write the history of this journal. What waits is not written."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _keep(self, kind: str, block: Judged | Labelled) -> None:
+        if self.behind:
+            return
+        packed = encode(block)
+        self._blocks += (len(packed).to_bytes(LENGTH, "little"), packed)
+        self._size += len(packed)
+        self._kinds.add(kind)
+        if self._size >= FULL and self.waiting > MOST:
+            self.behind = True
+            self._blocks, self._size = [], 0
+            self._sealed.clear()
+            _log.error("the history in %s cannot be written, and too much of it waits", self._options.root)
+
+
+class _After(Mapping[str, bytes | memoryview]):
+    """The parts of a state and some more, to be had once what a recorder has sealed is in files."""
+
+    def __init__(self, state: Mapping[str, bytes | memoryview], more: Mapping[str, bytes], recorder: Recorder):
+        self._state, self._more, self._recorder = state, more, recorder
+
+    def __getitem__(self, name: str) -> bytes | memoryview:
+        return self._more[name] if name in self._more else self._state[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._recorder.write()
+        self._recorder.check()
+        yield from self._state
+        yield from self._more
+
+    def __len__(self) -> int:
+        return len(self._state) + len(self._more)
+
+
+def _feed(sealed: _Sealed, lock: int) -> None:
+    """Have a process of its own write the files; raises JournalUnavailable unless it has.
+
+    It inherits the lock, so that a service that is started after this one was killed waits until it has ended too. What
+    asks a service to stop may be sent to all its processes: this one finishes, since the last snapshot waits for it.
+    """
+    header = msgspec.json.encode(sealed.header)
+    pieces = [len(header).to_bytes(LENGTH, "little"), header, *sealed.blocks, bytes(LENGTH)]
+    command = [sys.executable, "-m", "onlineguard_service.history.closing"]
+    try:
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))  # it inherits that too
+        try:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=(lock,))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        with process:
+            assert process.stdin is not None
+            assert process.stderr is not None
+            with suppress(BrokenPipeError):
+                for start in range(0, len(pieces), TOGETHER):
+                    _written(process.stdin.fileno(), pieces[start : start + TOGETHER])
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            said = process.stderr.read().decode(errors="replace").strip()
+    except OSError as error:
+        raise JournalUnavailable(f"the history cannot be written: {error.strerror or error}") from error
+    if process.returncode:
+        raise JournalUnavailable(
+            f"the history in {sealed.header.root} cannot be written: {said.splitlines()[-1] if said else 'killed'}"
+        )
+
+
+def _written(file: int, pieces: list[bytes]) -> None:
+    """Write all of them."""
+    left = sum(map(len, pieces)) - os.writev(file, pieces)
+    if left:  # a pipe takes 64 kB at a time, when it takes any
+        rest = memoryview(b"".join(pieces))[-left:]
+        while rest:
+            rest = rest[os.write(file, rest) :]
+
+
+def _forget(root: Path, source: str, after: int, newest: int) -> None:
+    """Remove the files of entries after the snapshot, which the replay brings again. Those of entries that the journal
+    no longer has are set aside."""
+    for unfinished in root.glob(f"*/day=*/.*{source}.parquet.*.tmp"):
+        unfinished.unlink()
+    for kind in KINDS:
+        for part in parts(root, kind):
+            if part.source != source or part.last <= after:
+                continue
+            if part.last <= newest:
+                part.path.unlink()
+                continue
+            aside = root / ASIDE / kind / part.path.parent.name
+            aside.mkdir(parents=True, exist_ok=True)
+            os.replace(part.path, aside / part.path.name)
+            _log.warning(
+                "the journal has lost entries up to %d, which the history has: %s is set aside", part.last, part.path
+            )
+
+
+def _locked(path: Path) -> int:
+    """The descriptor that holds the lock until it is closed here and in every process that inherited it."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
+    given_up = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError as error:
+            if time.monotonic() > given_up:
+                os.close(lock)
+                raise OSError(error.errno, "another process writes it") from error
+            time.sleep(0.02)
