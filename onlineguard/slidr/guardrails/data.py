@@ -30,6 +30,8 @@ class Data:
     slices: tuple[str, ...]
     rfm_at_least: float = 12.0
     promised: Promises | None = None  # of the model that is live
+    stamps: pl.DataFrame | None = None  # t and ts of all clicks that arrived in the time, where arrivals are recorded
+    label_hours: Float[np.ndarray, " k"] | None = None  # from each purchasing click until the purchase was known
 
     @property
     def hours(self) -> int:

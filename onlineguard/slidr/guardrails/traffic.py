@@ -1,8 +1,8 @@
 """Guardrails on the clicks themselves: their form, clocks, copies, volume, and floods.
 
-**Clocks.** Clicks lie in the order of their arrival. They are cut into as many runs as there are hours, and in each a
-click far from the median time of its run was stamped by a wrong clock. The worst run counts, since a front end is wrong
-for hours and not for weeks.
+**Clocks.** A click that says another time than that of its arrival was stamped by a wrong clock. The worst hour counts,
+since a front end is wrong for hours and not for weeks. Where arrivals are not recorded, clicks lie in their order at
+least: they are cut into as many runs as there are hours, and the median time of a run stands for its arrival.
 
 **Floods.** A robot has its favourites. On every day, the largest ad, network and user agent have some share of the
 clicks; how far the share of any of them exceeds its own median over the other days is its excess. An attack on one
@@ -18,7 +18,7 @@ import polars as pl
 from onlineguard.slidr.clicks.clicks import check_clicks, prefix
 from onlineguard.slidr.features import NAMES, UNITS
 from onlineguard.slidr.guardrails.checks import Check, Finding
-from onlineguard.slidr.guardrails.data import DAY, Data
+from onlineguard.slidr.guardrails.data import DAY, HOUR, Data
 
 FAR = DAY // 2  # of a run of an hour of arrivals; at night a run may take hours
 ENOUGH = 200  # clicks of a slice a day that say anything of its volume
@@ -47,21 +47,22 @@ def schema(data: Data, limits: Mapping[str, float]) -> Finding:
 
 def clocks(data: Data, limits: Mapping[str, float]) -> Finding:
     """Clicks stamped by a wrong clock."""
-    n = len(data.ts)
-    if n < data.hours:
-        return Finding(None, f"{n} clicks in {data.hours} hours are too few to tell")
-    run = np.arange(n) * data.hours // n
-    table = pl.DataFrame({"run": run, "ts": data.ts})
+    if data.stamps is not None:
+        table = data.stamps.select("ts", run=(pl.col("t") - data.since) // HOUR, near="t")
+    else:
+        n = len(data.ts)
+        table = pl.DataFrame({"run": np.arange(n) * data.hours // max(1, n), "ts": data.ts})
+        table = table.with_columns(near=pl.col("ts").median().over("run"))
+    if table.height < data.hours:
+        return Finding(None, f"{table.height} clicks in {data.hours} hours are too few to tell")
     worst = (
-        table.with_columns(median=pl.col("ts").median().over("run"))
-        .group_by("run")
-        .agg(wrong=((pl.col("ts") - pl.col("median")).abs() > FAR).sum(), clicks=pl.len())
+        table.group_by("run")
+        .agg(wrong=((pl.col("ts") - pl.col("near")).abs() > FAR).sum(), clicks=pl.len())
         .with_columns(share=pl.col("wrong") / pl.col("clicks"))
         .sort("share", descending=True)
         .row(0, named=True)
     )
-    total = int(((data.ts < data.since - DAY) | (data.ts >= data.until + DAY)).sum())
-    figures = {"worst_hour": worst["share"], "outside": total / n}
+    figures = {"worst_hour": worst["share"]}
     holds = worst["wrong"] < 3 or worst["share"] <= limits["most"]
     return Finding(
         holds,
