@@ -7,7 +7,7 @@ should have are held against the Poisson law,
 
     P(K <= k | e) <= CHANCE
 
-which a run of silence passes from e = 13.8 on. A shorter silence cannot be told from chance, and the report says from
+which a run of silence passes from e = 11.5 on. A shorter silence cannot be told from chance, and the report says from
 how many hours on it can be told.
 
 **Mislabelled days.** A score of the other days, the linear discriminant w that tells their buyers from all of their
@@ -17,8 +17,8 @@ AUC'. Then
     agreement = (AUC - 1/2) / (AUC' - 1/2)
 
 is about 1, about 0 where labels were given at random, and negative where robots were labelled. In a clean week it is .3
-to 1.4, since buyers are hardly told from other people; so a day fails only if its agreement lies below the limit by two
-standard errors. A day of a thousand purchases with random labels is found, one of two hundred with robots' labels.
+to 1.4, since buyers are hardly told from other people; so a day fails only if its agreement lies below the limit by
+three standard errors. Two thousand purchases a day tell labels given at random, and a hundred those of robots.
 
 Source: least densities of known humans in every hour of the week are a guardrail of "SLIDR", IAAI 2023. The scan over
 all runs follows Kulldorff, "A spatial scan statistic", 1997, with a bound in place of its simulation.
@@ -36,11 +36,12 @@ from onlineguard.slidr.guardrails.checks import Check, Finding
 from onlineguard.slidr.guardrails.data import HOUR, Data
 
 LONGEST = 48  # hours of a run; a longer silence is found as one of this length
-CHANCE = 1e-6  # of 168 starts and 48 lengths, few are independent: less than one clean week in a hundred
+CHANCE = 1e-5  # of 168 starts and 48 lengths, few are independent: less than one clean week in a hundred
 WARM = 3  # hours at the beginning, in which the purchases of earlier clicks are missing
 CELL = 1e-5  # chance that a cell of 168 is taken for empty
 ENOUGH = 20  # purchases of a day that say anything of its labels
-ERRORS = 2.0  # standard errors
+ERRORS = 3.0  # standard errors: seven days or more are looked at every day
+TOLD = 0.53  # AUC from which on the buyers of the other days are told from their clicks at all
 RIDGE = 0.1  # of the correlations, which windows inside each other make nearly singular
 SAMPLE = 10_000  # clicks of a day, and as many of its buyers, that scores are ranked of
 
@@ -61,8 +62,7 @@ def density(data: Data, limits: Mapping[str, float]) -> Finding:
     sparse = (special.pdtr(known, wanted) <= CELL) | (empty & (typical >= -np.log(CELL)))
     with np.errstate(invalid="ignore"):
         relative = known / clicks / share
-    worst = int(np.nanargmin(relative)) if not empty.all() else 0
-    figures = {"share": share, "least_of_an_hour": float(relative[worst]), "sparse_hours": int(sparse.sum())}
+    figures = {"share": share, "least_of_an_hour": float(relative[~empty].min()), "sparse_hours": int(sparse.sum())}
     if sparse.any():
         names = ", ".join(_hour_of_week(int(at)) for at in np.flatnonzero(sparse)[:4])
         return Finding(False, f"hardly anybody is known in {sparse.sum()} of 168 hours of the week: {names}", figures)
@@ -92,7 +92,7 @@ def outages(data: Data, limits: Mapping[str, float]) -> Finding:
         if found:
             k, e = counts[start : start + length].sum(), expected[start : start + length].sum()
             said.append(f"{kind} are missing for {length} hours from {data.when(start)}: {k:,} where {e:,.0f} were due")
-    busy = np.median(_expected(purchases, data.clicks_an_hour))
+    busy = float(np.median(_expected(purchases, data.clicks_an_hour)))
     figures["seen_from_hours"] = float(np.ceil(-np.log(CHANCE) / max(busy, 1e-9)))
     if said:
         return Finding(False, "; ".join(said), figures)
@@ -129,8 +129,7 @@ def agreement(data: Data, limits: Mapping[str, float]) -> Finding:
     due = others * clicks
     surplus = (counts > limits["most"] * due) & (special.pdtrc(np.maximum(counts - 1, 0), due) <= CHANCE)
     against = (agree + ERRORS * error < limits["agreement"]) & (counts >= ENOUGH)
-    worst = int(np.nanargmin(np.where(counts >= ENOUGH, agree, np.nan)))
-    figures = {"least_agreement": float(agree[worst]), "most_purchases": float((counts / np.maximum(due, 1e-9)).max())}
+    figures = {"least_agreement": float(np.nanmin(agree, initial=np.inf)), "most_purchases": float((counts / np.maximum(due, 1e-9)).max())}
     if against.any():
         days = ", ".join(data.when(24 * int(day))[:14] for day in np.flatnonzero(against))
         return Finding(False, f"buyers look unlike those of all other days on {days}", figures)
@@ -207,7 +206,7 @@ def _longest_silence(
 def _agreements(
     data: Data, buyers: Bool[np.ndarray, " n"], counts: Int[np.ndarray, " days"]
 ) -> tuple[Float[np.ndarray, " days"], Float[np.ndarray, " days"]]:
-    """The agreement of every day, and its standard error; NaN and infinity for a day without buyers."""
+    """The agreement of every day, and its standard error; NaN and infinity where it cannot be told."""
     days = [_Day.of(data, buyers, day) for day in range(data.days)]
     agree, error = np.full(data.days, np.nan), np.full(data.days, np.inf)
     for at in np.flatnonzero(counts):
@@ -220,8 +219,9 @@ def _agreements(
         correlation = covariance / np.outer(deviation, deviation) + RIDGE * np.eye(len(mean))
         w = np.linalg.solve(correlation, (bought - mean) / deviation) / deviation
         apart = np.average([_auc(day, w) for day in others if day.buyers], weights=[d.buyers for d in others if d.buyers])
-        agree[at] = (_auc(days[at], w) - 0.5) / (apart - 0.5)
-        error[at] = np.sqrt(1.0 / 12.0 / min(counts[at], SAMPLE)) / abs(apart - 0.5)
+        if apart >= TOLD:
+            agree[at] = (_auc(days[at], w) - 0.5) / (apart - 0.5)
+            error[at] = np.sqrt(1.0 / 12.0 / min(counts[at], SAMPLE)) / (apart - 0.5)
     return agree, error
 
 

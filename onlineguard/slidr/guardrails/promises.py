@@ -59,20 +59,19 @@ def promised(prepared: Prepared, model: Model, learned: Mask, rows: Mask, known_
 def canaries(prepared: Prepared, model: Model, rows: Mask, known_at: int) -> list[Canary]:
     """Clicks to pin: half of them purchases that the model finds valid, half robotic ones of heavy sessions.
 
-    The first of each user, evenly over the time of `rows`; fewer where there are not so many.
+    They are one a visitor, and clear ones: those farthest from their thresholds. There may be fewer than `CANARIES`.
     """
     assert model.thresholds is not None
-    marked = np.zeros(len(rows), bool)
-    marked[rows] = model.thresholds.calibration.robotic(
-        scores(prepared, model.scorer, rows), prepared.ids_among(model.thresholds.keys)[0][rows]
-    )
-    chosen = [(purchasing(prepared, known_at) & ~marked, False), (prepared.heavy & marked, True)]
+    at = np.flatnonzero(rows)
+    margin = scores(prepared, model.scorer, rows) - model.thresholds.of(prepared)[rows]
+    bought, heavy = purchasing(prepared, known_at)[rows], prepared.heavy[rows]
+    who = prepared.frame[at].select(pl.coalesce("user_id", "ip")).to_series()
     pinned: list[Canary] = []
-    for mask, robotic in chosen:
-        users = prepared.frame.select(pl.coalesce("user_id", "ip").alias("who"), row=pl.int_range(pl.len()))
-        first = users.filter(pl.Series(mask & rows)).unique("who", keep="first", maintain_order=True)["row"].to_numpy()
-        for at in first[np.linspace(0, len(first) - 1, min(len(first), CANARIES // 2)).astype(int)].tolist():
-            name = slice_name(prepared.slice_keys[prepared.slice_ids[at]])
-            codes = prepared.categories[at].tolist() if model.config.kind == "embedding" else []
-            pinned.append(Canary(name, prepared.X[at].tolist(), codes, robotic))
+    for mask, robotic in ((bought & (margin <= 0.0), False), (heavy & (margin > 0.0), True)):
+        found = pl.DataFrame({"at": at, "who": who, "clear": np.abs(margin)}).filter(pl.Series(mask))
+        clearest = found.sort("clear", descending=True).unique("who", keep="first", maintain_order=True)
+        for row in clearest["at"].head(CANARIES // 2).to_list():
+            name = slice_name(prepared.slice_keys[prepared.slice_ids[row]])
+            codes = prepared.categories[row].tolist() if model.config.kind == "embedding" else []
+            pinned.append(Canary(name, prepared.X[row].tolist(), codes, robotic))
     return pinned

@@ -21,8 +21,8 @@ from onlineguard.slidr.guardrails.checks import Check, Finding
 from onlineguard.slidr.guardrails.data import DAY, HOUR, Data
 
 FAR = DAY // 2  # of a run of an hour of arrivals; at night a run may take hours
-ENOUGH = 200  # clicks of a slice a day that say anything of its volume
-TOLD = 0.01  # share of a day's clicks; less is no flood
+ENOUGH = 500  # clicks of a slice a day that say anything of its volume: of fewer, one burst makes a third
+TOLD, MANY = 0.01, 1_000  # share of a day's clicks, and clicks: less is no flood, but a robot as there are every day
 SHARED = ("ad_id", "prefix", "user_agent")
 
 
@@ -132,7 +132,7 @@ def attack(data: Data, limits: Mapping[str, float]) -> Finding:
             .group_by("value", "day")
             .len()
             .with_columns(share=pl.col("len") / pl.col("len").sum().over("day"))
-            .filter(pl.col("share") >= TOLD)
+            .filter(((pl.col("share") >= TOLD) & (pl.col("len") >= MANY)).any().over("value"))
         )
         for value, part in shares.partition_by("value", as_dict=True).items():
             of_days = np.zeros(data.days)
@@ -174,7 +174,7 @@ CHECKS = (
         "data",
         "a slice that is gone, or several times as large, is a fault of collection or a flood",
         volume,
-        {"least": 0.2, "most": 4.0, "hour": 20.0},  # times the median day; clicks that an hour usually has
+        {"least": 0.2, "most": 5.0, "hour": 20.0},  # times the median day; clicks that an hour usually has
     ),
     Check(
         "attack",
