@@ -11,6 +11,7 @@ import argparse
 import collections
 import dataclasses
 import tempfile
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
@@ -19,7 +20,7 @@ from benchmarks.faults import CLEAN, DAY, FAULTS, Fault, constant, made
 from benchmarks.workloads import emit
 from onlineguard.slidr.features import Featuriser
 from onlineguard.slidr.guardrails.candidate import LEVEL, Comparison
-from onlineguard.slidr.guardrails.checks import Settings, run
+from onlineguard.slidr.guardrails.checks import Settings, failed, run
 from onlineguard.slidr.guardrails.compatible import incompatible
 from onlineguard.slidr.guardrails.data import Data
 from onlineguard.slidr.guardrails.distributions import promise_of, sampled
@@ -110,30 +111,33 @@ def clean(world: str, clicks: int, seeds: int) -> None:
         )
 
 
-def broken(fault: Fault, world: str, clicks: int, seeds: int) -> None:
+def broken(faults: Sequence[Fault], world: str, clicks: int, seeds: int) -> None:
     """How often the guardrail fires that should, and which others do."""
-    found, others = 0, collections.Counter[str]()
-    for seed in range(seeds):
-        traffic, frame = made(fault, clicks, world, 1_000 + seed)
-        X = constant(fault, Featuriser().transform(frame), frame["ts"].to_numpy(), traffic.begin)
-        failed = {
-            outcome.name
-            for outcome in run(DATA_CHECKS, week(frame, X, traffic.begin, 1), Settings())
-            if outcome.outcome == "failed"
-        }
-        found += bool(failed & {*fault.fires})
-        others.update(failed - {*fault.fires})
-    emit(
-        bench="guardrails",
-        figure="finds a fault",
-        world=world,
-        clicks_a_week=clicks,
-        fault=fault.name,
-        should_fire=fault.fires,
-        fired=found,
-        of=seeds,
-        others=others,
-    )
+    found, others = collections.Counter[str](), collections.defaultdict[str, collections.Counter[str]](collections.Counter)
+    for seed in range(1_000, 1_000 + seeds):
+        whole = made(CLEAN, clicks, world, seed)[1]
+        X = Featuriser().transform(whole)
+        for fault in faults:
+            traffic, frame = made(fault, clicks, world, seed)
+            same = frame.select("click_id", "ts").equals(whole.select("click_id", "ts"))
+            counted = X if same else Featuriser().transform(frame)
+            counted = constant(fault, counted, frame["ts"].to_numpy(), traffic.begin)
+            outcomes = run(DATA_CHECKS, week(frame, counted, traffic.begin, 1), Settings())
+            names = {outcome.name for outcome in failed(outcomes)}
+            found[fault.name] += bool(names & {*fault.fires})
+            others[fault.name].update(names - {*fault.fires})
+    for fault in faults:
+        emit(
+            bench="guardrails",
+            figure="finds a fault",
+            world=world,
+            clicks_a_week=clicks,
+            fault=fault.name,
+            should_fire=fault.fires,
+            fired=found[fault.name],
+            of=seeds,
+            others=others[fault.name],
+        )
 
 
 def foreign(world: str, clicks: int, seeds: int) -> None:
@@ -157,11 +161,10 @@ def main() -> None:
     parser.add_argument("--world", choices=WORLDS, default=None, help="only this one")
     asked = parser.parse_args()
     if asked.quick:
-        broken(FAULTS[2], "usual", 8_000, 1)
+        broken(FAULTS[2:3], "usual", 8_000, 1)
         return
     for world in WORLDS if asked.world is None else (asked.world,):
-        for fault in FAULTS:
-            broken(fault, world, asked.clicks, max(1, asked.seeds // 5))
+        broken(FAULTS, world, asked.clicks, max(1, asked.seeds // 5))
         foreign(world, asked.clicks, max(1, asked.seeds // 5))
         clean(world, asked.clicks, asked.seeds)
 

@@ -205,7 +205,7 @@ CHECKS = (
         coverage,
         {"band": 0.15, "of_slice": 0.3},
     ),
-    Check("auc", "candidate", "a model that tells people worse pays for it with their clicks", auc, {"least": 0.5, "fall": 0.05}),
+    Check("auc", "candidate", "a model that tells people worse pays for it with their clicks", auc, {"least": 0.5, "fall": 0.02}),
     Check(
         "canary",
         "candidate",

@@ -1,8 +1,8 @@
 """Whether a model fits the traffic that another one judges: the same slices, marketplaces, time zones and categories.
 
 A model of another company's log loads without an error, since its features have the same names. But the slices that it
-has thresholds for are others, so all clicks would be held against its default threshold. What is live knows which
-slices have traffic: the clicks that it was calibrated on.
+has thresholds for are others, so all clicks would be held against its default threshold. Which slices have traffic is
+counted by a service that has judged some, and else told by the clicks that the live model was calibrated on.
 """
 
 from collections.abc import Mapping
@@ -13,10 +13,15 @@ from onlineguard.slidr.pipeline import slice_name
 COVERED = 0.9  # share of the live model's clicks in slices that the candidate has thresholds for
 
 
-def incompatible(candidate: Model, live: Model, covered: float = COVERED) -> str | None:
+def incompatible(
+    candidate: Model, live: Model, covered: float = COVERED, clicks: Mapping[str, int] | None = None
+) -> str | None:
     """Why a model cannot take the place of another, in a sentence; None where it can.
 
     Both must be calibrated.
+
+    clicks: of every slice, by its name; by default those that the live model was calibrated on. Of a slice that the
+        live model does not know either, no candidate needs to.
     """
     assert candidate.thresholds is not None
     assert live.thresholds is not None
@@ -25,15 +30,18 @@ def incompatible(candidate: Model, live: Model, covered: float = COVERED) -> str
             f"model {candidate.version} has slices by {', '.join(candidate.config.slices)}, live are slices by "
             f"{', '.join(live.config.slices)}"
         )
-    clicks = dict(zip(live.thresholds.keys, live.thresholds.calibration.ivr.trials.tolist(), strict=True))
-    share = known_share(candidate, {slice_name(key): n for key, n in clicks.items()})
-    if share < covered:
-        unknown = max(clicks.keys() - set(candidate.thresholds.keys), key=lambda key: clicks[key])
+    if clicks is None:
+        names = map(slice_name, live.thresholds.keys)
+        clicks = dict(zip(names, live.thresholds.calibration.ivr.trials.tolist(), strict=True))
+    share = known_share(candidate, clicks)
+    if share < min(covered, known_share(live, clicks)):
+        known = set(map(slice_name, candidate.thresholds.keys))
+        unknown = max(clicks.keys() - known, key=lambda name: clicks[name])
         return (
             f"model {candidate.version} has thresholds for the slices of {share:.1%} of the clicks that model "
-            f"{live.version} judges, and {covered:.0%} are needed; it does not know {slice_name(unknown)}"
+            f"{live.version} judges, and {covered:.0%} are needed; it does not know {unknown}"
         )
-    present = {part for key in clicks for part in key}
+    present = {part for key in live.thresholds.keys for part in key}
     moved = sorted(
         place
         for place in present & candidate.timezones.keys() & live.timezones.keys()
