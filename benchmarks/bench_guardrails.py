@@ -1,6 +1,6 @@
 """Which guardrails fire: on clean simulated weeks, and with each fault injected.
 
-    uv run --group dev python -m benchmarks.bench_guardrails [--quick] [--seeds 25] [--clicks 100000]
+    uv run --group dev python -m benchmarks.bench_guardrails [--quick] [--part PART] [--seeds 25]
 
 One JSON line a figure, in both worlds of the simulator. Every seed is three weeks. Data checks look at the second and
 the third, by the promises of the week before. For the checks of a candidate, a model of the first week is live, and one
@@ -91,7 +91,11 @@ def clean(world: str, clicks: int, seeds: int) -> None:
     for seed in range(seeds):
         traffic, frame = made(CLEAN, clicks, world, seed)
         prepared = prepare(frame, config)
-        outcomes = [outcome for number in (1, 2) for outcome in run(DATA_CHECKS, week(frame, prepared.X, traffic.begin, number), Settings())]
+        outcomes = [
+            outcome
+            for number in (1, 2)
+            for outcome in run(DATA_CHECKS, week(frame, prepared.X, traffic.begin, number), Settings())
+        ]
         outcomes += run(CANDIDATE_CHECKS, compared(prepared, config, traffic.begin), Settings())
         for outcome in outcomes:
             judged[outcome.name] += outcome.outcome != "skipped"
@@ -113,7 +117,10 @@ def clean(world: str, clicks: int, seeds: int) -> None:
 
 def broken(faults: Sequence[Fault], world: str, clicks: int, seeds: int) -> None:
     """How often the guardrail fires that should, and which others do."""
-    found, others = collections.Counter[str](), collections.defaultdict[str, collections.Counter[str]](collections.Counter)
+    found, others = (
+        collections.Counter[str](),
+        collections.defaultdict[str, collections.Counter[str]](collections.Counter),
+    )
     for seed in range(1_000, 1_000 + seeds):
         whole = made(CLEAN, clicks, world, seed)[1]
         X = Featuriser().transform(whole)
@@ -147,7 +154,9 @@ def foreign(world: str, clicks: int, seeds: int) -> None:
     for seed in range(seeds):
         traffic, frame = made(CLEAN, clicks, world, 2_000 + seed)
         ours = model(prepare(frame, config), config, traffic.begin)
-        theirs = frame.with_columns(pl.col("marketplace").replace({"US": "FR", "DE": "IT", "JP": "ES", "UK": "PL", "IN": "SE"}))
+        theirs = frame.with_columns(
+            pl.col("marketplace").replace({"US": "FR", "DE": "IT", "JP": "ES", "UK": "PL", "IN": "SE"})
+        )
         refused += incompatible(model(prepare(theirs, config), config, traffic.begin), ours) is not None
         taken += incompatible(model(prepare(frame, config), config, traffic.begin + 6 * DAY), ours) is None
     emit(bench="guardrails", figure="another company's model", world=world, refused=refused, own_taken=taken, of=seeds)
@@ -156,17 +165,22 @@ def foreign(world: str, clicks: int, seeds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
-    parser.add_argument("--seeds", type=int, default=25, help="clean runs of three weeks; a fifth as many for each fault")
+    parser.add_argument(
+        "--seeds", type=int, default=25, help="clean runs of three weeks; a fifth as many for each fault"
+    )
     parser.add_argument("--clicks", type=int, default=100_000, help="a week")
+    parser.add_argument("--part", choices=("faults", "clean"), default=None, help="only this one")
     parser.add_argument("--world", choices=WORLDS, default=None, help="only this one")
     asked = parser.parse_args()
     if asked.quick:
         broken(FAULTS[2:3], "usual", 8_000, 1)
         return
     for world in WORLDS if asked.world is None else (asked.world,):
-        broken(FAULTS, world, asked.clicks, max(1, asked.seeds // 5))
-        foreign(world, asked.clicks, max(1, asked.seeds // 5))
-        clean(world, asked.clicks, asked.seeds)
+        if asked.part != "clean":
+            broken(FAULTS, world, asked.clicks, max(1, asked.seeds // 5))
+            foreign(world, asked.clicks, max(1, asked.seeds // 5))
+        if asked.part != "faults":
+            clean(world, asked.clicks, asked.seeds)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def flooded(clicks: pl.DataFrame, start: int, rng: np.random.Generator) -> pl.Da
 
 
 def relabelled(how: str) -> Break:
-    """A day on which "all" clicks are labelled, only "fast" ones, or "other" clicks than those that led to purchases."""
+    """A day on which "all" clicks are labelled, or as many "fast" ones as led to purchases, or as many "other" ones."""
 
     def broken(clicks: pl.DataFrame, start: int, rng: np.random.Generator) -> pl.DataFrame:
         of_day = pl.col("ts").is_between(start, start + DAY, closed="left")

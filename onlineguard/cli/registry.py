@@ -44,7 +44,14 @@ def models(registry: Url, json_: AsJson = False) -> None:
         head, changes = found.head(), found.changes()
         records = sorted((found.record(version) for version in found.versions()), key=lambda record: record.made)
         if json_:
-            _print({"current": head and head.current, "previous": head and head.previous, "versions": records, "changes": changes})
+            _print(
+                {
+                    "current": head and head.current,
+                    "previous": head and head.previous,
+                    "versions": records,
+                    "changes": changes,
+                }
+            )
             return
         from onlineguard.cli import console
 
@@ -63,7 +70,9 @@ def models(registry: Url, json_: AsJson = False) -> None:
                     "clicks": f"{record.trained['clicks']:,}",
                     "people": f"{record.trained['humans']:,}",
                     **{name.upper(): _share(record.metrics, name) for name in ("ivr", "fpr", "coverage")},
-                    "guardrails": f"failed {', '.join(record.failed)}" if record.failed else "passed" * bool(record.guardrails),
+                    "guardrails": f"failed {', '.join(record.failed)}"
+                    if record.failed
+                    else "passed" * bool(record.guardrails),
                     "made by": record.who,
                 }
                 for record in records
@@ -80,7 +89,9 @@ def promote(
     registry: Url,
     why: Why,
     who: Who = None,
-    force: Annotated[bool, typer.Option("--force", help="Promote it although guardrails failed; the log says so.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote it although guardrails failed; the log says so.")
+    ] = False,
     json_: AsJson = False,
 ) -> None:
     """Let a version be the live one. A folder that `slidr train` wrote is added first."""
@@ -158,29 +169,45 @@ A rejected model goes live all the same:
 
 @app.command(epilog=RETRAIN_EPILOG)
 def retrain(
-    history: Annotated[Path, typer.Option("--history", metavar="FOLDER", help="What the service wrote: history in its state folder.")],
+    history: Annotated[
+        Path, typer.Option("--history", metavar="FOLDER", help="What the service wrote: history in its state folder.")
+    ],
     registry: Url,
     days: Annotated[int, typer.Option(min=1, help="Days that the model is trained on.")] = 7,
     calibrate_days: Annotated[int, typer.Option(min=1, help="Days after those, on which thresholds are chosen.")] = 7,
-    measure_days: Annotated[int, typer.Option(min=1, help="Last days, on which it is compared with the live model.")] = 1,
-    day: Annotated[str | None, typer.Option(metavar="DATE", help="The last day to use, in UTC.", show_default="yesterday")] = None,
+    measure_days: Annotated[
+        int, typer.Option(min=1, help="Last days, on which it is compared with the live model.")
+    ] = 1,
+    day: Annotated[
+        str | None, typer.Option(metavar="DATE", help="The last day to use, in UTC.", show_default="yesterday")
+    ] = None,
     kind: Annotated[
         KindName | None, typer.Option(help="As of `slidr train`.", show_default="that of the live model, or mlp")
     ] = None,
     slice_: Annotated[
         str | None,
-        typer.Option("--slice", metavar="COLUMN[,COLUMN]", help="As of `slidr train`.", show_default="those of the live model"),
+        typer.Option(
+            "--slice", metavar="COLUMN[,COLUMN]", help="As of `slidr train`.", show_default="those of the live model"
+        ),
     ] = None,
     budget: Annotated[
         float | None,
-        typer.Option(help="Share of purchasing clicks that may be called robotic.", show_default="that of the live model, or 0.01"),
+        typer.Option(
+            help="Share of purchasing clicks that may be called robotic.",
+            show_default="that of the live model, or 0.01",
+        ),
     ] = None,
     guardrails: Annotated[
         Path | None, typer.Option("--guardrails", metavar="FILE.toml", help="Other limits of the guardrails.")
     ] = None,
     work: Annotated[
         Path | None,
-        typer.Option("--work", metavar="FOLDER", help="Where it works, on a local disk.", show_default="retrain beside the history"),
+        typer.Option(
+            "--work",
+            metavar="FOLDER",
+            help="Where it works, on a local disk.",
+            show_default="retrain beside the history",
+        ),
     ] = None,
     who: Who = None,
     again: Annotated[bool, typer.Option("--again", help="Do it although that day has an outcome already.")] = False,
@@ -207,7 +234,9 @@ def retrain(
         if kind is not None:
             config = dataclasses.replace(config, kind=kind.value)
         if slice_ is not None:
-            config = dataclasses.replace(config, slices=tuple(name.strip() for name in slice_.split(",") if name.strip()))
+            config = dataclasses.replace(
+                config, slices=tuple(name.strip() for name in slice_.split(",") if name.strip())
+            )
         options: dict[str, Any] = {} if model is None else dict(model.options)
         if budget is not None:
             options |= {"budget": budget}

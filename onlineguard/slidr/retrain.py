@@ -10,8 +10,8 @@ The days before `until` are divided by time, since robots change their ways by t
 The model has learned none of the clicks that choose its thresholds, and neither it nor the live one has seen those that
 they are compared on. Labels are those that are known when the last day ends, also of clicks two weeks old.
 
-**Once a day.** The outcome is written into the registry, as `runs/2026-03-09.json`. A second run for that day returns it
-and does nothing.
+**Once a day.** The outcome is written into the registry, as `runs/2026-03-09.json`. A second run for that day returns
+it and does nothing.
 
 **After a kill** at any point the next run goes on: the trained and the calibrated model lie in the work folder, with a
 digest of what they were made from; a version that was added or promoted already is found in the registry.
@@ -165,7 +165,8 @@ class _Day:
         self.say(f"reading the clicks of {self.plan.days + self.plan.calibrate_days + self.plan.measure_days} days")
         prepared = self.history.prepared(since, until, config, known_at=until, spool=self.work / "features.npy")
         learned, later, latest = (
-            prepared.between(a, b) for a, b in ((since, calibrate_from), (calibrate_from, measure_from), (measure_from, until))
+            prepared.between(a, b)
+            for a, b in ((since, calibrate_from), (calibrate_from, measure_from), (measure_from, until))
         )
         record = None if head is None else self.registry.record(head.current)
         self.say(f"checking {len(prepared.ts):,} clicks and their labels")
@@ -232,7 +233,7 @@ class _Day:
             return ended("rejected", added.version, reasons)
         change = self.registry.promote(
             added.version,
-            f"retrained on the {self.plan.days} days before {datetime.fromtimestamp(calibrate_from / 1_000, UTC):%Y-%m-%d}",
+            f"retrained after {self.day}, on {self.plan.days} days",
             who=self.who,
             generation=0 if head is None else head.generation,
         )
@@ -240,7 +241,11 @@ class _Day:
 
     def _begin(self, config: Config, options: Mapping[str, Any], live: str | None) -> None:
         """Leave what an earlier run has made, if it was made of the same; else begin with an empty folder."""
-        parts = [(str(part.path), part.path.stat().st_size) for kind in ("clicks", "labels") for part in self.history.parts(kind)]
+        parts = [
+            (str(part.path), part.path.stat().st_size)
+            for kind in ("clicks", "labels")
+            for part in self.history.parts(kind)
+        ]
         asked = [onlineguard.__version__, self.until, dataclasses.asdict(config), dict(options), parts]
         asked += [live, self.plan.days, self.plan.calibrate_days, self.plan.measure_days]
         digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
@@ -263,7 +268,9 @@ class _Day:
         since, calibrate_from, measure_from, known_at = spans
         try:
             model = load_model(self.work / "model")
-            self.say(f"going on with the model that an earlier run has {'trained' if model.thresholds is None else 'made'}")
+            self.say(
+                f"going on with the model that an earlier run has {'trained' if model.thresholds is None else 'made'}"
+            )
         except CheckpointError:
             self.say(f"training on {int(learned.sum()):,} clicks")
             scorer = train_model(prepared, learned, known_at, config, _percent(self.say))
@@ -333,7 +340,9 @@ def _earlier(registry: Registry, name: str) -> Run | None:
     try:
         return msgspec.structs.replace(msgspec.json.decode(contents, type=Run), repeated=True)
     except msgspec.MsgspecError as error:
-        raise CheckpointError(f"{registry.url}/{name} is damaged: {error}; remove it, and the day is done anew") from error
+        raise CheckpointError(
+            f"{registry.url}/{name} is damaged: {error}; remove it, and the day is done anew"
+        ) from error
 
 
 @contextmanager

@@ -24,7 +24,9 @@ def loaded(name):
 def options_of_retrain():
     from typer.main import get_command
 
-    return {name for parameter in get_command(app).commands["slidr"].commands["retrain"].params for name in parameter.opts}
+    return {
+        name for parameter in get_command(app).commands["slidr"].commands["retrain"].params for name in parameter.opts
+    }
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.iterdir()), ids=lambda path: path.name)

@@ -28,7 +28,9 @@ START = date(2026, 3, 2)
 FIRST, SECOND = date(2026, 3, 10), date(2026, 3, 11)  # the last days of two runs
 TRAFFIC = Traffic(clicks=45_000, days=10, start=START)
 # So few clicks hold neither the default budget nor the default limits of drift: limits are set, as an operator would.
-SMALL = Settings({"drift": {"psi": 1.0}, "thresholds": {"supported": 0.1}, "auc": {"least": 0.3}, "attack": {"most": 0.3}})
+SMALL = Settings(
+    {"drift": {"psi": 1.0}, "thresholds": {"supported": 0.1}, "auc": {"least": 0.3}, "attack": {"most": 0.3}}
+)
 PLAN = Plan(4, 4, 1, Config(kind="velocity", slices=("marketplace",)), {"budget": 0.05, "confidence": None}, SMALL)
 
 
@@ -181,7 +183,8 @@ def test_killed_for_real_again_and_again_it_ends_with_one_promotion(history, fir
         "from onlineguard.slidr.history.reading import History\n"
         "from onlineguard.slidr.registry.registry import Registry\n"
         "from onlineguard.slidr.retrain import retrain\n"
-        "retrain(History(sys.argv[1]), Registry(sys.argv[2]), PLAN, FIRST, progress=lambda line: print(line, flush=True))\n"
+        "say = lambda line: print(line, flush=True)\n"
+        "retrain(History(sys.argv[1]), Registry(sys.argv[2]), PLAN, FIRST, progress=say)\n"
     )
     for lines in (1, 2, 3, 4):
         process = subprocess.Popen(

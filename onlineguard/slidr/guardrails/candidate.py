@@ -57,7 +57,9 @@ def compatible(comparison: Comparison, limits: Mapping[str, float]) -> Finding:
     if comparison.live is None:
         return Finding(True, f"it knows the slices of {share:.1%} of the later clicks", {"covered": share})
     wrong = incompatible(comparison.candidate, comparison.live, limits["covered"])
-    return Finding(wrong is None, wrong or "it has the slices, marketplaces and features of what is live", {"covered": share})
+    return Finding(
+        wrong is None, wrong or "it has the slices, marketplaces and features of what is live", {"covered": share}
+    )
 
 
 def thresholds(comparison: Comparison, limits: Mapping[str, float]) -> Finding:
@@ -75,7 +77,9 @@ def thresholds(comparison: Comparison, limits: Mapping[str, float]) -> Finding:
     if calibration.budget is not None and calibration.confidence is not None:
         needed = max(needed, evidence.enough(calibration.budget, calibration.confidence))
     if figures["purchases"] < needed:
-        return Finding(False, f"{figures['purchases']:,} purchases do not show the budget, {needed:,.0f} would", figures)
+        return Finding(
+            False, f"{figures['purchases']:,} purchases do not show the budget, {needed:,.0f} would", figures
+        )
     if figures["supported"] < limits["supported"]:
         return Finding(
             False,
@@ -205,7 +209,13 @@ CHECKS = (
         coverage,
         {"band": 0.15, "of_slice": 0.3},
     ),
-    Check("auc", "candidate", "a model that tells people worse pays for it with their clicks", auc, {"least": 0.5, "fall": 0.02}),
+    Check(
+        "auc",
+        "candidate",
+        "a model that tells people worse pays for it with their clicks",
+        auc,
+        {"least": 0.5, "fall": 0.02},
+    ),
     Check(
         "canary",
         "candidate",

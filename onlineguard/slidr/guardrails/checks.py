@@ -72,7 +72,10 @@ class Settings:
 
     def limits(self, check: Check[Any]) -> Mapping[str, float]:
         """The limits of a check, those set in place of the defaults."""
-        return {**check.limits, **{key: value for key, value in self.tables.get(check.name, {}).items() if key != "off"}}
+        return {
+            **check.limits,
+            **{key: value for key, value in self.tables.get(check.name, {}).items() if key != "off"},
+        }
 
     def off(self, check: Check[Any]) -> bool:
         """Whether the check is left out."""

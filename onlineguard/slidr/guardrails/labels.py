@@ -10,8 +10,8 @@ should have are held against the Poisson law,
 which a run of silence passes from e = 11.5 on. A shorter silence cannot be told from chance, and the report says from
 how many hours on it can be told.
 
-**Mislabelled days.** A score of the other days, the linear discriminant w that tells their buyers from all of their
-clicks, tells the buyers of a day from its clicks with the area AUC under the ROC curve, and those of the other days with
+**Mislabelled days.** A score of the other days, the linear discriminant w between their buyers and all of their clicks,
+tells the buyers of a day from its clicks with the area AUC under the ROC curve, and those of the other days with
 AUC'. Then
 
     agreement = (AUC - 1/2) / (AUC' - 1/2)
@@ -66,9 +66,7 @@ def density(data: Data, limits: Mapping[str, float]) -> Finding:
     if sparse.any():
         names = ", ".join(_hour_of_week(int(at)) for at in np.flatnonzero(sparse)[:4])
         return Finding(False, f"hardly anybody is known in {sparse.sum()} of 168 hours of the week: {names}", figures)
-    return Finding(
-        True, f"{share:.2%} of the clicks are known people's, in no hour of the week hardly any", figures
-    )
+    return Finding(True, f"{share:.2%} of the clicks are known people's, in no hour of the week hardly any", figures)
 
 
 def outages(data: Data, limits: Mapping[str, float]) -> Finding:
@@ -96,9 +94,7 @@ def outages(data: Data, limits: Mapping[str, float]) -> Finding:
     figures["seen_from_hours"] = float(np.ceil(-np.log(CHANCE) / max(busy, 1e-9)))
     if said:
         return Finding(False, "; ".join(said), figures)
-    return Finding(
-        True, f"no labels are missing for {figures['seen_from_hours']:,.0f} hours or longer", figures
-    )
+    return Finding(True, f"no labels are missing for {figures['seen_from_hours']:,.0f} hours or longer", figures)
 
 
 def delay(data: Data, limits: Mapping[str, float]) -> Finding:
@@ -111,7 +107,9 @@ def delay(data: Data, limits: Mapping[str, float]) -> Finding:
     late, early = float(np.quantile(hours, 0.95)), float((bought < 0).mean())
     figures = {"median_hours": float(np.median(hours)), "p95_hours": late, "before_click": early}
     if early > limits["before"]:
-        return Finding(False, f"{early:.1%} of the purchases were made before their click, so joined to others", figures)
+        return Finding(
+            False, f"{early:.1%} of the purchases were made before their click, so joined to others", figures
+        )
     return Finding(
         late <= limits["hours"], f"95 % of the purchases are known within {late:.1f} hours of their click", figures
     )
@@ -129,7 +127,10 @@ def agreement(data: Data, limits: Mapping[str, float]) -> Finding:
     due = others * clicks
     surplus = (counts > limits["most"] * due) & (special.pdtrc(np.maximum(counts - 1, 0), due) <= CHANCE)
     against = (agree + ERRORS * error < limits["agreement"]) & (counts >= ENOUGH)
-    figures = {"least_agreement": float(np.nanmin(agree, initial=np.inf)), "most_purchases": float((counts / np.maximum(due, 1e-9)).max())}
+    figures = {
+        "least_agreement": float(np.nanmin(agree, initial=np.inf)),
+        "most_purchases": float((counts / np.maximum(due, 1e-9)).max()),
+    }
     if against.any():
         days = ", ".join(data.when(24 * int(day))[:14] for day in np.flatnonzero(against))
         return Finding(False, f"buyers look unlike those of all other days on {days}", figures)
@@ -211,14 +212,14 @@ def _agreements(
     agree, error = np.full(data.days, np.nan), np.full(data.days, np.inf)
     for at in np.flatnonzero(counts):
         others = [day for day in days if day is not days[at]]
-        n, k = (sum(getattr(day, name) for day in others) for name in ("clicks", "buyers"))
-        mean, bought = (sum(getattr(day, name) for day in others) for name in ("sum", "sum_of_buyers"))
-        mean, bought = mean / n, bought / k
-        covariance = sum(day.products for day in others) / n - np.outer(mean, mean)
+        n, bought = sum(day.clicks for day in others), [day for day in others if day.buyers]
+        mean = np.sum([day.sum for day in others], axis=0) / n
+        of_buyers = np.sum([day.sum_of_buyers for day in bought], axis=0) / sum(day.buyers for day in bought)
+        covariance = np.sum([day.products for day in others], axis=0) / n - np.outer(mean, mean)
         deviation = np.sqrt(np.maximum(np.diag(covariance), 0.0)) + 1e-6
         correlation = covariance / np.outer(deviation, deviation) + RIDGE * np.eye(len(mean))
-        w = np.linalg.solve(correlation, (bought - mean) / deviation) / deviation
-        apart = np.average([_auc(day, w) for day in others if day.buyers], weights=[d.buyers for d in others if d.buyers])
+        w = np.linalg.solve(correlation, (of_buyers - mean) / deviation) / deviation
+        apart = np.average([_auc(day, w) for day in bought], weights=[day.buyers for day in bought])
         if apart >= TOLD:
             agree[at] = (_auc(days[at], w) - 0.5) / (apart - 0.5)
             error[at] = np.sqrt(1.0 / 12.0 / min(counts[at], SAMPLE)) / (apart - 0.5)

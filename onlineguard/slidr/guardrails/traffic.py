@@ -113,7 +113,9 @@ def volume(data: Data, limits: Mapping[str, float]) -> Finding:
         ratio = counts / middle
         largest, smallest = max(largest, ratio.max()), min(smallest, ratio.min())
         for day in np.flatnonzero((ratio < limits["least"]) | (ratio > limits["most"])):
-            said.append(f"{' / '.join(map(str, key))} has {ratio[day]:.2f} times its clicks on {data.when(24 * int(day))[:14]}")
+            said.append(
+                f"{' / '.join(map(str, key))} has {ratio[day]:.2f} times its clicks on {data.when(24 * int(day))[:14]}"
+            )
     figures |= {"largest": largest, "smallest": smallest}
     if said:
         return Finding(False, "; ".join(said[:3]), figures)

@@ -1,4 +1,4 @@
-"""Two versions side by side: what they are, what was measured of them, their thresholds, and their training features."""
+"""Two versions side by side: what they are, what was measured of them, their thresholds, and training features."""
 
 from typing import Any
 
@@ -28,7 +28,10 @@ def difference(registry: Registry, a: str, b: str) -> dict[str, list[Row]]:
     facts = [row("kind", *(model.config.kind for model in models))]
     facts += [row("slices", *(", ".join(model.config.slices) for model in models))]
     facts += [row(f"training {name}", *(record.trained[name] for record in records)) for name in records[0].trained]
-    facts += [row(f"option {name}", *(model.options.get(name) for model in models)) for name in _names(*(m.options for m in models))]
+    facts += [
+        row(f"option {name}", *(model.options.get(name) for model in models))
+        for name in _names(*(m.options for m in models))
+    ]
     overall: list[dict[str, Any]] = [record.metrics.get("overall") or {} for record in records]
     metrics = [row(name, *((part.get(name) or {}).get("value") for part in overall)) for name in METRICS]
     metrics.append(row("auc", *(part.get("auc") for part in overall)))

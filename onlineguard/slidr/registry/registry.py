@@ -62,7 +62,9 @@ class Registry:
         path = Path(folder)
         model = load_model(path)
         if model.thresholds is None or model.calibrated is None:
-            raise CheckpointError(f"{path} has no thresholds yet; run onlineguard slidr calibrate CLICKS --model {path}")
+            raise CheckpointError(
+                f"{path} has no thresholds yet; run onlineguard slidr calibrate CLICKS --model {path}"
+            )
         if model.version in self.versions():
             return self.record(model.version)
         manifest: dict[str, Any] = msgspec.json.decode((path / MANIFEST).read_bytes())
@@ -166,9 +168,7 @@ class Registry:
         if head is not None and head.current == version:
             raise InvalidArgument("version", f"is {version}, which is current already")
         replaced = None if head is None else head.current
-        return self._change(
-            head, generation, "promote", version, replaced, why, who, record.failed if force else []
-        )
+        return self._change(head, generation, "promote", version, replaced, why, who, record.failed if force else [])
 
     def rollback(self, why: str, *, who: str | None = None, generation: int | None = None) -> Change:
         """Let the version be current that was so before; see this module. Raises as `promote` does."""

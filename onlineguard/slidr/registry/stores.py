@@ -21,8 +21,11 @@ from typing import Any, Protocol
 from onlineguard import atomic
 from onlineguard.errors import CheckpointError, InvalidArgument, MissingExtra
 
-EXTRAS = {"s3": ("s3", "s3fs"), "s3a": ("s3", "s3fs"), "gs": ("gcs", "gcsfs"), "gcs": ("gcs", "gcsfs")}
-EXTRAS |= dict.fromkeys(("az", "abfs", "abfss"), ("azure", "adlfs"))  # extra and package of each scheme
+EXTRAS = {  # extra and package of each scheme
+    **dict.fromkeys(("s3", "s3a"), ("s3", "s3fs")),
+    **dict.fromkeys(("gs", "gcs"), ("gcs", "gcsfs")),
+    **dict.fromkeys(("az", "abfs", "abfss"), ("azure", "adlfs")),
+}
 
 
 class Store(Protocol):
@@ -125,7 +128,8 @@ def opened(url: str | os.PathLike[str]) -> Store:
         files, root = fsspec.core.url_to_fs(text)
     except (ValueError, ImportError) as error:
         raise InvalidArgument(
-            "registry", f"is {text!r}; it must be a folder, or a URL that fsspec opens, e.g. s3://bucket/models ({error})"
+            "registry",
+            f"is {text!r}; it must be a folder, or a URL that fsspec opens, e.g. s3://bucket/models ({error})",
         ) from error
     return Remote(files, root)
 

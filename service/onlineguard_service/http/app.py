@@ -407,7 +407,9 @@ class Application:
         except msgspec.ValidationError as error:
             raise Refused(422, f'{error}; send {{"folder": "the model\'s folder"}}') from None
         if not asked.folder or "\0" in asked.folder:
-            raise Refused(422, f"folder is {shown(asked.folder)}; it must be the path of a folder on the service's machine")
+            raise Refused(
+                422, f"folder is {shown(asked.folder)}; it must be the path of a folder on the service's machine"
+            )
         try:
             return _json(ModelVersion(await core.switch(Path(asked.folder), asked.force)))
         except JournalUnavailable:
