@@ -100,7 +100,7 @@ class Registry:
         return [name for name in self.store.names("versions") if RECORD in self.store.names(f"versions/{name}")]
 
     def record(self, version: str) -> Record:
-        """What is known of a version. Raises InvalidArgument, naming those that there are, for one that is not there."""
+        """What is known of a version. Raises InvalidArgument, naming those that are there, for one that is not."""
         try:
             if not version or "/" in version or version.startswith("."):
                 raise FileNotFoundError
@@ -209,8 +209,8 @@ class Registry:
             other = self.head()
             assert other is not None
             raise Conflict(
-                f"{self.url} was changed meanwhile: {other.who} made {other.current} current ({other.why}); look again, "
-                f"and {action} anew if it is still right"
+                f"{self.url} was changed meanwhile: {other.who} made {other.current} current ({other.why}); look "
+                f"again, and {action} anew if it is still right"
             )
         return change
 
