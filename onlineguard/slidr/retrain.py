@@ -38,8 +38,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-import polars as pl
 
 import onlineguard
 from onlineguard import atomic
@@ -170,18 +168,8 @@ class _Day:
         )
         record = None if head is None else self.registry.record(head.current)
         self.say(f"checking {len(prepared.ts):,} clicks and their labels")
-        data = Data(
-            prepared.frame,
-            prepared.X,
-            since,
-            until,
-            until,
-            config.slices,
-            config.rfm_at_least,
-            None if record is None else record.promises,
-            self._stamps(since, until),
-            self._label_hours(since, until),
-        )
+        promises = None if record is None else record.promises
+        data = Data.of_history(self.history, prepared, since, until, config, promises)
         outcomes = run(DATA_CHECKS, data, self.plan.settings)
 
         def ended(outcome: str, version: str | None, reasons: list[str], generation: int | None = None) -> Run:
@@ -283,22 +271,6 @@ class _Day:
             finished = dataclasses.replace(model, thresholds=thresholds, calibrated=calibrated, options=options)
             model = save_model(self.work / "model", finished)
         return model
-
-    def _stamps(self, since: int, until: int) -> pl.DataFrame:
-        """t and ts of the clicks that arrived in that time, whatever time they say."""
-        arrived = pl.col("t").is_between(since, until, closed="left")
-        return pl.concat(
-            [
-                pl.DataFrame(schema={"t": pl.Int64(), "ts": pl.Int64()}),
-                *(frame.filter(arrived) for frame in self.history.clicks(columns=("t", "ts"))),
-            ]
-        )
-
-    def _label_hours(self, since: int, until: int) -> np.ndarray:
-        """The hours from each purchasing click until its purchase was known."""
-        frames = self.history.clicks(since, until, ("ts", "purchase_t"), known_at=until)
-        hours = [((frame["purchase_t"] - frame["ts"]) / 3_600_000).drop_nulls().to_numpy() for frame in frames]
-        return np.concatenate([np.zeros(0), *hours])
 
 
 def _span(since: int, until: int, known_at: int, rows: Mask, human: Mask) -> Span:

@@ -45,6 +45,7 @@ def test_what_was_answered_is_there_after_a_crash_to_the_last_bit(tmp_path, mode
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_model_of_another_companys_log_is_refused_unless_it_is_forced(tmp_path, model_folder, other_folder):
     model = load_model(other_folder)
     abroad = tuple((device, "FR", logged_in) for device, _, logged_in in model.thresholds.keys)

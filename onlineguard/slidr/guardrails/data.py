@@ -12,7 +12,9 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 
+from onlineguard.slidr.history.reading import History
 from onlineguard.slidr.learning.labels import humans
+from onlineguard.slidr.pipeline import Config, Prepared
 from onlineguard.slidr.registry.records import Promises
 
 HOUR, DAY = 3_600_000, 86_400_000  # milliseconds
@@ -32,6 +34,28 @@ class Data:
     promised: Promises | None = None  # of the model that is live
     stamps: pl.DataFrame | None = None  # t and ts of all clicks that arrived in the time, where arrivals are recorded
     label_hours: Float[np.ndarray, " k"] | None = None  # from each purchasing click until the purchase was known
+
+    @staticmethod
+    def of_history(
+        history: History, prepared: Prepared, since: int, until: int, config: Config, promised: Promises | None
+    ) -> "Data":
+        """The clicks of a history with since <= ts < until, and the labels known at the end; `prepared` holds them."""
+        arrived = pl.col("t").is_between(since, until, closed="left")
+        stamps = [frame.filter(arrived) for frame in history.clicks(columns=("t", "ts"))]  # whatever time they say
+        known = history.clicks(since, until, ("ts", "purchase_t"), known_at=until)
+        hours = [((frame["purchase_t"] - frame["ts"]) / HOUR).drop_nulls().to_numpy() for frame in known]
+        return Data(
+            prepared.frame,
+            prepared.X,
+            since,
+            until,
+            until,
+            config.slices,
+            config.rfm_at_least,
+            promised,
+            pl.concat(stamps),
+            np.concatenate(hours),
+        )
 
     @property
     def hours(self) -> int:

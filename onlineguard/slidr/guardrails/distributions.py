@@ -34,17 +34,17 @@ ENOUGH = 100  # clicks of a quarter; with fewer a rare feature may rest by chanc
 
 def features(data: Data, limits: Mapping[str, float]) -> Finding:
     """Features that are missing, or stopped varying."""
-    finite = np.isfinite(data.X[data.timely]).all(0)
+    quarter = data.hour // QUARTER
+    still: list[np.ndarray] = []
+    finite = np.ones(len(NAMES), bool)
+    for at in range(int(quarter.max(initial=0)) + 1):  # a quarter at a time, for its memory
+        part = data.X[np.flatnonzero(data.timely & (quarter == at))]
+        finite &= np.isfinite(part).all(0)
+        if len(part) >= ENOUGH:
+            still.append(part.min(0) == part.max(0))
     if not finite.all():
         lost = [NAMES[at] for at in np.flatnonzero(~finite)]
         return Finding(False, f"{', '.join(lost[:5])} are not finite in some clicks", {"missing": len(lost)})
-    quarter = data.hour // QUARTER
-    still: list[np.ndarray] = []
-    for at in range(int(quarter.max(initial=0)) + 1):
-        rows = data.timely & (quarter == at)
-        if rows.sum() >= ENOUGH:
-            part = data.X[rows]
-            still.append(part.min(0) == part.max(0))
     if len(still) < 3:
         return Finding(None, "too few quarters of a day have clicks", {"missing": 0})
     resting = np.array(still)

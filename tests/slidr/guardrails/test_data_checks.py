@@ -106,7 +106,9 @@ def test_a_feature_that_stops_varying_or_is_missing_is_named(week, clean):
     assert finding.sentence.startswith("ip_clicks_1h did not vary")
     lost = clean.X.copy()
     lost[7, at] = np.nan
-    assert distributions.features(data_of(week, lost), {"share": 0.5}).sentence.startswith("ip_clicks_1h are not finite")
+    assert distributions.features(data_of(week, lost), {"share": 0.5}).sentence.startswith(
+        "ip_clicks_1h are not finite"
+    )
     assert traffic.schema(data_of(week, lost), {"without_ip": 0.01}).sentence.startswith("ip_clicks_1h runs from nan")
     gone = clean.X.copy()
     gone[:, at] = 0.0
