@@ -26,12 +26,12 @@ from onlineguard.slidr.simulation.simulator import Simulation, Traffic
 
 DAYS = 15
 CHILD = """
-import json, resource, sys, time
+import json, sys, time
 from datetime import date
 from onlineguard.slidr.history.reading import History
 from onlineguard.slidr.registry.registry import Registry
 from onlineguard.slidr.retrain import Plan, retrain
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+peak = lambda: int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 2**10
 base, begun = peak(), time.monotonic()
 plan = Plan(options={"budget": 0.02})
 steps = []

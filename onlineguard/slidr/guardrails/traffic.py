@@ -76,8 +76,11 @@ def duplicates(data: Data, limits: Mapping[str, float]) -> Finding:
     of_day = np.maximum(np.bincount(data.day, minlength=data.days), 1)
     repeated = np.bincount(data.day[~data.first], minlength=data.days) / of_day
     same = ("ts", "user_id", "session_id", "ip", "user_agent", "ad_id")
-    copied = ~data.frame.select(pl.struct(same).is_first_distinct()).to_series().to_numpy() & data.first
-    copies = np.bincount(data.day[copied], minlength=data.days) / of_day
+    copies = np.zeros(data.days)
+    for day in range(data.days):  # a day at a time, for its memory
+        rows = np.flatnonzero(data.first & (data.day == day))
+        distinct = data.frame.select(same)[rows].n_unique() if len(rows) else 0
+        copies[day] = (len(rows) - distinct) / of_day[day]
     figures = {"worst_day": float(repeated.max()), "worst_day_of_copies": float(copies.max())}
     worst = max(figures.values())
     return Finding(worst <= limits["most"], f"{worst:.2%} of the clicks of the worst day are copies of others", figures)
