@@ -186,6 +186,7 @@ CHECKS = (
         "candidate",
         "a threshold that rests on a handful of purchases holds no budget",
         thresholds,
+        # As many purchases as the budget takes, where that is more. A slice of fewer than five has borrowed its curve.
         {"purchases": 100, "of_slice": 5, "supported": 0.5, "idle": 0.5},
     ),
     Check(
@@ -193,7 +194,7 @@ CHECKS = (
         "candidate",
         "advertisers are billed by it: a jump has a cause that somebody should know",
         ivr,
-        {"most": 0.5, "band": 0.1, "of_slice": 0.25},
+        {"most": 0.5, "band": 0.1, "of_slice": 0.25},  # points; from day to day simulated models differ by .01 to .03
     ),
     Check(
         "fpr",
@@ -207,7 +208,7 @@ CHECKS = (
         "candidate",
         "sessions that no person makes are the robots nobody disputes",
         coverage,
-        {"band": 0.15, "of_slice": 0.3},
+        {"band": 0.15, "of_slice": 0.3},  # points; of few clicks, so the intervals beside it are wide
     ),
     Check(
         "auc",
@@ -221,7 +222,7 @@ CHECKS = (
         "candidate",
         "clicks that were decided rightly for months should not be decided otherwise by chance",
         canary,
-        {"people": 0.1, "robots": 0.5},
+        {"people": 0.1, "robots": 0.5},  # shares; robots change their ways, people hardly
     ),
     Check("latency", "candidate", "a decision that comes late is no decision", latency, {"ms": 5.0}),
 )

@@ -186,7 +186,7 @@ CHECKS = (
         "data",
         "a model that has learned an attack takes its victims' ads, networks and browsers for robotic",
         attack,
-        {"most": 0.1},
+        {"most": 0.1},  # of a day; in clean simulated weeks, each with a modest attack of two days, it is .02 to .05
     ),
 )
 
