@@ -28,6 +28,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 from jaxtyping import Bool, Float, Int
 from scipy import special, stats
 
@@ -79,7 +80,10 @@ def outages(data: Data, limits: Mapping[str, float]) -> Finding:
     kinds = {"purchases": purchases}
     scored = data.timely & data.frame["rfm"].is_not_null().to_numpy()
     if scored.any():
-        kinds["RFM scores"] = np.bincount(data.hour[scored], minlength=data.hours)
+        visits = data.frame.select("user_id", hour=pl.Series(data.hour)).filter(pl.Series(scored)).unique()
+        kinds["RFM scores"] = np.bincount(
+            visits["hour"].to_numpy(), minlength=data.hours
+        )  # accounts, since their clicks come in bundles
     figures: dict[str, float] = {}
     said: list[str] = []
     for kind, counts in kinds.items():
