@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onlineguard.cli.exits import one_line_errors
+from onlineguard.cli.exits import one_line_errors, print_error
 from onlineguard.cli.slidr import KindName, app
 
 if TYPE_CHECKING:
@@ -266,9 +266,7 @@ def _errors() -> Generator[None]:
         try:
             yield
         except Conflict as error:
-            from onlineguard.cli import console
-
-            console.print_error(error)
+            print_error(error)
             raise typer.Exit(EXIT_CONFLICT) from None
 
 
