@@ -4,6 +4,7 @@ OnlineguardError(Exception)                 catch this one to catch them all
 ├── InvalidArgument(…, ValueError)          the call is wrong: change what `argument` names
 ├── InfeasibleBudget(…, ValueError)         the demands on thresholds contradict each other: lower one of them
 ├── CheckpointError                         the saved state is wrong: use another file
+├── Conflict                                somebody else changed the registry meanwhile: look again
 ├── MissingExtra(…, ImportError)            an optional part was not installed: install the extra that is named
 ├── SourceError                             the event source is wrong: mend or name another source
 └── ServiceError                            the service refused a request, or failed at it: mend what `detail` names
@@ -59,6 +60,10 @@ class InfeasibleBudget(OnlineguardError, ValueError):
 
 class CheckpointError(OnlineguardError):
     """A checkpoint that is truncated, foreign or newer than this version. Nothing was changed by trying to load it."""
+
+
+class Conflict(OnlineguardError):
+    """A change of a registry that another one forestalled. Nothing was changed; the message says who changed what."""
 
 
 class MissingExtra(OnlineguardError, ImportError):

@@ -9,6 +9,7 @@ from onlineguard.errors import MissingExtra
 PACKAGES = {
     "cli": ("rich", "typer"),
     "client": ("httpx2",),
+    "registry": ("fsspec",),
     "redis": ("hiredis", "redis"),
     "river": ("river",),
     "serve": ("httptools", "prometheus_client", "starlette", "uvicorn"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 import onlineguard
-from onlineguard.cli import slidr as commands
+from onlineguard.cli import registry as commands  # the commands of `slidr`, and on top those of a registry
 from onlineguard.cli.exits import EXIT_INTERRUPTED, one_line_errors
 
 if TYPE_CHECKING:

@@ -16,6 +16,8 @@ FLAGS = {name: f"--{name}" for name in ("patience", "state", "out", "report", "r
     **{name: f"--{name.replace('_', '-')}" for name in ("kind", "budget", "method", "confidence", "model", "json")},
     **{name: f"--{name.replace('_', '-')}" for name in ("min_coverage", "cap", "rfm_at_least")},
     "slices": "--slice",
+    **{name: f"--{name}" for name in ("why", "registry", "days")},
+    **{name: f"--{name.replace('_', '-')}" for name in ("calibrate_days", "measure_days")},
 }
 
 
@@ -28,10 +30,10 @@ def one_line_errors() -> Generator[None]:
         yield
     except InvalidArgument as error:
         flag = FLAGS.get(error.argument or "")
-        _print(error if flag is None else InvalidArgument(flag, error.problem))
+        print_error(error if flag is None else InvalidArgument(flag, error.problem))
         raise typer.Exit(EXIT_ERROR) from None
     except OnlineguardError as error:
-        _print(error)
+        print_error(error)
         raise typer.Exit(EXIT_ERROR) from None
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -42,5 +44,6 @@ def clean(text: str) -> str:
     return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
-def _print(error: Exception) -> None:
+def print_error(error: Exception) -> None:
+    """One line on standard error."""
     print("error:", clean(" ".join(str(error).split())), file=sys.stderr)

@@ -44,12 +44,15 @@ from onlineguard.slidr.counting.windows import ENTITIES, LASTING, OCTAVE, OF_EAC
 _PAIRS = tuple(itertools.pairwise(WINDOWS))
 PACED = ("user", "session", "ip")  # a prefix holds too many for its pauses to tell anything
 
+CALENDAR = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos")  # told by the time and the marketplace alone
+
 NAMES: tuple[str, ...] = (
     *(f"{entity}_clicks_{window}" for entity in ENTITIES for window in WINDOWS),
     *(f"{entity}_ratio_{short}_{long}" for entity in ENTITIES for short, long in _PAIRS),
     *("ip_users_1h", "ip_users_24h", "ip_sessions_1h", "ip_sessions_24h", "ip_users_largest", "ip_sessions_largest"),
     *(f"{entity}_since" for entity in ENTITIES),
-    *("hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "logged_in"),
+    *CALENDAR,
+    "logged_in",
     *(f"{entity}_spread" for entity in PACED),
     *(f"{entity}_clicks_{WEEK}" for entity in LASTING),
 )

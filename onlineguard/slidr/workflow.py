@@ -68,8 +68,11 @@ def measure(
     known_at: int,
     config: Config,
     robot: Robots | None = None,
+    level: float = 0.95,
 ) -> Evaluation:
     """What a scorer and its thresholds are worth on the clicks `rows` (n,) bool, by the purchases known at `known_at`.
+
+    level: of the intervals.
 
     With the truth, `robot`, recall and the true false-positive rate are measured too.
     """
@@ -83,6 +86,7 @@ def measure(
         prepared.heavy[rows],
         thresholds.calibration,
         None if robot is None else robot[rows],
+        level,
         weights=sample_weights(prepared, rows, known, config),
         known=known,
     )

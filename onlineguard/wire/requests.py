@@ -49,6 +49,7 @@ class ModelFolder(msgspec.Struct, frozen=True):
     """The folder of a model, on the machine of the service."""
 
     folder: Annotated[str, Meta(extra_json_schema={"minLength": 1, "pattern": "^[^\\u0000]+$"})]
+    force: Annotated[bool, Meta(description="Also if it does not fit the clicks that come.")] = False
 
 
 class SlicesQuery(msgspec.Struct, frozen=True):

@@ -106,7 +106,7 @@ class Core:
             else:
                 await core._tune(options)
                 if settings.model is not None:
-                    await core.switch(settings.model)
+                    await core.switch(settings.model, force=True)  # the operator starts the service with it
         except BaseException:
             await journal.close()
             if guard is not None and guard.recorder is not None:
@@ -202,10 +202,15 @@ class Core:
         """Take what became known of clicks; one answer each."""
         return await self._under_way(self._commit(entries.Labels(list(labels), _now()))) if labels else []
 
-    async def switch(self, folder: Path) -> str:
-        """Let the model of a folder decide from now on, and return its version. Raises CheckpointError if it cannot."""
+    async def switch(self, folder: Path, force: bool = False) -> str:
+        """Let the model of a folder decide from now on, and return its version.
+
+        Raises CheckpointError if it cannot, or, without `force`, if it does not fit the clicks that come.
+        """
         model = await asyncio.to_thread(self._models.put, folder)
         if model.version != self._guard.model.version:
+            if not force and (wrong := self._guard.misfit(model)) is not None:
+                raise CheckpointError(f'{wrong}; send "force": true if it shall decide all the same')
             await asyncio.to_thread(self._guard.warm, model)
             await self._commit(entries.Switch(model.version, _now()))
         return model.version

@@ -122,6 +122,11 @@ class Figures:
         self.settle()
         return dict(zip(_TOTALS, self._all.tolist(), strict=True))
 
+    def counts(self) -> dict[str, int]:
+        """The clicks of every slice that is kept."""
+        self.settle()
+        return {str(name): int(self._totals[row, 0]) for name, row in self._table.rows.items()}
+
     def ivr(self, most: int) -> dict[Hashable, float]:
         """The share of a slice's clicks that was called robotic, for so many slices, those of most clicks."""
         self.settle()

@@ -28,6 +28,7 @@ from onlineguard.models.detector import Detector
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from onlineguard.slidr.counting.windows import COLUMNS
+from onlineguard.slidr.guardrails.compatible import incompatible
 from onlineguard.slidr.judge import ClickJudge
 from onlineguard.slidr.model import Model
 from onlineguard.slidr.pipeline import slice_name
@@ -43,6 +44,7 @@ from onlineguard_service.history.recorder import Recorder
 from onlineguard_service.remembered import Remembered
 
 MARKS = 100  # switches of the model that are remembered
+TELLING = 1_000  # clicks that tell which slices have traffic
 _AS_TEXT = {True: "true", False: "false", None: ""}  # a slice's parts, as `pipeline.prepare` writes them
 
 Answer = EventAnswer | ClickAnswer | LabelAnswer
@@ -185,6 +187,11 @@ class Guard:
         )
         twin.warmup(1 if self._expected is None else self._expected[0], slices or engine.capacity)
         return twin
+
+    def misfit(self, model: Model) -> str | None:
+        """Why a model does not fit the clicks that come, in a sentence; None where it does."""
+        seen = self.click_figures.counts()
+        return incompatible(model, self.model, clicks=seen if sum(seen.values()) >= TELLING else None)
 
     def answered_before(self, click_id: str) -> ClickAnswer | None:
         """The answer that a click got already."""

@@ -1,6 +1,7 @@
 """The core: what was answered survives, bit for bit, and what cannot be kept is not learned."""
 
 import asyncio
+import dataclasses
 import shutil
 
 import msgspec
@@ -12,6 +13,7 @@ from onlineguard_service.core import Core
 from onlineguard_service.guard import Guard
 
 from onlineguard.errors import CheckpointError, InvalidArgument
+from onlineguard.slidr.model import load_model, save_model
 from onlineguard.wire.requests import Event, Label
 from tests.support.cores import chosen, crashed
 from tests.support.events import events, told
@@ -39,6 +41,25 @@ def test_what_was_answered_is_there_after_a_crash_to_the_last_bit(tmp_path, mode
         third = await Core.open(chosen(tmp_path))
         assert third.digest() == again.digest()
         await third.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.slow
+def test_a_model_of_another_companys_log_is_refused_unless_it_is_forced(tmp_path, model_folder, other_folder):
+    model = load_model(other_folder)
+    abroad = tuple((device, "FR", logged_in) for device, _, logged_in in model.thresholds.keys)
+    thresholds = dataclasses.replace(model.thresholds, keys=abroad)
+    foreign = save_model(tmp_path / "foreign", dataclasses.replace(model, thresholds=thresholds))
+
+    async def run():
+        core = await Core.open(chosen(tmp_path / "state", model_folder))
+        live = core.status()["model_version"]
+        with pytest.raises(CheckpointError, match=r"does not know .*; send \"force\": true if it shall decide"):
+            await core.switch(tmp_path / "foreign")
+        assert core.status()["model_version"] == live
+        assert await core.switch(tmp_path / "foreign", force=True) == foreign.version
+        await core.close()
 
     asyncio.run(run())
 

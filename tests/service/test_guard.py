@@ -1,5 +1,7 @@
 """The guard: the same entries give the same state and answers, repeats are harmless, and a dump is the whole state."""
 
+import dataclasses
+
 import jax
 import msgspec
 import numpy as np
@@ -16,7 +18,7 @@ from onlineguard.engine.arguments import DETECTORS, named_model
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from onlineguard.slidr.features import Featuriser
-from onlineguard.slidr.pipeline import prepare, scores
+from onlineguard.slidr.pipeline import prepare, scores, slice_name
 from onlineguard.wire.requests import Event, Label
 from tests.support.events import events, told
 from tests.support.long import updated
@@ -274,6 +276,18 @@ def test_a_switch_of_the_model_decides_from_then_on_and_is_marked(models, clicks
     assert {a["model_version"] for a in told(one.apply(Clicks(clicks[5:9], 0), 3))} == {models.second}
     assert {a["model_version"] for a in told(one.apply(Clicks(clicks[:5], 0), 4))} == {models.first}
     assert one.marks == [(77, models.second)]
+
+
+def test_a_model_fits_if_it_knows_the_slices_that_clicks_come_of_or_as_many_as_the_live_one(models, monkeypatch):
+    one, model = guard(models), models.get(models.second)
+    abroad = [(device, "FR", logged_in) for device, _, logged_in in model.thresholds.keys]
+    foreign = dataclasses.replace(model, thresholds=dataclasses.replace(model.thresholds, keys=tuple(abroad)))
+    assert one.misfit(model) is None
+    assert "has thresholds for the slices of 0.0% of the clicks" in one.misfit(foreign)
+    assert "it does not know" in one.misfit(foreign)
+    monkeypatch.setattr(one.click_figures, "counts", lambda: {slice_name(abroad[0]): 2_000})
+    assert one.misfit(foreign) is None  # what comes is what it knows, whatever the live one was calibrated on
+    assert one.misfit(model) is None  # neither it nor the live one knows that slice
 
 
 def test_counts_that_an_entry_brings_along_give_the_answers_of_counters_here(models, clicks):

@@ -28,3 +28,16 @@ def test_a_manifest_that_is_nested_without_end_is_refused(tmp_path, model_folder
     (folder / "manifest.json").write_text("[" * 200_000 + "]" * 200_000)
     with pytest.raises(CheckpointError):
         Models(tmp_path / "kept").put(folder)
+
+
+def test_a_copy_is_on_the_disk_before_it_has_its_name(tmp_path, model_folder, monkeypatch):
+    """What a journal names must be there after a power cut."""
+    done = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (done.append(os.readlink(f"/proc/self/fd/{file}")), sync(file))[1])
+    monkeypatch.setattr(os, "replace", lambda a, b: (done.append(f"named {b}"), replace(a, b))[1])
+    kept = tmp_path / "kept" / Models(tmp_path / "kept").put(model_folder).version
+    named = done.index(f"named {kept}")
+    synced = {path.rpartition("/")[2] for path in done[:named]}
+    assert synced > {path.name for path in kept.iterdir()}  # and the folder that holds them
+    assert str(tmp_path / "kept") in done[named:]

@@ -61,7 +61,7 @@ class Double:
         self.learned += labels
         return [LabelAnswer(label.click_id, False) for label in labels]
 
-    async def switch(self, folder: Path) -> str:
+    async def switch(self, folder: Path, force: bool = False) -> str:
         if folder.name != "model-2":
             raise InvalidArgument(f"model {folder} is not there")
         self.version = "v2"

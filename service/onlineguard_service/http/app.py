@@ -71,7 +71,7 @@ class Backend(Protocol):
     async def score(self, events: list[Event]) -> Sequence[Any]: ...
     async def clicks(self, clicks: list[Click]) -> Sequence[Any]: ...
     async def labels(self, labels: list[Label]) -> Sequence[Any]: ...
-    async def switch(self, folder: Path) -> str: ...
+    async def switch(self, folder: Path, force: bool = False) -> str: ...
     async def snapshot(self) -> int: ...
     def explain(self, event: Event | Click) -> dict[str, Any]: ...
     async def slices(
@@ -417,13 +417,15 @@ class Application:
         core, body = self._ready(), await self._read_small(request)
         plain_json(body)
         try:
-            folder = msgspec.json.decode(body, type=ModelFolder).folder
+            asked = msgspec.json.decode(body, type=ModelFolder)
         except msgspec.ValidationError as error:
             raise Refused(422, f'{error}; send {{"folder": "the model\'s folder"}}') from None
-        if not folder or "\0" in folder:
-            raise Refused(422, f"folder is {shown(folder)}; it must be the path of a folder on the service's machine")
+        if not asked.folder or "\0" in asked.folder:
+            raise Refused(
+                422, f"folder is {shown(asked.folder)}; it must be the path of a folder on the service's machine"
+            )
         try:
-            return _json(ModelVersion(await core.switch(Path(folder))))
+            return _json(ModelVersion(await core.switch(Path(asked.folder), asked.force)))
         except JournalUnavailable:
             raise
         except OnlineguardError as error:  # a folder that holds no model, or a damaged one
