@@ -1,0 +1,254 @@
+"""A good client of the service beside one that attacks it: what the other does to its answers, and to the memory.
+
+    uv run --group dev python -m benchmarks.bench_neighbours [--quick] [--seconds 10] [--only pipelining,metrics]
+
+The good client sends single clicks at Poisson times, 200 a second, each latency counted from when its request was due.
+Each attack comes from a process of its own, without a key, as fast as it can. Before every attack the same load is
+measured without one. One JSON line an attack:
+
+    quiet_p99_ms, p99_ms   of the good client, in the run before and beside the attack, medians over the repeats
+    times                  the latter over the former; to be at most 3
+    refused                answers of the good client other than 200
+    memory_mb, grown_mb    what the service's process holds at its peak, and by how much more than before the attack
+
+The service has two cores at best, which it shares with both clients: an attacker on a machine of its own would take
+none of them, and one that keeps both busy here takes half of what the good client needs.
+"""
+
+import argparse
+import gzip
+import itertools
+import json
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.bench_service import CONNECTIONS, Bodies, free_port, load, loaded, loading, running
+from benchmarks.workloads import emit
+
+RATE = 200.0
+SLICES = 100_000  # of events, that the reads walk through
+MIB = 1 << 20
+TIMES = 3.0  # the most that a neighbour may cost
+HEAD = b"POST %b HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+
+
+def pipelining(port: int) -> None:
+    """Requests without end on one connection, whose answers are never read."""
+    requests = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n" * 5_000
+    while True:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.settimeout(0.5)
+            while True:
+                connection.sendall(requests)
+
+
+def reading(path: str) -> Callable[[int], None]:
+    """One GET after the other."""
+
+    def attack(port: int) -> None:
+        while True:
+            with suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60).read()
+
+    return attack
+
+
+def posting(path: str, bodies: Callable[[], bytes], more: bytes = b"") -> Callable[[int], None]:
+    """One POST after the other on a connection."""
+
+    def attack(port: int) -> None:
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)) as connection:
+                while True:
+                    body = bodies()
+                    head = (HEAD % (path.encode(), len(body))).replace(b"\r\n\r\n", b"\r\n" + more + b"\r\n")
+                    connection.sendall(head + body)
+                    if b"200 OK" not in connection.recv(1 << 20)[:64]:
+                        break
+                    while connection.recv(1 << 20, socket.MSG_DONTWAIT | socket.MSG_PEEK):
+                        connection.recv(1 << 20)
+
+    return attack
+
+
+def holding(port: int) -> None:
+    """Forty large bodies at a time, of which the end never comes."""
+    while True:
+        held: list[socket.socket] = []
+        with suppress(OSError):
+            for _ in range(40):
+                held.append(socket.create_connection(("127.0.0.1", port)))
+                held[-1].settimeout(1.0)
+                held[-1].sendall(HEAD % (b"/v1/update", 4 * MIB - 1) + b" " * (3 * MIB))
+        time.sleep(1.0)
+        for connection in held:
+            connection.close()
+
+
+def connecting(port: int) -> None:
+    """Connections that say nothing, a thousand at a time."""
+    while True:
+        with suppress(OSError):
+            held = [socket.create_connection(("127.0.0.1", port)) for _ in range(1_000)]
+            time.sleep(0.5)
+            for connection in held:
+                connection.close()
+
+
+def _many_events() -> bytes:
+    return json.dumps([{"slice": f"many {i}", "x": [0.0, 1.0]} for i in range(10_000)]).encode()
+
+
+_numbers = itertools.count()
+
+
+def _new_users() -> bytes:
+    """A hundred clicks, each of a user, a session and an address that nobody has seen."""
+    click = {"ip": "", "user_agent": "u", "device": "phone", "marketplace": "US", "ad_id": "a", "logged_in": True}
+    names = [next(_numbers) for _ in range(100)]
+    return json.dumps(
+        [
+            {
+                **click,
+                "click_id": f"new {n}",
+                "ts": 1_790_000_000_000,
+                "user_id": f"u{n}",
+                "session_id": f"s{n}",
+                "ip": f"10.{n >> 16 & 255}.{n >> 8 & 255}.{n & 255}",
+            }
+            for n in names
+        ]
+    ).encode()
+
+
+_LARGE, _BOMB = _many_events(), gzip.compress(b" " * (64 * MIB))
+ATTACKS: dict[str, Callable[[int], None]] = {
+    "pipelining": pipelining,
+    "readiness": reading("/readyz"),
+    "metrics": reading("/metrics"),
+    "search": reading("/v1/slices?sort=name&contains=9"),
+    "scores": posting("/v1/score", lambda: _LARGE),
+    "updates": posting("/v1/update", lambda: _LARGE),
+    "bodies": holding,
+    "connections": connecting,
+    "users": posting("/v1/clicks", _new_users),
+    "bombs": posting("/v1/update", lambda: _BOMB, b"content-encoding: gzip\r\n"),
+}
+
+
+class Peak:
+    """The most memory, in MB, that a process holds while this is watched."""
+
+    def __init__(self, pid: int):
+        self._path = Path(f"/proc/{pid}/status")
+        self._over = threading.Event()
+        self.before = self.most = self._now()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "Peak":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.1):
+            self.most = max(self.most, self._now())
+
+    def _now(self) -> int:
+        if not self._path.exists():  # not Linux
+            return 0
+        found = re.search(r"VmRSS:\s+(\d+) kB", self._path.read_text())
+        return int(found[1]) // 1_024 if found else 0
+
+
+def p99(runs: list[dict[str, Any]]) -> float:
+    """The median of the runs' 99th percentiles, in ms."""
+    return statistics.median(1_000.0 * float(np.quantile(run["latencies"], 0.99)) for run in runs)
+
+
+def beside(name: str, port: int, pid: int, folder: Path, bodies: Bodies, options: argparse.Namespace) -> None:
+    """One attack, measured."""
+    path = folder / "bodies.ndjson"
+    quiet: list[dict[str, Any]] = []
+    attacked: list[dict[str, Any]] = []
+    before, most = 0, 0
+    for _ in range(options.repeats):
+        bodies.write(path, round(RATE * options.seconds), 1)
+        quiet.append(load(port, path, RATE, CONNECTIONS))
+        attacker = subprocess.Popen([sys.executable, "-m", "benchmarks.bench_neighbours", "--attack", name, str(port)])
+        try:
+            with Peak(pid) as peak:
+                time.sleep(1.0)
+                bodies.write(path, round(RATE * options.seconds), 1)
+                attacked.append(loaded(loading(port, path, RATE, CONNECTIONS), path))
+        finally:
+            attacker.kill()
+            attacker.wait()
+        time.sleep(1.0)  # for what was under way
+        before, most = before or peak.before, max(most, peak.most)
+    times = p99(attacked) / p99(quiet)
+    emit(
+        bench="neighbours",
+        attack=name,
+        quiet_p99_ms=round(p99(quiet), 2),
+        p99_ms=round(p99(attacked), 2),
+        times=round(times, 2),
+        holds=times <= TIMES,
+        refused=sum(count for run in attacked for status, count in run["statuses"].items() if status != "200"),
+        memory_mb=most,
+        grown_mb=most - before,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one attack for a second, to see that it runs")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each run")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", default=",".join(ATTACKS), help="which attacks")
+    parser.add_argument("--attack", nargs=2, metavar=("NAME", "PORT"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.attack:
+        ATTACKS[options.attack[0]](int(options.attack[1]))
+    slices = SLICES
+    if options.quick:
+        options.seconds, options.repeats, options.only, slices = 1.0, 1, "pipelining", 1_000
+    bodies = Bodies()
+    with tempfile.TemporaryDirectory() as name:
+        folder, port = Path(name), free_port()
+        command = [sys.executable, "-m", "onlineguard", "serve", "--port", str(port), "--state", str(folder / "state")]
+        command += ["--n-features", "2", "--detector", "marginal"]
+        with running(command, folder, f"http://127.0.0.1:{port}/readyz") as service:
+            for start in range(0, slices, 1_000):
+                events = [{"slice": f"held {i}", "x": [0.0, 1.0]} for i in range(start, start + 1_000)]
+                request = urllib.request.Request(
+                    f"http://127.0.0.1:{port}/v1/update",
+                    json.dumps(events).encode(),
+                    {"content-type": "application/json"},
+                )
+                urllib.request.urlopen(request, timeout=60).read()
+            path = folder / "bodies.ndjson"
+            bodies.write(path, 200 if options.quick else 2_000, 1)
+            load(port, path, None, 4)  # warm
+            for attack in options.only.split(","):
+                beside(attack, port, service.pid, folder, bodies, options)
+
+
+if __name__ == "__main__":
+    main()
