@@ -2,7 +2,8 @@
 
 uvicorn has no limits on connections, on a request's headers and time, and on requests that wait. A client that sends
 request after request and reads no answer would fill the memory with requests that wait, since uvicorn reads on whenever
-one of them is answered.
+one of them is answered. Here nothing more of a connection is parsed while a request of it waits for the one before. So
+the system's buffers fill, and the client has to wait, until it reads its answers.
 """
 
 import asyncio
@@ -16,8 +17,7 @@ from onlineguard.wire.answers import Problem
 from onlineguard_service.http.problems import PROBLEM
 
 HEADER_BYTES = 65_536  # of a request, with its URL
-PIPELINED = 64  # requests of one connection that may wait for those before them
-PIPELINED_BYTES = 262_144  # of their bodies together
+PARSED_AT_ONCE = 2_048  # bytes, in which a hundred requests may lie; more of a connection wait unparsed
 
 
 class Protocol(HttpToolsProtocol):
@@ -25,7 +25,8 @@ class Protocol(HttpToolsProtocol):
 
     since: float | None = None  # when the request began that is still arriving, or the connection before the first
     most: int  # connections, a choice of the operator
-    _waiting_bytes = 0  # of bodies that wait
+    stalled: float | None = None  # since when the client has not read what it was answered
+    _unparsed = b""
     _refused = False  # whether nothing more is read
     _ended = False  # whether the client has sent all that it will
 
@@ -36,15 +37,25 @@ class Protocol(HttpToolsProtocol):
             self._refuse(b"503 Service Unavailable", "Not available", _FULL, b"retry-after: 1\r\n")
 
     def data_received(self, data: bytes) -> None:
-        if self._refused or self.parser is None:  # pyright: ignore[reportUnnecessaryComparison]  # once it is lost
-            return
         self._unset_keepalive_if_required()
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # refused below
-        except httptools.HttpParserError as error:
-            self.send_400_response(str(error.__context__ or error))
+        waited, self._unparsed = bool(self._unparsed), self._unparsed + data
+        if not waited:  # else `on_response_complete` goes on with it
+            self._parse()
+
+    def _parse(self) -> None:
+        data, at = memoryview(self._unparsed), 0
+        while at < len(data) and not self._refused and self.parser is not None:  # pyright: ignore[reportUnnecessaryComparison]
+            if self.pipeline:
+                self.flow.pause_reading()
+                break
+            try:
+                self.parser.feed_data(data[at : at + PARSED_AT_ONCE])
+            except httptools.HttpParserUpgrade:
+                pass  # refused below
+            except httptools.HttpParserError as error:
+                self.send_400_response(str(error.__context__ or error))
+            at += PARSED_AT_ONCE
+        self._unparsed = b"" if self._refused else bytes(data[at:])
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP, or too much of it, is a problem too."""
@@ -60,30 +71,31 @@ class Protocol(HttpToolsProtocol):
         return bool(self.cycle) and not self.cycle.response_complete  # there is none before the first request
 
     def on_headers_complete(self) -> None:
-        if len(self.pipeline) >= PIPELINED:
-            raise ValueError(f"more than {PIPELINED} requests wait")
         if self._get_upgrade() == b"websocket":
             self._refuse(b"426 Upgrade Required", "No WebSockets", _NO_WEBSOCKETS, b"upgrade: HTTP/1.1\r\n")
         else:
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        if self._refused:
-            return
-        if self.pipeline:
-            self._waiting_bytes += len(body)
-            if self._waiting_bytes > PIPELINED_BYTES:
-                raise ValueError(f"more than {PIPELINED_BYTES} bytes wait")
-        super().on_body(body)
+        if not self._refused:
+            super().on_body(body)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self.pipeline:
             self.flow.pause_reading()
-            return
-        self._waiting_bytes = 0
-        if self._ended and self.cycle.response_complete:
+        elif self._unparsed:
+            self._parse()
+        elif self._ended and self.cycle.response_complete:
             self.transport.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.stalled = time.monotonic()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.stalled = None
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

@@ -29,7 +29,7 @@ from onlineguard_service.config import Settings
 from onlineguard_service.http.app import BODY_SECONDS, Application, Backend, application
 from onlineguard_service.http.protocol import Protocol
 
-SLOW_SECONDS = BODY_SECONDS + 5.0  # a connection whose request has not arrived by then is closed
+SLOW_SECONDS = BODY_SECONDS + 5.0  # a connection is closed whose request has not arrived by then, or answer not left
 YOUNG_EVERY = 0.25  # seconds between collections of the youngest objects, each well under a millisecond
 MIDDLE_EVERY = 10.0  # seconds between collections that include objects that survived a few of those
 FULL_EVERY = 60.0  # seconds between full collections, which wait until the service is idle
@@ -105,7 +105,10 @@ class _Server(uvicorn.Server):
         if counter % 10 == 0:  # once a second
             before = time.monotonic() - SLOW_SECONDS
             for connection in list(self.server_state.connections):
-                if isinstance(connection, Protocol) and (connection.since or before) < before:
+                if (
+                    isinstance(connection, Protocol)
+                    and min(connection.since or before, connection.stalled or before) < before
+                ):
                     connection.transport.abort()
         return await super().on_tick(counter)
 
