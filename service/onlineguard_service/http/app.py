@@ -269,7 +269,7 @@ class Application:
             body = await read(receive, limit, BODY_SECONDS, take)
             if not encoding:
                 return body
-            plain = unpacked(body, encoding, limit)
+            plain = await unpacked(body, encoding, limit)
             take(len(plain))
             return plain
         except Crowded:

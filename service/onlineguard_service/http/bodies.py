@@ -10,9 +10,11 @@ from onlineguard.slidr.clicks.click import LATEST, RFM, Click
 from onlineguard.wire.requests import Event
 from onlineguard_service.config import nearest
 from onlineguard_service.http.problems import Refused, shown, too_large
+from onlineguard_service.patience import give_way
 
 JSON, NDJSON = b"application/json", b"application/x-ndjson"
 SECONDS = range(10**9, 4 * 10**9)  # 2001 to 2096 in seconds; in milliseconds some weeks of 1970, which nobody sends
+_UNPACKED_AT_ONCE = 262_144  # bytes, under a millisecond, before others get their turn
 _GZIP = 16 + zlib.MAX_WBITS  # what zlib calls it
 _GZIP_BEGINS = b"\x1f\x8b"
 
@@ -75,23 +77,29 @@ def is_ndjson(content_type: bytes) -> bool:
     raise Refused(415, f"the content type {fault}; it must be application/json or application/x-ndjson")
 
 
-def unpacked(body: bytes, encoding: bytes, limit: int) -> bytes:
+async def unpacked(body: bytes, encoding: bytes, limit: int) -> bytes:
     """A body as it was before its content encoding. Raises Refused for another than gzip, and beyond `limit` bytes."""
     if encoding.strip().lower() in (b"", b"identity"):
         return body
     if encoding.strip().lower() not in (b"gzip", b"x-gzip"):
         told = shown(encoding.decode("latin-1"))
         raise Refused(415, f"the content encoding is {told}; it must be gzip, or none", [(b"accept-encoding", b"gzip")])
-    unpacker = zlib.decompressobj(_GZIP)
-    try:
-        plain = unpacker.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise Refused(400, f"the body is no gzip, as its content encoding says: {error}") from None
-    if len(plain) > limit:
-        raise too_large(limit)
+    unpacker, parts, size = zlib.decompressobj(_GZIP), list[bytes](), 0
+    while not unpacker.eof:
+        try:
+            parts.append(unpacker.decompress(body, _UNPACKED_AT_ONCE))
+        except zlib.error as error:
+            raise Refused(400, f"the body is no gzip, as its content encoding says: {error}") from None
+        size += len(parts[-1])
+        if size > limit:
+            raise too_large(limit)
+        if len(parts[-1]) < _UNPACKED_AT_ONCE:  # all of the body was taken
+            break
+        body = unpacker.unconsumed_tail
+        await give_way()
     if not unpacker.eof:
         raise Refused(400, "the body is no whole gzip: its end is missing")
-    return plain
+    return b"".join(parts)
 
 
 def plain_json(body: bytes) -> Any:

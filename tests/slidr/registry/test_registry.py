@@ -174,7 +174,7 @@ def test_of_several_processes_that_promote_at_once_exactly_one_wins(tmp_path, fo
     registry = Registry(tmp_path)
     versions = [registry.add(folder).version for folder in folders]
     registry.promote(versions[0], "first")
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")  # JAX has threads, which no fork survives
     ready, won = context.Barrier(4), context.Queue()
     racers = [context.Process(target=_promote, args=(tmp_path, each, ready, won)) for each in versions[1:]]
     for racer in racers:
