@@ -159,7 +159,7 @@ def test_a_scorer_of_another_width_is_refused(prepared, folder):
     other = type(load_model(folder).scorer).train(prepared.X[:, :20], NAMES[:20])
     other.save(folder)
     rehashed(folder)
-    with pytest.raises(CheckpointError, match=r"takes 20 features, features\.json has 47"):
+    with pytest.raises(CheckpointError, match=r"takes 20 features, features\.json has 49"):
         load_model(folder)
 
 
