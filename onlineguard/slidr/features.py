@@ -18,9 +18,9 @@ and its pauses are those that are thought of an entity beforehand.
 | `ad_signed_24h`, `ad_unknown_24h` | share of the ad's clicks in a day that are signed in, and of unknown users |
 
 A share of s among n clicks is (s + 2.5) / (n + 5): shrunk towards a half by five clicks, so that the first clicks of an
-ad say little. Whoever has robots click on an ad, to drain its budget or to earn from it, has no accounts for them, since
-these cost money and age; so the ad's visitors become unknown ones. On simulated traffic that found more robots than any
-other change of features; with robots that have accounts, or that spread over many ads, it is worth little.
+ad say little. Robots that click on an ad, to drain its budget or to earn from it, have no accounts, since these cost
+money and age; so the ad's visitors become unknown ones. On simulated traffic this is worth a lot (see `docs/slidr.md`).
+Robots that have accounts, or that spread over many ads, it does not find.
 
 Local time is that of the marketplace: the zone that `Featuriser.timezones` names for it, and UTC for all others.
 

@@ -35,8 +35,8 @@ that is more, or if the entity has no click in its 24 h window.
 never more than `CAP`, which so means "256 or more". **The largest hour** is the largest 1 h number that any counted
 click of the ip saw in the 24 buckets of its 24 h window.
 
-**Visitors of an ad.** An ad has a head as an entity has, and a 24 h window: its counted clicks there, those of them that
-were signed in, and those of unknown users.
+**Visitors of an ad.** An ad has a head as an entity has, and a 24 h window. Three numbers count its counted clicks
+there, those of them that were signed in, and those of unknown users.
 
 **A late click** counts into its own bucket where that is still in the window, and does not move the head.
 
@@ -139,16 +139,16 @@ def padded_size(n: int) -> int:
     return SIZES[bisect.bisect_left(SIZES, n)]
 
 
-# Rows as sequences or arrays: of users, sessions, ips, prefixes and ads; then of users at ips followed by sessions there.
+# Rows as sequences or arrays: of users, sessions, ips, prefixes, ads; then of users at ips followed by sessions at ips.
 EntityRows = list[Any]
 
 
 class ProcessStore:
     """Counters in this process.
 
-    Holds the ips of the last eight days, and all other entities of the last two: about 360 bytes for a
-    user, session or prefix, 920 for an ip, 400 for an ad, 130 for each user or session at an ip, and 40 for the id of each click of
-    the last day, the texts of names not counted. Room grows by doubling, so it may be up to twice that. Not safe under
+    Holds the ips of the last eight days, and all other entities of the last two: about 360 bytes for a user, session or
+    prefix, 400 for an ad, 920 for an ip, 130 for each user or session at an ip, and 40 for the id of each click of the
+    last day, the texts of names not counted. Room grows by doubling, so it may be up to twice that. Not safe under
     threads.
     """
 
