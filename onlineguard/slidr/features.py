@@ -19,8 +19,8 @@ and its pauses are those that are thought of an entity beforehand.
 
 A share of s among n clicks is (s + 2.5) / (n + 5): shrunk towards a half by five clicks, so that the first clicks of an
 ad say little. Robots that click on an ad, to drain its budget or to earn from it, have no accounts, since these cost
-money and age; so the ad's visitors become unknown ones. On simulated traffic this is worth a lot (see `docs/slidr.md`).
-Robots that have accounts, or that spread over many ads, it does not find.
+money and age; so the ad's visitors become unknown ones. On the project's own simulated traffic this is worth a lot, on
+traffic written independently little (see `docs/slidr.md`). Robots that have accounts, or spread over many ads, it misses.
 
 Local time is that of the marketplace: the zone that `Featuriser.timezones` names for it, and UTC for all others.
 
@@ -82,7 +82,7 @@ _FEW = 1_000  # clicks whose offsets are looked up one by one sooner than by a j
 _MOST_OFFSETS = 10_000  # days of marketplaces kept before all are dropped
 _FIELDS = ("click_id", "ts", "user_id", "session_id", "ip", "ad_id", "logged_in", "marketplace")
 
-# Clicks by which an ad's shares are shrunk towards a half: without them .56 of the simulated robots are found, not .65.
+# Clicks by which an ad's shares are shrunk towards a half: without them .54 of the simulated robots are found, not .64.
 SHRUNK_BY = 5.0
 
 BITS = 12  # significant bits of a number whose logarithm is taken
