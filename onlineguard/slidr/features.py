@@ -20,7 +20,7 @@ and its pauses are those that are thought of an entity beforehand.
 A share of s among n clicks is (s + 2.5) / (n + 5): shrunk towards a half by five clicks, so that the first clicks of an
 ad say little. Robots that click on an ad, to drain its budget or to earn from it, have no accounts, since these cost
 money and age; so the ad's visitors become unknown ones. On the project's own simulated traffic this is worth a lot, on
-traffic written independently little (see `docs/slidr.md`). It misses robots that have accounts, or spread over many ads.
+traffic written independently little (see `docs/slidr.md`). It misses robots with accounts, or spread over many ads.
 
 Local time is that of the marketplace: the zone that `Featuriser.timezones` names for it, and UTC for all others.
 
