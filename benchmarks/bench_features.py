@@ -2,11 +2,11 @@
 
     uv run --group dev python -m benchmarks.bench_features [--quick]
 
-The peer is what a programmer would write: for each entity and window a deque of its times, and for each ip a dict of
-when its users and sessions were last seen, the oldest first. Its windows are exact times, not buckets, and it knows no
-largest hours, late clicks, duplicates or wrong clocks. One JSON line a figure; both sides of every ratio are measured
-in the same run, compilation apart. Redis is a redis-server that the benchmark starts on a free port; without one on
-PATH its figures are left out.
+The peer is what a programmer would write: for each entity and window a deque of its times, for each ip a dict of when
+its users and sessions were last seen, the oldest first, and for each ad a deque of its visits. Its windows are exact
+times, not buckets, and it knows no largest hours, late clicks, duplicates or wrong clocks. One JSON line a figure; both
+sides of every ratio are measured in the same run, compilation apart. Redis is a redis-server that the benchmark starts
+on a free port; without one on PATH its figures are left out.
 """
 
 import argparse
@@ -44,7 +44,7 @@ WINDOWS_MS = (60_000, 300_000, 3_600_000, 86_400_000)
 
 def clicks(n: int, seed: int = 0) -> pl.DataFrame:
     """A day's clicks: users by Zipf's law among n / 4, sessions of some five clicks, ips shared by a few users each,
-    and one in ten clicks from one of 20 gateways."""
+    one in ten clicks from one of 20 gateways, and ads by Zipf's law among n / 100."""
     rng = np.random.default_rng(seed)
     users = np.minimum(rng.zipf(1.4, n), n // 4)
     homes = users * 2_654_435_761 % (n // 10)
@@ -58,15 +58,18 @@ def clicks(n: int, seed: int = 0) -> pl.DataFrame:
         "ip": [f"10.{ip >> 16 & 255}.{ip >> 8 & 255}.{ip & 255}" for ip in ips.tolist()],
         "marketplace": rng.choice(["US", "DE", "JP"], n).tolist(),
         "logged_in": (users % 7 != 0).tolist(),
+        "ad_id": [f"ad-{ad}" for ad in np.minimum(rng.zipf(1.2, n), max(1, n // 100)).tolist()],
     }
-    fixed = {"user_agent": "agent", "device": "mobile", "ad_id": "ad", "purchase_ts": None, "rfm": None}
+    fixed = {"user_agent": "agent", "device": "mobile", "purchase_ts": None, "rfm": None}
     rest = [pl.lit(value, dtype=SCHEMA[field]).alias(field) for field, value in fixed.items()]
     return pl.DataFrame(columns, schema_overrides={"ts": pl.Int64}).with_columns(rest).select(list(SCHEMA))
 
 
 def keys_of(frame: pl.DataFrame) -> ClickKeys:
-    ids, users, sessions, ips = (frame[name].to_list() for name in ("click_id", "user_id", "session_id", "ip"))
-    return ClickKeys(ids, frame["ts"].to_numpy().astype(np.int64), users, sessions, ips)
+    ids, *columns = (
+        frame[name].to_list() for name in ("click_id", "user_id", "session_id", "ip", "ad_id", "logged_in")
+    )
+    return ClickKeys(ids, frame["ts"].to_numpy().astype(np.int64), *columns)
 
 
 class PlainCounters:
@@ -75,11 +78,13 @@ class PlainCounters:
     def __init__(self) -> None:
         self.times: dict[tuple[str, str], list[deque[int]]] = {}
         self.members: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+        self.visits: dict[str, deque[tuple[int, bool, bool]]] = defaultdict(deque)
+        self.visitors: dict[str, list[int]] = defaultdict(lambda: [0, 0])  # of an ad: signed in, unknown
 
     def count(self, keys: ClickKeys) -> list[list[int]]:
         return [self.one(*click) for click in zip(keys.ts.tolist(), *keys[2:], strict=True)]
 
-    def one(self, ts: int, user: str | None, session: str | None, ip: str) -> list[int]:
+    def one(self, ts: int, user: str | None, session: str | None, ip: str, ad: str, signed_in: bool) -> list[int]:
         numbers: list[int] = []
         for kind, name in (("user", user), ("session", session), ("ip", ip), ("prefix", prefix(ip))):
             if name is None:
@@ -104,7 +109,15 @@ class PlainCounters:
                 del members[oldest]
             recent = itertools.takewhile(lambda last: last > ts - WINDOWS_MS[2], reversed(members.values()))
             numbers += [sum(1 for _ in itertools.islice(recent, CAP)), min(len(members), CAP)]
-        return numbers
+        visits, visitors = self.visits[ad], self.visitors[ad]
+        visits.append((ts, signed_in, user is None))
+        visitors[0] += signed_in
+        visitors[1] += user is None
+        while visits[0][0] <= ts - WINDOWS_MS[3]:
+            _, was_signed_in, was_unknown = visits.popleft()
+            visitors[0] -= was_signed_in
+            visitors[1] -= was_unknown
+        return [*numbers, len(visits), *visitors]
 
 
 def per_second(run: Callable[[], Any], n: int) -> float:

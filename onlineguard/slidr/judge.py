@@ -11,6 +11,7 @@ of the loop by a few ulps.
 
 import math
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -24,8 +25,8 @@ from onlineguard.engine.table import Layout
 from onlineguard.engine.verdicts import Verdicts
 from onlineguard.slidr.clicks.categories import category
 from onlineguard.slidr.clicks.clicks import Click, prefix
-from onlineguard.slidr.counting.counter_step import Sheet, counted
-from onlineguard.slidr.counting.counters import FEW, BatchMemory, ClickKeys, ProcessStore
+from onlineguard.slidr.counting.counter_step import BatchMemory, Sheet, counted
+from onlineguard.slidr.counting.counters import FEW, ClickKeys, ProcessStore
 from onlineguard.slidr.counting.windows import COLUMNS
 from onlineguard.slidr.features import WIDTH, Featuriser, assembled
 from onlineguard.slidr.learning.network import CATEGORIES, p_robot, p_robots
@@ -37,6 +38,7 @@ _SIZES = (1, MOST)  # that batches are padded to
 WHOLE = 4_096  # clicks at once on an accelerator, where a call takes as long for few
 _KNOWN = 3 + CATEGORIES  # of a click beside its counts: minute, weekday, logged in; its categories
 _ROWS = 4_096  # that `scored_singly` takes at once
+_KEY = attrgetter("click_id", "ts", "user_id", "session_id", "ip", "ad_id", "logged_in")  # `ClickKey` of a click
 _SMALL = 1_024  # numbers of an array that is given together with others
 
 
@@ -65,7 +67,7 @@ class ClickFront(NamedTuple):
 
     @property
     def counts(self) -> int:
-        """Where the counts that clicks see begin, (size, 31)."""
+        """Where the counts that clicks see begin, (size, 34)."""
         return Sheet(self.size).counts if self.counting else 0
 
     @property
@@ -161,7 +163,7 @@ class ClickJudge:
             (engine or self._engine).warmup_from(batch.front, batch.weights)
 
     def judge(
-        self, clicks: Sequence[Click], slices: Sequence[str], counts: Int32[np.ndarray, "n 31"] | None = None
+        self, clicks: Sequence[Click], slices: Sequence[str], counts: Int32[np.ndarray, "n 34"] | None = None
     ) -> JudgedClicks:
         """Count, judge and learn at most `most` clicks, in order.
 
@@ -172,8 +174,7 @@ class ClickJudge:
         if self._store is not None and batch.front.at_once:
             counts = self._store.count(ClickKeys.of(clicks))
         if batch.front.counting and self._store is not None:
-            keys = [(click.click_id, click.ts, click.user_id, click.session_id, click.ip) for click in clicks]
-            self._store.begin(keys, batch.counting)
+            self._store.begin(map(_KEY, clicks), batch.counting)
         else:
             batch.counts[:n] = counts
         batch.known[:n, :3] = [

@@ -35,7 +35,7 @@ from onlineguard.slidr.pipeline import Config, Mask, Thresholds
 from onlineguard.slidr.thresholds.calibration import Calibration
 
 FORMAT = 1  # of the folder
-FEATURES = 3  # version of the features; it rises when a name gets another meaning, e.g. another window or unit
+FEATURES = 4  # version of the features; it rises when a name gets another meaning, e.g. another window or unit
 SCORER, THRESHOLDS, SPECIFICATION, MANIFEST = scorer.FILE, "thresholds.json", "features.json", "manifest.json"
 PARTS = (SCORER, THRESHOLDS, SPECIFICATION)
 

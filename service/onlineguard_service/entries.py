@@ -46,7 +46,7 @@ class Clicks(msgspec.Struct, tag="clicks", array_like=True, frozen=True):
 
     clicks: list[Click]
     t: int
-    counts: bytes = b""  # int32 (n, 26), where the counters are kept elsewhere
+    counts: bytes = b""  # int32 (n, 34), where the counters are kept elsewhere
 
 
 class Labels(msgspec.Struct, tag="labels", array_like=True, frozen=True):

@@ -140,7 +140,8 @@ class Guard:
             if engine is not None:
                 engine.warmup(batch, slices)
         if self.store is not None:
-            self.store.peek(ClickKeys([""], np.zeros(1, np.int64), [None], [None], [""]))  # as `explain` does
+            nothing = ClickKeys([""], np.zeros(1, np.int64), [None], [None], [""], [""], [False])
+            self.store.peek(nothing)  # as `explain` does
         self._click_judge.warmup()
 
     def prepare(self, event: Event) -> None:

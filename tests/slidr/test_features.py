@@ -29,7 +29,8 @@ def clicks_of(keys, marketplaces):
         session_id=keys.sessions,
         ip=keys.ips,
         marketplace=[marketplaces[i % len(marketplaces)] for i in range(n)],
-        logged_in=[user is not None for user in keys.users],
+        ad_id=keys.ads,
+        logged_in=keys.signed_in,
     )
 
 
@@ -49,7 +50,7 @@ def seconds(ms):
 
 
 def test_there_is_a_name_and_a_unit_for_each_feature():
-    assert len(NAMES) == len(set(NAMES)) == len(UNITS) == WIDTH == 47
+    assert len(NAMES) == len(set(NAMES)) == len(UNITS) == WIDTH == 49
     assert Featuriser().transform(frame()).shape == (1, WIDTH)
     assert Featuriser().transform(frame().clear()).shape == (0, WIDTH)
 
@@ -67,7 +68,7 @@ def test_a_log_in_frames_click_by_click_and_by_the_definition_gives_the_same_bit
     assert Featuriser(Oracle()).transform(clicks).tobytes() == whole.tobytes()
 
 
-@given(st.lists(st.lists(st.integers(0, 2**31 - 1) | st.integers(0, 5_000), min_size=31, max_size=31), min_size=1))
+@given(st.lists(st.lists(st.integers(0, 2**31 - 1) | st.integers(0, 5_000), min_size=34, max_size=34), min_size=1))
 def test_a_compiled_program_gives_the_same_bits(rows):
     counts = np.array(rows, np.int32)
     times = (np.arange(len(rows)) % 1_440, np.arange(len(rows)) % 7, np.arange(len(rows)) % 2)

@@ -35,14 +35,10 @@ def rule():
 
 
 def clicks_of(keys: ClickKeys) -> list[Click]:
-    rest = {"user_agent": "", "ad_id": "", "marketplace": "DE"}
-    rows = zip(*keys, strict=True)
-    return [
-        Click(
-            click_id=id_, ts=int(ts), user_id=user, session_id=session, ip=ip, device="pc", logged_in=i % 2 > 0, **rest
-        )
-        for i, (id_, ts, user, session, ip) in enumerate(rows)
-    ]
+    rest = {"user_agent": "", "device": "pc", "marketplace": "DE"}
+    names = ("click_id", "ts", "user_id", "session_id", "ip", "ad_id", "logged_in")
+    rows = zip(*keys._replace(ts=keys.ts.tolist()), strict=True)
+    return [Click(**dict(zip(names, row, strict=True)), **rest) for row in rows]
 
 
 def judged(keys, model, sizes, counting, **options):
@@ -88,7 +84,7 @@ def compare(keys, model, counting):
         counts = theirs.count(keys.part(i, i + 1))
         x = featuriser.of_counts(counts, keys.ts[i : i + 1], [click.marketplace], [click.logged_in])
         verdict = stepwise.update([SLICES[i % len(SLICES)]], x[:, WATCHED])
-        codes = np.array([[category(""), category(prefix(click.ip)), category("")]], np.uint32)
+        codes = np.array([[category(""), category(prefix(click.ip)), category(click.ad_id)]], np.uint32)
         assert answer[0] == pytest.approx(float(model.p_robot(x, codes)[0]), rel=1e-5, abs=1e-7)
         expected = (*x[0, WATCHED], verdict.score[0], verdict.threshold[0], *verdict.quantiles[0], verdict.ready[0])
         np.testing.assert_array_equal(answer[1:], expected)
@@ -143,7 +139,7 @@ def test_a_model_that_is_no_network_judges_the_features_that_the_program_leaves(
     keys = gateway(200, 50, 3)
     answers, engine, _ = judged(keys, rule(), [MOST, 1], True)
     theirs, stepwise, _ = judged(keys, network(), [MOST, 1], True)
-    x = Featuriser().of_counts(ProcessStore().count(keys), keys.ts, ["DE"] * 200, [i % 2 > 0 for i in range(200)])
+    x = Featuriser().of_counts(ProcessStore().count(keys), keys.ts, ["DE"] * 200, keys.signed_in)
     np.testing.assert_array_equal(answers[:, 0], rule().p_robot(x))
     np.testing.assert_array_equal(answers[:, 1:], theirs[:, 1:])
     same_engines(engine, stepwise)
@@ -154,7 +150,7 @@ def test_an_engine_that_counts_from_origins_is_refused():
     engine.update(["far"], np.full((1, 6), 1.7e12))
     judge = ClickJudge(network(), Featuriser(), engine, None, WATCHED)
     with pytest.raises(InvalidArgument, match="count from origins; give all its events to `update`"):
-        judge.judge(clicks_of(gateway(1, 1, 0)), ["far"], np.zeros((1, 31), np.int32))
+        judge.judge(clicks_of(gateway(1, 1, 0)), ["far"], np.zeros((1, 34), np.int32))
     assert engine.n_events == 1
 
 

@@ -28,7 +28,9 @@ class Oracle:
         rows = [self.one(*row) for row in zip(keys.click_ids, keys.ts.tolist(), *keys[2:], strict=True)]
         return np.array(rows, np.int32).reshape(len(rows), len(COLUMNS))
 
-    def one(self, click_id: str, ts: int, user: str | None, session: str | None, ip: str) -> list[int]:
+    def one(
+        self, click_id: str, ts: int, user: str | None, session: str | None, ip: str, ad: str, signed: bool
+    ) -> list[int]:
         time, counts = self.time_by_the_clock(ts)
         hour = self.now // HOUR
         if click_id in self.first_seen and hour - self.first_seen[click_id] < 24:
@@ -37,7 +39,7 @@ class Oracle:
             self.first_seen[click_id] = hour
         parts = ip.split(".")
         prefix = ".".join(parts[:3]) if len(parts) == 4 else ip  # the tests use no IPv6
-        click = {"user": user, "session": session, "ip": ip, "prefix": prefix, "time": time}
+        click = {"user": user, "session": session, "ip": ip, "prefix": prefix, "ad": ad, "signed": signed, "time": time}
         before = [c for c in self.clicks if c["ip"] == ip]
         numbers = {}
         for entity in ("user", "session", "ip", "prefix"):
@@ -64,6 +66,12 @@ class Oracle:
             click[f"{who}s_in_1h"], click["end"] = numbers[f"ip_{who}s_1h"], end
             hours = [c[f"{who}s_in_1h"] for c in there if c["end"] // HOUR > end // HOUR - 24]
             numbers[f"ip_{who}s_largest"] = max(hours, default=0)
+        on_ad = [c for c in self.clicks if c["ad"] == ad] + [click] * counts
+        end = max([c["time"] for c in on_ad] + [time])
+        visits = [c for c in on_ad if c["time"] // HOUR > end // HOUR - 24]
+        numbers["ad_clicks_24h"] = len(visits)
+        numbers["ad_signed_24h"] = sum(c["signed"] for c in visits)
+        numbers["ad_unknown_24h"] = sum(c["user"] is None for c in visits)
         if counts:
             self.clicks.append(click)
         return [numbers[column] for column in COLUMNS]

@@ -29,6 +29,8 @@ CLICKS = st.tuples(
     st.sampled_from([None, "a", "b", "c", "d"]),  # user
     st.sampled_from([None, "a", "s", "t", "u", "v", "w"]),  # session
     st.sampled_from(_IPS),
+    st.sampled_from(["x", "y", "z"]),  # ad
+    st.booleans(),  # signed in
     st.integers(0, 20),  # 0: an earlier click's id again
 )
 
@@ -37,11 +39,11 @@ CLICKS = st.tuples(
 def streams(draw: st.DrawFn, most: int = 60) -> ClickKeys:
     """Up to `most` clicks in order of arrival."""
     clicks = draw(st.lists(CLICKS, min_size=1, max_size=most))
-    steps, faults, users, sessions, ips, fresh = zip(*clicks, strict=True)
+    steps, faults, users, sessions, ips, ads, signed_in, fresh = zip(*clicks, strict=True)
     times = NOON + np.cumsum(np.array(steps, np.int64))
     ids = [str(i) if fresh[i] else str(draw(st.integers(0, i))) for i in range(len(clicks))]
     ts = np.maximum(times + np.array(faults, np.int64), 0)
-    return ClickKeys(ids, ts, list(users), list(sessions), list(ips))
+    return ClickKeys(ids, ts, list(users), list(sessions), list(ips), list(ads), list(signed_in))
 
 
 def gateway(n: int, members: int, seed: int) -> ClickKeys:
@@ -49,9 +51,9 @@ def gateway(n: int, members: int, seed: int) -> ClickKeys:
     rng = np.random.default_rng(seed)
     ts = NOON + np.sort(rng.integers(0, 5 * HOUR, n)) - rng.integers(0, 40 * MINUTE, n) * (rng.random(n) < 0.2)
     users = [None if u == 0 else f"u{u}" for u in rng.integers(0, members, n)]
-    return ClickKeys(
-        [str(i) for i in range(n)], ts, users, [f"s{s}" for s in rng.integers(0, members, n)], ["10.9.9.9"] * n
-    )
+    sessions = [f"s{s}" for s in rng.integers(0, members, n)]
+    ads = [f"ad{ad}" for ad in rng.integers(0, 10, n)]
+    return ClickKeys([str(i) for i in range(n)], ts, users, sessions, ["10.9.9.9"] * n, ads, (ts % 2 > 0).tolist())
 
 
 def cut(keys: ClickKeys, at: list[int]) -> list[ClickKeys]:

@@ -1,1 +1,1 @@
-"""Counters of clicks by user, session, ip and prefix."""
+"""Counters of clicks by user, session, ip, prefix and ad."""

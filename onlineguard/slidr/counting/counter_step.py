@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int32
 
 from onlineguard.core.protocols import Array
+from onlineguard.engine.batches import aligned
 from onlineguard.slidr.counting.windows import (
     BUCKET_MS,
     CAP,
@@ -23,6 +25,7 @@ from onlineguard.slidr.counting.windows import (
     FIRST,
     LASTING,
     OCTAVE,
+    OF_AD,
     OF_EACH,
     PAUSE_MS,
     PAUSES,
@@ -43,14 +46,19 @@ LANES = 64
 _HEAD, _HEAD_MS, _PAUSES, _PAUSE_SUM, _PAUSE_SQUARES = range(54, 59)
 MOVED_ON = 2 * 24 * 360
 _IP = ENTITIES.index("ip")
-# Where the numbers of the entities begin in `COLUMNS`, those of their weeks, and those of the ip's members.
+# Where the numbers of the entities begin in `COLUMNS`, those of their weeks, of the ip's members, and of the ad.
 _WEEKS = len(OF_EACH) * len(ENTITIES)
-_PARTS = (*range(0, _WEEKS, len(OF_EACH)), _WEEKS, _WEEKS + len(LASTING))
+_PARTS = (*range(0, _WEEKS, len(OF_EACH)), _WEEKS, _WEEKS + len(LASTING), len(COLUMNS) - len(OF_AD))
 _FLOAT_SHIFT, _FLOAT_ONE = 23 - (OCTAVE.bit_length() - 1), 127 * OCTAVE  # a float's bits as a logarithm
 
 # What an ip has besides: rings of the distinct users and sessions by their newest click, and of the 1 h numbers' peaks.
 GATEWAY_LANES = 128
 _GATEWAY_RINGS = (2, 2, 3, 3, 3, 3)  # 1 h users, sessions; 24 h; peaks
+
+# A row of an ad: the rings of the three counts, and the head as its shortest bucket.
+_AD_RINGS = (3,) * len(OF_AD)
+_AD_HEAD = sum(RINGS[ring][1] for ring in _AD_RINGS)
+AD_LANES = _AD_HEAD + 1
 
 
 class _Lanes:
@@ -87,20 +95,20 @@ class _Lanes:
         return ages, self.each([passed[ring] for ring in self.rings], 0)
 
 
-# What an event says of its click: where in the memory the rows of its user, session, ip and prefix begin, and where the
-# newest click of its user there and of its session there lies; its time as shortest bucket and milliseconds within; 1
-# or 0 for whether its user, its session, and it at all are counted.
-FIELDS = 11
-_TABLES = 4
-WIDTHS = (LANES, LANES, LANES + GATEWAY_LANES, LANES)  # of a row of user, session, ip and prefix
+# What an event says of its click: where in the memory the rows of its user, session, ip, prefix and ad begin, and where
+# the newest click of its user there and of its session there lies; its time as shortest bucket and milliseconds within;
+# 1 or 0 for whether its user, its session, and it at all are counted, and for whether its visitor is signed in.
+FIELDS = 13
+WIDTHS = (LANES, LANES, LANES + GATEWAY_LANES, LANES, AD_LANES)  # of a row of user, session, ip, prefix and ad
+_TABLES = len(WIDTHS)
 
 
 class Sheet:
     """Where the parts of a batch of at most `size` clicks begin in its memory, each after the one before it.
 
-    tables: the rows of users, sessions, ips and prefixes, and the newest clicks of the pairs.
+    tables: the rows of users, sessions, ips, prefixes and ads, and the newest clicks of the pairs.
     events: (size, FIELDS).
-    counts: (size, 31), what each click sees, in the order of `COLUMNS`.
+    counts: (size, 34), what each click sees, in the order of `COLUMNS`.
     clicks: the number of clicks that `advance` takes.
     """
 
@@ -112,6 +120,29 @@ class Sheet:
         self.counts = self.events + FIELDS * size
         self.clicks = self.counts + len(COLUMNS) * size
         self.length = self.clicks + 1
+
+
+class BatchMemory:
+    """A batch of at most `size` clicks as the compiled loop takes it: one array, and views of its parts.
+
+    numbers: the array, where it is to be longer than the `Sheet`: for a caller who does more in the loop than to count.
+    """
+
+    def __init__(self, size: int, numbers: Int32[np.ndarray, " numbers"] | None = None):
+        self.sheet = Sheet(size)
+        self.numbers = aligned(1, self.sheet.length)[0].view(np.int32) if numbers is None else numbers
+        self.numbers[: self.sheet.length] = 0
+        self.events = self.numbers[self.sheet.events : self.sheet.counts].reshape(size, FIELDS)
+
+    def starts(self, click: int) -> Sequence[int]:
+        """Where the rows of user, session, ip, prefix and ad of a click begin, and its pairs."""
+        if not click:
+            return self.sheet.tables
+        return [start + width * click for start, width in zip(self.sheet.tables, (*WIDTHS, 2), strict=True)]
+
+    def counts(self, numbers: Int32[np.ndarray, " numbers"]) -> Int32[np.ndarray, "size 34"]:
+        """What each click sees, in an array such as this."""
+        return numbers[self.sheet.counts : self.sheet.clicks].reshape(-1, len(COLUMNS))
 
 
 @functools.lru_cache
@@ -136,7 +167,7 @@ def counted(sheet: Sheet, memory: Array, i: Array) -> Array:
     # here they are made of the numbers of the lanes, and those together with what differs from click to click, since
     # else they would be made before the loop, in parts for which XLA would ask a pool of threads.
     *lanes, memory = jax.lax.optimization_barrier(
-        (*(jax.lax.iota(np.int32, n) for n in (LANES, GATEWAY_LANES)), memory)
+        (*(jax.lax.iota(np.int32, n) for n in (LANES, GATEWAY_LANES, AD_LANES)), memory)
     )
     # Without the barriers what is read is read once per use, and XLA must copy the memory to keep the old one alive.
     event = jax.lax.optimization_barrier(
@@ -149,7 +180,8 @@ def counted(sheet: Sheet, memory: Array, i: Array) -> Array:
             [_number(memory, pair) for pair in pairs],
         )
     )
-    after = _step(lanes, [row[:LANES] for row in rows], rows[_IP][LANES:], last, event[_TABLES + 2 :])
+    *rows, ad = rows
+    after = _step(lanes, [row[:LANES] for row in rows], rows[_IP][LANES:], ad, last, event[_TABLES + 2 :])
     for start, row in zip(at, after.rows, strict=True):
         memory = _put(memory, row, start)
     memory = _put(memory, after.there, at[_IP] + LANES)
@@ -169,20 +201,23 @@ class _After(NamedTuple):
     numbers: list[Array]
 
 
-def _step(lanes: list[Array], rows: list[Array], there: Array, last: list[Array], event: Sequence[Array]) -> _After:
-    """The rows of user, session, ip and prefix, what the ip has besides, and the newest clicks of the two pairs, after
-    a click; its numbers.
+def _step(
+    lanes: list[Array], rows: list[Array], there: Array, ad: Array, last: list[Array], event: Sequence[Array]
+) -> _After:
+    """The rows of user, session, ip, prefix and ad, what the ip has besides, and the newest clicks of the two pairs,
+    after a click; its numbers.
 
-    The lanes are those of an entity's row and of what an ip has besides, by number. The event is its time as shortest
-    bucket and milliseconds within, and 1 or 0 for whether its user, its session, and it at all are counted.
+    The lanes are those of an entity's row, of what an ip has besides, and of an ad's row, by number. The event is what
+    follows the places in the memory, as `FIELDS` says.
     """
-    time, ms, user, session, any_ = event
+    time, ms, user, session, any_, signed = event
     newest = [jnp.maximum(last[k], jnp.where(event[2 + k] > 0, _div(time, 30), 0)) for k in range(2)]
     gateway, distinct = _count_distinct(lanes[1], rows[_IP][_HEAD], there, time, (user, session, any_), last, newest)
     counted = zip(rows, (user, session, any_, any_), strict=True)
     after, numbers, weeks = zip(*(_count_click(lanes[0], row, time, ms, count) for row, count in counted), strict=True)
     lasting = jnp.stack([week for entity, week in zip(ENTITIES, weeks, strict=True) if entity in LASTING])
-    return _After([*after], gateway, newest, [*numbers, lasting, distinct])
+    ad, of_ad = _count_visitors(lanes[2], ad, time, [any_, signed * any_, any_ - user])
+    return _After([*after, ad], gateway, newest, [*numbers, lasting, distinct, of_ad])
 
 
 def _count_click(number: Array, row: Array, time: Array, ms: Array, counted: Array) -> tuple[Array, Array, Array]:
@@ -254,6 +289,19 @@ def _count_distinct(
     largest = [jnp.max(after[lanes.starts[k] : lanes.ends[k]]) for k in (4, 5)]
     numbers = jnp.stack([sums[0], sums[2], sums[1], sums[3], *largest])
     return jnp.where(counted[2] > 0, after, there), numbers
+
+
+def _count_visitors(number: Array, row: Array, time: Array, counted: list[Array]) -> tuple[Array, Array]:
+    """An ad's row after the click, and its three counts; `counted` is 1 or 0 for each of them."""
+    lanes = _Lanes(number, _AD_RINGS)
+    head = row[_AD_HEAD]
+    end = jnp.maximum(head, time)
+    ages, passed = lanes.ages(end, head)
+    late = _div(end, 360) - _div(time, 360)
+    after = jnp.where(ages >= passed, row, 0) + jnp.where(ages == late, lanes.each(counted, 0), 0)
+    sums = [jnp.sum(after[start:stop]) for start, stop in zip(lanes.starts, lanes.ends, strict=True)]
+    after = jnp.where(number == _AD_HEAD, end, after)
+    return jnp.where(counted[0] > 0, after, row), jnp.stack(sums)
 
 
 def _put(memory: Array, part: Array, at: Array) -> Array:

@@ -35,6 +35,9 @@ that is more, or if the entity has no click in its 24 h window.
 never more than `CAP`, which so means "256 or more". **The largest hour** is the largest 1 h number that any counted
 click of the ip saw in the 24 buckets of its 24 h window.
 
+**Visitors of an ad.** An ad has a head as an entity has, and a 24 h window. Three numbers count its counted clicks
+there, those of them that were signed in, and those of unknown users.
+
 **A late click** counts into its own bucket where that is still in the window, and does not move the head.
 
 **The stream's clock** guards the counters against wrong times. It reads the newest time of any click of the stream that
@@ -63,11 +66,10 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
-from onlineguard.engine.batches import aligned
 from onlineguard.engine.device import home
 from onlineguard.slidr.clicks.clicks import Click, prefix
 from onlineguard.slidr.counting.click_clock import Clock
-from onlineguard.slidr.counting.counter_step import FIELDS, GATEWAY_LANES, LANES, MOVED_ON, WIDTHS, Sheet, advance
+from onlineguard.slidr.counting.counter_step import AD_LANES, GATEWAY_LANES, LANES, MOVED_ON, BatchMemory, advance
 from onlineguard.slidr.counting.entities import NOBODY, EntityTable, Ids
 from onlineguard.slidr.counting.windows import BUCKET_MS, COLUMNS, HOUR_MS, KEEP_HOURS, LONGER_HOURS
 
@@ -80,6 +82,8 @@ class ClickKeys(NamedTuple):
     users: Sequence[str | None]  # None: unknown, with no counters; all its numbers are those of a user never seen
     sessions: Sequence[str | None]
     ips: Sequence[str]
+    ads: Sequence[str]
+    signed_in: Sequence[bool]
 
     @classmethod
     def of(cls, clicks: Sequence[Click]) -> "ClickKeys":
@@ -90,21 +94,23 @@ class ClickKeys(NamedTuple):
             [click.user_id for click in clicks],
             [click.session_id for click in clicks],
             [click.ip for click in clicks],
+            [click.ad_id for click in clicks],
+            [click.logged_in for click in clicks],
         )
 
     def part(self, start: int, end: int) -> "ClickKeys":
         """Those of the clicks from `start` up to `end`."""
         cut = slice(start, end)
-        return ClickKeys(self.click_ids[cut], self.ts[cut], self.users[cut], self.sessions[cut], self.ips[cut])
+        return self._make(column[cut] for column in self)
 
 
-ClickKey = tuple[str, int, str | None, str | None, str]  # the same of one click
+ClickKey = tuple[str, int, str | None, str | None, str, str, bool]  # the same of one click
 
 
 class Store(Protocol):
     """Where counters are kept."""
 
-    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 31"]:
+    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 34"]:
         """Count the clicks in order; row i holds the numbers that click i sees, named by `COLUMNS`.
 
         How a stream is cut into calls changes nothing.
@@ -120,6 +126,7 @@ _TABLES = {  # lanes of a row, and the hours for which it is kept
     "sessions": (LANES, KEEP_HOURS),
     "ips": (LANES + GATEWAY_LANES, KEEP_HOURS + LONGER_HOURS),
     "prefixes": (LANES, KEEP_HOURS),
+    "ads": (AD_LANES, KEEP_HOURS),
     "pairs": (1, KEEP_HOURS),  # a pair: an ip, and a user or session there
 }
 
@@ -127,44 +134,21 @@ _TABLES = {  # lanes of a row, and the hours for which it is kept
 FEW = SIZES[1]  # clicks that are noted one by one sooner than all together
 
 
-class BatchMemory:
-    """A batch of at most `size` clicks as the compiled loop takes it: one array, and views of its parts.
-
-    numbers: the array, where it is to be longer than the `Sheet`: for a caller who does more in the loop than to count.
-    """
-
-    def __init__(self, size: int, numbers: Int32[np.ndarray, " numbers"] | None = None):
-        self.sheet = Sheet(size)
-        self.numbers = aligned(1, self.sheet.length)[0].view(np.int32) if numbers is None else numbers
-        self.numbers[: self.sheet.length] = 0
-        self.events = self.numbers[self.sheet.events : self.sheet.counts].reshape(size, FIELDS)
-
-    def starts(self, click: int) -> Sequence[int]:
-        """Where the rows of user, session, ip and prefix of a click begin, and its pairs."""
-        if not click:
-            return self.sheet.tables
-        return [start + width * click for start, width in zip(self.sheet.tables, (*WIDTHS, 2), strict=True)]
-
-    def counts(self, numbers: Int32[np.ndarray, " numbers"]) -> Int32[np.ndarray, "size 31"]:
-        """What each click sees, in an array such as this."""
-        return numbers[self.sheet.counts : self.sheet.clicks].reshape(-1, len(COLUMNS))
-
-
 def padded_size(n: int) -> int:
     """The size of the batch that n clicks are padded to."""
     return SIZES[bisect.bisect_left(SIZES, n)]
 
 
-# Rows as sequences or arrays: of users, sessions, ips and prefixes; then of users at ips followed by sessions at ips.
+# Rows as sequences or arrays: of users, sessions, ips, prefixes, ads; then of users at ips followed by sessions at ips.
 EntityRows = list[Any]
 
 
 class ProcessStore:
     """Counters in this process.
 
-    Holds the ips of the last eight days, and all other entities of the last two: about 360 bytes for a
-    user, session or prefix, 920 for an ip, 130 for each user or session at an ip, and 40 for the id of each click of
-    the last day, the texts of names not counted. Room grows by doubling, so it may be up to twice that. Not safe under
+    Holds the ips of the last eight days, and all other entities of the last two: about 360 bytes for a user, session or
+    prefix, 400 for an ad, 920 for an ip, 130 for each user or session at an ip, and 40 for the id of each click of the
+    last day, the texts of names not counted. Room grows by doubling, so it may be up to twice that. Not safe under
     threads.
     """
 
@@ -179,7 +163,10 @@ class ProcessStore:
     def _forget(self, era: int) -> None:
         self._era = era
         tables = [EntityTable(lanes, keep) for lanes, keep in _TABLES.values()]
-        self._users, self._sessions, self._ips, self._prefixes, self._pairs = self._tables = tables
+        self._use(tables)
+
+    def _use(self, tables: list[EntityTable]) -> None:
+        self._users, self._sessions, self._ips, self._prefixes, self._ads, self._pairs = self._tables = tables
 
     def dump(self) -> dict[str, Any]:
         """A copy of everything counted: nested dictionaries of arrays, and of lists that MessagePack holds."""
@@ -194,44 +181,43 @@ class ProcessStore:
         store._era = dump["era"]
         store._clock.now, store._clock.run, store._clock.era = dump["clock"]
         store._ids = Ids.restored(dump["ids"])
-        tables = [EntityTable.restored(dump[name], keep) for name, (_, keep) in _TABLES.items()]
-        store._users, store._sessions, store._ips, store._prefixes, store._pairs = store._tables = tables
+        store._use([EntityTable.restored(dump[name], keep) for name, (_, keep) in _TABLES.items()])
         return store
 
     def warmup(self) -> None:
         """Compile the programs for batches of any size, so that no later call waits for a compiler."""
         for size in SIZES:
             ids = [""] * size
-            ProcessStore().count(ClickKeys(ids, np.zeros(size, np.int64), ids, ids, ids))
+            ProcessStore().count(ClickKeys(ids, np.zeros(size, np.int64), ids, ids, ids, ids, [False] * size))
 
     def __len__(self) -> int:
         """Entities now held."""
-        return sum(map(len, self._tables[:4]))
+        return sum(map(len, self._tables[:-1]))
 
-    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 31"]:
+    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 34"]:
         """See `Store.count`."""
         n = len(keys.ts)
         if not 0 < n <= FEW:
             return self._count_many(keys)
         memory = self._memory(padded_size(n))
-        self.begin(zip(keys.click_ids, keys.ts.tolist(), keys.users, keys.sessions, keys.ips, strict=True), memory)
+        self.begin(zip(keys.click_ids, keys.ts.tolist(), *keys[2:], strict=True), memory)
         after = _advanced(memory, n)
         self.end(after, memory)
         return memory.counts(after)[:n]
 
-    def peek(self, keys: ClickKeys) -> Int32[np.ndarray, "1 31"]:
+    def peek(self, keys: ClickKeys) -> Int32[np.ndarray, "1 34"]:
         """What `count` would give for a single click if it came next; nothing is counted."""
         time, counted, now, era = copy.copy(self._clock).take(int(keys.ts[0]))
         same = era == self._era  # else every counter would be forgotten
         counted = counted and not (same and self._ids.known(keys.click_ids[0], now // HOUR_MS))
-        tables = self._tables[:4]
-        names = (keys.users[0], keys.sessions[0], keys.ips[0], prefix(keys.ips[0]))
+        tables = self._tables[:-1]
+        names = (keys.users[0], keys.sessions[0], keys.ips[0], prefix(keys.ips[0]), keys.ads[0])
         rows = [table.place(name) if same else 0 for table, name in zip(tables, names, strict=True)]
-        user, session, ip, _ = rows
+        user, session, ip, *_ = rows
         rows += [self._pairs.place(_pair(ip, at, k)) if ip and at else 0 for k, at in enumerate((user, session))]
         memory = self._memory(1)
         known = [counted and name is not None for name in names[:2]]
-        self._gather_one((*rows, time, *known, counted), memory, 0)
+        self._gather_one((*rows, time, *known, counted, keys.signed_in[0]), memory, 0)
         return memory.counts(_advanced(memory, 1))
 
     def begin(self, clicks: Iterable[ClickKey], memory: BatchMemory) -> None:
@@ -241,7 +227,7 @@ class ProcessStore:
         """
         found: list[tuple[Any, ...]] = []
         start = first = 0  # the first click of this era, and its hour
-        for i, (click_id, ts, user_id, session_id, address) in enumerate(clicks):
+        for i, (click_id, ts, user_id, session_id, address, ad_id, signed_in) in enumerate(clicks):
             time, counted, now, era = self._clock.take(ts)
             hour = now // HOUR_MS
             counted = not self._ids.seen_at((click_id,), hour, era)[0] and counted
@@ -255,10 +241,11 @@ class ProcessStore:
             session = self._sessions.find_one(session_id, counted, hour, first)
             ip = self._ips.find_one(address, counted, hour, first)
             network = self._prefixes.find_one(prefix(address), counted, hour, first)
+            ad = self._ads.find_one(ad_id, counted, hour, first)
             user_there = self._pairs.find_one(_pair(ip, user, 0) if user else NOBODY, counted, hour, first)
             session_there = self._pairs.find_one(_pair(ip, session, 1) if session else NOBODY, counted, hour, first)
-            rows = (user, session, ip, network, user_there, session_there)
-            found.append((*rows, time, counted and user > 0, counted and session > 0, counted))
+            rows = (user, session, ip, network, ad, user_there, session_there)
+            found.append((*rows, time, counted and user > 0, counted and session > 0, counted, signed_in))
         self._gather_found(found, memory, start)
 
     def end(self, after: Int32[np.ndarray, " numbers"], memory: BatchMemory) -> None:
@@ -266,12 +253,13 @@ class ProcessStore:
         rows, start = self._begun
         at = memory.starts(start)
         if len(rows[0]) == 1:  # in a third of the time
-            (user,), (session,), (ip,), (network,), (user_there, session_there) = rows
+            (user,), (session,), (ip,), (network,), (ad,), (user_there, session_there) = rows
             self._users.table[user] = after[at[0] : at[0] + LANES]
             self._sessions.table[session] = after[at[1] : at[1] + LANES]
             self._ips.table[ip] = after[at[2] : at[2] + LANES + GATEWAY_LANES]
             self._prefixes.table[network] = after[at[3] : at[3] + LANES]
-            self._pairs.table[user_there, 0], self._pairs.table[session_there, 0] = after[at[4]], after[at[4] + 1]
+            self._ads.table[ad] = after[at[4] : at[4] + AD_LANES]
+            self._pairs.table[user_there, 0], self._pairs.table[session_there, 0] = after[at[5]], after[at[5] + 1]
             return
         for table, its_rows, its_start in zip(self._tables, rows, at, strict=True):
             table.copy_from(after, its_start, its_rows)
@@ -280,37 +268,39 @@ class ProcessStore:
         if len(found) == 1:
             self._gather_one(found[0], memory, start)
         elif found:
-            users, sessions, ips, prefixes, users_there, sessions_there, *facts = zip(*found, strict=True)
-            self._gather([users, sessions, ips, prefixes, users_there + sessions_there], facts, memory, start)
+            columns = [*zip(*found, strict=True)]
+            *rows, users_there, sessions_there = columns[: len(_TABLES) + 1]
+            self._gather([*rows, users_there + sessions_there], columns[len(_TABLES) + 1 :], memory, start)
 
     def _gather(self, rows: EntityRows, facts: Sequence[Any], memory: BatchMemory, start: int) -> None:
         """Write clicks into the memory, from click `start` on.
 
-        facts: when they count, and whether the user, the session, and the click at all do.
+        facts: when they count, whether the user, the session, and the click at all do, and whether it is signed in.
         """
         self._begun = rows, start
         work = zip(self._tables, memory.starts(start), rows, strict=True)
         *places, pairs = [table.copy_to(memory.numbers, at, its_rows) for table, at, its_rows in work]
-        times, users, sessions, counted = facts
+        times, *facts = map(np.asarray, facts)
         n = len(times)
-        events, times = memory.events[start : start + n], np.asarray(times)
+        events = memory.events[start : start + n]
         columns = (*places, pairs[:n], pairs[n:], times // BUCKET_MS + MOVED_ON, times % BUCKET_MS)
-        for field, column in enumerate((*columns, users, sessions, counted)):
+        for field, column in enumerate((*columns, *facts)):
             events[:, field] = column
 
     def _gather_one(self, found: tuple[Any, ...], memory: BatchMemory, click: int) -> None:
         """`_gather` of one, in a third of the time."""
-        user, session, ip, network, user_there, session_there, time, *counted = found
-        self._begun = [[user], [session], [ip], [network], [user_there, session_there]], click
+        user, session, ip, network, ad, user_there, session_there, time, *flags = found
+        self._begun = [[user], [session], [ip], [network], [ad], [user_there, session_there]], click
         numbers, at = memory.numbers, memory.starts(click)
         numbers[at[0] : at[0] + LANES] = self._users.table[user]
         numbers[at[1] : at[1] + LANES] = self._sessions.table[session]
         numbers[at[2] : at[2] + LANES + GATEWAY_LANES] = self._ips.table[ip]
         numbers[at[3] : at[3] + LANES] = self._prefixes.table[network]
-        numbers[at[4]], numbers[at[4] + 1] = self._pairs.table[user_there, 0], self._pairs.table[session_there, 0]
-        memory.events[click] = (*at, at[4] + 1, time // BUCKET_MS + MOVED_ON, time % BUCKET_MS, *counted)
+        numbers[at[4] : at[4] + AD_LANES] = self._ads.table[ad]
+        numbers[at[5]], numbers[at[5] + 1] = self._pairs.table[user_there, 0], self._pairs.table[session_there, 0]
+        memory.events[click] = (*at, at[5] + 1, time // BUCKET_MS + MOVED_ON, time % BUCKET_MS, *flags)
 
-    def _count_many(self, keys: ClickKeys) -> Int32[np.ndarray, "n 31"]:
+    def _count_many(self, keys: ClickKeys) -> Int32[np.ndarray, "n 34"]:
         """`count` of a log: the same, to the last bit; its clicks are noted all together, in a third of the time."""
         reading = self._clock.read(keys.ts)
         counted = reading.counted & ~self._ids.seen(keys.click_ids, reading.now // HOUR_MS, reading.era)
@@ -332,11 +322,12 @@ class ProcessStore:
         times: Int64[np.ndarray, " n"],
         counted: Bool[np.ndarray, " n"],
         hours: Int64[np.ndarray, "2"],
-    ) -> Int32[np.ndarray, "n 31"]:
+    ) -> Int32[np.ndarray, "n 34"]:
         users = self._users.find(keys.users, counted, hours)
         sessions = self._sessions.find(keys.sessions, counted, hours)
         ips = self._ips.find(keys.ips, counted, hours)
         prefixes = self._prefixes.find([prefix(ip) for ip in keys.ips], counted, hours)
+        ads = self._ads.find(keys.ads, counted, hours)
         places = ips.astype(np.int64)
         there = np.concatenate([_pair(places, users, 0), _pair(places, sessions, 1)])
         there[np.concatenate([users, sessions]) == 0] = NOBODY
@@ -344,8 +335,8 @@ class ProcessStore:
 
         n = len(times)
         memory = self._memory(padded_size(n))
-        facts = (times, counted & (users > 0), counted & (sessions > 0), counted)
-        self._gather([users, sessions, ips, prefixes, pairs], facts, memory, 0)
+        facts = (times, counted & (users > 0), counted & (sessions > 0), counted, keys.signed_in)
+        self._gather([users, sessions, ips, prefixes, ads, pairs], facts, memory, 0)
         after = _advanced(memory, n)
         self.end(after, memory)
         return memory.counts(after)[:n]

@@ -5,9 +5,9 @@ in the order in which Redis sees them.
 
 **Cluster.** Every key has a hash tag, `{<namespace>:<kind><group>}`, where the group is one of `GROUPS` by the hash of
 the entity. With Redis Cluster a call is made for each group in a batch, so that no script touches keys of two slots, in
-three round trips: the stream's clock (one call), the click ids, and the four kinds of entities. Each call is atomic; a
-machine that dies between two calls leaves its clicks remembered and perhaps not counted, never counted twice. Keys are
-the same with a single Redis.
+three round trips: the stream's clock (one call), the click ids, and the four kinds of entities and the ads. Each call
+is atomic; a machine that dies between two calls leaves its clicks remembered and perhaps not counted, never counted
+twice. Keys are the same with a single Redis.
 
 **Keys and memory** (`<tag>:<era>:<16 bytes of the name's hash>`), as `MEMORY USAGE` counts them:
 
@@ -17,6 +17,7 @@ the same with a single Redis.
 | id | hour in which a click id was first seen | 90 |
 | user, session, prefix | 54 counts, head, pauses | 410 |
 | ip | the same and 48 peaks | 600 |
+| ad | 72 counts, head, sums | 410 |
 | its users, its sessions | sorted sets of at most 256 hashes of 8 bytes, by newest click | 100 to 35,000 |
 
 **Expiry.** A key expires `ttl_hours` of Redis's time after it was last written, and that of an ip, but not of its users
@@ -53,6 +54,7 @@ from onlineguard.slidr.counting.windows import (
     LASTING,
     LONGER_HOURS,
     OCTAVE,
+    OF_AD,
     OF_EACH,
     PAUSE_MS,
     PAUSES,
@@ -67,9 +69,11 @@ BATCH = 256  # clicks in a call: Redis answers nobody else for the few milliseco
 _EVENT = np.dtype([("entity", "<u4"), ("time", "<u4"), ("ms", "<u2"), ("counted", "u1")])
 _NEVER_SEEN = {"since": FIRST, "spread": PRIOR_SPREAD}
 _UNKNOWN = np.array([_NEVER_SEEN.get(name.rpartition("_")[2], 0) for name in COLUMNS], np.int32)
+_HOUR = HOUR_MS // BUCKET_MS
 _EACH, _WEEKS = len(OF_EACH), len(OF_EACH) * len(ENTITIES)  # where the weeks begin in `COLUMNS`
 _PAUSING = (PAUSE_MS, PAUSES, OCTAVE, PRIOR_PAUSES, PRIOR_SPREAD)
 _IP_EVENT = np.dtype([*_EVENT.descr, ("has_user", "u1"), ("user", "S8"), ("has_session", "u1"), ("session", "S8")])
+_AD_EVENT = np.dtype([("ad", "<u4"), ("hour", "<u4"), ("counted", "u1"), ("signed", "u1"), ("unknown", "u1")])
 _NOBODY = bytes(16)
 
 
@@ -84,12 +88,12 @@ class _Script(NamedTuple):
 
 _TEXTS = {
     name: files("onlineguard.slidr.counting").joinpath(f"redis_{name}.lua").read_text("utf-8")
-    for name in ("clock", "ids", "entities", "clicks")
+    for name in ("clock", "ids", "entities", "ads", "clicks")
 }
-_CLOCK, _IDS, _ENTITIES = (_Script.of(_TEXTS[name]) for name in ("clock", "ids", "entities"))
+_PARTS = ("clock", "ids", "entities", "ads")
+_CLOCK, _IDS, _ENTITIES, _ADS = (_Script.of(_TEXTS[name]) for name in _PARTS)
 _CLICKS = _Script.of(
-    "".join(f"local function {name}(KEYS, ARGV)\n{_TEXTS[name]}end\n" for name in ("clock", "ids", "entities"))
-    + _TEXTS["clicks"]
+    "".join(f"local function {name}(KEYS, ARGV)\n{_TEXTS[name]}end\n" for name in _PARTS) + _TEXTS["clicks"]
 )
 
 
@@ -116,7 +120,7 @@ class _Plan:
             *(BUCKET_MS, MOVED_ON, self._ttl, self._longer, FIRST, CAP, *_PAUSING),
         ]
 
-    def counting(self, keys: ClickKeys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 31"]]:
+    def counting(self, keys: ClickKeys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 34"]]:
         """Count at most BATCH clicks: yields calls to be made, is sent their answers, and returns the counts."""
         if not self._cluster:
             return (yield from self._counting_at_once(keys))
@@ -151,24 +155,36 @@ class _Plan:
                 arguments = [mine.tobytes(), ttl, int(kind == "ip"), FIRST, CAP, *_PAUSING, self._ttl]
                 calls.append(_Call(_ENTITIES, entities, arguments))
                 places.append((rows, kind))
+        visits = np.zeros(len(events), _AD_EVENT)
+        visits["hour"], visits["counted"], visits["signed"] = events["time"] // _HOUR, counted, keys.signed_in
+        visits["unknown"] = events["has_user"] == 0
+        for rows, called in self._grouped("ad", keys.ads, eras):
+            entities, which = _numbered(called)
+            mine = visits[rows]
+            mine["ad"] = which
+            calls.append(_Call(_ADS, entities, [mine.tobytes(), self._ttl]))
+            places.append((rows, "ad"))
         answers = yield calls
         for (rows, kind), answer in zip(places, answers, strict=True):
             numbers = np.frombuffer(answer, "<u4").reshape(len(rows), -1)
+            if kind == "ad":
+                counts[rows, -len(OF_AD) :] = numbers
+                continue
             start = _EACH * ENTITIES.index(kind)
             counts[rows, start : start + _EACH] = numbers[:, :_EACH]
             if kind in LASTING:
                 counts[rows, _WEEKS + LASTING.index(kind)] = numbers[:, _EACH]
             if kind == "ip":
-                counts[rows, _WEEKS + len(LASTING) :] = numbers[:, _EACH + 1 :]
+                counts[rows, _WEEKS + len(LASTING) : -len(OF_AD)] = numbers[:, _EACH + 1 :]
         return counts
 
-    def _counting_at_once(self, keys: ClickKeys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 31"]]:
+    def _counting_at_once(self, keys: ClickKeys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 34"]]:
         """`counting` in one call."""
         members: list[bytes] = []
-        for click_id, user, session, ip in zip(keys.click_ids, keys.users, keys.sessions, keys.ips, strict=True):
-            for name in (click_id, user, session, ip, prefix(ip)):
+        for click_id, user, session, ip, ad, signed_in in zip(keys.click_ids, *keys[2:], strict=True):
+            for name in (click_id, user, session, ip, prefix(ip), ad):
                 members.append(_NOBODY if name is None else _digest(name))
-            members.append(bytes((user is not None, session is not None)))
+            members.append(bytes((user is not None, session is not None, signed_in)))
         arguments = [keys.ts.astype("<f8").tobytes(), b"".join(members), *self._constants]
         (answer,) = yield [_Call(_CLICKS, [self._clock], arguments)]
         return np.frombuffer(answer, "<i4").reshape(-1, len(COLUMNS))
@@ -219,7 +235,7 @@ class RedisStore:
             raise InvalidArgument("client has decode_responses=True; the counters are bytes, so it must be without")
         self._client = client
 
-    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 31"]:
+    def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 34"]:
         """See `Store.count`."""
         parts = [_driven(self._plan.counting(part), self._run) for part in _parts(keys)]
         return np.concatenate([np.empty((0, len(COLUMNS)), np.int32), *parts])
@@ -250,7 +266,7 @@ class AsyncRedisStore:
         self._plan = _Plan(namespace, ttl_hours, cluster=False)
         self._execute = execute
 
-    async def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 31"]:
+    async def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 34"]:
         """See `Store.count`. Raises what `execute` does, and the errors that it gives."""
         counts: list[np.ndarray] = []
         for part in _parts(keys):

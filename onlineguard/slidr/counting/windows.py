@@ -30,8 +30,10 @@ KEEP_HOURS = 50  # 24 h that a click may be behind, 25 h until windows are empty
 LONGER_HOURS = 6 * 24  # so much longer a week is kept than a day
 
 OF_EACH = (*WINDOWS, "since", "spread")
+OF_AD = ("clicks", "signed", "unknown")  # counts of an ad's 24 h: all, of visitors signed in, and of unknown users
 COLUMNS = (
     *(f"{entity}_{what}" for entity in ENTITIES for what in OF_EACH),
     *(f"{entity}_{WEEK}" for entity in LASTING),
     *("ip_users_1h", "ip_users_24h", "ip_sessions_1h", "ip_sessions_24h", "ip_users_largest", "ip_sessions_largest"),
+    *(f"ad_{what}_24h" for what in OF_AD),
 )

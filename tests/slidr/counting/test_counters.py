@@ -45,7 +45,11 @@ def keys(*clicks, user="anna", ip="192.0.2.1"):
     """Clicks of one user as (id, milliseconds after NOON)."""
     ids, after = zip(*clicks, strict=True)
     n = len(ids)
-    return ClickKeys(list(ids), NOON + np.array(after, np.int64), [user] * n, [None] * n, [ip] * n)
+    return of_one_ad(list(ids), NOON + np.array(after, np.int64), [user] * n, [None] * n, [ip] * n)
+
+
+def of_one_ad(ids, ts, users, sessions, ips):
+    return ClickKeys(ids, ts, users, sessions, ips, ["ad"] * len(ids), [False] * len(ids))
 
 
 def column(counts, name):
@@ -89,12 +93,13 @@ def test_memory_holds_the_users_of_two_days_and_the_ips_of_eight_and_no_more():
     for day in range(24):
         names = [f"{day}-{i}" for i in range(1_000)]
         ts = NOON + day * DAY + np.arange(1_000) * (DAY // 1_000)
-        store.count(ClickKeys(names, ts, names, names, names))
-        sizes.append([len(store._ips), len(store._users)])
+        store.count(ClickKeys(names, ts, names, names, names, names, [False] * 1_000))
+        sizes.append([len(store._ips), len(store._users), len(store._ads)])
     # 194 h and 50 h of 1,000 a day are alive, and others are dropped once all room is taken, which grows by doubling
-    ips, users = np.array(sizes).T
+    ips, users, ads = np.array(sizes).T
     assert max(ips[16:]) <= max(ips) < 16_384
-    assert max(users[4:]) <= max(users) < 4_096
+    for shorter in (users, ads):
+        assert max(shorter[4:]) <= max(shorter) < 4_096
     ids = store._ids._hours
     assert sum(map(len, ids)) <= 2 * 1_000
 
@@ -147,6 +152,29 @@ def test_windows_are_their_buckets_at_the_second():
             assert column(fresh.count(keys(("b", after))), f"user_{window}") == [expected], (window, after)
 
 
+def test_an_ad_counts_the_signed_in_and_the_unknown_among_its_visitors_of_a_day():
+    """NOON lies 800 s into its hour, so the clicks at 50 min are in the next one."""
+    stream = ClickKeys(
+        ["a", "b", "b", "c", "d", "e"],  # the third is a duplicate
+        NOON + np.array([0, 25, 25, 50, 50, 24 * 60]) * MINUTE,
+        ["anna", None, None, "bert", None, "anna"],
+        [None] * 6,
+        ["192.0.2.1"] * 6,
+        ["one", "one", "one", "two", "one", "one"],
+        [True, True, False, False, False, True],
+    )
+    steps = range(70 * MINUTE, 24 * HOUR, 20 * MINUTE)  # that the stream's clock follows
+    store = ProcessStore()
+    counts = [store.count(part) for part in (stream.part(0, 5), keys(*((f"{t}", t) for t in steps)), stream.part(5, 6))]
+    first, others, last = (
+        np.stack([column(part, f"ad_{what}_24h") for what in ("clicks", "signed", "unknown")], axis=1).tolist()
+        for part in counts
+    )
+    assert first == [[1, 1, 0], [2, 2, 1], [2, 2, 1], [1, 0, 0], [3, 2, 2]]
+    assert others[0] == [1, 0, 0]
+    assert last == [[2, 1, 1]]
+
+
 def test_a_late_click_counts_into_its_own_bucket_and_does_not_move_the_head():
     counts = ProcessStore().count(keys(("a", 0), ("late", -10 * MINUTE), ("b", SECOND)))
     assert column(counts, "user_5m") == [1, 1, 2]
@@ -182,7 +210,7 @@ def test_a_machine_whose_clock_is_wrong_changes_nothing_for_the_others():
     wrong[0] = False
     ts = NOON + np.maximum.accumulate(np.where(wrong, 0, np.arange(n) * 100))  # its clicks come right after others
     users = ["machine" if w else f"u{u}" for w, u in zip(wrong, rng.integers(0, 50, n), strict=True)]
-    stream = ClickKeys([str(i) for i in range(n)], ts, users, [None] * n, ["192.0.2.1"] * n)
+    stream = of_one_ad([str(i) for i in range(n)], ts, users, [None] * n, ["192.0.2.1"] * n)
     faulty = stream._replace(ts=ts + np.where(wrong, 400 * DAY, 0))
     np.testing.assert_array_equal(ProcessStore().count(faulty), ProcessStore().count(stream))
 
@@ -206,7 +234,7 @@ def test_a_stream_that_begins_with_a_wrong_clock_heals():
     """A first click 73 years ahead: all others are far behind it, until 26 of them in a row set the clock back."""
     wrong = NOON + 73 * 365 * DAY
     ts = np.concatenate([[wrong], NOON + np.arange(40) * SECOND])
-    stream = ClickKeys([str(i) for i in range(41)], ts, ["anna"] * 41, [None] * 41, ["192.0.2.1"] * 41)
+    stream = of_one_ad([str(i) for i in range(41)], ts, ["anna"] * 41, [None] * 41, ["192.0.2.1"] * 41)
     counts = ProcessStore().count(stream)
     np.testing.assert_array_equal(counts, Oracle().count(stream))
     assert column(counts, "user_24h")[24:28] == [1, 1, 1, 2]

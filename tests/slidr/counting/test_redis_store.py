@@ -96,7 +96,7 @@ def test_every_key_but_the_clock_expires_and_no_entity_grows_beyond_its_bound(cl
     short = [ttl for ttl in ttls.values() if ttl not in longer]
     assert 59 < min(short) <= max(short) <= 60
     assert 59 + 144 < min(longer) <= max(longer) <= 60 + 144
-    bounds = {"user": 410, "session": 410, "prefix": 410, "id": 160}
+    bounds = {"user": 410, "session": 410, "prefix": 410, "ad": 410, "id": 160}
     for kind, bound in bounds.items():
         of_kind = [key for key in keys if key.startswith(f"{{{name}:{kind}".encode())]
         assert of_kind
