@@ -143,14 +143,18 @@ class SliceTable:
         """The rows that belong to a slice, lowest first."""
         return np.flatnonzero(self._used[: self.end])
 
-    def evict(self) -> None:
-        """Forget the least recently used sixteenth of the slices."""
+    def evict(self) -> np.ndarray:
+        """Forget the least recently used sixteenth of the slices; returns the rows that they had, int64."""
         keys = list(self.rows)
-        used = self._last_used[list(self.rows.values())]
-        oldest = np.argsort(used, kind="stable")[: max(1, len(keys) // EVICTED_SHARE)]
+        rows = np.fromiter(self.rows.values(), np.int64, len(keys))
+        used = self._last_used[rows]  # no two are the same, so it does not matter that the partition keeps no order
+        count = max(1, len(keys) // EVICTED_SHARE)
+        oldest = np.argpartition(used, count - 1)[:count]
+        oldest = oldest[np.argsort(used[oldest])]
         for i in oldest.tolist():
             self.forget(keys[i])
-        self.evicted += len(oldest)
+        self.evicted += count
+        return rows[oldest]
 
     def dump(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """The table for a checkpoint: a part for JSON, and a part for tensors."""

@@ -282,11 +282,11 @@ class Figures:
         return rows
 
     def _evict(self) -> None:
-        before = set(self._table.rows.values())
-        self._table.evict()
-        gone = list(before - set(self._table.rows.values()))
-        self._totals[gone], self._last[gone] = 0, -1
-        self._ring["row"][np.isin(self._ring["row"], gone)] = UNKNOWN
+        rows, gone = self._ring["row"], np.zeros(len(self._totals) + 1, bool)  # the last is UNKNOWN's, which is -1
+        evicted = self._table.evict()
+        gone[evicted] = True
+        self._totals[evicted], self._last[evicted] = 0, -1
+        rows[gone[rows]] = UNKNOWN
 
     def _birth(self, slice_: Hashable) -> None:
         row = self._table.birth(slice_)
