@@ -21,6 +21,7 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
+settings.register_profile("few", deadline=None, max_examples=5)  # for other versions of what we depend on
 settings.load_profile("fast")
 
 # Both are read when JAX is first used, also by the processes a test starts. A silent broadcast is a mistake. What one
