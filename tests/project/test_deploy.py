@@ -257,6 +257,7 @@ def metrics() -> dict[str, set[str]]:
     """The names of the samples of a service that has answered, and the labels of each."""
     told = Metrics(lambda: STATUS)
     told.count("/v1/clicks", 200, 0.0, 3)
+    told.called("dashboard")
     found: dict[str, set[str]] = {"up": {"job"}}
     for family in text_string_to_metric_families(told.text().decode()):
         for sample in family.samples:

@@ -60,6 +60,7 @@ BODY_SECONDS = 30.0  # within which the rest of a body must arrive after its fir
 _JSON_HEADERS = [(b"content-type", JSON), *SAFE]
 _NDJSON_HEADERS = [(b"content-type", NDJSON), *SAFE]
 
+_audit = logging.getLogger("onlineguard_service.audit")
 _log = logging.getLogger(__name__)
 _answers = msgspec.json.Encoder()
 
@@ -236,6 +237,7 @@ class Application:
                 raise Refused(429, f"more than {limit:g} requests a second; wait {seconds:.3g} s", retry_after(seconds))
         if self._keys is None:
             self._check_site(host.decode("latin-1"), origin)
+            self._note(None, scope, needed)
             return content_type
         challenge = [(b"www-authenticate", b'Bearer realm="onlineguard"')]
         if key is None:
@@ -244,7 +246,17 @@ class Application:
             raise Refused(401, "the key is unknown", challenge)
         if needed not in caller.scopes:
             raise Refused(403, f"the key {caller.name} has not the scope {needed}; it has {_listed(caller.scopes)}")
+        self._note(caller.name, scope, needed)
         return content_type
+
+    def _note(self, caller: str | None, scope: Scope, needed: str) -> None:
+        """Count a request of a key, and log one that changes the service."""
+        if caller is not None:
+            self.metrics.called(caller)
+        if needed == "admin":
+            client = scope.get("client")
+            told = {"route": scope["path"], "key": caller, "address": client[0] if client else None}
+            _audit.info("an action that needs the scope admin", extra=told)
 
     def _check_site(self, host: str, origin: bytes | None) -> None:
         """Raises Refused for a request that a page of another site had a browser send, where no key protects from it.

@@ -41,6 +41,7 @@ class Metrics(Collector):
     def __init__(self, status: Callable[[], Mapping[str, Any] | None]):
         self._status = status
         self.requests: dict[tuple[str, int], int] = {}
+        self._callers: dict[str, int] = {}
         self._latency: dict[str, _Histogram] = {}
         self._items: dict[str, _Histogram] = {}
         self._recent: deque[tuple[int, _Histogram]] = deque(maxlen=RECENT + 1)  # by second, the newest last
@@ -74,6 +75,10 @@ class Metrics(Collector):
                 self._recent.append((int(now), _Histogram(_FINE)))
             self._recent[-1][1].add(seconds)
 
+    def called(self, key: str) -> None:
+        """Count a request by the name of the key that it came with."""
+        self._callers[key] = self._callers.get(key, 0) + 1
+
     def latency(self) -> dict[str, float] | None:
         """p50 and p99 of the latest requests that were learned or scored, in ms; None if there were none.
 
@@ -99,6 +104,10 @@ class Metrics(Collector):
         for (route, status), count in list(self.requests.items()):
             requests.add_metric([route, str(status)], count)
         yield requests
+        callers = CounterMetricFamily(PREFIX + "key_requests", "Requests by the name of their API key.", labels=["key"])
+        for key, count in list(self._callers.items()):
+            callers.add_metric([key], count)
+        yield callers
         yield _family("request_seconds", "Seconds from a request's headers to its answer, by route.", self._latency)
         yield _family("batch_items", "Events, clicks or labels in a request, by route.", self._items)
         yield _gauge("requests_under_way", "Requests that are being answered.", self.under_way)

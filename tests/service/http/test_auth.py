@@ -70,6 +70,29 @@ def test_a_refused_request_teaches_nothing(guarded):
     assert app.core.learned == []
 
 
+def test_requests_are_counted_by_key_and_admin_actions_are_logged_with_who_took_them(guarded, caplog):
+    app, keys = guarded
+    with caplog.at_level("INFO", "onlineguard_service.audit"):
+        for name, path, body in (
+            ("all", "/v1/update", EVENT),
+            ("all", "/v1/snapshot", b""),
+            ("admin", "/v1/snapshot", b""),
+        ):
+            assert ask(app, "POST", path, body, headers={"x-api-key": keys[name]}, client="192.0.2.9")[0] == 200
+        assert ask(app, "POST", "/v1/snapshot", headers={"x-api-key": keys["score"]})[0] == 403
+        assert ask(application(Double(), Settings()), "POST", "/v1/snapshot")[0] == 200
+    told = [(record.route, record.key, record.address) for record in caplog.records]  # type: ignore[attr-defined]
+    assert told == [
+        ("/v1/snapshot", "all", "192.0.2.9"),
+        ("/v1/snapshot", "admin", "192.0.2.9"),
+        ("/v1/snapshot", None, "192.0.2.1"),
+    ]
+    text = app.metrics.text().decode()
+    assert 'onlineguard_key_requests_total{key="all"} 2.0' in text
+    assert 'onlineguard_key_requests_total{key="admin"} 1.0' in text
+    assert 'key="score"' not in text
+
+
 def test_a_new_key_is_random_and_only_its_digest_is_to_be_kept():
     key, lines = new_key("dashboard", ["score", "update", "score"])
     assert tomllib.loads(lines) == {
