@@ -77,6 +77,7 @@ class Guard:
         self.source = ""  # of the entries
         self.recorder: Recorder | None = None  # told of every click that is judged, and of every label
         self.watching = Watching(version)
+        self.watching.allow(options.rollback)
         self._use(models(version))
 
     def _named(self) -> SliceModel:
@@ -114,9 +115,10 @@ class Guard:
         if isinstance(entry, Tune):
             self._tune(entry.options)
             return []
-        self._use(self._models(entry.version))
         self.watching.switched(entry)
-        self.marks = [*self.marks, (entry.t, entry.version)][-MARKS:]
+        if entry.version != self.model.version:
+            self._use(self._models(entry.version))
+            self.marks = [*self.marks, (entry.t, entry.version)][-MARKS:]
         return []
 
     def _tune(self, options: Options) -> None:
@@ -124,6 +126,7 @@ class Guard:
         chosen = {name: getattr(options, name) for name in CHANGEABLE}
         self.options = msgspec.structs.replace(self.options, **chosen)
         self._estimator = self._named()
+        self.watching.allow(options.rollback)
         for engine in (self.events, self.watch):
             if engine is not None:
                 engine.max_slices = options.max_slices
@@ -198,8 +201,8 @@ class Guard:
         return incompatible(model, self.model, clicks=seen if sum(seen.values()) >= TELLING else None)
 
     def rollback(self, t: int) -> Switch | None:
-        """The entry that takes the model back, where an alarm asks for it and the operator wishes it; else None."""
-        return self.watching.rollback(t) if self.options.rollback else None
+        """The entry that takes the model back, where an alarm asks for it; else None."""
+        return self.watching.rollback(t)
 
     def answered_before(self, click_id: str) -> ClickAnswer | None:
         """The answer that a click got already."""

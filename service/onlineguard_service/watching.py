@@ -20,6 +20,7 @@ from onlineguard.slidr.registry.records import Promises
 from onlineguard_service.entries import Switch
 
 ALARMS = 100  # that are kept
+TRIAL = 4  # times the clicks within which a fault is found: later it is the traffic that has changed, not the model
 LOOKED_BACK = 194 * 3_600_000  # ms of clicks that features look back on at most
 
 
@@ -41,9 +42,10 @@ class Watching:
         self._owed: Raised | None = None  # the alarm that asks for a rollback
         self.raised: list[Raised] = []
         self.n_alarms = self.n_rollbacks = 0
-        self.taken_back: tuple[str, int] | None = None  # the model that was taken back last, and when
+        self.taken_back: tuple[str, int, str] | None = None  # the model that was taken back last, when and why
         self.since: int | None = None  # when the model went live
         self._first_ts: int | None = None  # of all clicks
+        self._allowed = False
 
     def clicks(
         self,
@@ -61,6 +63,12 @@ class Watching:
             warm = clicks[-1].ts - self._first_ts >= LOOKED_BACK
             self._raise(self.watch.clicks(slices, p_robot, robotic, X, warm), t)
 
+    def allow(self, rollback: bool) -> None:
+        """Whether alarms from now on lead back to the model before."""
+        self._allowed = rollback
+        if not rollback:
+            self._owed = None
+
     def purchase(self, slice_: str, robotic: bool, t: int) -> None:
         """Take a purchase of a click that the present model decided."""
         if self.watch is not None:
@@ -70,13 +78,18 @@ class Watching:
         """Another model decides from now on, or the same one has other promises."""
         if entry.why:
             self.n_rollbacks += 1
-            self.taken_back = self._version, entry.t
+            self.taken_back = self._version, entry.t, entry.why
         if entry.why or entry.version == self._version:
             self._before = None
         else:
             self._before = self._version, self._promises
         self._version, self._promises, self._owed, self.since = entry.version, entry.promises, None, entry.t
         self.watch = _watch(entry.promises)
+
+    @property
+    def promises(self) -> bytes:
+        """Those of the present model as JSON; empty where there are none."""
+        return self._promises
 
     def rollback(self, t: int) -> Switch | None:
         """The entry that takes the model back; None where nothing asks for it, or there is no model to go back to."""
@@ -126,7 +139,7 @@ class Watching:
         self._owed = msgspec.convert(dump["owed"], Raised | None)
         self.raised = msgspec.convert(dump["raised"], list[Raised])
         self.n_alarms, self.n_rollbacks = dump["counts"]
-        self.taken_back = None if dump["taken_back"] is None else (dump["taken_back"][0], dump["taken_back"][1])
+        self.taken_back = None if dump["taken_back"] is None else tuple(dump["taken_back"])
         self.since, self._first_ts = dump["since"], dump["first_ts"]
 
     def _raise(self, alarms: Sequence[Alarm], t: int) -> None:
@@ -134,8 +147,11 @@ class Watching:
             raised = Raised(t, self._version, alarm)
             self.raised = [*self.raised, raised][-ALARMS:]
             self.n_alarms += 1
-            if self._owed is None and alarm.tells_of_the_model:
+            if self._allowed and self._owed is None and alarm.tells_of_the_model and self._on_trial():
                 self._owed = raised
+
+    def _on_trial(self) -> bool:
+        return self.watch is not None and self.watch.n_clicks <= TRIAL * self.watch.within
 
 
 def sentence(raised: Raised) -> str:
