@@ -10,7 +10,7 @@
 
 with the rate p that was promised, and the library's change-point test tells whether the mean of x has changed. It begins
 with `PRIMER` made windows that are as promised, so the first change is one from the promise. Robots come in bursts and
-by night: an hour of usual traffic may have ten times the promised IVR, and a change of hours is no fault of a model. So
+by night: an hour of usual traffic may have ten times the promised IVR, and a change for hours is no fault of a model. So
 there is an alarm only if the mean rate of the latest `PARTS` windows, a day of clicks, is beyond `MORE` or `LESS` of what
 was promised as well. Windows before the first count as promised.
 
@@ -36,7 +36,8 @@ from onlineguard.slidr.guardrails.distributions import FLOOR
 from onlineguard.slidr.registry.records import Promises
 
 MORE = {"ivr": 2.0, "fpr": 2.5}  # of what was promised, beyond which a rate is an alarm; fewer purchases are luckier
-LESS = 0.2  # of the promised IVR, below which it is one too
+LESS = 0.05  # of the promised IVR over all, below which it is one too; a day without an attack may have a sixth
+SLICE = (3.0, 0.05)  # times the promised IVR, and how much more, of one slice: robots often choose one for a day
 PSI = 0.25  # of scores: the usual rule; clean simulated days have .11 at most
 FEATURE_PSI = 1.0  # of a feature: a clean day has .7 where one network attacks, a feature gone constant 6 and more
 EVERY = 256  # clicks that are counted and tested together
@@ -46,7 +47,7 @@ EXPECTED = {"ivr": 2.0, "fpr": 0.25}  # hits that a window has at least, as prom
 SHARE = 0.02  # of the promised clicks that a slice must have to be watched by itself
 DAY_AT_LEAST = 2_048  # clicks that distributions are taken from; of fewer the index of equal ones is not near 0
 WITHIN = 48  # windows within which a rate of three times the promised one is found
-PRIMER, SPREAD = 40, 0.5  # windows that the test begins with, and the spread of x among them, as in simulated traffic
+PRIMER, SPREAD = 168, 0.5  # windows that the test begins with, as in the week of the promise, and the spread of x there
 
 _TEST = ChangePoint(features=1, delta=np.float32(0.05), starts=32)
 _COUNTED = [name for name in NAMES if name not in CALENDAR]
@@ -151,7 +152,7 @@ class LiveWatch:
         waiting, self._waiting = self._waiting, []
         robotic = np.concatenate([np.asarray(marks, bool) for _, marks, _, _ in waiting])
         p_robot = np.concatenate([p for _, _, p, _ in waiting]).astype(np.float64)
-        X = np.concatenate([rows for _, _, _, rows in waiting])[:, self._columns].astype(np.float64)
+        X = np.concatenate([rows for _, _, _, rows in waiting]).T[self._columns].astype(np.float64)
         rows = np.array([self._row.get(name, 0) for names, _, _, _ in waiting for name in names], np.int64)
         n = np.bincount(rows, minlength=len(self._rates) // 2)
         hits = np.bincount(rows[robotic], minlength=len(n))
@@ -160,7 +161,7 @@ class LiveWatch:
             self._rates[2 * row].add(int(n[row]), int(hits[row]))
         self._histograms[0] += _binned(self._edges, p_robot)
         for at, edges in enumerate(self._of_features):
-            self._histograms[at + 1] += _binned(edges, X[:, at])
+            self._histograms[at + 1] += _binned(edges, X[at])
         self._binned += len(rows)
 
     def rates(self) -> list[dict[str, Any]]:
@@ -260,9 +261,12 @@ class _Rate:
     def beyond(self, level: float) -> float | None:
         """The limit that a level is beyond."""
         most = MORE[self.figure] * self.promised
+        if self.figure == "ivr" and self.of:
+            most = SLICE[0] * self.promised + SLICE[1]
         if level > most:
             return most
-        return LESS * self.promised if self.figure == "ivr" and level < LESS * self.promised else None
+        least = LESS * self.promised
+        return least if self.figure == "ivr" and not self.of and level < least else None
 
     def shown(self) -> dict[str, Any]:
         seen = self.all_hits / self.all_n if self.all_n else None

@@ -403,7 +403,7 @@ class Core:
             "model_version": self._guard.model.version,
             "ivr": self._guard.click_figures.ivr(SHOWN),
             "purchases": clicks["purchases"],
-            "watch": self._guard.watching.shown(),
+            "watch": {**self.watch(), "n_alarms": self._guard.watching.n_alarms},
             "registry": self._registry(),
         }
 

@@ -41,7 +41,8 @@ class Watching:
         self._before: tuple[str, bytes] | None = None  # the model before this one, and its promises
         self._owed: Raised | None = None  # the alarm that asks for a rollback
         self.raised: list[Raised] = []
-        self.n_alarms = self.n_rollbacks = 0
+        self.n_alarms: dict[str, int] = {"ivr": 0, "fpr": 0, "scores": 0, "features": 0}  # since the state began
+        self.n_rollbacks = 0
         self.taken_back: tuple[str, int, str] | None = None  # the model that was taken back last, when and why
         self.since: int | None = None  # when the model went live
         self._first_ts: int | None = None  # of all clicks
@@ -123,7 +124,7 @@ class Watching:
             "before": None if self._before is None else list(self._before),
             "owed": msgspec.to_builtins(self._owed),
             "raised": msgspec.to_builtins(self.raised),
-            "counts": [self.n_alarms, self.n_rollbacks],
+            "counts": [dict(self.n_alarms), self.n_rollbacks],
             "taken_back": None if self.taken_back is None else list(self.taken_back),
             "since": self.since,
             "first_ts": self._first_ts,
@@ -146,7 +147,7 @@ class Watching:
         for alarm in alarms:
             raised = Raised(t, self._version, alarm)
             self.raised = [*self.raised, raised][-ALARMS:]
-            self.n_alarms += 1
+            self.n_alarms[alarm.figure] += 1
             if self._allowed and self._owed is None and alarm.tells_of_the_model and self._on_trial():
                 self._owed = raised
 
