@@ -235,7 +235,7 @@ class Core:
             await self._let_decide(model, b"", force)
         return model.version
 
-    async def switch_to(self, version: str, force: bool = False) -> str:
+    async def switch_to(self, version: str, force: bool = False, still: Callable[[], bool] = lambda: True) -> str:
         """Let a version of the registry decide, until the registry changes; as `switch`.
 
         Raises InvalidArgument for a version that is not there, and where the service follows no registry.
@@ -244,15 +244,19 @@ class Core:
             raise InvalidArgument("version", f"is {version!r}, but no registry is set; name the folder of a model")
         model, promises = await asyncio.to_thread(self._following.fetch, version)
         if (version, promises) != (self._guard.model.version, self._guard.watching.promises):
-            await self._let_decide(model, promises, force)
+            await self._let_decide(model, promises, force, still)
         return version
 
-    async def _let_decide(self, model: Model, promises: bytes, force: bool) -> None:
+    async def _let_decide(
+        self, model: Model, promises: bytes, force: bool, still: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Compile beside the live model, and switch between two requests if it is `still` right then."""
         if not force and (wrong := self._guard.misfit(model)) is not None:
             raise CheckpointError(f'{wrong}; send "force": true if it shall decide all the same')
         await asyncio.to_thread(self._guard.warm, model)
         async with self._turns.change():
-            await self._commit(entries.Switch(model.version, _now(), promises))
+            if still():
+                await self._commit(entries.Switch(model.version, _now(), promises))
 
     async def _following_on(self, every: float) -> None:
         while True:
@@ -263,6 +267,10 @@ class Core:
         """Take the registry's current version, if that has changed. What prevents it is logged."""
         assert self._following is not None
         following, taken_back = self._following, self._guard.watching.taken_back
+
+        def still() -> bool:  # nothing was taken back meanwhile, and nothing shall be
+            return self._guard.watching.taken_back == taken_back and self._guard.rollback(0) is None
+
         try:
             head = await asyncio.to_thread(following.look)
             if head is None:
@@ -271,11 +279,12 @@ class Core:
                 head = await asyncio.to_thread(following.take_back, head, *taken_back[1:])
             following.refused = None
             try:
-                await self.switch_to(head.current)
+                await self.switch_to(head.current, still=still)
             except (CheckpointError, InvalidArgument) as error:
                 following.refuse(head.current)
                 log.error("the registry's current version is not used: %s", error)
-            following.dealt_with = head.generation
+            if still():
+                following.dealt_with = head.generation
         except Conflict:
             pass  # the next look sees what came between
         except Exception as error:

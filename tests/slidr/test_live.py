@@ -31,7 +31,10 @@ def promises(ivr=0.08, fpr=0.005):
     )
     features = promise_of(FEATURES)
     return Promises(
-        clicks_a_day=6_000.0, human_share=0.1, score_edges=EDGES.tolist(), slices={"a": part, "b": part},
+        clicks_a_day=6_000.0,
+        human_share=0.1,
+        score_edges=EDGES.tolist(),
+        slices={"a": part, "b": part},
         features=features,
     )
 
@@ -116,7 +119,9 @@ def test_twenty_simulated_days_raise_no_alarm_and_three_times_the_promised_rate_
         for start in range(0, n, 64):
             rows = live[start : start + 64]
             found += watch.clicks(
-                [names[row] for row in rows], p_robot[rows], robotic[rows].tolist(),
+                [names[row] for row in rows],
+                p_robot[rows],
+                robotic[rows].tolist(),
                 prepared.X[rows],
             )
             for row in rows[bought[rows]]:
