@@ -10,9 +10,9 @@
 
 with the rate p that was promised, and the library's change-point test tells whether the mean of x has changed. It begins
 with `PRIMER` made windows that are as promised, so the first change is one from the promise. Robots come in bursts and
-by night: an hour of usual traffic may have ten times the promised IVR, and a change for hours is no fault of a model. So
-there is an alarm only if the mean rate of the latest `PARTS` windows, a day of clicks, is beyond `MORE` or `LESS` of what
-was promised as well. Windows before the first count as promised.
+by night: an hour of usual traffic may have ten times the promised IVR, and a change for hours is no fault of a model.
+So there is an alarm only if the mean rate of the latest `PARTS` windows, a day of clicks, is beyond `MORE` or `LESS` of
+what was promised as well. Windows before the first count as promised.
 
 **Distributions.** The scores over all, and every feature, of a day's clicks are compared with those promised, by the
 population stability index; see `guardrails.distributions`.
@@ -235,7 +235,8 @@ class _Rate:
     """One rate of one slice: the window that is being counted, the latest ones, and the test."""
 
     def __init__(self, figure: Figure, of: str, hits: int, trials: int, least: float = LEAST_PURCHASES):
-        self.figure, self.of = figure, of
+        self.figure: Figure = figure
+        self.of = of
         self.promised = (hits + 0.5) / (trials + 1.0)  # none of 20 is no promise of none
         self.window = math.ceil(max(least, EXPECTED[figure] / self.promised))
         self.state = _primed()

@@ -1,7 +1,7 @@
 """Turns: requests that are worked off in parts, and changes of the model that must not come between two of these."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 
@@ -14,7 +14,7 @@ class Turns:
         self._changes = 0
 
     @asynccontextmanager
-    async def request(self) -> AsyncIterator[None]:
+    async def request(self) -> AsyncGenerator[None]:
         async with self._moved:
             await self._moved.wait_for(lambda: not self._changes)
             self._requests += 1
@@ -26,7 +26,7 @@ class Turns:
                 self._moved.notify_all()
 
     @asynccontextmanager
-    async def change(self) -> AsyncIterator[None]:
+    async def change(self) -> AsyncGenerator[None]:
         async with self._moved:
             self._changes += 1
         try:

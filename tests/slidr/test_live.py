@@ -8,8 +8,8 @@ from onlineguard.slidr.features import NAMES, WIDTH
 from onlineguard.slidr.guardrails.distributions import promise_of
 from onlineguard.slidr.guardrails.promises import promised
 from onlineguard.slidr.live import LiveWatch
-from onlineguard.slidr.pipeline import Config, calibrate_model, prepare, purchasing, scores, slice_name, train_model
 from onlineguard.slidr.model import Model, Span
+from onlineguard.slidr.pipeline import Config, calibrate_model, prepare, purchasing, scores, slice_name, train_model
 from onlineguard.slidr.registry.records import Promises, SlicePromise
 from onlineguard.slidr.simulation.simulator import Traffic, simulate
 
