@@ -8,11 +8,11 @@
 
     x = ln((h + 1/2) / (n p + 1/2))
 
-with the rate p that was promised, and the library's change-point test tells whether the mean of x has changed. It begins
-with `PRIMER` made windows that are as promised, so the first change is one from the promise. Robots come in bursts and
-by night: an hour of usual traffic may have ten times the promised IVR, and a change for hours is no fault of a model.
-So there is an alarm only if the mean rate of the latest `PARTS` windows, a day of clicks, is beyond `MORE` or `LESS` of
-what was promised as well. Windows before the first count as promised.
+with the rate p that was promised, and the library's change-point test tells whether the mean of x has changed. It
+begins with `PRIMER` made windows that are as promised, so the first change is one from the promise. Robots come in
+bursts and by night: an hour of usual traffic may have ten times the promised IVR, and a change for hours is no fault of
+a model. So there is an alarm only if the mean rate of the latest `PARTS` windows, a day of clicks, is beyond `MORE` or
+`LESS` of what was promised as well. Windows before the first count as promised.
 
 **Distributions.** The scores over all, and every feature, of a day's clicks are compared with those promised, by the
 population stability index; see `guardrails.distributions`.
