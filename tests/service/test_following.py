@@ -17,23 +17,31 @@ from tests.support.cores import chosen, crashed
 
 
 @pytest.fixture(scope="module")
-def told(frame, model_folder, other_folder):
-    """What both models do on the clicks that are sent; the second promised a tenth of it."""
-    promises = []
-    for folder in (model_folder, other_folder):
-        model = load_model(folder)
-        prepared = prepare(frame, model.config)
-        found = promised(prepared, model, prepared.first, prepared.first, int(prepared.ts.max()) + 1)
-        promises.append(msgspec.structs.replace(found, clicks_a_day=1_000.0))
-    tenth = {name: msgspec.structs.replace(p, robotic=p.robotic // 10) for name, p in promises[1].slices.items()}
-    return promises[0], msgspec.structs.replace(promises[1], slices=tenth)
+def eager(other_folder, tmp_path_factory):
+    """A model that calls nearly every click robotic."""
+    model = load_model(other_folder)
+    calibration = model.thresholds.calibration
+    low = dataclasses.replace(calibration, thresholds=0.0 * calibration.thresholds, default=0.0)
+    folder = tmp_path_factory.mktemp("eager")
+    save_model(folder, dataclasses.replace(model, thresholds=dataclasses.replace(model.thresholds, calibration=low)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def told(frame, model_folder):
+    """What the first model does on the clicks that are sent, but that it calls one in fifty robotic."""
+    model = load_model(model_folder)
+    prepared = prepare(frame, model.config)
+    found = promised(prepared, model, prepared.first, prepared.first, int(prepared.ts.max()) + 1)
+    slices = {name: msgspec.structs.replace(p, robotic=p.clicks // 50) for name, p in found.slices.items()}
+    return msgspec.structs.replace(found, slices=slices, clicks_a_day=1_000.0)
 
 
 @pytest.fixture
-def registry(tmp_path, model_folder, other_folder, told):
+def registry(tmp_path, model_folder, eager, told):
     registry = Registry(tmp_path / "registry")
-    registry.first = registry.add(model_folder, promises=told[0]).version
-    registry.second = registry.add(other_folder, promises=told[1]).version
+    registry.first = registry.add(model_folder, promises=told).version
+    registry.second = registry.add(eager, promises=told).version
     registry.promote(registry.first, "the first")
     return registry
 
