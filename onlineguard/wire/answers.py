@@ -122,6 +122,43 @@ class ModelVersion(msgspec.Struct, frozen=True):
     model_version: str
 
 
+class WatchedRate(msgspec.Struct, frozen=True):
+    """A rate that the live watch compares, over all clicks or of a slice."""
+
+    figure: Literal["ivr", "fpr"]
+    of: str  # the slice; empty for all
+    promised: float
+    seen: float | None
+    n: int  # clicks or purchases
+
+
+class AlarmAnswer(msgspec.Struct, frozen=True):
+    """A sharp deviation of live traffic from what the model was seen to do before."""
+
+    t: int
+    model_version: str
+    figure: Literal["ivr", "fpr", "scores", "features"]
+    of: str  # the slice or the feature; empty for all
+    promised: float
+    seen: float
+    limit: float
+    clicks: int  # since the model went live
+
+
+class WatchState(msgspec.Struct, frozen=True):
+    """What the live watch has seen of the model that decides, and the latest alarms, the oldest first."""
+
+    model_version: str
+    since: int | None
+    watched: bool  # whether promises of the model are known
+    clicks: int
+    within: int | None  # clicks within which three times the promised share of robotic clicks is found
+    rates: list[WatchedRate]
+    psi: dict[str, float | None]
+    alarms: list[AlarmAnswer]
+    rollbacks: int
+
+
 class SnapshotAnswer(msgspec.Struct, frozen=True):
     """The last entry of the journal that the snapshot includes."""
 

@@ -94,6 +94,14 @@ MODEL = Operation(
     answer=answers.ModelVersion,
     refusals=(*_BODY, 404, 503),
 )
+WATCH = Operation(
+    "GET",
+    "/v1/watch",
+    "score",
+    "Compare what the model does with what it promised.",
+    answer=answers.WatchState,
+    refusals=(503,),
+)
 SNAPSHOT = Operation(
     "POST", "/v1/snapshot", "admin", "Write a snapshot now.", answer=answers.SnapshotAnswer, refusals=(503,)
 )
@@ -112,6 +120,7 @@ OPERATIONS = (
     LIVE,
     EXPLAIN,
     MODEL,
+    WATCH,
     SNAPSHOT,
     METRICS,
     LIVEZ,

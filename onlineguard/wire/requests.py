@@ -46,9 +46,10 @@ class Label(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, forbid_un
 
 
 class ModelFolder(msgspec.Struct, frozen=True):
-    """The folder of a model, on the machine of the service."""
+    """The folder of a model, on the machine of the service, or a version of the registry that it follows."""
 
-    folder: Annotated[str, Meta(extra_json_schema={"minLength": 1, "pattern": "^[^\\u0000]+$"})]
+    folder: Annotated[str, Meta(extra_json_schema={"minLength": 1, "pattern": "^[^\\u0000]+$"})] | None = None
+    version: Annotated[str, Meta(max_length=MOST_ID)] | None = None
     force: Annotated[bool, Meta(description="Also if it does not fit the clicks that come.")] = False
 
 

@@ -39,6 +39,15 @@ class Settings:
     model: Path | None = _setting(
         None, "Folder of a model, as `slidr train` writes it; without it one made from simulated clicks."
     )
+    registry: str | None = _setting(
+        None, "Folder or URL (s3://, gs://, abfs://) of a registry of models, whose current version decides."
+    )
+    registry_every: float = _setting(30.0, "Seconds between looks at the registry.", 0.1)
+    rollback: Literal["off", "on"] = _setting(
+        "off",
+        "Whether a model of the registry whose false positives or share of robotic clicks are far from what was "
+        "promised is taken back by itself, here and in the registry.",
+    )
     redis: str | None = _setting(
         None, "URL of the Redis that counts, as redis://host:6379/0; without it the process counts.", repr=False
     )
@@ -122,6 +131,8 @@ class Settings:
     def __post_init__(self) -> None:
         for name in FIELDS:
             _check(name, getattr(self, name), name)
+        if self.model is not None and self.registry is not None:
+            raise InvalidArgument(f"model is {self.model}, but registry is {self.registry}; set one of them")
         if (self.tls_cert is None) != (self.tls_key is None):
             given, absent = ("tls_cert", "tls_key") if self.tls_key is None else ("tls_key", "tls_cert")
             raise InvalidArgument(f"{given} is {getattr(self, given)}, but {absent} is not set; TLS needs both")

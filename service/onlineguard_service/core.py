@@ -21,11 +21,11 @@ from typing import Any
 import jax
 
 from onlineguard.engine.arguments import named_model
-from onlineguard.errors import CheckpointError, InvalidArgument
+from onlineguard.errors import CheckpointError, Conflict, InvalidArgument
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.counting.counters import ClickKeys
 from onlineguard.slidr.features import NAMES
-from onlineguard.slidr.model import FEATURES
+from onlineguard.slidr.model import FEATURES, Model
 from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer
 from onlineguard.wire.requests import Event, Label, Of, Sort
 from onlineguard_service import entries
@@ -33,6 +33,7 @@ from onlineguard_service.config import Settings
 from onlineguard_service.entries import Options
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.figures import Figures
+from onlineguard_service.following import Following
 from onlineguard_service.gather import Gather
 from onlineguard_service.guard import Guard
 from onlineguard_service.history import recorder as history
@@ -45,6 +46,7 @@ from onlineguard_service.listing import listed
 from onlineguard_service.models import Models
 from onlineguard_service.patience import give_way
 from onlineguard_service.redis.counting import CountersUnavailable, Counting
+from onlineguard_service.turns import Turns
 
 CLICKS_AT_ONCE = 64  # of a request; a millisecond or two
 CLICKS_BESIDE = 32  # of a larger one, before others get their turn
@@ -61,9 +63,20 @@ log = logging.getLogger("onlineguard.service")
 class Core:
     """See this module. Made by `open`."""
 
-    def __init__(self, guard: Guard, journal: Journal, models: Models, counting: Counting | None, every: float):
+    def __init__(
+        self,
+        guard: Guard,
+        journal: Journal,
+        models: Models,
+        counting: Counting | None,
+        every: float,
+        following: Following | None = None,
+    ):
         self._guard, self._journal, self._models, self._counting = guard, journal, models, counting
-        self._every = every
+        self._every, self._following = every, following
+        self._turns = Turns()
+        self._looks: asyncio.Task[None] | None = None
+        self._taking_back: asyncio.Task[None] | None = None
         self._snapshot: dict[str, Any] = {"sequence": 0, "t": None}
         self._snapshotting = asyncio.Lock()
         self._timer: asyncio.Task[None] | None = None
@@ -86,6 +99,9 @@ class Core:
         _Compilations.listen()
         options = _options(settings)
         models = Models(settings.state / "models")
+        following = None
+        if settings.registry is not None:
+            following = Following(settings.registry, models, settings.state / "models")
         journal = await asyncio.to_thread(_journal, settings)
         guard: Guard | None = None
         try:
@@ -93,13 +109,13 @@ class Core:
             guard = await asyncio.to_thread(_recovered, journal, options, models, recording)
             first = None
             if guard is None:
-                first = await asyncio.to_thread(_first_model, settings, models)
+                first = await asyncio.to_thread(_first_model, settings, models, following)
                 guard = Guard(options, first, models.get)
                 guard.source = secrets.token_hex(4)
                 guard.recorder = recording and recording(guard, None)
             await asyncio.to_thread(guard.warmup, max(CLICKS_AT_ONCE, EVENTS_AT_ONCE), ROOM)
             counting = None if settings.redis is None else Counting(settings.redis, settings.redis_prefix)
-            core = cls(guard, journal, models, counting, settings.snapshot_every)
+            core = cls(guard, journal, models, counting, settings.snapshot_every, following)
             if first is not None:
                 begin = entries.Begin(options, first, _now(), guard.source)
                 await journal.commit(entries.encode(begin), core._began)
@@ -112,6 +128,10 @@ class Core:
             if guard is not None and guard.recorder is not None:
                 guard.recorder.close()
             raise
+        core._take_back_if_owed()
+        if following is not None:
+            await core._follow()
+            core._looks = asyncio.create_task(core._following_on(settings.registry_every))
         core._timer = asyncio.create_task(core._snapshots())
         core._ahead = asyncio.create_task(core._compiling_ahead())
         if isinstance(journal, RedisJournal):
@@ -171,10 +191,13 @@ class Core:
         answers: list[ClickAnswer] = []
         whole = self._gathering or len(clicks) <= CLICKS_AT_ONCE
         step = CLICKS_AT_ONCE if whole else CLICKS_BESIDE
-        for start in range(0, len(clicks), step):
-            if start:
-                await give_way()
-            answers += await self._judge(list(clicks[start : start + step]))
+        if len(clicks) <= step:
+            return await self._judge(list(clicks)) if clicks else []
+        async with self._turns.request():  # one model for all of them
+            for start in range(0, len(clicks), step):
+                if start:
+                    await give_way()
+                answers += await self._judge(list(clicks[start : start + step]))
         return answers
 
     async def _judge(self, clicks: list[Click]) -> list[ClickAnswer]:
@@ -209,11 +232,83 @@ class Core:
         """
         model = await asyncio.to_thread(self._models.put, folder)
         if model.version != self._guard.model.version:
-            if not force and (wrong := self._guard.misfit(model)) is not None:
-                raise CheckpointError(f'{wrong}; send "force": true if it shall decide all the same')
-            await asyncio.to_thread(self._guard.warm, model)
-            await self._commit(entries.Switch(model.version, _now()))
+            await self._let_decide(model, b"", force)
         return model.version
+
+    async def switch_to(self, version: str, force: bool = False, still: Callable[[], bool] = lambda: True) -> str:
+        """Let a version of the registry decide, until the registry changes; as `switch`.
+
+        Raises InvalidArgument for a version that is not there, and where the service follows no registry.
+        """
+        if self._following is None:
+            raise InvalidArgument("version", f"is {version!r}, but no registry is set; name the folder of a model")
+        model, promises = await asyncio.to_thread(self._following.fetch, version)
+        if (version, promises) != (self._guard.model.version, self._guard.watching.promises):
+            await self._let_decide(model, promises, force, still)
+        return version
+
+    async def _let_decide(
+        self, model: Model, promises: bytes, force: bool, still: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Compile beside the live model, and switch between two requests if it is `still` right then."""
+        if not force and (wrong := self._guard.misfit(model)) is not None:
+            raise CheckpointError(f'{wrong}; send "force": true if it shall decide all the same')
+        await asyncio.to_thread(self._guard.warm, model)
+        async with self._turns.change():
+            if still():
+                await self._commit(entries.Switch(model.version, _now(), promises))
+
+    async def _following_on(self, every: float) -> None:
+        while True:
+            await asyncio.sleep(every)
+            await self._follow()
+
+    async def _follow(self) -> None:
+        """Take the registry's current version, if that has changed. What prevents it is logged."""
+        assert self._following is not None
+        following, taken_back = self._following, self._guard.watching.taken_back
+
+        def still() -> bool:  # nothing was taken back meanwhile, and nothing shall be
+            return self._guard.watching.taken_back == taken_back and self._guard.rollback(0) is None
+
+        try:
+            head = await asyncio.to_thread(following.look)
+            if head is None:
+                return
+            if taken_back is not None and head.current == taken_back[0]:
+                head = await asyncio.to_thread(following.take_back, head, *taken_back[1:])
+            following.refused = None
+            try:
+                await self.switch_to(head.current, still=still)
+            except (CheckpointError, InvalidArgument) as error:
+                following.refuse(head.current)
+                log.error("the registry's current version is not used: %s", error)
+            if still():
+                following.dealt_with = head.generation
+        except Conflict:
+            pass  # the next look sees what came between
+        except Exception as error:
+            log.warning("the registry cannot be followed now: %s", error)
+
+    def _take_back_if_owed(self) -> None:
+        if self._guard.rollback(0) is not None and (self._taking_back is None or self._taking_back.done()):
+            self._taking_back = asyncio.create_task(self._take_back())
+
+    async def _take_back(self) -> None:
+        """Go back to the model before, as an alarm of the live watch asks."""
+        while (entry := self._guard.rollback(_now())) is not None:
+            try:
+                await asyncio.to_thread(self._guard.warm, self._models.get(entry.version))
+                async with self._turns.change():
+                    if (entry := self._guard.rollback(_now())) is not None:
+                        await self._commit(entry)
+                        log.error("model %s decides again: %s", entry.version, entry.why)
+            except JournalUnavailable as error:
+                log.warning("the model cannot be taken back yet: %s", error)
+                await asyncio.sleep(1.0)
+        if self._following is not None:
+            self._following.dealt_with = 0
+            await self._follow()
 
     async def snapshot(self) -> int:
         """Write all state beside the journal, and return the number of the last entry that it holds."""
@@ -316,6 +411,22 @@ class Core:
             "labels": {"last_ts": self._guard.label_t},
             "model_version": self._guard.model.version,
             "ivr": self._guard.click_figures.ivr(SHOWN),
+            "purchases": clicks["purchases"],
+            "watch": {**self.watch(), "n_alarms": self._guard.watching.n_alarms},
+            "registry": self._registry(),
+        }
+
+    def watch(self) -> dict[str, Any]:
+        """What the live watch has seen of the model that decides, and its alarms."""
+        return self._guard.watching.shown()
+
+    def _registry(self) -> dict[str, Any] | None:
+        if self._following is None:
+            return None
+        return {
+            "reached": self._following.reached,
+            "refused": self._following.refused is not None,
+            "refusals": self._following.n_refused,
         }
 
     def _history(self) -> dict[str, Any] | None:
@@ -331,7 +442,7 @@ class Core:
     async def close(self) -> None:
         """Take nothing more, wait for what is under way, write a last snapshot."""
         self._closing = True
-        for task in (self._timer, self._ahead):
+        for task in (self._timer, self._ahead, self._looks, self._taking_back):
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -371,6 +482,7 @@ class Core:
 
     def _applied(self, entry: entries.Entry, sequence: int) -> Any:
         answers = self._guard.apply(entry, sequence)
+        self._take_back_if_owed()
         recorder = self._guard.recorder
         if recorder is not None and recorder.full:
             recorder.seal(sequence)
@@ -474,6 +586,7 @@ def _options(settings: Settings) -> Options:
         patience=getattr(estimator, "patience", None),
         max_slices=settings.max_slices,
         remember=settings.remember,
+        rollback=settings.rollback == "on",
         counting=settings.redis is None,
         detector=settings.detector,
         categories=tuple(settings.categories),
@@ -489,7 +602,9 @@ def _check(kept: Options, asked: Options) -> None:
             )
 
 
-def _first_model(settings: Settings, models: Models) -> str:
+def _first_model(settings: Settings, models: Models, following: Following | None) -> str:
+    if following is not None:
+        return following.first().version
     if settings.model is not None:
         return models.put(settings.model).version
     log.info("no model is given: one is made of simulated clicks, which takes some seconds")

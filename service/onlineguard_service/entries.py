@@ -8,7 +8,7 @@ import msgspec
 from onlineguard.slidr.clicks.clicks import Click
 from onlineguard.wire.requests import Event, Label
 
-CHANGEABLE = ("target_rate", "patience", "max_slices", "remember")  # of a state that goes on; see `Tune`
+CHANGEABLE = ("target_rate", "patience", "max_slices", "remember", "rollback")  # of a state that goes on; see `Tune`
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -23,6 +23,7 @@ class Options(msgspec.Struct, frozen=True):
     counting: bool = True  # in this process; else entries bring their counts along
     detector: str = "marginal"  # of events, a name of `arguments.DETECTORS`; states of before it have the marginal one
     categories: tuple[str, ...] = ()  # features that are categories whatever the first event holds
+    rollback: bool = False  # whether an alarm of the live watch leads back to the model before
 
 
 class Begin(msgspec.Struct, tag="begin", array_like=True, frozen=True):
@@ -57,10 +58,12 @@ class Labels(msgspec.Struct, tag="labels", array_like=True, frozen=True):
 
 
 class Switch(msgspec.Struct, tag="switch", array_like=True, frozen=True):
-    """From here on another model decides."""
+    """From here on another model decides, or the same one is watched by other promises."""
 
     version: str
     t: int
+    promises: bytes = b""  # a `Promises` as JSON, which the live watch compares with; none: nothing is compared
+    why: str = ""  # the alarm, where the live watch took the model before back
 
 
 class Tune(msgspec.Struct, tag="tune", array_like=True, frozen=True):

@@ -37,11 +37,12 @@ from onlineguard.slidr.watch import UNUSUAL, WATCHED
 from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer, VerdictAnswer
 from onlineguard.wire.requests import Event, Of
 from onlineguard_service.digest import digest
-from onlineguard_service.entries import CHANGEABLE, Begin, Clicks, Entry, Events, Labels, Options, Tune
+from onlineguard_service.entries import CHANGEABLE, Begin, Clicks, Entry, Events, Labels, Options, Switch, Tune
 from onlineguard_service.event_numbers import Stream, key_of
 from onlineguard_service.figures import ANOMALOUS, JUDGED, ROBOTIC, Figures
 from onlineguard_service.history.recorder import Recorder
 from onlineguard_service.remembered import Remembered
+from onlineguard_service.watching import Watching
 
 MARKS = 100  # switches of the model that are remembered
 TELLING = 1_000  # clicks that tell which slices have traffic
@@ -75,6 +76,8 @@ class Guard:
         self.sequence = 0  # of the last entry applied
         self.source = ""  # of the entries
         self.recorder: Recorder | None = None  # told of every click that is judged, and of every label
+        self.watching = Watching(version)
+        self.watching.allow(options.rollback)
         self._use(models(version))
 
     def _named(self) -> SliceModel:
@@ -112,8 +115,10 @@ class Guard:
         if isinstance(entry, Tune):
             self._tune(entry.options)
             return []
-        self._use(self._models(entry.version))
-        self.marks = [*self.marks, (entry.t, entry.version)][-MARKS:]
+        self.watching.switched(entry)
+        if entry.version != self.model.version:
+            self._use(self._models(entry.version))
+            self.marks = [*self.marks, (entry.t, entry.version)][-MARKS:]
         return []
 
     def _tune(self, options: Options) -> None:
@@ -121,6 +126,7 @@ class Guard:
         chosen = {name: getattr(options, name) for name in CHANGEABLE}
         self.options = msgspec.structs.replace(self.options, **chosen)
         self._estimator = self._named()
+        self.watching.allow(options.rollback)
         for engine in (self.events, self.watch):
             if engine is not None:
                 engine.max_slices = options.max_slices
@@ -193,6 +199,10 @@ class Guard:
         """Why a model does not fit the clicks that come, in a sentence; None where it does."""
         seen = self.click_figures.counts()
         return incompatible(model, self.model, clicks=seen if sum(seen.values()) >= TELLING else None)
+
+    def rollback(self, t: int) -> Switch | None:
+        """The entry that takes the model back, where an alarm asks for it; else None."""
+        return self.watching.rollback(t)
 
     def answered_before(self, click_id: str) -> ClickAnswer | None:
         """The answer that a click got already."""
@@ -305,6 +315,7 @@ class Guard:
         )
         rows = zip(clicks, robotic, p_robot, limits, names, verdicts, strict=True)
         version = self.model.version
+        self.watching.clicks(clicks, names, judged.p_robot, robotic, judged.features, entry.t)
         if self.recorder is not None:
             p_values = [verdict.p_value for verdict in verdicts]
             self.recorder.clicks(
@@ -327,6 +338,8 @@ class Guard:
             if label.purchase_ts is not None and self._purchased.get(label.click_id) is None:
                 self._purchased.put(label.click_id, label.purchase_ts)
                 self.click_figures.label(decided.slice, decided.decision == "robotic")
+                if decided.model_version == self.model.version:
+                    self.watching.purchase(decided.slice, decided.decision == "robotic", entry.t)
             answers.append(LabelAnswer(label.click_id, True, decided.decision))
         self.label_t = entry.t
         if self.recorder is not None:
@@ -374,6 +387,7 @@ class Guard:
             "label_t": self.label_t,
             "events": None if self.events is None else list(self.events.dump()),
             "categories": [] if self.events is None else list(self.events.categories),
+            "watching": self.watching.dump(),
             "watch": list(self.watch.dump()),
             "store": None if self.store is None else self.store.dump(),
             "event_figures": self.event_figures.dump(),
@@ -405,6 +419,8 @@ class Guard:
         guard._event_answers.restore(dump["event_answers"])
         guard._click_answers.restore(dump["click_answers"])
         guard._purchased.restore(dump["purchased"])
+        if "watching" in dump:  # of old there was none
+            guard.watching.restore(dump["watching"])
         return guard
 
     def digest(self) -> str:

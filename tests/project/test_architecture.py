@@ -46,6 +46,7 @@ ROOMS = [
     "onlineguard.slidr.registry",
     "onlineguard.slidr.guardrails",
     "onlineguard.slidr.retrain",
+    "onlineguard.slidr.live",
     "onlineguard.slidr.watch",
     "onlineguard.slidr.judge",
     "onlineguard.slidr.replay",

@@ -50,6 +50,16 @@ CLIENTS = {"ONLINEGUARD_URL", "ONLINEGUARD_API_KEY"}  # what a worker reads, and
 API = msgspec.json.decode(document(True))
 
 STATUS = {
+    "purchases": 0,
+    "watch": {
+        "since": 0,
+        "watched": True,
+        "rates": [{"figure": "fpr", "of": "", "promised": 0.01, "seen": 0.02}],
+        "psi": {"scores": 0.1},
+        "rollbacks": 0,
+        "n_alarms": {"fpr": 0},
+    },
+    "registry": {"reached": 0.0, "refused": False, "refusals": 0},
     "ready": True,
     "events": 1,
     "clicks": 1,

@@ -67,6 +67,24 @@ class Double:
         self.version = "v2"
         return self.version
 
+    async def switch_to(self, version: str, force: bool = False) -> str:
+        return await self.switch(Path(version), force)
+
+    def watch(self) -> dict[str, Any]:
+        rate = {"figure": "fpr", "of": "", "promised": 0.01, "seen": 0.02, "n": 100}
+        alarm = {"t": 5, "model_version": "v1", "figure": "fpr", "of": "", "promised": 0.01, "seen": 0.02}
+        return {
+            "model_version": self.version,
+            "since": 1_000,
+            "watched": True,
+            "clicks": 2,
+            "within": 512,
+            "rates": [rate],
+            "psi": {"scores": 0.1, "features": None},
+            "alarms": [{**alarm, "limit": 0.015, "clicks": 2}],
+            "rollbacks": 1,
+        }
+
     async def snapshot(self) -> int:
         if isinstance(self.fails, JournalUnavailable):
             raise self.fails
@@ -122,6 +140,9 @@ class Double:
             "labels": {"last_ts": None},
             "model_version": self.version,
             "ivr": {f"slice {n}": 0.5 for n in range(150)},
+            "purchases": 3,
+            "watch": {**self.watch(), "n_alarms": {"fpr": 1}},
+            "registry": {"reached": 1_000.0, "refused": False, "refusals": 0},
         }
 
     async def close(self) -> None:

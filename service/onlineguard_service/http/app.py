@@ -73,6 +73,8 @@ class Backend(Protocol):
     async def clicks(self, clicks: list[Click]) -> Sequence[Any]: ...
     async def labels(self, labels: list[Label]) -> Sequence[Any]: ...
     async def switch(self, folder: Path, force: bool = False) -> str: ...
+    async def switch_to(self, version: str, force: bool = False) -> str: ...
+    def watch(self) -> dict[str, Any]: ...
     async def snapshot(self) -> int: ...
     def explain(self, event: Event | Click) -> dict[str, Any]: ...
     async def slices(
@@ -306,6 +308,7 @@ class Application:
             (operations.LIVE, self._live_ticks),
             (operations.EXPLAIN, self._explain),
             (operations.MODEL, self._model),
+            (operations.WATCH, self._watch),
             (operations.SNAPSHOT, self._snapshot),
         ]
         return [self._guarded(operation, answer) for operation, answer in handlers] + page.routes()
@@ -431,17 +434,26 @@ class Application:
         try:
             asked = msgspec.json.decode(body, type=ModelFolder)
         except msgspec.ValidationError as error:
-            raise Refused(422, f'{error}; send {{"folder": "the model\'s folder"}}') from None
-        if not asked.folder or "\0" in asked.folder:
+            raise Refused(
+                422, f'{error}; send {{"folder": "the model\'s folder"}}, or {{"version": "one of the registry"}}'
+            ) from None
+        if (asked.folder is None) == (asked.version is None):
+            raise Refused(422, "the body must have one of folder and version")
+        if asked.folder is not None and (not asked.folder or "\0" in asked.folder):
             raise Refused(
                 422, f"folder is {shown(asked.folder)}; it must be the path of a folder on the service's machine"
             )
         try:
-            return _json(ModelVersion(await core.switch(Path(asked.folder), asked.force)))
+            if asked.version is not None:
+                return _json(ModelVersion(await core.switch_to(asked.version, asked.force)))
+            return _json(ModelVersion(await core.switch(Path(asked.folder or ""), asked.force)))
         except JournalUnavailable:
             raise
         except OnlineguardError as error:  # a folder that holds no model, or a damaged one
             raise Refused(422, str(error)) from None
+
+    async def _watch(self, request: Request) -> Response:
+        return _json(self._ready().watch())
 
     async def _snapshot(self, request: Request) -> Response:
         return _json(SnapshotAnswer(await self._ready().snapshot()))

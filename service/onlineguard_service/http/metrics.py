@@ -143,6 +143,7 @@ def _core(status: Mapping[str, Any]) -> Iterable[Metric]:
         ("clicks", "Clicks learned."),
         ("anomalies", "Events flagged."),
         ("robotic", "Clicks decided robotic."),
+        ("purchases", "Purchases that became known of clicks."),
         ("degraded", "Clicks not judged because a part had failed."),
         ("compilations", "Programs compiled; after the start only for new models and larger tables."),
     ):
@@ -179,6 +180,40 @@ def _core(status: Mapping[str, Any]) -> Iterable[Metric]:
         if rate is not None:
             ivr.add_metric([str(slice_)], float(rate))
     yield ivr
+    yield from _watch(status.get("watch") or {}, status.get("registry"))
+
+
+def _watch(watch: Mapping[str, Any], registry: Mapping[str, Any] | None) -> Iterable[Metric]:
+    """How the model compares with what it promised, and the registry that it comes from."""
+    if not watch:
+        return
+    for name, about, value in (
+        ("model_age_seconds", "Time since the model went live.", _age(watch["since"])),
+        ("model_watched", "1 when it is known what the model promised.", float(watch["watched"])),
+    ):
+        if value is not None:
+            yield _gauge(name, about, value)
+    alarms = CounterMetricFamily(PREFIX + "alarms", "Alarms of the live watch, by figure.", labels=["figure"])
+    for figure, n in watch["n_alarms"].items():
+        alarms.add_metric([figure], n)
+    yield alarms
+    yield CounterMetricFamily(PREFIX + "rollbacks", "Models that were taken back by themselves.", watch["rollbacks"])
+    for name, about in (("promised", "The rate that the model promised."), ("seen", "The rate since it went live.")):
+        family = GaugeMetricFamily(PREFIX + f"rate_{name}", about, labels=["figure", "slice"])
+        for rate in watch["rates"]:
+            if rate[name] is not None:
+                family.add_metric([rate["figure"], rate["of"]], rate[name])
+        yield family
+    psi = GaugeMetricFamily(PREFIX + "psi", "Stability index of the last day against the promise.", labels=["of"])
+    for name, index in watch["psi"].items():
+        if index is not None:
+            psi.add_metric([name], index)
+    yield psi
+    if registry is not None:
+        yield _gauge("registry_refused", "1 when the registry's current version is not used.", registry["refused"])
+        reached = registry["reached"]
+        if reached is not None:
+            yield _gauge("registry_age_seconds", "Time since the registry was read.", time.time() - reached)
 
 
 def _family(name: str, about: str, histograms: dict[str, _Histogram]) -> Metric:
