@@ -47,7 +47,7 @@ def look():
     while not ended.wait(0.01):
         steps[-1][2] = max(steps[-1][2], held())
 
-looking = threading.Thread(target=look)
+looking = threading.Thread(target=look, daemon=True)
 looking.start()
 run = retrain(History(sys.argv[1]), Registry(sys.argv[2]), Plan(options={"budget": 0.02}),
               date.fromisoformat(sys.argv[3]),
