@@ -6,8 +6,8 @@ One JSON line. The history is of 15 simulated days, with so many clicks a week; 
 is not timed.
 
 Memory is the largest that the process held for itself (`RssAnon`, looked at a hundred times a second), beside what it
-holds when everything is imported. The pages of mapped files are left out, since the system takes them back when it needs
-them. Each step has its own largest.
+holds when everything is imported. The pages of mapped files are left out, since the system takes them back when it
+needs them. Each step has its own largest.
 """
 
 import argparse

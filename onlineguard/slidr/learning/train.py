@@ -163,11 +163,11 @@ def train(
     return Network(config, learned, mean, scale, np.concatenate(losses))
 
 
-def checked[Features: (np.ndarray, Rows)](
+def checked[Features: np.ndarray | Rows](
     X: Features, human: np.ndarray, weights: np.ndarray | None
 ) -> tuple[Features, np.ndarray, np.ndarray]:
     """Arguments of training: features and weights as float32, human as 1 and 0. Raises InvalidArgument for bad ones."""
-    features = X if isinstance(X, Rows) else np.asarray(X, np.float32)
+    features: Any = X if isinstance(X, Rows) else np.asarray(X, np.float32)
     labels = np.asarray(human)
     if features.ndim != 2:
         raise InvalidArgument(f"X has the shape {features.shape}; give features (n, width), one row a click")
