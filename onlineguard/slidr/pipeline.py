@@ -33,9 +33,10 @@ from onlineguard.slidr.learning.baselines import LogisticBaseline, TreesBaseline
 from onlineguard.slidr.learning.labels import humans
 from onlineguard.slidr.learning.network import NetworkConfig
 from onlineguard.slidr.learning.regulars import regulars
+from onlineguard.slidr.learning.rows import Rows
 from onlineguard.slidr.learning.scorer import Scorer
 from onlineguard.slidr.learning.spreading import spread
-from onlineguard.slidr.learning.train import Progress, train
+from onlineguard.slidr.learning.train import FEW, ROWS, Progress, train
 from onlineguard.slidr.learning.weights import cell_weights, effective_size
 from onlineguard.slidr.thresholds.calibration import CONFIDENCE, Calibration, Method, calibrate
 from onlineguard.slidr.thresholds.metrics import HEAVY, heavy_sessions
@@ -216,14 +217,14 @@ def train_model(
     config = config or Config()
     if not rows.any():
         raise InvalidArgument("rows has no click; there must be some to learn from, so take a longer part of the log")
-    X = _with_seen_weekdays(prepared.X[rows], prepared.weekday[rows])
+    X = Rows(prepared.X, rows, _unseen(prepared.weekday[rows]))
     human, weights = labelled(prepared, rows, known_at, config)
     if config.kind == "velocity":
-        return VelocityRule.train(X, NAMES)
+        return VelocityRule.train(X[:], NAMES)
     if config.kind == "logistic":
-        return LogisticBaseline.train(X, human, weights)
+        return LogisticBaseline.train(X[:], human, weights)
     if config.kind == "trees":
-        return TreesBaseline.train(X, human, weights, config.seed)
+        return TreesBaseline.train(X[:], human, weights, config.seed)
     settings = dataclasses.replace(config.network, kind=config.kind)
     codes = prepared.categories[rows] if config.kind == "embedding" else None
     return train(X, codes, human, weights, settings, config.seed, progress)
@@ -233,21 +234,19 @@ def labelled(prepared: Prepared, rows: Mask, known_at: int, config: Config) -> t
     """What a model learns of the m clicks `rows`: their labels (m,) bool, and their sample weights (m,), if any."""
     bought = purchasing(prepared, known_at)[rows]
     if config.spread and bought.any():
-        human, loads = spread(prepared.frame.filter(pl.Series(rows)), bought)
+        human, loads = spread(prepared.frame.select("user_id", "session_id").filter(pl.Series(rows)), bought)
         if effective_size(loads[human]) >= DOUBLES * np.count_nonzero(bought):
             return human, sample_weights(prepared, rows, human, config, loads)
     human = known_humans(prepared, known_at, config)[rows]
     return human, sample_weights(prepared, rows, human, config)
 
 
-def _with_seen_weekdays(X: Float[np.ndarray, "m features"], weekday: Int[np.ndarray, " m"]) -> np.ndarray:
-    """The features, without the day of the week unless all seven were seen: no model can tell what a Sunday is that has
-    only met Tuesdays to Thursdays, and each would guess by extending its curve."""
+def _unseen(weekday: Int[np.ndarray, " m"]) -> tuple[int, ...]:
+    """The features of the day of the week, unless all seven were seen: no model can tell what a Sunday is that has only
+    met Tuesdays to Thursdays, and each would guess by extending its curve. What does not vary is held."""
     if np.bincount(weekday, minlength=7).min() >= len(weekday) / 7 * SEEN:
-        return X
-    without = X.copy()
-    without[:, [NAMES.index("weekday_sin"), NAMES.index("weekday_cos")]] = 0.0  # what does not vary is held
-    return without
+        return ()
+    return NAMES.index("weekday_sin"), NAMES.index("weekday_cos")
 
 
 def sample_weights(
@@ -322,10 +321,15 @@ def calibrate_model(
 
 def scores(prepared: Prepared, scorer: Scorer, rows: Mask | None = None) -> Float[np.ndarray, " m"]:
     """p_robot (m,) float32 of the clicks `rows`, by default of all."""
-    X = prepared.X if rows is None else prepared.X[rows]
-    if getattr(getattr(scorer, "config", None), "kind", None) != "embedding":
-        return scorer.p_robot(X)
-    return scorer.p_robot(X, prepared.categories if rows is None else prepared.categories[rows])
+    at = np.arange(len(prepared.X)) if rows is None else np.flatnonzero(rows)
+    codes = prepared.categories if getattr(getattr(scorer, "config", None), "kind", None) == "embedding" else None
+    p_robot = np.empty(len(at), np.float32)
+    start = 0
+    while start < len(at):  # a part at a time, since features may be a mapped file larger than memory
+        part = at[start : start + ROWS] if len(at) - start > ROWS + FEW else at[start:]
+        p_robot[start : start + len(part)] = scorer.p_robot(prepared.X[part], None if codes is None else codes[part])
+        start += len(part)
+    return p_robot
 
 
 def slice_name(key: SliceKey) -> str:

@@ -19,8 +19,8 @@ digest of what they were made from; a version that was added or promoted already
 **One at a time.** A lock on the work folder, which the operating system takes back from a process that dies. Should two
 machines run with two work folders, one of them finds the registry changed, and nothing of its own promoted.
 
-**Memory.** Features are read as they were counted live, into a file that is mapped into memory. What is held are the
-clicks' fields and the training part of the features.
+**Memory.** Features are read as they were counted live, into a file that is mapped into memory, and gone through in
+parts. What is held are the clicks' fields, and a few numbers of each click.
 """
 
 import dataclasses

@@ -44,6 +44,7 @@ ENOUGH = 20  # purchases of a day that say anything of its labels
 ERRORS = 3.0  # standard errors: seven days or more are looked at every day
 TOLD = 0.53  # AUC from which on the buyers of the other days are told from their clicks at all
 RIDGE = 0.1  # of the correlations, which windows inside each other make nearly singular
+PART = 65_536  # clicks whose features are held at once
 SAMPLE = 10_000  # clicks of a day, and as many of its buyers, that scores are ranked of
 
 
@@ -243,18 +244,23 @@ class _Day(NamedTuple):
 
     @staticmethod
     def of(data: Data, buyers: Bool[np.ndarray, " n"], day: int) -> "_Day":
-        rows = data.timely & (data.day == day)
-        X = np.asarray(data.X[rows], np.float64)[:, ~np.isin(NAMES, CALENDAR)]
-        bought = X[buyers[rows]]
-        return _Day(
-            len(X),
-            len(bought),
-            X.sum(0),
-            bought.sum(0),
-            X.T @ X,
-            X[:: max(1, len(X) // SAMPLE)],
-            bought[:: max(1, len(bought) // SAMPLE)],
-        )
+        rows = np.flatnonzero(data.timely & (data.day == day))
+        bought = rows[buyers[rows]]
+        counted = ~np.isin(NAMES, CALENDAR)
+
+        def features(at: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m d"]:
+            return np.asarray(data.X[at], np.float64)[:, counted]
+
+        width = int(counted.sum())
+        total, of_buyers, products = np.zeros(width), np.zeros(width), np.zeros((width, width))
+        for start in range(0, len(rows), PART):
+            at = rows[start : start + PART]
+            X = features(at)
+            total += X.sum(0)
+            of_buyers += X[buyers[at]].sum(0)
+            products += X.T @ X
+        some, some_buyers = (features(at[:: max(1, len(at) // SAMPLE)]) for at in (rows, bought))
+        return _Day(len(rows), len(bought), total, of_buyers, products, some, some_buyers)
 
 
 def _auc(day: _Day, w: Float[np.ndarray, " d"]) -> float:

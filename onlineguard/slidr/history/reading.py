@@ -191,7 +191,7 @@ class History:
             features[start : start + frame.height] = features_of(frame)
             frames.append(frame.select(list(SCHEMA)))
             start += frame.height
-        whole = pl.concat(frames, rechunk=False)
+        whole = pl.concat(frames)
         if not in_order(whole):  # features are as they were when each came, so they may be sorted
             order = whole["ts"].arg_sort()  # stable
             whole, features = whole[order], features[order.to_numpy()]

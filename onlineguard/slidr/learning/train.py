@@ -1,7 +1,8 @@
 """A few passes of Adam over a week of clicks, and the network that comes of them.
 
 Clicks are shuffled by the seed and given in minibatches; a loop over many of them is one compiled program, so that
-nothing but data crosses between Python and the device. Memory beside `X`: a few copies of 512 minibatches.
+nothing but data crosses between Python and the device. Memory beside `X`, which may be `Rows` of a mapped file: a few
+copies of 512 minibatches, and 20 bytes a click.
 """
 
 import dataclasses
@@ -30,6 +31,7 @@ from onlineguard.slidr.learning.network import (
     rows_of,
     standardise,
 )
+from onlineguard.slidr.learning.rows import Rows
 
 STEPS = 512  # minibatches given to the device at once
 ROWS = 65_536  # rows scored at once, the largest padded size
@@ -110,7 +112,7 @@ class Network:
 
 
 def train(
-    X: np.ndarray,
+    X: np.ndarray | Rows,
     categories: np.ndarray | None,
     human: np.ndarray,
     weights: np.ndarray | None = None,
@@ -161,9 +163,12 @@ def train(
     return Network(config, learned, mean, scale, np.concatenate(losses))
 
 
-def checked(X: np.ndarray, human: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def checked[Features: np.ndarray | Rows](
+    X: Features, human: np.ndarray, weights: np.ndarray | None
+) -> tuple[Features, np.ndarray, np.ndarray]:
     """Arguments of training: features and weights as float32, human as 1 and 0. Raises InvalidArgument for bad ones."""
-    features, labels = np.asarray(X, np.float32), np.asarray(human)
+    features: Any = X if isinstance(X, Rows) else np.asarray(X, np.float32)
+    labels = np.asarray(human)
     if features.ndim != 2:
         raise InvalidArgument(f"X has the shape {features.shape}; give features (n, width), one row a click")
     n = len(features)
@@ -185,24 +190,31 @@ def checked(X: np.ndarray, human: np.ndarray, weights: np.ndarray | None) -> tup
     return features, labels.astype(np.float32), loads
 
 
-def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def moments(features: np.ndarray | Rows) -> tuple[np.ndarray, np.ndarray]:
     """Mean and one over the standard deviation (width,) float32 of every feature, summed in float64 block by block.
 
     A feature that does not vary beyond rounding gets the scale HELD: the weights on it have learned nothing, and would
     answer any other value with whatever they began with.
     """
     n, width = features.shape
-    blocks = [features[i : i + ROWS] for i in range(0, n, ROWS)]
-    mean = sum((block.sum(0, dtype=np.float64) for block in blocks), np.zeros(width)) / n
+    starts = range(0, n, ROWS)
+    mean = sum((features[i : i + ROWS].sum(0, dtype=np.float64) for i in starts), np.zeros(width)) / n
     if not np.isfinite(mean).all():
-        row, column = np.argwhere(~np.isfinite(features))[0]
-        raise InvalidArgument(
-            f"X[{row}, {column}] is {features[row, column]}; every feature of a click to learn must be finite"
-        )
-    deviation = np.sqrt(sum((((block - mean) ** 2).sum(0) for block in blocks), np.zeros(width)) / n)
+        raise _not_finite(features)
+    deviation = np.sqrt(sum((((features[i : i + ROWS] - mean) ** 2).sum(0) for i in starts), np.zeros(width)) / n)
     varies = deviation > 1e-6 * np.abs(mean)
     scale = np.where(varies, 1.0 / np.where(varies, deviation, 1.0), HELD)
     return mean.astype(np.float32), scale.astype(np.float32)
+
+
+def _not_finite(features: np.ndarray | Rows) -> InvalidArgument:
+    for start in range(0, len(features), ROWS):
+        block = features[start : start + ROWS]
+        if len(wrong := np.argwhere(~np.isfinite(block))):
+            row, column = wrong[0]
+            where = f"X[{start + row}, {column}] is {block[row, column]}"
+            return InvalidArgument(f"{where}; every feature of a click to learn must be finite")
+    return InvalidArgument("features of X are so large that their mean is not finite; every one must be a float32")
 
 
 @jax.jit
@@ -254,7 +266,7 @@ def _hashes(categories: np.ndarray | None, n: int) -> np.ndarray:
     return categories
 
 
-def _batches(column: np.ndarray | None, rows: np.ndarray, batch: int) -> np.ndarray | None:
+def _batches(column: np.ndarray | Rows | None, rows: np.ndarray, batch: int) -> np.ndarray | None:
     """The rows as (STEPS, batch, ...), zeros behind the last."""
     if column is None:
         return None
