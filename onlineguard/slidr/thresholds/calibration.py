@@ -181,7 +181,8 @@ def calibrate(
     sample = _Sample(scores, codes, human, heavy, regular, earlier, n_slices)
     if method == "knee":
         curve = counted(scores, human)
-        below = _below(scores[heavy], codes[heavy], needed, n_slices).min(initial=np.inf)
+        asked = np.bincount(codes[heavy], minlength=n_slices)
+        below = _below(scores[heavy], codes[heavy], needed * asked, n_slices).min(initial=np.inf)
         curve = curve.where(curve.thresholds < below)
         at = np.argmax(curve.clicks / len(scores) - curve.cost / human.sum())
         of_slice = np.full(n_slices, curve.thresholds[at])
@@ -200,7 +201,8 @@ def calibrate(
     if count.most_tested < 0 and confidence is not None:
         raise _too_few(count, int((human & ~earlier).sum()), confidence)
     used = np.ones(len(scores), bool) if whole else ~tested
-    below = _below(scores[used & heavy], codes[used & heavy], needed, n_slices)
+    chosen, asked = used & heavy & ~earlier, np.bincount(codes[heavy & ~earlier], minlength=n_slices)
+    below = _below(scores[chosen], codes[chosen], needed * asked, n_slices)
     floor = _floors(sample, below, cap, confidence, names)
     if whole:
         curves = counted(scores, human)
@@ -350,13 +352,16 @@ class _Choice:
 def _below(
     scores: Float[np.ndarray, " heavy"],
     codes: Int[np.ndarray, " heavy"],
-    needed: Float[np.ndarray, " ..."],
+    marked: Float[np.ndarray, " slices"],
     n_slices: int,
 ) -> Float[np.ndarray, " slices"]:
-    """The score that a slice's threshold must lie below to reach its coverage; infinite if none is demanded."""
+    """The score that a slice's threshold must lie below to mark so many of these clicks; infinite for none.
+
+    Where there are fewer clicks than that, all of them.
+    """
     order = np.lexsort((-scores, codes))
     count = np.bincount(codes, minlength=n_slices)
-    rank = np.ceil(needed * count - 1e-9).astype(np.int64)  # the number of heavy clicks that must be marked
+    rank = np.minimum(np.ceil(marked - 1e-9).astype(np.int64), count)
     asking = np.flatnonzero(rank > 0)
     below = np.full(n_slices, np.inf)
     below[asking] = scores[order][(np.cumsum(count) - count + rank - 1)[asking]]

@@ -104,6 +104,7 @@ def test_bytes_that_are_no_json_are_400(app, path, body):
         (b'{"slice": "a", "x": [1]}\n{"slice": "a", "x": [2]}', "send the content type application/x-ndjson"),
         (gzip.compress(b'{"slice": "a", "x": [1]}'), "the body is gzip; say so in the header Content-Encoding: gzip"),
     ],
+    ids=["nan", "infinity", "lines", "gzip"],
 )
 def test_what_others_take_for_json_is_told_in_a_sentence(app, body, told):
     assert told in problem(ask(app, "POST", "/v1/update", body), 400)

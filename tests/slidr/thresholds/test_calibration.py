@@ -490,6 +490,17 @@ def test_no_slice_spends_more_than_its_cap_by_its_curve(method, confidence):
     assert held.cap == 0.025
 
 
+@pytest.mark.parametrize("asked", [0.1, 0.25, 0.4])
+@pytest.mark.parametrize("seed", range(5))
+def test_coverage_is_kept_among_all_clicks_though_some_of_them_only_test(asked, seed):
+    rng = np.random.default_rng(seed)
+    n = 3_000
+    scores, codes, heavy = rng.random(n), rng.integers(0, 3, n), rng.random(n) < 0.3
+    human = rng.random(n) < np.where(heavy, 0.5, 0.1)  # so that many heavy clicks are among those that test
+    found = calibrate(scores, codes, human, heavy, budget=0.6, cap=1.0, min_coverage=asked, confidence=None)
+    assert (found.coverage.value >= asked).all()
+
+
 def test_a_demand_for_coverage_that_the_cap_forbids_names_the_slices_and_a_cap_that_would_do():
     traffic = Population().draw(20_000, seed=0)
     options = {"budget": 0.3, "min_coverage": 0.9, "confidence": None}
