@@ -125,7 +125,7 @@ class _Server(uvicorn.Server):
                 loop.add_signal_handler(name, self._stop, name)
             except NotImplementedError:  # the loops of Windows
                 signal.signal(name, lambda number, _: loop.call_soon_threadsafe(self._stop, number))
-        with contextlib.suppress(NotImplementedError, AttributeError):  # Windows has no SIGHUP
+        if hasattr(signal, "SIGHUP"):  # Windows has none
             loop.add_signal_handler(signal.SIGHUP, self._reload)
         yield
 
