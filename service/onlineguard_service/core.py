@@ -13,40 +13,36 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from onlineguard.engine.arguments import named_model
-from onlineguard.errors import CheckpointError, Conflict, InvalidArgument
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.counting.counters import ClickKeys
-from onlineguard.slidr.features import NAMES
-from onlineguard.slidr.model import FEATURES, Model
 from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer
 from onlineguard.wire.requests import Event, Label, Of, Sort
 from onlineguard_service import entries
 from onlineguard_service.config import Settings
+from onlineguard_service.deciding import Deciding
 from onlineguard_service.entries import Options
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.figures import Figures
 from onlineguard_service.following import Following
 from onlineguard_service.gather import Gather
 from onlineguard_service.guard import Guard
-from onlineguard_service.history import recorder as history
-from onlineguard_service.history.recorder import PART, Recorder
+from onlineguard_service.history.recorder import Recorder
 from onlineguard_service.journal import forked
-from onlineguard_service.journal.journal import FolderJournal, Journal
-from onlineguard_service.journal.packing import Packed, unpack
+from onlineguard_service.journal.journal import Journal
+from onlineguard_service.journal.packing import Packed
 from onlineguard_service.journal.redis_journal import RedisJournal
 from onlineguard_service.listing import listed
 from onlineguard_service.models import Models
 from onlineguard_service.patience import give_way
+from onlineguard_service.recovery import first_model, journal_of, options_of, recorder_of, recovered
 from onlineguard_service.redis.counting import CountersUnavailable, Counting
-from onlineguard_service.turns import Turns
 
 CLICKS_AT_ONCE = 64  # of a request; a millisecond or two
 CLICKS_BESIDE = 32  # of a larger one, before others get their turn
@@ -72,11 +68,9 @@ class Core:
         every: float,
         following: Following | None = None,
     ):
-        self._guard, self._journal, self._models, self._counting = guard, journal, models, counting
-        self._every, self._following = every, following
-        self._turns = Turns()
-        self._looks: asyncio.Task[None] | None = None
-        self._taking_back: asyncio.Task[None] | None = None
+        self._guard, self._journal, self._counting = guard, journal, counting
+        self._every = every
+        self._deciding = Deciding(guard, models, following, self._commit)
         self._snapshot: dict[str, Any] = {"sequence": 0, "t": None}
         self._snapshotting = asyncio.Lock()
         self._timer: asyncio.Task[None] | None = None
@@ -97,19 +91,19 @@ class Core:
         Raises CheckpointError where the state is damaged, newer, or was begun with other options that cannot change.
         """
         _Compilations.listen()
-        options = _options(settings)
+        options = options_of(settings)
         models = Models(settings.state / "models")
         following = None
         if settings.registry is not None:
             following = Following(settings.registry, models, settings.state / "models")
-        journal = await asyncio.to_thread(_journal, settings)
+        journal = await asyncio.to_thread(journal_of, settings)
         guard: Guard | None = None
         try:
-            recording = None if settings.history == "off" else partial(_recorder, settings, journal.sequence)
-            guard = await asyncio.to_thread(_recovered, journal, options, models, recording)
+            recording = None if settings.history == "off" else partial(recorder_of, settings, journal.sequence)
+            guard = await asyncio.to_thread(recovered, journal, options, models, recording)
             first = None
             if guard is None:
-                first = await asyncio.to_thread(_first_model, settings, models, following)
+                first = await asyncio.to_thread(first_model, settings, models, following)
                 guard = Guard(options, first, models.get)
                 guard.source = secrets.token_hex(4)
                 guard.recorder = recording and recording(guard, None)
@@ -117,21 +111,18 @@ class Core:
             counting = None if settings.redis is None else Counting(settings.redis, settings.redis_prefix)
             core = cls(guard, journal, models, counting, settings.snapshot_every, following)
             if first is not None:
-                begin = entries.Begin(options, first, _now(), guard.source)
+                begin = entries.Begin(options, first, entries.now(), guard.source)
                 await journal.commit(entries.encode(begin), core._began)
             else:
                 await core._tune(options)
                 if settings.model is not None:
-                    await core.switch(settings.model, force=True)  # the operator starts the service with it
+                    await core._deciding.switch(settings.model, force=True)  # the operator starts the service with it
         except BaseException:
             await journal.close()
             if guard is not None and guard.recorder is not None:
                 guard.recorder.close()
             raise
-        core._take_back_if_owed()
-        if following is not None:
-            await core._follow()
-            core._looks = asyncio.create_task(core._following_on(settings.registry_every))
+        await core._deciding.begin(settings.registry_every)
         core._timer = asyncio.create_task(core._snapshots())
         core._ahead = asyncio.create_task(core._compiling_ahead())
         if isinstance(journal, RedisJournal):
@@ -147,7 +138,7 @@ class Core:
         changed = [name for name in entries.CHANGEABLE if getattr(kept, name) != getattr(options, name)]
         if changed:
             told = ", ".join(f"{name} {getattr(kept, name):g} to {getattr(options, name):g}" for name in changed)
-            await self._commit(entries.Tune(options, _now()))
+            await self._commit(entries.Tune(options, entries.now()))
             log.info("the state goes on with other settings: %s", told)
 
     async def update(self, events: Sequence[Event]) -> list[EventAnswer]:
@@ -166,7 +157,7 @@ class Core:
         for start in range(0, len(events), EVENTS_AT_ONCE):
             if start:
                 await give_way()
-            answers += await self._commit(entries.Events(list(events[start : start + EVENTS_AT_ONCE]), _now()))
+            answers += await self._commit(entries.Events(list(events[start : start + EVENTS_AT_ONCE]), entries.now()))
         return answers
 
     async def score(self, events: Sequence[Event]) -> list[EventAnswer]:
@@ -193,7 +184,7 @@ class Core:
         step = CLICKS_AT_ONCE if whole else CLICKS_BESIDE
         if len(clicks) <= step:
             return await self._judge(list(clicks)) if clicks else []
-        async with self._turns.request():  # one model for all of them
+        async with self._deciding.turns.request():  # one model for all of them
             for start in range(0, len(clicks), step):
                 if start:
                     await give_way()
@@ -208,7 +199,7 @@ class Core:
             except CountersUnavailable as error:
                 log.warning("counters cannot be reached: %s", error)
                 return self._unjudged(clicks)
-        return await self._commit(entries.Clicks(clicks, _now(), counts))
+        return await self._commit(entries.Clicks(clicks, entries.now(), counts))
 
     def _unjudged(self, clicks: list[Click]) -> list[ClickAnswer]:
         answers: list[ClickAnswer] = []
@@ -223,92 +214,15 @@ class Core:
 
     async def labels(self, labels: Sequence[Label]) -> list[LabelAnswer]:
         """Take what became known of clicks; one answer each."""
-        return await self._under_way(self._commit(entries.Labels(list(labels), _now()))) if labels else []
+        return await self._under_way(self._commit(entries.Labels(list(labels), entries.now()))) if labels else []
 
     async def switch(self, folder: Path, force: bool = False) -> str:
-        """Let the model of a folder decide from now on, and return its version.
+        """See `Deciding.switch`."""
+        return await self._deciding.switch(folder, force)
 
-        Raises CheckpointError if it cannot, or, without `force`, if it does not fit the clicks that come.
-        """
-        model = await asyncio.to_thread(self._models.put, folder)
-        if model.version != self._guard.model.version:
-            await self._let_decide(model, b"", force)
-        return model.version
-
-    async def switch_to(self, version: str, force: bool = False, still: Callable[[], bool] = lambda: True) -> str:
-        """Let a version of the registry decide, until the registry changes; as `switch`.
-
-        Raises InvalidArgument for a version that is not there, and where the service follows no registry.
-        """
-        if self._following is None:
-            raise InvalidArgument("version", f"is {version!r}, but no registry is set; name the folder of a model")
-        model, promises = await asyncio.to_thread(self._following.fetch, version)
-        if (version, promises) != (self._guard.model.version, self._guard.watching.promises):
-            await self._let_decide(model, promises, force, still)
-        return version
-
-    async def _let_decide(
-        self, model: Model, promises: bytes, force: bool, still: Callable[[], bool] = lambda: True
-    ) -> None:
-        """Compile beside the live model, and switch between two requests if it is `still` right then."""
-        if not force and (wrong := self._guard.misfit(model)) is not None:
-            raise CheckpointError(f'{wrong}; send "force": true if it shall decide all the same')
-        await asyncio.to_thread(self._guard.warm, model)
-        async with self._turns.change():
-            if still():
-                await self._commit(entries.Switch(model.version, _now(), promises))
-
-    async def _following_on(self, every: float) -> None:
-        while True:
-            await asyncio.sleep(every)
-            await self._follow()
-
-    async def _follow(self) -> None:
-        """Take the registry's current version, if that has changed. What prevents it is logged."""
-        assert self._following is not None
-        following, taken_back = self._following, self._guard.watching.taken_back
-
-        def still() -> bool:  # nothing was taken back meanwhile, and nothing shall be
-            return self._guard.watching.taken_back == taken_back and self._guard.rollback(0) is None
-
-        try:
-            head = await asyncio.to_thread(following.look)
-            if head is None:
-                return
-            if taken_back is not None and head.current == taken_back[0]:
-                head = await asyncio.to_thread(following.take_back, head, *taken_back[1:])
-            following.refused = None
-            try:
-                await self.switch_to(head.current, still=still)
-            except (CheckpointError, InvalidArgument) as error:
-                following.refuse(head.current)
-                log.error("the registry's current version is not used: %s", error)
-            if still():
-                following.dealt_with = head.generation
-        except Conflict:
-            pass  # the next look sees what came between
-        except Exception as error:
-            log.warning("the registry cannot be followed now: %s", error)
-
-    def _take_back_if_owed(self) -> None:
-        if self._guard.rollback(0) is not None and (self._taking_back is None or self._taking_back.done()):
-            self._taking_back = asyncio.create_task(self._take_back())
-
-    async def _take_back(self) -> None:
-        """Go back to the model before, as an alarm of the live watch asks."""
-        while (entry := self._guard.rollback(_now())) is not None:
-            try:
-                await asyncio.to_thread(self._guard.warm, self._models.get(entry.version))
-                async with self._turns.change():
-                    if (entry := self._guard.rollback(_now())) is not None:
-                        await self._commit(entry)
-                        log.error("model %s decides again: %s", entry.version, entry.why)
-            except JournalUnavailable as error:
-                log.warning("the model cannot be taken back yet: %s", error)
-                await asyncio.sleep(1.0)
-        if self._following is not None:
-            self._following.dealt_with = 0
-            await self._follow()
+    async def switch_to(self, version: str, force: bool = False) -> str:
+        """See `Deciding.switch_to`."""
+        return await self._deciding.switch_to(version, force)
 
     async def snapshot(self) -> int:
         """Write all state beside the journal, and return the number of the last entry that it holds."""
@@ -320,7 +234,7 @@ class Core:
             sequence = await self._journal.begin_snapshot(
                 parts if recorder is None else recorder.before(parts, self._guard.sequence)
             )
-            self._snapshot = {"sequence": sequence, "t": _now()}
+            self._snapshot = {"sequence": sequence, "t": entries.now()}
             if recorder is not None:
                 recorder.taken(sequence)
             return sequence
@@ -376,7 +290,7 @@ class Core:
         before = self._ticks[-2] if len(self._ticks) > 1 else self._ticks[-1]
         passed = max(now - before[0], 1e-3)
         return {
-            "t": _now(),
+            "t": entries.now(),
             "model_version": self._guard.model.version,
             "marks": [{"t": t, "model_version": version} for t, version in self._guard.marks],
             "rates": {"events": (n_events - before[1]) / passed, "clicks": (n_clicks - before[2]) / passed},
@@ -413,21 +327,12 @@ class Core:
             "ivr": self._guard.click_figures.ivr(SHOWN),
             "purchases": clicks["purchases"],
             "watch": {**self.watch(), "n_alarms": self._guard.watching.n_alarms},
-            "registry": self._registry(),
+            "registry": self._deciding.registry(),
         }
 
     def watch(self) -> dict[str, Any]:
         """What the live watch has seen of the model that decides, and its alarms."""
         return self._guard.watching.shown()
-
-    def _registry(self) -> dict[str, Any] | None:
-        if self._following is None:
-            return None
-        return {
-            "reached": self._following.reached,
-            "refused": self._following.refused is not None,
-            "refusals": self._following.n_refused,
-        }
 
     def _history(self) -> dict[str, Any] | None:
         recorder = self._guard.recorder
@@ -442,7 +347,7 @@ class Core:
     async def close(self) -> None:
         """Take nothing more, wait for what is under way, write a last snapshot."""
         self._closing = True
-        for task in (self._timer, self._ahead, self._looks, self._taking_back):
+        for task in (self._timer, self._ahead, *self._deciding.tasks):
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -482,7 +387,7 @@ class Core:
 
     def _applied(self, entry: entries.Entry, sequence: int) -> Any:
         answers = self._guard.apply(entry, sequence)
-        self._take_back_if_owed()
+        self._deciding.take_back_if_owed()
         recorder = self._guard.recorder
         if recorder is not None and recorder.full:
             recorder.seal(sequence)
@@ -523,96 +428,6 @@ class Core:
                     await asyncio.to_thread(self._guard.compile_ahead)
                 except Exception as error:  # an event will compile, and wait for it
                     log.warning("could not compile ahead: %s", error)
-
-
-def _journal(settings: Settings) -> Journal:
-    if settings.journal == "redis":
-        if settings.redis is None:
-            raise InvalidArgument("journal is 'redis', but no redis is named; give its URL, or keep the journal here")
-        return RedisJournal(settings.redis, settings.redis_prefix, settings.durability)
-    return FolderJournal(settings.state / "journal", settings.durability)
-
-
-Recording = Callable[[Guard, bytes | None], Recorder]  # of a guard as it is, and what a snapshot kept of the last one
-
-
-def _recovered(journal: Journal, options: Options, models: Models, recording: Recording | None = None) -> Guard | None:
-    """The guard as it was after the last entry; None where nothing has begun."""
-    guard: Guard | None = None
-    found = journal.newest_snapshot()
-    if found is not None:
-        _, parts = found
-        recorded = parts.pop(PART, None)
-        dump = {name: unpack(part) for name, part in parts.items()}
-        guard = Guard.restored(dump, models.get)
-        guard.recorder = recording and recording(guard, recorded)
-    n = 0
-    for sequence, data in journal.replay(0 if guard is None else guard.sequence):
-        entry = entries.decode(data)
-        if guard is None:
-            if not isinstance(entry, entries.Begin):
-                raise CheckpointError(f"entry {sequence} of the journal is the first and begins nothing")
-            guard = Guard(entry.options, entry.version, models.get)
-            guard.source = entry.source
-            guard.recorder = recording and recording(guard, None)
-            guard.sequence = sequence
-        else:
-            with contextlib.suppress(InvalidArgument):  # refused then, and now
-                guard.apply(entry, sequence)
-            if guard.recorder is not None and guard.recorder.full:
-                guard.recorder.seal(sequence)
-                guard.recorder.write()
-        n += 1
-    if guard is not None:
-        _check(guard.options, options)
-        log.info("recovered %d entries after snapshot %s", n, None if found is None else found[0])
-    return guard
-
-
-def _recorder(settings: Settings, newest: int, guard: Guard, kept: bytes | None) -> Recorder:
-    """What keeps the history of a guard that stands where its snapshot does."""
-    root = settings.history_folder or settings.state / "history"
-    key = settings.state / "history.key" if settings.pseudonyms == "on" else None
-    chosen = history.Options(root, settings.history_days, key)
-    return Recorder(chosen, guard.source, guard.sequence, newest, kept, NAMES, FEATURES)
-
-
-def _options(settings: Settings) -> Options:
-    estimator = named_model(settings.detector, settings.target_rate, settings.patience)
-    return Options(
-        features=tuple(settings.features),
-        n_features=settings.n_features,
-        target_rate=float(estimator.target_rate),
-        patience=getattr(estimator, "patience", None),
-        max_slices=settings.max_slices,
-        remember=settings.remember,
-        rollback=settings.rollback == "on",
-        counting=settings.redis is None,
-        detector=settings.detector,
-        categories=tuple(settings.categories),
-    )
-
-
-def _check(kept: Options, asked: Options) -> None:
-    for name in kept.__struct_fields__:
-        if name not in entries.CHANGEABLE and getattr(kept, name) != getattr(asked, name):
-            raise CheckpointError(
-                f"the state was begun with {name} = {getattr(kept, name)!r}, now it is {getattr(asked, name)!r}; keep "
-                "what it was, or name another --state folder to begin anew"
-            )
-
-
-def _first_model(settings: Settings, models: Models, following: Following | None) -> str:
-    if following is not None:
-        return following.first().version
-    if settings.model is not None:
-        return models.put(settings.model).version
-    log.info("no model is given: one is made of simulated clicks, which takes some seconds")
-    return models.make().version
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000
 
 
 class _Compilations:

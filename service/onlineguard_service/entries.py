@@ -3,6 +3,8 @@
 They are kept as MessagePack. Their order of fields is part of the format of the journal.
 """
 
+import time
+
 import msgspec
 
 from onlineguard.slidr.clicks.clicks import Click
@@ -77,3 +79,8 @@ Entry = Begin | Events | Clicks | Labels | Switch | Tune
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Entry).decode
+
+
+def now() -> int:
+    """The time that an entry comes at, in ms since 1970."""
+    return time.time_ns() // 1_000_000

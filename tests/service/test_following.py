@@ -81,7 +81,7 @@ def test_what_the_registry_says_is_current_decides_and_a_request_has_one_model(t
             await core.switch_to("none")
         digest = core.digest()
         await crashed(core)
-        core._looks.cancel()
+        core._deciding._looks.cancel()
         again = await Core.open(chosen(tmp_path / "state"))  # without the registry: from the state alone
         assert again.digest() == digest
         await again.close()
@@ -136,7 +136,7 @@ def test_a_model_far_from_its_promise_is_taken_back_once_here_and_in_the_registr
         await core.clicks(clicks[2_900:3_000])
         digest, shown, sequence = core.digest(), core.watch(), core.status()["journal"]["sequence"]
         await crashed(core)
-        core._looks.cancel()
+        core._deciding._looks.cancel()
         again = await Core.open(settings)  # from the snapshot before the alarm
         assert (again.digest(), again.watch()) == (digest, shown)
         await asyncio.sleep(0.3)
@@ -154,8 +154,8 @@ def test_a_rollback_that_a_crash_prevented_is_made_up_for(tmp_path, registry, cl
         core = await Core.open(settings)
         registry.promote(registry.second, "daily")
         await until(lambda: version(core) == registry.second)
-        core._take_back_if_owed = lambda: None  # killed before it could
-        core._looks.cancel()
+        core._deciding.take_back_if_owed = lambda: None  # killed before it could
+        core._deciding._looks.cancel()
         for start in range(0, 3_000, 60):
             part = clicks[start : start + 60]
             await core.clicks(part)

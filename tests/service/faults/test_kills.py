@@ -13,9 +13,10 @@ import random
 import httpx2
 import pytest
 from onlineguard_service.config import Settings
-from onlineguard_service.core import Core, _options, _recovered
+from onlineguard_service.core import Core
 from onlineguard_service.journal.journal import FolderJournal
 from onlineguard_service.models import Models
+from onlineguard_service.recovery import options_of, recovered
 
 from onlineguard.slidr.history.reading import History
 from tests.support.histories import Collected, assert_history
@@ -74,10 +75,10 @@ def test_nothing_that_was_answered_is_lost_or_changed_by_kills(tmp_path, model_f
     keep(state / "journal", copies)
     models = Models(state / "models")
     journal = FolderJournal(state / "journal")
-    recovered = _recovered(journal, _options(Settings(**settings)), models)
+    again = recovered(journal, options_of(Settings(**settings)), models)
     collected = Collected()
     never_killed, answers = replayed(copies, models, collected)
-    assert never_killed.digest() == recovered.digest()
+    assert never_killed.digest() == again.digest()
     answered = told(clients)
     assert len(answered) > 10 * KILLS
     for key, answer in answered.items():

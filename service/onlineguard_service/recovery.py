@@ -1,0 +1,112 @@
+"""Recovery: what the settings ask for, and the guard as it was after the last entry of its journal.
+
+A guard is made of the newest snapshot and of the entries after it, by the same `apply` that answered them.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable
+
+from onlineguard.engine.arguments import named_model
+from onlineguard.errors import CheckpointError, InvalidArgument
+from onlineguard.slidr.features import NAMES
+from onlineguard.slidr.model import FEATURES
+from onlineguard_service import entries
+from onlineguard_service.config import Settings
+from onlineguard_service.entries import Options
+from onlineguard_service.following import Following
+from onlineguard_service.guard import Guard
+from onlineguard_service.history import recorder as history
+from onlineguard_service.history.recorder import PART, Recorder
+from onlineguard_service.journal.journal import FolderJournal, Journal
+from onlineguard_service.journal.packing import unpack
+from onlineguard_service.journal.redis_journal import RedisJournal
+from onlineguard_service.models import Models
+
+log = logging.getLogger("onlineguard.service")
+
+
+def journal_of(settings: Settings) -> Journal:
+    if settings.journal == "redis":
+        if settings.redis is None:
+            raise InvalidArgument("journal is 'redis', but no redis is named; give its URL, or keep the journal here")
+        return RedisJournal(settings.redis, settings.redis_prefix, settings.durability)
+    return FolderJournal(settings.state / "journal", settings.durability)
+
+
+Recording = Callable[[Guard, bytes | None], Recorder]  # of a guard as it is, and what a snapshot kept of the last one
+
+
+def recovered(journal: Journal, options: Options, models: Models, recording: Recording | None = None) -> Guard | None:
+    """The guard as it was after the last entry; None where nothing has begun."""
+    guard: Guard | None = None
+    found = journal.newest_snapshot()
+    if found is not None:
+        _, parts = found
+        recorded = parts.pop(PART, None)
+        dump = {name: unpack(part) for name, part in parts.items()}
+        guard = Guard.restored(dump, models.get)
+        guard.recorder = recording and recording(guard, recorded)
+    n = 0
+    for sequence, data in journal.replay(0 if guard is None else guard.sequence):
+        entry = entries.decode(data)
+        if guard is None:
+            if not isinstance(entry, entries.Begin):
+                raise CheckpointError(f"entry {sequence} of the journal is the first and begins nothing")
+            guard = Guard(entry.options, entry.version, models.get)
+            guard.source = entry.source
+            guard.recorder = recording and recording(guard, None)
+            guard.sequence = sequence
+        else:
+            with contextlib.suppress(InvalidArgument):  # refused then, and now
+                guard.apply(entry, sequence)
+            if guard.recorder is not None and guard.recorder.full:
+                guard.recorder.seal(sequence)
+                guard.recorder.write()
+        n += 1
+    if guard is not None:
+        _check(guard.options, options)
+        log.info("recovered %d entries after snapshot %s", n, None if found is None else found[0])
+    return guard
+
+
+def recorder_of(settings: Settings, newest: int, guard: Guard, kept: bytes | None) -> Recorder:
+    """What keeps the history of a guard that stands where its snapshot does."""
+    root = settings.history_folder or settings.state / "history"
+    key = settings.state / "history.key" if settings.pseudonyms == "on" else None
+    chosen = history.Options(root, settings.history_days, key)
+    return Recorder(chosen, guard.source, guard.sequence, newest, kept, NAMES, FEATURES)
+
+
+def options_of(settings: Settings) -> Options:
+    estimator = named_model(settings.detector, settings.target_rate, settings.patience)
+    return Options(
+        features=tuple(settings.features),
+        n_features=settings.n_features,
+        target_rate=float(estimator.target_rate),
+        patience=getattr(estimator, "patience", None),
+        max_slices=settings.max_slices,
+        remember=settings.remember,
+        rollback=settings.rollback == "on",
+        counting=settings.redis is None,
+        detector=settings.detector,
+        categories=tuple(settings.categories),
+    )
+
+
+def _check(kept: Options, asked: Options) -> None:
+    for name in kept.__struct_fields__:
+        if name not in entries.CHANGEABLE and getattr(kept, name) != getattr(asked, name):
+            raise CheckpointError(
+                f"the state was begun with {name} = {getattr(kept, name)!r}, now it is {getattr(asked, name)!r}; keep "
+                "what it was, or name another --state folder to begin anew"
+            )
+
+
+def first_model(settings: Settings, models: Models, following: Following | None) -> str:
+    if following is not None:
+        return following.first().version
+    if settings.model is not None:
+        return models.put(settings.model).version
+    log.info("no model is given: one is made of simulated clicks, which takes some seconds")
+    return models.make().version
