@@ -92,7 +92,10 @@ class LiveWatch:
         self._edges = np.array(promises.score_edges)
         self._features = [name for name in _COUNTED if name in promises.features and promises.features[name].edges]
         self._columns = np.array([NAMES.index(name) for name in self._features], np.int64)
-        self._of_features = [np.array(promises.features[name].edges) for name in self._features]
+        edges = [promises.features[name].edges for name in self._features]
+        self._of_features = np.full((len(edges), max(map(len, edges), default=0)), np.inf)  # of all at once, padded
+        for row, of_one in zip(self._of_features, edges, strict=True):
+            row[: len(of_one)] = of_one
         then = [scores / max(1.0, scores.sum()), *(np.array(promises.features[n].shares) for n in self._features)]
         self._then = [np.maximum(shares, FLOOR) for shares in then]
         self._day = max(DAY_AT_LEAST, int(promises.clicks_a_day))
@@ -159,9 +162,9 @@ class LiveWatch:
         n[0], hits[0] = len(rows), robotic.sum()
         for row in range(len(n)):
             self._rates[2 * row].add(int(n[row]), int(hits[row]))
-        self._histograms[0] += _binned(self._edges, p_robot)
-        for at, edges in enumerate(self._of_features):
-            self._histograms[at + 1] += _binned(edges, X[at])
+        self._histograms[0] += _binned(self._edges[None], p_robot[None])[0]
+        for histogram, counts in zip(self._histograms[1:], _binned(self._of_features, X), strict=True):
+            histogram += counts[: len(histogram)]
         self._binned += len(rows)
 
     def rates(self) -> list[dict[str, Any]]:
@@ -286,8 +289,12 @@ def _primed() -> Segment:
     return state
 
 
-def _binned(edges: Float[np.ndarray, " edges"], column: Float[np.ndarray, " n"]) -> np.ndarray:
-    return np.bincount(np.searchsorted(edges, column, side="left"), minlength=len(edges) + 1)
+def _binned(edges: Float[np.ndarray, "figures edges"], columns: Float[np.ndarray, "figures n"]) -> np.ndarray:
+    """How many of each figure's n numbers lie in each of its bins (figures, edges + 1); a bin holds its upper edge."""
+    n_bins = edges.shape[1] + 1
+    bins = (edges[:, :, None] < columns[:, None, :]).sum(1)
+    at = bins + n_bins * np.arange(len(edges))[:, None]
+    return np.bincount(at.ravel(), minlength=len(edges) * n_bins).reshape(-1, n_bins)
 
 
 def _stability(then: Float[np.ndarray, " bins"], counts: np.ndarray) -> float:
