@@ -111,6 +111,16 @@ def test_a_version_that_does_not_fit_is_refused_until_the_registry_changes(tmp_p
     asyncio.run(run())
 
 
+async def decided_until_an_alarm(core, clicks):
+    """Clicks come, and one in twelve of them leads to a purchase."""
+    for start in range(0, 3_000, 60):
+        part = clicks[start : start + 60]
+        await core.clicks(part)
+        await core.labels([Label(click.click_id, click.ts) for click in part[:5]])
+        if core.watch()["alarms"]:
+            return
+
+
 def test_a_model_far_from_its_promise_is_taken_back_once_here_and_in_the_registry(tmp_path, registry, clicks):
     async def run():
         settings = following(tmp_path, registry, rollback="on", remember=10_000)
@@ -118,14 +128,7 @@ def test_a_model_far_from_its_promise_is_taken_back_once_here_and_in_the_registr
         registry.promote(registry.second, "daily")
         await until(lambda: version(core) == registry.second)
         await core.snapshot()
-        sent = 0
-        for start in range(0, 3_000, 60):
-            part = clicks[start : start + 60]
-            await core.clicks(part)
-            await core.labels([Label(click.click_id, click.ts) for click in part[:5]])
-            sent += 60
-            if core.watch()["alarms"]:
-                break
+        await decided_until_an_alarm(core, clicks)
         alarm = core.watch()["alarms"][0]
         assert alarm["model_version"] == registry.second
         await until(lambda: registry.head().action == "rollback")
@@ -156,10 +159,7 @@ def test_a_rollback_that_a_crash_prevented_is_made_up_for(tmp_path, registry, cl
         await until(lambda: version(core) == registry.second)
         core._deciding.take_back_if_owed = lambda: None  # killed before it could
         core._deciding._looks.cancel()
-        for start in range(0, 3_000, 60):
-            part = clicks[start : start + 60]
-            await core.clicks(part)
-            await core.labels([Label(click.click_id, click.ts) for click in part[:5]])
+        await decided_until_an_alarm(core, clicks)
         assert core._guard.rollback(0) is not None
         await crashed(core)
         again = await Core.open(settings)
