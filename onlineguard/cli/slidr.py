@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from onlineguard.slidr.learning.scorer import Scorer
     from onlineguard.slidr.model import Model, Span
     from onlineguard.slidr.pipeline import Config, Mask, Prepared, Thresholds
-    from onlineguard.slidr.thresholds.calibration import Calibration
-
-SHOWN = 12  # slices in a table
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 app.add_typer(history.app, name="history")
@@ -137,6 +134,7 @@ def train(
     """Train a model on the first part of a log, with the labels known when that part ends."""
     with one_line_errors():
         from onlineguard.cli import console, runner
+        from onlineguard.cli import slidr_words as words
         from onlineguard.errors import CheckpointError
         from onlineguard.slidr.model import Model, Span, save_model
         from onlineguard.slidr.pipeline import Config, known_humans, split
@@ -153,11 +151,12 @@ def train(
         scorer = _trained(prepared, rows, end, config)
         trained = Span.of(start, end, rows, known_humans(prepared, end, config))
         model = save_model(out, Model(config, scorer, trained))
-        _say_what_is_held(scorer)
+        words.say_what_is_held(scorer)
         console.say(
             f"learned from {trained.clicks:,} clicks, {trained.humans:,} of them known to be people's, "
-            f"{_times(trained)}",
-            f"model {model.version}: {out}; next: onlineguard slidr calibrate {_log(clicks, mapping)} --model {out}",
+            f"{words.times(trained)}",
+            f"model {model.version}: {out}; "
+            f"next: onlineguard slidr calibrate {words.log(clicks, mapping)} --model {out}",
         )
 
 
@@ -217,6 +216,7 @@ def calibrate(
     """Choose a threshold for every slice, on clicks that the model has not learned, and write them to its folder."""
     with one_line_errors():
         from onlineguard.cli import console, runner
+        from onlineguard.cli import slidr_words as words
         from onlineguard.slidr.model import Span, load_model, save_model
         from onlineguard.slidr.pipeline import purchasing, split
         from onlineguard.slidr.workflow import calibrate_scorer
@@ -227,8 +227,8 @@ def calibrate(
         begins_after_training = prepared.bounds[0] >= model.trained.until
         usual_until = None if begins_after_training else split(*prepared.bounds).calibrate_until
         start, end = _span(prepared, since, until, model.trained.until, usual_until)
-        _warn_of_reuse(start, model.trained, "learned")
-        _warn_of_weekdays((start, end))
+        words.warn_of_reuse(start, model.trained, "learned")
+        words.warn_of_weekdays((start, end))
         options: dict[str, Any] = {
             "budget": budget,
             "cap": cap,
@@ -244,12 +244,12 @@ def calibrate(
         saved = save_model(folder, dataclasses.replace(model, **changes))
         for warning in thresholds.calibration.warnings:
             console.say(f"beware: {warning}")
-        console.print_rows("Thresholds, and their rates on the clicks they were chosen on", _chosen(thresholds))
+        console.print_rows("Thresholds, and their rates on the clicks they were chosen on", words.chosen(thresholds))
         console.say(
             f"calibrated on {calibrated.clicks:,} clicks, {calibrated.humans:,} of them purchasing, "
-            f"{_times(calibrated)}",
+            f"{words.times(calibrated)}",
             f"model {saved.version}: {folder}; "
-            f"next: onlineguard slidr evaluate {_log(clicks, mapping)} --model {folder}",
+            f"next: onlineguard slidr evaluate {words.log(clicks, mapping)} --model {folder}",
         )
 
 
@@ -286,6 +286,7 @@ def evaluate(
     """Measure a calibrated model on clicks it has not seen: IVR, FPR and coverage with intervals, slice by slice."""
     with one_line_errors():
         from onlineguard.cli import console, runner
+        from onlineguard.cli import slidr_words as words
         from onlineguard.slidr.evaluation.evaluation import compare
         from onlineguard.slidr.model import load_model
         from onlineguard.slidr.workflow import measure, measure_baselines, read_truth
@@ -296,8 +297,8 @@ def evaluate(
         thresholds, calibrated = _thresholds(model, folder)
         prepared = _prepared(clicks, mapping, rejects, model.config, model)
         start, end = _span(prepared, since, until, calibrated.until, None)
-        _warn_of_reuse(start, calibrated, "calibrated on")
-        _warn_of_weekdays((calibrated.since, calibrated.until), (start, end))
+        words.warn_of_reuse(start, calibrated, "calibrated on")
+        words.warn_of_weekdays((calibrated.since, calibrated.until), (start, end))
         rows = prepared.between(start, end)
         robot = None if truth is None else read_truth(truth, prepared)
         measured = measure(prepared, model.scorer, thresholds, rows, end, model.config, robot)
@@ -308,15 +309,16 @@ def evaluate(
             others = measure_baselines(prepared, model, calibrated, rows, end, train, robot)
             evaluations |= others.evaluations
             hourly = others.hourly or None
-        console.print_rows(_which(prepared, rows, (start, end), model, calibrated), measured.table(SHOWN))
+        console.print_rows(words.which(prepared, rows, (start, end), model, calibrated), measured.table(words.SHOWN))
         comparison = compare(evaluations) if baselines else None
         if comparison is not None:
             console.print_rows("Beside other scorers, trained and calibrated alike", comparison)
         facts = {
             "Model": f"{model.version}, {model.config.kind}",
             "Trained on": f"{model.trained.clicks:,} clicks, {model.trained.humans:,} known people's, "
-            + _times(model.trained),
-            "Calibrated on": f"{calibrated.clicks:,} clicks, {calibrated.humans:,} purchasing, {_times(calibrated)}",
+            + words.times(model.trained),
+            "Calibrated on": f"{calibrated.clicks:,} clicks, {calibrated.humans:,} purchasing, "
+            + words.times(calibrated),
             "Evaluated on": f"{int(rows.sum()):,} clicks of {clicks.name}",
             "Slices": " / ".join(model.config.slices),
             "Seed": str(model.config.seed),
@@ -417,6 +419,7 @@ def rfm(
     """Score accounts by recency, frequency and monetary value of their orders, and join the scores to clicks."""
     with one_line_errors():
         from onlineguard.cli import console, runner
+        from onlineguard.cli import slidr_words as words
         from onlineguard.slidr.rfm import joined, read_orders, scored_at
         from onlineguard.slidr.workflow import check_table
 
@@ -430,7 +433,7 @@ def rfm(
             table, when = joined(bought, clicks, mapping, at)
             said = f"{table['rfm'].count():,} of {table.height:,} clicks are of accounts with a score"
         _replace(out, lambda path: getattr(table, f"write_{out.suffix.lower()[1:]}")(path))
-        console.say(f"{said}, as of {_day(when)}", f"out: {out}")
+        console.say(f"{said}, as of {words.day(when)}", f"out: {out}")
 
 
 def _prepared(
@@ -463,11 +466,6 @@ def _prepared(
         return prepare_log(log, config, featuriser, progress)
 
 
-def _log(clicks: Path, mapping: Path | None) -> str:
-    """The log as a command names it."""
-    return f"{clicks}" if mapping is None else f"{clicks} --mapping {mapping}"
-
-
 def _span(
     prepared: "Prepared", since: str | None, until: str | None, usual_since: int | None, usual_until: int | None
 ) -> tuple[int, int]:
@@ -475,6 +473,7 @@ def _span(
 
     Raises InvalidArgument if the part has no clicks.
     """
+    from onlineguard.cli import slidr_words as words
     from onlineguard.errors import InvalidArgument
     from onlineguard.slidr.pipeline import moment
 
@@ -487,8 +486,8 @@ def _span(
         end = moment(until, first, last, "--until")
     if not prepared.between(start, end).any():
         raise InvalidArgument(
-            f"--since {_day(start)} --until {_day(end)} leaves no clicks; the log runs from {_day(first)} to "
-            f"{_day(last)}"
+            f"--since {words.day(start)} --until {words.day(end)} leaves no clicks; the log runs from "
+            f"{words.day(first)} to {words.day(last)}"
         )
     return start, end
 
@@ -502,17 +501,6 @@ def _trained(prepared: "Prepared", rows: "Mask", known_at: int, config: "Config"
         scorer = train_model(prepared, rows, known_at, config, lambda done, _total, _loss: progress(done))
         progress(total)
     return scorer
-
-
-def _say_what_is_held(scorer: "Scorer") -> None:
-    """Which features the model cannot use."""
-    from onlineguard.cli import console
-    from onlineguard.slidr.features import NAMES
-
-    held: list[str] = [NAMES[at] for at in getattr(scorer, "held", ())]
-    if held:
-        listed = ", ".join(held[:SHOWN]) + (f" and {len(held) - SHOWN} more" if len(held) > SHOWN else "")
-        console.say(f"not used, since the training clicks do not show what else they can be: {listed}")
 
 
 def _check_that_the_log_holds(prepared: "Prepared", trained: "Span", calibrated: "Span") -> None:
@@ -550,28 +538,6 @@ def _thresholds(model: "Model", folder: Path) -> "tuple[Thresholds, Span]":
     return model.thresholds, model.calibrated
 
 
-def _chosen(thresholds: "Thresholds") -> list[dict[str, str]]:
-    """Mask of a table: all slices together, then those with the most clicks."""
-    import numpy as np
-
-    from onlineguard.slidr.evaluation.evaluation import threshold_text
-
-    calibration: Calibration = thresholds.calibration
-
-    def row(name: str, at: Any) -> dict[str, str]:
-        rates = {"IVR": calibration.ivr, "FPR": calibration.fpr, "coverage": calibration.coverage}
-        parts = {
-            name: rate.total if at is None else type(rate)(rate.hits[at], rate.trials[at])
-            for name, rate in rates.items()
-        }
-        shown = {"slice": name, "clicks": f"{int(parts['IVR'].trials):,}", "purchases": f"{int(parts['FPR'].trials):,}"}
-        shown["threshold"] = "" if at is None else threshold_text(float(calibration.thresholds[at]))
-        return shown | {name: f"{float(rate.value):.2%}" if int(rate.trials) else "n/a" for name, rate in parts.items()}
-
-    largest = np.argsort(-calibration.ivr.trials, kind="stable")[:SHOWN]
-    return [row("all", None), *(row(calibration.names[at], at) for at in largest.tolist())]
-
-
 def _replace(path: Path, write: Any) -> None:
     """Have `write` write the file under a temporary name, which then takes the place of the old file."""
     from onlineguard import atomic
@@ -582,48 +548,3 @@ def _replace(path: Path, write: Any) -> None:
             write(temporary)
     except OSError as error:
         raise InvalidArgument(f"{path} cannot be written: {error.strerror or error}; name another file") from error
-
-
-def _which(prepared: "Prepared", rows: "Mask", used: tuple[int, int], model: "Model", calibrated: "Span") -> str:
-    """Which clicks are measured, for the head of a table: when they came, and whether the model has seen them."""
-    start, end = used
-    seen = "that the model has neither learned nor been calibrated on"
-    if start < calibrated.until and end > min(model.trained.since, calibrated.since):
-        seen = "some of which the model has learned or been calibrated on"
-    return f"{int(rows.sum()):,} clicks from {_day(start)} to {_day(min(end, prepared.bounds[1] + 1))}, {seen}"
-
-
-def _warn_of_reuse(start: int, span: "Span", what: str) -> None:
-    from onlineguard.cli import console
-
-    if start < span.until:
-        console.say(
-            f"beware: some of these clicks the model has {what}, up to {_day(span.until)}; figures will flatter"
-        )
-
-
-def _warn_of_weekdays(calibrated: tuple[int, int], used: tuple[int, int] | None = None) -> None:
-    """Warn if clicks of some days of the week, by default of any, are judged by thresholds from other days."""
-    from onlineguard.cli import console
-    from onlineguard.slidr.pipeline import WEEKDAYS, weekdays
-
-    known, these = weekdays(*calibrated), WEEKDAYS if used is None else weekdays(*used)
-    if set(these) - set(known):
-        of = "" if used is None else f", these clicks are of {_listed(these)}"
-        console.say(
-            f"beware: thresholds rest on {_listed(known)}{of}; people click otherwise on other days: give three weeks"
-        )
-
-
-def _listed(days: tuple[str, ...]) -> str:
-    return ", ".join(days[:-1]) + " and " * (len(days) > 1) + days[-1]
-
-
-def _times(span: "Span") -> str:
-    return f"{_day(span.since)} to {_day(span.until)}"
-
-
-def _day(ms: int) -> str:
-    from datetime import UTC, datetime
-
-    return f"{datetime.fromtimestamp(ms / 1_000, UTC):%Y-%m-%d %H:%M} UTC"
