@@ -172,10 +172,14 @@ class Alive(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """Whether requests are answered, and if not, why not."""
+    """Whether requests are answered, and if not, why not.
+
+    `degraded` names what does not work as it should meanwhile, a sentence a part; a service may be ready and degraded.
+    """
 
     ready: bool
     reasons: list[str]
+    degraded: list[str] = []  # earlier services give none
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):

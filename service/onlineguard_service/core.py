@@ -72,6 +72,12 @@ class Core:
         self._every = every
         self._deciding = Deciding(guard, models, following, self._commit)
         self._snapshot: dict[str, Any] = {"sequence": 0, "t": None}
+        self._snapshot_trouble: str | None = None  # why the last one failed
+        self._snapshot_failures = 0
+        self._newest: float | None = None  # when the newest entry came, by the monotonic clock
+        # Since when there has been an entry that no snapshot holds. After a start that is not known: there may be one.
+        self._behind = time.monotonic() if guard.sequence else None
+        self._before = guard.again  # what the replay found
         self._snapshotting = asyncio.Lock()
         self._timer: asyncio.Task[None] | None = None
         self._ahead: asyncio.Task[None] | None = None
@@ -230,10 +236,16 @@ class Core:
         async with self._snapshotting:
             if recorder is not None:
                 recorder.check()
-            parts = self._packed()
-            sequence = await self._journal.begin_snapshot(
-                parts if recorder is None else recorder.before(parts, self._guard.sequence)
-            )
+            parts, began = self._packed(), time.monotonic()
+            try:
+                sequence = await self._journal.begin_snapshot(
+                    parts if recorder is None else recorder.before(parts, self._guard.sequence)
+                )
+            except Exception as error:
+                self._snapshot_trouble, self._snapshot_failures = str(error), self._snapshot_failures + 1
+                raise
+            self._snapshot_trouble = None
+            self._behind = None if self._guard.sequence == sequence else began
             self._snapshot = {"sequence": sequence, "t": entries.now()}
             if recorder is not None:
                 recorder.taken(sequence)
@@ -301,10 +313,23 @@ class Core:
         """Why requests are not answered now, if they are not. Takes no time, however many slices there are."""
         return [reason for reason in (self._journal.refusal, "shutting down" if self._closing else None) if reason]
 
+    def degraded(self) -> list[str]:
+        """What does not work as it should although requests are answered, a sentence a part."""
+        counting, history = self._counting, self._history()
+        troubles = {
+            "journal": self._journal.trouble,
+            "counters": None if counting is None else counting.trouble,
+            "snapshot": self._snapshot_trouble,
+            "history": "a restart completes it once there is room" if history and history["behind"] else None,
+        }
+        return [f"{part}: {trouble}" for part, trouble in troubles.items() if trouble is not None]
+
     def status(self) -> dict[str, Any]:
-        """What the metrics show."""
-        reasons = self.reasons()
+        """What the metrics show. Takes no time, however many slices there are."""
+        reasons, now = self.reasons(), time.monotonic()
         events, clicks = (figures.totals() for figures in (self._guard.event_figures, self._guard.click_figures))
+        duplicates, conflicts = (n - before for n, before in zip(self._guard.again, self._before, strict=True))
+        store = self._guard.store
         return {
             "ready": not reasons,
             "reasons": reasons,
@@ -313,12 +338,26 @@ class Core:
             "anomalies": events["anomalies"] + clicks["anomalies"],
             "robotic": clicks["robotic"],
             "degraded": self._degraded,
+            "duplicates": duplicates,
+            "conflicts": conflicts,
+            "slices": {"events": self._guard.event_figures.tables(), "clicks": self._guard.click_figures.tables()},
+            "entities": None if store is None else store.entities(),
             "journal": {
                 "sequence": self._journal.sequence,
+                "age": None if self._newest is None else now - self._newest,
                 "lag": self._journal.lag,
                 "bytes": self._journal.size,
+                "waiting": self._journal.waiting,
+                "slow": self._journal.trouble is not None,
+                "syncs": None if isinstance(self._journal, RedisJournal) else self._journal.seconds,
             },
-            "snapshot": dict(self._snapshot),
+            "snapshot": {
+                **self._snapshot,
+                "behind": 0.0 if self._behind is None else now - self._behind,
+                "every": self._every,
+                "failures": self._snapshot_failures,
+            },
+            "redis": self._redis(),
             "history": self._history(),
             "queue": self._queue,
             "compilations": _Compilations.seen,
@@ -326,6 +365,7 @@ class Core:
             "model_version": self._guard.model.version,
             "ivr": self._guard.click_figures.ivr(SHOWN),
             "purchases": clicks["purchases"],
+            "purchases_robotic": clicks["purchases_robotic"],
             "watch": {**self.watch(), "n_alarms": self._guard.watching.n_alarms},
             "registry": self._deciding.registry(),
         }
@@ -333,6 +373,17 @@ class Core:
     def watch(self) -> dict[str, Any]:
         """What the live watch has seen of the model that decides, and its alarms."""
         return self._guard.watching.shown()
+
+    def _redis(self) -> dict[str, Any] | None:
+        """How Redis answers, by what it is asked for; None where it is not used."""
+        used = {"counters": self._counting, "journal": self._journal}
+        found = {of: part for of, part in used.items() if isinstance(part, Counting | RedisJournal)}
+        if not found:
+            return None
+        return {
+            "seconds": {of: part.seconds for of, part in found.items()},
+            "failures": {of: part.failures for of, part in found.items()},
+        }
 
     def _history(self) -> dict[str, Any] | None:
         recorder = self._guard.recorder
@@ -386,6 +437,9 @@ class Core:
         return await self._journal.commit(entries.encode(entry), partial(self._applied, entry))
 
     def _applied(self, entry: entries.Entry, sequence: int) -> Any:
+        self._newest = time.monotonic()
+        if self._behind is None:
+            self._behind = self._newest
         answers = self._guard.apply(entry, sequence)
         self._deciding.take_back_if_owed()
         recorder = self._guard.recorder

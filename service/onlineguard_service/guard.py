@@ -340,6 +340,8 @@ class Guard:
                 self.click_figures.label(decided.slice, decided.decision == "robotic")
                 if decided.model_version == self.model.version:
                     self.watching.purchase(decided.slice, decided.decision == "robotic", entry.t)
+            elif label.purchase_ts is not None:
+                self._purchased.repeated += 1
             answers.append(LabelAnswer(label.click_id, True, decided.decision))
         self.label_t = entry.t
         if self.recorder is not None:
@@ -369,6 +371,12 @@ class Guard:
         self.events = self._engine_for(stream)
         if self._expected is not None:
             self.events.warmup(*self._expected)
+
+    @property
+    def again(self) -> tuple[int, int]:
+        """Events, clicks and purchases that came again, and requests whose ids came before with other content."""
+        remembered = (self._event_answers, self._click_answers, self._purchased)
+        return sum(each.repeated for each in remembered), sum(each.conflicts for each in remembered)
 
     def fetch(self) -> None:
         """Have at hand in memory what lies on a device, so that `dump` asks JAX for nothing: a fork could not."""

@@ -29,6 +29,7 @@ class Remembered[Answer]:
     def __init__(self, most: int, kind: type[Answer]):
         self._most, self._kind = most, kind
         self._answers: OrderedDict[str, tuple[Answer, int]] = OrderedDict()
+        self.repeated = self.conflicts = 0  # items answered as before, and those with other content
 
     def get(self, id_: str | None) -> Answer | None:
         found = None if id_ is None else self._answers.get(id_)
@@ -53,6 +54,7 @@ class Remembered[Answer]:
             if id_ is not None:
                 _, before = self._answers.get(id_, (None, UNMARKED))
                 if before not in (UNMARKED, now) or here.setdefault(id_, now) != now:
+                    self.conflicts += 1
                     raise IdTaken(i)
         return marks
 
@@ -75,6 +77,7 @@ class Remembered[Answer]:
                 places.append(i)
                 if id_ is not None:
                     first[id_] = i
+        self.repeated += len(items) - len(places)
         if places:
             for i, answer in zip(places, work(places), strict=True):
                 answers[i], id_ = answer, ids[i]

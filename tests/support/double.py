@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from onlineguard_service.config import Settings
 from onlineguard_service.errors import JournalUnavailable
+from onlineguard_service.histogram import Histogram
 from onlineguard_service.http.app import Application, application
 from onlineguard_service.http.server import _listen, _Server  # pyright: ignore[reportPrivateUsage]
 
@@ -124,6 +125,9 @@ class Double:
     def reasons(self) -> list[str]:
         return []
 
+    def degraded(self) -> list[str]:
+        return []
+
     def status(self) -> dict[str, Any]:
         return {
             "ready": True,
@@ -133,8 +137,15 @@ class Double:
             "anomalies": 1,
             "robotic": 1,
             "degraded": 0,
-            "journal": {"sequence": 5, "lag": 0.25, "bytes": 1_000},
-            "snapshot": {"sequence": 4, "t": 1_000},
+            "duplicates": 7,
+            "conflicts": 1,
+            "purchases_robotic": 1,
+            "slices": {of: {"held": 2, "born": 3, "evicted": 1} for of in ("events", "clicks")},
+            "entities": {"users": 4},
+            "journal": {"sequence": 5, "age": 2.0, "lag": 0.25, "bytes": 1_000, "waiting": 3, "slow": True}
+            | {"syncs": Histogram()},
+            "snapshot": {"sequence": 4, "t": 1_000, "behind": 9.0, "every": 60.0, "failures": 2},
+            "redis": {"seconds": {"counters": Histogram()}, "failures": {"counters": 5}},
             "queue": 0,
             "compilations": 9,
             "labels": {"last_ts": None},

@@ -194,6 +194,10 @@ class ProcessStore:
         """Entities now held."""
         return sum(map(len, self._tables[:-1]))
 
+    def entities(self) -> dict[str, int]:
+        """How many of each kind are held: users, sessions, ips, prefixes, ads, and pairs of two of these."""
+        return dict(zip(_TABLES, map(len, self._tables), strict=True))
+
     def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 34"]:
         """See `Store.count`."""
         n = len(keys.ts)

@@ -83,6 +83,7 @@ class Backend(Protocol):
     def slice(self, of: Of, key: Any) -> dict[str, Any]: ...
     def live(self) -> dict[str, Any]: ...
     def reasons(self) -> list[str]: ...
+    def degraded(self) -> list[str]: ...
     def status(self) -> dict[str, Any]: ...
     async def close(self) -> None: ...
 
@@ -105,7 +106,7 @@ class Application:
         self._live: live.Live | None = None
         self._reason = "the service is starting: programs are compiled and the state is recovered"
         self._draining = False
-        self.metrics = Metrics(lambda: None if self.core is None else self.status())
+        self.metrics = Metrics(lambda: None if self.core is None else self.status(), bodies=lambda: self._large.held)
         self.hot = {each.path: each for each in self._hot_routes()}
         self.routes = self._cold_routes()
         self._cold = Starlette(routes=self.routes, exception_handlers={HTTPException: _not_found})
@@ -378,7 +379,8 @@ class Application:
     async def _readyz(self, request: Request) -> Response:
         reasons = self.reasons()
         ready = not reasons
-        body = msgspec.json.encode(Readiness(ready, reasons))
+        degraded = [] if self.core is None else self.core.degraded()
+        body = msgspec.json.encode(Readiness(ready, reasons, degraded))
         return _raw(
             body, _JSON_HEADERS if ready else [*_JSON_HEADERS, *retry_after(RETRY_SECONDS)], 200 if ready else 503
         )

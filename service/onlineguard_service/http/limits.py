@@ -33,7 +33,12 @@ class LargeBodies:
     """
 
     def __init__(self, most: int):
-        self._left = most
+        self._most = self._left = most
+
+    @property
+    def held(self) -> int:
+        """Bytes that are held now."""
+        return self._most - self._left
 
     @contextmanager
     def holding(self) -> Generator[Callable[[int], None]]:

@@ -27,6 +27,7 @@ import uvicorn
 
 from onlineguard.errors import InvalidArgument
 from onlineguard_service.config import Settings
+from onlineguard_service.histogram import Histogram
 from onlineguard_service.http.app import BODY_SECONDS, Application, Backend, application
 from onlineguard_service.http.protocol import Protocol
 
@@ -36,6 +37,7 @@ MIDDLE_EVERY = 10.0  # seconds between collections that include objects that sur
 FULL_EVERY = 60.0  # seconds between full collections, which wait until the service is idle
 FULL_AT_LATEST = 3_600.0  # seconds after which a full collection waits no longer
 IDLE = 1.0  # seconds without a request
+LAG_EVERY = 0.1  # seconds between looks at how late the loop is
 
 _log = logging.getLogger("onlineguard_service.http.server")
 
@@ -61,12 +63,13 @@ async def serve(
     """As `run`, in the running event loop."""
     app = application(None, settings)
     server = _Server(app, settings)
+    app.metrics.connections = lambda: len(server.server_state.connections)
     listening = _listen(settings)
     address = _url(settings, listening)
     say(f"listens on {address}, and is ready in a moment: {address}/readyz")
     opening = asyncio.ensure_future(open_core(settings))
     serving = asyncio.create_task(server.serve([listening]))
-    collecting: asyncio.Task[None] | None = None
+    beside: list[asyncio.Task[None]] = []
     try:
         await asyncio.wait((opening, serving), return_when=asyncio.FIRST_COMPLETED)
         if not opening.done():  # stopped before it was ready
@@ -76,7 +79,8 @@ async def serve(
             server.should_exit = True
         else:
             app.begin(opening.result())
-            collecting = asyncio.create_task(_collect(lambda: server.server_state.total_requests))
+            beside.append(asyncio.create_task(_collect(lambda: server.server_state.total_requests)))
+            beside.append(asyncio.create_task(_measure(app.metrics.lag)))
             for line in _greeting(settings, address):
                 say(line)
         await serving
@@ -87,9 +91,10 @@ async def serve(
         _log.info("stopped; nothing that was answered is lost")
         return 0
     finally:
-        if collecting is not None:
-            collecting.cancel()
-            await asyncio.gather(collecting, return_exceptions=True)
+        if beside:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             gc.unfreeze()
             gc.enable()
 
@@ -273,6 +278,15 @@ async def _collect(requests: Callable[[], int]) -> None:
             middle = now
         else:
             gc.collect(0)
+
+
+async def _measure(lag: Histogram) -> None:
+    """How late the loop wakes a task: what a request waits that comes meanwhile."""
+    clock = asyncio.get_running_loop().time
+    while True:
+        due = clock() + LAG_EVERY
+        await asyncio.sleep(LAG_EVERY)
+        lag.add(max(0.0, clock() - due))
 
 
 __all__ = ["run", "serve"]

@@ -43,6 +43,7 @@ from typing import Literal, Never, Protocol
 from onlineguard import atomic
 from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard_service.errors import JournalUnavailable
+from onlineguard_service.histogram import Histogram
 from onlineguard_service.journal import segments, snapshots
 from onlineguard_service.journal.segments import HEADER_BYTES, LONGEST, Segment
 
@@ -50,6 +51,10 @@ Durability = Literal["async", "group", "sync"]
 
 SEGMENT_BYTES = 64 << 20
 SYNC_EVERY = 0.1  # seconds, at level "async"
+SYNCS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+QUICK = 0.1  # seconds of a sync; after a slower one no sync is made in the event loop, which it would stop
+SLOW = 1.0  # seconds of a sync that are told as a fault of the disk; one in a thousand takes 0.02 s
+TOLD = 60.0  # seconds for which it is told
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +63,7 @@ class Journal(Protocol):
     """Where entries are kept in order; of one event loop, but for what is called before it runs."""
 
     sequence: int  # of the newest entry; 0 before the first
+    seconds: Histogram  # that syncs of the disk took, or calls of Redis
 
     async def commit[T](self, entry: bytes, apply: Callable[[int], T]) -> T:
         """Write the entry, apply it, and return what `apply` returned once the entry is as durable as promised.
@@ -104,6 +110,16 @@ class Journal(Protocol):
         ...
 
     @property
+    def waiting(self) -> int:
+        """Commits that wait until their entries are durable."""
+        ...
+
+    @property
+    def trouble(self) -> str | None:
+        """What is slow now, in a sentence; None where nothing is."""
+        ...
+
+    @property
     def size(self) -> int:
         """Bytes of all entries that are kept."""
         ...
@@ -133,6 +149,11 @@ class FolderJournal:
         self._syncing: list[asyncio.Future[None]] = []  # for the one under way
         self._sync_planned = False  # or under way
         self._dirty_since = self._syncing_since = 0.0  # monotonic seconds; 0: nothing
+        self.seconds = Histogram(SYNCS)
+        self._began = 0.0  # the sync under way, in monotonic seconds; 0: there is none
+        self._last = 0.0  # seconds that the last sync took
+        self._slowest = (0.0, 0.0)  # when the last slow one ended, and its seconds
+        self._rotate_later = False
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._snapshotting = asyncio.Lock()
@@ -216,7 +237,7 @@ class FolderJournal:
 
     def begin_snapshot(self, parts: Mapping[str, bytes | memoryview]) -> Awaitable[int]:
         """See `Journal.begin_snapshot`."""
-        self._rotate()
+        self._rotate_soon()
         task = asyncio.get_running_loop().create_task(self._snapshot(self.sequence, parts))
         self._tasks.add(task)  # the loop itself keeps no reference
         task.add_done_callback(self._tasks.discard)
@@ -232,6 +253,23 @@ class FolderJournal:
         """See `Journal.lag`; before a sync at level "async" up to `SYNC_EVERY`, which is no fault."""
         since = self._syncing_since or self._dirty_since
         return time.monotonic() - since if since else 0.0
+
+    @property
+    def waiting(self) -> int:
+        """See `Journal.waiting`; at level "group" only do commits wait for anything."""
+        return len(self._waiting) + len(self._syncing)
+
+    @property
+    def trouble(self) -> str | None:
+        """See `Journal.trouble`: a sync that takes, or took within the last minute, a second or more."""
+        now = time.monotonic()
+        if self._began and (seconds := now - self._began) >= SLOW:
+            waits = f"{self.waiting} answers wait for it" if self.waiting else "no answer waits for it"
+            return f"a sync of the disk has taken {seconds:.1f} s and goes on; {waits}"
+        ended, seconds = self._slowest
+        if seconds and now - ended < TOLD:
+            return f"a sync of the disk took {seconds:.1f} s, {now - ended:.0f} s ago"
+        return None
 
     @property
     def size(self) -> int:
@@ -330,7 +368,7 @@ class FolderJournal:
         if len(entry) > LONGEST:
             raise InvalidArgument(f"entry has {len(entry)} bytes; it must have at most {LONGEST}")
         if self._end >= self._segment_bytes:
-            self._rotate()
+            self._rotate_soon()
         frame = segments.frame(self._mark, self.sequence + 1, entry)
         length = len(frame) + len(entry)
         try:
@@ -352,6 +390,15 @@ class FolderJournal:
         raise JournalUnavailable(
             f"the journal in {self._folder} cannot take an entry: {reason}; make room on its disk and send it again"
         ) from cause
+
+    def _rotate_soon(self) -> None:
+        """Begin a new segment now, or, if the disk is slow, once it is quick again: it takes a sync in this thread."""
+        self._rotate_later = bool(self._thread) and self._is_slow()
+        if not self._rotate_later:
+            self._rotate()
+
+    def _is_slow(self) -> bool:
+        return self._last > QUICK or bool(self._began) and time.monotonic() - self._began > QUICK
 
     def _rotate(self) -> None:
         """Begin a new segment, unless this one is empty. The old one is synced first: a power cut can then tear the
@@ -395,11 +442,13 @@ class FolderJournal:
             os.pwrite(self._lock, b"%020d\n" % first, 0)
 
     def _sync_now(self) -> None:
+        began = time.monotonic()
         try:
             os.fdatasync(self._file)
             if self._fresh:
                 atomic.sync_folder(self._folder)
                 self._fresh = False
+            self._took(time.monotonic() - began)
         except OSError as error:
             raise self._failed(error) from error
 
@@ -411,9 +460,11 @@ class FolderJournal:
         self._syncing_since, self._dirty_since = self._dirty_since, 0.0
         file, folder = self._file, self._folder if self._fresh else None
         self._fresh = False
+        self._began = time.monotonic()
 
         def job() -> None:
             failure: OSError | None = None
+            began = time.monotonic()
             try:
                 os.fdatasync(file)
                 if folder is not None:
@@ -421,14 +472,16 @@ class FolderJournal:
             except OSError as error:
                 failure = error
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(self._synced, loop, failure)
+                loop.call_soon_threadsafe(self._synced, loop, failure, time.monotonic() - began)
 
         if self._thread is None:
             self._thread = threading.Thread(target=_work, args=(self._jobs,), name="journal-sync", daemon=True)
             self._thread.start()
         self._jobs.put(job)
 
-    def _synced(self, loop: asyncio.AbstractEventLoop, failure: OSError | None) -> None:
+    def _synced(self, loop: asyncio.AbstractEventLoop, failure: OSError | None, seconds: float) -> None:
+        self._began = 0.0
+        self._took(seconds)
         if failure is not None:
             self._failed(failure)
         done, self._syncing = self._syncing, []
@@ -436,12 +489,23 @@ class FolderJournal:
         for waiter in done:
             if not waiter.done():
                 waiter.set_result(None)
+        if self._rotate_later and not self._is_slow():
+            with suppress(JournalUnavailable):  # the next commit that finds the segment full tries again, and is told
+                self._rotate_soon()
         if self._waiting:
             self._sync(loop)
         elif self._dirty_since and self._durability == "async":
             loop.call_later(SYNC_EVERY, self._sync, loop)
         else:
             self._sync_planned = False
+
+    def _took(self, seconds: float) -> None:
+        """Note a sync that has ended."""
+        self.seconds.add(seconds)
+        self._last = seconds
+        if seconds >= SLOW:
+            self._slowest = time.monotonic(), seconds
+            _log.warning("a sync of the disk of %s took %.1f s", self._folder, seconds)
 
     def _failed(self, error: OSError) -> JournalUnavailable:
         """A sync failed: the error for everybody who waits, and for whoever comes later."""

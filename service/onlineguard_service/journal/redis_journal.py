@@ -55,6 +55,7 @@ from redis.retry import Retry
 
 from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard_service.errors import JournalUnavailable
+from onlineguard_service.histogram import Histogram
 from onlineguard_service.journal import snapshots
 from onlineguard_service.journal.journal import Durability
 
@@ -194,6 +195,7 @@ class RedisJournal:
         self._snapshotting = asyncio.Lock()
         self._tasks: set[asyncio.Task[int]] = set()
         self._told: str | None = None  # the last reason of a refusal that was logged
+        self.seconds, self.failures = Histogram(), 0  # of round trips
         try:
             if durability != "async":
                 self._require_fsync(durability)
@@ -266,6 +268,16 @@ class RedisJournal:
         """See `Journal.lag`."""
         waiting = self._under_way or self._queue
         return time.monotonic() - waiting[0].since if waiting else 0.0
+
+    @property
+    def waiting(self) -> int:
+        """See `Journal.waiting`."""
+        return len(self._under_way) + len(self._queue)
+
+    @property
+    def trouble(self) -> str | None:
+        """See `Journal.trouble`: nothing is slow, since after `PATIENCE` all is refused."""
+        return None
 
     @property
     def size(self) -> int:
@@ -400,18 +412,21 @@ class RedisJournal:
 
     async def _call(self, script: "_Script", deadline: float, keys: list[str], *arguments: Any) -> Any:
         """Run a script. Raises _Unclear where it may or may not have run, ResponseError where it has not."""
-        left = deadline - time.monotonic()
-        if left <= 0:
+        began = time.monotonic()
+        if began >= deadline:
             raise _Unclear("Redis does not answer")
         try:
-            async with asyncio.timeout(left):
+            async with asyncio.timeout(deadline - began):
                 try:
-                    return await self._client.evalsha(script.sha, len(keys), *keys, *arguments)
+                    answer = await self._client.evalsha(script.sha, len(keys), *keys, *arguments)
                 except NoScriptError:
-                    return await self._client.eval(script.text, len(keys), *keys, *arguments)
+                    answer = await self._client.eval(script.text, len(keys), *keys, *arguments)
+            self.seconds.add(time.monotonic() - began)
+            return answer
         except redis.ResponseError:
             raise
         except (redis.RedisError, TimeoutError, OSError) as error:
+            self.failures += 1
             raise _Unclear(f"Redis does not answer: {str(error) or type(error).__name__}") from error
 
     def _apply(self) -> None:

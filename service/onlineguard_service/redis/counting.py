@@ -1,6 +1,7 @@
 """Counters in Redis for the service: they answer within a bounded time, or say that they cannot be reached."""
 
 import asyncio
+import time
 
 import hiredis
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from onlineguard.errors import OnlineguardError
 from onlineguard.slidr.counting.counters import ClickKeys
 from onlineguard.slidr.counting.redis_store import AsyncRedisStore
+from onlineguard_service.histogram import Histogram
 from onlineguard_service.redis.wire import Wire
 
 WAIT = 0.5  # seconds for an answer, and for a connection
@@ -25,17 +27,25 @@ class Counting:
         self._wire = Wire(url, WAIT)
         self._store = AsyncRedisStore(self._wire.execute, prefix)
         self._not_before = 0.0
+        self.seconds, self.failures = Histogram(), 0  # of round trips
+        self.trouble: str | None = None  # why the last one got no answer; None if it did
 
     async def count(self, keys: ClickKeys) -> np.ndarray:
         """See `Store.count`; raises CountersUnavailable."""
         now = asyncio.get_running_loop().time()
         if now < self._not_before:
             raise CountersUnavailable("Redis did not answer a moment ago")
+        began = time.perf_counter()
         try:
-            return await self._store.count(keys)
+            counts = await self._store.count(keys)
         except (hiredis.HiredisError, OSError) as error:  # a TimeoutError and a ConnectionError too
             self._not_before = asyncio.get_running_loop().time() + PAUSE
-            raise CountersUnavailable(f"{type(error).__name__}: {error}") from error
+            self.failures += 1
+            self.trouble = f"{type(error).__name__}: {error}"
+            raise CountersUnavailable(self.trouble) from error
+        self.seconds.add(time.perf_counter() - began)
+        self.trouble = None
+        return counts
 
     async def close(self) -> None:
         await self._wire.close()

@@ -3,9 +3,10 @@ import time
 
 import pytest
 from onlineguard_service.config import Settings
+from onlineguard_service.histogram import SECONDS, Histogram
 from onlineguard_service.http import metrics
 from onlineguard_service.http.app import application
-from onlineguard_service.http.metrics import SECONDS, Metrics
+from onlineguard_service.http.metrics import Metrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.double import Double, ask
