@@ -318,7 +318,7 @@ def test_before_the_core_is_there_only_life_and_the_document_are_answered():
         app.begin(Double())
 
     asyncio.run(begin())
-    assert ask(app, "GET", "/readyz")[::2] == (200, b'{"ready":true,"reasons":[]}')
+    assert ask(app, "GET", "/readyz")[::2] == (200, b'{"ready":true,"reasons":[],"degraded":[]}')
     assert ask(app, "POST", "/v1/update", b"[]")[0] == 200
 
 
