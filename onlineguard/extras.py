@@ -12,10 +12,10 @@ PACKAGES = {
     "registry": ("fsspec",),
     "redis": ("hiredis", "redis"),
     "river": ("river",),
-    "serve": ("httptools", "prometheus_client", "starlette", "uvicorn"),
+    "serve": ("httptools", "starlette", "uvicorn"),
     "slidr": ("optax", "scipy", "sklearn"),
 }
-INSTALLED_AS = {"prometheus_client": "prometheus-client", "sklearn": "scikit-learn"}  # where the names differ
+INSTALLED_AS = {"sklearn": "scikit-learn"}  # where the names differ
 
 
 def require(part: str, extra: str, packages: Sequence[str] = ()) -> None:

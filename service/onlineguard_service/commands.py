@@ -76,8 +76,10 @@ simulated ones.
         require("`onlineguard serve`", "serve")
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        from onlineguard_service import logs
+        from onlineguard_service import logs, tracing
 
+        if loaded.settings.traces == "on":
+            tracing.begin()
         logs.configure(loaded.settings.log_level)
         # onlineguard_service.core imports JAX, and so comes after the environment
         server, core = (

@@ -24,7 +24,7 @@ from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.counting.counters import ClickKeys
 from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer
 from onlineguard.wire.requests import Event, Label, Of, Sort
-from onlineguard_service import entries
+from onlineguard_service import entries, tracing
 from onlineguard_service.config import Settings
 from onlineguard_service.deciding import Deciding
 from onlineguard_service.entries import Options
@@ -172,7 +172,8 @@ class Core:
         for start in range(0, len(events), EVENTS_AT_ONCE):
             if start:
                 await give_way()
-            answers += self._guard.score(events[start : start + EVENTS_AT_ONCE])
+            with tracing.span("guard"):
+                answers += self._guard.score(events[start : start + EVENTS_AT_ONCE])
         return answers
 
     async def clicks(self, clicks: Sequence[Click]) -> list[ClickAnswer]:
@@ -201,7 +202,8 @@ class Core:
         counts = b""
         if self._counting is not None:
             try:
-                counts = (await self._counting.count(ClickKeys.of(clicks))).tobytes()
+                with tracing.span("redis"):
+                    counts = (await self._counting.count(ClickKeys.of(clicks))).tobytes()
             except CountersUnavailable as error:
                 log.warning("counters cannot be reached: %s", error)
                 return self._unjudged(clicks)
@@ -434,13 +436,14 @@ class Core:
             self._restoring = asyncio.create_task(restore(self._journal))
 
     async def _commit(self, entry: entries.Entry) -> Any:
-        return await self._journal.commit(entries.encode(entry), partial(self._applied, entry))
+        return await self._journal.commit(entries.encode(entry), tracing.here(partial(self._applied, entry)))
 
     def _applied(self, entry: entries.Entry, sequence: int) -> Any:
         self._newest = time.monotonic()
         if self._behind is None:
             self._behind = self._newest
-        answers = self._guard.apply(entry, sequence)
+        with tracing.span("guard"):
+            answers = self._guard.apply(entry, sequence)
         self._deciding.take_back_if_owed()
         recorder = self._guard.recorder
         if recorder is not None and recorder.full:

@@ -136,9 +136,7 @@ class Figures:
         self.settle()
         clicks = self._totals[: len(self._names), 0]
         rows = np.argpartition(clicks, -most)[-most:] if len(clicks) > most else np.arange(len(clicks))
-        return {
-            self._names[row]: int(self._totals[row, 2]) / int(clicks[row]) for row in rows.tolist() if clicks[row]
-        }
+        return {self._names[row]: int(self._totals[row, 2]) / int(clicks[row]) for row in rows.tolist() if clicks[row]}
 
     def tables(self) -> dict[str, int]:
         """How many slices are kept now, and how many were ever born and evicted."""

@@ -2,7 +2,8 @@
 
 {"t": "2026-03-02T10:00:00.000Z", "level": "error", "logger": "uvicorn", "message": "...", "route": "/v1/update"}
 
-A line that is about a request has its `request_id`, the same that its answer has in the header X-Request-Id.
+A line that is about a request has its `request_id`, the same that its answer has in the header X-Request-Id, and its
+`trace_id` where it is a part of a trace.
 """
 
 import json
@@ -10,11 +11,19 @@ import logging
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
-REQUEST: ContextVar[str | None] = ContextVar("request", default=None)  # the request under way in this task
+
+class Request(NamedTuple):
+    """What a request is called."""
+
+    id: str
+    trace: str | None
+
+
+REQUEST: ContextVar[Request | None] = ContextVar("request", default=None)  # the request under way in this task
 
 
 class JsonLines(logging.Formatter):
@@ -28,7 +37,9 @@ class JsonLines(logging.Formatter):
             "message": record.getMessage(),
         }
         if (request := REQUEST.get()) is not None:
-            line["request_id"] = request
+            line["request_id"] = request.id
+            if request.trace is not None:
+                line["trace_id"] = request.trace
         line |= {name: value for name, value in vars(record).items() if name not in _OWN}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from onlineguard_service.tracing import span
+
 
 class Turns:
     """A change waits until the requests in parts have ended; those that come meanwhile wait for the change."""
@@ -15,9 +17,10 @@ class Turns:
 
     @asynccontextmanager
     async def request(self) -> AsyncGenerator[None]:
-        async with self._moved:
-            await self._moved.wait_for(lambda: not self._changes)
-            self._requests += 1
+        with span("turn"):
+            async with self._moved:
+                await self._moved.wait_for(lambda: not self._changes)
+                self._requests += 1
         try:
             yield
         finally:

@@ -144,7 +144,7 @@ def test_the_image_is_built_from_files_that_are_there_and_not_ignored():
     assert sources == let_in
     assert all((ROOT / source).exists() for source in sources)
     assert {"constraints.txt", "pyproject.toml", "onlineguard", "service"} <= sources
-    assert "pip install '.[serve]'" in DOCKERFILE
+    assert "pip install '.[otel,serve]'" in DOCKERFILE
     assert "PIP_CONSTRAINT=/source/constraints.txt" in DOCKERFILE
 
 

@@ -24,7 +24,7 @@ from onlineguard.wire import operations
 from onlineguard.wire.answers import Alive, ModelVersion, Readiness, SnapshotAnswer
 from onlineguard.wire.operations import Operation
 from onlineguard.wire.requests import Click, Event, Label, ModelFolder, Of, SliceQuery, SlicesQuery
-from onlineguard_service import logs
+from onlineguard_service import logs, tracing
 from onlineguard_service.config import Settings
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.http import live, page
@@ -153,22 +153,40 @@ class Application:
             raise RuntimeError(f"the service speaks HTTP, not {scope['type']}")
         began = time.perf_counter()
         self.metrics.under_way += 1
-        name = request_name(scope["headers"])
-        logs.REQUEST.set(name)
+        try:
+            with tracing.request(tracing.caller(scope["headers"])) as place:
+                await self._named(place, began, scope, receive, send)
+        finally:
+            self.metrics.under_way -= 1
+
+    async def _named(
+        self, place: tracing.Place | None, began: float, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer a request with its id, and its place in a trace, in the headers."""
+        trace = None if place is None else place.trace
+        name = request_name(scope["headers"], trace)
+        logs.REQUEST.set(logs.Request(name, trace))
+        more = [(b"x-request-id", name.encode())]
+        if place is not None:
+            more.append((b"traceparent", place.header))
 
         async def naming(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-request-id", name.encode())]
+                message["headers"] = [*message["headers"], *more]
             await send(message)
 
-        try:
-            hot = self.hot.get(scope["path"])
-            if hot is not None and scope["method"] == "POST":
-                await self._answer_hot(hot, began, scope, receive, naming)
-            else:
-                await self._answer_cold(began, scope, receive, naming)
-        finally:
-            self.metrics.under_way -= 1
+        hot = self.hot.get(scope["path"])
+        if hot is not None and scope["method"] == "POST":
+            await self._answer_hot(hot, began, scope, receive, naming)
+        else:
+            await self._answer_cold(began, scope, receive, naming)
+
+    def _answered(self, scope: Scope, route: str, status: int, began: float, items: int = 0) -> None:
+        """Count a request, and note what it was; `items`: what was learned or scored."""
+        self.metrics.count(route, status, began, items)
+        tracing.told(scope["method"], route, status, items)
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("request", extra={"route": route, "status": status, "items": items})
 
     # The hot routes
 
@@ -188,7 +206,8 @@ class Application:
                 lines = is_ndjson(content_type)
                 self._ready()
                 body = await self._read(scope, receive, take)
-                items, single = hot.items.decode(body, lines)
+                with tracing.span("decode"):
+                    items, single = hot.items.decode(body, lines)
                 count = len(items)
                 if count > self._settings.batch_limit:
                     raise too_many(count, hot.items.noun, self._settings.batch_limit)
@@ -199,15 +218,13 @@ class Application:
                     answer = _answers.encode_lines(answers) if lines else _answers.encode(answers)
                 headers = [*(_NDJSON_HEADERS if lines else _JSON_HEADERS), (b"content-length", b"%d" % len(answer))]
         except Disconnected:
-            self.metrics.count(hot.path, 499, began)
+            self._answered(scope, hot.path, 499, began)
             return
         except Exception as error:
             status, answer, headers = problem(error, hot.path)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
-        self.metrics.count(hot.path, status, began, count if status == 200 else 0)
-        if _log.isEnabledFor(logging.DEBUG):
-            _log.debug("request", extra={"route": hot.path, "status": status, "items": count})
+        self._answered(scope, hot.path, status, began, count if status == 200 else 0)
 
     def _ready(self) -> Backend:
         """The core, once there is one. A service that is stopping still answers the requests that arrive."""
@@ -348,7 +365,7 @@ class Application:
             if method == "OPTIONS":
                 response = _raw(b"", [(b"allow", methods), *SAFE], 204)
                 await response(scope, receive, sending)
-                self.metrics.count(route, 204, began)
+                self._answered(scope, route, 204, began)
                 return
             refused = Refused(405, f"{method} is not allowed here; use {methods.decode()}", [(b"allow", methods)])
         try:
@@ -360,9 +377,7 @@ class Application:
         except Disconnected:
             status = 499
         finally:
-            self.metrics.count(route or "other", status, began)
-            if _log.isEnabledFor(logging.DEBUG):
-                _log.debug("request", extra={"route": route or "other", "status": status})
+            self._answered(scope, route or "other", status, began)
 
     def _find(self, scope: Scope) -> tuple[str | None, set[str]]:
         """The route of the request's path, by its name in the metrics, and the methods that it takes."""

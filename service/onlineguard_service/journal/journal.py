@@ -46,6 +46,7 @@ from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.histogram import Histogram
 from onlineguard_service.journal import segments, snapshots
 from onlineguard_service.journal.segments import HEADER_BYTES, LONGEST, Segment
+from onlineguard_service.tracing import span
 
 Durability = Literal["async", "group", "sync"]
 
@@ -174,9 +175,11 @@ class FolderJournal:
 
     async def commit[T](self, entry: bytes, apply: Callable[[int], T]) -> T:
         """See `Journal.commit`."""
-        self._write(entry)
+        with span("journal.write"):
+            self._write(entry)
         if self._durability == "sync":
-            self._sync_now()
+            with span("journal.sync"):
+                self._sync_now()
             return apply(self.sequence)
         loop = asyncio.get_running_loop()
         if not self._dirty_since:
@@ -192,7 +195,8 @@ class FolderJournal:
             self._sync_planned = True
             loop.call_soon(self._sync, loop)  # after all that is ready now, so that it shares this sync
         result = apply(self.sequence)
-        await waiter
+        with span("journal.sync"):
+            await waiter
         return result
 
     def replay(self, after: int) -> Iterator[tuple[int, bytes]]:

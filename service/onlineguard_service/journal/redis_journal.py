@@ -58,6 +58,7 @@ from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.histogram import Histogram
 from onlineguard_service.journal import snapshots
 from onlineguard_service.journal.journal import Durability
+from onlineguard_service.tracing import span
 
 VERSION = 1
 PATIENCE = 1.0  # seconds until a commit is refused
@@ -216,7 +217,8 @@ class RedisJournal:
         if self._writer is None:
             self._writer = asyncio.create_task(self._write())
         self._wake.set()
-        return await future
+        with span("journal.write"):  # the guard's span lies within it
+            return await future
 
     def replay(self, after: int) -> Iterator[tuple[int, bytes]]:
         """See `Journal.replay`."""
