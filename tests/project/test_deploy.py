@@ -19,14 +19,13 @@ import msgspec
 import pytest
 import yaml
 from onlineguard_service import config
-from onlineguard_service.http.metrics import Metrics
 from onlineguard_service.http.openapi import document
 from onlineguard_service.journal.journal import FolderJournal
 from onlineguard_service.redis.worker import WorkerSettings
-from prometheus_client.parser import text_string_to_metric_families
 
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.wire.requests import Event, Label
+from tests.support.exported import RULES, check, metrics
 from tests.support.redis_server import CI
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +33,6 @@ DEPLOY = ROOT / "service" / "deploy"
 DOCKERFILE = (ROOT / "service" / "Dockerfile").read_text("utf-8")
 COMPOSE = yaml.safe_load((ROOT / "service" / "compose.yaml").read_text("utf-8"))
 SCRAPE = yaml.safe_load((DEPLOY / "prometheus.yml").read_text("utf-8"))
-ALERTS = yaml.safe_load((DEPLOY / "alerts.yml").read_text("utf-8"))
 UNIT = (DEPLOY / "onlineguard.service").read_text("utf-8")
 PAGE = (ROOT / "docs" / "service.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")
@@ -48,33 +46,6 @@ FILES = (
 SETTINGS = {config.PREFIX + name.upper() for name in config.FIELDS} | {config.CONFIG}
 CLIENTS = {"ONLINEGUARD_URL", "ONLINEGUARD_API_KEY"}  # what a worker reads, and a client
 API = msgspec.json.decode(document(True))
-
-STATUS = {
-    "purchases": 0,
-    "watch": {
-        "since": 0,
-        "watched": True,
-        "rates": [{"figure": "fpr", "of": "", "promised": 0.01, "seen": 0.02}],
-        "psi": {"scores": 0.1},
-        "rollbacks": 0,
-        "n_alarms": {"fpr": 0},
-    },
-    "registry": {"reached": 0.0, "refused": False, "refusals": 0},
-    "ready": True,
-    "events": 1,
-    "clicks": 1,
-    "anomalies": 0,
-    "robotic": 0,
-    "degraded": 0,
-    "compilations": 1,
-    "queue": 0,
-    "journal": {"sequence": 2, "lag": 0.0, "bytes": 1},
-    "snapshot": {"sequence": 1, "t": 0},
-    "history": {"sequence": 1, "waiting": 0, "behind": False},
-    "labels": {"last_ts": 0},
-    "model_version": "m",
-    "ivr": {"a": 0.5},
-}
 
 
 def dockerfile(word: str) -> list[str]:
@@ -263,38 +234,16 @@ def test_prometheus_scrapes_the_service_and_reads_the_alerts_where_compose_puts_
     assert job.get("metrics_path", "/metrics") in API["paths"]
 
 
-def metrics() -> dict[str, set[str]]:
-    """The names of the samples of a service that has answered, and the labels of each."""
-    told = Metrics(lambda: STATUS)
-    told.count("/v1/clicks", 200, 0.0, 3)
-    told.called("dashboard")
-    found: dict[str, set[str]] = {"up": {"job"}}
-    for family in text_string_to_metric_families(told.text().decode()):
-        for sample in family.samples:
-            found.setdefault(sample.name, {"job", "instance"}).update(sample.labels)
-    return found
-
-
-RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
-WORDS = {"sum", "by", "rate", "increase", "changes", "and", "time", "histogram_quantile", "instance", "route", "le"}
-
-
-@pytest.mark.parametrize("rule", RULES, ids=[rule["alert"] for rule in RULES])
-def test_an_alert_goes_by_metrics_that_the_service_has(rule):
-    known, expression = metrics(), rule["expr"]
-    plain = re.sub(r'"[^"]*"', '""', expression)
-    for name, labels in re.findall(r"(\w+)\{([^}]*)\}", plain):
-        assert {label for label, _ in re.findall(r"(\w+)\s*(=~|!~|!=|=)", labels)} <= known[name], name
-    names = set(re.findall(r"[a-z_]\w*", re.sub(r"\{[^}]*\}|\[\w+\]", "", plain))) - WORDS
-    assert names
-    assert names <= set(known)
-    assert expression.count("(") == expression.count(")")
-    assert rule["labels"]["severity"] in ("page", "ticket")
-    assert {"summary", "description"} <= set(rule["annotations"])
-    assert re.fullmatch(r"\d+[smhd]", rule.get("for", "0s"))
-    for routes in re.findall(r'route=~"([^"]*)"', expression):
+@pytest.mark.parametrize("rule", RULES, ids=[rule.get("alert") or rule["record"] for rule in RULES])
+def test_a_rule_goes_by_metrics_that_the_service_has(rule):
+    check(rule["expr"], metrics())
+    for routes in re.findall(r'route=~"([^"]*)"', rule["expr"]):
         assert any(re.fullmatch(routes, path) for path in API["paths"])
-    assert all(job == SCRAPE["scrape_configs"][0]["job_name"] for job in re.findall(r'job="([^"]*)"', expression))
+    assert all(job == SCRAPE["scrape_configs"][0]["job_name"] for job in re.findall(r'job="([^"]*)"', rule["expr"]))
+    if "alert" in rule:
+        assert rule["labels"]["severity"] in ("page", "ticket")
+        assert {"summary", "description"} <= set(rule["annotations"])
+        assert re.fullmatch(r"\d+[smhd]", rule.get("for", "0s"))
 
 
 def test_the_unit_starts_serve_in_its_own_folder_with_settings_that_it_takes():

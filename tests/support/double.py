@@ -146,6 +146,7 @@ class Double:
             | {"syncs": Histogram()},
             "snapshot": {"sequence": 4, "t": 1_000, "behind": 9.0, "every": 60.0, "failures": 2},
             "redis": {"seconds": {"counters": Histogram()}, "failures": {"counters": 5}},
+            "history": {"sequence": 1, "waiting": 0, "behind": False},
             "queue": 0,
             "compilations": 9,
             "labels": {"last_ts": None},

@@ -1,4 +1,4 @@
-"""`python -m onlineguard` on a disk that stands still as long as a file exists: `python slow_disk.py FILE ARGUMENTS...`"""
+"""`python slow_disk.py FILE ARGUMENTS...`: `python -m onlineguard` on a disk that stands still while a file exists."""
 
 import os
 import sys

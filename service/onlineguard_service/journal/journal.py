@@ -402,7 +402,7 @@ class FolderJournal:
             self._rotate()
 
     def _is_slow(self) -> bool:
-        return self._last > QUICK or bool(self._began) and time.monotonic() - self._began > QUICK
+        return self._last > QUICK or (bool(self._began) and time.monotonic() - self._began > QUICK)
 
     def _rotate(self) -> None:
         """Begin a new segment, unless this one is empty. The old one is synced first: a power cut can then tear the

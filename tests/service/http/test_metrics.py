@@ -3,7 +3,7 @@ import time
 
 import pytest
 from onlineguard_service.config import Settings
-from onlineguard_service.histogram import SECONDS, Histogram
+from onlineguard_service.histogram import SECONDS
 from onlineguard_service.http import metrics
 from onlineguard_service.http.app import application
 from onlineguard_service.http.metrics import Metrics
