@@ -133,8 +133,8 @@ class Settings:
     grace: float = _setting(30.0, "Seconds that requests under way are given at shutdown.", 0)
     traces: Literal["off", "on"] = _setting(
         "off",
-        "Whether requests are traced for OpenTelemetry, as the OTEL_* variables say, unless set one in a hundred; needs "
-        "the extra otel.",
+        "Whether requests are traced, for OpenTelemetry: one in a hundred, or as the OTEL_* variables say. Needs the "
+        "extra otel.",
     )
     log_level: Level = _setting("info", "Least level that is logged; debug logs every request.")
 

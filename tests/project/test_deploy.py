@@ -175,7 +175,7 @@ def test_the_healthcheck_is_healthy_when_readyz_answers_200_and_says_why_not_oth
 
 def test_compose_names_volumes_files_and_services_that_there_are():
     services, volumes = COMPOSE["services"], set(COMPOSE["volumes"])
-    assert set(services) == {"onlineguard", "worker", "redis", "prometheus"}
+    assert set(services) == {"onlineguard", "worker", "redis", "prometheus", "grafana"}
     used: set[str] = set()
     for service in services.values():
         for mount in service.get("volumes", []):
@@ -227,6 +227,13 @@ def test_prometheus_scrapes_the_service_and_reads_the_alerts_where_compose_puts_
     assert mounted["./deploy/prometheus.yml"] == "/etc/prometheus/prometheus.yml"
     assert "--config.file=/etc/prometheus/prometheus.yml" in prometheus["command"]
     assert [mounted["./deploy/alerts.yml"]] == [f"/etc/prometheus/{name}" for name in SCRAPE["rule_files"]]
+    grafana, files = COMPOSE["services"]["grafana"], COMPOSE["configs"]
+    [source] = yaml.safe_load(files["datasource"]["content"])["datasources"]
+    assert urlsplit(source["url"]).hostname in COMPOSE["services"]
+    [provider] = yaml.safe_load(files["dashboards"]["content"])["providers"]
+    mounted = dict(mount.split(":")[:2] for mount in grafana["volumes"])
+    assert Path(mounted["./deploy/dashboard.json"]).parent == Path(provider["options"]["path"])
+    assert {each["source"] for each in grafana["configs"]} == set(files)
     [job] = SCRAPE["scrape_configs"]
     [target] = job["static_configs"][0]["targets"]
     assert target == f"onlineguard:{dockerfile('EXPOSE')[0]}"

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import re
 import shutil
 
 import msgspec
@@ -11,12 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onlineguard_service.core import Core
 from onlineguard_service.guard import Guard
+from onlineguard_service.http.metrics import Metrics
+from prometheus_client.parser import text_string_to_metric_families
 
 from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard.slidr.model import load_model, save_model
 from onlineguard.wire.requests import Event, Label
 from tests.support.cores import chosen, crashed
 from tests.support.events import events, told
+from tests.support.exported import metrics
 from tests.support.redis_server import serving
 
 
@@ -41,6 +45,43 @@ def test_what_was_answered_is_there_after_a_crash_to_the_last_bit(tmp_path, mode
         third = await Core.open(chosen(tmp_path))
         assert third.digest() == again.digest()
         await third.close()
+
+    asyncio.run(run())
+
+
+def test_the_metrics_are_told_what_is_held_and_what_came_again_and_no_replay_counts_twice(
+    tmp_path, model_folder, clicks
+):
+    async def run():
+        core = await Core.open(chosen(tmp_path, model_folder, n_features=1, durability="group"))
+        await core.clicks(clicks[:20])
+        await core.clicks(clicks[10:30])
+        event = Event("a", [1.0], id="e")
+        await core.update([event])
+        await core.update([event, Event("b", [1.0])])
+        with pytest.raises(InvalidArgument):
+            await core.update([Event("a", [2.0], id="e")])
+        for _ in range(2):
+            await core.labels([Label(clicks[0].click_id, clicks[0].ts)])
+        status = core.status()
+        names = len({click.click_id for click in clicks[:30]})
+        assert (status["duplicates"], status["conflicts"], status["purchases"]) == (40 - names + 1 + 1, 1, 1)
+        assert status["slices"]["events"] == {"held": 2, "born": 2, "evicted": 0}
+        assert status["entities"]["users"] == len({click.user_id for click in clicks[:30]} - {None})
+        assert status["snapshot"]["behind"] > 0.0
+        assert status["journal"]["age"] >= 0.0
+        assert (len(status["journal"]["syncs"]) > 0, status["journal"]["waiting"], status["redis"]) == (True, 0, None)
+        told = Metrics(core.status).text().decode()
+        found = {sample.name for family in text_string_to_metric_families(told) for sample in family.samples}
+        # Without Redis, registry, history and promises; and without HTTP, nobody has asked.
+        absent = "up|ALERTS|onlineguard(_redis_|_registry_|_history_|_key_|_request|_batch|_rate_|_psi|_model_age|:)"
+        assert {name for name in metrics() if not re.match(absent, name)} <= found <= metrics().keys()
+        await crashed(core)
+        again = await Core.open(chosen(tmp_path, n_features=1))
+        assert (again.status()["duplicates"], again.status()["conflicts"]) == (0, 0)
+        await again.snapshot()
+        assert (again.status()["snapshot"]["behind"], again.degraded()) == (0.0, [])
+        await again.close()
 
     asyncio.run(run())
 

@@ -34,6 +34,10 @@ def test_totals_count_everything_and_a_slice_what_came_since_it_was_last_forgott
         latest = mine[len(mine) - row["events"] :]
         assert row["anomalies"] == sum(bool(flags & ANOMALOUS) for flags in latest)
         assert len(figures.history(row["slice"], True)["score"]) == row["events"]
+    for each in (figures, Figures.restored(figures.dump())):
+        assert each.ivr(10) == {row["slice"]: row["ivr"] for row in rows}
+        table = each.tables()
+        assert (table["held"], table["born"] - table["evicted"]) == (len(rows), len(rows))
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 7)), min_size=1, max_size=60), st.sampled_from("0s1S"))

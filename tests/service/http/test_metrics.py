@@ -91,6 +91,24 @@ def test_what_the_core_says_of_itself_is_told():
     assert any(name.startswith("process_") for name, _ in found)
 
 
+def test_a_text_is_given_to_all_who_ask_within_a_second(monkeypatch):
+    told = Metrics(lambda: None)
+    monkeypatch.setattr(metrics.time, "monotonic", lambda: 10.0)
+    first = told.text()
+    told.count("/r", 200, 0.0)
+    assert told.text() is first
+    monkeypatch.setattr(metrics.time, "monotonic", lambda: 11.0)
+    assert samples(told.text())["onlineguard_requests_total", (("route", "/r"), ("status", "200"))] == 1
+
+
+def test_what_a_label_says_comes_back_whatever_it_is():
+    core = Double()
+    name = 'quote " slash \\ line \n brace } and \u2603'
+    core.status = lambda: {"model_version": name}
+    found = samples(ask(application(core, Settings()), "GET", "/metrics")[2])
+    assert found["onlineguard_model", (("version", name),)] == 1
+
+
 def test_a_core_that_says_little_is_told_little():
     core = Double()
     core.status, core.reasons = lambda: {"model_version": None}, lambda: ["a part failed"]

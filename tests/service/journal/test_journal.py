@@ -8,6 +8,7 @@ import resource
 import struct
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from contextlib import suppress
@@ -17,11 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onlineguard_service.errors import JournalUnavailable
-from onlineguard_service.journal import segments, snapshots
+from onlineguard_service.journal import journal, segments, snapshots
 from onlineguard_service.journal.journal import FolderJournal
 
 from onlineguard.errors import CheckpointError, InvalidArgument
-from tests.support.journals import ENTRIES, LEVELS, InFolder, folder_in_memory, numbered, refused
+from tests.support.journals import ENTRIES, GENEROUS, LEVELS, InFolder, folder_in_memory, numbered, refused
 
 HEADER, FRAME = 28, 20  # bytes
 
@@ -368,6 +369,62 @@ def test_lag_is_how_long_the_oldest_entry_has_waited_for_its_sync(tmp_path, monk
         await journal.close()
 
     asyncio.run(run())
+
+
+@pytest.fixture
+def stalled(monkeypatch):
+    """The disk stands still until this is set; already so short a time is slow."""
+    actual, goes_on = os.fdatasync, threading.Event()
+    monkeypatch.setattr(os, "fdatasync", lambda file: (goes_on.wait(), actual(file)))
+    monkeypatch.setattr(journal, "QUICK", 0.02)
+    monkeypatch.setattr(journal, "SLOW", 0.05)
+    yield goes_on
+    goes_on.set()
+
+
+async def true(holds):
+    while not holds():
+        await asyncio.sleep(0.005)
+
+
+def test_a_sync_that_takes_long_is_told_with_who_waits_for_it_while_it_lasts_and_after(tmp_path, stalled):
+    async def run():
+        journal = FolderJournal(tmp_path)
+        task = asyncio.create_task(journal.commit(b"entry", lambda n: n))
+        await true(lambda: journal.trouble)
+        assert (journal.waiting, task.done()) == (1, False)
+        assert "goes on; 1 answers wait for it" in journal.trouble
+        stalled.set()
+        await task
+        assert (journal.waiting, len(journal.seconds)) == (0, 1)
+        assert journal.seconds.sum >= 0.05
+        assert "s ago" in journal.trouble
+        await journal.close()
+
+    asyncio.run(asyncio.wait_for(run(), GENEROUS))
+
+
+def test_at_async_a_slow_disk_stops_neither_commits_nor_the_next_segment_for_ever(place, tmp_path, stalled):
+    entries = [str(n).encode() for n in range(50)]
+
+    async def run():
+        journal = FolderJournal(tmp_path, "async", segment_bytes=100)
+        await journal.commit(entries[0], lambda n: n)
+        await true(lambda: journal.trouble)
+        for entry in entries[1:40]:
+            await journal.commit(entry, lambda n: n)
+        assert "no answer waits for it" in journal.trouble
+        assert len(list(tmp_path.glob("segment-*"))) == 1
+        stalled.set()
+        await true(lambda: journal.lag == 0.0)  # that sync, and the one after it, which is quick
+        await true(lambda: len(list(tmp_path.glob("segment-*"))) == 2)
+        for entry in entries[40:]:
+            await journal.commit(entry, lambda n: n)
+        await journal.close()
+
+    asyncio.run(asyncio.wait_for(run(), GENEROUS))
+    assert place.replayed() == numbered(entries)
+    assert len(list(tmp_path.glob("segment-*"))) > 2
 
 
 @pytest.mark.parametrize("options", [{"durability": "none"}, {"segment_bytes": 0}], ids=["level", "segment"])
