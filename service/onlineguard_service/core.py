@@ -343,7 +343,7 @@ class Core:
             "duplicates": duplicates,
             "conflicts": conflicts,
             "slices": {"events": self._guard.event_figures.tables(), "clicks": self._guard.click_figures.tables()},
-            "entities": None if store is None else store.entities(),
+            "entities": None if store is None else store.sizes(),
             "journal": {
                 "sequence": self._journal.sequence,
                 "age": None if self._newest is None else now - self._newest,

@@ -194,8 +194,8 @@ class ProcessStore:
         """Entities now held."""
         return sum(map(len, self._tables[:-1]))
 
-    def entities(self) -> dict[str, int]:
-        """How many of each kind are held: users, sessions, ips, prefixes, ads, and pairs of two of these."""
+    def sizes(self) -> dict[str, int]:
+        """How many of each kind are held now."""
         return dict(zip(_TABLES, map(len, self._tables), strict=True))
 
     def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 34"]:
