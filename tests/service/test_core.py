@@ -74,7 +74,7 @@ def test_the_metrics_are_told_what_is_held_and_what_came_again_and_no_replay_cou
         told = Metrics(core.status).text().decode()
         found = {sample.name for family in text_string_to_metric_families(told) for sample in family.samples}
         # Without Redis, registry, history and promises; and without HTTP, nobody has asked.
-        absent = "up|ALERTS|onlineguard(_redis_|_registry_|_history_|_key_|_request|_batch|_rate_|_psi|_model_age|:)"
+        absent = "up|ALERTS|onlineguard(_redis_|_registry_|_history_|_key_|_request|_batch|_rate_|_psi|_model_age|_snapshot_age|:)"
         assert {name for name in metrics() if not re.match(absent, name)} <= found <= metrics().keys()
         await crashed(core)
         again = await Core.open(chosen(tmp_path, n_features=1))
@@ -309,7 +309,11 @@ def test_without_redis_clicks_are_answered_as_unknown_and_taken_once_it_is_back(
         ]
         assert degraded[-1]["degraded"] == ["counters"]
         assert core.digest() == before
-        assert core.status()["degraded"] > 0
+        status = core.status()
+        assert status["degraded"] > 0
+        assert len(status["redis"]["seconds"]["counters"]) == 1
+        assert status["redis"]["failures"] == {"counters": 1}
+        assert core.degraded()[0].startswith("counters: ConnectionError")
         await core.close()
         await here.close()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx2
 import msgspec
 import pytest
+from onlineguard_service.http.metrics import FRESH
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import slow_disk
@@ -69,12 +70,15 @@ def degraded(service, part):
     pytest.fail(f"/readyz says nothing of {part}", pytrace=False)
 
 
-def metric(service, name, **labels):
-    """The sample of a name in a text that was made after this was called."""
-    time.sleep(1.0)
+def metrics(service):
+    """Of the disk: answers that wait, whether it is told to be slow, and syncs of over a second, in a fresh text."""
+    time.sleep(FRESH)
     families = text_string_to_metric_families(httpx2.get(f"{service.url}/metrics").text)
-    found = [s for family in families for s in family.samples if s.name == name and labels.items() <= s.labels.items()]
-    return found[0].value
+    found = {
+        (s.name.removeprefix("onlineguard_journal_"), s.labels.get("le")): s.value for f in families for s in f.samples
+    }
+    slow = found["sync_seconds_count", None] - found["sync_seconds_bucket", "1.0"]
+    return found["answers_waiting", None], found["slow", None], slow
 
 
 def test_a_sampled_request_is_a_span_with_its_parts_under_the_span_of_its_caller(group, spans, clicks):
@@ -106,25 +110,19 @@ def test_a_sampled_request_is_a_span_with_its_parts_under_the_span_of_its_caller
 
 def test_at_group_answers_wait_for_a_disk_that_stands_still_and_that_is_seen(group):
     service, stall = group
-    before = metric(service, "onlineguard_journal_sync_seconds_count")
+    *_, before = metrics(service)
     stall.touch()
     with ThreadPoolExecutor() as pool:
         waits = pool.submit(service.events, "waits", [1.0])
         assert "1 answers wait for it" in degraded(service, "journal: a sync of the disk has taken")
-        assert metric(service, "onlineguard_journal_answers_waiting") == 1
-        assert metric(service, "onlineguard_journal_slow") == 1
+        assert metrics(service) == (1, 1, before)
         scored = httpx2.post(f"{service.url}/v1/score", json={"slice": "waits", "x": [1.0]}, timeout=60)
         assert scored.status_code == 200  # which learns nothing
         assert not waits.done()
         stall.unlink()
         assert waits.result()[0]["slice"] == "waits"
     degraded(service, "journal: a sync of the disk took")
-    assert metric(service, "onlineguard_journal_sync_seconds_count") > before
-    slow = metric(service, "onlineguard_journal_sync_seconds_count") - metric(
-        service, "onlineguard_journal_sync_seconds_bucket", le="1.0"
-    )
-    assert slow >= 1
-    assert metric(service, "onlineguard_journal_answers_waiting") == 0
+    assert metrics(service) == (0, 1, before + 1)
 
 
 def test_at_async_a_disk_that_stands_still_stops_no_answer_not_even_beside_a_snapshot(asynchronous):

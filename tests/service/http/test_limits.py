@@ -85,6 +85,8 @@ def test_large_bodies_take_room_until_they_are_answered_and_small_ones_take_none
         assert asyncio.run(read(received(b"x" * 40, b"y" * 40), 1_000, 10.0, take)) == b"x" * 40 + b"y" * 40
         with large.holding() as other, pytest.raises(Crowded):
             asyncio.run(read(received(b"x" * 15, b"y" * 15), 1_000, 10.0, other))
+        assert large.held == 80
+    assert large.held == 0
     with large.holding() as take:
         take(100)
 

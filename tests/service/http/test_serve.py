@@ -1,4 +1,5 @@
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -51,7 +52,13 @@ def test_it_listens_at_once_answers_when_ready_and_stops_with_0():
         assert (early.status_code, early.headers["retry-after"]) == (503, "1")
         ready(address)
         assert httpx2.post(f"{address}/v1/update", json=EVENT).json()["score"] == 1.0
-        assert "onlineguard_ready 1.0" in httpx2.get(f"{address}/metrics").text
+        with httpx2.Client(base_url=address) as client:
+            client.get("/livez")  # this connection stays open
+            time.sleep(0.3)  # the loop is looked at every 0.1 s
+            told = client.get("/metrics").text
+        assert "onlineguard_ready 1.0" in told
+        assert "onlineguard_connections 1.0" in told
+        assert re.search(r"onlineguard_loop_lag_seconds_count [1-9]", told)
         started.send_signal(signal.SIGTERM)
         out, err = started.communicate(timeout=60)
         assert started.returncode == 0

@@ -167,12 +167,14 @@ def test_while_redis_is_gone_commits_are_refused_and_queue_nowhere_and_then_they
         async with lined(port) as line:
             journal = await opened(line, "gone")
             await journal.commit(b"before", lambda n: n)
+            assert (len(journal.seconds), journal.failures) == (1, 0)
             await line.hang_up()
             results = await asyncio.gather(
                 *(journal.commit(b"refused", lambda _: pytest.fail("it was applied")) for _ in range(50)),
                 return_exceptions=True,
             )
             assert all(isinstance(result, JournalUnavailable) for result in results)
+            assert (len(journal.seconds), journal.failures > 0, journal.waiting) == (1, True, 0)
             for _ in range(50):
                 assert "does not answer" in await refused(journal)
             assert journal.lag == 0.0  # nothing waits
