@@ -1,8 +1,6 @@
 """Counts by size, for what is measured beside requests: a bisection and an addition an observation."""
 
 from bisect import bisect_left
-from collections.abc import Iterator
-from itertools import accumulate
 
 SECONDS = (
     *(0.0001, 0.00015, 0.0002, 0.0003, 0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005),
@@ -19,10 +17,6 @@ class Histogram:
     def add(self, value: float) -> None:
         self.counts[bisect_left(self.ends, value)] += 1
         self.sum += value
-
-    def rising(self) -> Iterator[tuple[float, int]]:
-        """Each upper end, infinity the last, and how many values are not above it."""
-        return zip((*map(float, self.ends), float("inf")), accumulate(self.counts), strict=True)
 
     def __len__(self) -> int:
         """Values that were added."""

@@ -1,15 +1,20 @@
 """Prometheus' text format, made by hand. https://prometheus.io/docs/instrumenting/exposition_formats/
 
-A scrape is answered in the loop that answers requests. A general library checks every name and sorts every label anew
-for each of some five hundred lines, for 3 to 5 ms; this takes a tenth of it.
+A scrape is answered in the loop that answers requests. A general library checks every name and every label anew for
+each of some five hundred lines, which takes it six times as long.
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from itertools import accumulate
+from math import inf
 
 from onlineguard_service.histogram import Histogram
 
 MEDIA = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "onlineguard_"
+
+_NO_NUMBERS = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
 
 
 class Exposition:
@@ -32,26 +37,28 @@ class Exposition:
 
     def gauges(self, name: str, about: str, label: str, values: Mapping[str, float]) -> None:
         """A value for each of a label."""
-        self.labelled(name, "gauge", about, (label,), (((at,), value) for at, value in values.items()))
+        self._family(PREFIX + name, "gauge", about)
+        self._each(PREFIX + name, label, values)
 
-    def counters(self, name: str, about: str, label: str, values: Mapping[str, float]) -> None:
+    def counters(self, name: str, about: str, label: str, values: Mapping[str, float], prefix: str = PREFIX) -> None:
         """A total for each of a label."""
-        self.labelled(name + "_total", "counter", about, (label,), (((at,), value) for at, value in values.items()))
+        self._family(f"{prefix}{name}_total", "counter", about)
+        self._each(f"{prefix}{name}_total", label, values)
 
     def labelled(
         self,
         name: str,
         kind: str,
         about: str,
-        labels: tuple[str, ...],
-        values: Iterable[tuple[tuple[str, ...], float]],
-        prefix: str = PREFIX,
+        labels: tuple[str, str],
+        values: Iterable[tuple[tuple[str, str], float]],
     ) -> None:
-        """A value for each combination of what the labels say."""
-        self._family(prefix + name, kind, about)
-        for told, value in values:
-            pairs = ",".join(f'{label}="{_escaped(text)}"' for label, text in zip(labels, told, strict=True))
-            self._lines.append(f"{prefix}{name}{{{pairs}}} {_number(value)}")
+        """A value for each pair of what two labels say."""
+        self._family(PREFIX + name, kind, about)
+        one, other = labels
+        for (first, second), value in values:
+            pair = f'{one}="{_escaped(first)}",{other}="{_escaped(second)}"'
+            self._lines.append(f"{PREFIX}{name}{{{pair}}} {_number(value)}")
 
     def histogram(self, name: str, about: str, found: Histogram | None) -> None:
         """One histogram; None: there is none."""
@@ -72,13 +79,24 @@ class Exposition:
     def _family(self, name: str, kind: str, about: str) -> None:
         self._lines.append(f"# HELP {name} {about}\n# TYPE {name} {kind}")
 
+    def _each(self, name: str, label: str, values: Mapping[str, float]) -> None:
+        begin = f'{name}{{{label}="'
+        self._lines += [f'{begin}{_escaped(at)}"}} {_number(value)}' for at, value in values.items()]
+
     def _buckets(self, name: str, label: str, found: Histogram) -> None:
-        before = label and label + ","
-        count = 0
-        for end, count in found.rising():
-            self._lines.append(f'{name}_bucket{{{before}le="{_number(end)}"}} {count}')
+        rising = list(accumulate(found.counts))
+        self._lines += [
+            begin + str(count) for begin, count in zip(_begun(name, label, found.ends), rising, strict=True)
+        ]
         labels = label and f"{{{label}}}"
-        self._lines.append(f"{name}_sum{labels} {_number(found.sum)}\n{name}_count{labels} {count}")
+        self._lines.append(f"{name}_sum{labels} {_number(found.sum)}\n{name}_count{labels} {rising[-1]}")
+
+
+@lru_cache(256)
+def _begun(name: str, label: str, ends: tuple[float, ...]) -> list[str]:
+    """How the lines of a histogram's buckets begin: of few labels, which are not those that clients choose."""
+    before = label and label + ","
+    return [f'{name}_bucket{{{before}le="{_number(end)}"}} ' for end in (*ends, inf)]
 
 
 def _number(value: float) -> str:
@@ -88,7 +106,7 @@ def _number(value: float) -> str:
     ('3.0', '0.5', '1.0', '+Inf', 'NaN')
     """
     text = repr(float(value))
-    return {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}.get(text, text)
+    return text if value - value == 0.0 else _NO_NUMBERS[text]
 
 
 def _escaped(text: str) -> str:

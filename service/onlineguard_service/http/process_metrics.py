@@ -31,7 +31,4 @@ def tell(into: Exposition) -> None:
         into.gauge("resident_memory_bytes", "Memory that is held.", int(pages[1]) * size, "process_")
         into.gauge("open_fds", "Files and connections that are open.", len(os.listdir(_PROC / "fd")), "process_")
     collections = {str(generation): float(stat["collections"]) for generation, stat in enumerate(gc.get_stats())}
-    told = (((generation,), count) for generation, count in collections.items())
-    into.labelled(
-        "gc_collections_total", "counter", "Collections of garbage, by generation.", ("generation",), told, "python_"
-    )
+    into.counters("gc_collections", "Collections of garbage, by generation.", "generation", collections, "python_")
