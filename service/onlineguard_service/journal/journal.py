@@ -53,7 +53,8 @@ Durability = Literal["async", "group", "sync"]
 SEGMENT_BYTES = 64 << 20
 SYNC_EVERY = 0.1  # seconds, at level "async"
 SYNCS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-QUICK = 0.1  # seconds of a sync; after a slower one no sync is made in the event loop, which it would stop
+QUICK = 0.1  # seconds of a sync; after a slower one no segment begins, since the loop would wait for its sync
+POSTPONED = 60.0  # seconds for which it is waited that the disk is quick again: some disks never are
 SLOW = 1.0  # seconds of a sync that are told as a fault of the disk; one in a thousand takes 0.02 s
 TOLD = 60.0  # seconds for which it is told
 
@@ -154,7 +155,7 @@ class FolderJournal:
         self._began = 0.0  # the sync under way, in monotonic seconds; 0: there is none
         self._last = 0.0  # seconds that the last sync took
         self._slowest = (0.0, 0.0)  # when the last slow one ended, and its seconds
-        self._rotate_later = False
+        self._rotate_since = 0.0  # when a segment should have begun; 0: none should
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._snapshotting = asyncio.Lock()
@@ -397,18 +398,18 @@ class FolderJournal:
 
     def _rotate_soon(self) -> None:
         """Begin a new segment now, or, if the disk is slow, once it is quick again: it takes a sync in this thread."""
-        self._rotate_later = bool(self._thread) and self._is_slow()
-        if not self._rotate_later:
+        now = time.monotonic()
+        if self._thread is None or (self._last <= QUICK and (not self._began or now - self._began <= QUICK)):
             self._rotate()
-
-    def _is_slow(self) -> bool:
-        return self._last > QUICK or (bool(self._began) and time.monotonic() - self._began > QUICK)
+        elif not self._rotate_since:
+            self._rotate_since = now
 
     def _rotate(self) -> None:
         """Begin a new segment, unless this one is empty. The old one is synced first: a power cut can then tear the
         last segment only."""
         if self._refusal is not None:
             raise JournalUnavailable(f"the journal in {self._folder} takes no entries: {self._refusal}")
+        self._rotate_since = 0.0
         if self._end == HEADER_BYTES:
             return
         self._sync_now()
@@ -493,9 +494,9 @@ class FolderJournal:
         for waiter in done:
             if not waiter.done():
                 waiter.set_result(None)
-        if self._rotate_later and not self._is_slow():
+        if self._rotate_since and (seconds <= QUICK or time.monotonic() - self._rotate_since > POSTPONED):
             with suppress(JournalUnavailable):  # the next commit that finds the segment full tries again, and is told
-                self._rotate_soon()
+                self._rotate()
         if self._waiting:
             self._sync(loop)
         elif self._dirty_since and self._durability == "async":

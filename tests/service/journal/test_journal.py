@@ -427,6 +427,22 @@ def test_at_async_a_slow_disk_stops_neither_commits_nor_the_next_segment_for_eve
     assert len(list(tmp_path.glob("segment-*"))) > 2
 
 
+@pytest.mark.parametrize(("postponed", "begin"), [(0.0, True), (3_600.0, False)])
+def test_on_a_disk_that_is_never_quick_a_segment_is_only_postponed(tmp_path, monkeypatch, postponed, begin):
+    monkeypatch.setattr(journal, "QUICK", 0.0)
+    monkeypatch.setattr(journal, "POSTPONED", postponed)
+
+    async def run():
+        journal = FolderJournal(tmp_path, segment_bytes=1)
+        for entry in (b"a", b"b", b"c", b"d"):
+            await journal.commit(entry, lambda n: n)
+            await asyncio.sleep(0.01)
+        await journal.close()
+
+    asyncio.run(run())
+    assert (len(list(tmp_path.glob("segment-*"))) > 1) is begin
+
+
 @pytest.mark.parametrize("options", [{"durability": "none"}, {"segment_bytes": 0}], ids=["level", "segment"])
 def test_a_wrong_argument_is_named(tmp_path, options):
     with pytest.raises(InvalidArgument, match=next(iter(options))):
