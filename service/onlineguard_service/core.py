@@ -43,6 +43,7 @@ from onlineguard_service.models import Models
 from onlineguard_service.patience import give_way
 from onlineguard_service.recovery import first_model, journal_of, options_of, recorder_of, recovered
 from onlineguard_service.redis.counting import CountersUnavailable, Counting
+from onlineguard_service.versions import Versions
 
 CLICKS_AT_ONCE = 64  # of a request; a millisecond or two
 CLICKS_BESIDE = 32  # of a larger one, before others get their turn
@@ -71,6 +72,7 @@ class Core:
         self._guard, self._journal, self._counting = guard, journal, counting
         self._every = every
         self._deciding = Deciding(guard, models, following, self._commit)
+        self.versions = Versions(guard, following, self._deciding.follow)
         self._snapshot: dict[str, Any] = {"sequence": 0, "t": None}
         self._snapshotting = asyncio.Lock()
         self._timer: asyncio.Task[None] | None = None

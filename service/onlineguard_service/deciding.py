@@ -8,12 +8,14 @@ entry of the journal.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from onlineguard.errors import CheckpointError, Conflict, InvalidArgument
 from onlineguard.slidr.model import Model
 from onlineguard_service import entries
+from onlineguard_service.aside import aside
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.following import Following
 from onlineguard_service.guard import Guard
@@ -37,12 +39,13 @@ class Deciding:
         self._guard, self._models, self._following, self._commit = guard, models, following, commit
         self._looks: asyncio.Task[None] | None = None
         self._taking_back: asyncio.Task[None] | None = None
+        self._looking = asyncio.Lock()
 
     async def begin(self, every: float) -> None:
         """Do what is owed since before a restart, and follow the registry, if there is one, so many seconds apart."""
         self.take_back_if_owed()
         if self._following is not None:
-            await self._follow()
+            await self.follow()
             self._looks = asyncio.create_task(self._following_on(every))
 
     @property
@@ -65,9 +68,10 @@ class Deciding:
 
         Raises InvalidArgument for a version that is not there, and where the service follows no registry.
         """
-        if self._following is None:
+        following = self._following
+        if following is None:
             raise InvalidArgument("version", f"is {version!r}, but no registry is set; name the folder of a model")
-        model, promises = await asyncio.to_thread(self._following.fetch, version)
+        model, promises = await aside(lambda: following.fetch(version))
         if (version, promises) != (self._guard.model.version, self._guard.watching.promises):
             await self._let_decide(model, promises, force, still)
         return version
@@ -86,10 +90,14 @@ class Deciding:
     async def _following_on(self, every: float) -> None:
         while True:
             await asyncio.sleep(every)
+            await self.follow()
+
+    async def follow(self) -> None:
+        """Take the registry's current version, if that has changed. What prevents it is logged."""
+        async with self._looking:
             await self._follow()
 
     async def _follow(self) -> None:
-        """Take the registry's current version, if that has changed. What prevents it is logged."""
         assert self._following is not None
         following, taken_back = self._following, self._guard.watching.taken_back
 
@@ -97,16 +105,17 @@ class Deciding:
             return self._guard.watching.taken_back == taken_back and self._guard.rollback(0) is None
 
         try:
-            head = await asyncio.to_thread(following.look)
+            head = await aside(following.look)
             if head is None:
                 return
             if taken_back is not None and head.current == taken_back[0]:
-                head = await asyncio.to_thread(following.take_back, head, *taken_back[1:])
+                _, since, why = taken_back
+                head = await aside(partial(following.take_back, head, since, why))
             following.refused = None
             try:
                 await self.switch_to(head.current, still=still)
             except (CheckpointError, InvalidArgument) as error:
-                following.refuse(head.current)
+                following.refuse(str(error))
                 log.error("the registry's current version is not used: %s", error)
             if still():
                 following.dealt_with = head.generation
@@ -134,7 +143,7 @@ class Deciding:
                 await asyncio.sleep(1.0)
         if self._following is not None:
             self._following.dealt_with = 0
-            await self._follow()
+            await self.follow()
 
     def registry(self) -> dict[str, Any] | None:
         """How the registry is followed; None where there is none."""

@@ -7,6 +7,10 @@ class JournalUnavailable(OnlineguardError):
     """The journal cannot take an entry now: the disk is full, or Redis is gone. Nothing was learned; send it again."""
 
 
+class RegistryUnavailable(OnlineguardError):
+    """The registry of models cannot be read or changed now. Everything else goes on."""
+
+
 class IdTaken(InvalidArgument):
     """An id came before with other content. `place` is that of the item in its request, counted from 0."""
 

@@ -20,6 +20,7 @@ second one to the version before that. It never leads forward to the version tha
 import getpass
 import hashlib
 import os
+import re
 import socket
 import tempfile
 import time
@@ -35,6 +36,7 @@ from onlineguard.slidr.registry.records import FORMAT, Canary, Change, Outcome, 
 from onlineguard.slidr.registry.stores import Folder, opened
 
 RECORD = "record.json"
+NAME = re.compile("[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")  # of a version: part of a path, and never another path
 
 
 class Registry:
@@ -101,13 +103,20 @@ class Registry:
 
     def record(self, version: str) -> Record:
         """What is known of a version. Raises InvalidArgument, naming those that are there, for one that is not."""
-        try:
-            if not version or "/" in version or version.startswith("."):
-                raise FileNotFoundError
-            contents = self.store.read(f"versions/{version}/{RECORD}")
-        except FileNotFoundError:
+        found = self.found(version)
+        if found is None:
             known = ", ".join(self.versions()) or "none yet"
-            raise InvalidArgument("version", f"is {version!r}; {self.url} has {known}") from None
+            raise InvalidArgument("version", f"is {version!r}; {self.url} has {known}")
+        return found
+
+    def found(self, version: str) -> Record | None:
+        """What is known of a version; None for one that is not there, or not yet. Raises CheckpointError."""
+        if NAME.fullmatch(version) is None:
+            return None
+        try:
+            contents = self.store.read(f"versions/{version}/{RECORD}")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
         return self._decoded(contents, Record, f"versions/{version}/{RECORD}")
 
     def load(self, version: str) -> Model:
@@ -130,12 +139,15 @@ class Registry:
             (folder / name).write_bytes(contents)
         return folder
 
-    def changes(self) -> list[Change]:
-        """The audit log, the oldest change first. Raises CheckpointError if an entry is missing or unreadable."""
+    def changes(self, after: int = 0) -> list[Change]:
+        """The audit log after a generation, the oldest change first.
+
+        Raises CheckpointError if an entry is missing or unreadable.
+        """
         names = self.store.names("changes")
         if names != [_entry(generation) for generation in range(1, len(names) + 1)]:
             raise CheckpointError(f"{self.url}/changes lacks entries, or holds other files; restore it from a backup")
-        return [self._decoded(self.store.read(f"changes/{name}"), Change, f"changes/{name}") for name in names]
+        return [self._decoded(self.store.read(f"changes/{name}"), Change, f"changes/{name}") for name in names[after:]]
 
     def head(self) -> Change | None:
         """The last change; None before the first."""

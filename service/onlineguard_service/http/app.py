@@ -7,6 +7,7 @@ check that fails is answered with a problem (RFC 9457). A batch is refused whole
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -53,6 +54,7 @@ from onlineguard_service.http.problems import (
     too_many,
 )
 from onlineguard_service.http.queries import keys_of, query
+from onlineguard_service.http.registry import RegistryRoutes, Versions
 from onlineguard_service.http.request_ids import request_name
 
 BODY_SECONDS = 30.0  # within which the rest of a body must arrive after its first part
@@ -68,6 +70,8 @@ _answers = msgspec.json.Encoder()
 class Backend(Protocol):
     """What the HTTP layer asks for answers: `onlineguard_service.core.Core`."""
 
+    @property
+    def versions(self) -> Versions: ...
     async def update(self, events: list[Event]) -> Sequence[Any]: ...
     async def score(self, events: list[Event]) -> Sequence[Any]: ...
     async def clicks(self, clicks: list[Click]) -> Sequence[Any]: ...
@@ -256,6 +260,7 @@ class Application:
         if caller is not None:
             self.metrics.called(caller)
         if needed == "admin":
+            scope["caller"] = caller
             client = scope.get("client")
             told = {"route": scope["path"], "key": caller, "address": client[0] if client else None}
             _audit.info("an action that needs the scope admin", extra=told)
@@ -310,6 +315,10 @@ class Application:
             (operations.MODEL, self._model),
             (operations.WATCH, self._watch),
             (operations.SNAPSHOT, self._snapshot),
+        ]
+        handlers += [
+            (operation, partial(_as_json, answer))
+            for operation, answer in RegistryRoutes(lambda: self._ready().versions, self._read_object).handlers()
         ]
         return [self._guarded(operation, answer) for operation, answer in handlers] + page.routes()
 
@@ -413,8 +422,7 @@ class Application:
         return _Passed(self._live)
 
     async def _explain(self, request: Request) -> Response:
-        self._json_only(request)
-        core, body = self._ready(), await self._read_small(request)
+        body, core = await self._read_object(request), self._ready()
         kind = plain_json(body)
         if isinstance(kind, dict) and "slice" not in kind and "click_id" in kind:
             items, single = self.hot[operations.CLICKS.path].items.decode(body, False)
@@ -428,8 +436,7 @@ class Application:
             raise Refused(404, "the slice is not known, so nothing drives its scores yet") from None
 
     async def _model(self, request: Request) -> Response:
-        self._json_only(request)
-        core, body = self._ready(), await self._read_small(request)
+        body, core = await self._read_object(request), self._ready()
         plain_json(body)
         try:
             asked = msgspec.json.decode(body, type=ModelFolder)
@@ -458,14 +465,13 @@ class Application:
     async def _snapshot(self, request: Request) -> Response:
         return _json(SnapshotAnswer(await self._ready().snapshot()))
 
-    async def _read_small(self, request: Request) -> bytes:
-        """The body of a request that is soon answered."""
-        with self._large.holding() as take:
-            return await self._read(request.scope, request.receive, take)
-
-    def _json_only(self, request: Request) -> None:
+    async def _read_object(self, request: Request) -> bytes:
+        """The body of a request that holds one object, and is soon answered."""
         if is_ndjson(request.headers.get("content-type", "").encode("latin-1")):
             raise Refused(415, "this route takes one object as application/json")
+        self._ready()
+        with self._large.holding() as take:
+            return await self._read(request.scope, request.receive, take)
 
 
 class _Hot(NamedTuple):
@@ -488,6 +494,10 @@ class _Passed(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
+
+
+async def _as_json(answer: Callable[[Request], Awaitable[Any]], request: Request) -> Response:
+    return _json(await answer(request))
 
 
 def _json(value: Any) -> Response:
