@@ -1,0 +1,72 @@
+// A change of the registry: asks for the reason and the key, sends it, and says what prevented it.
+
+import { say, sentence } from './format.js';
+
+export class Change {
+  #key = null; // of the scope admin: in the memory of this page and nowhere else
+  #sending = false;
+
+  constructor(api) {
+    this.api = api;
+    const find = (name) => document.getElementById(`change-${name}`);
+    this.parts = Object.fromEntries(['heading', 'text', 'refused', 'why', 'forced', 'force', 'keyed', 'key', 'do', 'cancel', 'form']
+      .map((name) => [name, find(name)]));
+    this.dialog = document.getElementById('change');
+    this.parts.form.addEventListener('submit', (event) => {
+      event.preventDefault();
+      this.#send();
+    });
+    this.parts.cancel.addEventListener('click', () => this.dialog.close());
+    this.dialog.addEventListener('cancel', (event) => this.#sending && event.preventDefault());
+  }
+
+  /** Ask for what the change needs beside its `body`, and tell `done` the answer. */
+  ask(wanted) {
+    this.wanted = wanted;
+    const { heading, text, refused, why, forced, force, keyed, key } = this.parts;
+    say(heading, wanted.title);
+    say(text, wanted.text);
+    say(this.parts.do, wanted.action);
+    refused.hidden = true;
+    why.value = '';
+    force.checked = false;
+    force.required = wanted.forcible;
+    forced.hidden = !wanted.forcible;
+    keyed.hidden = this.api.key === null; // the service asks for none
+    key.required = !keyed.hidden;
+    key.value = this.#key ?? '';
+    this.dialog.showModal();
+    why.focus();
+  }
+
+  async #send() {
+    const { path, body, forcible, done } = this.wanted;
+    const { refused, why, force, keyed, key } = this.parts;
+    const used = keyed.hidden ? null : key.value.trim();
+    if (used !== null && !/^[\x21-\x7e]+$/.test(used)) return this.#refuse('A key has only letters, digits and signs of ASCII, without spaces.');
+    this.#busy(true);
+    refused.hidden = true;
+    try {
+      const answer = await this.api.post(path, { ...body, why: why.value, ...(forcible ? { force: force.checked } : {}) }, used);
+      this.#key = used;
+      this.dialog.close();
+      done(answer);
+    } catch (error) {
+      this.#refuse(error.status ? sentence(error.message)
+        : 'The service gave no answer, so whether it was done is not known. Look at the changes before you try again.');
+    } finally {
+      this.#busy(false);
+    }
+  }
+
+  #busy(sending) {
+    this.#sending = sending;
+    for (const name of ['do', 'cancel']) this.parts[name].disabled = sending;
+    this.dialog.setAttribute('aria-busy', String(sending));
+  }
+
+  #refuse(text) {
+    this.parts.refused.hidden = false;
+    say(this.parts.refused, text);
+  }
+}
