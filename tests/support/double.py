@@ -15,7 +15,72 @@ from onlineguard_service.http.server import _listen, _Server  # pyright: ignore[
 
 from onlineguard.errors import InvalidArgument
 from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer, VerdictAnswer
+from onlineguard.wire.registry import (
+    Change,
+    Changed,
+    ChangePage,
+    Distance,
+    Measured,
+    Pair,
+    Period,
+    Promotion,
+    RegistryState,
+    Rollback,
+    VersionDiff,
+    VersionRow,
+    VersionState,
+)
 from onlineguard.wire.requests import Click, Event, Label, Of
+
+
+class Versions:
+    """A registry in memory with one version. It remembers who wanted what, and fails when it is told to."""
+
+    def __init__(self) -> None:
+        self.wanted: list[tuple[Promotion | Rollback, str]] = []
+        self.fails: Exception | None = None
+
+    async def state(self, limit: int, offset: int) -> RegistryState:
+        if self.fails is not None:
+            raise self.fails
+        facts = {"registry": "models", "generation": 1, "live": "v1", "current": "v1", "previous": None}
+        return RegistryState(**facts, refused=None, versions=[VersionRow(**ROW)][offset : offset + limit], total=1)
+
+    async def version(self, version: str) -> VersionState:
+        if version != "v1":
+            raise InvalidArgument("version", f"is {version!r}; models has v1")
+        return VersionState(**ROW, kind="mlp", columns=["device"], guardrails=[], slices=[])
+
+    async def changes(self, limit: int, offset: int) -> ChangePage:
+        return ChangePage([CHANGE][offset : offset + limit], 1)
+
+    async def diff(self, a: str, b: str) -> VersionDiff:
+        return VersionDiff(a, b, [Pair("kind", "mlp", None)], [], [], [Distance("hour", 0.5)])
+
+    async def promote(self, asked: Promotion, who: str) -> Changed:
+        if self.fails is not None:
+            raise self.fails
+        self.wanted.append((asked, who))
+        return Changed(CHANGE, "v1")
+
+    async def rollback(self, asked: Rollback, who: str) -> Changed:
+        self.wanted.append((asked, who))
+        return Changed(CHANGE, "v1")
+
+
+CHANGE = Change(generation=1, action="promote", current="v1", previous=None, replaced=None, who="me", why="a", when=5)
+ROW: dict[str, Any] = {
+    "version": "v1",
+    "made": 5,
+    "who": "me",
+    "parent": None,
+    "trained": Period(0, 1, 1, 10, 2),
+    "calibrated": None,
+    "measured": Measured(of="", threshold=None),
+    "passed": 0,
+    "failed": [],
+    "skipped": [],
+}
 
 
 class Double:
@@ -26,6 +91,7 @@ class Double:
         self.version, self.sequence, self.closed = "v1", 0, False
         self.fails: Exception | None = None
         self.slow = asyncio.Event()  # requests to the slice "slow" wait for it
+        self.versions = Versions()
 
     @staticmethod
     async def open(settings: Settings) -> "Double":
