@@ -145,7 +145,7 @@ class Registry:
         Raises CheckpointError if an entry is missing or unreadable.
         """
         names = self.store.names("changes")
-        if names != [_entry(generation) for generation in range(1, len(names) + 1)]:
+        if names != [_entry(generation) for generation in range(1, max(len(names), after) + 1)]:
             raise CheckpointError(f"{self.url}/changes lacks entries, or holds other files; restore it from a backup")
         return [self._decoded(self.store.read(f"changes/{name}"), Change, f"changes/{name}") for name in names[after:]]
 
