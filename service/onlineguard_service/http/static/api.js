@@ -36,10 +36,10 @@ export class Api {
   }
 
   /** The answer to a change. Its key is another one than that for reading; null where the service asks for none. */
-  async post(path, body, key) {
-    const headers = { 'Content-Type': 'application/json', ...(key ? { Authorization: `Bearer ${key}` } : {}) };
+  async change(method, path, body, key) {
+    const headers = { ...(body ? { 'Content-Type': 'application/json' } : {}), ...(key ? { Authorization: `Bearer ${key}` } : {}) };
     const signal = AbortSignal.timeout(CHANGE);
-    const response = await fetch(path, { method: 'POST', headers, body: JSON.stringify(body), signal, cache: 'no-store' });
+    const response = await fetch(path, { method, headers, body: body && JSON.stringify(body), signal, cache: 'no-store' });
     const answer = await response.json().catch(() => null);
     if (!response.ok) throw new Refused(response.status, answer);
     return answer;

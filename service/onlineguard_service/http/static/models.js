@@ -1,14 +1,17 @@
-// The models: the versions of the registry, the live watch of the one that decides, and who changed it and why.
+// The models: the versions of the registry, the watch of the one that decides, its trial of another, and the changes.
 
 import { Change } from './change.js';
-import { count, make, moment, NONE, number, percent, say, sentence } from './format.js';
-import { period, places, table, Version } from './version.js';
+import { count, make, moment, NONE, percent, say, sentence } from './format.js';
+import { drawTrial } from './trial.js';
+import { period, places, Version } from './version.js';
+import { drawWatch } from './watch.js';
 
 const EVERY = 5000; // ms
 const PAGE = 100; // versions requested at first, and added by each press of "more"
 const MOST = 1000;
 const CHANGES = 20; // shown
-const ALARMS = 12;
+
+const ACTIONS = { promote: 'Promoted', rollback: 'Rolled back to', trial: 'Put on trial', 'end trial': 'Ended the trial beside' };
 
 /** The columns after the name. `late`: the higher, the sooner a narrow screen drops the column. */
 const COLUMNS = [
@@ -30,10 +33,10 @@ export class Models {
   constructor(api, { announce }) {
     Object.assign(this, { api, announce, shown: false, limit: PAGE, state: null });
     const find = (id) => document.getElementById(id);
-    this.parts = Object.fromEntries(['versions', 'versions-shown', 'versions-more', 'watch', 'changes', 'registry',
+    this.parts = Object.fromEntries(['versions', 'versions-shown', 'versions-more', 'watch', 'trial', 'changes', 'registry',
       'models-notice', 'compare', 'roll-back', 'models-heading'].map((id) => [id, find(id)]));
     this.change = new Change(api);
-    this.version = new Version(api, { closed: (key) => this.#closed(key), promote: (row) => this.#promote(row) });
+    this.version = new Version(api, { closed: (key) => this.#closed(key), promote: (row) => this.#promote(row), attempt: (row) => this.#try(row) });
     this.body = make('tbody', { onclick: (event) => this.#press(event), onkeydown: (event) => this.#walk(event) });
     this.parts.versions.append(make('table', { class: 'versions' },
       make('caption', { class: 'unseen' }, 'Versions of the registry, the newest first'),
@@ -71,10 +74,11 @@ export class Models {
     if (!this.shown) return;
     const asked = (this.#asked += 1);
     if (!document.hidden) {
-      const wanted = [this.api.get(`v1/registry?limit=${this.limit}`), this.api.get('v1/watch')];
-      const [state, watch] = await Promise.allSettled(wanted);
+      const wanted = [`v1/registry?limit=${this.limit}`, 'v1/watch', 'v1/trial'];
+      const [state, watch, trial] = await Promise.allSettled(wanted.map((path) => this.api.get(path)));
       if (asked !== this.#asked || !this.shown) return;
-      if (watch.status === 'fulfilled') this.#part('watch', watch.value, () => this.#watch(watch.value));
+      if (watch.status === 'fulfilled') this.#part('watch', watch.value, () => drawWatch(this.parts.watch, watch.value));
+      if (trial.status === 'fulfilled') this.#part('trial', trial.value, () => drawTrial(this.parts.trial, trial.value, () => this.#endTrial(trial.value)));
       this.parts['models-notice'].hidden = state.status === 'fulfilled' && !state.value.refused;
       if (state.status === 'fulfilled') {
         if (state.value.refused) {
@@ -153,38 +157,15 @@ export class Models {
     this.parts.compare.title = this.#picked.length === 2 ? '' : 'Mark two versions';
   }
 
-  #watch(watch) {
-    const open = this.parts.watch.querySelector('details')?.open ?? false;
-    const details = (title, inside) => make('details', { open }, make('summary', {}, title), inside);
-    const alarms = watch.alarms.slice(-ALARMS).reverse();
-    const slices = new Map(); // of each, its rates by figure
-    for (const rate of watch.rates) slices.set(rate.of, { ...slices.get(rate.of), [rate.figure]: rate });
-    const rows = [...slices].map(([of, rates]) => [of || 'All clicks', ...['ivr', 'fpr'].flatMap((figure) =>
-      [percent(rates[figure]?.seen), percent(rates[figure]?.promised)])]);
-    const heads = ['', 'IVR', 'promised', 'FPR', 'promised'];
-    const shifts = Object.entries(watch.psi).map(([name, psi]) => `${name} ${number(psi)}`).join(', ');
-    const since = watch.since === null ? '' : `, since ${moment(watch.since)}`;
-    this.parts.watch.replaceChildren(
-      make('p', { class: 'soft' }, `${watch.model_version} decides${since}: ${count(watch.clicks)} clicks.`,
-        watch.watched ? '' : ' Nothing is known of what it promised, so nothing is compared. Versions that `onlineguard slidr retrain` makes have promises.'),
-      ...(rows.length ? [table(heads, rows.slice(0, 1)), details(`${count(rows.length - 1)} slices`, table(heads, rows.slice(1)))] : []),
-      ...(watch.watched ? [make('p', { class: 'soft' }, `Shift of distributions since training (population stability index): ${shifts}.`)] : []),
-      make('h3', {}, alarms.length ? 'Latest alarms' : 'No alarms'),
-      make('ul', { class: 'log' }, ...alarms.map((alarm) => make('li', {},
-        make('b', { class: 'bad' }, `${alarm.figure.toUpperCase()}${alarm.of ? ` of ${alarm.of}` : ''}`),
-        ` ${number(alarm.seen)}, promised ${number(alarm.promised)}, limit ${number(alarm.limit)}`,
-        make('small', {}, `${moment(alarm.t)}, model ${alarm.model_version} after ${count(alarm.clicks)} clicks`)))),
-      make('p', { class: 'soft' }, watch.rollbacks === 1 ? 'A model was taken back once by the watch.'
-        : watch.rollbacks ? `Models were taken back ${count(watch.rollbacks)} times by the watch.` : 'No model was taken back by the watch.'));
-  }
-
   #changes({ changes, total }) {
     this.parts.changes.replaceChildren(
       make('ol', { class: 'log', reversed: true, start: String(changes[0]?.generation ?? 0) }, ...changes.map((change) => make('li', {},
-        make('b', {}, change.action === 'rollback' ? 'Rolled back to ' : 'Promoted '), make('code', {}, change.current),
+        make('b', {}, ACTIONS[change.action] ?? change.action), ' ', make('code', {}, change.trial ?? change.current),
         ...(change.forced.length ? [make('b', { class: 'bad' }, ` past ${change.forced.join(', ')}`)] : []),
         make('span', { class: 'why' }, change.why),
-        make('small', {}, `${moment(change.when)}, by ${change.who}${change.replaced ? `, in place of ${change.replaced}` : ''}`)))),
+        make('small', {}, `${moment(change.when)}, by ${change.who}${
+          change.replaced && change.replaced !== change.current ? `, in place of ${change.replaced}` : ''}${
+          change.trial ? `, for ${percent(change.share)} of the users` : ''}`)))),
       make('p', { class: 'soft' }, total > changes.length ? `The latest ${count(changes.length)} of ${count(total)} changes.`
         : total ? '' : 'Nothing was promoted yet.'));
   }
@@ -193,7 +174,8 @@ export class Models {
     const { generation, current } = this.state;
     const failed = row.failed.length ? ` It failed ${row.failed.join(', ')}.` : '';
     this.change.ask({
-      title: `Promote ${row.version}`, action: 'Promote', path: 'v1/registry/promote', forcible: row.failed.length > 0,
+      title: `Promote ${row.version}`, action: 'Promote', path: 'v1/registry/promote', why: true,
+      force: row.failed.length ? { text: 'Promote it although guardrails failed; the log says so', required: true } : null,
       text: `It decides from then on${current ? `, in place of ${current}` : ''}.${failed}`,
       body: { version: row.version, generation }, done: (answer) => this.#done(answer),
     });
@@ -202,15 +184,35 @@ export class Models {
   #rollBack() {
     const { generation, current, previous } = this.state;
     this.change.ask({
-      title: `Roll back to ${previous}`, action: 'Roll back', path: 'v1/registry/rollback', forcible: false,
+      title: `Roll back to ${previous}`, action: 'Roll back', path: 'v1/registry/rollback', why: true,
       text: `It decides from then on, in place of ${current}.`, body: { generation }, done: (answer) => this.#done(answer),
+    });
+  }
+
+  #try(row) {
+    this.change.ask({
+      title: `Try ${row.version}`, action: 'Try it', path: 'v1/trial', share: true,
+      force: { text: 'Also if it does not fit the clicks that come', required: false },
+      text: `It judges every click beside ${this.state.live}, until the trial is ended. Learned is as ever.`,
+      body: { version: row.version }, done: () => this.#told(`${row.version} is on trial.`),
+    });
+  }
+
+  #endTrial({ version }) {
+    this.change.ask({
+      title: `End the trial of ${version}`, action: 'End it', path: 'v1/trial', method: 'DELETE',
+      text: 'The comparison stays until the next trial.', done: () => this.#told(`The trial of ${version} has ended.`),
     });
   }
 
   #done({ change, live, problem }) {
     const made = `Change ${change.generation} by ${change.who}: ${change.current} is current.`;
-    this.announce(problem ? `${made} But ${live} still decides: ${problem}` : `${made} It decides now.`);
-    this.version.say(problem ? `${made} But ${live} still decides: ${sentence(problem)}` : `${made} It decides now.`, Boolean(problem));
+    this.#told(problem ? `${made} But ${live} still decides: ${sentence(problem)}` : `${made} It decides now.`, Boolean(problem));
+  }
+
+  #told(text, bad = false) {
+    this.announce(text);
+    this.version.say(text, bad);
     this.#poll();
   }
 

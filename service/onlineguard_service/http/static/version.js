@@ -9,8 +9,8 @@ export class Version {
   #asked = 0;
   #shown = []; // versions
 
-  constructor(api, { closed, promote }) {
-    Object.assign(this, { api, closed, promote, state: null, row: null });
+  constructor(api, { closed, promote, attempt }) {
+    Object.assign(this, { api, closed, promote, attempt, state: null, row: null });
     this.dialog = document.getElementById('version');
     this.dialog.addEventListener('close', () => this.#close());
     this.dialog.addEventListener('click', (event) => event.target === this.dialog && this.dialog.close());
@@ -59,12 +59,14 @@ export class Version {
     this.heading = make('h2', { id: 'version-heading', tabindex: '-1' }, b === undefined ? a : `${a} and ${b}`);
     this.notice = make('p', { class: 'notice', role: 'status' }, 'Loading …');
     this.marks = make('p', { class: 'marks-of' });
-    this.button = make('button', { type: 'button', class: 'main', hidden: true, onclick: () => this.promote(this.row) }, 'Promote …');
+    this.buttons = [make('button', { type: 'button', class: 'main', onclick: () => this.promote(this.row) }, 'Promote …'),
+      make('button', { type: 'button', onclick: () => this.attempt(this.row) }, 'Try beside …')];
+    this.actions = make('div', { class: 'do', hidden: true }, ...this.buttons);
     this.content = make('div', {});
     this.dialog.replaceChildren(make('div', { class: 'inside' },
       make('header', {}, make('div', {}, make('p', {}, b === undefined ? 'Version' : 'Two versions'), this.heading, this.marks),
         make('button', { type: 'button', class: 'close', 'aria-label': 'Close', onclick: () => this.dialog.close() }, '×')),
-      this.notice, this.button, this.content));
+      this.notice, this.actions, this.content));
     this.dialog.scrollTop = 0;
   }
 
@@ -91,7 +93,10 @@ export class Version {
 
   #place() {
     this.marks.replaceChildren(...places(this.row.version, this.state));
-    this.button.hidden = this.row.made === null || !this.state || this.row.version === this.state.current;
+    const { version, made } = this.row;
+    this.actions.hidden = made === null || !this.state;
+    this.buttons[0].hidden = version === this.state?.current;
+    this.buttons[1].hidden = version === this.state?.live;
   }
 }
 
