@@ -5,7 +5,7 @@ import math
 
 import msgspec
 
-from onlineguard.errors import InvalidArgument
+from onlineguard.errors import Conflict, InvalidArgument
 from onlineguard.wire.answers import Problem
 from onlineguard_service.errors import IdTaken, JournalUnavailable
 
@@ -31,6 +31,8 @@ def problem(error: Exception, route: str) -> tuple[int, bytes, list[tuple[bytes,
         status, detail, more = error.status, error.detail, error.headers
     elif isinstance(error, InvalidArgument):
         status, detail = 409 if isinstance(error, IdTaken) else 422, str(error)
+    elif isinstance(error, Conflict):
+        status, detail = 409, str(error)
     elif isinstance(error, JournalUnavailable):
         status, detail, more = 503, str(error), retry_after(RETRY_SECONDS)
         _log.error("journal unavailable: %s", error, extra={"route": route, "status": status})
@@ -49,7 +51,7 @@ _TITLES = {
     404: "Not found",
     405: "Method not allowed",
     408: "Request too slow",
-    409: "Id taken",
+    409: "Conflict",
     413: "Too large",
     415: "Wrong content type",
     421: "Wrong host",

@@ -23,6 +23,9 @@ ROUTES = [
     ("GET", "/v1/slices/web", "score", b""),
     ("GET", "/metrics", "score", b""),
     ("POST", "/v1/model", "admin", b'{"folder": "model-2"}'),
+    ("GET", "/v1/trial", "score", b""),
+    ("POST", "/v1/trial", "admin", b'{"version": "v2"}'),
+    ("DELETE", "/v1/trial", "admin", b""),
     ("POST", "/v1/snapshot", "admin", b""),
 ]
 
