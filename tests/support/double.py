@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 from onlineguard_service.config import Settings
-from onlineguard_service.errors import JournalUnavailable
+from onlineguard_service.errors import JournalUnavailable, OnTrial
 from onlineguard_service.http.app import Application, application
 from onlineguard_service.http.server import _listen, _Server  # pyright: ignore[reportPrivateUsage]
 
-from onlineguard.errors import Conflict, InvalidArgument
+from onlineguard.errors import InvalidArgument
 from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer, VerdictAnswer
 from onlineguard.wire.requests import Click, Event, Label, Of
 
@@ -79,7 +79,7 @@ class Double:
 
     async def try_version(self, version: str, share: float, force: bool = False) -> dict[str, Any]:
         if self.tried not in (None, version):
-            raise Conflict(f"model {self.tried} is on trial; end that first")
+            raise OnTrial(self.tried)
         self.tried, self.share = version, share
         return self.trial()
 
@@ -181,7 +181,7 @@ class Double:
             "ivr": {f"slice {n}": 0.5 for n in range(150)},
             "purchases": 3,
             "watch": {**self.watch(), "n_alarms": {"fpr": 1}},
-            "trial": self.trial(),
+            "trial": {**self.trial(), "ended_by_itself": 1},
             "registry": {"reached": 1_000.0, "refused": False, "refusals": 0},
         }
 

@@ -20,14 +20,14 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from onlineguard.errors import Conflict, OnlineguardError
+from onlineguard.errors import OnlineguardError
 from onlineguard.wire import operations
 from onlineguard.wire.answers import Alive, ModelVersion, Readiness, SnapshotAnswer
 from onlineguard.wire.operations import Operation
 from onlineguard.wire.requests import Click, Event, Label, ModelFolder, Of, SliceQuery, SlicesQuery, TrialModel
 from onlineguard_service import logs
 from onlineguard_service.config import Settings
-from onlineguard_service.errors import JournalUnavailable
+from onlineguard_service.errors import JournalUnavailable, OnTrial
 from onlineguard_service.http import live, page
 from onlineguard_service.http.auth import ApiKeys
 from onlineguard_service.http.bodies import JSON, NDJSON, Items, is_ndjson, plain_json, unpacked
@@ -521,7 +521,7 @@ def _refusing_models() -> Generator[None]:
     """Refuse a folder that holds no model, or a damaged one, and a model that does not fit."""
     try:
         yield
-    except (Conflict, JournalUnavailable):
+    except (OnTrial, JournalUnavailable):
         raise
     except OnlineguardError as error:
         raise Refused(422, str(error)) from None

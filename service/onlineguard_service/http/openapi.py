@@ -17,7 +17,7 @@ _REFUSALS = {
     403: "The key lacks the scope, or there are no keys and a page of another site had a browser send the request.",
     404: "There is no such slice.",
     408: "The body came too slowly.",
-    409: "An id came before with other content, or another change came between; nothing was learned.",
+    409: "An id came before with other content, or another candidate is on trial; nothing was learned.",
     413: "The body, or the batch, is too large.",
     415: "The content type is not one that the service takes.",
     421: "There are no keys, and the Host is neither this machine nor among the service's hosts.",
