@@ -8,9 +8,17 @@ import httpx2
 
 from onlineguard.client.connections import Connected, arguments, reply
 from onlineguard.client.conversations import Call, Conversation, One, Received
-from onlineguard.wire.answers import ClickAnswer, EventAnswer, Explanation, LabelAnswer, SlicePage, SliceState
+from onlineguard.wire.answers import (
+    ClickAnswer,
+    EventAnswer,
+    Explanation,
+    LabelAnswer,
+    SlicePage,
+    SliceState,
+    TrialState,
+)
 from onlineguard.wire.operations import CLICKS, LABELS, SCORE, UPDATE
-from onlineguard.wire.requests import Of, SliceKey, Sort
+from onlineguard.wire.requests import Of, SliceKey, Sort, TrialModel
 
 if TYPE_CHECKING:
     import polars as pl
@@ -73,6 +81,20 @@ class AsyncClient(Connected[httpx2.AsyncClient]):
     async def explain(self, event: One) -> Explanation:
         """See `Client.explain`."""
         return await self._run(self._conversations.explanation(event))
+
+    async def trial(self) -> TrialState:
+        """See `Client.trial`."""
+        return await self._run(self._conversations.trial())
+
+    async def begin_trial(
+        self, version: str | None = None, *, folder: str | None = None, share: float = 0.0, force: bool = False
+    ) -> TrialState:
+        """See `Client.begin_trial`."""
+        return await self._run(self._conversations.begin_trial(TrialModel(share, folder, version, force)))
+
+    async def end_trial(self) -> TrialState:
+        """See `Client.end_trial`."""
+        return await self._run(self._conversations.end_trial())
 
     async def ready(self) -> bool:
         """See `Client.ready`."""

@@ -20,9 +20,9 @@ import msgspec
 from msgspec import UNSET
 
 from onlineguard.errors import InvalidArgument, ServiceError, ServiceUnavailable
-from onlineguard.wire.answers import Explanation, SlicePage, SliceState
-from onlineguard.wire.operations import EXPLAIN, READYZ, SLICE, SLICES, Operation
-from onlineguard.wire.requests import Of, SliceKey, SliceQuery, SlicesQuery, Sort
+from onlineguard.wire.answers import Explanation, SlicePage, SliceState, TrialState
+from onlineguard.wire.operations import END_TRIAL, EXPLAIN, READYZ, SLICE, SLICES, TRIAL, TRY, Operation
+from onlineguard.wire.requests import Of, SliceKey, SliceQuery, SlicesQuery, Sort, TrialModel
 
 URL = "http://127.0.0.1:8080"
 RETRIED = frozenset({429, 502, 503, 504})  # too many requests; a proxy without a service; not ready; a slow proxy
@@ -122,6 +122,19 @@ class Conversations:
         """Ask which features drive the score of an event or click."""
         call = Call(EXPLAIN.method, EXPLAIN.path, _encoded(event, "event", 0))
         return _decoded((yield from self._answered(call)), Explanation)
+
+    def trial(self) -> Conversation[TrialState]:
+        """Ask how a candidate compares with the model that decides."""
+        return _decoded((yield from self._answered(Call(TRIAL.method, TRIAL.path))), TrialState)
+
+    def begin_trial(self, model: TrialModel) -> Conversation[TrialState]:
+        """Have a candidate judge every click, and decide those of a share of the users."""
+        call = Call(TRY.method, TRY.path, msgspec.json.encode(model))
+        return _decoded((yield from self._answered(call)), TrialState)
+
+    def end_trial(self) -> Conversation[TrialState]:
+        """End the trial of a candidate."""
+        return _decoded((yield from self._answered(Call(END_TRIAL.method, END_TRIAL.path))), TrialState)
 
     def ready(self) -> Conversation[bool]:
         """Ask once whether the service is ready; False if nobody answers."""

@@ -8,9 +8,17 @@ import httpx2
 
 from onlineguard.client.connections import Connected, arguments, reply
 from onlineguard.client.conversations import Call, Conversation, One, Received
-from onlineguard.wire.answers import ClickAnswer, EventAnswer, Explanation, LabelAnswer, SlicePage, SliceState
+from onlineguard.wire.answers import (
+    ClickAnswer,
+    EventAnswer,
+    Explanation,
+    LabelAnswer,
+    SlicePage,
+    SliceState,
+    TrialState,
+)
 from onlineguard.wire.operations import CLICKS, LABELS, SCORE, UPDATE
-from onlineguard.wire.requests import Of, SliceKey, Sort
+from onlineguard.wire.requests import Of, SliceKey, Sort, TrialModel
 
 if TYPE_CHECKING:
     import polars as pl
@@ -92,6 +100,25 @@ class Client(Connected[httpx2.Client]):
     def explain(self, event: One) -> Explanation:
         """The features that drive the score of an event or click; nothing is learned."""
         return self._run(self._conversations.explanation(event))
+
+    def trial(self) -> TrialState:
+        """How a candidate compares with the model that decides, on the same clicks."""
+        return self._run(self._conversations.trial())
+
+    def begin_trial(
+        self, version: str | None = None, *, folder: str | None = None, share: float = 0.0, force: bool = False
+    ) -> TrialState:
+        """Have a candidate judge every click beside the live model; needs the scope admin.
+
+        version: of the registry; or a folder on the service's machine instead.
+        share: of the users whose clicks it decides; 0 for none.
+        force: also if it does not fit the clicks that come.
+        """
+        return self._run(self._conversations.begin_trial(TrialModel(share, folder, version, force)))
+
+    def end_trial(self) -> TrialState:
+        """End the trial of a candidate, if one runs; needs the scope admin."""
+        return self._run(self._conversations.end_trial())
 
     def ready(self) -> bool:
         """Whether the service is ready to answer now; False also if nobody answers."""

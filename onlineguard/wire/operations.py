@@ -10,7 +10,7 @@ Scope = Literal["score", "update", "admin"]  # what a key may be granted
 class Operation(NamedTuple):
     """A method on a path."""
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "DELETE"]
     path: str  # with {key} where a slice's key stands, and {version} where one of the registry does
     scope: Scope | None  # that a key needs; None: no key is needed
     summary: str
@@ -102,6 +102,24 @@ WATCH = Operation(
     answer=answers.WatchState,
     refusals=(503,),
 )
+TRIAL = Operation(
+    "GET",
+    "/v1/trial",
+    "score",
+    "Compare a candidate with the model that decides.",
+    answer=answers.TrialState,
+    refusals=(503,),
+)
+TRY = Operation(
+    "POST",
+    "/v1/trial",
+    "admin",
+    "Let a candidate judge every click beside the live model, or decide the clicks of a share of the users.",
+    body=(requests.TrialModel,),
+    answer=answers.TrialState,
+    refusals=(*_BODY, 404, 409, 503),
+)
+END_TRIAL = TRIAL._replace(method="DELETE", scope="admin", summary="End the trial of a candidate, if one runs.")
 REGISTRY = Operation(
     "GET",
     "/v1/registry",
@@ -170,6 +188,9 @@ OPERATIONS = (
     EXPLAIN,
     MODEL,
     WATCH,
+    TRIAL,
+    TRY,
+    END_TRIAL,
     REGISTRY,
     VERSION,
     CHANGES,

@@ -226,6 +226,25 @@ class Core:
         """See `Deciding.switch_to`."""
         return await self._deciding.switch_to(version, force)
 
+    async def try_folder(self, folder: Path, share: float, force: bool = False) -> dict[str, Any]:
+        """See `Deciding.try_folder`; what `trial` says then."""
+        await self._deciding.try_folder(folder, share, force)
+        return self.trial()
+
+    async def try_version(self, version: str, share: float, force: bool = False) -> dict[str, Any]:
+        """See `Deciding.try_version`; what `trial` says then."""
+        await self._deciding.try_version(version, share, force)
+        return self.trial()
+
+    async def end_trial(self) -> dict[str, Any]:
+        """Let the candidate judge no more; what `trial` says then."""
+        await self._deciding.end_trial("it was ended")
+        return self.trial()
+
+    def trial(self) -> dict[str, Any]:
+        """The candidate that judges beside the live model, or did so last, and how the two compare."""
+        return self._guard.trying.shown()
+
     async def snapshot(self) -> int:
         """Write all state beside the journal, and return the number of the last entry that it holds."""
         recorder = self._guard.recorder
@@ -329,6 +348,7 @@ class Core:
             "ivr": self._guard.click_figures.ivr(SHOWN),
             "purchases": clicks["purchases"],
             "watch": {**self.watch(), "n_alarms": self._guard.watching.n_alarms},
+            "trial": {**self.trial(), "ended_by_itself": self._guard.trying.n_ended_by_itself},
             "registry": self._deciding.registry(),
         }
 

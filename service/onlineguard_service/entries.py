@@ -68,6 +68,17 @@ class Switch(msgspec.Struct, tag="switch", array_like=True, frozen=True):
     why: str = ""  # the alarm, where the live watch took the model before back
 
 
+class Trial(msgspec.Struct, tag="trial", array_like=True, frozen=True):
+    """From here on a candidate judges every click beside the model that decides; without a version none does."""
+
+    version: str
+    share: float  # of the users whose clicks it decides
+    t: int
+    promises: bytes = b""  # as of a `Switch`
+    why: str = ""  # the trial ends
+    by_itself: bool = False  # whether the candidate's own watch ends it
+
+
 class Tune(msgspec.Struct, tag="tune", array_like=True, frozen=True):
     """From here on the operator's `CHANGEABLE` choices are these; the others are as they were."""
 
@@ -75,7 +86,7 @@ class Tune(msgspec.Struct, tag="tune", array_like=True, frozen=True):
     t: int
 
 
-Entry = Begin | Events | Clicks | Labels | Switch | Tune
+Entry = Begin | Events | Clicks | Labels | Switch | Tune | Trial
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Entry).decode

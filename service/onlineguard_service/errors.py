@@ -20,3 +20,10 @@ class IdTaken(InvalidArgument):
             "event and click an id of its own, and send it again under that id only as it was"
         )
         self.place = place
+
+
+class OnTrial(InvalidArgument):
+    """A candidate was to be tried while another one is."""
+
+    def __init__(self, version: str):
+        super().__init__("version", f"cannot be tried now: model {version} is on trial; end that trial first")

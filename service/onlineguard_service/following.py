@@ -4,7 +4,7 @@ A change of the registry is dealt with once: the version is taken, or it is refu
 registry changes. A registry that cannot be reached is asked again at the next look.
 
 A version that the live watch took back is taken back in the registry too. That may have been prevented by a crash, so
-it is looked up in the registry's log whether it was done.
+it is looked up in the registry's log whether it was done. So is the trial of a candidate that its watch ended.
 """
 
 import shutil
@@ -78,6 +78,10 @@ class Following:
             for each in self.registry.changes()
         )
         return head if done else self.registry.rollback(why, who=WHO, generation=head.generation)
+
+    def end_trial(self, head: Change, why: str) -> None:
+        """End the trial in the registry too. Raises Conflict if another change came between."""
+        self.registry.end_trial(why, who=WHO, generation=head.generation)
 
     def refuse(self, why: str) -> None:
         """The current version does not fit."""

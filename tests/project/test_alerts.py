@@ -14,6 +14,7 @@ CASES = {  # rule: series that make it fire within two hours, and series with wh
     "OnlineguardModelDeviates": ({'onlineguard_alarms_total{figure="fpr"}': "0x30 1x90"}, "0x120"),
     "OnlineguardTrafficDeviates": ({'onlineguard_alarms_total{figure="scores"}': "0x80 1x40"}, "0x120"),
     "OnlineguardRolledBack": ({"onlineguard_rollbacks_total": "0x80 1x40"}, "0x120"),
+    "OnlineguardTrialEnded": ({"onlineguard_trials_ended_total": "0x80 1x40"}, "0x120"),
     "OnlineguardModelRefused": ({"onlineguard_registry_refused": "1x120"}, "0x120"),
     "OnlineguardRegistryAway": ({"onlineguard_registry_age_seconds": "0+60x120"}, "20x120"),
     "OnlineguardModelOld": (

@@ -15,6 +15,8 @@ raises `Conflict`; see `stores` for what that rests on.
 
 **Back, and further back.** A rollback leads to the version that was live before the current one was promoted, and a
 second one to the version before that. It never leads forward to the version that was just taken back.
+
+**On trial.** A change may also let a candidate judge beside the current version, until the next change.
 """
 
 import getpass
@@ -173,10 +175,7 @@ class Registry:
         there, or is current already.
         """
         record, head = self.record(version), self.head()
-        if record.failed and not force:
-            raise InvalidArgument(
-                "version", f"is {version}, which failed {', '.join(record.failed)}; promote another, or use force"
-            )
+        _check_guardrails(record, force)
         if head is not None and head.current == version:
             raise InvalidArgument("version", f"is {version}, which is current already")
         replaced = None if head is None else head.current
@@ -191,6 +190,44 @@ class Registry:
         before = live[-3] if len(live) > 2 else None
         return self._change(changes[-1], generation, "rollback", live[-2], before, why, who, [])
 
+    def trial(
+        self,
+        version: str,
+        why: str,
+        *,
+        share: float = 0.0,
+        who: str | None = None,
+        generation: int | None = None,
+        force: bool = False,
+    ) -> Change:
+        """Let a version judge beside the current one until the next change, and decide the clicks of a share of the
+        users.
+
+        force: let it decide although guardrails failed; what decides nothing may have failed any.
+
+        Raises as `promote` does, and InvalidArgument where no version is current, or the share is none.
+        """
+        record, changes = self.record(version), self.changes()
+        if not 0.0 <= share <= 1.0:
+            raise InvalidArgument("share", f"is {share}; it must lie between 0, which decides nothing, and 1")
+        if not changes or changes[-1].current == version:
+            wrong = "which is current already" if changes else "and nothing is current that it could be compared with"
+            raise InvalidArgument("version", f"is {version}, {wrong}")
+        if share > 0.0:
+            _check_guardrails(record, force)
+        forced = record.failed if share > 0.0 else []
+        head = changes[-1]
+        return self._change(
+            head, generation, "trial", head.current, head.previous, why, who, forced, trial=version, share=share
+        )
+
+    def end_trial(self, why: str, *, who: str | None = None, generation: int | None = None) -> Change:
+        """Let the candidate judge no more. Raises Conflict as `promote`, InvalidArgument where none is on trial."""
+        head = self.head()
+        if head is None or head.trial is None:
+            raise InvalidArgument("trial", f"is none that could end: {self.url} has no version on trial")
+        return self._change(head, generation, "end trial", head.current, head.previous, why, who, [])
+
     def _change(
         self,
         head: Change | None,
@@ -201,6 +238,8 @@ class Registry:
         why: str,
         who: str | None,
         forced: list[str],
+        trial: str | None = None,
+        share: float = 0.0,
     ) -> Change:
         if not why.strip():
             raise InvalidArgument("why", "is empty; say why, for whoever reads the log in a year")
@@ -215,14 +254,17 @@ class Registry:
             why=why,
             when=_now(),
             forced=forced,
+            trial=trial,
+            share=share,
         )
         stale = expected is not None and expected != generation
         if stale or not self.store.create(f"changes/{_entry(change.generation)}", _json(change)):
             other = self.head()
             assert other is not None
+            did = {"trial": f"put {other.trial} on trial", "end trial": "ended a trial"}
             raise Conflict(
-                f"{self.url} was changed meanwhile: {other.who} made {other.current} current ({other.why}); look "
-                f"again, and {action} anew if it is still right"
+                f"{self.url} was changed meanwhile: {other.who} {did.get(other.action, f'made {other.current} current')} "
+                f"({other.why}); look again, and {action} anew if it is still right"
             )
         return change
 
@@ -256,9 +298,16 @@ def _stack(changes: Sequence[Change]) -> list[str]:
     for change in changes:
         if change.action == "rollback":
             live.pop()
-        else:
+        elif change.action == "promote":
             live.append(change.current)
     return live
+
+
+def _check_guardrails(record: Record, force: bool) -> None:
+    if record.failed and not force:
+        raise InvalidArgument(
+            "version", f"is {record.version}, which failed {', '.join(record.failed)}; name another, or use force"
+        )
 
 
 def _entry(generation: int) -> str:

@@ -6,7 +6,8 @@ check that fails is answered with a problem (RFC 9457). A batch is refused whole
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -24,10 +25,10 @@ from onlineguard.errors import OnlineguardError
 from onlineguard.wire import operations
 from onlineguard.wire.answers import Alive, ModelVersion, Readiness, SnapshotAnswer
 from onlineguard.wire.operations import Operation
-from onlineguard.wire.requests import Click, Event, Label, ModelFolder, Of, SliceQuery, SlicesQuery
+from onlineguard.wire.requests import Click, Event, Label, ModelFolder, Of, SliceQuery, SlicesQuery, TrialModel
 from onlineguard_service import logs
 from onlineguard_service.config import Settings
-from onlineguard_service.errors import JournalUnavailable
+from onlineguard_service.errors import JournalUnavailable, OnTrial
 from onlineguard_service.http import live, page
 from onlineguard_service.http.auth import ApiKeys
 from onlineguard_service.http.bodies import JSON, NDJSON, Items, is_ndjson, plain_json, unpacked
@@ -78,6 +79,10 @@ class Backend(Protocol):
     async def labels(self, labels: list[Label]) -> Sequence[Any]: ...
     async def switch(self, folder: Path, force: bool = False) -> str: ...
     async def switch_to(self, version: str, force: bool = False) -> str: ...
+    async def try_folder(self, folder: Path, share: float, force: bool = False) -> dict[str, Any]: ...
+    async def try_version(self, version: str, share: float, force: bool = False) -> dict[str, Any]: ...
+    async def end_trial(self) -> dict[str, Any]: ...
+    def trial(self) -> dict[str, Any]: ...
     def watch(self) -> dict[str, Any]: ...
     async def snapshot(self) -> int: ...
     def explain(self, event: Event | Click) -> dict[str, Any]: ...
@@ -314,6 +319,9 @@ class Application:
             (operations.EXPLAIN, self._explain),
             (operations.MODEL, self._model),
             (operations.WATCH, self._watch),
+            (operations.TRIAL, self._trial),
+            (operations.TRY, self._try),
+            (operations.END_TRIAL, self._end_trial),
             (operations.SNAPSHOT, self._snapshot),
         ]
         handlers += [
@@ -376,10 +384,11 @@ class Application:
         """The route of the request's path, by its name in the metrics, and the methods that it takes."""
         if scope["path"] in self.hot:
             return scope["path"], {"POST"}
-        for route in self.routes:
-            if route.matches(scope)[0] is not Match.NONE:
-                return route.path.replace(":path", ""), set(route.methods or ())
-        return None, set()
+        found = [route for route in self.routes if route.matches(scope)[0] is not Match.NONE]
+        if not found:
+            return None, set()
+        same = [route for route in found if route.path == found[0].path]
+        return same[0].path.replace(":path", ""), {method for route in same for method in route.methods or ()}
 
     async def _livez(self, request: Request) -> Response:
         return _json(Alive())
@@ -436,10 +445,33 @@ class Application:
             raise Refused(404, "the slice is not known, so nothing drives its scores yet") from None
 
     async def _model(self, request: Request) -> Response:
-        body, core = await self._read_object(request), self._ready()
+        asked = await self._asked_model(request, ModelFolder)
+        core = self._ready()
+        with _refusing_models():
+            if asked.version is not None:
+                return _json(ModelVersion(await core.switch_to(asked.version, asked.force)))
+            return _json(ModelVersion(await core.switch(Path(asked.folder or ""), asked.force)))
+
+    async def _trial(self, request: Request) -> Response:
+        return _json(self._ready().trial())
+
+    async def _try(self, request: Request) -> Response:
+        asked = await self._asked_model(request, TrialModel)
+        core = self._ready()
+        with _refusing_models():
+            if asked.version is not None:
+                return _json(await core.try_version(asked.version, asked.share, asked.force))
+            return _json(await core.try_folder(Path(asked.folder or ""), asked.share, asked.force))
+
+    async def _end_trial(self, request: Request) -> Response:
+        return _json(await self._ready().end_trial())
+
+    async def _asked_model[Asked: (ModelFolder, TrialModel)](self, request: Request, kind: type[Asked]) -> Asked:
+        """The body of a request that names a model, by a folder or a version."""
+        body = await self._read_object(request)
         plain_json(body)
         try:
-            asked = msgspec.json.decode(body, type=ModelFolder)
+            asked = msgspec.json.decode(body, type=kind)
         except msgspec.ValidationError as error:
             raise Refused(
                 422, f'{error}; send {{"folder": "the model\'s folder"}}, or {{"version": "one of the registry"}}'
@@ -450,14 +482,7 @@ class Application:
             raise Refused(
                 422, f"folder is {shown(asked.folder)}; it must be the path of a folder on the service's machine"
             )
-        try:
-            if asked.version is not None:
-                return _json(ModelVersion(await core.switch_to(asked.version, asked.force)))
-            return _json(ModelVersion(await core.switch(Path(asked.folder or ""), asked.force)))
-        except JournalUnavailable:
-            raise
-        except OnlineguardError as error:  # a folder that holds no model, or a damaged one
-            raise Refused(422, str(error)) from None
+        return asked
 
     async def _watch(self, request: Request) -> Response:
         return _json(self._ready().watch())
@@ -498,6 +523,17 @@ class _Passed(Response):
 
 async def _as_json(answer: Callable[[Request], Awaitable[Any]], request: Request) -> Response:
     return _json(await answer(request))
+
+
+@contextmanager
+def _refusing_models() -> Generator[None]:
+    """Refuse a folder that holds no model, or a damaged one, and a model that does not fit."""
+    try:
+        yield
+    except (OnTrial, JournalUnavailable):
+        raise
+    except OnlineguardError as error:
+        raise Refused(422, str(error)) from None
 
 
 def _json(value: Any) -> Response:

@@ -181,6 +181,7 @@ def _core(status: Mapping[str, Any]) -> Iterable[Metric]:
             ivr.add_metric([str(slice_)], float(rate))
     yield ivr
     yield from _watch(status.get("watch") or {}, status.get("registry"))
+    yield from _trial(status.get("trial") or {})
 
 
 def _watch(watch: Mapping[str, Any], registry: Mapping[str, Any] | None) -> Iterable[Metric]:
@@ -214,6 +215,34 @@ def _watch(watch: Mapping[str, Any], registry: Mapping[str, Any] | None) -> Iter
         reached = registry["reached"]
         if reached is not None:
             yield _gauge("registry_age_seconds", "Time since the registry was read.", time.time() - reached)
+
+
+def _trial(trial: Mapping[str, Any]) -> Iterable[Metric]:
+    """The candidate that is tried, and how it compares with the live model on the same clicks."""
+    if not trial:
+        return
+    yield _gauge("trial_running", "1 while a candidate judges beside the live model.", trial["running"])
+    yield CounterMetricFamily(PREFIX + "trials_ended", "Trials that an alarm has ended.", trial["ended_by_itself"])
+    both = trial["overall"]
+    if not trial["running"] or both is None:
+        return
+    share = GaugeMetricFamily(PREFIX + "trial_share", "Share of the users it decides.", labels=["version"])
+    share.add_metric([trial["version"]], trial["share"])
+    yield share
+    for name, about in (
+        ("clicks", "Clicks that both models have judged since the trial began."),
+        ("purchases", "Purchases that became known of them."),
+    ):
+        yield _gauge(f"trial_{name}", about, both[name])
+    marked = GaugeMetricFamily(PREFIX + "trial_robotic", "Clicks that a model calls robotic.", labels=["by"])
+    wrong = GaugeMetricFamily(PREFIX + "trial_purchases_robotic", "Purchases of such clicks.", labels=["by"])
+    for by in ("live", "candidate"):
+        marked.add_metric([by], both[by])
+        wrong.add_metric([by], both[f"purchases_{by}"])
+    for name in ("only_live", "only_candidate"):
+        marked.add_metric([name], both[name])
+    yield marked
+    yield wrong
 
 
 def _family(name: str, about: str, histograms: dict[str, _Histogram]) -> Metric:

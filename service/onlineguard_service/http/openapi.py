@@ -17,7 +17,8 @@ _REFUSALS = {
     403: "The key lacks the scope, or there are no keys and a page of another site had a browser send the request.",
     404: "There is no such slice or version.",
     408: "The body came too slowly.",
-    409: "An id came before with other content and nothing was learned, or another change came between.",
+    409: "An id came before with other content, another candidate is on trial, or another change came between; nothing "
+    "was learned.",
     413: "The body, or the batch, is too large.",
     415: "The content type is not one that the service takes.",
     421: "There are no keys, and the Host is neither this machine nor among the service's hosts.",
@@ -60,7 +61,10 @@ def build(locked: bool) -> dict[str, Any]:
             "description": "Anomaly scores and decisions about clicks, from models that learn from every event. A "
             "batch is refused whole or taken whole; an id that is sent again gets its first answer again.",
         },
-        "paths": {each.path: {each.method.lower(): _operation(each, locked)} for each in OPERATIONS},
+        "paths": {
+            path: {each.method.lower(): _operation(each, locked) for each in OPERATIONS if each.path == path}
+            for path in dict.fromkeys(each.path for each in OPERATIONS)
+        },
         "components": {"schemas": schemas},
     }
     if locked:

@@ -17,6 +17,7 @@ from onlineguard_service.http.app import application
 from onlineguard_service.logs import JsonLines
 
 from onlineguard.errors import Conflict, InvalidArgument
+from onlineguard.wire.answers import TrialState
 from tests.support.double import Double, ask, served
 
 EVENT = {"slice": "a", "x": [1.5, None], "id": "1"}
@@ -185,6 +186,9 @@ def test_nesting_without_end_is_refused(app):
         ("/v1/model", {"folder": "a", "version": "b"}, "the body must have one of folder and version"),
         ("/v1/model", {"folder": ""}, 'folder is ""; it must be the path'),
         ("/v1/model", {"folder": "elsewhere"}, "model elsewhere is not there"),
+        ("/v1/trial", {"share": 0.1}, "the body must have one of folder and version"),
+        ("/v1/trial", {"version": "v2", "share": 1.5}, "Expected `float` <= 1.0 - at `$.share`"),
+        ("/v1/trial", {"folder": "elsewhere"}, "model elsewhere is not there"),
         ("/v1/update", {"slice": "wrong", "x": []}, "event 0: slice is 'wrong'; the double refuses it"),
     ],
 )
@@ -313,6 +317,18 @@ def test_what_the_registry_refuses_is_told_in_a_sentence(app):
     assert "the query has no b" in problem(ask(app, "GET", "/v1/registry/diff?a=v1"), 422)
     assert "forced" in problem(ask(app, "POST", "/v1/registry/promote", b'{"version": "v", "forced": true}'), 422)
     assert "why" in problem(ask(app, "POST", "/v1/registry/rollback", b"{}"), 422)
+
+
+def test_a_candidate_is_tried_shown_and_ended_at_one_path(app):
+    status, _, answer = ask(app, "POST", "/v1/trial", b'{"version": "v2", "share": 0.05}')
+    begun = msgspec.json.decode(answer, type=TrialState)
+    assert (status, begun.running, begun.version, begun.share, begun.overall.only_live) == (200, True, "v2", 0.05, 1)
+    assert ask(app, "GET", "/v1/trial")[2] == answer
+    taken = ask(app, "POST", "/v1/trial", b'{"version": "v3"}')
+    assert problem(taken, 409).endswith("model v2 is on trial; end that trial first")
+    assert msgspec.json.decode(ask(app, "DELETE", "/v1/trial", kind=None)[2], type=TrialState).running is False
+    status, headers, _ = ask(app, "PUT", "/v1/trial")
+    assert (status, headers["allow"]) == (405, "DELETE, GET, HEAD, POST, OPTIONS")
 
 
 def test_before_the_core_is_there_only_life_and_the_document_are_answered():

@@ -21,6 +21,7 @@ HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 PASSED = Outcome("outages", "data", "passed", "purchases come as due", "people are learned by them", {"least": 0.97})
 SKIPPED = Outcome("drift", "data", "skipped", "nothing is live", "training must be like traffic", {}, {"psi": 0.25})
 FAILED = Outcome(HOSTILE, "candidate", "failed", f"far off {HOSTILE}", HOSTILE, {HOSTILE: 0.3}, {"most": 0.1})
+PURCHASES = ("purchases_live", "purchases_candidate", "purchases")
 INSIDE = """() => document.documentElement.scrollWidth <= innerWidth
     && [...document.querySelectorAll('dialog')].every((box) => box.scrollWidth <= box.clientWidth)"""
 
@@ -185,6 +186,43 @@ def test_a_promotion_asks_for_reason_and_key_and_is_undone_by_a_rollback(service
     expect(page.locator("#changes li").first).to_contain_text(f"Rolled back to {service.first}")
     expect(row(page, service.first)).to_contain_text("decides")
     assert service.registry.head().why == "twice the false positives"
+
+
+def test_a_candidate_is_tried_beside_the_live_model_and_compared_until_the_trial_is_ended(
+    service: Served, opened: Page, clicks
+):
+    page = opened
+    expect(page.locator("#trial")).to_contain_text("No candidate was tried yet")
+    page.goto(f"{service.url}/#/models/{service.second}")
+    page.get_by_role("button", name="Try beside …").click()
+    asked = page.get_by_role("dialog", name=f"Try {service.second}")
+    expect(page.get_by_label("Users whose clicks it decides")).to_have_value("0")
+    page.get_by_label("Users whose clicks it decides").fill("40")
+    page.get_by_label("API key with the scope admin").fill(service.operator)
+    page.keyboard.press("Enter")
+    expect(asked).to_be_hidden()
+    expect(page.locator("#version .notice")).to_have_text(f"{service.second} is on trial.")
+    page.keyboard.press("Escape")
+    trial = page.locator("#trial")
+    expect(trial).to_contain_text("decides the clicks of 40.0% of the users")
+    service.post("/v1/clicks", clicks[:400])
+    service.post("/v1/labels", [{"click_id": click.click_id, "purchase_ts": click.ts} for click in clicks[:40]])
+    truth = service.get("/v1/trial")
+    both = truth["overall"]
+    assert both["clicks"] == 400
+    assert both["live"] != both["candidate"]
+    expect(trial.locator("tbody tr").first.locator("td").nth(7)).to_have_text(str(both["purchases"]))
+    shown = trial.locator("tbody tr").first.locator("td").all_inner_texts()
+    assert shown[0] == "400"
+    assert shown[3:8] == [str(both[name]) for name in ("only_live", "only_candidate", *PURCHASES)]
+    expect(trial).to_contain_text(f"The candidate decided {both['by_candidate']['clicks']} clicks")
+    trial.get_by_text(f"{len(truth['slices'])} slices").click()
+    expect(trial.locator("details tbody tr").first).to_be_visible()
+    trial.get_by_role("button", name="End the trial …").click()
+    page.keyboard.press("Tab")
+    page.get_by_role("dialog").get_by_role("button", name="End it").click()
+    expect(trial).to_contain_text(f"{service.second} was on trial beside {service.first} until")
+    assert service.get("/v1/trial")["running"] is False
 
 
 def test_a_registry_that_is_away_is_told_in_a_sentence_and_the_watch_goes_on(service: Served, opened: Page):

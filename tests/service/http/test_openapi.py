@@ -32,7 +32,8 @@ schemathesis.openapi.media_type(
     st.lists(_LINE, min_size=1, max_size=3).map(lambda lines: b"\n".join(msgspec.json.encode(line) for line in lines)),
 )
 
-OF_MODELS = ("/v1/model", "/v1/registry/promote", "/v1/registry/rollback")  # which there are is not in the document
+# Which models there are is not in the document.
+OF_MODELS = ("/v1/model", "/v1/trial", "/v1/registry/promote", "/v1/registry/rollback")
 
 
 @pytest.fixture(scope="module")
