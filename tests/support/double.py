@@ -58,9 +58,9 @@ class Versions:
         return VersionDiff(a, b, [Pair("kind", "mlp", None)], [], [], [Distance("hour", 0.5)])
 
     async def promote(self, asked: Promotion, who: str) -> Changed:
+        self.wanted.append((asked, who))
         if self.fails is not None:
             raise self.fails
-        self.wanted.append((asked, who))
         return Changed(CHANGE, "v1")
 
     async def rollback(self, asked: Rollback, who: str) -> Changed:

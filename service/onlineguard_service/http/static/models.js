@@ -6,7 +6,7 @@ import { drawTrial } from './trial.js';
 import { period, places, Version } from './version.js';
 import { drawWatch } from './watch.js';
 
-const EVERY = 5000; // ms
+const EVERY = 3000; // ms
 const PAGE = 100; // versions requested at first, and added by each press of "more"
 const MOST = 1000;
 const CHANGES = 20; // shown
