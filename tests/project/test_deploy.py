@@ -59,6 +59,7 @@ STATUS = {
         "rollbacks": 0,
         "n_alarms": {"fpr": 0},
     },
+    "trial": {"running": False, "overall": None, "ended_by_itself": 0},
     "registry": {"reached": 0.0, "refused": False, "refusals": 0},
     "ready": True,
     "events": 1,

@@ -261,10 +261,11 @@ class Registry:
         if stale or not self.store.create(f"changes/{_entry(change.generation)}", _json(change)):
             other = self.head()
             assert other is not None
-            did = {"trial": f"put {other.trial} on trial", "end trial": "ended a trial"}
+            trials = {"trial": f"put {other.trial} on trial", "end trial": "ended a trial"}
+            did = trials.get(other.action, f"made {other.current} current")
             raise Conflict(
-                f"{self.url} was changed meanwhile: {other.who} {did.get(other.action, f'made {other.current} current')} "
-                f"({other.why}); look again, and {action} anew if it is still right"
+                f"{self.url} was changed meanwhile: {other.who} {did} ({other.why}); look again, and "
+                f"{action} anew if it is still right"
             )
         return change
 

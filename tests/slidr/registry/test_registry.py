@@ -121,7 +121,7 @@ def test_a_candidate_is_on_trial_until_the_next_change_and_current_and_previous_
         registry.trial(c, "to see", share=1.5)
     registry.trial(c, "once more")
     with pytest.raises(Conflict, match=rf"put {c} on trial \(once more\)"):
-        registry.promote(c, "late", generation=ended.generation)
+        registry.rollback("late", generation=ended.generation)
     back = registry.rollback("it was wrong")
     assert (back.current, back.previous, back.trial) == (a, None, None)
 
