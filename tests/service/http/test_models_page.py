@@ -87,6 +87,10 @@ def opened(service: Served, page: Page) -> Iterator[Page]:
     assert page.locator("img[src=x]").count() == 0
 
 
+def percent(text: str) -> float:
+    return float(text.removesuffix("%")) / 100
+
+
 def row(page: Page, version: str) -> Locator:
     return page.locator("#versions tbody tr").filter(has=page.get_by_role("link", name=version, exact=True))
 
@@ -211,13 +215,20 @@ def test_a_candidate_is_tried_beside_the_live_model_and_compared_until_the_trial
     both = truth["overall"]
     assert both["clicks"] == 400
     assert both["live"] != both["candidate"]
-    expect(trial.locator("tbody tr").first.locator("td").nth(7)).to_have_text(str(both["purchases"]))
-    shown = trial.locator("tbody tr").first.locator("td").all_inner_texts()
-    assert shown[0] == "400"
-    assert shown[3:8] == [str(both[name]) for name in ("only_live", "only_candidate", *PURCHASES)]
+    figures = trial.locator(".figures > div")
+    expect(figures.nth(3)).to_contain_text(f"{both['purchases_live']}, of {both['purchases']}")
+    expect(figures.nth(3).locator("dd")).to_have_text(str(both["purchases_candidate"]))
+    expect(figures.nth(2).locator("dd")).to_have_text(str(both["only_candidate"]))
+    expect(figures.nth(2)).to_contain_text(f"only by the live model {both['only_live']}")
+    assert percent(figures.nth(1).locator("dd").inner_text()) == pytest.approx(both["candidate"] / 400, abs=5e-4)
     expect(trial).to_contain_text(f"The candidate decided {both['by_candidate']['clicks']} clicks")
     trial.get_by_text(f"{len(truth['slices'])} slices").click()
-    expect(trial.locator("details tbody tr").first).to_be_visible()
+    slices = trial.locator("details").first.locator("tbody tr")
+    expect(slices).to_have_count(len(truth["slices"]))
+    first = truth["slices"][0]
+    expect(slices.first.locator("th")).to_have_text(first["of"])
+    shown = [first["only_live"], first["only_candidate"], *(first[name] for name in PURCHASES)]
+    assert slices.first.locator("td").all_inner_texts()[3:8] == list(map(str, shown))
     trial.get_by_role("button", name="End the trial …").click()
     page.keyboard.press("Tab")
     page.get_by_role("dialog").get_by_role("button", name="End it").click()

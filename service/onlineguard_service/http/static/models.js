@@ -15,13 +15,13 @@ const ACTIONS = { promote: 'Promoted', rollback: 'Rolled back to', trial: 'Put o
 
 /** The columns after the name. `late`: the higher, the sooner a narrow screen drops the column. */
 const COLUMNS = [
+  ['IVR', (row) => percent(row.measured.ivr), 2],
+  ['FPR', (row) => percent(row.measured.fpr), 1],
+  ['Coverage', (row) => percent(row.measured.coverage), 3],
   ['Made', (row) => moment(row.made), 1],
-  ['By', (row) => make('span', { class: 'who', title: row.who ?? '' }, row.who ?? NONE), 3],
   ['Trained on', (row) => period(row.trained), 2],
   ['Clicks', (row) => count(row.trained.clicks), 3],
-  ['IVR', (row) => percent(row.measured.ivr), 2],
-  ['FPR', (row) => percent(row.measured.fpr), 2],
-  ['Coverage', (row) => percent(row.measured.coverage), 3],
+  ['By', (row) => make('span', { class: 'who', title: row.who ?? '' }, row.who ?? NONE), 3],
 ];
 
 export class Models {
@@ -193,7 +193,7 @@ export class Models {
     this.change.ask({
       title: `Try ${row.version}`, action: 'Try it', path: 'v1/trial', share: true,
       force: { text: 'Also if it does not fit the clicks that come', required: false },
-      text: `It judges every click beside ${this.state.live}, until the trial is ended. Learned is as ever.`,
+      text: `It judges every click beside ${this.state.live}, until the trial is ended.`,
       body: { version: row.version }, done: () => this.#told(`${row.version} is on trial.`),
     });
   }

@@ -21,12 +21,24 @@ export function drawTrial(host, trial, end) {
       ? `${trial.version} is on trial beside ${trial.live} since ${moment(trial.since)}. It judges every click and ${share}.`
       : `${trial.version} was on trial beside ${trial.live} until ${moment(trial.ended)}. ${trial.why ? sentence(trial.why) : ''}`),
     ...(trial.running ? [make('button', { type: 'button', onclick: end }, 'End the trial …')] : []),
-    ...(all && all.clicks ? [table(HEADS, [row(all)]), ...folded(host, 'compared', trial.slices.length, table(HEADS, trial.slices.map(row)))]
+    ...(all && all.clicks ? [figures(all), ...folded(host, 'compared', trial.slices.length, table(HEADS, trial.slices.map(row)))]
       : [make('p', {}, 'No click has come since it began.')]),
     ...(by && by.clicks ? [make('p', { class: 'soft' },
       `The candidate decided ${count(by.clicks)} clicks, ${count(by.robotic)} of them robotic; of ${count(by.purchases)} purchases, ${count(by.robotic_purchases)}.`)] : []),
     ...(trial.watched ? [make('h3', {}, 'The candidate and what it promised'), ...rates(host, trial.rates)] : []),
     ...alarms(trial.alarms));
+}
+
+function figures(all) {
+  const shown = [
+    ['Clicks', count(all.clicks), 'judged by both'],
+    ['Marked by the candidate', part(all.candidate, all.clicks), `by the live model ${part(all.live, all.clicks)}`],
+    ['Only by the candidate', count(all.only_candidate), `only by the live model ${count(all.only_live)}`],
+    ['Purchases it marked', count(all.purchases_candidate), `the live model ${count(all.purchases_live)}, of ${count(all.purchases)}`],
+    ['Heavy clicks it marked', part(all.heavy_candidate, all.heavy), `the live model ${part(all.heavy_live, all.heavy)}`],
+  ];
+  return make('dl', { class: 'figures' }, ...shown.map(([name, value, note]) =>
+    make('div', {}, make('dt', {}, name), make('dd', {}, value), make('small', {}, note))));
 }
 
 const part = (hits, trials) => (trials ? percent(hits / trials) : percent(null));

@@ -39,9 +39,9 @@ export function alarms(listed) {
   const latest = listed.slice(-ALARMS).reverse();
   return [
     make('h3', {}, latest.length ? 'Latest alarms' : 'No alarms'),
-    make('ul', { class: 'log' }, ...latest.map((alarm) => make('li', {},
+    ...(latest.length ? [make('ul', { class: 'log' }, ...latest.map((alarm) => make('li', {},
       make('b', { class: 'bad' }, `${alarm.figure.toUpperCase()}${alarm.of ? ` of ${alarm.of}` : ''}`),
       ` ${number(alarm.seen)}, promised ${number(alarm.promised)}, limit ${number(alarm.limit)}`,
-      make('small', {}, `${moment(alarm.t)}, model ${alarm.model_version} after ${count(alarm.clicks)} clicks`)))),
+      make('small', {}, `${moment(alarm.t)}, model ${alarm.model_version} after ${count(alarm.clicks)} clicks`))))] : []),
   ];
 }
