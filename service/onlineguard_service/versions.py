@@ -175,13 +175,8 @@ class Versions:
                 raise RegistryUnavailable("the registry is slow, and many questions wait for it; ask again later")
             asked = aside(answer)
             self._under_way[question] = asked
-            asked.add_done_callback(lambda done: self._answered(question, done))
+            asked.add_done_callback(lambda _: self._under_way.pop(question))
         return await _waited(asked, PATIENCE, "has not answered; it is still being read, so ask again")
-
-    def _answered(self, question: Hashable, asked: asyncio.Future[Any]) -> None:
-        del self._under_way[question]
-        if not asked.cancelled():
-            asked.exception()  # whoever still waits is told; otherwise nobody need be
 
     async def _changed(self, change: Callable[[], Change]) -> Changed:
         if self._change is not None and not self._change.done():

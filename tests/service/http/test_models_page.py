@@ -160,7 +160,7 @@ def test_a_promotion_asks_for_reason_and_key_and_is_undone_by_a_rollback(service
     page.keyboard.type(service.reader)
     page.keyboard.press("Enter")
     expect(asked.get_by_role("alert")).to_have_text("The key reader has not the scope admin; it has score, update.")
-    page.get_by_label("API key with the scope admin").fill(service.operator)
+    page.get_by_label("Key with the scope admin").fill(service.operator)
     page.keyboard.press("Enter")
     expect(asked).to_be_hidden()
     expect(page.locator("#version .notice")).to_have_text(
@@ -202,7 +202,7 @@ def test_a_candidate_is_tried_beside_the_live_model_and_compared_until_the_trial
     asked = page.get_by_role("dialog", name=f"Try {service.second}")
     expect(page.get_by_label("Users whose clicks it decides")).to_have_value("0")
     page.get_by_label("Users whose clicks it decides").fill("40")
-    page.get_by_label("API key with the scope admin").fill(service.operator)
+    page.get_by_label("Key with the scope admin").fill(service.operator)
     page.keyboard.press("Enter")
     expect(asked).to_be_hidden()
     expect(page.locator("#version .notice")).to_have_text(f"{service.second} is on trial.")
