@@ -25,7 +25,9 @@ and not before the time that Retry-After names. Sending again is harmless:
 - A label states a fact about its click, which stays the same when it is stated twice.
 - `score`, `explain` and whatever else is read change nothing.
 
-A promotion and a rollback in the registry are sent once, since a second rollback would lead further back. Any other refusal is a `ServiceError` at once.
+A promotion and a rollback in the registry are sent once, since a second rollback would lead further back.
+
+Any other refusal is a `ServiceError` at once.
 """
 
 try:
