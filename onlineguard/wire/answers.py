@@ -172,7 +172,7 @@ class Comparison(msgspec.Struct, frozen=True):
     """What two models say of the same clicks, over all or of a slice, since the trial began.
 
     Every click is judged by both. Purchases are those that became known; heavy clicks are those of sessions with more
-    than 20 clicks within the hour before.
+    clicks within the hour before than a person makes, by default 20.
     """
 
     of: str  # the slice; empty for all

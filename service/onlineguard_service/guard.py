@@ -80,14 +80,14 @@ class Guard:
         self.recorder: Recorder | None = None  # told of every click that is judged, and of every label
         self.watching = Watching(version)
         self.watching.allow(options.rollback)
-        self.trying = Trying(self.watch, options.remember)
+        self.trying = Trying(self.watch, options)
         self._use(models(version))
 
     def _named(self) -> SliceModel:
         return named_model(self.options.detector, self.options.target_rate, self.options.patience)
 
     def _use(self, model: Model) -> None:
-        self._limits = Limits(model)
+        self._limits = Limits(model, self.options.follow_drift)
         self.model = model
         self._columns: Callable[[Click], Any] = attrgetter(*model.config.slices)
         self._featuriser = model.featuriser()
@@ -131,11 +131,17 @@ class Guard:
             self.trying.end(entry.t, entry.why, entry.by_itself)
 
     def _tune(self, options: Options) -> None:
-        """Go on with the operator's new choices; no program is compiled for them."""
+        """Go on with the operator's new choices; a program is compiled only for thresholds that begin to move."""
+        follows = self.options.follow_drift
         chosen = {name: getattr(options, name) for name in CHANGEABLE}
         self.options = msgspec.structs.replace(self.options, **chosen)
         self._estimator = self._named()
         self.watching.allow(options.rollback)
+        if options.follow_drift != follows:  # from the thresholds of the calibration on
+            self._limits = Limits(self.model, options.follow_drift)
+            self.trying.follow(options.follow_drift, self._models)
+            self._limits.warmup()
+            self.trying.warmup()
         for engine in (self.events, self.watch):
             if engine is not None:
                 engine.max_slices = options.max_slices
@@ -159,6 +165,7 @@ class Guard:
             nothing = ClickKeys([""], np.zeros(1, np.int64), [None], [None], [""], [""], [False])
             self.store.peek(nothing)  # as `explain` does
         self._click_judge.warmup()
+        self._limits.warmup()
         self.trying.warmup()
 
     def prepare(self, event: Event) -> None:
@@ -169,6 +176,7 @@ class Guard:
     def warm(self, model: Model) -> None:
         """Compile what a model needs that is to decide soon; changes nothing, and may run in another thread."""
         self._judge_of(model).warmup(self._twin("clicks"))
+        Limits(model, self.options.follow_drift).warmup()
 
     @property
     def crowded(self) -> bool:
@@ -214,6 +222,7 @@ class Guard:
     def warm_beside(self, model: Model) -> None:
         """Compile what a model needs that is to be tried soon; changes nothing, and may run in another thread."""
         FeatureJudge(model.scorer, self.watch).warmup()
+        Limits(model, self.options.follow_drift).warmup()
 
     def rollback(self, t: int) -> Switch | None:
         """The entry that takes the model back, where an alarm asks for it; else None."""
@@ -421,6 +430,7 @@ class Guard:
             "categories": [] if self.events is None else list(self.events.categories),
             "watching": self.watching.dump(),
             "trying": self.trying.dump(),
+            "limits": self._limits.dump(),
             "watch": list(self.watch.dump()),
             "store": None if self.store is None else self.store.dump(),
             "event_figures": self.event_figures.dump(),
@@ -447,6 +457,7 @@ class Guard:
         if guard.store is not None:
             guard.store = ProcessStore.restored(dump["store"])
         guard._use(guard.model)  # with this engine and this store
+        guard._limits.restore(dump.get("limits"))  # of old there were none that moved
         guard.event_figures = Figures.restored(dump["event_figures"])
         guard.click_figures = Figures.restored(dump["click_figures"])
         guard._event_answers.restore(dump["event_answers"])
@@ -454,7 +465,7 @@ class Guard:
         guard._purchased.restore(dump["purchased"])
         if "watching" in dump:  # of old there was none
             guard.watching.restore(dump["watching"])
-        guard.trying = Trying(guard.watch, options.remember)
+        guard.trying = Trying(guard.watch, options)
         if "trying" in dump:  # of old there was none
             guard.trying.restore(dump["trying"], models)
         return guard

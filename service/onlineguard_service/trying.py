@@ -29,8 +29,7 @@ from onlineguard.slidr.features import NAMES
 from onlineguard.slidr.judge import FeatureJudge
 from onlineguard.slidr.live import LiveWatch
 from onlineguard.slidr.model import Model
-from onlineguard.slidr.thresholds.metrics import HEAVY
-from onlineguard_service.entries import Trial, decode, encode
+from onlineguard_service.entries import Options, Trial, decode, encode
 from onlineguard_service.errors import OnTrial
 from onlineguard_service.limits import Limits
 from onlineguard_service.remembered import Remembered
@@ -39,7 +38,6 @@ from onlineguard_service.watching import ALARMS, Raised, sentence, watch_of
 CLICKS, HEAVY_CLICKS, PURCHASES = range(3)  # what is counted, each by CODES
 BY_CANDIDATE, LIVE, CANDIDATE, CODES = 4, 2, 1, 8  # who decided and who calls it robotic: bits of a code; all codes
 _SESSION = NAMES.index("session_clicks_1h")
-_HEAVY = math.log1p(HEAVY + 0.5)  # of that feature
 
 
 class Ruling(NamedTuple):
@@ -55,11 +53,10 @@ class Trying:
     """See this module.
 
     engine: that which judges the clicks.
-    remember: clicks whose purchases may still come.
     """
 
-    def __init__(self, engine: Engine, remember: int):
-        self._engine = engine
+    def __init__(self, engine: Engine, options: Options):
+        self._engine, self._follows = engine, options.follow_drift
         self._entry = Trial("", 0.0, 0)  # that begun the trial, or gave it another share
         self._live = ""
         self._since: int | None = None
@@ -70,8 +67,9 @@ class Trying:
         self._judge: FeatureJudge | None = None  # while a trial runs
         self._limits: Limits | None = None
         self._share = 0  # of 2^64
+        self._heavy = math.inf  # of the feature at _SESSION, beyond which a click is heavy
         self._counts: dict[str, list[list[int]]] = {}  # by slice, and of all under ""
-        self._marks = Remembered(remember, int)  # the code of each click
+        self._marks = Remembered(options.remember, int)  # the code of each click
         self._watch: LiveWatch | None = None
         self._raised: list[Raised] = []
         self._owed: Raised | None = None
@@ -131,7 +129,8 @@ class Trying:
         self._entry = entry
         self._share = round(entry.share * 2**64)
         if self._judge is None:
-            self._judge, self._limits = FeatureJudge(candidate.scorer, self._engine), Limits(candidate)
+            self._judge = FeatureJudge(candidate.scorer, self._engine)
+            self._limits, self._heavy = Limits(candidate, self._follows), math.log1p(candidate.config.heavy + 0.5)
 
     def end(self, t: int, why: str, by_itself: bool = False) -> None:
         """The candidate judges no more; what was seen of it stays, until the next one."""
@@ -144,10 +143,17 @@ class Trying:
         """Remember so many clicks from now on."""
         self._marks.keep(most)
 
+    def follow(self, drift: bool, models: Callable[[str], Model]) -> None:
+        """Whether thresholds follow drift from now on, beginning with those of the calibration."""
+        self._follows = drift
+        if self.running:
+            self._limits = Limits(models(self.version), drift)
+
     def warmup(self) -> None:
         """Compile what a trial that runs needs."""
-        if self._judge is not None:
+        if self._judge is not None and self._limits is not None:
             self._judge.warmup()
+            self._limits.warmup()
 
     def chooses(self, click: Click) -> bool:
         """Whether the candidate decides this click."""
@@ -169,7 +175,7 @@ class Trying:
         p_robot = self._judge.p_robot(clicks, features)
         limits, robotic = self._limits.judged(slices, p_robot)
         chosen = [self.chooses(click) for click in clicks] if self._share else [False] * len(clicks)
-        heavy = (features[:, _SESSION] > _HEAVY).tolist()
+        heavy = (features[:, _SESSION] > self._heavy).tolist()
         for click, name, mine, theirs, his, many in zip(
             clicks, slices, live.robotic, robotic, chosen, heavy, strict=True
         ):
@@ -231,6 +237,7 @@ class Trying:
             "times": [self._since, self._ended],
             "why": [self._why, self._by_itself, self.n_ended_by_itself],
             "running": self.running,
+            "limits": None if self._limits is None else self._limits.dump(),
             "slices": list(self._counts),
             "counts": np.array(list(self._counts.values()), np.int64),
             "marks": self._marks.dump(),
@@ -255,6 +262,8 @@ class Trying:
         self._owed = msgspec.convert(dump["owed"], Raised | None)
         if dump["running"]:
             self._use(entry, models(entry.version))
+            assert self._limits is not None
+            self._limits.restore(dump["limits"])
 
     def _count(self, slice_: str, what: int, code: int) -> None:
         self._counts[""][what][code] += 1

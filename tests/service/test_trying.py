@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 from onlineguard_service.core import Core
-from onlineguard_service.entries import Clicks, Labels, Options, Switch, Trial, decode, encode
+from onlineguard_service.entries import Clicks, Labels, Options, Switch, Trial, Tune, decode, encode
 from onlineguard_service.errors import OnTrial
 from onlineguard_service.guard import Guard
 from onlineguard_service.journal.packing import pack, unpack
@@ -17,6 +17,7 @@ from onlineguard_service.models import Models
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from onlineguard.slidr.history.reading import History
+from onlineguard.slidr.pipeline import slice_name
 from onlineguard.wire.answers import TrialState
 from onlineguard.wire.requests import Label
 from tests.support.cores import chosen, crashed
@@ -44,9 +45,10 @@ def sent(clicks):
     return [*some, *some[100:130]]
 
 
-def judged(models, version, sent, *before, counting=True, size=64):
+def judged(models, version, sent, *before, counting=True, size=64, follow=False):
     """A guard, and what it answers to the clicks, in entries of this size."""
-    guard, answers = Guard(Options(counting=counting, remember=10_000), version, models.get), []
+    guard = Guard(Options(counting=counting, remember=10_000, follow_drift=follow), version, models.get)
+    answers = []
     for entry in before:
         guard.apply(entry, guard.sequence + 1)
     seen = b"" if counting else ProcessStore().count(ClickKeys.of(sent))
@@ -98,6 +100,39 @@ def test_in_a_canary_a_click_is_answered_as_where_its_users_model_decides_every_
     assert found.by_candidate.clicks == len(theirs)
     assert found.by_candidate.robotic == len(theirs & robotic(answers))
     assert found.by_live.robotic == len(robotic(answers) - theirs)
+
+
+def test_thresholds_that_follow_drift_do_so_for_both_models_and_stop_when_told_to(models, sent, alone):
+    by = {version: judged(models, version, sent, follow=True)[1] for version in (models.first, models.second)}
+    guard, answers = judged(models, models.first, sent[:900], Trial(models.second, 0.3, 5), follow=True)
+    other = Guard.restored(unpack(pack(guard.dump())), models.get)
+    more = [one.apply(Clicks(sent[900:], 6), one.sequence + 1) for one in (guard, other)]
+    assert more[0] == more[1]
+    assert guard.digest() == other.digest()
+    answers += more[0]
+    assert answers == [by[answer.model_version][i] for i, answer in enumerate(answers)]
+    for version, fixed in zip((models.first, models.second), alone, strict=True):
+        band = dict(zip(*bands_of(models.get(version)), strict=True))
+        moved = {
+            answer.slice for answer, was in zip(by[version], fixed, strict=True) if answer.threshold != was.threshold
+        }
+        assert moved == {name for name in {answer.slice for answer in fixed} if name in band}
+        for answer in by[version]:
+            low, high = band.get(answer.slice, (answer.threshold, answer.threshold))
+            assert low <= answer.threshold <= high
+    assert moved
+    guard.apply(Tune(Options(), 7), guard.sequence + 1)
+    again = [msgspec.structs.replace(click, click_id=f"again {i}") for i, click in enumerate(sent[:64])]
+    limits = {(answer.model_version, answer.slice): answer.threshold for answers in alone for answer in answers}
+    for answer in guard.apply(Clicks(again, 8), guard.sequence + 1):
+        assert answer.threshold == limits[answer.model_version, answer.slice]
+
+
+def bands_of(model):
+    """The slices whose thresholds may move, and how far."""
+    found = model.thresholds.calibration.band
+    moving = [i for i, (low, high) in enumerate(found.tolist()) if low < high]
+    return [slice_name(model.thresholds.keys[i]) for i in moving], found[moving].tolist()
 
 
 def test_a_user_has_one_model_and_a_larger_share_lets_none_go(models, sent):
