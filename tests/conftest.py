@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.support.served"]  # a small model and clicks, for the tests of the service and its faults
+# A small model and clicks, for the tests of the service and its faults; and a browser for those of its page.
+pytest_plugins = ["tests.support.served", "tests.support.browser"]
 
 CI = os.environ.get("CI") == "true"
 

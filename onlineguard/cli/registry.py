@@ -1,4 +1,4 @@
-"""`onlineguard slidr models`, `promote`, `rollback`, `diff` and `retrain`. Parses what was asked, calls, prints."""
+"""`onlineguard slidr models`, `promote`, `rollback`, `trial`, `diff`, `retrain`: parses, calls, prints."""
 
 import json
 from collections.abc import Generator
@@ -48,6 +48,8 @@ def models(registry: Url, json_: AsJson = False) -> None:
                 {
                     "current": head and head.current,
                     "previous": head and head.previous,
+                    "trial": head and head.trial,
+                    "share": head and head.share,
                     "versions": records,
                     "changes": changes,
                 }
@@ -58,6 +60,8 @@ def models(registry: Url, json_: AsJson = False) -> None:
         def place(version: str) -> str:
             if head is None:
                 return ""
+            if version == head.trial:
+                return f"on trial, {head.share:.3g} of the users" if head.share else "on trial, decides nothing"
             return "current" if version == head.current else "previous" if version == head.previous else ""
 
         console.print_rows(
@@ -111,6 +115,56 @@ def rollback(registry: Url, why: Why, who: Who = None, json_: AsJson = False) ->
         from onlineguard.slidr.registry.registry import Registry
 
         _say_change(Registry(registry).rollback(why, who=who), json_)
+
+
+TRIAL_EPILOG = """[bold]Examples[/bold]
+
+A candidate judges every click beside the live model, and decides none:
+
+  [cyan]onlineguard slidr trial VERSION --registry models --why "new features"[/cyan]
+
+It decides the clicks of one user in twenty, and then of none:
+
+  [cyan]onlineguard slidr trial VERSION --share 0.05 --registry models --why "it did well in the shadow"[/cyan]
+  [cyan]onlineguard slidr trial --end --registry models --why "it marks buyers"[/cyan]
+
+Services that follow the registry take it up at their next look, and GET /v1/trial of each compares the two. A promotion
+or a rollback ends a trial too.
+"""
+
+
+@app.command(epilog=TRIAL_EPILOG)
+def trial(
+    registry: Url,
+    why: Why,
+    version: Annotated[
+        str | None, typer.Argument(metavar="VERSION", help="A version of the registry, or a model's folder.")
+    ] = None,
+    share: Annotated[
+        float, typer.Option("--share", min=0.0, max=1.0, help="Share of the users whose clicks it decides.")
+    ] = 0.0,
+    end: Annotated[bool, typer.Option("--end", help="End the trial.")] = False,
+    who: Who = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Let it decide although guardrails failed; the log says so.")
+    ] = False,
+    json_: AsJson = False,
+) -> None:
+    """Let a version judge beside the live one, and decide the clicks of a share of the users; or end that."""
+    with _errors():
+        from onlineguard.errors import InvalidArgument
+        from onlineguard.slidr.registry.registry import Registry
+
+        found = Registry(registry)
+        if end == (version is not None):
+            raise InvalidArgument("VERSION", "or --end must be given, and not both")
+        if version is None:
+            change = found.end_trial(why, who=who)
+        else:
+            if Path(version).is_dir():
+                version = found.add(version, who=who).version
+            change = found.trial(version, why, share=share, who=who, force=force)
+        _say_change(change, json_)
 
 
 @app.command()
@@ -276,11 +330,22 @@ def _say_change(change: "Change", json_: bool) -> None:
         return
     from onlineguard.cli import console
 
+    if change.action in ("trial", "end trial"):
+        candidate = f"{change.trial} is on trial beside {change.current}" if change.trial else "no version is on trial"
+        decides = f", and decides the clicks of {change.share:.3g} of the users" if change.share else ""
+        console.say(f"{candidate}{decides}, change {change.generation} by {change.who}: {change.why}")
+    else:
+        _say_current(change)
+    if change.forced:
+        console.say(f"beware: it failed {', '.join(change.forced)}")
+
+
+def _say_current(change: "Change") -> None:
+    from onlineguard.cli import console
+
     instead = f" in place of {change.replaced}" if change.replaced else ""
     back = f"; a rollback leads to {change.previous}" if change.previous else ""
     console.say(f"{change.current} is live{instead}, change {change.generation} by {change.who}: {change.why}{back}")
-    if change.forced:
-        console.say(f"beware: it failed {', '.join(change.forced)}")
 
 
 def _say_run(run: "Run") -> None:
@@ -299,7 +364,9 @@ def _change_row(change: "Change") -> dict[str, str]:
     return {
         "change": str(change.generation),
         "when": f"{datetime.fromtimestamp(change.when / 1_000, UTC):%Y-%m-%d %H:%M}",
-        "what": change.action + (f", forced past {', '.join(change.forced)}" if change.forced else ""),
+        "what": change.action
+        + (f" of {change.trial}, share {change.share:.3g}" if change.trial else "")
+        + (f", forced past {', '.join(change.forced)}" if change.forced else ""),
         "from": change.replaced or "",
         "to": change.current,
         "who": change.who,

@@ -23,7 +23,9 @@ and not before the time that Retry-After names. Sending again is harmless:
 - An event without an id gets one before it is first sent, and a click has its click_id. The service applies an id once
   and gives it the same answer each time.
 - A label states a fact about its click, which stays the same when it is stated twice.
-- `score` and `explain` change nothing.
+- `score`, `explain` and whatever else is read change nothing.
+
+A promotion and a rollback in the registry are sent once, since a second rollback would lead further back.
 
 Any other refusal is a `ServiceError` at once.
 """

@@ -8,9 +8,26 @@ import httpx2
 
 from onlineguard.client.connections import Connected, arguments, reply
 from onlineguard.client.conversations import Call, Conversation, One, Received
-from onlineguard.wire.answers import ClickAnswer, EventAnswer, Explanation, LabelAnswer, SlicePage, SliceState
-from onlineguard.wire.operations import CLICKS, LABELS, SCORE, UPDATE
-from onlineguard.wire.requests import Of, SliceKey, Sort
+from onlineguard.wire.answers import (
+    ClickAnswer,
+    EventAnswer,
+    Explanation,
+    LabelAnswer,
+    SlicePage,
+    SliceState,
+    TrialState,
+)
+from onlineguard.wire.operations import CLICKS, LABELS, PROMOTE, ROLLBACK, SCORE, UPDATE
+from onlineguard.wire.registry import (
+    Changed,
+    ChangePage,
+    Promotion,
+    RegistryState,
+    Rollback,
+    VersionDiff,
+    VersionState,
+)
+from onlineguard.wire.requests import Of, SliceKey, Sort, TrialModel
 
 if TYPE_CHECKING:
     import polars as pl
@@ -73,6 +90,44 @@ class AsyncClient(Connected[httpx2.AsyncClient]):
     async def explain(self, event: One) -> Explanation:
         """See `Client.explain`."""
         return await self._run(self._conversations.explanation(event))
+
+    async def trial(self) -> TrialState:
+        """See `Client.trial`."""
+        return await self._run(self._conversations.trial())
+
+    async def begin_trial(
+        self, version: str | None = None, *, folder: str | None = None, share: float = 0.0, force: bool = False
+    ) -> TrialState:
+        """See `Client.begin_trial`."""
+        return await self._run(self._conversations.begin_trial(TrialModel(share, folder, version, force)))
+
+    async def end_trial(self) -> TrialState:
+        """See `Client.end_trial`."""
+        return await self._run(self._conversations.end_trial())
+
+    async def registry(self, *, limit: int = 100, offset: int = 0) -> RegistryState:
+        """See `Client.registry`."""
+        return await self._run(self._conversations.registry(limit, offset))
+
+    async def version(self, version: str) -> VersionState:
+        """See `Client.version`."""
+        return await self._run(self._conversations.version(version))
+
+    async def changes(self, *, limit: int = 100, offset: int = 0) -> ChangePage:
+        """See `Client.changes`."""
+        return await self._run(self._conversations.changes(limit, offset))
+
+    async def diff(self, a: str, b: str) -> VersionDiff:
+        """See `Client.diff`."""
+        return await self._run(self._conversations.diff(a, b))
+
+    async def promote(self, version: str, why: str, *, force: bool = False, generation: int | None = None) -> Changed:
+        """See `Client.promote`."""
+        return await self._run(self._conversations.changed(PROMOTE, Promotion(version, why, force, generation)))
+
+    async def rollback(self, why: str, *, generation: int | None = None) -> Changed:
+        """See `Client.rollback`."""
+        return await self._run(self._conversations.changed(ROLLBACK, Rollback(why, generation)))
 
     async def ready(self) -> bool:
         """See `Client.ready`."""

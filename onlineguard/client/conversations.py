@@ -20,9 +20,33 @@ import msgspec
 from msgspec import UNSET
 
 from onlineguard.errors import InvalidArgument, ServiceError, ServiceUnavailable
-from onlineguard.wire.answers import Explanation, SlicePage, SliceState
-from onlineguard.wire.operations import EXPLAIN, READYZ, SLICE, SLICES, Operation
-from onlineguard.wire.requests import Of, SliceKey, SliceQuery, SlicesQuery, Sort
+from onlineguard.wire.answers import Explanation, SlicePage, SliceState, TrialState
+from onlineguard.wire.operations import (
+    CHANGES,
+    DIFF,
+    END_TRIAL,
+    EXPLAIN,
+    READYZ,
+    REGISTRY,
+    SLICE,
+    SLICES,
+    TRIAL,
+    TRY,
+    VERSION,
+    Operation,
+)
+from onlineguard.wire.registry import (
+    Changed,
+    ChangePage,
+    DiffQuery,
+    Promotion,
+    RegistryState,
+    Rollback,
+    RowsQuery,
+    VersionDiff,
+    VersionState,
+)
+from onlineguard.wire.requests import Of, SliceKey, SliceQuery, SlicesQuery, Sort, TrialModel
 
 URL = "http://127.0.0.1:8080"
 RETRIED = frozenset({429, 502, 503, 504})  # too many requests; a proxy without a service; not ready; a slow proxy
@@ -123,6 +147,44 @@ class Conversations:
         call = Call(EXPLAIN.method, EXPLAIN.path, _encoded(event, "event", 0))
         return _decoded((yield from self._answered(call)), Explanation)
 
+    def trial(self) -> Conversation[TrialState]:
+        """Ask how a candidate compares with the model that decides."""
+        return _decoded((yield from self._answered(Call(TRIAL.method, TRIAL.path))), TrialState)
+
+    def begin_trial(self, model: TrialModel) -> Conversation[TrialState]:
+        """Have a candidate judge every click, and decide those of a share of the users."""
+        call = Call(TRY.method, TRY.path, msgspec.json.encode(model))
+        return _decoded((yield from self._answered(call)), TrialState)
+
+    def end_trial(self) -> Conversation[TrialState]:
+        """End the trial of a candidate."""
+        return _decoded((yield from self._answered(Call(END_TRIAL.method, END_TRIAL.path))), TrialState)
+
+    def registry(self, limit: int, offset: int) -> Conversation[RegistryState]:
+        """Ask for the versions of the registry."""
+        call = Call(REGISTRY.method, REGISTRY.path, query=msgspec.to_builtins(RowsQuery(limit, offset)))
+        return _decoded((yield from self._answered(call)), RegistryState)
+
+    def version(self, version: str) -> Conversation[VersionState]:
+        """Ask for one version."""
+        call = Call(VERSION.method, VERSION.path.format(version=quote(version, safe="")))
+        return _decoded((yield from self._answered(call)), VersionState)
+
+    def changes(self, limit: int, offset: int) -> Conversation[ChangePage]:
+        """Ask who changed the registry."""
+        call = Call(CHANGES.method, CHANGES.path, query=msgspec.to_builtins(RowsQuery(limit, offset)))
+        return _decoded((yield from self._answered(call)), ChangePage)
+
+    def diff(self, a: str, b: str) -> Conversation[VersionDiff]:
+        """Ask for two versions side by side."""
+        call = Call(DIFF.method, DIFF.path, query=msgspec.to_builtins(DiffQuery(a, b)))
+        return _decoded((yield from self._answered(call)), VersionDiff)
+
+    def changed(self, operation: Operation, change: Promotion | Rollback) -> Conversation[Changed]:
+        """Change the registry. Sent once: sent again, a rollback would lead further back."""
+        call = Call(operation.method, operation.path, msgspec.json.encode(change))
+        return _decoded((yield from self._answered(call, retries=0)), Changed)
+
     def ready(self) -> Conversation[bool]:
         """Ask once whether the service is ready; False if nobody answers."""
         received = yield Call(READYZ.method, READYZ.path)
@@ -145,15 +207,16 @@ class Conversations:
             yield pause
             pause = min(2 * pause, 1.0)
 
-    def _answered(self, call: Call) -> Conversation[Reply]:
+    def _answered(self, call: Call, retries: int | None = None) -> Conversation[Reply]:
         """Send the call until it succeeds, as often as the retries allow."""
-        for attempt in range(self._retries + 1):
+        retries = self._retries if retries is None else retries
+        for attempt in range(retries + 1):
             received = yield call
             if isinstance(received, Reply) and received.success:
                 return received
             problem = self._failure(received)
             wait = _wait(received, self._backoff, attempt)
-            if not isinstance(problem, ServiceUnavailable) or attempt == self._retries or wait > LONGEST_WAIT:
+            if not isinstance(problem, ServiceUnavailable) or attempt == retries or wait > LONGEST_WAIT:
                 raise problem
             yield wait
         raise AssertionError("the last attempt returns or raises")

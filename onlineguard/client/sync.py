@@ -8,9 +8,26 @@ import httpx2
 
 from onlineguard.client.connections import Connected, arguments, reply
 from onlineguard.client.conversations import Call, Conversation, One, Received
-from onlineguard.wire.answers import ClickAnswer, EventAnswer, Explanation, LabelAnswer, SlicePage, SliceState
-from onlineguard.wire.operations import CLICKS, LABELS, SCORE, UPDATE
-from onlineguard.wire.requests import Of, SliceKey, Sort
+from onlineguard.wire.answers import (
+    ClickAnswer,
+    EventAnswer,
+    Explanation,
+    LabelAnswer,
+    SlicePage,
+    SliceState,
+    TrialState,
+)
+from onlineguard.wire.operations import CLICKS, LABELS, PROMOTE, ROLLBACK, SCORE, UPDATE
+from onlineguard.wire.registry import (
+    Changed,
+    ChangePage,
+    Promotion,
+    RegistryState,
+    Rollback,
+    VersionDiff,
+    VersionState,
+)
+from onlineguard.wire.requests import Of, SliceKey, Sort, TrialModel
 
 if TYPE_CHECKING:
     import polars as pl
@@ -92,6 +109,54 @@ class Client(Connected[httpx2.Client]):
     def explain(self, event: One) -> Explanation:
         """The features that drive the score of an event or click; nothing is learned."""
         return self._run(self._conversations.explanation(event))
+
+    def trial(self) -> TrialState:
+        """How a candidate compares with the model that decides, on the same clicks."""
+        return self._run(self._conversations.trial())
+
+    def begin_trial(
+        self, version: str | None = None, *, folder: str | None = None, share: float = 0.0, force: bool = False
+    ) -> TrialState:
+        """Have a candidate judge every click beside the live model; needs the scope admin.
+
+        version: of the registry; or a folder on the service's machine instead.
+        share: of the users whose clicks it decides; 0 for none.
+        force: also if it does not fit the clicks that come.
+        """
+        return self._run(self._conversations.begin_trial(TrialModel(share, folder, version, force)))
+
+    def end_trial(self) -> TrialState:
+        """End the trial of a candidate, if one runs; needs the scope admin."""
+        return self._run(self._conversations.end_trial())
+
+    def registry(self, *, limit: int = 100, offset: int = 0) -> RegistryState:
+        """The versions of the registry that the service follows, the newest first, and which of them decides."""
+        return self._run(self._conversations.registry(limit, offset))
+
+    def version(self, version: str) -> VersionState:
+        """One version, with the report of its guardrails. Raises ServiceError with status 404 if there is none."""
+        return self._run(self._conversations.version(version))
+
+    def changes(self, *, limit: int = 100, offset: int = 0) -> ChangePage:
+        """Who changed the registry and why, the latest change first."""
+        return self._run(self._conversations.changes(limit, offset))
+
+    def diff(self, a: str, b: str) -> VersionDiff:
+        """Two versions side by side."""
+        return self._run(self._conversations.diff(a, b))
+
+    def promote(self, version: str, why: str, *, force: bool = False, generation: int | None = None) -> Changed:
+        """Let a version of the registry be current, and decide; needs the scope admin. It is sent once.
+
+        force: also if it failed guardrails.
+        generation: that of the change on which the decision rests. If another one came since, ServiceError has the
+            status 409.
+        """
+        return self._run(self._conversations.changed(PROMOTE, Promotion(version, why, force, generation)))
+
+    def rollback(self, why: str, *, generation: int | None = None) -> Changed:
+        """Let the version be current that was so before, as `promote`."""
+        return self._run(self._conversations.changed(ROLLBACK, Rollback(why, generation)))
 
     def ready(self) -> bool:
         """Whether the service is ready to answer now; False also if nobody answers."""

@@ -181,9 +181,7 @@ class ClickJudge:
             (*self._featuriser.local_time(click.marketplace, click.ts), click.logged_in) for click in clicks
         ]
         if self._embedding:
-            batch.codes[:n] = [
-                (category(click.user_agent), category(prefix(click.ip)), category(click.ad_id)) for click in clicks
-            ]
+            batch.codes[:n] = _codes(clicks)
         after, verdicts = self._engine.update_from(batch.front, batch.weights, slices, batch.memory)
         if batch.front.counting and self._store is not None:
             self._store.end(after, batch.counting)
@@ -191,6 +189,63 @@ class ClickJudge:
         features = after[batch.features].view(np.float32).reshape(-1, WIDTH)[:n]
         p_robot = said[:, 0] if batch.front.network is not None else self._scorer.p_robot(features)
         return JudgedClicks(features, p_robot, said[:, 1:], verdicts)
+
+
+class FeatureJudge:
+    """Scores clicks whose features a `ClickJudge` has made, to the bits that one with this scorer would give.
+
+    engine: that of the judge. Where it judges clicks all at once, on an accelerator, bits may differ by a few ulps.
+    """
+
+    def __init__(self, scorer: Scorer, engine: Engine):
+        self._scorer, self._engine = scorer, engine
+        self._sizes = [MOST, WHOLE] if engine.runs_at_once(WHOLE) else [MOST]
+        self._weights: list[Any] = []  # for each size
+        self._embedding = False
+        if isinstance(scorer, Network):
+            tree = (scorer.params, scorer.mean, scorer.scale)
+            self._weights = [jax.device_put(tree, jax.devices("cpu")[0]), jax.device_put(tree)][: len(self._sizes)]
+            self._embedding = scorer.config.kind == "embedding"
+
+    def warmup(self) -> None:
+        """Compile."""
+        for at in range(len(self._weights)):
+            self._scored(at, np.empty((0, WIDTH), np.float32), np.empty((0, CATEGORIES), np.uint32))
+
+    def p_robot(
+        self, clicks: Sequence[Click], features: Float32[np.ndarray, "n features"]
+    ) -> Float32[np.ndarray, " n"]:
+        """Of n clicks that were judged together."""
+        if not self._weights:
+            return self._scorer.p_robot(features)
+        at = -1 if len(clicks) > MOST or self._engine.runs_at_once(len(clicks)) else 0
+        return self._scored(at, features, _codes(clicks) if self._embedding else [])
+
+    def _scored(self, at: int, features: np.ndarray, codes: Any) -> Float32[np.ndarray, " n"]:
+        n, size = len(features), self._sizes[at]
+        X = np.zeros((size, WIDTH), np.float32)
+        X[:n] = features
+        padded = np.zeros((size, CATEGORIES), np.uint32) if self._embedding else None
+        if padded is not None:
+            padded[:n] = codes
+        if size == WHOLE:
+            return np.asarray(_together(*self._weights[at], X, padded))[:n]
+        return np.asarray(_in_turn(*self._weights[at], X, padded, np.int32(n)))[:n]
+
+
+@jax.jit
+def _together(params: Any, mean: Array, scale: Array, X: Array, codes: Any) -> Array:
+    return p_robots(params, mean, scale, X, codes)
+
+
+@jax.jit
+def _in_turn(params: Any, mean: Array, scale: Array, X: Array, codes: Any, n: Array) -> Array:
+    """p_robot of the first n rows, one after the other."""
+
+    def one(i: Array, out: Array) -> Array:
+        return out.at[i].set(p_robot(params, mean, scale, X[i], None if codes is None else codes[i]))
+
+    return jax.lax.fori_loop(0, n, one, jnp.zeros(len(X), jnp.float32))
 
 
 def scored_singly(scorer: Scorer, X: Float32[np.ndarray, "n features"], codes: Any) -> Float32[np.ndarray, " n"]:
@@ -209,13 +264,8 @@ def scored_singly(scorer: Scorer, X: Float32[np.ndarray, "n features"], codes: A
         for whole, part in zip((X, codes), parts, strict=True):
             if part is not None:
                 part[:n] = whole[cut]
-        out[cut] = np.asarray(_singly(scorer.params, scorer.mean, scorer.scale, *parts))[:n]
+        out[cut] = np.asarray(_in_turn(scorer.params, scorer.mean, scorer.scale, *parts, np.int32(n)))[:n]
     return out
-
-
-@jax.jit
-def _singly(params: Any, mean: Array, scale: Array, X: Array, codes: Any) -> Array:
-    return jax.lax.map(lambda row: p_robot(params, mean, scale, *row), (X, codes))
 
 
 class _Batch:
@@ -230,6 +280,11 @@ class _Batch:
         self.features, self.said = slice(front.features, front.said), slice(front.said, front.length)
         if front.counting:
             self.counting = BatchMemory(front.size, self.memory)
+
+
+def _codes(clicks: Sequence[Click]) -> list[tuple[int, int, int]]:
+    """What an embedding looks up for each click."""
+    return [(category(click.user_agent), category(prefix(click.ip)), category(click.ad_id)) for click in clicks]
 
 
 def _part(memory: Array, start: int, width: int, i: Array) -> Array:

@@ -159,6 +159,55 @@ class WatchState(msgspec.Struct, frozen=True):
     rollbacks: int
 
 
+class Arm(msgspec.Struct, frozen=True):
+    """The clicks that one of two models decided."""
+
+    clicks: int
+    robotic: int
+    purchases: int
+    robotic_purchases: int
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """What two models say of the same clicks, over all or of a slice, since the trial began.
+
+    Every click is judged by both. Purchases are those that became known; heavy clicks are those of sessions with more
+    clicks within the hour before than a person makes, by default 20.
+    """
+
+    of: str  # the slice; empty for all
+    clicks: int
+    live: Annotated[int, Meta(description="clicks that the live model calls robotic")]
+    candidate: Annotated[int, Meta(description="clicks that the candidate calls robotic")]
+    only_live: int
+    only_candidate: int
+    purchases: int
+    purchases_live: int
+    purchases_candidate: int
+    heavy: int
+    heavy_live: int
+    heavy_candidate: int
+    by_live: Annotated[Arm, Meta(description="what the live model decided")]
+    by_candidate: Annotated[Arm, Meta(description="what the candidate decided")]
+
+
+class TrialState(msgspec.Struct, frozen=True):
+    """The trial of a candidate beside the model that decides: the one that runs, or the last one."""
+
+    running: bool
+    version: str | None  # of the candidate; null if there was no trial
+    live: str | None  # the version that it is compared with
+    share: float  # of the users whose clicks it decides; 0: it decides nothing
+    since: int | None
+    ended: int | None
+    why: str  # it ended
+    overall: Comparison | None
+    slices: list[Comparison]  # those that either model has a threshold for, and that had clicks
+    watched: bool  # whether promises of the candidate are known
+    rates: list[WatchedRate]  # of the candidate, on every click, whoever decided
+    alarms: list[AlarmAnswer]  # of the candidate
+
+
 class SnapshotAnswer(msgspec.Struct, frozen=True):
     """The last entry of the journal that the snapshot includes."""
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, NamedTuple
 
-from onlineguard.wire import answers, requests
+from onlineguard.wire import answers, registry, requests
 
 Scope = Literal["score", "update", "admin"]  # what a key may be granted
 
@@ -10,8 +10,8 @@ Scope = Literal["score", "update", "admin"]  # what a key may be granted
 class Operation(NamedTuple):
     """A method on a path."""
 
-    method: Literal["GET", "POST"]
-    path: str  # with {key} where a slice's key stands
+    method: Literal["GET", "POST", "DELETE"]
+    path: str  # with {key} where a slice's key stands, and {version} where one of the registry does
     scope: Scope | None  # that a key needs; None: no key is needed
     summary: str
     body: tuple[type[Any], ...] = ()  # of one of these kinds
@@ -102,6 +102,73 @@ WATCH = Operation(
     answer=answers.WatchState,
     refusals=(503,),
 )
+TRIAL = Operation(
+    "GET",
+    "/v1/trial",
+    "score",
+    "Compare a candidate with the model that decides.",
+    answer=answers.TrialState,
+    refusals=(503,),
+)
+TRY = Operation(
+    "POST",
+    "/v1/trial",
+    "admin",
+    "Let a candidate judge every click beside the live model, or decide the clicks of a share of the users.",
+    body=(requests.TrialModel,),
+    answer=answers.TrialState,
+    refusals=(*_BODY, 404, 409, 503),
+)
+END_TRIAL = TRIAL._replace(method="DELETE", scope="admin", summary="End the trial of a candidate, if one runs.")
+REGISTRY = Operation(
+    "GET",
+    "/v1/registry",
+    "score",
+    "List the versions of the registry, and say which of them decides.",
+    query=registry.RowsQuery,
+    answer=registry.RegistryState,
+    refusals=(422, 503),
+)
+VERSION = Operation(
+    "GET",
+    "/v1/registry/versions/{version}",
+    "score",
+    "One version, with the report of its guardrails.",
+    answer=registry.VersionState,
+    refusals=(404, 503),
+)
+CHANGES = Operation(
+    "GET",
+    "/v1/registry/changes",
+    "score",
+    "Who changed the registry, and why.",
+    query=registry.RowsQuery,
+    answer=registry.ChangePage,
+    refusals=(404, 422, 503),
+)
+DIFF = Operation(
+    "GET",
+    "/v1/registry/diff",
+    "score",
+    "Two versions side by side.",
+    query=registry.DiffQuery,
+    answer=registry.VersionDiff,
+    refusals=(404, 422, 503),
+)
+PROMOTE = Operation(
+    "POST",
+    "/v1/registry/promote",
+    "admin",
+    "Let a version of the registry be current, and decide.",
+    body=(registry.Promotion,),
+    answer=registry.Changed,
+    refusals=(*_BODY, 409, 503),
+)
+ROLLBACK = PROMOTE._replace(
+    path="/v1/registry/rollback",
+    summary="Let the version be current, and decide, that was so before.",
+    body=(registry.Rollback,),
+)
 SNAPSHOT = Operation(
     "POST", "/v1/snapshot", "admin", "Write a snapshot now.", answer=answers.SnapshotAnswer, refusals=(503,)
 )
@@ -121,6 +188,15 @@ OPERATIONS = (
     EXPLAIN,
     MODEL,
     WATCH,
+    TRIAL,
+    TRY,
+    END_TRIAL,
+    REGISTRY,
+    VERSION,
+    CHANGES,
+    DIFF,
+    PROMOTE,
+    ROLLBACK,
     SNAPSHOT,
     METRICS,
     LIVEZ,

@@ -53,6 +53,15 @@ class ModelFolder(msgspec.Struct, frozen=True):
     force: Annotated[bool, Meta(description="Also if it does not fit the clicks that come.")] = False
 
 
+class TrialModel(msgspec.Struct, frozen=True):
+    """A model that is tried beside the one that decides, and the share of the users whose clicks it decides."""
+
+    share: Annotated[float, Meta(ge=0.0, le=1.0, description="0: it judges every click and decides none.")] = 0.0
+    folder: Annotated[str, Meta(extra_json_schema={"minLength": 1, "pattern": "^[^\\u0000]+$"})] | None = None
+    version: Annotated[str, Meta(max_length=MOST_ID)] | None = None
+    force: Annotated[bool, Meta(description="Also if it does not fit the clicks that come.")] = False
+
+
 class SlicesQuery(msgspec.Struct, frozen=True):
     """Which slices to list, and in which order."""
 
@@ -81,4 +90,5 @@ __all__ = [
     "SliceQuery",
     "SlicesQuery",
     "Sort",
+    "TrialModel",
 ]

@@ -48,6 +48,11 @@ class Settings:
         "Whether a model of the registry whose false positives or share of robotic clicks are far from what was "
         "promised is taken back by itself, here and in the registry.",
     )
+    follow_drift: Literal["off", "on"] = _setting(
+        "off",
+        "Whether the thresholds of clicks follow the drift of scores between two trainings, inside the bands that were "
+        "set with them.",
+    )
     redis: str | None = _setting(
         None, "URL of the Redis that counts, as redis://host:6379/0; without it the process counts.", repr=False
     )

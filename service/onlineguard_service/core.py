@@ -43,6 +43,7 @@ from onlineguard_service.models import Models
 from onlineguard_service.patience import give_way
 from onlineguard_service.recovery import first_model, journal_of, options_of, recorder_of, recovered
 from onlineguard_service.redis.counting import CountersUnavailable, Counting
+from onlineguard_service.versions import Versions
 
 CLICKS_AT_ONCE = 64  # of a request; a millisecond or two
 CLICKS_BESIDE = 32  # of a larger one, before others get their turn
@@ -71,6 +72,7 @@ class Core:
         self._guard, self._journal, self._counting = guard, journal, counting
         self._every = every
         self._deciding = Deciding(guard, models, following, self._commit)
+        self.versions = Versions(guard, following, self._deciding.follow)
         self._snapshot: dict[str, Any] = {"sequence": 0, "t": None}
         self._snapshot_trouble: str | None = None  # why the last one failed
         self._snapshot_failures = 0
@@ -232,6 +234,25 @@ class Core:
         """See `Deciding.switch_to`."""
         return await self._deciding.switch_to(version, force)
 
+    async def try_folder(self, folder: Path, share: float, force: bool = False) -> dict[str, Any]:
+        """See `Deciding.try_folder`; what `trial` says then."""
+        await self._deciding.try_folder(folder, share, force)
+        return self.trial()
+
+    async def try_version(self, version: str, share: float, force: bool = False) -> dict[str, Any]:
+        """See `Deciding.try_version`; what `trial` says then."""
+        await self._deciding.try_version(version, share, force)
+        return self.trial()
+
+    async def end_trial(self) -> dict[str, Any]:
+        """Let the candidate judge no more; what `trial` says then."""
+        await self._deciding.end_trial("it was ended")
+        return self.trial()
+
+    def trial(self) -> dict[str, Any]:
+        """The candidate that judges beside the live model, or did so last, and how the two compare."""
+        return self._guard.trying.shown()
+
     async def snapshot(self) -> int:
         """Write all state beside the journal, and return the number of the last entry that it holds."""
         recorder = self._guard.recorder
@@ -369,6 +390,7 @@ class Core:
             "purchases": clicks["purchases"],
             "purchases_robotic": clicks["purchases_robotic"],
             "watch": {**self.watch(), "n_alarms": self._guard.watching.n_alarms},
+            "trial": {**self.trial(), "ended_by_itself": self._guard.trying.n_ended_by_itself},
             "registry": self._deciding.registry(),
         }
 

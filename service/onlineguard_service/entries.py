@@ -10,7 +10,14 @@ import msgspec
 from onlineguard.slidr.clicks.clicks import Click
 from onlineguard.wire.requests import Event, Label
 
-CHANGEABLE = ("target_rate", "patience", "max_slices", "remember", "rollback")  # of a state that goes on; see `Tune`
+CHANGEABLE = (
+    "target_rate",
+    "patience",
+    "max_slices",
+    "remember",
+    "rollback",
+    "follow_drift",
+)  # of a state that goes on; see `Tune`
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -26,6 +33,7 @@ class Options(msgspec.Struct, frozen=True):
     detector: str = "marginal"  # of events, a name of `arguments.DETECTORS`; states of before it have the marginal one
     categories: tuple[str, ...] = ()  # features that are categories whatever the first event holds
     rollback: bool = False  # whether an alarm of the live watch leads back to the model before
+    follow_drift: bool = False  # whether thresholds follow the drift of scores inside their bands
 
 
 class Begin(msgspec.Struct, tag="begin", array_like=True, frozen=True):
@@ -68,6 +76,17 @@ class Switch(msgspec.Struct, tag="switch", array_like=True, frozen=True):
     why: str = ""  # the alarm, where the live watch took the model before back
 
 
+class Trial(msgspec.Struct, tag="trial", array_like=True, frozen=True):
+    """From here on a candidate judges every click beside the model that decides; without a version none does."""
+
+    version: str
+    share: float  # of the users whose clicks it decides
+    t: int
+    promises: bytes = b""  # as of a `Switch`
+    why: str = ""  # the trial ends
+    by_itself: bool = False  # whether the candidate's own watch ends it
+
+
 class Tune(msgspec.Struct, tag="tune", array_like=True, frozen=True):
     """From here on the operator's `CHANGEABLE` choices are these; the others are as they were."""
 
@@ -75,7 +94,7 @@ class Tune(msgspec.Struct, tag="tune", array_like=True, frozen=True):
     t: int
 
 
-Entry = Begin | Events | Clicks | Labels | Switch | Tune
+Entry = Begin | Events | Clicks | Labels | Switch | Tune | Trial
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Entry).decode

@@ -4,7 +4,7 @@ A change of the registry is dealt with once: the version is taken, or it is refu
 registry changes. A registry that cannot be reached is asked again at the next look.
 
 A version that the live watch took back is taken back in the registry too. That may have been prevented by a crash, so
-it is looked up in the registry's log whether it was done.
+it is looked up in the registry's log whether it was done. So is the trial of a candidate that its watch ended.
 """
 
 import shutil
@@ -35,35 +35,35 @@ class Following:
     """See this module. `url` is a folder, or a URL of fsspec."""
 
     def __init__(self, url: str, models: Models, folder: Path):
-        self._registry, self._models, self._folder = Registry(url), models, folder
+        self.registry, self._models, self._folder = Registry(url), models, folder
         self.dealt_with = 0  # the generation of the registry's change that was dealt with last
         self.reached: float | None = None  # time.time() of the last look that succeeded
-        self.refused: str | None = None  # the current version, if it was refused
+        self.refused: str | None = None  # why the current version was refused, if it was
         self.n_refused = 0
 
     def first(self) -> Model:
         """The current version, for a service that begins. Raises CheckpointError where there is none."""
-        version = self._registry.current()
+        version = self.registry.current()
         if version is None:
             raise CheckpointError(
-                f"registry {self._registry.url} has no current version; promote one, e.g. with onlineguard slidr "
+                f"registry {self.registry.url} has no current version; promote one, e.g. with onlineguard slidr "
                 "promote, or start the service with --model"
             )
         return self.fetch(version).model
 
     def look(self) -> Change | None:
         """The last change, if it was not dealt with yet."""
-        head = self._registry.head()
+        head = self.registry.head()
         self.reached = time.time()
         return None if head is None or head.generation == self.dealt_with else head
 
     def fetch(self, version: str) -> Fetched:
         """Raises InvalidArgument for a version that is not there, CheckpointError for one that is not whole."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        record = self._registry.record(version)
+        record = self.registry.record(version)
         temporary = Path(tempfile.mkdtemp(".tmp", ".registry.", self._folder))
         try:
-            model = self._models.put(self._registry.checkout(version, temporary))
+            model = self._models.put(self.registry.checkout(version, temporary))
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return Fetched(model, b"" if record.promises is None else msgspec.json.encode(record.promises))
@@ -75,11 +75,15 @@ class Following:
         """
         done = any(
             each.action == "rollback" and each.replaced == head.current and each.when >= since
-            for each in self._registry.changes()
+            for each in self.registry.changes()
         )
-        return head if done else self._registry.rollback(why, who=WHO, generation=head.generation)
+        return head if done else self.registry.rollback(why, who=WHO, generation=head.generation)
 
-    def refuse(self, version: str) -> None:
+    def end_trial(self, head: Change, why: str) -> None:
+        """End the trial in the registry too. Raises Conflict if another change came between."""
+        self.registry.end_trial(why, who=WHO, generation=head.generation)
+
+    def refuse(self, why: str) -> None:
         """The current version does not fit."""
-        self.refused = version
+        self.refused = why
         self.n_refused += 1

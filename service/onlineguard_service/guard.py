@@ -29,7 +29,7 @@ from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from onlineguard.slidr.counting.windows import COLUMNS
 from onlineguard.slidr.guardrails.compatible import incompatible
-from onlineguard.slidr.judge import ClickJudge
+from onlineguard.slidr.judge import ClickJudge, FeatureJudge
 from onlineguard.slidr.model import Model
 from onlineguard.slidr.pipeline import slice_name
 from onlineguard.slidr.watch import COLUMNS as WATCHED_COLUMNS
@@ -37,11 +37,13 @@ from onlineguard.slidr.watch import UNUSUAL, WATCHED
 from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer, VerdictAnswer
 from onlineguard.wire.requests import Event, Of
 from onlineguard_service.digest import digest
-from onlineguard_service.entries import CHANGEABLE, Begin, Clicks, Entry, Events, Labels, Options, Switch, Tune
+from onlineguard_service.entries import CHANGEABLE, Begin, Clicks, Entry, Events, Labels, Options, Switch, Trial, Tune
 from onlineguard_service.event_numbers import Stream, key_of
 from onlineguard_service.figures import ANOMALOUS, JUDGED, ROBOTIC, Figures
 from onlineguard_service.history.recorder import Recorder
+from onlineguard_service.limits import Limits
 from onlineguard_service.remembered import Remembered
+from onlineguard_service.trying import Ruling, Trying
 from onlineguard_service.watching import Watching
 
 MARKS = 100  # switches of the model that are remembered
@@ -78,19 +80,16 @@ class Guard:
         self.recorder: Recorder | None = None  # told of every click that is judged, and of every label
         self.watching = Watching(version)
         self.watching.allow(options.rollback)
+        self.trying = Trying(self.watch, options)
         self._use(models(version))
 
     def _named(self) -> SliceModel:
         return named_model(self.options.detector, self.options.target_rate, self.options.patience)
 
     def _use(self, model: Model) -> None:
-        if model.thresholds is None:
-            raise InvalidArgument(f"model {model.version} has no thresholds; run onlineguard slidr calibrate on it")
+        self._limits = Limits(model, self.options.follow_drift)
         self.model = model
         self._columns: Callable[[Click], Any] = attrgetter(*model.config.slices)
-        names = [slice_name(key) for key in model.thresholds.keys]
-        self._thresholds = dict(zip(names, model.thresholds.calibration.thresholds.tolist(), strict=True))
-        self._default = model.thresholds.calibration.default
         self._featuriser = model.featuriser()
         self._click_judge = self._judge_of(model)
         self._ahead.pop("clicks", None)  # another model may have another program
@@ -115,18 +114,34 @@ class Guard:
         if isinstance(entry, Tune):
             self._tune(entry.options)
             return []
+        if isinstance(entry, Trial):
+            self._try(entry)
+            return []
         self.watching.switched(entry)
         if entry.version != self.model.version:
             self._use(self._models(entry.version))
             self.marks = [*self.marks, (entry.t, entry.version)][-MARKS:]
+            self.trying.end(entry.t, f"model {entry.version} decides now")
         return []
 
+    def _try(self, entry: Trial) -> None:
+        if entry.version:
+            self.trying.begin(entry, self._models(entry.version), self.model)
+        else:
+            self.trying.end(entry.t, entry.why, entry.by_itself)
+
     def _tune(self, options: Options) -> None:
-        """Go on with the operator's new choices; no program is compiled for them."""
+        """Go on with the operator's new choices; a program is compiled only for thresholds that begin to move."""
+        follows = self.options.follow_drift
         chosen = {name: getattr(options, name) for name in CHANGEABLE}
         self.options = msgspec.structs.replace(self.options, **chosen)
         self._estimator = self._named()
         self.watching.allow(options.rollback)
+        if options.follow_drift != follows:  # from the thresholds of the calibration on
+            self._limits = Limits(self.model, options.follow_drift)
+            self.trying.follow(options.follow_drift, self._models)
+            self._limits.warmup()
+            self.trying.warmup()
         for engine in (self.events, self.watch):
             if engine is not None:
                 engine.max_slices = options.max_slices
@@ -138,6 +153,7 @@ class Guard:
             figures.keep(options.max_slices)
         for remembered in (self._event_answers, self._click_answers, self._purchased):
             remembered.keep(options.remember)
+        self.trying.keep(options.remember)
 
     def warmup(self, batch: int, slices: int) -> None:
         """Compile every program that requests of up to `batch` need while there are no more than `slices` slices."""
@@ -149,6 +165,8 @@ class Guard:
             nothing = ClickKeys([""], np.zeros(1, np.int64), [None], [None], [""], [""], [False])
             self.store.peek(nothing)  # as `explain` does
         self._click_judge.warmup()
+        self._limits.warmup()
+        self.trying.warmup()
 
     def prepare(self, event: Event) -> None:
         """Compile what a stream needs that begins with this event; changes nothing, and may run in another thread."""
@@ -158,6 +176,7 @@ class Guard:
     def warm(self, model: Model) -> None:
         """Compile what a model needs that is to decide soon; changes nothing, and may run in another thread."""
         self._judge_of(model).warmup(self._twin("clicks"))
+        Limits(model, self.options.follow_drift).warmup()
 
     @property
     def crowded(self) -> bool:
@@ -200,9 +219,18 @@ class Guard:
         seen = self.click_figures.counts()
         return incompatible(model, self.model, clicks=seen if sum(seen.values()) >= TELLING else None)
 
+    def warm_beside(self, model: Model) -> None:
+        """Compile what a model needs that is to be tried soon; changes nothing, and may run in another thread."""
+        FeatureJudge(model.scorer, self.watch).warmup()
+        Limits(model, self.options.follow_drift).warmup()
+
     def rollback(self, t: int) -> Switch | None:
         """The entry that takes the model back, where an alarm asks for it; else None."""
         return self.watching.rollback(t)
+
+    def owed(self, t: int) -> Switch | Trial | None:
+        """The entry that an alarm asks for: it takes the model back, or ends the trial of a candidate."""
+        return self.rollback(t) or self.trying.ending(t)
 
     def answered_before(self, click_id: str) -> ClickAnswer | None:
         """The answer that a click got already."""
@@ -300,9 +328,13 @@ class Guard:
         clicks = [entry.clicks[i] for i in places]
         names = [self.slice_of(click) for click in clicks]
         judged = self._click_judge.judge(clicks, names, counts)
-        p_robot, verdicts = judged.p_robot.tolist(), _verdicts(judged.verdicts)
-        limits = [self._thresholds.get(name, self._default) for name in names]
-        robotic = [p > limit for p, limit in zip(p_robot, limits, strict=True)]  # float64, as `Calibration.robotic`
+        verdicts, version = _verdicts(judged.verdicts), self.model.version
+        ruling = Ruling(judged.p_robot, *self._limits.judged(names, judged.p_robot), [version] * len(clicks))
+        warm = self.watching.warm(clicks)
+        if self.trying.running:
+            ruling = self.trying.judged(clicks, names, judged.features, ruling, warm, entry.t)
+            judged = judged._replace(p_robot=ruling.p_robot)
+        p_robot, limits, robotic, versions = ruling
         self.click_figures.add(
             names,
             [flags | ROBOTIC * is_robotic for flags, is_robotic in zip(_flags(verdicts), robotic, strict=True)],
@@ -310,23 +342,31 @@ class Guard:
             judged.verdicts.score,
             judged.verdicts.threshold,
             judged.watched,
-            judged.p_robot,
+            p_robot,
             limits,
         )
-        rows = zip(clicks, robotic, p_robot, limits, names, verdicts, strict=True)
-        version = self.model.version
-        self.watching.clicks(clicks, names, judged.p_robot, robotic, judged.features, entry.t)
+        self._watch(names, ruling, judged.features, warm, entry.t)
         if self.recorder is not None:
             p_values = [verdict.p_value for verdict in verdicts]
             self.recorder.clicks(
-                self.sequence, entry.t, places, clicks, judged, limits, robotic, p_values, names, version
+                self.sequence, entry.t, places, clicks, judged, limits, robotic, p_values, names, versions
             )
+        rows = zip(clicks, robotic, p_robot.tolist(), limits, names, versions, verdicts, strict=True)
         return [
             ClickAnswer(
-                click.click_id, "robotic" if is_robotic else "valid", _finite(p), _finite(limit), name, version, verdict
+                click.click_id, "robotic" if is_robotic else "valid", _finite(p), _finite(limit), name, by, verdict
             )
-            for click, is_robotic, p, limit, name, verdict in rows
+            for click, is_robotic, p, limit, name, by, verdict in rows
         ]
+
+    def _watch(self, names: list[str], ruling: Ruling, features: np.ndarray, warm: bool, t: int) -> None:
+        """Have the live watch see what the live model decided."""
+        p_robot, _, robotic, versions = ruling
+        mine = [i for i, version in enumerate(versions) if version == self.model.version]
+        if len(mine) < len(names):
+            names, robotic = [names[i] for i in mine], [robotic[i] for i in mine]
+            p_robot, features = p_robot[mine], features[mine]
+        self.watching.clicks(names, p_robot, robotic, features, warm, t)
 
     def _label(self, entry: Labels) -> list[LabelAnswer]:
         answers: list[LabelAnswer] = []
@@ -340,6 +380,7 @@ class Guard:
                 self.click_figures.label(decided.slice, decided.decision == "robotic")
                 if decided.model_version == self.model.version:
                     self.watching.purchase(decided.slice, decided.decision == "robotic", entry.t)
+                self.trying.purchase(label.click_id, decided.slice, entry.t)
             elif label.purchase_ts is not None:
                 self._purchased.repeated += 1
             answers.append(LabelAnswer(label.click_id, True, decided.decision))
@@ -396,6 +437,8 @@ class Guard:
             "events": None if self.events is None else list(self.events.dump()),
             "categories": [] if self.events is None else list(self.events.categories),
             "watching": self.watching.dump(),
+            "trying": self.trying.dump(),
+            "limits": self._limits.dump(),
             "watch": list(self.watch.dump()),
             "store": None if self.store is None else self.store.dump(),
             "event_figures": self.event_figures.dump(),
@@ -422,6 +465,7 @@ class Guard:
         if guard.store is not None:
             guard.store = ProcessStore.restored(dump["store"])
         guard._use(guard.model)  # with this engine and this store
+        guard._limits.restore(dump.get("limits"))  # of old there were none that moved
         guard.event_figures = Figures.restored(dump["event_figures"])
         guard.click_figures = Figures.restored(dump["click_figures"])
         guard._event_answers.restore(dump["event_answers"])
@@ -429,6 +473,9 @@ class Guard:
         guard._purchased.restore(dump["purchased"])
         if "watching" in dump:  # of old there was none
             guard.watching.restore(dump["watching"])
+        guard.trying = Trying(guard.watch, options)
+        if "trying" in dump:  # of old there was none
+            guard.trying.restore(dump["trying"], models)
         return guard
 
     def digest(self) -> str:

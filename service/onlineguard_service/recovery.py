@@ -88,6 +88,7 @@ def options_of(settings: Settings) -> Options:
         max_slices=settings.max_slices,
         remember=settings.remember,
         rollback=settings.rollback == "on",
+        follow_drift=settings.follow_drift == "on",
         counting=settings.redis is None,
         detector=settings.detector,
         categories=tuple(settings.categories),

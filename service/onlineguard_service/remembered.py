@@ -40,6 +40,10 @@ class Remembered[Answer]:
         if len(self._answers) > self._most:
             self._answers.popitem(last=False)
 
+    def clear(self) -> None:
+        """Forget all."""
+        self._answers.clear()
+
     def keep(self, most: int) -> None:
         """Remember so many from now on."""
         self._most = most

@@ -31,6 +31,10 @@ class Raised(msgspec.Struct, frozen=True):
     version: str
     alarm: Alarm
 
+    def shown(self) -> dict[str, Any]:
+        """As an `AlarmAnswer`."""
+        return {"t": self.t, "model_version": self.version, **msgspec.to_builtins(self.alarm)}
+
 
 class Watching:
     """See this module. `version` is that of the first model."""
@@ -50,19 +54,22 @@ class Watching:
 
     def clicks(
         self,
-        clicks: Sequence[Click],
         slices: Sequence[str],
         p_robot: np.ndarray,
         robotic: Sequence[bool],
         X: np.ndarray,
+        warm: bool,
         t: int,
     ) -> None:
-        """Take decisions, in order."""
+        """Take decisions of the present model, in order."""
+        if self.watch is not None and len(slices):
+            self._raise(self.watch.clicks(slices, p_robot, robotic, X, warm), t)
+
+    def warm(self, clicks: Sequence[Click]) -> bool:
+        """Whether the features of these clicks, the next ones, have been counted for as long as they look back."""
         if self._first_ts is None:
             self._first_ts = clicks[0].ts
-        if self.watch is not None:
-            warm = clicks[-1].ts - self._first_ts >= LOOKED_BACK
-            self._raise(self.watch.clicks(slices, p_robot, robotic, X, warm), t)
+        return clicks[-1].ts - self._first_ts >= LOOKED_BACK
 
     def allow(self, rollback: bool) -> None:
         """Whether alarms from now on lead back to the model before."""
@@ -85,7 +92,7 @@ class Watching:
         else:
             self._before = self._version, self._promises
         self._version, self._promises, self._owed, self.since = entry.version, entry.promises, None, entry.t
-        self.watch = _watch(entry.promises)
+        self.watch = watch_of(entry.promises)
 
     @property
     def promises(self) -> bytes:
@@ -109,9 +116,7 @@ class Watching:
             "within": None if watch is None else watch.within,
             "rates": [] if watch is None else watch.rates(),
             "psi": {name: None if psi != psi else psi for name, psi in ({} if watch is None else watch.psi).items()},
-            "alarms": [
-                {"t": each.t, "model_version": each.version, **msgspec.to_builtins(each.alarm)} for each in self.raised
-            ],
+            "alarms": [each.shown() for each in self.raised],
             "rollbacks": self.n_rollbacks,
         }
 
@@ -133,7 +138,7 @@ class Watching:
     def restore(self, dump: dict[str, Any]) -> None:
         """Become what was dumped."""
         self._version, self._promises = dump["version"], dump["promises"]
-        self.watch = _watch(self._promises)
+        self.watch = watch_of(self._promises)
         if self.watch is not None:
             self.watch.restore(dump["watch"])
         self._before = None if dump["before"] is None else (dump["before"][0], dump["before"][1])
@@ -165,5 +170,6 @@ def sentence(raised: Raised) -> str:
     )
 
 
-def _watch(promises: bytes) -> LiveWatch | None:
+def watch_of(promises: bytes) -> LiveWatch | None:
+    """That of a model with these promises, as JSON; None where there are none."""
     return LiveWatch(msgspec.json.decode(promises, type=Promises)) if promises else None

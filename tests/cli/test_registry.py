@@ -82,6 +82,22 @@ def test_a_rejected_model_ends_with_code_3_and_its_reasons_and_force_is_logged(p
     assert json.loads(back.stdout)["current"] == promoted["version"]
 
 
+def test_a_candidate_is_tried_shown_and_ended(place, promoted):
+    registry = ["--registry", place / "registry"]
+    versions = [each["version"] for each in json.loads(invoke("models", *registry, "--json").stdout)["versions"]]
+    (other,) = {*versions} - {promoted["version"]}
+    begun = invoke("trial", other, *registry, "--share", 0.05, "--why", "to see", "--force")
+    assert begun.exit_code == 0
+    assert f"{other} is on trial beside {promoted['version']}, and decides the clicks of 0.05" in begun.stderr
+    told = json.loads(invoke("models", *registry, "--json").stdout)
+    assert (told["current"], told["trial"], told["share"]) == (promoted["version"], other, 0.05)
+    assert "on trial" in invoke("models", *registry).stdout
+    assert json.loads(invoke("trial", "--end", *registry, "--why", "seen", "--json").stdout)["trial"] is None
+    for wrong in ([other, "--end"], []):
+        result = invoke("trial", *wrong, *registry, "--why", "both")
+        assert (result.exit_code, "VERSION or --end must be given" in result.stderr) == (2, True)
+
+
 def test_a_conflict_ends_with_code_4_and_a_mistake_with_code_2(place, promoted, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(Folder, "create", lambda *_: False)

@@ -13,12 +13,15 @@ import msgspec
 import numpy as np
 import polars as pl
 import pytest
+from onlineguard_service.errors import RegistryUnavailable
 
 from onlineguard.client import AsyncClient, Client
 from onlineguard.errors import InvalidArgument, ServiceError, ServiceUnavailable
 from onlineguard.wire import answers
+from onlineguard.wire.registry import Promotion
 from onlineguard.wire.requests import Event
 from tests.support.answering import answering, click, click_answer
+from tests.support.double import Double, served
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +238,28 @@ def test_slices_a_slice_and_an_explanation_are_read(server, client):
         client.slice("none")
     assert list(client.explain({"slice": "a", "x": [1.0, 2.0]}).drivers.items()) == [("b", 0.75), ("a", 0.25)]
     assert in_async(server, lambda c: c.slice(("DE", 7))) == state
+
+
+def test_the_registry_is_read_and_a_change_is_sent_once_though_it_failed():
+    double = Double()
+    with served(core=double) as url, Client(url, backoff=0.01) as client:
+        assert client.registry().versions[0].version == client.version("v1").version == "v1"
+        assert client.changes().changes[0].why == "a"
+        assert client.diff("v1", "v2").features[0].distance == 0.5
+        assert client.promote("v1", "daily", force=True).change.current == "v1"
+        double.versions.fails = RegistryUnavailable("the registry cannot be used now")
+        with pytest.raises(ServiceUnavailable, match="cannot be used"):
+            client.promote("v2", "daily", generation=1)
+        assert [asked for asked, _ in double.versions.wanted] == [
+            Promotion("v1", "daily", True),
+            Promotion("v2", "daily", False, 1),
+        ]
+
+        async def back():
+            async with AsyncClient(url) as client:
+                return await client.rollback("a fault")
+
+        assert asyncio.run(back()).live == "v1"
 
 
 def test_labels_are_told(server, client):

@@ -118,6 +118,10 @@ CASES: dict[str, tuple[dict[str, str], list[dict[str, str]]]] = {  # series with
         {"onlineguard_registry_age_seconds": "0+60x120"},
         [{"onlineguard_registry_age_seconds": "20x120"}],
     ),
+    "OnlineguardTrialEnded": (
+        {"onlineguard_trials_ended_total": "0x80 1x40"},
+        [{"onlineguard_trials_ended_total": "0x120"}],
+    ),
     "OnlineguardModelOld": (
         {"onlineguard_model_age_seconds": "259000+60x120", "onlineguard_model_watched": "1x120"},
         [

@@ -111,13 +111,13 @@ def test_a_version_that_does_not_fit_is_refused_until_the_registry_changes(tmp_p
     asyncio.run(run())
 
 
-async def decided_until_an_alarm(core, clicks):
+async def decided_until_an_alarm(core, clicks, alarms=None):
     """Clicks come, and one in twelve of them leads to a purchase."""
-    for start in range(0, 3_000, 60):
+    for start in range(0, len(clicks), 60):
         part = clicks[start : start + 60]
         await core.clicks(part)
         await core.labels([Label(click.click_id, click.ts) for click in part[:5]])
-        if core.watch()["alarms"]:
+        if alarms() if alarms else core.watch()["alarms"]:
             return
 
 
@@ -166,6 +166,47 @@ def test_a_rollback_that_a_crash_prevented_is_made_up_for(tmp_path, registry, cl
         await until(lambda: registry.head().action == "rollback")
         assert version(again) == registry.first
         assert again.watch()["rollbacks"] == 1
+        await again.close()
+
+    asyncio.run(run())
+
+
+def trial(core):
+    return core.trial()["running"], core.trial()["version"], core.trial()["share"]
+
+
+@pytest.mark.slow
+def test_a_candidate_of_the_registrys_log_is_tried_and_ended_by_an_alarm_here_and_there(tmp_path, registry, clicks):
+    async def run():
+        settings = following(tmp_path, registry, remember=10_000)
+        core = await Core.open(settings)
+        registry.trial(registry.second, "to see")
+        await until(lambda: trial(core) == (True, registry.second, 0.0))
+        assert core.trial()["watched"]
+        answers = await core.clicks(clicks[:300])
+        assert {answer.model_version for answer in answers} == {registry.first}
+        registry.end_trial("seen")
+        await until(lambda: trial(core) == (False, registry.second, 0.0))
+        registry.trial(registry.second, "in earnest", share=0.5)
+        await until(lambda: trial(core) == (True, registry.second, 0.5))
+        await core.snapshot()
+        await decided_until_an_alarm(core, clicks[300:], lambda: core.trial()["alarms"])
+        alarm = core.trial()["alarms"][0]
+        assert (alarm["model_version"], version(core)) == (registry.second, registry.first)
+        await until(lambda: registry.head().action == "end trial" and not trial(core)[0])
+        assert registry.head().who == "live watch"
+        assert alarm["figure"] in registry.head().why
+        assert core.status()["trial"]["ended_by_itself"] == 1
+        digest, shown = core.digest(), core.trial()
+        await crashed(core)
+        core._deciding._looks.cancel()
+        again = await Core.open(settings)
+        await asyncio.sleep(0.3)
+        assert (again.digest(), again.trial()) == (digest, shown)
+        await again.try_version(registry.second, 0.2)
+        registry.promote(registry.second, "all the same")
+        await until(lambda: version(again) == registry.second)
+        assert again.trial()["why"] == f"model {registry.second} decides now"
         await again.close()
 
     asyncio.run(run())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onlineguard_service.entries import Clicks, Events, Labels, Options, Switch, decode, encode
+from onlineguard_service.entries import Clicks, Events, Labels, Options, Switch, Trial, decode, encode
 from onlineguard_service.guard import Guard
 from onlineguard_service.journal.packing import pack, unpack
 from onlineguard_service.models import Models
@@ -93,7 +93,7 @@ def test_clicks_are_judged_as_by_the_pipeline(models, clicks, frame):
 @pytest.mark.parametrize("detector", FEW)
 @settings(max_examples=15)
 @given(
-    st.lists(st.sampled_from("ecls"), min_size=1, max_size=12),
+    st.lists(st.sampled_from("eclst"), min_size=1, max_size=12),
     st.integers(0, 11),
     st.data(),
 )
@@ -107,16 +107,29 @@ def test_a_restored_guard_goes_on_as_the_one_that_was_dumped(models, clicks, det
             entries.append(Clicks(clicks[start : start + n], start))
         elif kind == "l":
             entries.append(Labels([Label(click.click_id, click.ts) for click in clicks[start : start + n]], start))
-        else:
+        elif kind == "s":
             entries.append(Switch(models.second if start % 2 else models.first, start))
+        elif start % 3:
+            entries.append(Trial(models.second, start % 4 / 3, start))
+        else:
+            entries.append(Trial("", 0.0, start))
     one = guard(models, remember=100, detector=detector, patience=None if detector == "series" else 5_000.0)
     for sequence, entry in enumerate(entries[:at], 1):
-        one.apply(decode(encode(entry)), sequence)
+        applied(one, decode(encode(entry)), sequence)
     other = restored(one, models)
     assert other.digest() == one.digest()
     for sequence, entry in enumerate(entries[at:], at + 1):
-        assert other.apply(decode(encode(entry)), sequence) == one.apply(entry, sequence)
+        assert applied(other, decode(encode(entry)), sequence) == applied(one, entry, sequence)
     assert other.digest() == one.digest()
+
+
+def applied(guard, entry, sequence):
+    """The answers, or why there are none: the model that decides cannot be on trial as well."""
+    try:
+        return guard.apply(entry, sequence)
+    except InvalidArgument as error:
+        assert isinstance(entry, Trial)
+        return str(error)
 
 
 def test_answers_that_an_earlier_version_kept_as_json_are_read(models, clicks):

@@ -13,7 +13,7 @@ from onlineguard.slidr.clicks.categories import category
 from onlineguard.slidr.clicks.clicks import Click, prefix
 from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from onlineguard.slidr.features import NAMES, WIDTH, Featuriser
-from onlineguard.slidr.judge import MOST, ClickJudge
+from onlineguard.slidr.judge import MOST, ClickJudge, FeatureJudge
 from onlineguard.slidr.learning.baselines import VelocityRule
 from onlineguard.slidr.learning.network import NetworkConfig, init
 from onlineguard.slidr.learning.train import Network
@@ -123,6 +123,28 @@ def test_a_long_stream_in_batches_is_answered_as_click_by_click_to_the_last_bit(
     cut, other, _ = judged(keys, network(kind), [1], True)
     assert cut.tobytes() == whole.tobytes()
     same_engines(engine, other)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        network("mlp"),
+        pytest.param(network("cross"), marks=pytest.mark.slow),
+        pytest.param(network("embedding"), marks=pytest.mark.slow),
+        pytest.param(rule(), marks=pytest.mark.slow),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_features_of_another_judge_are_scored_to_the_bits_that_its_own_would_give(model):
+    clicks, engine = clicks_of(gateway(400, 150, 5)), Engine(len(WATCHED))
+    judge, beside = ClickJudge(model, Featuriser(), engine, ProcessStore(), WATCHED), FeatureJudge(model, engine)
+    beside.warmup()
+    start = 0
+    for size in [1, MOST, 2, MOST, 7, 1] * 2:
+        part = clicks[start : start + size]
+        found = judge.judge(part, ["phone"] * size)
+        assert beside.p_robot(part, found.features).tobytes() == found.p_robot.tobytes()
+        start += size
 
 
 def test_slices_that_must_go_within_a_batch_go_at_the_same_click():

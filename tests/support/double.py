@@ -9,14 +9,79 @@ from typing import Any
 
 import msgspec
 from onlineguard_service.config import Settings
-from onlineguard_service.errors import JournalUnavailable
+from onlineguard_service.errors import JournalUnavailable, OnTrial
 from onlineguard_service.histogram import Histogram
 from onlineguard_service.http.app import Application, application
 from onlineguard_service.http.server import _listen, _Server  # pyright: ignore[reportPrivateUsage]
 
 from onlineguard.errors import InvalidArgument
 from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer, VerdictAnswer
+from onlineguard.wire.registry import (
+    Change,
+    Changed,
+    ChangePage,
+    Distance,
+    Measured,
+    Pair,
+    Period,
+    Promotion,
+    RegistryState,
+    Rollback,
+    VersionDiff,
+    VersionRow,
+    VersionState,
+)
 from onlineguard.wire.requests import Click, Event, Label, Of
+
+
+class Versions:
+    """A registry in memory with one version. It remembers who wanted what, and fails when it is told to."""
+
+    def __init__(self) -> None:
+        self.wanted: list[tuple[Promotion | Rollback, str]] = []
+        self.fails: Exception | None = None
+
+    async def state(self, limit: int, offset: int) -> RegistryState:
+        if self.fails is not None:
+            raise self.fails
+        facts = {"registry": "models", "generation": 1, "live": "v1", "current": "v1", "previous": None}
+        return RegistryState(**facts, refused=None, versions=[VersionRow(**ROW)][offset : offset + limit], total=1)
+
+    async def version(self, version: str) -> VersionState:
+        if version != "v1":
+            raise InvalidArgument("version", f"is {version!r}; models has v1")
+        return VersionState(**ROW, kind="mlp", columns=["device"], guardrails=[], slices=[])
+
+    async def changes(self, limit: int, offset: int) -> ChangePage:
+        return ChangePage([CHANGE][offset : offset + limit], 1)
+
+    async def diff(self, a: str, b: str) -> VersionDiff:
+        return VersionDiff(a, b, [Pair("kind", "mlp", None)], [], [], [Distance("hour", 0.5)])
+
+    async def promote(self, asked: Promotion, who: str) -> Changed:
+        self.wanted.append((asked, who))
+        if self.fails is not None:
+            raise self.fails
+        return Changed(CHANGE, "v1")
+
+    async def rollback(self, asked: Rollback, who: str) -> Changed:
+        self.wanted.append((asked, who))
+        return Changed(CHANGE, "v1")
+
+
+CHANGE = Change(generation=1, action="promote", current="v1", previous=None, replaced=None, who="me", why="a", when=5)
+ROW: dict[str, Any] = {
+    "version": "v1",
+    "made": 5,
+    "who": "me",
+    "parent": None,
+    "trained": Period(0, 1, 1, 10, 2),
+    "calibrated": None,
+    "measured": Measured(of="", threshold=None),
+    "passed": 0,
+    "failed": [],
+    "skipped": [],
+}
 
 
 class Double:
@@ -25,8 +90,11 @@ class Double:
     def __init__(self) -> None:
         self.learned: list[Event | Click | Label] = []
         self.version, self.sequence, self.closed = "v1", 0, False
+        self.tried: str | None = None
+        self.share = 0.0
         self.fails: Exception | None = None
         self.slow = asyncio.Event()  # requests to the slice "slow" wait for it
+        self.versions = Versions()
 
     @staticmethod
     async def open(settings: Settings) -> "Double":
@@ -70,6 +138,43 @@ class Double:
 
     async def switch_to(self, version: str, force: bool = False) -> str:
         return await self.switch(Path(version), force)
+
+    async def try_folder(self, folder: Path, share: float, force: bool = False) -> dict[str, Any]:
+        if folder.name != "model-2":
+            raise InvalidArgument(f"model {folder} is not there")
+        return await self.try_version("v2", share)
+
+    async def try_version(self, version: str, share: float, force: bool = False) -> dict[str, Any]:
+        if self.tried not in (None, version):
+            raise OnTrial(self.tried)
+        self.tried, self.share = version, share
+        return self.trial()
+
+    async def end_trial(self) -> dict[str, Any]:
+        self.tried = None
+        return self.trial()
+
+    def trial(self) -> dict[str, Any]:
+        arm = {"clicks": 9, "robotic": 2, "purchases": 1, "robotic_purchases": 0}
+        counts = {"clicks": 10, "live": 2, "candidate": 3, "only_live": 1, "only_candidate": 2}
+        counts |= {"purchases": 1, "purchases_live": 0, "purchases_candidate": 0}
+        counts |= {"heavy": 4, "heavy_live": 2, "heavy_candidate": 3}
+        both = {"of": "", **counts, "by_live": arm, "by_candidate": {**arm, "clicks": 1}}
+        running = self.tried is not None
+        return {
+            "running": running,
+            "version": self.tried,
+            "live": self.version,
+            "share": self.share,
+            "since": 1_000 if running else None,
+            "ended": None,
+            "why": "",
+            "overall": both if running else None,
+            "slices": [{**both, "of": "phone / US / true"}] if running else [],
+            "watched": False,
+            "rates": [],
+            "alarms": [],
+        }
 
     def watch(self) -> dict[str, Any]:
         rate = {"figure": "fpr", "of": "", "promised": 0.01, "seen": 0.02, "n": 100}
@@ -154,6 +259,7 @@ class Double:
             "ivr": {f"slice {n}": 0.5 for n in range(150)},
             "purchases": 3,
             "watch": {**self.watch(), "n_alarms": {"fpr": 1}},
+            "trial": {**self.trial(), "ended_by_itself": 1},
             "registry": {"reached": 1_000.0, "refused": False, "refusals": 0},
         }
 

@@ -7,16 +7,17 @@ import pytest
 from onlineguard_service.http.openapi import build
 
 from onlineguard.slidr.clicks.click import Click
-from onlineguard.wire import answers, requests
+from onlineguard.slidr.registry import records
+from onlineguard.wire import answers, registry, requests
 from onlineguard.wire.operations import OPERATIONS
 
 STRUCTS = [
     kind
-    for module in (requests, answers)
+    for module in (requests, answers, registry)
     for kind in vars(module).values()
     if inspect.isclass(kind)
     and issubclass(kind, msgspec.Struct)
-    and kind.__module__ in (module.__name__, Click.__module__)
+    and kind.__module__ in (module.__name__, Click.__module__, records.__name__)
 ]
 
 

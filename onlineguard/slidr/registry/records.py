@@ -83,7 +83,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """An entry of the audit log: `changes/<generation>.json`. The last one says what is current."""
 
     generation: int  # from 1 on
-    action: str  # "promote" or "rollback"
+    action: str  # "promote", "rollback", "trial" or "end trial"
     current: str  # from now on
     previous: str | None  # to which a rollback would lead
     replaced: str | None  # what was current before
@@ -91,3 +91,5 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     why: str
     when: int  # ms since 1970 UTC
     forced: list[str] = []  # the guardrails that had failed, and were overridden
+    trial: str | None = None  # the candidate that judges beside the current version from now on
+    share: float = 0.0  # of the users whose clicks it decides

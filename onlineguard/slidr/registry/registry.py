@@ -15,11 +15,14 @@ raises `Conflict`; see `stores` for what that rests on.
 
 **Back, and further back.** A rollback leads to the version that was live before the current one was promoted, and a
 second one to the version before that. It never leads forward to the version that was just taken back.
+
+**On trial.** A change may also let a candidate judge beside the current version, until the next change.
 """
 
 import getpass
 import hashlib
 import os
+import re
 import socket
 import tempfile
 import time
@@ -35,6 +38,7 @@ from onlineguard.slidr.registry.records import FORMAT, Canary, Change, Outcome, 
 from onlineguard.slidr.registry.stores import Folder, opened
 
 RECORD = "record.json"
+NAME = re.compile("[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")  # of a version: part of a path, and never another path
 
 
 class Registry:
@@ -101,13 +105,20 @@ class Registry:
 
     def record(self, version: str) -> Record:
         """What is known of a version. Raises InvalidArgument, naming those that are there, for one that is not."""
-        try:
-            if not version or "/" in version or version.startswith("."):
-                raise FileNotFoundError
-            contents = self.store.read(f"versions/{version}/{RECORD}")
-        except FileNotFoundError:
+        found = self.found(version)
+        if found is None:
             known = ", ".join(self.versions()) or "none yet"
-            raise InvalidArgument("version", f"is {version!r}; {self.url} has {known}") from None
+            raise InvalidArgument("version", f"is {version!r}; {self.url} has {known}")
+        return found
+
+    def found(self, version: str) -> Record | None:
+        """What is known of a version; None for one that is not there, or not yet. Raises CheckpointError."""
+        if NAME.fullmatch(version) is None:
+            return None
+        try:
+            contents = self.store.read(f"versions/{version}/{RECORD}")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
         return self._decoded(contents, Record, f"versions/{version}/{RECORD}")
 
     def load(self, version: str) -> Model:
@@ -130,12 +141,15 @@ class Registry:
             (folder / name).write_bytes(contents)
         return folder
 
-    def changes(self) -> list[Change]:
-        """The audit log, the oldest change first. Raises CheckpointError if an entry is missing or unreadable."""
+    def changes(self, after: int = 0) -> list[Change]:
+        """The audit log after a generation, the oldest change first.
+
+        Raises CheckpointError if an entry is missing or unreadable.
+        """
         names = self.store.names("changes")
-        if names != [_entry(generation) for generation in range(1, len(names) + 1)]:
+        if names != [_entry(generation) for generation in range(1, max(len(names), after) + 1)]:
             raise CheckpointError(f"{self.url}/changes lacks entries, or holds other files; restore it from a backup")
-        return [self._decoded(self.store.read(f"changes/{name}"), Change, f"changes/{name}") for name in names]
+        return [self._decoded(self.store.read(f"changes/{name}"), Change, f"changes/{name}") for name in names[after:]]
 
     def head(self) -> Change | None:
         """The last change; None before the first."""
@@ -161,10 +175,7 @@ class Registry:
         there, or is current already.
         """
         record, head = self.record(version), self.head()
-        if record.failed and not force:
-            raise InvalidArgument(
-                "version", f"is {version}, which failed {', '.join(record.failed)}; promote another, or use force"
-            )
+        _check_guardrails(record, force)
         if head is not None and head.current == version:
             raise InvalidArgument("version", f"is {version}, which is current already")
         replaced = None if head is None else head.current
@@ -179,6 +190,44 @@ class Registry:
         before = live[-3] if len(live) > 2 else None
         return self._change(changes[-1], generation, "rollback", live[-2], before, why, who, [])
 
+    def trial(
+        self,
+        version: str,
+        why: str,
+        *,
+        share: float = 0.0,
+        who: str | None = None,
+        generation: int | None = None,
+        force: bool = False,
+    ) -> Change:
+        """Let a version judge beside the current one until the next change, and decide the clicks of a share of the
+        users.
+
+        force: let it decide although guardrails failed; what decides nothing may have failed any.
+
+        Raises as `promote` does, and InvalidArgument where no version is current, or the share is none.
+        """
+        record, changes = self.record(version), self.changes()
+        if not 0.0 <= share <= 1.0:
+            raise InvalidArgument("share", f"is {share}; it must lie between 0, which decides nothing, and 1")
+        if not changes or changes[-1].current == version:
+            wrong = "which is current already" if changes else "and nothing is current that it could be compared with"
+            raise InvalidArgument("version", f"is {version}, {wrong}")
+        if share > 0.0:
+            _check_guardrails(record, force)
+        forced = record.failed if share > 0.0 else []
+        head = changes[-1]
+        return self._change(
+            head, generation, "trial", head.current, head.previous, why, who, forced, trial=version, share=share
+        )
+
+    def end_trial(self, why: str, *, who: str | None = None, generation: int | None = None) -> Change:
+        """Let the candidate judge no more. Raises Conflict as `promote`, InvalidArgument where none is on trial."""
+        head = self.head()
+        if head is None or head.trial is None:
+            raise InvalidArgument("trial", f"is none that could end: {self.url} has no version on trial")
+        return self._change(head, generation, "end trial", head.current, head.previous, why, who, [])
+
     def _change(
         self,
         head: Change | None,
@@ -189,6 +238,8 @@ class Registry:
         why: str,
         who: str | None,
         forced: list[str],
+        trial: str | None = None,
+        share: float = 0.0,
     ) -> Change:
         if not why.strip():
             raise InvalidArgument("why", "is empty; say why, for whoever reads the log in a year")
@@ -203,14 +254,18 @@ class Registry:
             why=why,
             when=_now(),
             forced=forced,
+            trial=trial,
+            share=share,
         )
         stale = expected is not None and expected != generation
         if stale or not self.store.create(f"changes/{_entry(change.generation)}", _json(change)):
             other = self.head()
             assert other is not None
+            trials = {"trial": f"put {other.trial} on trial", "end trial": "ended a trial"}
+            did = trials.get(other.action, f"made {other.current} current")
             raise Conflict(
-                f"{self.url} was changed meanwhile: {other.who} made {other.current} current ({other.why}); look "
-                f"again, and {action} anew if it is still right"
+                f"{self.url} was changed meanwhile: {other.who} {did} ({other.why}); look again, and "
+                f"{action} anew if it is still right"
             )
         return change
 
@@ -244,9 +299,16 @@ def _stack(changes: Sequence[Change]) -> list[str]:
     for change in changes:
         if change.action == "rollback":
             live.pop()
-        else:
+        elif change.action == "promote":
             live.append(change.current)
     return live
+
+
+def _check_guardrails(record: Record, force: bool) -> None:
+    if record.failed and not force:
+        raise InvalidArgument(
+            "version", f"is {record.version}, which failed {', '.join(record.failed)}; name another, or use force"
+        )
 
 
 def _entry(generation: int) -> str:

@@ -47,6 +47,7 @@ from jaxtyping import Bool, Float, Int, Integer
 
 from onlineguard.errors import CheckpointError, InfeasibleBudget, InvalidArgument
 from onlineguard.slidr.thresholds import caps, evidence
+from onlineguard.slidr.thresholds.bands import bands
 from onlineguard.slidr.thresholds.caps import CAP
 from onlineguard.slidr.thresholds.curves import NEVER, Curves, counted, shrunk
 from onlineguard.slidr.thresholds.evidence import Count
@@ -80,6 +81,8 @@ class Calibration:
     multiplier: float | None  # clicks that one more purchasing click would mark, by the slices' curves
     fpr_bound: float | None  # with a confidence: the upper bound of the FPR over all slices, by the tested clicks
     warnings: tuple[str, ...]  # what an operator must know before using these thresholds, a sentence each
+    # The lowest and highest threshold that each slice may drift to, see `bands`; None where there is one for all.
+    band: Float[np.ndarray, "slices 2"] | None = None
 
     def robotic(self, p_robot: Float[np.ndarray, " n"], slice_ids: Integer[np.ndarray, " n"]) -> Marks:
         """Whether each click is robotic. A score of NaN is not. A code outside the slices has the default threshold.
@@ -94,6 +97,7 @@ class Calibration:
         """Plain numbers, strings and lists, as JSON can hold them; every threshold is finite."""
         plain: dict[str, Any] = dict(vars(self))
         plain.update(names=list(self.names), thresholds=self.thresholds.tolist(), warnings=list(self.warnings))
+        plain["band"] = None if self.band is None else self.band.tolist()
         for name in RATES:
             rate: HitRate = plain[name]
             plain[name] = {"hits": rate.hits.tolist(), "trials": rate.trials.tolist()}
@@ -103,12 +107,16 @@ class Calibration:
     def from_dict(cls, plain: Mapping[str, Any]) -> "Calibration":
         """The calibration that `to_dict` was called on; raises CheckpointError for anything it cannot have returned."""
         try:
-            fields = {name: plain[name] for name in cls.__dataclass_fields__}
+            fields = {name: plain[name] for name in cls.__dataclass_fields__ if name != "band"}
             fields["names"], fields["warnings"] = tuple(fields["names"]), tuple(map(str, fields["warnings"]))
             fields["thresholds"] = np.array(fields["thresholds"], np.float64)
             for name in RATES:
                 hits, trials = (np.array(fields[name][part], np.int64) for part in ("hits", "trials"))
                 fields[name] = HitRate(hits, trials)
+            band = plain.get("band")  # of old there was none
+            fields["band"] = None if band is None else np.array(band, np.float64).reshape(len(band), 2)
+            if band is not None and not (len(band) == len(fields["names"]) and np.isfinite(fields["band"]).all()):
+                raise CheckpointError("the calibration's band has not two finite thresholds for each slice")
             lengths = {len(fields[name]) for name in ("names", "thresholds")}
             lengths |= {len(counts) for name in RATES for counts in vars(fields[name]).values()}
             if len(lengths) > 1 or lengths == {0}:
@@ -236,6 +244,7 @@ def calibrate(
             f"of {budget:g}, {evidence.enough(budget, confidence):,} would do"
         )
     of_slice = choice.thresholds(nominal)
+    band = None if whole else bands(scores[~earlier], codes[~earlier], of_slice, floor)
     later = ~earlier
     clicks, known = (np.bincount(codes[of & later], minlength=n_slices) for of in (later, human | regular))
     if (lacking := unvouched(clicks, known, names)) is not None:
@@ -256,6 +265,7 @@ def calibrate(
         multiplier=None if whole else family.split(nominal).multiplier,
         fpr_bound=None if confidence is None else count.bound(of_slice),
         warnings=tuple(warnings),
+        band=band,
     )
 
 

@@ -33,7 +33,7 @@ class Judged(msgspec.Struct, frozen=True, tag="clicks", array_like=True, gc=Fals
     robotic: list[bool]
     p_value: list[float | None]
     slices: list[str]
-    model: str
+    models: list[str]
 
 
 class Labelled(msgspec.Struct, frozen=True, tag="labels", array_like=True, gc=False):

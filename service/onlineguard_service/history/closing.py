@@ -67,7 +67,7 @@ def clicks_frame(blocks: Sequence[Judged], features: Sequence[str]) -> pl.DataFr
         "threshold": [limit for block in blocks for limit in block.threshold],
         "slice": [name for block in blocks for name in block.slices],
         "robotic": [robotic for block in blocks for robotic in block.robotic],
-        "model": [block.model for block in blocks for _ in block.clicks],
+        "model": [model for block in blocks for model in block.models],
         "p_value": [p_value for block in blocks for p_value in block.p_value],
     }
     frame = pl.DataFrame(columns, schema=clicks_schema(features))

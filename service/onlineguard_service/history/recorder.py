@@ -120,9 +120,9 @@ class Recorder:
         robotic: list[bool],
         p_values: list[float | None],
         slices: list[str],
-        model: str,
+        models: list[str],
     ) -> None:
-        """Keep what was judged of some clicks of an entry, `places` in it."""
+        """Keep what was judged of some clicks of an entry, `places` in it, by the model that decided each."""
         self._keep(
             "clicks",
             Judged(
@@ -136,7 +136,7 @@ class Recorder:
                 robotic,
                 p_values,
                 slices,
-                model,
+                models,
             ),
         )
 

@@ -6,7 +6,9 @@ check that fails is answered with a problem (RFC 9457). A batch is refused whole
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -23,10 +25,10 @@ from onlineguard.errors import OnlineguardError
 from onlineguard.wire import operations
 from onlineguard.wire.answers import Alive, ModelVersion, Readiness, SnapshotAnswer
 from onlineguard.wire.operations import Operation
-from onlineguard.wire.requests import Click, Event, Label, ModelFolder, Of, SliceQuery, SlicesQuery
+from onlineguard.wire.requests import Click, Event, Label, ModelFolder, Of, SliceQuery, SlicesQuery, TrialModel
 from onlineguard_service import logs, tracing
 from onlineguard_service.config import Settings
-from onlineguard_service.errors import JournalUnavailable
+from onlineguard_service.errors import JournalUnavailable, OnTrial
 from onlineguard_service.http import live, page
 from onlineguard_service.http.auth import ApiKeys
 from onlineguard_service.http.bodies import JSON, NDJSON, Items, is_ndjson, plain_json, unpacked
@@ -53,6 +55,7 @@ from onlineguard_service.http.problems import (
     too_many,
 )
 from onlineguard_service.http.queries import keys_of, query
+from onlineguard_service.http.registry import RegistryRoutes, Versions
 from onlineguard_service.http.request_ids import request_name
 
 BODY_SECONDS = 30.0  # within which the rest of a body must arrive after its first part
@@ -68,12 +71,18 @@ _answers = msgspec.json.Encoder()
 class Backend(Protocol):
     """What the HTTP layer asks for answers: `onlineguard_service.core.Core`."""
 
+    @property
+    def versions(self) -> Versions: ...
     async def update(self, events: list[Event]) -> Sequence[Any]: ...
     async def score(self, events: list[Event]) -> Sequence[Any]: ...
     async def clicks(self, clicks: list[Click]) -> Sequence[Any]: ...
     async def labels(self, labels: list[Label]) -> Sequence[Any]: ...
     async def switch(self, folder: Path, force: bool = False) -> str: ...
     async def switch_to(self, version: str, force: bool = False) -> str: ...
+    async def try_folder(self, folder: Path, share: float, force: bool = False) -> dict[str, Any]: ...
+    async def try_version(self, version: str, share: float, force: bool = False) -> dict[str, Any]: ...
+    async def end_trial(self) -> dict[str, Any]: ...
+    def trial(self) -> dict[str, Any]: ...
     def watch(self) -> dict[str, Any]: ...
     async def snapshot(self) -> int: ...
     def explain(self, event: Event | Click) -> dict[str, Any]: ...
@@ -274,6 +283,7 @@ class Application:
         if caller is not None:
             self.metrics.called(caller)
         if needed == "admin":
+            scope["caller"] = caller
             client = scope.get("client")
             told = {"route": scope["path"], "key": caller, "address": client[0] if client else None}
             _audit.info("an action that needs the scope admin", extra=told)
@@ -327,7 +337,14 @@ class Application:
             (operations.EXPLAIN, self._explain),
             (operations.MODEL, self._model),
             (operations.WATCH, self._watch),
+            (operations.TRIAL, self._trial),
+            (operations.TRY, self._try),
+            (operations.END_TRIAL, self._end_trial),
             (operations.SNAPSHOT, self._snapshot),
+        ]
+        handlers += [
+            (operation, partial(_as_json, answer))
+            for operation, answer in RegistryRoutes(lambda: self._ready().versions, self._read_object).handlers()
         ]
         return [self._guarded(operation, answer) for operation, answer in handlers] + page.routes()
 
@@ -383,10 +400,11 @@ class Application:
         """The route of the request's path, by its name in the metrics, and the methods that it takes."""
         if scope["path"] in self.hot:
             return scope["path"], {"POST"}
-        for route in self.routes:
-            if route.matches(scope)[0] is not Match.NONE:
-                return route.path.replace(":path", ""), set(route.methods or ())
-        return None, set()
+        found = [route for route in self.routes if route.matches(scope)[0] is not Match.NONE]
+        if not found:
+            return None, set()
+        same = [route for route in found if route.path == found[0].path]
+        return same[0].path.replace(":path", ""), {method for route in same for method in route.methods or ()}
 
     async def _livez(self, request: Request) -> Response:
         return _json(Alive())
@@ -430,8 +448,7 @@ class Application:
         return _Passed(self._live)
 
     async def _explain(self, request: Request) -> Response:
-        self._json_only(request)
-        core, body = self._ready(), await self._read_small(request)
+        body, core = await self._read_object(request), self._ready()
         kind = plain_json(body)
         if isinstance(kind, dict) and "slice" not in kind and "click_id" in kind:
             items, single = self.hot[operations.CLICKS.path].items.decode(body, False)
@@ -445,11 +462,33 @@ class Application:
             raise Refused(404, "the slice is not known, so nothing drives its scores yet") from None
 
     async def _model(self, request: Request) -> Response:
-        self._json_only(request)
-        core, body = self._ready(), await self._read_small(request)
+        asked = await self._asked_model(request, ModelFolder)
+        core = self._ready()
+        with _refusing_models():
+            if asked.version is not None:
+                return _json(ModelVersion(await core.switch_to(asked.version, asked.force)))
+            return _json(ModelVersion(await core.switch(Path(asked.folder or ""), asked.force)))
+
+    async def _trial(self, request: Request) -> Response:
+        return _json(self._ready().trial())
+
+    async def _try(self, request: Request) -> Response:
+        asked = await self._asked_model(request, TrialModel)
+        core = self._ready()
+        with _refusing_models():
+            if asked.version is not None:
+                return _json(await core.try_version(asked.version, asked.share, asked.force))
+            return _json(await core.try_folder(Path(asked.folder or ""), asked.share, asked.force))
+
+    async def _end_trial(self, request: Request) -> Response:
+        return _json(await self._ready().end_trial())
+
+    async def _asked_model[Asked: (ModelFolder, TrialModel)](self, request: Request, kind: type[Asked]) -> Asked:
+        """The body of a request that names a model, by a folder or a version."""
+        body = await self._read_object(request)
         plain_json(body)
         try:
-            asked = msgspec.json.decode(body, type=ModelFolder)
+            asked = msgspec.json.decode(body, type=kind)
         except msgspec.ValidationError as error:
             raise Refused(
                 422, f'{error}; send {{"folder": "the model\'s folder"}}, or {{"version": "one of the registry"}}'
@@ -460,14 +499,7 @@ class Application:
             raise Refused(
                 422, f"folder is {shown(asked.folder)}; it must be the path of a folder on the service's machine"
             )
-        try:
-            if asked.version is not None:
-                return _json(ModelVersion(await core.switch_to(asked.version, asked.force)))
-            return _json(ModelVersion(await core.switch(Path(asked.folder or ""), asked.force)))
-        except JournalUnavailable:
-            raise
-        except OnlineguardError as error:  # a folder that holds no model, or a damaged one
-            raise Refused(422, str(error)) from None
+        return asked
 
     async def _watch(self, request: Request) -> Response:
         return _json(self._ready().watch())
@@ -475,14 +507,13 @@ class Application:
     async def _snapshot(self, request: Request) -> Response:
         return _json(SnapshotAnswer(await self._ready().snapshot()))
 
-    async def _read_small(self, request: Request) -> bytes:
-        """The body of a request that is soon answered."""
-        with self._large.holding() as take:
-            return await self._read(request.scope, request.receive, take)
-
-    def _json_only(self, request: Request) -> None:
+    async def _read_object(self, request: Request) -> bytes:
+        """The body of a request that holds one object, and is soon answered."""
         if is_ndjson(request.headers.get("content-type", "").encode("latin-1")):
             raise Refused(415, "this route takes one object as application/json")
+        self._ready()
+        with self._large.holding() as take:
+            return await self._read(request.scope, request.receive, take)
 
 
 class _Hot(NamedTuple):
@@ -505,6 +536,21 @@ class _Passed(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
+
+
+async def _as_json(answer: Callable[[Request], Awaitable[Any]], request: Request) -> Response:
+    return _json(await answer(request))
+
+
+@contextmanager
+def _refusing_models() -> Generator[None]:
+    """Refuse a folder that holds no model, or a damaged one, and a model that does not fit."""
+    try:
+        yield
+    except (OnTrial, JournalUnavailable):
+        raise
+    except OnlineguardError as error:
+        raise Refused(422, str(error)) from None
 
 
 def _json(value: Any) -> Response:

@@ -38,6 +38,7 @@ def tell(into: Exposition, status: Mapping[str, Any]) -> None:
         {str(slice_): rate for slice_, rate in (status.get("ivr") or {}).items() if rate is not None},
     )
     _watch(into, status.get("watch") or {}, status.get("registry"))
+    _trial(into, status.get("trial") or {})
 
 
 def _tables(into: Exposition, status: Mapping[str, Any]) -> None:
@@ -109,6 +110,24 @@ def _watch(into: Exposition, watch: Mapping[str, Any], registry: Mapping[str, An
         into.gauge("registry_refused", "1 when the registry's current version is not used.", registry["refused"])
         age = None if reached is None else time.time() - reached
         into.gauge("registry_age_seconds", "Time since the registry was read.", age)
+
+
+def _trial(into: Exposition, trial: Mapping[str, Any]) -> None:
+    """The candidate that is tried, and how it compares with the live model on the same clicks."""
+    if not trial:
+        return
+    into.gauge("trial_running", "1 while a candidate judges beside the live model.", trial["running"])
+    into.counter("trials_ended", "Trials that an alarm has ended.", trial["ended_by_itself"])
+    both = trial["overall"]
+    if not trial["running"] or both is None:
+        return
+    into.gauges("trial_share", "Share of the users it decides.", "version", {trial["version"]: trial["share"]})
+    into.gauge("trial_clicks", "Clicks that both models have judged since the trial began.", both["clicks"])
+    into.gauge("trial_purchases", "Purchases that became known of them.", both["purchases"])
+    marked = ("live", "candidate", "only_live", "only_candidate")
+    into.gauges("trial_robotic", "Clicks that a model calls robotic.", "by", {by: both[by] for by in marked})
+    wrong = {by: both[f"purchases_{by}"] for by in marked[:2]}
+    into.gauges("trial_purchases_robotic", "Purchases of such clicks.", "by", wrong)
 
 
 def _age(ms: float | None) -> float | None:

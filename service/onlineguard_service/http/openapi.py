@@ -15,27 +15,26 @@ _REFUSALS = {
     400: "The body is not JSON in UTF-8.",
     401: "A key is needed, or the key is unknown.",
     403: "The key lacks the scope, or there are no keys and a page of another site had a browser send the request.",
-    404: "There is no such slice.",
+    404: "There is no such slice or version.",
     408: "The body came too slowly.",
-    409: "An id came before with other content; nothing was learned.",
+    409: "An id came before with other content, another candidate is on trial, or another change came between; nothing "
+    "was learned.",
     413: "The body, or the batch, is too large.",
     415: "The content type is not one that the service takes.",
     421: "There are no keys, and the Host is neither this machine nor among the service's hosts.",
     422: "A field is wrong: the detail gives its path, its value and the rule.",
     429: "Too many requests.",
     500: "The service failed; its log says why.",
-    503: "The service is not ready, or its journal takes no entry now; nothing was learned.",
+    503: "The service is not ready, its journal takes no entry now, or the registry cannot be reached; nothing was "
+    "learned.",
 }
 _RETRIED = (429, 503)  # their Retry-After says when to try again
 _RETRY: dict[str, Any] = {
     "headers": {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}}
 }
-_KEY: dict[str, Any] = {
-    "name": "key",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "string"},
-    "description": "The slice's key, URL-encoded (also /). A key of events that is a number or a list is its JSON.",
+_IN_PATHS = {
+    "key": "The slice's key, URL-encoded (also /). A key of events that is a number or a list is its JSON.",
+    "version": "A version of the registry, or the one that decides.",
 }
 
 
@@ -62,7 +61,10 @@ def build(locked: bool) -> dict[str, Any]:
             "description": "Anomaly scores and decisions about clicks, from models that learn from every event. A "
             "batch is refused whole or taken whole; an id that is sent again gets its first answer again.",
         },
-        "paths": {each.path: {each.method.lower(): _operation(each, locked)} for each in OPERATIONS},
+        "paths": {
+            path: {each.method.lower(): _operation(each, locked) for each in OPERATIONS if each.path == path}
+            for path in dict.fromkeys(each.path for each in OPERATIONS)
+        },
         "components": {"schemas": schemas},
     }
     if locked:
@@ -120,11 +122,16 @@ def _content(*kinds: type[Any], many: bool) -> dict[str, Any]:
 
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:
-    parameters = [_KEY] if "{key}" in operation.path else []
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, "description": about}
+        for name, about in _IN_PATHS.items()
+        if f"{{{name}}}" in operation.path
+    ]
     if operation.query is None:
         return parameters
     schema = msgspec.json.schema_components([operation.query])[1][operation.query.__name__]
     for name, rule in schema["properties"].items():
         about = rule.pop("description")
-        parameters.append({"name": name, "in": "query", "required": False, "schema": rule, "description": about})
+        needed = name in schema.get("required", ())
+        parameters.append({"name": name, "in": "query", "required": needed, "schema": rule, "description": about})
     return parameters

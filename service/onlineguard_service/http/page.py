@@ -1,4 +1,4 @@
-"""The page at `/` and its files under `/static/`, read once and sent from memory."""
+"""The page at `/`, the description of the API at `/docs`, and their files under `/static/`: sent from memory."""
 
 import hashlib
 from importlib import resources
@@ -10,7 +10,9 @@ from starlette.routing import Route
 TYPES = {"html": "text/html; charset=utf-8", "css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
 TYPES["svg"] = "image/svg+xml"
 
-# The page loads from this service alone, and runs no script that stands in the page itself.
+PAGES = {"index.html": "/", "docs.html": "/docs"}
+
+# A page loads from this service alone, and runs no script that stands in the page itself.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -18,13 +20,13 @@ POLICY = (
 
 
 def routes() -> list[Route]:
-    """The routes `/` and, for every other file of the page, `/static/NAME`. None of them needs a key."""
+    """The routes `/` and `/docs` and, for every other file of these pages, `/static/NAME`. None needs a key."""
     folder = resources.files("onlineguard_service.http") / "static"
     listed: list[Route] = []
     for file in sorted(folder.iterdir(), key=lambda file: file.name):
         kind = file.name.rpartition(".")[2]
         if kind in TYPES:
-            path = "/" if file.name == "index.html" else f"/static/{file.name}"
+            path = PAGES.get(file.name, f"/static/{file.name}")
             listed.append(Route(path, _File(file.read_bytes(), TYPES[kind]).answer, include_in_schema=False))
     return listed
 

@@ -5,11 +5,12 @@ import math
 
 import msgspec
 
-from onlineguard.errors import InvalidArgument
+from onlineguard.errors import Conflict, InvalidArgument
 from onlineguard.wire.answers import Problem
-from onlineguard_service.errors import IdTaken, JournalUnavailable
+from onlineguard_service.errors import IdTaken, JournalUnavailable, OnTrial, RegistryUnavailable
 
 RETRY_SECONDS = 1  # that a client is asked to wait before it tries again
+REGISTRY_SECONDS = 5  # the same where a registry, which may be far away, cannot be reached
 PROBLEM = b"application/problem+json"
 SAFE = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]  # headers of every answer
 
@@ -30,7 +31,11 @@ def problem(error: Exception, route: str) -> tuple[int, bytes, list[tuple[bytes,
     if isinstance(error, Refused):
         status, detail, more = error.status, error.detail, error.headers
     elif isinstance(error, InvalidArgument):
-        status, detail = 409 if isinstance(error, IdTaken) else 422, str(error)
+        status, detail = 409 if isinstance(error, IdTaken | OnTrial) else 422, str(error)
+    elif isinstance(error, Conflict):
+        status, detail = 409, str(error)
+    elif isinstance(error, RegistryUnavailable):
+        status, detail, more = 503, str(error), retry_after(REGISTRY_SECONDS)
     elif isinstance(error, JournalUnavailable):
         status, detail, more = 503, str(error), retry_after(RETRY_SECONDS)
         _log.error("journal unavailable: %s", error, extra={"route": route, "status": status})
@@ -49,7 +54,7 @@ _TITLES = {
     404: "Not found",
     405: "Method not allowed",
     408: "Request too slow",
-    409: "Id taken",
+    409: "Taken",
     413: "Too large",
     415: "Wrong content type",
     421: "Wrong host",

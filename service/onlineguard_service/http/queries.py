@@ -14,7 +14,7 @@ from onlineguard_service.http.problems import Refused, shown
 
 
 def query[Q: msgspec.Struct](request: Request, kind: type[Q]) -> Q:
-    """The query as a struct of the contract. Raises Refused for an unknown or repeated name, or a wrong value."""
+    """The query as a struct of the contract. Raises Refused for a wrong value, or a wrong, missing or second name."""
     kinds = {field.name: field.type for field in msgspec.structs.fields(kind)}
     texts: dict[str, str] = {}
     for name, text in request.query_params.multi_items():
@@ -23,6 +23,9 @@ def query[Q: msgspec.Struct](request: Request, kind: type[Q]) -> Q:
         if name in texts:
             raise Refused(422, f"the query has {name} twice; it must have it once")
         texts[name] = text
+    for field in msgspec.structs.fields(kind):
+        if field.required and field.name not in texts:
+            raise Refused(422, f"the query has no {field.name}; it must have {', '.join(sorted(kinds))}")
     return kind(**{name: _value(name, text, kinds[name]) for name, text in texts.items()})
 
 

@@ -26,7 +26,7 @@ import msgspec
 import uvicorn
 
 from onlineguard.errors import InvalidArgument
-from onlineguard_service.config import Settings
+from onlineguard_service.config import Settings, masked
 from onlineguard_service.histogram import Histogram
 from onlineguard_service.http.app import BODY_SECONDS, Application, Backend, application
 from onlineguard_service.http.protocol import Protocol
@@ -242,7 +242,9 @@ def _greeting(settings: Settings, address: str) -> list[str]:
     event = msgspec.json.encode({"slice": "web", "x": numbers}).decode()
     place = "Redis" if settings.journal == "redis" else settings.state
     lines = [f"ready; the journal is kept in {place} (durability {settings.durability})"]
-    if settings.model is None:
+    if settings.registry is not None:
+        lines.append(f"model: the current one of {masked(settings.registry)}")
+    elif settings.model is None:
         lines.append("model: none was given, so clicks are judged by one made from simulated clicks, good for a trial")
     else:
         lines.append(f"model: {settings.model}")

@@ -11,11 +11,13 @@ import httpx2
 import msgspec
 import pytest
 from onlineguard_service.config import Settings
-from onlineguard_service.errors import JournalUnavailable
+from onlineguard_service.errors import JournalUnavailable, RegistryUnavailable
 from onlineguard_service.http import server
 from onlineguard_service.http.app import application
 from onlineguard_service.logs import JsonLines
 
+from onlineguard.errors import Conflict, InvalidArgument
+from onlineguard.wire.answers import TrialState
 from tests.support.double import Double, ask, served
 
 EVENT = {"slice": "a", "x": [1.5, None], "id": "1"}
@@ -184,6 +186,9 @@ def test_nesting_without_end_is_refused(app):
         ("/v1/model", {"folder": "a", "version": "b"}, "the body must have one of folder and version"),
         ("/v1/model", {"folder": ""}, 'folder is ""; it must be the path'),
         ("/v1/model", {"folder": "elsewhere"}, "model elsewhere is not there"),
+        ("/v1/trial", {"share": 0.1}, "the body must have one of folder and version"),
+        ("/v1/trial", {"version": "v2", "share": 1.5}, "Expected `float` <= 1.0 - at `$.share`"),
+        ("/v1/trial", {"folder": "elsewhere"}, "model elsewhere is not there"),
         ("/v1/update", {"slice": "wrong", "x": []}, "event 0: slice is 'wrong'; the double refuses it"),
     ],
 )
@@ -297,6 +302,33 @@ def test_explain_takes_an_event_or_a_click(app, item):
 def test_a_model_is_switched_and_a_snapshot_written(app):
     assert ask(app, "POST", "/v1/model", b'{"folder": "models/model-2"}')[::2] == (200, b'{"model_version":"v2"}')
     assert ask(app, "POST", "/v1/snapshot", kind=None)[::2] == (200, b'{"sequence":1}')
+
+
+def test_what_the_registry_refuses_is_told_in_a_sentence(app):
+    body = b'{"version": "v1", "why": "daily"}'
+    app.core.versions.fails = Conflict("models was changed meanwhile")
+    assert problem(ask(app, "POST", "/v1/registry/promote", body), 409) == "models was changed meanwhile"
+    app.core.versions.fails = InvalidArgument("version", "is v1, which is current already")
+    assert "current already" in problem(ask(app, "POST", "/v1/registry/promote", body), 422)
+    app.core.versions.fails = RegistryUnavailable("the registry cannot be used now: no route")
+    answer = ask(app, "GET", "/v1/registry")
+    assert (problem(answer, 503), answer[1]["retry-after"]) == ("the registry cannot be used now: no route", "5")
+    assert "models has v1" in problem(ask(app, "GET", "/v1/registry/versions/none"), 404)
+    assert "the query has no b" in problem(ask(app, "GET", "/v1/registry/diff?a=v1"), 422)
+    assert "forced" in problem(ask(app, "POST", "/v1/registry/promote", b'{"version": "v", "forced": true}'), 422)
+    assert "why" in problem(ask(app, "POST", "/v1/registry/rollback", b"{}"), 422)
+
+
+def test_a_candidate_is_tried_shown_and_ended_at_one_path(app):
+    status, _, answer = ask(app, "POST", "/v1/trial", b'{"version": "v2", "share": 0.05}')
+    begun = msgspec.json.decode(answer, type=TrialState)
+    assert (status, begun.running, begun.version, begun.share, begun.overall.only_live) == (200, True, "v2", 0.05, 1)
+    assert ask(app, "GET", "/v1/trial")[2] == answer
+    taken = ask(app, "POST", "/v1/trial", b'{"version": "v3"}')
+    assert problem(taken, 409).endswith("model v2 is on trial; end that trial first")
+    assert msgspec.json.decode(ask(app, "DELETE", "/v1/trial", kind=None)[2], type=TrialState).running is False
+    status, headers, _ = ask(app, "PUT", "/v1/trial")
+    assert (status, headers["allow"]) == (405, "DELETE, GET, HEAD, POST, OPTIONS")
 
 
 def test_before_the_core_is_there_only_life_and_the_document_are_answered():

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from onlineguard.cli import app as cli
 from onlineguard.errors import InvalidArgument
+from onlineguard.wire.registry import Promotion, Rollback
 from tests.support.double import Double, ask
 from tests.support.keys import keys_file
 
@@ -23,7 +24,16 @@ ROUTES = [
     ("GET", "/v1/slices/web", "score", b""),
     ("GET", "/metrics", "score", b""),
     ("POST", "/v1/model", "admin", b'{"folder": "model-2"}'),
+    ("GET", "/v1/trial", "score", b""),
+    ("POST", "/v1/trial", "admin", b'{"version": "v2"}'),
+    ("DELETE", "/v1/trial", "admin", b""),
     ("POST", "/v1/snapshot", "admin", b""),
+    ("GET", "/v1/registry", "score", b""),
+    ("GET", "/v1/registry/versions/v1", "score", b""),
+    ("GET", "/v1/registry/changes", "score", b""),
+    ("GET", "/v1/registry/diff?a=v1&b=v2", "score", b""),
+    ("POST", "/v1/registry/promote", "admin", b'{"version": "v1", "why": "daily"}'),
+    ("POST", "/v1/registry/rollback", "admin", b'{"why": "a fault"}'),
 ]
 
 
@@ -53,8 +63,18 @@ def test_a_key_may_come_as_bearer_or_in_a_header_of_its_own(guarded):
     assert ask(app, "GET", "/v1/slices", headers={"authorization": f"Basic {keys['score']}"})[0] == 401
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/openapi.json"])
-def test_health_and_the_document_need_no_key(guarded, path):
+def test_who_changed_the_registry_is_the_name_of_the_key_or_the_address(guarded):
+    app, keys = guarded
+    body = b'{"version": "v1", "why": "daily", "force": true, "generation": 7}'
+    assert ask(app, "POST", "/v1/registry/promote", body, headers={"x-api-key": keys["admin"]})[0] == 200
+    assert app.core.versions.wanted == [(Promotion("v1", "daily", True, 7), "admin")]
+    opened = application(Double(), Settings())
+    assert ask(opened, "POST", "/v1/registry/rollback", b'{"why": "a fault"}', client="192.0.2.1")[0] == 200
+    assert opened.core.versions.wanted == [(Rollback("a fault"), "without a key, from 192.0.2.1")]
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/openapi.json", "/docs"])
+def test_health_and_the_documents_need_no_key(guarded, path):
     assert ask(guarded[0], "GET", path)[0] == 200
 
 

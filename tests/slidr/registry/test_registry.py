@@ -100,6 +100,32 @@ def test_promotions_and_rollbacks_move_current_and_previous_and_each_is_in_the_l
         registry.rollback("again")
 
 
+def test_a_candidate_is_on_trial_until_the_next_change_and_current_and_previous_stay(registry, folders):
+    a, b, c = (registry.add(folder, guardrails=[FAILED] * (folder == folders[2])).version for folder in folders[:3])
+    with pytest.raises(InvalidArgument, match="nothing is current that it could be compared with"):
+        registry.trial(b, "to see")
+    registry.promote(a, "first")
+    registry.promote(b, "second")
+    begun = registry.trial(c, "to see")
+    assert (begun.action, begun.current, begun.previous, begun.trial, begun.share) == ("trial", b, a, c, 0.0)
+    with pytest.raises(InvalidArgument, match="which failed outages"):
+        registry.trial(c, "in earnest", share=0.1)
+    assert registry.trial(c, "in earnest", share=0.1, force=True).forced == ["outages"]
+    ended = registry.end_trial("seen")
+    assert (ended.action, ended.current, ended.previous, ended.trial) == ("end trial", b, a, None)
+    with pytest.raises(InvalidArgument, match="has no version on trial"):
+        registry.end_trial("again")
+    with pytest.raises(InvalidArgument, match="which is current already"):
+        registry.trial(b, "to see")
+    with pytest.raises(InvalidArgument, match=r"share is 1\.5; it must lie between 0"):
+        registry.trial(c, "to see", share=1.5)
+    registry.trial(c, "once more")
+    with pytest.raises(Conflict, match=rf"put {c} on trial \(once more\)"):
+        registry.rollback("late", generation=ended.generation)
+    back = registry.rollback("it was wrong")
+    assert (back.current, back.previous, back.trial) == (a, None, None)
+
+
 def test_a_decision_that_rests_on_an_older_state_is_refused(registry, folders):
     a, b, c = (registry.add(folder).version for folder in folders[:3])
     seen = registry.promote(a, "first").generation

@@ -387,6 +387,14 @@ def test_a_calibration_survives_json(method):
     for name, value in vars(found).items():
         assert type(getattr(again, name)) is type(value)
     assert again.robotic(scores, codes).tolist() == found.robotic(scores, codes).tolist()
+    if method in ("global", "knee"):
+        assert found.band is None
+    else:
+        assert (found.band[:, 0] <= found.thresholds).all()
+        assert (found.thresholds <= found.band[:, 1]).all()
+    old = json.loads(text)
+    del old["band"]  # a file of before there were any
+    assert Calibration.from_dict(old).band is None
 
 
 def test_a_threshold_that_marks_nothing_survives_json():
@@ -401,6 +409,9 @@ def test_a_threshold_that_marks_nothing_survives_json():
         lambda plain: plain.update(thresholds=[None] * 8),
         lambda plain: plain.update(default=float("inf")),
         lambda plain: plain.update(fpr={"hits": [1]}),
+        lambda plain: plain.update(band=[[0.5, 0.6]]),
+        lambda plain: plain.update(band=[[0.5, None]] * 8),
+        lambda plain: plain.update(band=[0.5] * 8),
     ],
 )
 def test_what_is_no_calibration_is_refused(change):

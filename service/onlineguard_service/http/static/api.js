@@ -2,6 +2,7 @@
 
 const STORED = 'onlineguard.key';
 const SILENT = 6000; // ms without an answer or a byte of the stream, after which the connection is given up
+const CHANGE = 90_000; // ms without an answer to a change, in which another model may have to be compiled
 const FIRST_WAIT = 500; // ms before the second try; doubled before each later one
 const LONGEST_WAIT = 10_000;
 
@@ -32,6 +33,16 @@ export class Api {
     } finally {
       clear();
     }
+  }
+
+  /** The answer to a change. Its key is another one than that for reading; null where the service asks for none. */
+  async change(method, path, body, key) {
+    const headers = { ...(body ? { 'Content-Type': 'application/json' } : {}), ...(key ? { Authorization: `Bearer ${key}` } : {}) };
+    const signal = AbortSignal.timeout(CHANGE);
+    const response = await fetch(path, { method, headers, body: body && JSON.stringify(body), signal, cache: 'no-store' });
+    const answer = await response.json().catch(() => null);
+    if (!response.ok) throw new Refused(response.status, answer);
+    return answer;
   }
 
   /** A successful response, with functions that stop (`clear`) and restart (`alive`) its time-out. Waits for a key if one is needed. */

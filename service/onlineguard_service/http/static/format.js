@@ -7,6 +7,7 @@ const compact = new Intl.NumberFormat('en-US', { notation: 'compact', maximumSig
 const three = new Intl.NumberFormat('en-US', { maximumSignificantDigits: 3 });
 const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
 const minute = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit' });
+const utcDay = new Intl.DateTimeFormat('en-GB', { year: 'numeric', month: 'short', day: 'numeric', timeZone: 'UTC' });
 const day = new Intl.DateTimeFormat('en-GB', { month: 'short', day: 'numeric' });
 
 const known = (write) => (value) => (typeof value === 'number' && Number.isFinite(value) ? write(value) : NONE);
@@ -35,6 +36,10 @@ export const time = known((ms) => clock.format(ms));
 export const hour = known((ms) => minute.format(ms));
 export const date = known((ms) => `${day.format(ms)}, ${clock.format(ms)}`);
 
+/** A day in UTC, in which registries and retrainings count. */
+export const dayOf = known((ms) => utcDay.format(ms));
+export const moment = known((ms) => `${day.format(ms)} ${new Date(ms).getFullYear()}, ${minute.format(ms)}`);
+
 export function span(ms) {
   const seconds = Math.max(0, Math.floor(ms / 1000));
   if (seconds < 60) return `${seconds} s`;
@@ -50,6 +55,9 @@ export function ago(ms, now) {
 
 /** A slice's key as text, on the page and in addresses: a key of text is itself, any other is its JSON. */
 export const keyText = (key) => (typeof key === 'string' ? key : JSON.stringify(key));
+
+/** What the service says as a sentence: its problems begin in lower case, and end without a full stop. */
+export const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? '' : '.'}`;
 
 /** An element with attributes and children. Text becomes a text node, even if it looks like HTML. */
 export function make(tag, attributes = {}, ...children) {

@@ -1,7 +1,8 @@
-// The page: the state of the service, the last ten minutes, the slices, and the slice that the address names.
+// The page: the state of the service, and what the address names: traffic with a slice, or models with a version.
 
 import { Api, Stream } from './api.js';
 import { say, span } from './format.js';
+import { Models } from './models.js';
 import { Now } from './now.js';
 import { Panel } from './panel.js';
 import { Slices } from './slices.js';
@@ -16,6 +17,7 @@ const now = () => Date.now() + state.clock; // by the service's clock
 const charts = new Now(find('charts'));
 const slices = new Slices(api, { now });
 const panel = new Panel(api, { now, closed: left });
+const models = new Models(api, { announce });
 const stream = new Stream(api, told, changed);
 
 addEventListener('hashchange', go);
@@ -85,8 +87,25 @@ async function watchReadiness() {
   setTimeout(watchReadiness, READY);
 }
 
-/** Show what the address names: `#/clicks` or `#/events`, and a slice if its key follows. */
+/** Show what the address names: `#/clicks` or `#/events`, and a slice if its key follows; `#/models`, and one or two
+ * versions. Other addresses are places in the view that is shown. */
 function go() {
+  const named = /^#\/models(?:\/(.*))?$/s.exec(location.hash);
+  const shown = named !== null || (location.hash.length > 1 && !location.hash.startsWith('#/') && !find('models').hidden);
+  find('models').hidden = !shown;
+  find('traffic').hidden = shown;
+  find('skip').href = shown ? '#models-heading' : '#slices-heading';
+  say(find('skip'), shown ? 'Skip to the versions' : 'Skip to the slices');
+  for (const [id, here] of [['to-models', shown], ['to-traffic', !shown]]) {
+    if (here) find(id).setAttribute('aria-current', 'page');
+    else find(id).removeAttribute('aria-current');
+  }
+  if (shown) {
+    if (named) models.show((named[1] ?? '').split('/').filter(Boolean).map(decoded));
+    panel.show(null, null);
+    return;
+  }
+  models.leave();
   const [, of, key] = /^#\/(clicks|events)(?:\/(.*))?$/s.exec(location.hash) ?? [null, null, undefined];
   slices.choose(of);
   panel.show(of, key === undefined ? null : decoded(key));

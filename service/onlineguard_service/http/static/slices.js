@@ -50,6 +50,7 @@ export class Slices {
       make('thead', {}, make('tr', {}, ...this.heads)), this.body);
     this.host = find('table');
     this.host.append(this.table);
+    this.view = find('traffic');
     this.empty = find('empty');
     this.shown = find('shown');
     this.more = find('more');
@@ -79,7 +80,7 @@ export class Slices {
     if (this.of === null) return;
     const asked = (this.#asked += 1);
     try {
-      if (!document.hidden) {
+      if (!document.hidden && !this.view.hidden) {
         const answer = await this.api.get(this.#address(this.of, this.limit));
         if (asked !== this.#asked) return;
         this.#answer = answer;
