@@ -1,6 +1,6 @@
 """Thresholds that follow drift against fixed ones: how far the share of robotic clicks gets from what was promised.
 
-    uv run --group dev python -m benchmarks.bench_drift [--quick] [--clicks 150000] [--seeds 3] [--memory 400]
+    uv run --group dev python -m benchmarks.bench_drift [--quick] [--clicks 150000] [--seeds 2] [--memory 100]
 
 A logistic model learns the first of three simulated weeks, and thresholds are chosen on the second. In the third the
 logits of all scores move by so much until its end, as a feature that drifts would move them, or stay; or on its fourth
@@ -113,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one small world")
     parser.add_argument("--clicks", type=int, default=150_000)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--memory", type=float, default=MEMORY)
     options = parser.parse_args()
     if options.quick:

@@ -5,8 +5,10 @@
 Starts `onlineguard serve`, with counters in this process and then in a redis-server of its own, sends clicks to
 /v1/clicks from another process (`load`: open loop, counted from when each request was due) and prints one JSON line a
 figure: milliseconds at the 50th, 99th and 99.9th percentile and at most, the median of the repeats and their range.
-Every request goes through features, network, engine and the journal. The peer (`peer_service`) does the job the usual
-way, over the same Redis, without a journal. Server, Redis and load share the machine's cores.
+Every request goes through features, network, engine and the journal. So it does while the model is switched and while
+a candidate is on trial; there it is also told how many requests failed or had answers of two models. The peer
+(`peer_service`) does the job the usual way, over the same Redis, without a journal. Server, Redis and load share the
+machine's cores.
 """
 
 import argparse
@@ -24,7 +26,9 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +37,7 @@ import numpy as np
 
 from benchmarks.workloads import emit
 from onlineguard.slidr.clicks.click import Click
+from onlineguard.slidr.model import load_model, save_model
 from onlineguard.slidr.simulation.simulator import Traffic, simulate
 
 RATES = (500, 1_000, 2_000)
@@ -187,6 +192,59 @@ def measure(name: str, port: int, folder: Path, bodies: Bodies, options: argpars
     return reached
 
 
+def measure_switches(name: str, port: int, folder: Path, bodies: Bodies, options: argparse.Namespace) -> None:
+    """Single clicks at a rate, alone, while the model is switched to and fro, and while a candidate is on trial.
+
+    Beside them come requests in parts, each of which must have one model.
+    """
+    live = next(each for each in (folder / "state" / "models").iterdir() if not each.name.startswith("."))
+    model = load_model(live)
+    assert model.thresholds is not None
+    calibration = model.thresholds.calibration
+    raised = replace(calibration, thresholds=calibration.thresholds + 0.01)
+    save_model(folder / "other", replace(model, thresholds=replace(model.thresholds, calibration=raised)))
+    path, rate, large = folder / "bodies.ndjson", float(RATES[0]), folder / "large.ndjson"
+    for doing in ("nothing", "switches", "trial"):
+        runs: list[dict[str, Any]] = []
+        changes = mixed = failed = 0
+        for _ in range(options.repeats):
+            bodies.write(path, round(rate * options.seconds), 1)
+            bodies.write(large, 2 + round(2 * options.seconds), 4 * BATCH)
+            if doing == "trial":
+                post(port, "/v1/trial", json.dumps({"folder": str(folder / "other"), "share": 0.5}).encode())
+            under_way = loading(port, path, rate, CONNECTIONS)
+            with ThreadPoolExecutor(1) as beside:
+                for number, body in enumerate(large.read_bytes().splitlines()):
+                    other = folder_of((folder / "other", live)[number % 2])
+                    changing = beside.submit(post, port, "/v1/model", other) if doing == "switches" else None
+                    versions = {answer["model_version"] for answer in post(port, "/v1/clicks", body)}
+                    mixed += doing != "trial" and len(versions) > 1
+                    if changing is not None:
+                        changing.result()
+                        changes += 1
+                    time.sleep(0.3)
+            runs.append(loaded(under_way, path))
+            failed += sum(n for status, n in runs[-1]["statuses"].items() if status != "200")
+            if doing == "switches":
+                post(port, "/v1/model", folder_of(live))
+            if doing == "trial":
+                post(port, "/v1/trial", None, "DELETE")
+        told = {"beside": doing, "changes": changes, "failed": failed, "answers_of_two_models": mixed}
+        emit(bench="service", store=name, requests_per_s=rate, clicks_a_request=1, **told, **percentiles(runs))
+
+
+def folder_of(model: Path) -> bytes:
+    return json.dumps({"folder": str(model)}).encode()
+
+
+def post(port: int, path: str, body: bytes | None, method: str = "POST") -> Any:
+    """The answer to a request; raises where it is refused."""
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers, method=method)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.loads(answer.read())
+
+
 def serve(folder: Path, port: int, options: argparse.Namespace, *more: str) -> list[str]:
     return [
         *(sys.executable, "-m", "onlineguard", "serve", "--port", str(port), "--state", str(folder / "state")),
@@ -215,6 +273,7 @@ def main() -> None:
             port = free_port()
             with running(serve(folder, port, options), folder, f"http://127.0.0.1:{port}/readyz"):
                 reached["process"] = measure("process", port, folder, bodies, options)
+                measure_switches("process", port, folder, bodies, options)
             model = ("--model", str(next((folder / "state" / "models").iterdir())))
         if shutil.which("redis-server") is None:
             print("redis-server is not on PATH: figures over Redis are left out", file=sys.stderr)
