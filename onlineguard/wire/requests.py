@@ -9,7 +9,7 @@ from onlineguard.slidr.clicks.click import Click, Rfm, Time
 
 MOST_ROWS = 1_000  # slices in one answer
 
-MOST_KEY, MOST_ID, MOST_TEXT = 512, 256, 2_048  # characters of a slice, of an id, and of another text
+MOST_KEY, MOST_ID, MOST_TEXT = 512, 256, 2_048  # characters of a slice, all its texts together, of an id, and of another text
 MOST_PARTS = 16  # of a slice
 
 Id = Annotated[str, Meta(max_length=MOST_ID)]

@@ -82,6 +82,7 @@ class Core:
         self._gathering = jax.default_backend() == "gpu"
         self._gathered_events, self._gathered_clicks = Gather(self._learn), Gather(self._decide)
         self._degraded = 0  # clicks that could not be judged
+        self._told_of_evictions = False
         self._ticks: deque[tuple[float, int, int, int]] = deque(maxlen=MINUTE + 1)  # when, events, clicks, robotic
 
     @classmethod
@@ -303,7 +304,7 @@ class Core:
 
     def status(self) -> dict[str, Any]:
         """What the metrics show."""
-        reasons = self.reasons()
+        reasons, store = self.reasons(), self._guard.store
         events, clicks = (figures.totals() for figures in (self._guard.event_figures, self._guard.click_figures))
         return {
             "ready": not reasons,
@@ -326,6 +327,8 @@ class Core:
             "model_version": self._guard.model.version,
             "ivr": self._guard.click_figures.ivr(SHOWN),
             "purchases": clicks["purchases"],
+            "entities": {} if store is None else store.sizes(),
+            "evicted": {"slices": self._guard.slices_evicted, **({} if store is None else store.evicted)},
             "watch": {**self.watch(), "n_alarms": self._guard.watching.n_alarms},
             "registry": self._deciding.registry(),
         }
@@ -419,9 +422,20 @@ class Core:
                 except Exception as error:  # the journal has everything: the next one may succeed
                     log.error("a snapshot could not be written: %s", error)
 
+    def _tell_of_evictions(self) -> None:
+        store = self._guard.store
+        if store is not None and not self._told_of_evictions and any(store.evicted.values()):
+            self._told_of_evictions = True
+            log.warning(
+                "more users, sessions, addresses or ads click than max_entities, %d, allows to count: those that clicked "
+                "least go, and count from zero when they come again; /metrics says how many",
+                self._guard.options.max_entities,
+            )
+
     async def _compiling_ahead(self) -> None:
         while True:
             await asyncio.sleep(AHEAD_EVERY)
+            self._tell_of_evictions()
             if self._guard.crowded:
                 log.info("a table of slices is half full: compiling for twice its size")
                 try:

@@ -10,7 +10,7 @@ import msgspec
 from onlineguard.slidr.clicks.clicks import Click
 from onlineguard.wire.requests import Event, Label
 
-CHANGEABLE = ("target_rate", "patience", "max_slices", "remember", "rollback")  # of a state that goes on; see `Tune`
+CHANGEABLE = ("target_rate", "patience", "max_slices", "max_entities", "remember", "rollback")  # of a state that goes on; see `Tune`
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -26,6 +26,7 @@ class Options(msgspec.Struct, frozen=True):
     detector: str = "marginal"  # of events, a name of `arguments.DETECTORS`; states of before it have the marginal one
     categories: tuple[str, ...] = ()  # features that are categories whatever the first event holds
     rollback: bool = False  # whether an alarm of the live watch leads back to the model before
+    max_entities: int = 0  # of each kind that clicks are counted by in this process; 0: any, as it was of old
 
 
 class Begin(msgspec.Struct, tag="begin", array_like=True, frozen=True):

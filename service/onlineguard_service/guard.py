@@ -38,7 +38,7 @@ from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer, Verd
 from onlineguard.wire.requests import Event, Of
 from onlineguard_service.digest import digest
 from onlineguard_service.entries import CHANGEABLE, Begin, Clicks, Entry, Events, Labels, Options, Switch, Tune
-from onlineguard_service.event_numbers import Stream, key_of
+from onlineguard_service.event_numbers import Stream, check_key, key_of
 from onlineguard_service.figures import ANOMALOUS, JUDGED, ROBOTIC, Figures
 from onlineguard_service.history.recorder import Recorder
 from onlineguard_service.remembered import Remembered
@@ -66,10 +66,10 @@ class Guard:
             known = names or list(map(str, range(options.n_features)))
             self._begin(Stream(len(known), names, tuple(sorted(map(known.index, options.categories)))))
         self.watch = Engine(features=list(WATCHED), estimator=Detector(UNUSUAL), max_slices=options.max_slices)
-        self.store = ProcessStore() if options.counting else None
+        self.store = ProcessStore(options.max_entities or None) if options.counting else None
         self.event_figures, self.click_figures = Figures(options.max_slices), Figures(options.max_slices)
         self._event_answers = Remembered(options.remember, EventAnswer)
-        self._click_answers = Remembered(options.remember, ClickAnswer)
+        self._click_answers = Remembered(options.remember, ClickAnswer, attrgetter("user_id"))
         self._purchased = Remembered(options.remember, int)  # when
         self.marks: list[tuple[int, str]] = []
         self.label_t: int | None = None  # when the last label came
@@ -138,6 +138,8 @@ class Guard:
             figures.keep(options.max_slices)
         for remembered in (self._event_answers, self._click_answers, self._purchased):
             remembered.keep(options.remember)
+        if self.store is not None:
+            self.store.keep(options.max_entities or None)
 
     def warmup(self, batch: int, slices: int) -> None:
         """Compile every program that requests of up to `batch` need while there are no more than `slices` slices."""
@@ -158,6 +160,11 @@ class Guard:
     def warm(self, model: Model) -> None:
         """Compile what a model needs that is to decide soon; changes nothing, and may run in another thread."""
         self._judge_of(model).warmup(self._twin("clicks"))
+
+    @property
+    def slices_evicted(self) -> int:
+        """Slices whose models had to go for others."""
+        return sum(engine.evicted for engine in (self.events, self.watch) if engine is not None)
 
     @property
     def crowded(self) -> bool:
@@ -221,7 +228,7 @@ class Guard:
         if events:
             self._stream_of(events).numbers(events)
         for i, event in enumerate(events):
-            key_of(event.slice, i)
+            check_key(event.slice, i)
         self._event_answers.check(events, _ids(events))
 
     def check_clicks(self, clicks: Sequence[Click]) -> None:
@@ -412,7 +419,7 @@ class Guard:
         config, tensors = dump["watch"]
         guard.watch = Engine.restored(config, guard.watch.model, tensors)
         if guard.store is not None:
-            guard.store = ProcessStore.restored(dump["store"])
+            guard.store = ProcessStore.restored(dump["store"], options.max_entities or None)
         guard._use(guard.model)  # with this engine and this store
         guard.event_figures = Figures.restored(dump["event_figures"])
         guard.click_figures = Figures.restored(dump["click_figures"])
@@ -464,7 +471,7 @@ def _answers(events: Sequence[Event], verdicts: Sequence[VerdictAnswer]) -> list
     ]
 
 
-@lru_cache(1 << 16)
+@lru_cache(1 << 12)  # some MB, whatever texts are sent
 def _slice_name(columns: Any) -> str:
     """The name of the slice that has these values in its columns, a tuple of them or the only one."""
     values = columns if isinstance(columns, tuple) else (columns,)

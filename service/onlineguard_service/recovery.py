@@ -86,6 +86,7 @@ def options_of(settings: Settings) -> Options:
         target_rate=float(estimator.target_rate),
         patience=getattr(estimator, "patience", None),
         max_slices=settings.max_slices,
+        max_entities=settings.max_entities,
         remember=settings.remember,
         rollback=settings.rollback == "on",
         counting=settings.redis is None,

@@ -175,6 +175,14 @@ def _core(status: Mapping[str, Any]) -> Iterable[Metric]:
     model = GaugeMetricFamily(PREFIX + "model", "The model in use; always 1.", labels=["version"])
     model.add_metric([str(status.get("model_version"))], 1)
     yield model
+    held = GaugeMetricFamily(PREFIX + "entities", "What clicks are counted by that is held, by kind.", labels=["kind"])
+    for kind, n in (status.get("entities") or {}).items():
+        held.add_metric([kind], n)
+    yield held
+    evicted = CounterMetricFamily(PREFIX + "evicted", "What had to go for others, by kind.", labels=["kind"])
+    for kind, n in (status.get("evicted") or {}).items():
+        evicted.add_metric([kind], n)
+    yield evicted
     ivr = GaugeMetricFamily(PREFIX + "ivr", "Share of clicks called robotic, of the busiest slices.", labels=["slice"])
     for slice_, rate in (status.get("ivr") or {}).items():
         if rate is not None:
