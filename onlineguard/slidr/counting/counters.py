@@ -144,6 +144,8 @@ _TABLES = {  # lanes of a row, and the hours for which it is kept
 }
 
 
+_NAMES = (*_TABLES,)
+SLACK = 32  # clicks for which there is room before a table lacks any, so that the tables take turns: what one turn brings
 _OF_CLICK = (1,) * (len(_TABLES) - 1) + (2,)  # entities of each table that a click may bring
 PAIRS = 4  # times as many users and sessions at ips as there are users: people have an ip at home, at work and abroad
 CLICKS = 4  # times as many ids of clicks
@@ -198,12 +200,14 @@ class ProcessStore:
         self._most = [each] * (len(_TABLES) - 1) + [PAIRS * each]
         self._ids.most = CLICKS * each
         # Clicks that surely have room: before others it is looked whether anything must go. When that is changes nothing.
-        self._spare = 0 if max_entities else math.inf
+        self._spare: float = math.inf if max_entities is None else 0
+        self._slack = 0 if max_entities is None else min(SLACK, max_entities // SLACK)
 
     def keep(self, max_entities: int | None) -> None:
         """Keep so many from now on; what is too much goes at once."""
         self._bind(max_entities)
-        self._make_way(0)
+        if max_entities is not None:
+            self._make_way(0)
 
     def erase(self, user_id: str) -> None:
         """Forget a user, who counts from zero if they come again."""
@@ -415,20 +419,27 @@ class ProcessStore:
 
     def _make_way(self, clicks: int) -> None:
         """Evict, so that these clicks may each be of entities not seen before. None is evicted while a batch is counted,
-        whose rows are in use."""
+        whose rows are in use. One table a call has its turn, unless more lack room: no click waits for all of them."""
         now = 0 if self._clock.now is None else self._clock.now // BUCKET_MS + MOVED_ON
-        before = sum(self.evicted.values())
-        for name, table, most, of_click in zip(_TABLES, self._tables, self._most, _OF_CLICK, strict=True):
-            while len(table) > max(most - of_click * clicks, 0):
-                rows = table.sample(LOOKED_AT)
-                if len(rows):
-                    gone = least(rows, *self._usefulness(name, table, rows, now))
-                    table.drop(gone)
-                    self.evicted[name] += len(gone)
-        if sum(self.evicted.values()) > before:
+        evicted = False
+        while True:
+            room, kind = min((self._room(kind), kind) for kind in range(len(_TABLES)))
+            table = self._tables[kind]
+            if room >= clicks + self._slack or evicted and room >= clicks or not len(table):
+                break
+            rows = table.sample(LOOKED_AT)
+            if len(rows):
+                gone = least(rows, *self._usefulness(kind, rows, now))
+                table.drop(gone)
+                self.evicted[_NAMES[kind]] += len(gone)
+                evicted = True
+        if evicted:
             self._begin_epoch()
-        room = zip(self._tables, self._most, _OF_CLICK, strict=True)
-        self._spare = min((most - len(table)) // of_click for table, most, of_click in room)
+        self._spare = max(0, room - self._slack)
+
+    def _room(self, kind: int) -> float:
+        """Clicks that may each bring as many new entities of a table as a click can."""
+        return (self._most[kind] - len(self._tables[kind])) // _OF_CLICK[kind]
 
     def _begin_epoch(self) -> None:
         self._epoch += 1
@@ -436,12 +447,13 @@ class ProcessStore:
             table.epoch = self._epoch
 
     def _usefulness(
-        self, name: str, table: EntityTable, rows: Int32[np.ndarray, " n"], now: int
+        self, kind: int, rows: Int32[np.ndarray, " n"], now: int
     ) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
         """Of entities, as `eviction` has it: what they are worth, and when they were clicked last."""
-        if name == "ads":
+        table = self._tables[kind]
+        if table is self._ads:
             return lately(table.table[rows], AD_DAY, AD_HEAD, now)
-        if name != "pairs":
+        if table is not self._pairs:
             return lately(table.table[rows, :LANES], DAY, HEAD, now)
         pairs = np.array(table.keys(rows), np.int64)
         gone = self._are_gone(rows, pairs >> 33, pairs & 1, (pairs & (2**33 - 1)) >> 1)
