@@ -22,12 +22,14 @@ import jax
 
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.counting.counters import ClickKeys
+from onlineguard.slidr.history.keeping import Erased
 from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer
 from onlineguard.wire.requests import Event, Label, Of, Sort
 from onlineguard_service import entries
 from onlineguard_service.config import Settings
 from onlineguard_service.deciding import Deciding
 from onlineguard_service.entries import Options
+from onlineguard_service.erasing import Erasing
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.figures import Figures
 from onlineguard_service.following import Following
@@ -65,11 +67,12 @@ class Core:
         journal: Journal,
         models: Models,
         counting: Counting | None,
-        every: float,
+        settings: Settings,
         following: Following | None = None,
     ):
         self._guard, self._journal, self._counting = guard, journal, counting
-        self._every = every
+        self._every = settings.snapshot_every
+        self._erasing = Erasing(guard, journal, counting, settings, self._commit, self.snapshot)
         self._deciding = Deciding(guard, models, following, self._commit)
         self._snapshot: dict[str, Any] = {"sequence": 0, "t": None}
         self._snapshotting = asyncio.Lock()
@@ -110,7 +113,7 @@ class Core:
                 guard.recorder = recording and recording(guard, None)
             await asyncio.to_thread(guard.warmup, max(CLICKS_AT_ONCE, EVENTS_AT_ONCE), ROOM)
             counting = None if settings.redis is None else Counting(settings.redis, settings.redis_prefix)
-            core = cls(guard, journal, models, counting, settings.snapshot_every, following)
+            core = cls(guard, journal, models, counting, settings, following)
             if first is not None:
                 begin = entries.Begin(options, first, entries.now(), guard.source)
                 await journal.commit(entries.encode(begin), core._began)
@@ -118,6 +121,7 @@ class Core:
                 await core._tune(options)
                 if settings.model is not None:
                     await core._deciding.switch(settings.model, force=True)  # the operator starts the service with it
+                await core._erasing.finish()
         except BaseException:
             await journal.close()
             if guard is not None and guard.recorder is not None:
@@ -224,6 +228,10 @@ class Core:
     async def switch_to(self, version: str, force: bool = False) -> str:
         """See `Deciding.switch_to`."""
         return await self._deciding.switch_to(version, force)
+
+    async def erase(self, user_id: str) -> Erased:
+        """See `Erasing.erase`."""
+        return await self._under_way(self._erasing.erase(user_id))
 
     async def snapshot(self) -> int:
         """Write all state beside the journal, and return the number of the last entry that it holds."""
@@ -427,8 +435,8 @@ class Core:
         if store is not None and not self._told_of_evictions and any(store.evicted.values()):
             self._told_of_evictions = True
             log.warning(
-                "more users, sessions, addresses or ads click than max_entities, %d, allows to count: those that clicked "
-                "least go, and count from zero when they come again; /metrics says how many",
+                "more users, sessions, addresses or ads click than max_entities, %d, allows to count: those that "
+                "clicked least go, and count from zero when they come again; /metrics says how many",
                 self._guard.options.max_entities,
             )
 

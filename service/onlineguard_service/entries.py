@@ -10,7 +10,14 @@ import msgspec
 from onlineguard.slidr.clicks.clicks import Click
 from onlineguard.wire.requests import Event, Label
 
-CHANGEABLE = ("target_rate", "patience", "max_slices", "max_entities", "remember", "rollback")  # of a state that goes on; see `Tune`
+CHANGEABLE = (
+    "target_rate",
+    "patience",
+    "max_slices",
+    "max_entities",
+    "remember",
+    "rollback",
+)  # of a state that goes on; see `Tune`
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -76,7 +83,21 @@ class Tune(msgspec.Struct, tag="tune", array_like=True, frozen=True):
     t: int
 
 
-Entry = Begin | Events | Clicks | Labels | Switch | Tune
+class Erase(msgspec.Struct, tag="erase", array_like=True, frozen=True):
+    """A user's traces go; see `erasing`."""
+
+    user_id: str
+    t: int
+
+
+class Erased(msgspec.Struct, tag="erased", array_like=True, frozen=True):
+    """What the entries `Erase` up to this one asked for is done."""
+
+    upto: int
+    t: int
+
+
+Entry = Begin | Events | Clicks | Labels | Switch | Tune | Erase | Erased
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Entry).decode

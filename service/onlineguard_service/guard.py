@@ -37,7 +37,19 @@ from onlineguard.slidr.watch import UNUSUAL, WATCHED
 from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer, VerdictAnswer
 from onlineguard.wire.requests import Event, Of
 from onlineguard_service.digest import digest
-from onlineguard_service.entries import CHANGEABLE, Begin, Clicks, Entry, Events, Labels, Options, Switch, Tune
+from onlineguard_service.entries import (
+    CHANGEABLE,
+    Begin,
+    Clicks,
+    Entry,
+    Erase,
+    Erased,
+    Events,
+    Labels,
+    Options,
+    Switch,
+    Tune,
+)
 from onlineguard_service.event_numbers import Stream, check_key, key_of
 from onlineguard_service.figures import ANOMALOUS, JUDGED, ROBOTIC, Figures
 from onlineguard_service.history.recorder import Recorder
@@ -76,6 +88,9 @@ class Guard:
         self.sequence = 0  # of the last entry applied
         self.source = ""  # of the entries
         self.recorder: Recorder | None = None  # told of every click that is judged, and of every label
+        self.owed: dict[int, str] = {}  # users to be erased, by the entry that asked for it
+        self.named: set[str] = set()  # the same, and who was erased while these entries were replayed
+        self.erased = 0  # the entry that said last that what was owed is done
         self.watching = Watching(version)
         self.watching.allow(options.rollback)
         self._use(models(version))
@@ -115,6 +130,14 @@ class Guard:
         if isinstance(entry, Tune):
             self._tune(entry.options)
             return []
+        if isinstance(entry, Erase):
+            self._erase(entry.user_id)
+            return []
+        if isinstance(entry, Erased):
+            if any(asked <= entry.upto for asked in self.owed):
+                self.owed = {asked: user for asked, user in self.owed.items() if asked > entry.upto}
+                self.erased = sequence
+            return []
         self.watching.switched(entry)
         if entry.version != self.model.version:
             self._use(self._models(entry.version))
@@ -140,6 +163,16 @@ class Guard:
             remembered.keep(options.remember)
         if self.store is not None:
             self.store.keep(options.max_entities or None)
+
+    def _erase(self, user_id: str) -> None:
+        self.owed[self.sequence] = user_id
+        self.named.add(user_id)
+        clicks = self._click_answers.of(user_id)
+        self._click_answers.forget(clicks)
+        self._purchased.forget(clicks)
+        if self.store is not None:
+            self.store.erase(user_id)
+            self.store.forget_ids(clicks)
 
     def warmup(self, batch: int, slices: int) -> None:
         """Compile every program that requests of up to `batch` need while there are no more than `slices` slices."""
@@ -389,6 +422,8 @@ class Guard:
             "options": msgspec.to_builtins(self.options),
             "sequence": self.sequence,
             "source": self.source,
+            "owed": [[asked, user] for asked, user in self.owed.items()],
+            "erased": self.erased,
             "model": self.model.version,
             "marks": [list(mark) for mark in self.marks],
             "label_t": self.label_t,
@@ -411,6 +446,8 @@ class Guard:
         guard = cls(options, dump["model"], models)
         guard.sequence, guard.label_t = dump["sequence"], dump["label_t"]
         guard.source = dump.get("source", "")  # of old there was none
+        guard.owed, guard.erased = dict(dump.get("owed", [])), dump.get("erased", 0)
+        guard.named = set(guard.owed.values())
         guard.marks = [(t, version) for t, version in dump["marks"]]
         if dump["events"] is not None:
             config, tensors = dump["events"]
@@ -433,7 +470,8 @@ class Guard:
     def digest(self) -> str:
         """A hash of all that was learned: not of how many entries it took, since repeats are entries too, nor of their
         journal's name."""
-        return digest({name: part for name, part in self.dump().items() if name not in ("sequence", "source")})
+        aside = ("sequence", "source", "owed", "erased")
+        return digest({name: part for name, part in self.dump().items() if name not in aside})
 
 
 def _ids(events: Sequence[Event]) -> list[str | None]:

@@ -60,9 +60,7 @@ class Remembered[Answer]:
     def of(self, user_id: str) -> list[str]:
         """The ids whose answers are a user's, or may be since an earlier version remembered them."""
         theirs = owner(user_id)
-        return [
-            id_ for id_, (_, _, owned) in self._answers.items() if owned == theirs or owned == UNMARKED
-        ]
+        return [id_ for id_, (_, _, owned) in self._answers.items() if owned == theirs or owned == UNMARKED]
 
     def forget(self, ids: Collection[str]) -> None:
         """Forget these, where they are remembered."""
@@ -119,7 +117,7 @@ class Remembered[Answer]:
         return [list(self._answers), _pack(answers), *numbers]
 
     def restore(self, dump: list[Any]) -> None:
-        """Become what was dumped; snapshots of earlier versions hold a list of answers as JSON, no marks, or no owners."""
+        """Become what was dumped; snapshots of earlier versions hold answers as JSON, no marks, or no owners."""
         ids, packed, *numbers = dump
         if isinstance(packed, list):
             decoder = msgspec.json.Decoder(self._kind)

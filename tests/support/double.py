@@ -14,6 +14,7 @@ from onlineguard_service.http.app import Application, application
 from onlineguard_service.http.server import _listen, _Server  # pyright: ignore[reportPrivateUsage]
 
 from onlineguard.errors import InvalidArgument
+from onlineguard.slidr.history.keeping import Erased
 from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer, VerdictAnswer
 from onlineguard.wire.requests import Click, Event, Label, Of
 
@@ -25,6 +26,7 @@ class Double:
         self.learned: list[Event | Click | Label] = []
         self.version, self.sequence, self.closed = "v1", 0, False
         self.fails: Exception | None = None
+        self.erased: list[str] = []
         self.slow = asyncio.Event()  # requests to the slice "slow" wait for it
 
     @staticmethod
@@ -90,6 +92,12 @@ class Double:
             raise self.fails
         self.sequence += 1
         return self.sequence
+
+    async def erase(self, user_id: str) -> Erased:
+        if isinstance(self.fails, JournalUnavailable):
+            raise self.fails
+        self.erased.append(user_id)
+        return Erased(2, 1)
 
     def explain(self, event: Event | Click) -> dict[str, Any]:
         slice_ = event.device if isinstance(event, Click) else event.slice

@@ -145,7 +145,9 @@ _TABLES = {  # lanes of a row, and the hours for which it is kept
 
 
 _NAMES = (*_TABLES,)
-SLACK = 32  # clicks for which there is room before a table lacks any, so that the tables take turns: what one turn brings
+SLACK = (
+    32  # clicks for which there is room before a table lacks any, so that the tables take turns: what one turn brings
+)
 _OF_CLICK = (1,) * (len(_TABLES) - 1) + (2,)  # entities of each table that a click may bring
 PAIRS = 4  # times as many users and sessions at ips as there are users: people have an ip at home, at work and abroad
 CLICKS = 4  # times as many ids of clicks
@@ -199,7 +201,7 @@ class ProcessStore:
         each = math.inf if max_entities is None else max_entities
         self._most = [each] * (len(_TABLES) - 1) + [PAIRS * each]
         self._ids.most = CLICKS * each
-        # Clicks that surely have room: before others it is looked whether anything must go. When that is changes nothing.
+        # Clicks that surely have room. Whether it is looked at more often changes nothing.
         self._spare: float = math.inf if max_entities is None else 0
         self._slack = 0 if max_entities is None else min(SLACK, max_entities // SLACK)
 
@@ -274,8 +276,9 @@ class ProcessStore:
         names = (keys.users[0], keys.sessions[0], keys.ips[0], prefix(keys.ips[0]), keys.ads[0])
         rows = [table.place(name) if same else 0 for table, name in zip(tables, names, strict=True)]
         user, session, ip, *_ = rows
-        pairs = [self._pairs.place(_pair(ip, at, k)) if ip and at else 0 for k, at in enumerate((user, session))]
-        rows += [pair * (not self._gone(pair, ip, k, at)) for k, (pair, at) in enumerate(zip(pairs, (user, session)))]
+        for kind, at in enumerate((user, session)):
+            pair = self._pairs.place(_pair(ip, at, kind)) if ip and at else 0
+            rows.append(0 if self._gone(pair, ip, kind, at) else pair)
         memory = self._memory(1)
         known = [counted and name is not None for name in names[:2]]
         self._gather_one((*rows, time, *known, counted, keys.signed_in[0]), memory, 0)
@@ -418,14 +421,14 @@ class ProcessStore:
         return memory.counts(after)[:n]
 
     def _make_way(self, clicks: int) -> None:
-        """Evict, so that these clicks may each be of entities not seen before. None is evicted while a batch is counted,
-        whose rows are in use. One table a call has its turn, unless more lack room: no click waits for all of them."""
+        """Evict, so that these clicks may each be of entities not seen before: none goes while a batch is counted, whose
+        rows are in use. One table a call has its turn, unless more lack room, so that no click waits for all."""
         now = 0 if self._clock.now is None else self._clock.now // BUCKET_MS + MOVED_ON
         evicted = False
         while True:
             room, kind = min((self._room(kind), kind) for kind in range(len(_TABLES)))
             table = self._tables[kind]
-            if room >= clicks + self._slack or evicted and room >= clicks or not len(table):
+            if room >= clicks + self._slack or (evicted and room >= clicks) or not len(table):
                 break
             rows = table.sample(LOOKED_AT)
             if len(rows):

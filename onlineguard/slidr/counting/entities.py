@@ -217,7 +217,9 @@ class EntityTable:
 
     def _grow(self, room: int) -> None:
         del self.table, self._touched, self.born  # `Pages` wants none left
-        self.table, self._touched, self.born = (pages.array(room) for pages in (self._tables, self._times, self._births_pages))
+        self.table, self._touched, self.born = (
+            pages.array(room) for pages in (self._tables, self._times, self._births_pages)
+        )
         self._places = np.zeros(room, np.int32)
 
 

@@ -40,8 +40,6 @@ def lately(
     return (rows[:, ring : ring + _DAY] * (ages < _DAY)).sum(1, dtype=np.int64), heads
 
 
-def least(
-    rows: Int32[np.ndarray, " n"], worth: Int64[np.ndarray, " n"], newest: Int64[np.ndarray, " n"]
-) -> list[int]:
+def least(rows: Int32[np.ndarray, " n"], worth: Int64[np.ndarray, " n"], newest: Int64[np.ndarray, " n"]) -> list[int]:
     """Those of some rows that go: worth the least and, of those, with the oldest newest click."""
     return rows[np.lexsort((newest, worth))[: max(1, len(rows) // SHARE)]].tolist()

@@ -95,6 +95,13 @@ _CLOCK, _IDS, _ENTITIES, _ADS = (_Script.of(_TEXTS[name]) for name in _PARTS)
 _CLICKS = _Script.of(
     "".join(f"local function {name}(KEYS, ARGV)\n{_TEXTS[name]}end\n" for name in _PARTS) + _TEXTS["clicks"]
 )
+# KEYS: the clock. ARGV: the name of a key before the era and after it. Deletes that key.
+_ERASE = _Script.of("""
+local state = redis.call('GET', KEYS[1])
+if not state then return '' end
+redis.call('DEL', ARGV[1] .. string.format('%d', struct.unpack('<d', state, 17)) .. ARGV[2])
+return ''
+""")
 
 
 class _Call(NamedTuple):
@@ -177,6 +184,12 @@ class _Plan:
             if kind == "ip":
                 counts[rows, _WEEKS + len(LASTING) : -len(OF_AD)] = numbers[:, _EACH + 1 :]
         return counts
+
+    def erasing(self, user_id: str) -> _Call:
+        """The call that deletes the counters of a user."""
+        digest = _digest(user_id)
+        before, after = self._key("user", 0, digest).split(b"}:0:", 1)
+        return _Call(_ERASE, [self._clock], [before + b"}:", b":" + after])
 
     def _counting_at_once(self, keys: ClickKeys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 34"]]:
         """`counting` in one call."""
@@ -280,6 +293,13 @@ class AsyncRedisStore:
                     break
                 answers = await self._run(calls) if calls else []
         return counts[0] if len(counts) == 1 else np.concatenate([np.empty((0, len(COLUMNS)), np.int32), *counts])
+
+    async def erase(self, user_id: str) -> None:
+        """Delete the counters of a user, who counts from zero if they come again. Raises as `count` does.
+
+        What stays is a hash of 64 bits in the sets of ips that they clicked from, until those expire.
+        """
+        await self._run([self._plan.erasing(user_id)])
 
     async def _run(self, calls: Sequence[_Call]) -> list[bytes]:
         answers = await self._execute([_command(call) for call in calls])

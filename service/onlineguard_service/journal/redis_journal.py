@@ -143,6 +143,15 @@ if ARGV[4] ~= '' then redis.call('XTRIM', KEYS[2], 'MINID', '~', ARGV[4], 'LIMIT
 return 'yes'
 """
 
+# KEYS head, entries. ARGV owner, id. Makes the stream anew of the entries after that one.
+_MAKE_ANEW = """
+if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return 'no' end
+local kept = redis.call('XRANGE', KEYS[2], '(' .. ARGV[2], '+')
+redis.call('DEL', KEYS[2])
+for _, entry in ipairs(kept) do redis.call('XADD', KEYS[2], entry[1], 'e', entry[2][2]) end
+return 'yes'
+"""
+
 
 class _Waiting(NamedTuple):
     entry: bytes
@@ -255,6 +264,23 @@ class RedisJournal:
         self._tasks.add(task)  # the loop itself keeps no reference
         task.add_done_callback(self._tasks.discard)
         return task
+
+    async def forget_covered(self) -> None:
+        """See `Journal.forget_covered`: Redis marks entries as deleted while others of their node are there."""
+        try:
+            newest = self._snapshots[self.oldest]
+            answer: Any = await self._bulk.eval(_MAKE_ANEW, 2, *self._keys[:2], self._owner, newest)  # type: ignore[misc]
+        except (redis.RedisError, OSError) as error:
+            raise JournalUnavailable(
+                f"entries of the journal {self._name!r} could not be forgotten: {error}"
+            ) from error
+        if answer != b"yes":
+            raise JournalUnavailable(f"another process writes the journal {self._name!r} now; stop one of the two")
+
+    @property
+    def oldest(self) -> int:
+        """See `Journal.oldest`."""
+        return min(self._snapshots) if len(self._snapshots) > 1 else 0
 
     @property
     def refusal(self) -> str | None:

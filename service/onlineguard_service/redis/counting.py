@@ -37,5 +37,12 @@ class Counting:
             self._not_before = asyncio.get_running_loop().time() + PAUSE
             raise CountersUnavailable(f"{type(error).__name__}: {error}") from error
 
+    async def erase(self, user_id: str) -> None:
+        """See `AsyncRedisStore.erase`; raises CountersUnavailable."""
+        try:
+            await self._store.erase(user_id)
+        except (hiredis.HiredisError, OSError) as error:
+            raise CountersUnavailable(f"{type(error).__name__}: {error}") from error
+
     async def close(self) -> None:
         await self._wire.close()

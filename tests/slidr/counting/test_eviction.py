@@ -63,7 +63,9 @@ def test_whatever_comes_no_more_is_held_than_the_bound(flooded):
         store.count(visits(range(10 * k, 10 * k + 10), NOON + k * MINUTE, 10 * k))
     dump = store.dump()["ids"]
     assert sum(map(len, dump["hours"])) == sum(len(ids) for _, ids in dump["order"]) == CLICKS * 128
-    assert store.count(visits(range(595, 600), NOON + HOUR, 595))[:, SEEN[0]].tolist() == [1] * 5  # the newest are remembered
+    assert (
+        store.count(visits(range(595, 600), NOON + HOUR, 595))[:, SEEN[0]].tolist() == [1] * 5
+    )  # the newest are remembered
 
 
 def test_who_was_evicted_counts_from_zero(flooded):
@@ -135,7 +137,9 @@ def test_a_long_name_is_kept_as_a_hash_and_counts_the_same(keys):
     counts = [store.count(part) for part in cut(long, list(range(0, len(keys.ts), 4)))]
     np.testing.assert_array_equal(np.concatenate(counts), ProcessStore().count(keys))
     np.testing.assert_array_equal(ProcessStore().count(long), ProcessStore().count(keys))
-    np.testing.assert_array_equal(store.peek(long.part(0, 1)), ProcessStore.restored(store.dump()).peek(long.part(0, 1)))
+    np.testing.assert_array_equal(
+        store.peek(long.part(0, 1)), ProcessStore.restored(store.dump()).peek(long.part(0, 1))
+    )
 
 
 def test_an_erased_user_counts_from_zero_and_is_named_nowhere():
