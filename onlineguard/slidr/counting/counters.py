@@ -201,7 +201,7 @@ class ProcessStore:
         each = math.inf if max_entities is None else max_entities
         self._most = [each] * (len(_TABLES) - 1) + [PAIRS * each]
         self._ids.most = CLICKS * each
-        # Clicks that surely have room. Whether it is looked at more often changes nothing.
+        # Clicks that surely have room. Whether that is looked at more often changes nothing.
         self._spare: float = math.inf if max_entities is None else 0
         self._slack = 0 if max_entities is None else min(SLACK, max_entities // SLACK)
 
@@ -421,8 +421,8 @@ class ProcessStore:
         return memory.counts(after)[:n]
 
     def _make_way(self, clicks: int) -> None:
-        """Evict, so that these clicks may each be of entities not seen before: none goes while a batch is counted, whose
-        rows are in use. One table a call has its turn, unless more lack room, so that no click waits for all."""
+        """Evict, so that these clicks may each be of entities not seen before: none goes while a batch is counted, for
+        its rows are in use. One table a call has its turn, unless more lack room, so that no click waits for all."""
         now = 0 if self._clock.now is None else self._clock.now // BUCKET_MS + MOVED_ON
         evicted = False
         while True:
