@@ -25,6 +25,12 @@ and sessions, `LONGER_HOURS` = 144 h later still. That only collects garbage: an
 = 50 h of the stream's time reads like a new one anyway, and an ip after 194 h. It changes no number as long as clicks
 are never handled more than `ttl_hours` - 50 h later than they happened, by default 46 h.
 
+**A full Redis.** With `maxmemory` and the policy `volatile-lfu` the least used keys are dropped, and a flood of new
+names pushes itself out. An entity whose key was dropped counts from zero; an ip whose sets of users and sessions were
+dropped counts these from zero and keeps its largest hours; a click whose id was dropped counts again if it is sent
+again. The clock has no expiry, so it stays. With `noeviction` the script is refused, and so is the click. A policy that
+begins with `allkeys` may drop the clock, and with it what it knows of wrong times: do not take one.
+
 Needs Redis 6.2. Exact but for two names with the same hash, of 128 bits for entities and of 64 bits within one ip.
 """
 
