@@ -70,6 +70,8 @@ STATUS = {
     "queue": 0,
     "journal": {"sequence": 2, "lag": 0.0, "bytes": 1},
     "snapshot": {"sequence": 1, "t": 0},
+    "entities": {"users": 1},
+    "evicted": {"users": 1},
     "history": {"sequence": 1, "waiting": 0, "behind": False},
     "labels": {"last_ts": 0},
     "model_version": "m",
