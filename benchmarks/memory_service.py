@@ -65,7 +65,11 @@ def events(long: bool) -> Iterator[dict[str, Any]]:
     """Events of new slices."""
     for n in count():
         name = f"{n}{WIDE * 512}"[:512] if long else f"slice {n}"
-        yield {"slice": name, "x": [float(n % 7), float(n % 11)], "id": f"{n}{WIDE * LONGEST}"[: LONGEST if long else 9]}
+        yield {
+            "slice": name,
+            "x": [float(n % 7), float(n % 11)],
+            "id": f"{n}{WIDE * LONGEST}"[: LONGEST if long else 9],
+        }
 
 
 def flood(port: int, path: str, items: Iterator[dict[str, Any]], n: int) -> float:

@@ -85,6 +85,7 @@ class Core:
         self._gathering = jax.default_backend() == "gpu"
         self._gathered_events, self._gathered_clicks = Gather(self._learn), Gather(self._decide)
         self._degraded = 0  # clicks that could not be judged
+        self._evicted = self._n_evicted()  # before this process
         self._told_of_evictions = False
         self._ticks: deque[tuple[float, int, int, int]] = deque(maxlen=MINUTE + 1)  # when, events, clicks, robotic
 
@@ -430,9 +431,12 @@ class Core:
                 except Exception as error:  # the journal has everything: the next one may succeed
                     log.error("a snapshot could not be written: %s", error)
 
+    def _n_evicted(self) -> int:
+        return 0 if self._guard.store is None else sum(self._guard.store.evicted.values())
+
     def _tell_of_evictions(self) -> None:
-        store = self._guard.store
-        if store is not None and not self._told_of_evictions and any(store.evicted.values()):
+        """Log once in the life of the process that entities go."""
+        if not self._told_of_evictions and self._n_evicted() > self._evicted:
             self._told_of_evictions = True
             log.warning(
                 "more users, sessions, addresses or ads click than max_entities, %d, allows to count: those that "
