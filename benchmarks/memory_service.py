@@ -39,15 +39,20 @@ NOW = 1_790_000_000_000
 
 
 def budget(entities: int, slices: int, remember: int) -> dict[str, float]:
-    """Megabytes at most, by what they are for."""
+    """Megabytes at most, by what they are for, of events with two features."""
     each = {
-        "entities": (2 * 360 + 400 + 360 + 920 + 4 * 130 + 6 * 100 + 4 * 130, entities),
-        "names of entities": (3 * 330 + 4 * 330 - 7 * 80, entities),
-        "slices": (1_200 + 400 + 2 * 2_200, slices),
-        "answers": (2 * 650 + 8 * LONGEST, remember),
+        "users, sessions and networks": (3 * 440, entities),
+        "addresses": (1_000, entities),
+        "ads": (480, entities),
+        "users and sessions at addresses": (4 * 130, entities),
+        "ids of clicks": (4 * 180, entities),
+        "names of the longest": (7 * 250, entities),
+        "slices": (2 * 1_300 + 2 * 2_000, slices),
+        "answers": (2 * 650 + 4 * 4 * LONGEST, remember),
     }
-    rest = {"process": 700, "history that waits": 256, "requests under way": 64 * 8 + 64, "connections": 640}
-    return {**rest, **{name: n * size / 1e6 for name, (size, n) in each.items()}}
+    held = {name: n * size / 1e6 for name, (size, n) in each.items()}
+    rest = {"process": 700, "history that waits": 256, "requests under way": 576, "connections": 256}
+    return {**rest, **held, "a snapshot that is written": 0.3 * sum(held.values())}
 
 
 def visitors(long: bool) -> Iterator[dict[str, Any]]:

@@ -24,6 +24,7 @@ ROUTES = [
     ("GET", "/metrics", "score", b""),
     ("POST", "/v1/model", "admin", b'{"folder": "model-2"}'),
     ("POST", "/v1/snapshot", "admin", b""),
+    ("POST", "/v1/erase", "admin", b'{"user_id": "u-1"}'),
 ]
 
 
