@@ -214,6 +214,13 @@ class SnapshotAnswer(msgspec.Struct, frozen=True):
     sequence: int
 
 
+class ErasedAnswer(msgspec.Struct, frozen=True):
+    """What the history had of a person, and has no longer."""
+
+    clicks: int
+    labels: int
+
+
 class Alive(msgspec.Struct, frozen=True):
     """The process answers."""
 

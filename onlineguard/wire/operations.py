@@ -172,6 +172,15 @@ ROLLBACK = PROMOTE._replace(
 SNAPSHOT = Operation(
     "POST", "/v1/snapshot", "admin", "Write a snapshot now.", answer=answers.SnapshotAnswer, refusals=(503,)
 )
+ERASE = Operation(
+    "POST",
+    "/v1/erase",
+    "admin",
+    "Erase the traces of a user.",
+    body=(requests.Person,),
+    answer=answers.ErasedAnswer,
+    refusals=(*_BODY, 503),
+)
 METRICS = Operation("GET", "/metrics", "score", "Figures for Prometheus.", media="text/plain")
 LIVEZ = Operation("GET", "/livez", None, "Whether the process answers.", answer=answers.Alive)
 READYZ = Operation("GET", "/readyz", None, "Whether requests are answered.", answer=answers.Readiness)
@@ -198,6 +207,7 @@ OPERATIONS = (
     PROMOTE,
     ROLLBACK,
     SNAPSHOT,
+    ERASE,
     METRICS,
     LIVEZ,
     READYZ,

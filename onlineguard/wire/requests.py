@@ -9,7 +9,11 @@ from onlineguard.slidr.clicks.click import Click, Rfm, Time
 
 MOST_ROWS = 1_000  # slices in one answer
 
-MOST_KEY, MOST_ID, MOST_TEXT = 512, 256, 2_048  # characters of a slice, of an id, and of another text
+MOST_KEY, MOST_ID, MOST_TEXT = (
+    512,
+    256,
+    2_048,
+)  # characters of a slice, all its texts together, of an id, and of another text
 MOST_PARTS = 16  # of a slice
 
 Id = Annotated[str, Meta(max_length=MOST_ID)]
@@ -62,6 +66,12 @@ class TrialModel(msgspec.Struct, frozen=True):
     force: Annotated[bool, Meta(description="Also if it does not fit the clicks that come.")] = False
 
 
+class Person(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A user whose traces are to be erased."""
+
+    user_id: Id
+
+
 class SlicesQuery(msgspec.Struct, frozen=True):
     """Which slices to list, and in which order."""
 
@@ -86,6 +96,7 @@ __all__ = [
     "Label",
     "ModelFolder",
     "Of",
+    "Person",
     "SliceKey",
     "SliceQuery",
     "SlicesQuery",

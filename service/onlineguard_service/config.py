@@ -102,6 +102,12 @@ class Settings:
         None, "Events that a new regime must last before it counts as usual; without it 5,000. A series has none.", 1
     )
     max_slices: int = _setting(100_000, "Slices that are kept; of more, the one longest not seen goes.", 1)
+    max_entities: int = _setting(
+        250_000,
+        "Users, sessions, addresses, their networks and ads that clicks are counted by in this process, so many of "
+        "each; of more, those that clicked least in a day go.",
+        10_000,
+    )
     body_limit: int = _setting(4_194_304, "Bytes of a request at most.", 1_024)
     bodies_limit: int = _setting(
         67_108_864,

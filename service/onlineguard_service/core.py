@@ -22,12 +22,14 @@ import jax
 
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.counting.counters import ClickKeys
+from onlineguard.slidr.history.keeping import Erased
 from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer
 from onlineguard.wire.requests import Event, Label, Of, Sort
 from onlineguard_service import entries, tracing
 from onlineguard_service.config import Settings
 from onlineguard_service.deciding import Deciding
 from onlineguard_service.entries import Options
+from onlineguard_service.erasing import Erasing
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.figures import Figures
 from onlineguard_service.following import Following
@@ -66,11 +68,12 @@ class Core:
         journal: Journal,
         models: Models,
         counting: Counting | None,
-        every: float,
+        settings: Settings,
         following: Following | None = None,
     ):
         self._guard, self._journal, self._counting = guard, journal, counting
-        self._every = every
+        self._every = settings.snapshot_every
+        self._erasing = Erasing(guard, journal, counting, settings, self._commit, self.snapshot)
         self._deciding = Deciding(guard, models, following, self._commit)
         self.versions = Versions(guard, following, self._deciding.follow)
         self._snapshot: dict[str, Any] = {"sequence": 0, "t": None}
@@ -90,6 +93,8 @@ class Core:
         self._gathering = jax.default_backend() == "gpu"
         self._gathered_events, self._gathered_clicks = Gather(self._learn), Gather(self._decide)
         self._degraded = 0  # clicks that could not be judged
+        self._evicted = self._n_evicted()  # before this process
+        self._told_of_evictions = False
         self._ticks: deque[tuple[float, int, int, int]] = deque(maxlen=MINUTE + 1)  # when, events, clicks, robotic
 
     @classmethod
@@ -117,7 +122,7 @@ class Core:
                 guard.recorder = recording and recording(guard, None)
             await asyncio.to_thread(guard.warmup, max(CLICKS_AT_ONCE, EVENTS_AT_ONCE), ROOM)
             counting = None if settings.redis is None else Counting(settings.redis, settings.redis_prefix)
-            core = cls(guard, journal, models, counting, settings.snapshot_every, following)
+            core = cls(guard, journal, models, counting, settings, following)
             if first is not None:
                 begin = entries.Begin(options, first, entries.now(), guard.source)
                 await journal.commit(entries.encode(begin), core._began)
@@ -125,6 +130,7 @@ class Core:
                 await core._tune(options)
                 if settings.model is not None:
                     await core._deciding.switch(settings.model, force=True)  # the operator starts the service with it
+                await core._erasing.finish()
         except BaseException:
             await journal.close()
             if guard is not None and guard.recorder is not None:
@@ -252,6 +258,10 @@ class Core:
     def trial(self) -> dict[str, Any]:
         """The candidate that judges beside the live model, or did so last, and how the two compare."""
         return self._guard.trying.shown()
+
+    async def erase(self, user_id: str) -> Erased:
+        """See `Erasing.erase`."""
+        return await self._under_way(self._erasing.erase(user_id))
 
     async def snapshot(self) -> int:
         """Write all state beside the journal, and return the number of the last entry that it holds."""
@@ -389,6 +399,7 @@ class Core:
             "ivr": self._guard.click_figures.ivr(SHOWN),
             "purchases": clicks["purchases"],
             "purchases_robotic": clicks["purchases_robotic"],
+            "evicted": {} if store is None else store.evicted,
             "watch": {**self.watch(), "n_alarms": self._guard.watching.n_alarms},
             "trial": {**self.trial(), "ended_by_itself": self._guard.trying.n_ended_by_itself},
             "registry": self._deciding.registry(),
@@ -498,9 +509,23 @@ class Core:
                 except Exception as error:  # the journal has everything: the next one may succeed
                     log.error("a snapshot could not be written: %s", error)
 
+    def _n_evicted(self) -> int:
+        return 0 if self._guard.store is None else sum(self._guard.store.evicted.values())
+
+    def _tell_of_evictions(self) -> None:
+        """Log once in the life of the process that entities go."""
+        if not self._told_of_evictions and self._n_evicted() > self._evicted:
+            self._told_of_evictions = True
+            log.warning(
+                "more users, sessions, addresses or ads click than max_entities, %d, allows to count: those that "
+                "clicked least go, and count from zero when they come again; /metrics says how many",
+                self._guard.options.max_entities,
+            )
+
     async def _compiling_ahead(self) -> None:
         while True:
             await asyncio.sleep(AHEAD_EVERY)
+            self._tell_of_evictions()
             if self._guard.crowded:
                 log.info("a table of slices is half full: compiling for twice its size")
                 try:

@@ -19,7 +19,7 @@ def _hash(value: Any, update: Callable[[bytes], None]) -> None:
         for name in sorted(value):
             update(f"{name}:".encode())
             if name == "hours":  # shards by a hash that differs from process to process
-                merged = sorted(pair for shard in value[name] for pair in shard.items())
+                merged = sorted(repr(pair) for shard in value[name] for pair in shard.items())
                 update(repr(merged).encode())
             else:
                 _hash(value[name], update)

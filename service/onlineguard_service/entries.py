@@ -14,6 +14,7 @@ CHANGEABLE = (
     "target_rate",
     "patience",
     "max_slices",
+    "max_entities",
     "remember",
     "rollback",
     "follow_drift",
@@ -34,6 +35,7 @@ class Options(msgspec.Struct, frozen=True):
     categories: tuple[str, ...] = ()  # features that are categories whatever the first event holds
     rollback: bool = False  # whether an alarm of the live watch leads back to the model before
     follow_drift: bool = False  # whether thresholds follow the drift of scores inside their bands
+    max_entities: int = 0  # of each kind that clicks are counted by in this process; 0: any, as it was of old
 
 
 class Begin(msgspec.Struct, tag="begin", array_like=True, frozen=True):
@@ -94,7 +96,21 @@ class Tune(msgspec.Struct, tag="tune", array_like=True, frozen=True):
     t: int
 
 
-Entry = Begin | Events | Clicks | Labels | Switch | Tune | Trial
+class Erase(msgspec.Struct, tag="erase", array_like=True, frozen=True):
+    """A user's traces go; see `erasing`."""
+
+    user_id: str
+    t: int
+
+
+class Erased(msgspec.Struct, tag="erased", array_like=True, frozen=True):
+    """What the entries `Erase` up to this one asked for is done."""
+
+    upto: int
+    t: int
+
+
+Entry = Begin | Events | Clicks | Labels | Switch | Tune | Trial | Erase | Erased
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Entry).decode

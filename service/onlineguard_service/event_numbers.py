@@ -8,7 +8,7 @@ import numpy as np
 from onlineguard.engine.categories import code
 from onlineguard.engine.engine import Engine
 from onlineguard.errors import InvalidArgument
-from onlineguard.wire.requests import Event
+from onlineguard.wire.requests import MOST_KEY, Event
 
 MOST_FEATURES = 256  # of a stream that the operator says nothing of: the default model keeps a matrix of them
 
@@ -91,6 +91,15 @@ class Stream(NamedTuple):
                 "setting categories and begin anew"
             )
         return value
+
+
+def check_key(slice_: Any, index: int) -> None:
+    """Raises InvalidArgument for a slice that is empty, or whose texts are too long together."""
+    key_of(slice_, index)
+    if isinstance(slice_, tuple) and sum(len(part) for part in slice_ if isinstance(part, str)) > MOST_KEY:
+        raise InvalidArgument(
+            f"events[{index}].slice has more than {MOST_KEY} characters in all its texts; give it a shorter name"
+        )
 
 
 def key_of(slice_: Any, index: int) -> Hashable:

@@ -37,8 +37,21 @@ from onlineguard.slidr.watch import UNUSUAL, WATCHED
 from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer, VerdictAnswer
 from onlineguard.wire.requests import Event, Of
 from onlineguard_service.digest import digest
-from onlineguard_service.entries import CHANGEABLE, Begin, Clicks, Entry, Events, Labels, Options, Switch, Trial, Tune
-from onlineguard_service.event_numbers import Stream, key_of
+from onlineguard_service.entries import (
+    CHANGEABLE,
+    Begin,
+    Clicks,
+    Entry,
+    Erase,
+    Erased,
+    Events,
+    Labels,
+    Options,
+    Switch,
+    Trial,
+    Tune,
+)
+from onlineguard_service.event_numbers import Stream, check_key, key_of
 from onlineguard_service.figures import ANOMALOUS, JUDGED, ROBOTIC, Figures
 from onlineguard_service.history.recorder import Recorder
 from onlineguard_service.limits import Limits
@@ -68,16 +81,19 @@ class Guard:
             known = names or list(map(str, range(options.n_features)))
             self._begin(Stream(len(known), names, tuple(sorted(map(known.index, options.categories)))))
         self.watch = Engine(features=list(WATCHED), estimator=Detector(UNUSUAL), max_slices=options.max_slices)
-        self.store = ProcessStore() if options.counting else None
+        self.store = ProcessStore(options.max_entities or None) if options.counting else None
         self.event_figures, self.click_figures = Figures(options.max_slices), Figures(options.max_slices)
         self._event_answers = Remembered(options.remember, EventAnswer)
-        self._click_answers = Remembered(options.remember, ClickAnswer)
+        self._click_answers = Remembered(options.remember, ClickAnswer, attrgetter("user_id"))
         self._purchased = Remembered(options.remember, int)  # when
         self.marks: list[tuple[int, str]] = []
         self.label_t: int | None = None  # when the last label came
         self.sequence = 0  # of the last entry applied
         self.source = ""  # of the entries
         self.recorder: Recorder | None = None  # told of every click that is judged, and of every label
+        self.owed: dict[int, str] = {}  # users to be erased, by the entry that asked for it
+        self.named: set[str] = set()  # the same, and who was erased while these entries were replayed
+        self.erased = 0  # the entry that said last that what was owed is done
         self.watching = Watching(version)
         self.watching.allow(options.rollback)
         self.trying = Trying(self.watch, options)
@@ -117,6 +133,14 @@ class Guard:
         if isinstance(entry, Trial):
             self._try(entry)
             return []
+        if isinstance(entry, Erase):
+            self._erase(entry.user_id)
+            return []
+        if isinstance(entry, Erased):
+            if any(asked <= entry.upto for asked in self.owed):
+                self.owed = {asked: user for asked, user in self.owed.items() if asked > entry.upto}
+                self.erased = sequence
+            return []
         self.watching.switched(entry)
         if entry.version != self.model.version:
             self._use(self._models(entry.version))
@@ -154,6 +178,19 @@ class Guard:
         for remembered in (self._event_answers, self._click_answers, self._purchased):
             remembered.keep(options.remember)
         self.trying.keep(options.remember)
+        if self.store is not None:
+            self.store.keep(options.max_entities or None)
+
+    def _erase(self, user_id: str) -> None:
+        self.owed[self.sequence] = user_id
+        self.named.add(user_id)
+        clicks = self._click_answers.of(user_id)
+        self._click_answers.forget(clicks)
+        self._purchased.forget(clicks)
+        self.trying.forget(clicks)
+        if self.store is not None:
+            self.store.erase(user_id)
+            self.store.forget_ids(clicks)
 
     def warmup(self, batch: int, slices: int) -> None:
         """Compile every program that requests of up to `batch` need while there are no more than `slices` slices."""
@@ -249,7 +286,7 @@ class Guard:
         if events:
             self._stream_of(events).numbers(events)
         for i, event in enumerate(events):
-            key_of(event.slice, i)
+            check_key(event.slice, i)
         self._event_answers.check(events, _ids(events))
 
     def check_clicks(self, clicks: Sequence[Click]) -> None:
@@ -431,6 +468,8 @@ class Guard:
             "options": msgspec.to_builtins(self.options),
             "sequence": self.sequence,
             "source": self.source,
+            "owed": [[asked, user] for asked, user in self.owed.items()],
+            "erased": self.erased,
             "model": self.model.version,
             "marks": [list(mark) for mark in self.marks],
             "label_t": self.label_t,
@@ -455,6 +494,8 @@ class Guard:
         guard = cls(options, dump["model"], models)
         guard.sequence, guard.label_t = dump["sequence"], dump["label_t"]
         guard.source = dump.get("source", "")  # of old there was none
+        guard.owed, guard.erased = dict(dump.get("owed", [])), dump.get("erased", 0)
+        guard.named = set(guard.owed.values())
         guard.marks = [(t, version) for t, version in dump["marks"]]
         if dump["events"] is not None:
             config, tensors = dump["events"]
@@ -463,7 +504,7 @@ class Guard:
         config, tensors = dump["watch"]
         guard.watch = Engine.restored(config, guard.watch.model, tensors)
         if guard.store is not None:
-            guard.store = ProcessStore.restored(dump["store"])
+            guard.store = ProcessStore.restored(dump["store"], options.max_entities or None)
         guard._use(guard.model)  # with this engine and this store
         guard._limits.restore(dump.get("limits"))  # of old there were none that moved
         guard.event_figures = Figures.restored(dump["event_figures"])
@@ -481,7 +522,8 @@ class Guard:
     def digest(self) -> str:
         """A hash of all that was learned: not of how many entries it took, since repeats are entries too, nor of their
         journal's name."""
-        return digest({name: part for name, part in self.dump().items() if name not in ("sequence", "source")})
+        aside = ("sequence", "source", "owed", "erased")
+        return digest({name: part for name, part in self.dump().items() if name not in aside})
 
 
 def _ids(events: Sequence[Event]) -> list[str | None]:
@@ -519,7 +561,7 @@ def _answers(events: Sequence[Event], verdicts: Sequence[VerdictAnswer]) -> list
     ]
 
 
-@lru_cache(1 << 16)
+@lru_cache(1 << 12)  # some MB, whatever texts are sent
 def _slice_name(columns: Any) -> str:
     """The name of the slice that has these values in its columns, a tuple of them or the only one."""
     values = columns if isinstance(columns, tuple) else (columns,)

@@ -14,6 +14,7 @@ from onlineguard.slidr.model import FEATURES
 from onlineguard_service import entries
 from onlineguard_service.config import Settings
 from onlineguard_service.entries import Options
+from onlineguard_service.erasing import history_key, history_root
 from onlineguard_service.following import Following
 from onlineguard_service.guard import Guard
 from onlineguard_service.history import recorder as history
@@ -72,9 +73,8 @@ def recovered(journal: Journal, options: Options, models: Models, recording: Rec
 
 def recorder_of(settings: Settings, newest: int, guard: Guard, kept: bytes | None) -> Recorder:
     """What keeps the history of a guard that stands where its snapshot does."""
-    root = settings.history_folder or settings.state / "history"
-    key = settings.state / "history.key" if settings.pseudonyms == "on" else None
-    chosen = history.Options(root, settings.history_days, key)
+    key = history_key(settings) if settings.pseudonyms == "on" else None
+    chosen = history.Options(history_root(settings), settings.history_days, key)
     return Recorder(chosen, guard.source, guard.sequence, newest, kept, NAMES, FEATURES)
 
 
@@ -86,6 +86,7 @@ def options_of(settings: Settings) -> Options:
         target_rate=float(estimator.target_rate),
         patience=getattr(estimator, "patience", None),
         max_slices=settings.max_slices,
+        max_entities=settings.max_entities,
         remember=settings.remember,
         rollback=settings.rollback == "on",
         follow_drift=settings.follow_drift == "on",

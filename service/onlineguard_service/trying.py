@@ -15,7 +15,7 @@ model ends the trial: that too is an entry, owed from the alarm on.
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -142,6 +142,10 @@ class Trying:
     def keep(self, most: int) -> None:
         """Remember so many clicks from now on."""
         self._marks.keep(most)
+
+    def forget(self, ids: Collection[str]) -> None:
+        """Forget these clicks."""
+        self._marks.forget(ids)
 
     def follow(self, drift: bool, models: Callable[[str], Model]) -> None:
         """Whether thresholds follow drift from now on, beginning with those of the calibration."""

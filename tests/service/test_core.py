@@ -123,6 +123,45 @@ def test_begins_with_a_model_of_its_own_where_none_is_given(tmp_path, clicks, mo
     asyncio.run(run())
 
 
+@pytest.mark.slow
+def test_a_flood_of_new_users_is_told_of_once_replayed_the_same_and_kept_within_a_bound_that_may_change(
+    tmp_path, model_folder, clicks, caplog, monkeypatch
+):
+    monkeypatch.setattr("onlineguard_service.core.AHEAD_EVERY", 0.05)
+    flood = [
+        msgspec.structs.replace(clicks[0], click_id=f"f{i}", user_id=f"f{i}", ts=clicks[0].ts + i)
+        for i in range(12_000)
+    ]
+
+    async def run():
+        core = await Core.open(chosen(tmp_path, model_folder, max_entities=10_000))
+        await core.clicks(clicks[:640])
+        await core.snapshot()
+        await core.clicks(flood)
+        await asyncio.sleep(0.2)
+        assert caplog.text.count("than max_entities, 10000, allows to count") == 1
+        status = core.status()
+        assert status["entities"]["users"] <= 10_000
+        assert status["evicted"]["users"] > 2_000
+        digest = core.digest()
+        await crashed(core)
+        again = await Core.open(chosen(tmp_path, max_entities=10_000))
+        assert again.digest() == digest
+        await again.close()
+        more = await Core.open(chosen(tmp_path, max_entities=20_000))
+        assert more.status()["evicted"] == status["evicted"]
+        await more.clicks(
+            [msgspec.structs.replace(click, click_id=f"n{i}", user_id=f"n{i}") for i, click in enumerate(flood[:4_000])]
+        )
+        assert more.status()["entities"]["users"] > 10_000
+        await more.close()
+        less = await Core.open(chosen(tmp_path, max_entities=10_000))
+        assert less.status()["entities"]["users"] <= 10_000
+        await less.close()
+
+    asyncio.run(run())
+
+
 def test_large_requests_equal_small_ones_and_let_others_in_between(tmp_path, model_folder, clicks):
     async def run():
         whole = await Core.open(chosen(tmp_path / "a", model_folder, n_features=1))

@@ -15,6 +15,7 @@ from onlineguard_service.http.app import Application, application
 from onlineguard_service.http.server import _listen, _Server  # pyright: ignore[reportPrivateUsage]
 
 from onlineguard.errors import InvalidArgument
+from onlineguard.slidr.history.keeping import Erased
 from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer, VerdictAnswer
 from onlineguard.wire.registry import (
     Change,
@@ -93,6 +94,7 @@ class Double:
         self.tried: str | None = None
         self.share = 0.0
         self.fails: Exception | None = None
+        self.erased: list[str] = []
         self.slow = asyncio.Event()  # requests to the slice "slow" wait for it
         self.versions = Versions()
 
@@ -197,6 +199,12 @@ class Double:
         self.sequence += 1
         return self.sequence
 
+    async def erase(self, user_id: str) -> Erased:
+        if isinstance(self.fails, JournalUnavailable):
+            raise self.fails
+        self.erased.append(user_id)
+        return Erased(2, 1)
+
     def explain(self, event: Event | Click) -> dict[str, Any]:
         slice_ = event.device if isinstance(event, Click) else event.slice
         verdict = msgspec.to_builtins(VerdictAnswer(1.0, 2.0, 0.5, False, True))
@@ -247,6 +255,7 @@ class Double:
             "purchases_robotic": 1,
             "slices": {of: {"held": 2, "born": 3, "evicted": 1} for of in ("events", "clicks")},
             "entities": {"users": 4},
+            "evicted": {"users": 1},
             "journal": {"sequence": 5, "age": 2.0, "lag": 0.25, "bytes": 1_000, "waiting": 3, "slow": True}
             | {"syncs": Histogram()},
             "snapshot": {"sequence": 4, "t": 1_000, "behind": 9.0, "every": 60.0, "failures": 2},

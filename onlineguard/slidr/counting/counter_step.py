@@ -43,7 +43,8 @@ jax.config.update(
 # of their logarithms and of the squares of these. A row of zeros is an entity never seen: times are moved on by two
 # days, so that a head of 0 is always too old to matter.
 LANES = 64
-_HEAD, _HEAD_MS, _PAUSES, _PAUSE_SUM, _PAUSE_SQUARES = range(54, 59)
+HEAD, _HEAD_MS, _PAUSES, _PAUSE_SUM, _PAUSE_SQUARES = range(54, 59)
+DAY = 23  # where the ring of 24 h begins
 MOVED_ON = 2 * 24 * 360
 _IP = ENTITIES.index("ip")
 # Where the numbers of the entities begin in `COLUMNS`, those of their weeks, of the ip's members, and of the ad.
@@ -57,8 +58,8 @@ _GATEWAY_RINGS = (2, 2, 3, 3, 3, 3)  # 1 h users, sessions; 24 h; peaks
 
 # A row of an ad: the rings of the three counts, and the head as its shortest bucket.
 _AD_RINGS = (3,) * len(OF_AD)
-_AD_HEAD = sum(RINGS[ring][1] for ring in _AD_RINGS)
-AD_LANES = _AD_HEAD + 1
+AD_DAY, AD_HEAD = 0, sum(RINGS[ring][1] for ring in _AD_RINGS)  # where that of all clicks begins, and the head
+AD_LANES = AD_HEAD + 1
 
 
 class _Lanes:
@@ -212,7 +213,7 @@ def _step(
     """
     time, ms, user, session, any_, signed = event
     newest = [jnp.maximum(last[k], jnp.where(event[2 + k] > 0, _div(time, 30), 0)) for k in range(2)]
-    gateway, distinct = _count_distinct(lanes[1], rows[_IP][_HEAD], there, time, (user, session, any_), last, newest)
+    gateway, distinct = _count_distinct(lanes[1], rows[_IP][HEAD], there, time, (user, session, any_), last, newest)
     counted = zip(rows, (user, session, any_, any_), strict=True)
     after, numbers, weeks = zip(*(_count_click(lanes[0], row, time, ms, count) for row, count in counted), strict=True)
     lasting = jnp.stack([week for entity, week in zip(ENTITIES, weeks, strict=True) if entity in LASTING])
@@ -223,7 +224,7 @@ def _step(
 def _count_click(number: Array, row: Array, time: Array, ms: Array, counted: Array) -> tuple[Array, Array, Array]:
     """An entity's row after the click; its numbers, named by `OF_EACH`; and its count of the week."""
     lanes = _Lanes(number, range(len(RINGS)))
-    head, head_ms = row[_HEAD], row[_HEAD_MS]
+    head, head_ms = row[HEAD], row[_HEAD_MS]
     end = jnp.maximum(head, time)  # the bucket that the windows end with
     ages, passed = lanes.ages(end, head)
     late = lanes.each([_div(end, length) - _div(time, length) for length, _ in RINGS], -1)
@@ -236,7 +237,7 @@ def _count_click(number: Array, row: Array, time: Array, ms: Array, counted: Arr
     known = jnp.where(silent, 0, row[_PAUSES : _PAUSE_SQUARES + 1])
     pauses = _pauses([known[0], known[1], known[2]], gap, (counted > 0) & ~silent & (gap >= 0) & (gap < PAUSE_MS))
     head_after = (end, jnp.where(later, ms, head_ms))
-    for lane, value in zip(range(_HEAD, _PAUSE_SQUARES + 1), (*head_after, *pauses), strict=True):
+    for lane, value in zip(range(HEAD, _PAUSE_SQUARES + 1), (*head_after, *pauses), strict=True):
         rings = jnp.where(lanes.number == lane, value, rings)
     return jnp.where(counted > 0, rings, row), jnp.stack([*sums, since, _spread(*pauses)]), week
 
@@ -294,13 +295,13 @@ def _count_distinct(
 def _count_visitors(number: Array, row: Array, time: Array, counted: list[Array]) -> tuple[Array, Array]:
     """An ad's row after the click, and its three counts; `counted` is 1 or 0 for each of them."""
     lanes = _Lanes(number, _AD_RINGS)
-    head = row[_AD_HEAD]
+    head = row[AD_HEAD]
     end = jnp.maximum(head, time)
     ages, passed = lanes.ages(end, head)
     late = _div(end, 360) - _div(time, 360)
     after = jnp.where(ages >= passed, row, 0) + jnp.where(ages == late, lanes.each(counted, 0), 0)
     sums = [jnp.sum(after[start:stop]) for start, stop in zip(lanes.starts, lanes.ends, strict=True)]
-    after = jnp.where(number == _AD_HEAD, end, after)
+    after = jnp.where(number == AD_HEAD, end, after)
     return jnp.where(counted[0] > 0, after, row), jnp.stack(sums)
 
 

@@ -59,7 +59,8 @@ clicked for `KEEP_HOURS` of the stream's clock reads like one never seen, howeve
 import bisect
 import copy
 import itertools
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, Self
 
 import jax
@@ -69,8 +70,20 @@ from jaxtyping import Bool, Int32, Int64
 from onlineguard.engine.device import home
 from onlineguard.slidr.clicks.clicks import Click, prefix
 from onlineguard.slidr.counting.click_clock import Clock
-from onlineguard.slidr.counting.counter_step import AD_LANES, GATEWAY_LANES, LANES, MOVED_ON, BatchMemory, advance
-from onlineguard.slidr.counting.entities import NOBODY, EntityTable, Ids
+from onlineguard.slidr.counting.counter_step import (
+    AD_DAY,
+    AD_HEAD,
+    AD_LANES,
+    DAY,
+    GATEWAY_LANES,
+    HEAD,
+    LANES,
+    MOVED_ON,
+    BatchMemory,
+    advance,
+)
+from onlineguard.slidr.counting.entities import FREE, NOBODY, EntityTable, Ids
+from onlineguard.slidr.counting.eviction import LOOKED_AT, lately, least
 from onlineguard.slidr.counting.windows import BUCKET_MS, COLUMNS, HOUR_MS, KEEP_HOURS, LONGER_HOURS
 
 
@@ -131,6 +144,13 @@ _TABLES = {  # lanes of a row, and the hours for which it is kept
 }
 
 
+_NAMES = (*_TABLES,)
+SLACK = (
+    32  # clicks for which there is room before a table lacks any, so that the tables take turns: what one turn brings
+)
+_OF_CLICK = (1,) * (len(_TABLES) - 1) + (2,)  # entities of each table that a click may bring
+PAIRS = 4  # times as many users and sessions at ips as there are users: people have an ip at home, at work and abroad
+CLICKS = 4  # times as many ids of clicks
 FEW = SIZES[1]  # clicks that are noted one by one sooner than all together
 
 
@@ -150,12 +170,19 @@ class ProcessStore:
     prefix, 400 for an ad, 920 for an ip, 130 for each user or session at an ip, and 40 for the id of each click of the
     last day, the texts of names not counted. Room grows by doubling, so it may be up to twice that. Not safe under
     threads.
+
+    max_entities: users, sessions, ips, prefixes and ads that are kept, so many of each, `PAIRS` times as many users
+        and sessions at ips, and `CLICKS` times as many ids of clicks; a single batch may bring more. Which go then is
+        said in `eviction`, and how a stream is cut into calls is then not all the same. None: there is no bound.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_entities: int | None = None) -> None:
+        self._epoch = 0  # how often entities were evicted
+        self.evicted = dict.fromkeys(_TABLES, 0)
         self._forget(0)
         self._clock = Clock()
         self._ids = Ids()
+        self._bind(max_entities)
         self._memories: dict[int, BatchMemory] = {}  # by size
         # The rows of the clicks that `begin` noted, and which is the first.
         self._begun: tuple[EntityRows, int] = [], 0
@@ -167,20 +194,51 @@ class ProcessStore:
 
     def _use(self, tables: list[EntityTable]) -> None:
         self._users, self._sessions, self._ips, self._prefixes, self._ads, self._pairs = self._tables = tables
+        for table in tables:
+            table.epoch = self._epoch
+
+    def _bind(self, max_entities: int | None) -> None:
+        each = math.inf if max_entities is None else max_entities
+        self._most = [each] * (len(_TABLES) - 1) + [PAIRS * each]
+        self._ids.most = CLICKS * each
+        # Clicks that surely have room. Whether that is looked at more often changes nothing.
+        self._spare: float = math.inf if max_entities is None else 0
+        self._slack = 0 if max_entities is None else min(SLACK, max_entities // SLACK)
+
+    def keep(self, max_entities: int | None) -> None:
+        """Keep so many from now on; what is too much goes at once."""
+        self._bind(max_entities)
+        if max_entities is not None:
+            self._make_way(0)
+
+    def erase(self, user_id: str) -> None:
+        """Forget a user, who counts from zero if they come again."""
+        row = self._users.place(user_id)
+        if row:
+            self._users.drop([row])
+            self._begin_epoch()
+
+    def forget_ids(self, click_ids: Collection[str]) -> None:
+        """Forget that clicks came, which takes longer the more are remembered."""
+        self._ids.forget(click_ids)
 
     def dump(self) -> dict[str, Any]:
         """A copy of everything counted: nested dictionaries of arrays, and of lists that MessagePack holds."""
         tables = {name: table.dump() for name, table in zip(_TABLES, self._tables, strict=True)}
         clock = [self._clock.now, self._clock.run, self._clock.era]
-        return {"era": self._era, "clock": clock, "ids": self._ids.dump(), **tables}
+        evicted = {"epoch": self._epoch, "evicted": dict(self.evicted)}
+        return {"era": self._era, "clock": clock, "ids": self._ids.dump(), **evicted, **tables}
 
     @classmethod
-    def restored(cls, dump: dict[str, Any]) -> Self:
+    def restored(cls, dump: dict[str, Any], max_entities: int | None = None) -> Self:
         """The store that was dumped: it counts on as that one would, to the last bit."""
         store = cls()
         store._era = dump["era"]
         store._clock.now, store._clock.run, store._clock.era = dump["clock"]
         store._ids = Ids.restored(dump["ids"])
+        store._bind(max_entities)
+        if "epoch" in dump:  # of old nothing was evicted
+            store._epoch, store.evicted = dump["epoch"], dict(dump["evicted"])
         store._use([EntityTable.restored(dump[name], keep) for name, (_, keep) in _TABLES.items()])
         return store
 
@@ -218,7 +276,9 @@ class ProcessStore:
         names = (keys.users[0], keys.sessions[0], keys.ips[0], prefix(keys.ips[0]), keys.ads[0])
         rows = [table.place(name) if same else 0 for table, name in zip(tables, names, strict=True)]
         user, session, ip, *_ = rows
-        rows += [self._pairs.place(_pair(ip, at, k)) if ip and at else 0 for k, at in enumerate((user, session))]
+        for kind, at in enumerate((user, session)):
+            pair = self._pairs.place(_pair(ip, at, kind)) if ip and at else 0
+            rows.append(0 if self._gone(pair, ip, kind, at) else pair)
         memory = self._memory(1)
         known = [counted and name is not None for name in names[:2]]
         self._gather_one((*rows, time, *known, counted, keys.signed_in[0]), memory, 0)
@@ -229,6 +289,10 @@ class ProcessStore:
 
         The two are `count` for a caller who has the step in between in a program of its own.
         """
+        size = memory.sheet.size
+        if self._spare < size:
+            self._make_way(size)
+        self._spare -= size
         found: list[tuple[Any, ...]] = []
         start = first = 0  # the first click of this era, and its hour
         for i, (click_id, ts, user_id, session_id, address, ad_id, signed_in) in enumerate(clicks):
@@ -248,6 +312,10 @@ class ProcessStore:
             ad = self._ads.find_one(ad_id, counted, hour, first)
             user_there = self._pairs.find_one(_pair(ip, user, 0) if user else NOBODY, counted, hour, first)
             session_there = self._pairs.find_one(_pair(ip, session, 1) if session else NOBODY, counted, hour, first)
+            if self._epoch:
+                for kind, (pair, at) in enumerate(((user_there, user), (session_there, session))):
+                    if self._gone(pair, ip, kind, at):
+                        self._pairs.table[pair], self._pairs.born[pair] = 0, self._epoch
             rows = (user, session, ip, network, ad, user_there, session_there)
             found.append((*rows, time, counted and user > 0, counted and session > 0, counted, signed_in))
         self._gather_found(found, memory, start)
@@ -327,6 +395,10 @@ class ProcessStore:
         counted: Bool[np.ndarray, " n"],
         hours: Int64[np.ndarray, "2"],
     ) -> Int32[np.ndarray, "n 34"]:
+        n = len(times)
+        if self._spare < n:
+            self._make_way(n)
+        self._spare -= n
         users = self._users.find(keys.users, counted, hours)
         sessions = self._sessions.find(keys.sessions, counted, hours)
         ips = self._ips.find(keys.ips, counted, hours)
@@ -336,14 +408,74 @@ class ProcessStore:
         there = np.concatenate([_pair(places, users, 0), _pair(places, sessions, 1)])
         there[np.concatenate([users, sessions]) == 0] = NOBODY
         pairs = self._pairs.find(there.tolist(), np.concatenate([counted, counted]), hours)
+        if self._epoch:
+            for kind, (its, members) in enumerate(((pairs[:n], users), (pairs[n:], sessions))):
+                gone = its[self._are_gone(its, ips, np.full(n, kind), members)]
+                self._pairs.table[gone], self._pairs.born[gone] = 0, self._epoch
 
-        n = len(times)
         memory = self._memory(padded_size(n))
         facts = (times, counted & (users > 0), counted & (sessions > 0), counted, keys.signed_in)
         self._gather([users, sessions, ips, prefixes, ads, pairs], facts, memory, 0)
         after = _advanced(memory, n)
         self.end(after, memory)
         return memory.counts(after)[:n]
+
+    def _make_way(self, clicks: int) -> None:
+        """Evict, so that these clicks may each be of entities not seen before: none goes while a batch is counted, for
+        its rows are in use. One table a call has its turn, unless more lack room, so that no click waits for all."""
+        now = 0 if self._clock.now is None else self._clock.now // BUCKET_MS + MOVED_ON
+        evicted = False
+        while True:
+            room, kind = min((self._room(kind), kind) for kind in range(len(_TABLES)))
+            table = self._tables[kind]
+            if room >= clicks + self._slack or (evicted and room >= clicks) or not len(table):
+                break
+            rows = table.sample(LOOKED_AT)
+            if len(rows):
+                gone = least(rows, *self._usefulness(kind, rows, now))
+                table.drop(gone)
+                self.evicted[_NAMES[kind]] += len(gone)
+                evicted = True
+        if evicted:
+            self._begin_epoch()
+        self._spare = max(0, room - self._slack)
+
+    def _room(self, kind: int) -> float:
+        """Clicks that may each bring as many new entities of a table as a click can."""
+        return (self._most[kind] - len(self._tables[kind])) // _OF_CLICK[kind]
+
+    def _begin_epoch(self) -> None:
+        self._epoch += 1
+        for table in self._tables:
+            table.epoch = self._epoch
+
+    def _usefulness(
+        self, kind: int, rows: Int32[np.ndarray, " n"], now: int
+    ) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+        """Of entities, as `eviction` has it: what they are worth, and when they were clicked last."""
+        table = self._tables[kind]
+        if table is self._ads:
+            return lately(table.table[rows], AD_DAY, AD_HEAD, now)
+        if table is not self._pairs:
+            return lately(table.table[rows, :LANES], DAY, HEAD, now)
+        pairs = np.array(table.keys(rows), np.int64)
+        gone = self._are_gone(rows, pairs >> 33, pairs & 1, (pairs & (2**33 - 1)) >> 1)
+        return np.where(gone, 0, 1), table.table[rows, 0].astype(np.int64)
+
+    def _gone(self, pair: int, ip: int, kind: int, member: int) -> bool:
+        """Whether a pair is of entities that were evicted, whose rows others have now; `_are_gone` of one."""
+        if not (pair and self._epoch):
+            return False
+        born = self._pairs.born[pair]
+        return bool(born < self._ips.born[ip] or born < (self._sessions if kind else self._users).born[member])
+
+    def _are_gone(self, pairs: Any, ips: Any, kinds: Any, members: Any) -> Bool[np.ndarray, " n"]:
+        born, ip = self._pairs.born[pairs], self._ips.born[ips]
+        of_user, of_session = (
+            table.born[np.where(kinds == kind, members, 0)] for kind, table in enumerate((self._users, self._sessions))
+        )
+        member = np.where(kinds, of_session, of_user)
+        return (pairs > 0) & ((np.minimum(ip, member) == FREE) | (born < np.maximum(ip, member)))
 
     def _memory(self, size: int) -> BatchMemory:
         memory = self._memories.get(size)

@@ -1,8 +1,10 @@
 """Tables of entities and of click ids: which row a name has, and when it may be dropped."""
 
+import hashlib
 import itertools
+import math
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +18,15 @@ NOBODY = -1  # the key of a pair of which one is not known
 _SHARDS = 64  # a power of two; a dictionary of two million keys stalls for 200 ms when it grows, one of 64 does not
 _SHARD = _SHARDS - 1
 _DROPPED_AT_ONCE = 4_096  # entities, so that no click waits for all to be dropped
+LONGEST_NAME = 64  # characters; of a longer name a hash is kept, so that nobody fills the memory with names
+FREE = -1  # when a row was born that no entity has
+
+
+def kept_name(name: Any) -> Any:
+    """What is kept of a key: itself, or 16 bytes for a long text."""
+    if type(name) is str and len(name) > LONGEST_NAME:
+        return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return name
 
 
 class EntityTable:
@@ -27,10 +38,14 @@ class EntityTable:
     def __init__(self, lanes: int, keep: int):
         self._keep = keep
         self._tables, self._times = Pages(lanes, dtype=np.int32), Pages(dtype=np.int64)
+        self._births_pages = Pages(dtype=np.int64)
         self.table = self._tables.array(FIRST_ROOM)
         self._shards: list[dict[Hashable, int]] = [{} for _ in range(_SHARDS)]
         self._keys: list[Hashable] = [None]  # by row
         self._touched = self._times.array(FIRST_ROOM)  # by row: hour of the stream's clock
+        self.born = self._births_pages.array(FIRST_ROOM)  # by row: the epoch of its birth, or FREE
+        self.epoch = 0  # in which what is born now is born; see `eviction`
+        self._hand = 0  # where the next sample begins
         self._places = np.zeros(FIRST_ROOM, np.int32)  # scratch of `copy_to`
         self._free: list[int] = []
         for nothing in (None, NOBODY):
@@ -54,7 +69,7 @@ class EntityTable:
         if len(unknown):
             names = [keys[i] for i in unknown.tolist()]
             first, last = hours.tolist()
-            if born[unknown].all():
+            if born[unknown].all() and not any(kept_name(name) is not name for name in names):
                 rows[unknown] = self._births(names, first, last)
             else:  # one that is not born may come before its birth, and then reads 0
                 rows[unknown] = [
@@ -65,6 +80,7 @@ class EntityTable:
 
     def place(self, key: Hashable) -> int:
         """The row of a key, 0 where it has none; nothing is noted."""
+        key = kept_name(key)
         return self._shards[hash(key) & _SHARD].get(key, 0)
 
     def find_one(self, key: Hashable, born: bool, hour: int, first: int | None = None) -> int:
@@ -72,6 +88,8 @@ class EntityTable:
         shard = self._shards[hash(key) & _SHARD]
         row = shard.get(key)
         if row is None:
+            if (name := kept_name(key)) is not key:
+                return self.find_one(name, born, hour, first)
             row = 0
             if born:
                 row = shard[key] = self._birth(key, hour if first is None else first, hour)
@@ -87,6 +105,8 @@ class EntityTable:
             "room": len(self.table),
             "keys": self._keys.copy(),
             "free": self._free.copy(),
+            "born": self.born[:used].copy(),
+            "hand": self._hand,
         }
 
     @classmethod
@@ -97,12 +117,41 @@ class EntityTable:
         if room > FIRST_ROOM:
             rows._grow(room)
         rows.table[:used], rows._touched[:used] = dump["table"], dump["touched"]
-        rows._keys, rows._free = list(dump["keys"]), list(dump["free"])
+        rows._keys, rows._free = [kept_name(key) for key in dump["keys"]], list(dump["free"])
+        if "born" in dump:  # of old nothing was evicted
+            rows.born[:used], rows._hand = dump["born"], dump["hand"]
+        else:
+            rows.born[rows._free] = FREE
         unused = {0, *rows._free}
         for row, key in enumerate(rows._keys):
-            if row not in unused:
+            if row in unused:
+                rows._keys[row] = None
+            else:
                 rows._shards[hash(key) & _SHARD][key] = row
         return rows
+
+    def sample(self, about: int) -> Int32[np.ndarray, " rows"]:
+        """About so many entities from all over the table; after as many calls as it takes, each was among them once."""
+        step = max(1, (len(self._keys) - 1) // about)
+        self._hand = (self._hand + 1) % step
+        rows = np.arange(1 + self._hand, len(self._keys), step, dtype=np.int32)
+        return rows[self.born[rows] != FREE]
+
+    def keys(self, rows: Int32[np.ndarray, " n"]) -> list[Any]:
+        """What these rows are known under."""
+        return [self._keys[row] for row in rows.tolist()]
+
+    def drop(self, rows: list[int]) -> None:
+        """Forget these entities, which had been counted: their rows are zeros."""
+        self.table[rows] = 0
+        self._forget(rows)
+        self._free += rows
+
+    def _forget(self, rows: list[int]) -> None:
+        for row in rows:
+            del self._shards[hash(self._keys[row]) & _SHARD][self._keys[row]]
+            self._keys[row] = None
+        self.born[rows] = FREE
 
     def copy_to(self, numbers: Int32[np.ndarray, " numbers"], start: int, rows: Sequence[int]) -> Any:
         """Copy n rows, some of them perhaps the same, one behind the other; say where each one's state is to be kept.
@@ -129,7 +178,7 @@ class EntityTable:
         else:
             row = len(self._keys)
             self._keys.append(key)
-        self._touched[row] = touched
+        self._touched[row], self.born[row] = touched, self.epoch
         return row
 
     def _births(self, keys: list[Hashable], hour: int, touched: int) -> list[int]:
@@ -145,7 +194,7 @@ class EntityTable:
                 self._keys.extend(more)  # places; the keys come below
             if not more:
                 self._make_room(hour)
-            self._touched[more] = touched
+            self._touched[more], self.born[more] = touched, self.epoch
             rows += more
         for key, row in zip(new, rows, strict=True):
             new[key] = self._shards[hash(key) & _SHARD][key] = row
@@ -162,46 +211,63 @@ class EntityTable:
         """
         dead = np.flatnonzero(self._touched[: len(self._keys)] < hour - self._keep)[1:]
         self._free = dead[:_DROPPED_AT_ONCE].tolist()
-        for row in self._free:
-            del self._shards[hash(self._keys[row]) & _SHARD][self._keys[row]]
+        self._forget(self._free)
         if len(dead) < max(1, len(self.table) // 8):
             self._grow(2 * len(self.table))
 
     def _grow(self, room: int) -> None:
-        del self.table, self._touched  # `Pages` wants none left
-        self.table, self._touched = self._tables.array(room), self._times.array(room)
+        del self.table, self._touched, self.born  # `Pages` wants none left
+        self.table, self._touched, self.born = (
+            pages.array(room) for pages in (self._tables, self._times, self._births_pages)
+        )
         self._places = np.zeros(room, np.int32)
 
 
 class Ids:
-    """The click ids of the last 24 hours, each with the hour of the stream's clock at which it was first seen."""
+    """The click ids of the last 24 hours, each with the hour of the stream's clock at which it was first seen.
 
-    def __init__(self) -> None:
+    most: that are remembered; of more, those seen longest ago are forgotten.
+    """
+
+    def __init__(self, most: float = math.inf) -> None:
+        self.most = most
         self._forget(0)
 
     def _forget(self, era: int) -> None:
         self._era = era
         self._hours: list[dict[str, int]] = [{} for _ in range(_SHARDS)]
-        self._order: deque[tuple[int, list[str]]] = deque()  # by hour, the oldest first
+        self._order: deque[tuple[int, deque[Any]]] = deque()  # by hour, the oldest first
+        self._listed = 0  # in all of `_order`
 
     def dump(self) -> dict[str, Any]:
         """A copy of all ids that are remembered, as lists of what JSON and MessagePack hold."""
         return {
             "era": self._era,
             "hours": [shard.copy() for shard in self._hours],
-            "order": [[hour, ids.copy()] for hour, ids in self._order],
+            "order": [[hour, list(ids)] for hour, ids in self._order],
         }
 
     @classmethod
-    def restored(cls, dump: dict[str, Any]) -> Self:
+    def restored(cls, dump: dict[str, Any], most: float = math.inf) -> Self:
         """The ids that were dumped."""
-        ids = cls()
+        ids = cls(most)
         ids._era = dump["era"]
         for shard in dump["hours"]:
             for id_, hour in shard.items():
-                ids._hours[hash(id_) & _SHARD][id_] = hour
-        ids._order = deque((hour, list(listed)) for hour, listed in dump["order"])
+                name = kept_name(id_)
+                ids._hours[hash(name) & _SHARD][name] = hour
+        ids._order = deque((hour, deque(map(kept_name, listed))) for hour, listed in dump["order"])
+        ids._listed = sum(len(listed) for _, listed in ids._order)
         return ids
+
+    def forget(self, gone: Collection[str]) -> None:
+        """Forget these ids, which takes longer the more are remembered."""
+        names = set(map(kept_name, gone))
+        for shard in self._hours:
+            for name in names & shard.keys():
+                del shard[name]
+        self._order = deque((hour, deque(id_ for id_ in listed if id_ not in names)) for hour, listed in self._order)
+        self._listed = sum(len(listed) for _, listed in self._order)
 
     def seen(
         self, ids: Sequence[str], hours: Int64[np.ndarray, " n"], eras: Int64[np.ndarray, " n"]
@@ -216,8 +282,8 @@ class Ids:
 
     def known(self, id_: str, hour: int) -> bool:
         """Whether a click would be a duplicate; it is not remembered."""
-        longest = hour - DUPLICATE_HOURS
-        return self._hours[hash(id_) & _SHARD].get(id_, longest) > longest
+        longest, name = hour - DUPLICATE_HOURS, kept_name(id_)
+        return self._hours[hash(name) & _SHARD].get(name, longest) > longest
 
     def seen_at(self, ids: Sequence[str], hour: int, era: int) -> list[bool]:
         """`seen` of clicks of one hour of the clock."""
@@ -225,28 +291,34 @@ class Ids:
             self._forget(era)
         shards, longest = self._hours, hour - DUPLICATE_HOURS
         duplicates: list[bool] = []
+        if not self._order or self._order[-1][0] != hour:
+            self._order.append((hour, deque()))
+        listed = self._order[-1][1]
         for id_ in ids:
+            if len(id_) > LONGEST_NAME:
+                id_ = kept_name(id_)
+            listed.append(id_)
             shard = shards[hash(id_) & _SHARD]
             seen = shard.get(id_, longest)
             duplicates.append(seen > longest)
             if seen <= longest:
                 shard[id_] = hour
-        if not self._order or self._order[-1][0] != hour:
-            self._order.append((hour, []))
-        self._order[-1][1].extend(ids)
+        self._listed += len(ids)
         self._drop(hour, 2 * len(ids))
         return duplicates
 
     def _drop(self, hour: int, at_most: int) -> None:
-        """Drop some of the ids that are too old to make a duplicate, so that no call waits for all to be dropped."""
+        """Drop some of the ids that are too old to make a duplicate, or too many, so that no call waits for all to be
+        dropped."""
         for _ in range(at_most):
             oldest, ids = self._order[0]
-            if hour - oldest < DUPLICATE_HOURS:
+            if hour - oldest < DUPLICATE_HOURS and self._listed <= self.most:
                 return
             if ids:
-                id_ = ids.pop()
+                id_ = ids.popleft()
+                self._listed -= 1
                 shard = self._hours[hash(id_) & _SHARD]
-                if hour - shard.get(id_, hour) >= DUPLICATE_HOURS:  # else it was seen again since
+                if shard.get(id_) == oldest:  # else it was seen again since, or stood here twice
                     del shard[id_]
             else:
                 self._order.popleft()

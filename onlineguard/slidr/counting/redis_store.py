@@ -25,6 +25,12 @@ and sessions, `LONGER_HOURS` = 144 h later still. That only collects garbage: an
 = 50 h of the stream's time reads like a new one anyway, and an ip after 194 h. It changes no number as long as clicks
 are never handled more than `ttl_hours` - 50 h later than they happened, by default 46 h.
 
+**A full Redis.** With `maxmemory` and the policy `volatile-lfu` the least used keys are dropped, and a flood of new
+names pushes itself out. An entity whose key was dropped counts from zero; an ip whose sets of users and sessions were
+dropped counts these from zero and keeps its largest hours; a click whose id was dropped counts again if it is sent
+again. The clock has no expiry, so it stays. With `noeviction` the script is refused, and so is the click. A policy that
+begins with `allkeys` may drop the clock, and with it what it knows of wrong times: do not take one.
+
 Needs Redis 6.2. Exact but for two names with the same hash, of 128 bits for entities and of 64 bits within one ip.
 """
 
@@ -95,6 +101,13 @@ _CLOCK, _IDS, _ENTITIES, _ADS = (_Script.of(_TEXTS[name]) for name in _PARTS)
 _CLICKS = _Script.of(
     "".join(f"local function {name}(KEYS, ARGV)\n{_TEXTS[name]}end\n" for name in _PARTS) + _TEXTS["clicks"]
 )
+# KEYS: the clock. ARGV: the name of a key before the era and after it. Deletes that key.
+_ERASE = _Script.of("""
+local state = redis.call('GET', KEYS[1])
+if not state then return '' end
+redis.call('DEL', ARGV[1] .. string.format('%d', struct.unpack('<d', state, 17)) .. ARGV[2])
+return ''
+""")
 
 
 class _Call(NamedTuple):
@@ -177,6 +190,12 @@ class _Plan:
             if kind == "ip":
                 counts[rows, _WEEKS + len(LASTING) : -len(OF_AD)] = numbers[:, _EACH + 1 :]
         return counts
+
+    def erasing(self, user_id: str) -> _Call:
+        """The call that deletes the counters of a user."""
+        digest = _digest(user_id)
+        before, after = self._key("user", 0, digest).split(b"}:0:", 1)
+        return _Call(_ERASE, [self._clock], [before + b"}:", b":" + after])
 
     def _counting_at_once(self, keys: ClickKeys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 34"]]:
         """`counting` in one call."""
@@ -280,6 +299,13 @@ class AsyncRedisStore:
                     break
                 answers = await self._run(calls) if calls else []
         return counts[0] if len(counts) == 1 else np.concatenate([np.empty((0, len(COLUMNS)), np.int32), *counts])
+
+    async def erase(self, user_id: str) -> None:
+        """Delete the counters of a user, who counts from zero if they come again. Raises as `count` does.
+
+        What stays is a hash of 64 bits in the sets of ips that they clicked from, until those expire.
+        """
+        await self._run([self._plan.erasing(user_id)])
 
     async def _run(self, calls: Sequence[_Call]) -> list[bytes]:
         answers = await self._execute([_command(call) for call in calls])

@@ -21,11 +21,12 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from onlineguard.errors import OnlineguardError
+from onlineguard.errors import OnlineguardError, SourceError
+from onlineguard.slidr.history.keeping import Erased
 from onlineguard.wire import operations
-from onlineguard.wire.answers import Alive, ModelVersion, Readiness, SnapshotAnswer
+from onlineguard.wire.answers import Alive, ErasedAnswer, ModelVersion, Readiness, SnapshotAnswer
 from onlineguard.wire.operations import Operation
-from onlineguard.wire.requests import Click, Event, Label, ModelFolder, Of, SliceQuery, SlicesQuery, TrialModel
+from onlineguard.wire.requests import Click, Event, Label, ModelFolder, Of, Person, SliceQuery, SlicesQuery, TrialModel
 from onlineguard_service import logs, tracing
 from onlineguard_service.config import Settings
 from onlineguard_service.errors import JournalUnavailable, OnTrial
@@ -57,6 +58,7 @@ from onlineguard_service.http.problems import (
 from onlineguard_service.http.queries import keys_of, query
 from onlineguard_service.http.registry import RegistryRoutes, Versions
 from onlineguard_service.http.request_ids import request_name
+from onlineguard_service.redis.counting import CountersUnavailable
 
 BODY_SECONDS = 30.0  # within which the rest of a body must arrive after its first part
 
@@ -85,6 +87,7 @@ class Backend(Protocol):
     def trial(self) -> dict[str, Any]: ...
     def watch(self) -> dict[str, Any]: ...
     async def snapshot(self) -> int: ...
+    async def erase(self, user_id: str) -> Erased: ...
     def explain(self, event: Event | Click) -> dict[str, Any]: ...
     async def slices(
         self, of: Of | None, sort: str, descending: bool, limit: int, offset: int, contains: str
@@ -341,6 +344,7 @@ class Application:
             (operations.TRY, self._try),
             (operations.END_TRIAL, self._end_trial),
             (operations.SNAPSHOT, self._snapshot),
+            (operations.ERASE, self._erase),
         ]
         handlers += [
             (operation, partial(_as_json, answer))
@@ -506,6 +510,23 @@ class Application:
 
     async def _snapshot(self, request: Request) -> Response:
         return _json(SnapshotAnswer(await self._ready().snapshot()))
+
+    async def _erase(self, request: Request) -> Response:
+        core, body = self._ready(), await self._read_object(request)
+        plain_json(body)
+        try:
+            person = msgspec.json.decode(body, type=Person)
+        except msgspec.ValidationError as error:
+            raise Refused(422, f'{error}; send {{"user_id": "the user of clicks to be erased"}}') from None
+        try:
+            erased = await core.erase(person.user_id)
+        except CountersUnavailable as error:
+            raise Refused(
+                503, f"{error}; what is left is erased once this is sent again", retry_after(RETRY_SECONDS)
+            ) from None
+        except SourceError as error:  # names made with another key
+            raise Refused(422, str(error)) from None
+        return _json(ErasedAnswer(erased.clicks, erased.labels))
 
     async def _read_object(self, request: Request) -> bytes:
         """The body of a request that holds one object, and is soon answered."""

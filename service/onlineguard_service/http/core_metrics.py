@@ -50,6 +50,7 @@ def _tables(into: Exposition, status: Mapping[str, Any]) -> None:
     entities: Mapping[str, int] | None = status.get("entities")
     if entities is not None:
         into.gauges("entities", "Whose clicks are counted in this process.", "kind", entities)
+    into.counters("evicted", "Who made room for others.", "kind", status.get("evicted") or {})
 
 
 def _durability(into: Exposition, status: Mapping[str, Any]) -> None:

@@ -101,6 +101,15 @@ class Journal(Protocol):
         """
         ...
 
+    async def forget_covered(self) -> None:
+        """Let go of every byte of the entries that both snapshots cover, where `begin_snapshot` leaves some."""
+        ...
+
+    @property
+    def oldest(self) -> int:
+        """The sequence number of the older of two snapshots; 0 where there are fewer. No entry before it is kept."""
+        ...
+
     @property
     def refusal(self) -> str | None:
         """Why nothing is taken now; None where entries are."""
@@ -247,6 +256,14 @@ class FolderJournal:
         self._tasks.add(task)  # the loop itself keeps no reference
         task.add_done_callback(self._tasks.discard)
         return task
+
+    async def forget_covered(self) -> None:
+        """See `Journal.forget_covered`: their files are gone."""
+
+    @property
+    def oldest(self) -> int:
+        """See `Journal.oldest`."""
+        return min(self._snapshots) if len(self._snapshots) > 1 else 0
 
     @property
     def refusal(self) -> str | None:

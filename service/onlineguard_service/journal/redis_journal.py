@@ -27,7 +27,8 @@ opened elsewhere is refused from then on, and so is what is still on its way fro
   the owner can do that at once; where it fails, it must be tried again while `lost` is true. A process
   that starts with an empty Redis cannot know of it and starts from nothing. Where nothing was written since, the next
   snapshot finds it out, and puts the state there at once.
-- Redis is out of memory (`maxmemory`, policy noeviction): commits raise JournalUnavailable while it is.
+- Redis is out of memory (`maxmemory`): commits raise JournalUnavailable while it is. What the journal has does not
+  expire, so that no policy that begins with `volatile` drops it.
 - A newer format: CheckpointError.
 
 **Durability.** "async": an answer means that Redis has the entry; what survives a crash of Redis is what its own
@@ -124,10 +125,11 @@ return 'yes'
 """)
 
 # KEYS also the staged snapshot, its place, places of those to drop. ARGV owner, sequence, id, where the entries may
-# begin ('' for anywhere), a new epoch where Redis lost entries ('' elsewhere; 'lost' says that it did), format,
-# sequences of those to drop.
+# begin ('' for anywhere), a new epoch where Redis lost entries ('' elsewhere; 'lost' says that it did), format, number
+# of pieces (a Redis that is full may have dropped some), sequences of those to drop.
 _SNAPSHOT = """
 local head = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'sequence')
+if redis.call('HLEN', KEYS[4]) ~= tonumber(ARGV[7]) then return 'no' end
 if ARGV[5] == '' then
   if not head[1] or head[1] == ARGV[1] and tonumber(head[3]) < tonumber(ARGV[2]) then return 'lost' end
   if head[1] ~= ARGV[1] then return 'no' end
@@ -140,8 +142,17 @@ redis.call('RENAME', KEYS[4], KEYS[5])
 redis.call('PERSIST', KEYS[5])
 redis.call('HSET', KEYS[3], ARGV[2], ARGV[3])
 for i = 6, #KEYS do redis.call('UNLINK', KEYS[i]) end
-for i = 7, #ARGV do redis.call('HDEL', KEYS[3], ARGV[i]) end
+for i = 8, #ARGV do redis.call('HDEL', KEYS[3], ARGV[i]) end
 if ARGV[4] ~= '' then redis.call('XTRIM', KEYS[2], 'MINID', '~', ARGV[4], 'LIMIT', 0) end
+return 'yes'
+"""
+
+# KEYS head, entries. ARGV owner, id. Makes the stream anew of the entries after that one.
+_MAKE_ANEW = """
+if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return 'no' end
+local kept = redis.call('XRANGE', KEYS[2], '(' .. ARGV[2], '+')
+redis.call('DEL', KEYS[2])
+for _, entry in ipairs(kept) do redis.call('XADD', KEYS[2], entry[1], 'e', entry[2][2]) end
 return 'yes'
 """
 
@@ -259,6 +270,23 @@ class RedisJournal:
         self._tasks.add(task)  # the loop itself keeps no reference
         task.add_done_callback(self._tasks.discard)
         return task
+
+    async def forget_covered(self) -> None:
+        """See `Journal.forget_covered`: Redis marks entries as deleted while others of their node are there."""
+        try:
+            newest = self._snapshots[self.oldest]
+            answer: Any = await self._bulk.eval(_MAKE_ANEW, 2, *self._keys[:2], self._owner, newest)  # type: ignore[misc]
+        except (redis.RedisError, OSError) as error:
+            raise JournalUnavailable(
+                f"entries of the journal {self._name!r} could not be forgotten: {error}"
+            ) from error
+        if answer != b"yes":
+            raise JournalUnavailable(f"another process writes the journal {self._name!r} now; stop one of the two")
+
+    @property
+    def oldest(self) -> int:
+        """See `Journal.oldest`."""
+        return min(self._snapshots) if len(self._snapshots) > 1 else 0
 
     @property
     def refusal(self) -> str | None:
@@ -472,7 +500,7 @@ class RedisJournal:
             if not answer:
                 raise JournalUnavailable(
                     f"no snapshot could be written to the journal {self._name!r} in Redis: it lost entries "
-                    f"meanwhile, or another process writes it now"
+                    f"or pieces of it meanwhile, or another process writes it now"
                 )
         return sequence
 
@@ -501,7 +529,7 @@ class RedisJournal:
         keys = [*self._keys, staged, self._place(sequence), *map(self._place, dropped)]
         first = ids[kept[1]] if len(kept) == 2 else ""
         answer: Any = await self._bulk.eval(  # type: ignore[misc]
-            _SNAPSHOT, len(keys), *keys, self._owner, sequence, newest, first, epoch, VERSION, *dropped
+            _SNAPSHOT, len(keys), *keys, self._owner, sequence, newest, first, epoch, VERSION, count, *dropped
         )
         if answer == b"lost" and not self._fenced:  # which nobody has known: nothing was committed since
             self._refusal = self._found_lost()

@@ -47,5 +47,12 @@ class Counting:
         self.trouble = None
         return counts
 
+    async def erase(self, user_id: str) -> None:
+        """See `AsyncRedisStore.erase`; raises CountersUnavailable."""
+        try:
+            await self._store.erase(user_id)
+        except (hiredis.HiredisError, OSError) as error:
+            raise CountersUnavailable(f"{type(error).__name__}: {error}") from error
+
     async def close(self) -> None:
         await self._wire.close()

@@ -299,6 +299,14 @@ def test_explain_takes_an_event_or_a_click(app, item):
     assert app.core.learned == []
 
 
+def test_a_person_is_erased_by_their_user_id_alone(app):
+    assert ask(app, "POST", "/v1/erase", b'{"user_id": "u-1"}')[::2] == (200, b'{"clicks":2,"labels":1}')
+    for body, said in [(b'{"user": "u-1"}', b"user_id"), (b'{"user_id": 7}', b"user_id"), (b"[]", b"user_id")]:
+        status, _, problem = ask(app, "POST", "/v1/erase", body)
+        assert (status, said in problem) == (422, True)
+    assert app.core.erased == ["u-1"]
+
+
 def test_a_model_is_switched_and_a_snapshot_written(app):
     assert ask(app, "POST", "/v1/model", b'{"folder": "models/model-2"}')[::2] == (200, b'{"model_version":"v2"}')
     assert ask(app, "POST", "/v1/snapshot", kind=None)[::2] == (200, b'{"sequence":1}')

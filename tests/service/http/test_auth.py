@@ -34,6 +34,7 @@ ROUTES = [
     ("GET", "/v1/registry/diff?a=v1&b=v2", "score", b""),
     ("POST", "/v1/registry/promote", "admin", b'{"version": "v1", "why": "daily"}'),
     ("POST", "/v1/registry/rollback", "admin", b'{"why": "a fault"}'),
+    ("POST", "/v1/erase", "admin", b'{"user_id": "u-1"}'),
 ]
 
 

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onlineguard.errors import InvalidArgument
-from onlineguard.slidr.counting.counters import ProcessStore
+from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from onlineguard.slidr.counting.redis_store import RedisStore
-from onlineguard.slidr.counting.windows import HOUR_MS
+from onlineguard.slidr.counting.windows import COLUMNS, HOUR_MS
 from tests.support.redis_server import serving
 from tests.support.slidr_oracle import Oracle
-from tests.support.slidr_streams import cut, gateway, streams
+from tests.support.slidr_streams import HOUR, MINUTE, NOON, cut, gateway, streams
 
 _names = map("stream{}".format, itertools.count())  # every example has keys of its own
 
@@ -79,6 +79,31 @@ def test_a_redis_that_forgot_the_scripts_is_given_them_again(client):
     client.script_flush()
     second = RedisStore(client, name).count(stream.part(20, 40))
     np.testing.assert_array_equal(np.concatenate([first, second]), ProcessStore().count(stream))
+
+
+def test_a_full_redis_drops_the_least_used_and_what_was_dropped_counts_from_zero(tmp_path):
+    def visits(names, at):
+        n = len(names)
+        return ClickKeys([f"{at} {name}" for name in names], np.full(n, at), names, names, names, names, [True] * n)
+
+    with serving(tmp_path) as port, redis.Redis(port=port) as client:
+        client.config_set("maxmemory-policy", "volatile-lfu")
+        store = RedisStore(client)
+        regulars = [f"regular {i}" for i in range(20)]
+        for k in range(30):
+            store.count(visits(regulars, NOON + k * MINUTE))
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 2_000_000)
+        for k in range(4_000 // 50):
+            counts = store.count(visits([f"new {k} {i}" for i in range(50)], NOON + HOUR))
+            assert (counts[:, COLUMNS.index("user_24h")] == 1).all()
+        assert client.info("stats")["evicted_keys"] > 1_000
+        assert client.exists("{onlineguard:clock0}:0:") == 1
+        seen = store.count(visits(regulars, NOON + 2 * HOUR))[:, COLUMNS.index("user_24h")]
+        assert (seen >= 1).all()
+        assert (seen == 31).mean() > 0.8
+        client.delete(*[key for key in client.keys("*") if b"clock" not in key][::2])
+        again = store.count(visits(regulars, NOON + 3 * HOUR))
+        assert ((again >= 0).all(), again[:, COLUMNS.index("user_24h")].min()) == (True, 1)
 
 
 @pytest.mark.slow
