@@ -8,8 +8,16 @@ import httpx2
 
 from onlineguard.client.connections import Connected, arguments, reply
 from onlineguard.client.conversations import Call, Conversation, One, Received
-from onlineguard.wire.answers import ClickAnswer, EventAnswer, Explanation, LabelAnswer, SlicePage, SliceState
-from onlineguard.wire.operations import CLICKS, LABELS, SCORE, UPDATE
+from onlineguard.wire.answers import (
+    ClickAnswer,
+    DecisionAnswer,
+    EventAnswer,
+    Explanation,
+    LabelAnswer,
+    SlicePage,
+    SliceState,
+)
+from onlineguard.wire.operations import CLICKS, DECISIONS, LABELS, SCORE, UPDATE
 from onlineguard.wire.requests import Of, SliceKey, Sort
 
 if TYPE_CHECKING:
@@ -52,6 +60,14 @@ class AsyncClient(Connected[httpx2.AsyncClient]):
     async def labels(self, labels: Any) -> Any:
         """See `Client.labels`."""
         return await self._run(self._conversations.answers(LABELS, labels))
+
+    @overload
+    async def decisions(self, decisions: One) -> DecisionAnswer: ...
+    @overload
+    async def decisions(self, decisions: "Iterable[One] | pl.DataFrame") -> list[DecisionAnswer]: ...
+    async def decisions(self, decisions: Any) -> Any:
+        """See `Client.decisions`."""
+        return await self._run(self._conversations.answers(DECISIONS, decisions))
 
     async def slices(
         self,

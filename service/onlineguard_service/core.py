@@ -22,8 +22,8 @@ import jax
 
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.counting.counters import ClickKeys
-from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer
-from onlineguard.wire.requests import Event, Label, Of, Sort
+from onlineguard.wire.answers import ClickAnswer, DecisionAnswer, EventAnswer, LabelAnswer
+from onlineguard.wire.requests import Decision, Event, Label, Of, Sort
 from onlineguard_service import entries
 from onlineguard_service.config import Settings
 from onlineguard_service.deciding import Deciding
@@ -50,6 +50,7 @@ EVENTS_AT_ONCE = 256
 ROOM = 10_000  # slices that the engines have room for at the start
 AHEAD_EVERY = 1.0  # seconds between looks at whether a table is so full that it will soon grow, which compiles again
 DEGRADED = ["counters"]
+OUTCOMES = ("applied", "repeated", "conflict")  # of a `DecisionAnswer`
 SHOWN = 100  # slices whose IVR the metrics show, those of most clicks: more would burden Prometheus
 MINUTE = 60  # seconds that the page's IVR is taken over
 
@@ -82,6 +83,7 @@ class Core:
         self._gathering = jax.default_backend() == "gpu"
         self._gathered_events, self._gathered_clicks = Gather(self._learn), Gather(self._decide)
         self._degraded = 0  # clicks that could not be judged
+        self._delayed = dict.fromkeys(OUTCOMES, 0)  # decisions that came later than their clicks
         self._ticks: deque[tuple[float, int, int, int]] = deque(maxlen=MINUTE + 1)  # when, events, clicks, robotic
 
     @classmethod
@@ -216,6 +218,15 @@ class Core:
         """Take what became known of clicks; one answer each."""
         return await self._under_way(self._commit(entries.Labels(list(labels), entries.now()))) if labels else []
 
+    async def decisions(self, decisions: Sequence[Decision]) -> list[DecisionAnswer]:
+        """Let decisions about clicks take the place of those that they name; one answer each."""
+        if not decisions:
+            return []
+        answers = await self._under_way(self._commit(entries.Decisions(list(decisions), entries.now())))
+        for answer in answers:
+            self._delayed[answer.outcome] += 1
+        return answers
+
     async def switch(self, folder: Path, force: bool = False) -> str:
         """See `Deciding.switch`."""
         return await self._deciding.switch(folder, force)
@@ -326,6 +337,7 @@ class Core:
             "model_version": self._guard.model.version,
             "ivr": self._guard.click_figures.ivr(SHOWN),
             "purchases": clicks["purchases"],
+            "delayed": self._delayed,
             "watch": {**self.watch(), "n_alarms": self._guard.watching.n_alarms},
             "registry": self._deciding.registry(),
         }

@@ -39,6 +39,10 @@ class Remembered[Answer]:
         if len(self._answers) > self._most:
             self._answers.popitem(last=False)
 
+    def change(self, id_: str, answer: Answer) -> None:
+        """Give another answer from now on to what was sent under an id that is remembered."""
+        self._answers[id_] = answer, self._answers[id_][1]
+
     def keep(self, most: int) -> None:
         """Remember so many from now on."""
         self._most = most

@@ -243,6 +243,13 @@ def test_labels_are_told(server, client):
     assert [(answer.click_id, answer.known) for answer in known] == [("a", True), ("b", False)]
 
 
+def test_later_decisions_are_told(server, client):
+    was = {"model_version": "1", "decision": "valid", "p_robot": 0.2, "threshold": 0.5}
+    new = {"click_id": "a", "slice": "a", **was, "decision": "robotic", "model_version": "2", "replaces": was}
+    (answer,) = client.decisions([new])
+    assert (answer.outcome, answer.in_force.model_version) == ("applied", "2")
+
+
 def test_the_key_and_the_address_come_from_the_arguments_or_the_environment(server, monkeypatch):
     monkeypatch.setenv("ONLINEGUARD_URL", server.url + "/")
     monkeypatch.setenv("ONLINEGUARD_API_KEY", "from-environment")

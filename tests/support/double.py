@@ -14,15 +14,15 @@ from onlineguard_service.http.app import Application, application
 from onlineguard_service.http.server import _listen, _Server  # pyright: ignore[reportPrivateUsage]
 
 from onlineguard.errors import InvalidArgument
-from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer, VerdictAnswer
-from onlineguard.wire.requests import Click, Event, Label, Of
+from onlineguard.wire.answers import ClickAnswer, DecisionAnswer, EventAnswer, LabelAnswer, VerdictAnswer
+from onlineguard.wire.requests import Click, Decision, Event, Label, Of
 
 
 class Double:
     """Scores an event with its first number, remembers what it was told, and fails when it is told to."""
 
     def __init__(self) -> None:
-        self.learned: list[Event | Click | Label] = []
+        self.learned: list[Event | Click | Label | Decision] = []
         self.version, self.sequence, self.closed = "v1", 0, False
         self.fails: Exception | None = None
         self.slow = asyncio.Event()  # requests to the slice "slow" wait for it
@@ -60,6 +60,10 @@ class Double:
     async def labels(self, labels: list[Label]) -> list[LabelAnswer]:
         self.learned += labels
         return [LabelAnswer(label.click_id, False) for label in labels]
+
+    async def decisions(self, decisions: list[Decision]) -> list[DecisionAnswer]:
+        self.learned += decisions
+        return [DecisionAnswer(each.click_id, "applied", True, each.standing) for each in decisions]
 
     async def switch(self, folder: Path, force: bool = False) -> str:
         if folder.name != "model-2":

@@ -180,6 +180,12 @@ def _core(status: Mapping[str, Any]) -> Iterable[Metric]:
         if rate is not None:
             ivr.add_metric([str(slice_)], float(rate))
     yield ivr
+    delayed = CounterMetricFamily(
+        PREFIX + "delayed_decisions", "Decisions that came later than their clicks, by outcome.", labels=["outcome"]
+    )
+    for outcome, n in (status.get("delayed") or {}).items():
+        delayed.add_metric([outcome], n)
+    yield delayed
     yield from _watch(status.get("watch") or {}, status.get("registry"))
 
 
