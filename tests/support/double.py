@@ -145,6 +145,7 @@ class Double:
             "model_version": self.version,
             "ivr": {f"slice {n}": 0.5 for n in range(150)},
             "purchases": 3,
+            "delayed": {"applied": 4, "repeated": 0, "conflict": 1},
             "watch": {**self.watch(), "n_alarms": {"fpr": 1}},
             "registry": {"reached": 1_000.0, "refused": False, "refusals": 0},
         }
