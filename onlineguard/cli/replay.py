@@ -131,7 +131,7 @@ def _receiver(
     from onlineguard.client.receiver import Service
     from onlineguard.client.sync import Client
 
-    return Service(Client(service, key))
+    return Service(Client(service, api_key=key))
 
 
 def _told(service: "Any") -> None:
@@ -182,7 +182,8 @@ def _show(bill: "Bill", as_json: bool) -> None:
     for name, table in by.items():
         rows = [_row(name, row, bill.priced) for row in table.head(SHOWN).to_dicts()]
         console.print_rows(f"What changes by {name.removesuffix('_id')}, the most first", rows)
-    money = f"; refund {total['refund']:,.2f}, charge {total['charge']:,.2f}" if bill.priced else ""
+    bills = f"the bill of {total['was_billed']:,.2f} becomes {total['billed']:,.2f}"
+    money = f"; {bills}: refund {total['refund']:,.2f}, charge {total['charge']:,.2f}" if bill.priced else ""
     console.say(
         f"{total['clicks']:,} clicks: {total['was_robotic']:,} were robotic, {total['robotic']:,} are; "
         f"{total['now_robotic']:,} become robotic, {total['now_valid']:,} become valid, of which "

@@ -43,6 +43,7 @@ from onlineguard.slidr.thresholds.metrics import HEAVY, heavy_sessions
 
 SLICES = ("device", "marketplace", "logged_in")
 BATCH = 65_536  # clicks featurised between two reports of progress
+TOGETHER = 2_000_000  # clicks whose slices are looked up at once
 WEEK, HOUR = 604_800_000, 3_600_000  # milliseconds
 SLACK = 6 * HOUR  # a log of three weeks may lack this much: it may begin late on its first day or end early on its last
 TRAIN_UNTIL, CALIBRATE_UNTIL = "50%", "71.43%"  # of a shorter log: days 1 to 7 and 8 to 10 of two weeks
@@ -408,15 +409,18 @@ def weekdays(since: int, until: int) -> tuple[str, ...]:
 
 def _slices(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[tuple[SliceKey, ...], Int[np.ndarray, " n"]]:
     """The sorted keys of all slices, and the position of each click's slice among them. A null counts as empty text."""
-    values = frame.select(columns)
-    distinct = values.unique()
+    parts = [part.select(columns) for part in frame.iter_slices(TOGETHER)]  # some at a time, for their memory
+    distinct = pl.concat([part.unique() for part in parts]).unique() if parts else frame.select(columns)
     texts = distinct.select(pl.col(column).cast(pl.String).fill_null("") for column in columns)
     named = texts.unique().sort(columns).with_row_index("slice_id_")
     number = texts.join(named, on=list(columns), how="left", maintain_order="left")["slice_id_"]
     known = distinct.with_columns(number)
-    ids = values.join(known, on=list(columns), how="left", maintain_order="left", nulls_equal=True)["slice_id_"]
+    ids = np.empty(frame.height, np.int32)
+    for start, part in zip(range(0, frame.height, TOGETHER), parts, strict=True):
+        found = part.join(known, on=list(columns), how="left", maintain_order="left", nulls_equal=True)
+        ids[start : start + part.height] = found["slice_id_"].to_numpy()
     keys: list[Any] = named.drop("slice_id_").rows()
-    return tuple(keys), ids.to_numpy().astype(np.int32)
+    return tuple(keys), ids
 
 
 def _sessions(frame: pl.DataFrame) -> Int[np.ndarray, " n"]:

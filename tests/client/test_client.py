@@ -254,7 +254,9 @@ def test_later_decisions_are_told(server, client):
 
 def test_a_replay_sends_only_what_is_not_in_force_and_counts_what_became_of_it(server, client):
     was = Standing("1", "valid", 0.25, 0.5)
-    same, other = ({"model_version": version, "decision": "valid", "p_robot": 0.25, "threshold": 0.5} for version in "12")
+    same, other = (
+        {"model_version": version, "decision": "valid", "p_robot": 0.25, "threshold": 0.5} for version in "12"
+    )
     sent = [Decision(click_id=each["model_version"], slice="a", replaces=was, **each) for each in (same, other)]
     service = Service(client)
     assert service.marks() == {}

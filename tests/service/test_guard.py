@@ -52,7 +52,9 @@ def restored(one, models):
 
 def later(click_id, version="later", **replaces):
     """A decision about a click, by default in place of one that none is."""
-    was = Standing(*{"model_version": "none", "decision": "valid", "p_robot": 0.1, "threshold": 0.5, **replaces}.values())
+    was = Standing(
+        *{"model_version": "none", "decision": "valid", "p_robot": 0.1, "threshold": 0.5, **replaces}.values()
+    )
     decided = {"decision": "robotic", "p_robot": 0.7, "threshold": 0.5, "slice": "all", "model_version": version}
     return Decision(click_id=click_id, **decided, replaces=was)
 

@@ -33,7 +33,9 @@ class Data:
     slices: tuple[str, ...]
     rfm_at_least: float = 12.0
     promised: Promises | None = None  # of the model that is live
-    arrivals: pl.DataFrame | None = None  # by the hour of arrival since the beginning, where that is recorded: see `arrived`
+    arrivals: pl.DataFrame | None = (
+        None  # by the hour of arrival since the beginning, where that is recorded: see `arrived`
+    )
     label_hours: Float[np.ndarray, " k"] | None = None  # from each purchasing click until the purchase was known
 
     @staticmethod

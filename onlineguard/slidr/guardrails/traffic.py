@@ -131,7 +131,9 @@ def attack(data: Data, limits: Mapping[str, float]) -> Finding:
     for column in SHARED:
         shares = (
             data.frame.lazy()
-            .select(value="ip" if column == "prefix" else column, day=pl.Series(data.day), timely=pl.Series(data.timely))
+            .select(
+                value="ip" if column == "prefix" else column, day=pl.Series(data.day), timely=pl.Series(data.timely)
+            )
             .filter("timely")
             .group_by("value", "day")
             .agg(pl.len())

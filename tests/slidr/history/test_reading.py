@@ -77,8 +77,15 @@ def test_in_parts_and_with_numbers_for_texts_a_log_gives_the_same_labels_and_thr
     monkeypatch.setattr("onlineguard.slidr.learning.regulars.SPAN", 1)
     monkeypatch.setattr("onlineguard.slidr.learning.regulars.DAYS", 2)
     expected = learned(history.prepared(config=config))
-    for module in ("thresholds.metrics", "thresholds.curves", "learning.regulars", "learning.spreading"):
+    for module in (
+        "thresholds.metrics",
+        "thresholds.curves",
+        "learning.regulars",
+        "learning.spreading",
+        "clicks.order",
+    ):
         monkeypatch.setattr(f"onlineguard.slidr.{module}.PART", 300)
+    monkeypatch.setattr("onlineguard.slidr.pipeline.TOGETHER", 700)
     found = learned(history.prepared(config=config, spool=tmp_path / "features.npy"))
     by_session = Config(slices=("session_id", "user_id"))
     texts, numbers = history.prepared(config=by_session), history.prepared(config=by_session, spool=tmp_path / "X.npy")
