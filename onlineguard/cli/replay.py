@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -98,9 +99,10 @@ def replay(
         clicks = history.rows(start, end)
         with console.progress("replay", clicks, noun="clicks") as progress:
             run = f"{chosen.version}:{start}:{end}:{'recomputed' if recompute else 'recorded'}"
-            receiver = None if dry_run else _receiver(out, redis, stream, service, key, chosen, run)
-            for done in _passed(frames) if receiver is None else publish(frames, receiver, changed):
-                progress(done)
+            with ExitStack() as stack:
+                receiver = None if dry_run else _receiver(out, redis, stream, service, key, chosen, run, stack)
+                for done in _passed(frames) if receiver is None else publish(frames, receiver, changed):
+                    progress(done)
         _show(bill, json_)
         if service is not None:
             _told(receiver)
@@ -121,6 +123,7 @@ def _receiver(
     key: str | None,
     model: "Model",
     run: str,
+    stack: ExitStack,
 ) -> "Receiver":
     from onlineguard.slidr.replay.publishing import File, Stream
 
@@ -131,7 +134,7 @@ def _receiver(
     from onlineguard.client.receiver import Service
     from onlineguard.client.sync import Client
 
-    return Service(Client(service, api_key=key))
+    return Service(stack.enter_context(Client(service, api_key=key)))
 
 
 def _told(service: "Any") -> None:

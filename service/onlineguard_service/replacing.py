@@ -31,20 +31,19 @@ class Replacing:
         applied: list[int] = []
         for place, decision in enumerate(decisions):
             given, id_ = self._answers.get(decision.click_id), decision.click_id
-            now = self._others.get(id_) if given is None else standing(given)
             new, replaced = _single(decision.standing), _single(decision.replaces)
+            now = (self._others.get(id_) or replaced) if given is None else standing(given)
             if now == new:
                 outcome = "repeated"
-            elif now is not None and now != replaced:
+            elif now != replaced:
                 outcome = "conflict"
             else:
-                outcome = "applied"
+                outcome, now = "applied", new
                 applied.append(place)
                 if given is None:
                     self._others.put(id_, new)
                 else:
                     self._answers.change(id_, _changed(given, decision.slice, new, replaced))
-                now = new
             answers.append(DecisionAnswer(id_, outcome, given is not None, now))
         return answers, applied
 

@@ -73,7 +73,9 @@ class Erased(NamedTuple):
 
 
 def erase(root: Path, user_id: str, pseudonyms: Pseudonyms | None) -> Erased:
-    """Remove the clicks of a user, and the labels of these clicks and later decisions about them. Raises SourceError where a key is needed."""
+    """Remove the clicks of a user, the labels of these clicks, and later decisions about them.
+
+    Raises SourceError where a key is needed."""
     ids: set[str] = set()
     clicks = labels = 0
 

@@ -22,7 +22,6 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float64
 
-
 PART = 2_000_000  # clicks whose visitors are looked at at once
 _HAS_USER = pl.col("user_id").is_not_null()
 

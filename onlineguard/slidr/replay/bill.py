@@ -1,7 +1,7 @@
 """What a replay changes, by slice, ad and advertiser, in clicks and in money: what a dry run shows.
 
-A robotic click is not paid for, so the bill is the price of all valid ones. One that was called valid and now is robotic is given back to its advertiser; one that
-was called robotic and now is valid could be charged for.
+A robotic click is not paid for, so the bill is the price of all valid ones. One that was called valid and now is
+robotic is given back to its advertiser; one that was called robotic and now is valid could be charged for.
 """
 
 from collections.abc import Iterable, Iterator

@@ -113,20 +113,17 @@ def shrunk(
         at = np.flatnonzero((codes >= slices.start) & (codes < slices.stop))
         order = at[np.lexsort((-scores[at], codes[at]))]
         keep(slices, _of_slices(scores, human, codes, rate, order, m, multiple, loose, confidence, cap))
-    order, light = np.argsort(-scores, kind="stable"), 1e-9 / len(scores)
-    cost = light * np.cumsum(rate[order])
-    del rate
-    whole = _by_threshold(
-        np.full(len(order), n_slices, np.int32),
-        scores[order],
-        cost,
-        light * (np.arange(len(order)) + 1),
-        cost / cost[-1],
-    )
-    del order, cost
-    keep(range(n_slices, n_slices + 1), whole)
+    keep(range(n_slices, n_slices + 1), _light(scores, rate, n_slices))
     columns = zip(*(vars(part).values() for part in found), strict=True)
     return Curves(*(np.concatenate(column) for column in columns))
+
+
+def _light(scores: Float[np.ndarray, " n"], rate: Float[np.ndarray, " n"], group: int) -> Curves:
+    """The curve of all clicks together, which takes nothing of a budget."""
+    order, light = np.argsort(-scores, kind="stable"), 1e-9 / len(scores)
+    cost = light * np.cumsum(rate[order])
+    clicks = light * (np.arange(len(order)) + 1)
+    return _by_threshold(np.full(len(order), group, np.int32), scores[order], cost, clicks, cost / cost[-1])
 
 
 def _together(clicks: Int[np.ndarray, " slices"]) -> list[range]:

@@ -12,7 +12,7 @@ from onlineguard.errors import InvalidArgument, SourceError
 from onlineguard.slidr.features import NAMES, WIDTH
 from onlineguard.slidr.guardrails import distributions, labels, traffic
 from onlineguard.slidr.guardrails.checks import Settings, run
-from onlineguard.slidr.guardrails.data import DAY, HOUR, Data
+from onlineguard.slidr.guardrails.data import DAY, HOUR, Data, arrived
 from onlineguard.slidr.registry.records import Promises
 from onlineguard.slidr.retrain import CHECKS, DATA_CHECKS
 from onlineguard.slidr.simulation.simulator import Traffic, simulate
