@@ -113,17 +113,20 @@ def shrunk(
         at = np.flatnonzero((codes >= slices.start) & (codes < slices.stop))
         order = at[np.lexsort((-scores[at], codes[at]))]
         keep(slices, _of_slices(scores, human, codes, rate, order, m, multiple, loose, confidence, cap))
-    keep(range(n_slices, n_slices + 1), _light(scores, rate, n_slices))
+    keep(range(n_slices, n_slices + 1), _light(scores, rate, n_slices, 1.0 if wanted is None else cap))
     columns = zip(*(vars(part).values() for part in found), strict=True)
     return Curves(*(np.concatenate(column) for column in columns))
 
 
-def _light(scores: Float[np.ndarray, " n"], rate: Float[np.ndarray, " n"], group: int) -> Curves:
-    """The curve of all clicks together, which takes nothing of a budget."""
+def _light(scores: Float[np.ndarray, " n"], rate: Float[np.ndarray, " n"], group: int, most: float) -> Curves:
+    """The curve of all clicks together, which takes nothing of a budget, up to one point beyond an FPR of `most`."""
     order, light = np.argsort(-scores, kind="stable"), 1e-9 / len(scores)
-    cost = light * np.cumsum(rate[order])
-    clicks = light * (np.arange(len(order)) + 1)
-    return _by_threshold(np.full(len(order), group, np.int32), scores[order], cost, clicks, cost / cost[-1])
+    cost = np.cumsum(rate[order])
+    cost *= light
+    share = cost / cost[-1]
+    near = slice(int(np.searchsorted(share, most, side="right")) + 1)
+    clicks = light * (np.arange(len(order[near])) + 1)
+    return _by_threshold(np.full(len(clicks), group), scores[order[near]], cost[near], clicks, share[near])
 
 
 def _together(clicks: Int[np.ndarray, " slices"]) -> list[range]:
