@@ -1,9 +1,10 @@
 """Seconds and memory of a retraining from a history, in a process of its own.
 
-    uv run --group dev python -m benchmarks.bench_retrain [--quick] [--clicks 1000000]
+    uv run --group dev python -m benchmarks.bench_retrain [--quick] [--clicks 1000000] [--copies 1]
 
 One JSON line. The history is of 15 simulated days, with so many clicks a week; writing it, where features are counted,
-is not timed.
+is not timed. With copies, every click is there several times, as clicks of other visitors from other addresses: a
+history of many clicks is then made in minutes.
 
 Memory is the largest that the process held for itself (`RssAnon`, looked at a hundred times a second), beside what it
 holds when everything is imported. The pages of mapped files are left out, since the system takes them back when it
@@ -60,7 +61,7 @@ print(json.dumps({"seconds": round(time.monotonic() - begun, 1), "cpu_seconds": 
 """
 
 
-def history(root: Path, traffic: Traffic) -> int:
+def history(root: Path, traffic: Traffic, copies: int = 1) -> int:
     """Write the clicks as a service would have that saw each at its own time; how many there are."""
     about, featuriser = {"features": str(FEATURES), "pseudonyms": "no"}, Featuriser()
     n = 1
@@ -71,15 +72,15 @@ def history(root: Path, traffic: Traffic) -> int:
         usual = {"score": 0.1, "threshold": 0.5, "slice": "all", "robotic": False, "model": "none", "p_value": None}
         columns = {name: X[:, at] for at, name in enumerate(NAMES) if name != "logged_in"}
         rows = frame.with_columns(
-            sequence=pl.Series(np.arange(n, n + frame.height)),
-            position=pl.lit(0),
-            purchase_ts=pl.lit(None, pl.Int64),
-            **{name: pl.lit(value) for name, value in usual.items()},
+            position=pl.lit(0), **{name: pl.lit(value) for name, value in usual.items()}
         ).with_columns(**{name: pl.Series(column) for name, column in columns.items()})
-        rows = rows.select(pl.col(name).cast(kind) for name, kind in clicks_schema(NAMES).items())
-        write_part(root, "clicks", rows, n, n + frame.height - 1, "", about)
-        n += frame.height
-        labels.append(frame.filter(pl.col("purchase_ts").is_not_null()).select("click_id", "purchase_ts"))
+        rows = pl.concat([copied(rows, number) for number in range(copies)]).sort("ts", maintain_order=True)
+        labels.append(rows.filter(pl.col("purchase_ts").is_not_null()).select("click_id", "purchase_ts"))
+        rows = rows.with_columns(
+            sequence=pl.Series(np.arange(n, n + rows.height)), purchase_ts=pl.lit(None, pl.Int64)
+        ).select(pl.col(name).cast(kind) for name, kind in clicks_schema(NAMES).items())
+        write_part(root, "clicks", rows, n, n + rows.height - 1, "", about)
+        n += rows.height
     told = pl.concat(labels).sort("purchase_ts").with_columns(t="purchase_ts", rfm=pl.lit(None, pl.Float64))
     told = told.with_columns(sequence=pl.Series(np.arange(n, n + told.height)), position=pl.lit(0))
     told = told.select(pl.col(name).cast(kind) for name, kind in LABELS.items())
@@ -87,18 +88,27 @@ def history(root: Path, traffic: Traffic) -> int:
     return n - 1
 
 
+def copied(rows: pl.DataFrame, number: int) -> pl.DataFrame:
+    """The same clicks by other visitors; the first copy is what is copied."""
+    if not number:
+        return rows
+    ids = [pl.col(name) + f"~{number}" for name in ("click_id", "user_id", "session_id")]
+    return rows.with_columns(*ids, ip=pl.col("ip").str.replace(r"^\d+", str(number)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
-    parser.add_argument("--clicks", type=int, default=1_000_000, help="a week")
+    parser.add_argument("--clicks", type=int, default=1_000_000, help="a week, without their copies")
+    parser.add_argument("--copies", type=int, default=1, help="how often each click is there")
     asked = parser.parse_args()
     a_week = 20_000 if asked.quick else asked.clicks
     traffic = Traffic(clicks=a_week * DAYS // 7, days=DAYS, start=date(2026, 3, 2))
     with tempfile.TemporaryDirectory() as folder:
-        clicks = history(Path(folder) / "history", traffic)
+        clicks = history(Path(folder) / "history", traffic, asked.copies)
         command = [sys.executable, "-c", CHILD, f"{folder}/history", f"{folder}/registry", "2026-03-16"]
         ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    emit(bench="retrain", clicks_a_week=a_week, clicks=clicks, **json.loads(ran.stdout))
+    emit(bench="retrain", clicks_a_week=a_week * asked.copies, clicks=clicks, **json.loads(ran.stdout))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import typer
 
-EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
+EXIT_ERROR, EXIT_REJECTED, EXIT_CONFLICT, EXIT_INTERRUPTED = 2, 3, 4, 130
 # The flag of each argument that the library names in an error.
 FLAGS = {name: f"--{name}" for name in ("patience", "state", "out", "report", "rejects", "slice")} | {
     **{name: f"--{name.replace('_', '-')}" for name in ("clicks", "days", "start", "robots", "seed", "label_outage")},

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onlineguard.cli.exits import one_line_errors, print_error
+from onlineguard.cli.exits import EXIT_CONFLICT, EXIT_REJECTED, one_line_errors, print_error
 from onlineguard.cli.slidr import KindName, app
 
 if TYPE_CHECKING:
     from onlineguard.slidr.registry.records import Change
     from onlineguard.slidr.retrain import Run
 
-EXIT_REJECTED, EXIT_CONFLICT = 3, 4
+
 SHOWN = 12  # slices in a table
 
 Url = Annotated[

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onlineguard.cli.exits import one_line_errors
+from onlineguard.cli.exits import EXIT_CONFLICT, one_line_errors
 
 if TYPE_CHECKING:
     from onlineguard.slidr.history.reading import History
@@ -33,6 +34,11 @@ The decisions that differ, a line each. Started again after a kill, it goes on w
 
   [cyan]onlineguard slidr replay onlineguard-state/history --model model --from 2026-03-09 --to 2026-03-10 --changed \
 --out delayed.ndjson[/cyan]
+
+The same to the service, which answers with them from then on. It needs a key with the scope admin:
+
+  [cyan]onlineguard slidr replay onlineguard-state/history --model model --from 2026-03-09 --to 2026-03-10 --changed \
+--service http://127.0.0.1:8080[/cyan]
 """
 
 
@@ -54,6 +60,13 @@ def replay(
     redis: Annotated[
         str | None, typer.Option(metavar="URL", help="Publish decisions to a stream of this Redis.")
     ] = None,
+    service: Annotated[
+        str | None, typer.Option(metavar="URL", help="Send decisions to this service, whose history it is.")
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", envvar="ONLINEGUARD_API_KEY", help="Key of the service, with the scope admin."),
+    ] = None,
     stream: Annotated[str, typer.Option(help="Name of the stream.")] = "{onlineguard}:delayed",
     prices: Annotated[
         Path | None,
@@ -74,8 +87,8 @@ def replay(
         from onlineguard.slidr.replay.publishing import publish
         from onlineguard.slidr.replay.replay import complete, replayed
 
-        if dry_run == (out is not None or redis is not None) or (out is not None and redis is not None):
-            raise InvalidArgument("give one of --out, --redis and --dry-run; it says where the decisions go")
+        if sum((dry_run, out is not None, redis is not None, service is not None)) != 1:
+            raise InvalidArgument("give one of --out, --redis, --service and --dry-run; it says where the decisions go")
         history = History(folder)
         chosen = _model(model, folder)
         start, end = _times(history, since, until)
@@ -86,10 +99,13 @@ def replay(
         clicks = history.rows(start, end)
         with console.progress("replay", clicks, noun="clicks") as progress:
             run = f"{chosen.version}:{start}:{end}:{'recomputed' if recompute else 'recorded'}"
-            steps = _passed(frames) if dry_run else publish(frames, _receiver(out, redis, stream, chosen, run), changed)
-            for done in steps:
-                progress(done)
+            with ExitStack() as stack:
+                receiver = None if dry_run else _receiver(out, redis, stream, service, key, chosen, run, stack)
+                for done in _passed(frames) if receiver is None else publish(frames, receiver, changed):
+                    progress(done)
         _show(bill, json_)
+        if service is not None:
+            _told(receiver)
 
 
 def _passed(frames: "Iterator[Any]") -> Iterator[int]:
@@ -99,13 +115,40 @@ def _passed(frames: "Iterator[Any]") -> Iterator[int]:
         yield done
 
 
-def _receiver(out: Path | None, redis: str | None, stream: str, model: "Model", run: str) -> "Receiver":
+def _receiver(
+    out: Path | None,
+    redis: str | None,
+    stream: str,
+    service: str | None,
+    key: str | None,
+    model: "Model",
+    run: str,
+    stack: ExitStack,
+) -> "Receiver":
     from onlineguard.slidr.replay.publishing import File, Stream
 
     if out is not None:
         return File(out, model.version)
-    assert redis is not None  # one of the two is given
-    return Stream(redis, stream, run)
+    if redis is not None:
+        return Stream(redis, stream, run)
+    from onlineguard.client.receiver import Service
+    from onlineguard.client.sync import Client
+
+    return Service(stack.enter_context(Client(service, api_key=key)))
+
+
+def _told(service: "Any") -> None:
+    """What the service did with the decisions. Exits with 4 where others are in force than those to be replaced."""
+    from onlineguard.cli import console
+
+    told = service.told
+    console.say(
+        f"the service has {told['applied']:,} new decisions, {service.unknown:,} of them about clicks that it has "
+        f"forgotten; {told['repeated']:,} it had already"
+    )
+    if told["conflict"]:
+        console.say(f"{told['conflict']:,} were not taken, since others are in force by now: replay again")
+        raise typer.Exit(EXIT_CONFLICT)
 
 
 def _model(named: str, history: Path) -> "Model":
@@ -142,7 +185,8 @@ def _show(bill: "Bill", as_json: bool) -> None:
     for name, table in by.items():
         rows = [_row(name, row, bill.priced) for row in table.head(SHOWN).to_dicts()]
         console.print_rows(f"What changes by {name.removesuffix('_id')}, the most first", rows)
-    money = f"; refund {total['refund']:,.2f}, charge {total['charge']:,.2f}" if bill.priced else ""
+    bills = f"the bill of {total['was_billed']:,.2f} becomes {total['billed']:,.2f}"
+    money = f"; {bills}: refund {total['refund']:,.2f}, charge {total['charge']:,.2f}" if bill.priced else ""
     console.say(
         f"{total['clicks']:,} clicks: {total['was_robotic']:,} were robotic, {total['robotic']:,} are; "
         f"{total['now_robotic']:,} become robotic, {total['now_valid']:,} become valid, of which "

@@ -10,6 +10,7 @@ from onlineguard.client.connections import Connected, arguments, reply
 from onlineguard.client.conversations import Call, Conversation, One, Received
 from onlineguard.wire.answers import (
     ClickAnswer,
+    DecisionAnswer,
     EventAnswer,
     Explanation,
     LabelAnswer,
@@ -17,7 +18,7 @@ from onlineguard.wire.answers import (
     SliceState,
     TrialState,
 )
-from onlineguard.wire.operations import CLICKS, LABELS, PROMOTE, ROLLBACK, SCORE, UPDATE
+from onlineguard.wire.operations import CLICKS, DECISIONS, LABELS, PROMOTE, ROLLBACK, SCORE, UPDATE
 from onlineguard.wire.registry import (
     Changed,
     ChangePage,
@@ -69,6 +70,14 @@ class AsyncClient(Connected[httpx2.AsyncClient]):
     async def labels(self, labels: Any) -> Any:
         """See `Client.labels`."""
         return await self._run(self._conversations.answers(LABELS, labels))
+
+    @overload
+    async def decisions(self, decisions: One) -> DecisionAnswer: ...
+    @overload
+    async def decisions(self, decisions: "Iterable[One] | pl.DataFrame") -> list[DecisionAnswer]: ...
+    async def decisions(self, decisions: Any) -> Any:
+        """See `Client.decisions`."""
+        return await self._run(self._conversations.answers(DECISIONS, decisions))
 
     async def slices(
         self,

@@ -10,6 +10,7 @@ from onlineguard.client.connections import Connected, arguments, reply
 from onlineguard.client.conversations import Call, Conversation, One, Received
 from onlineguard.wire.answers import (
     ClickAnswer,
+    DecisionAnswer,
     EventAnswer,
     Explanation,
     LabelAnswer,
@@ -17,7 +18,7 @@ from onlineguard.wire.answers import (
     SliceState,
     TrialState,
 )
-from onlineguard.wire.operations import CLICKS, LABELS, PROMOTE, ROLLBACK, SCORE, UPDATE
+from onlineguard.wire.operations import CLICKS, DECISIONS, LABELS, PROMOTE, ROLLBACK, SCORE, UPDATE
 from onlineguard.wire.registry import (
     Changed,
     ChangePage,
@@ -83,6 +84,14 @@ class Client(Connected[httpx2.Client]):
     def labels(self, labels: Any) -> Any:
         """Report purchases and RFM scores that became known later. One label, or many."""
         return self._run(self._conversations.answers(LABELS, labels))
+
+    @overload
+    def decisions(self, decisions: One) -> DecisionAnswer: ...
+    @overload
+    def decisions(self, decisions: "Iterable[One] | pl.DataFrame") -> list[DecisionAnswer]: ...
+    def decisions(self, decisions: Any) -> Any:
+        """Replace decisions about clicks by later ones; needs a key with the scope admin. One decision, or many."""
+        return self._run(self._conversations.answers(DECISIONS, decisions))
 
     def slices(
         self,

@@ -43,6 +43,7 @@ from onlineguard.slidr.thresholds.metrics import HEAVY, heavy_sessions
 
 SLICES = ("device", "marketplace", "logged_in")
 BATCH = 65_536  # clicks featurised between two reports of progress
+TOGETHER = 2_000_000  # clicks whose slices are looked up at once
 WEEK, HOUR = 604_800_000, 3_600_000  # milliseconds
 SLACK = 6 * HOUR  # a log of three weeks may lack this much: it may begin late on its first day or end early on its last
 TRAIN_UNTIL, CALIBRATE_UNTIL = "50%", "71.43%"  # of a shorter log: days 1 to 7 and 8 to 10 of two weeks
@@ -122,7 +123,7 @@ class Prepared:
         number = {key: i for i, key in enumerate(keys)}
         for key in self.slice_keys:
             number.setdefault(key, len(number))
-        renamed = np.array([number[key] for key in self.slice_keys], np.int64)
+        renamed = np.array([number[key] for key in self.slice_keys], np.int32)
         return renamed[self.slice_ids] if len(renamed) else self.slice_ids, tuple(number)
 
 
@@ -181,7 +182,7 @@ def prepare(
     X = _counted(frame, featuriser or Featuriser(), progress) if features is None else features
     keys, ids = _slices(frame, config.slices)
     first = frame["click_id"].is_first_distinct().to_numpy()
-    sessions = frame["session_id"].rank("dense").fill_null(0).to_numpy().astype(np.int64) - 1
+    sessions = _sessions(frame)
     sessions[~first] = -1  # an answer sent twice is no second click of its session
     hour, weekday = _local(X)
     return Prepared(
@@ -299,8 +300,9 @@ def calibrate_model(
     if learned is not None and method in ("envelope", "quadratic"):
         rows = rows | learned
         earlier = ~later[rows]
-    present, ids = np.unique(prepared.slice_ids[rows], return_inverse=True)
-    keys = tuple(prepared.slice_keys[i] for i in present)
+    there = np.bincount(prepared.slice_ids[rows], minlength=len(prepared.slice_keys)) > 0
+    keys = tuple(key for key, present in zip(prepared.slice_keys, there, strict=True) if present)
+    ids = (np.cumsum(there, dtype=np.int32) - 1)[prepared.slice_ids[rows]]
     calibration = calibrate(
         scores(prepared, scorer, rows),
         ids,
@@ -407,11 +409,25 @@ def weekdays(since: int, until: int) -> tuple[str, ...]:
 
 def _slices(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[tuple[SliceKey, ...], Int[np.ndarray, " n"]]:
     """The sorted keys of all slices, and the position of each click's slice among them. A null counts as empty text."""
-    values = frame.select(pl.col(column).cast(pl.String).fill_null("") for column in columns)
-    distinct = values.unique().sort(columns).with_row_index("slice_id_")
-    ids = values.join(distinct, on=list(columns), how="left", maintain_order="left")["slice_id_"]
-    keys: list[Any] = distinct.drop("slice_id_").rows()
-    return tuple(keys), ids.to_numpy().astype(np.int64)
+    parts = [part.select(columns) for part in frame.iter_slices(TOGETHER)]  # some at a time, for their memory
+    distinct = pl.concat([part.unique() for part in parts]).unique() if parts else frame.select(columns)
+    texts = distinct.select(pl.col(column).cast(pl.String).fill_null("") for column in columns)
+    named = texts.unique().sort(columns).with_row_index("slice_id_")
+    number = texts.join(named, on=list(columns), how="left", maintain_order="left")["slice_id_"]
+    known = distinct.with_columns(number)
+    ids = np.empty(frame.height, np.int32)
+    for start, part in zip(range(0, frame.height, TOGETHER), parts, strict=True):
+        found = part.join(known, on=list(columns), how="left", maintain_order="left", nulls_equal=True)
+        ids[start : start + part.height] = found["slice_id_"].to_numpy()
+    keys: list[Any] = named.drop("slice_id_").rows()
+    return tuple(keys), ids
+
+
+def _sessions(frame: pl.DataFrame) -> Int[np.ndarray, " n"]:
+    """63 bits of the hash of each click's session; -1 without one."""
+    session = pl.col("session_id")
+    number = pl.when(session.is_not_null()).then((session.hash() // 2).cast(pl.Int64)).otherwise(-1)
+    return frame.select(number).to_series().to_numpy(writable=True)
 
 
 def _counted(
@@ -429,9 +445,14 @@ def _counted(
 def _local(X: Float[np.ndarray, "n features"]) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
     """Hour of the day and day of the week, read back from the features, so that both use the same time zones."""
 
-    def step_on_the_circle(name: str, steps: int) -> Int[np.ndarray, " n"]:
+    def step_on_the_circle(part: Float[np.ndarray, "m features"], name: str, steps: int) -> Int[np.ndarray, " m"]:
         at = NAMES.index(f"{name}_sin")
-        angle = np.arctan2(X[:, at], X[:, at + 1])
+        angle = np.arctan2(part[:, at], part[:, at + 1])
         return np.rint(angle / (2.0 * np.pi) * steps).astype(np.int64) % steps
 
-    return step_on_the_circle("hour", 1_440) // 60, step_on_the_circle("weekday", 7)
+    hour, weekday = np.empty(len(X), np.int8), np.empty(len(X), np.int8)
+    for start in range(0, len(X), BATCH):
+        part = slice(start, start + BATCH)
+        hour[part] = step_on_the_circle(X[part], "hour", 1_440) // 60
+        weekday[part] = step_on_the_circle(X[part], "weekday", 7)
+    return hour, weekday

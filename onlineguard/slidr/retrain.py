@@ -171,6 +171,7 @@ class _Day:
         promises = None if record is None else record.promises
         data = Data.of_history(self.history, prepared, since, until, config, promises)
         outcomes = run(DATA_CHECKS, data, self.plan.settings)
+        del data
 
         def ended(outcome: str, version: str | None, reasons: list[str], generation: int | None = None) -> Run:
             return Run(

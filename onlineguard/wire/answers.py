@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from onlineguard.slidr.replay.decisions import Standing
 from onlineguard.wire.requests import Of, SliceKey
 
 Reason = float | dict[str, float | None] | list[str] | None  # a number, numbers or names of features
@@ -47,6 +48,7 @@ class ClickAnswer(msgspec.Struct, frozen=True, gc=False):
     model_version: str
     anomaly: VerdictAnswer | None
     degraded: list[str] | None = None  # e.g. ["counters"]: send the click again later, with the same click_id
+    replaces: Standing | None = None  # the decision before it, where this one came later than the click
 
 
 class LabelAnswer(msgspec.Struct, frozen=True, gc=False):
@@ -55,6 +57,15 @@ class LabelAnswer(msgspec.Struct, frozen=True, gc=False):
     click_id: str
     known: bool
     decision: Literal["robotic", "valid"] | None = None
+
+
+class DecisionAnswer(msgspec.Struct, frozen=True, gc=False):
+    """What became of a delayed decision: it is in force now, it was already, or another one is than it replaces."""
+
+    click_id: str
+    outcome: Literal["applied", "repeated", "conflict"]
+    known: bool  # whether the service still remembers the click; the decision of one that it does not is only recorded
+    in_force: Standing
 
 
 class SliceRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -55,6 +55,14 @@ LABELS = UPDATE._replace(
     answer=answers.LabelAnswer,
     refusals=(*_BODY, 503),
 )
+DECISIONS = UPDATE._replace(
+    path="/v1/decisions",
+    scope="admin",
+    summary="Replace decisions about clicks by later ones.",
+    body=(requests.Decision,),
+    answer=answers.DecisionAnswer,
+    refusals=(*_BODY, 503),
+)
 SLICES = Operation(
     "GET",
     "/v1/slices",
@@ -191,6 +199,7 @@ OPERATIONS = (
     SCORE,
     CLICKS,
     LABELS,
+    DECISIONS,
     SLICES,
     SLICE,
     LIVE,

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from onlineguard.slidr.clicks.click import Click, Rfm, Time
+from onlineguard.slidr.replay.decisions import Decision
 
 MOST_ROWS = 1_000  # slices in one answer
 
@@ -92,6 +93,7 @@ class SliceQuery(msgspec.Struct, frozen=True):
 __all__ = [
     "MOST_ROWS",
     "Click",
+    "Decision",
     "Event",
     "Label",
     "ModelFolder",

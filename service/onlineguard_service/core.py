@@ -23,8 +23,8 @@ import jax
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.counting.counters import ClickKeys
 from onlineguard.slidr.history.keeping import Erased
-from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer
-from onlineguard.wire.requests import Event, Label, Of, Sort
+from onlineguard.wire.answers import ClickAnswer, DecisionAnswer, EventAnswer, LabelAnswer
+from onlineguard.wire.requests import Decision, Event, Label, Of, Sort
 from onlineguard_service import entries, tracing
 from onlineguard_service.config import Settings
 from onlineguard_service.deciding import Deciding
@@ -53,6 +53,7 @@ EVENTS_AT_ONCE = 256
 ROOM = 10_000  # slices that the engines have room for at the start
 AHEAD_EVERY = 1.0  # seconds between looks at whether a table is so full that it will soon grow, which compiles again
 DEGRADED = ["counters"]
+OUTCOMES = ("applied", "repeated", "conflict")  # of a `DecisionAnswer`
 SHOWN = 100  # slices whose IVR the metrics show, those of most clicks: more would burden Prometheus
 MINUTE = 60  # seconds that the page's IVR is taken over
 
@@ -95,6 +96,7 @@ class Core:
         self._degraded = 0  # clicks that could not be judged
         self._evicted = self._n_evicted()  # before this process
         self._told_of_evictions = False
+        self._delayed = dict.fromkeys(OUTCOMES, 0)  # decisions that came later than their clicks
         self._ticks: deque[tuple[float, int, int, int]] = deque(maxlen=MINUTE + 1)  # when, events, clicks, robotic
 
     @classmethod
@@ -231,6 +233,15 @@ class Core:
     async def labels(self, labels: Sequence[Label]) -> list[LabelAnswer]:
         """Take what became known of clicks; one answer each."""
         return await self._under_way(self._commit(entries.Labels(list(labels), entries.now()))) if labels else []
+
+    async def decisions(self, decisions: Sequence[Decision]) -> list[DecisionAnswer]:
+        """Let decisions about clicks take the place of those that they name; one answer each."""
+        if not decisions:
+            return []
+        answers = await self._under_way(self._commit(entries.Decisions(list(decisions), entries.now())))
+        for answer in answers:
+            self._delayed[answer.outcome] += 1
+        return answers
 
     async def switch(self, folder: Path, force: bool = False) -> str:
         """See `Deciding.switch`."""
@@ -400,6 +411,7 @@ class Core:
             "purchases": clicks["purchases"],
             "purchases_robotic": clicks["purchases_robotic"],
             "evicted": {} if store is None else store.evicted,
+            "delayed": self._delayed,
             "watch": {**self.watch(), "n_alarms": self._guard.watching.n_alarms},
             "trial": {**self.trial(), "ended_by_itself": self._guard.trying.n_ended_by_itself},
             "registry": self._deciding.registry(),

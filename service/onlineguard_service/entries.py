@@ -8,7 +8,7 @@ import time
 import msgspec
 
 from onlineguard.slidr.clicks.clicks import Click
-from onlineguard.wire.requests import Event, Label
+from onlineguard.wire.requests import Decision, Event, Label
 
 CHANGEABLE = (
     "target_rate",
@@ -69,6 +69,13 @@ class Labels(msgspec.Struct, tag="labels", array_like=True, frozen=True):
     t: int
 
 
+class Decisions(msgspec.Struct, tag="decisions", array_like=True, frozen=True):
+    """Decisions about clicks that came before."""
+
+    decisions: list[Decision]
+    t: int
+
+
 class Switch(msgspec.Struct, tag="switch", array_like=True, frozen=True):
     """From here on another model decides, or the same one is watched by other promises."""
 
@@ -110,7 +117,7 @@ class Erased(msgspec.Struct, tag="erased", array_like=True, frozen=True):
     t: int
 
 
-Entry = Begin | Events | Clicks | Labels | Switch | Tune | Trial | Erase | Erased
+Entry = Begin | Events | Clicks | Labels | Decisions | Switch | Tune | Trial | Erase | Erased
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Entry).decode

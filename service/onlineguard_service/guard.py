@@ -34,13 +34,14 @@ from onlineguard.slidr.model import Model
 from onlineguard.slidr.pipeline import slice_name
 from onlineguard.slidr.watch import COLUMNS as WATCHED_COLUMNS
 from onlineguard.slidr.watch import UNUSUAL, WATCHED
-from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer, VerdictAnswer
+from onlineguard.wire.answers import ClickAnswer, DecisionAnswer, EventAnswer, LabelAnswer, VerdictAnswer
 from onlineguard.wire.requests import Event, Of
 from onlineguard_service.digest import digest
 from onlineguard_service.entries import (
     CHANGEABLE,
     Begin,
     Clicks,
+    Decisions,
     Entry,
     Erase,
     Erased,
@@ -56,6 +57,7 @@ from onlineguard_service.figures import ANOMALOUS, JUDGED, ROBOTIC, Figures
 from onlineguard_service.history.recorder import Recorder
 from onlineguard_service.limits import Limits
 from onlineguard_service.remembered import Remembered
+from onlineguard_service.replacing import Replacing
 from onlineguard_service.trying import Ruling, Trying
 from onlineguard_service.watching import Watching
 
@@ -63,7 +65,7 @@ MARKS = 100  # switches of the model that are remembered
 TELLING = 1_000  # clicks that tell which slices have traffic
 _AS_TEXT = {True: "true", False: "false", None: ""}  # a slice's parts, as `pipeline.prepare` writes them
 
-Answer = EventAnswer | ClickAnswer | LabelAnswer
+Answer = EventAnswer | ClickAnswer | LabelAnswer | DecisionAnswer
 
 
 class Guard:
@@ -85,6 +87,7 @@ class Guard:
         self.event_figures, self.click_figures = Figures(options.max_slices), Figures(options.max_slices)
         self._event_answers = Remembered(options.remember, EventAnswer)
         self._click_answers = Remembered(options.remember, ClickAnswer, attrgetter("user_id"))
+        self._replacing = Replacing(self._click_answers, options.remember)
         self._purchased = Remembered(options.remember, int)  # when
         self.marks: list[tuple[int, str]] = []
         self.label_t: int | None = None  # when the last label came
@@ -114,7 +117,7 @@ class Guard:
         return ClickJudge(model.scorer, self._featuriser, self.watch, self.store, WATCHED_COLUMNS)
 
     def apply(self, entry: Entry, sequence: int) -> Sequence[Answer]:
-        """One answer to each event, click or label; none to what the operator changed.
+        """One answer to each event, click, label or decision; none to what the operator changed.
 
         Raises InvalidArgument, with nothing changed, for events that do not fit those before them.
         """
@@ -125,6 +128,8 @@ class Guard:
             return self._judge(entry)
         if isinstance(entry, Labels):
             return self._label(entry)
+        if isinstance(entry, Decisions):
+            return self._replace(entry)
         if isinstance(entry, Begin):
             raise InvalidArgument(f"entry {sequence} begins a state, but this one has begun already")
         if isinstance(entry, Tune):
@@ -175,7 +180,7 @@ class Guard:
                 self.events.patience = options.patience
         for figures in (self.event_figures, self.click_figures):
             figures.keep(options.max_slices)
-        for remembered in (self._event_answers, self._click_answers, self._purchased):
+        for remembered in (self._event_answers, self._click_answers, self._replacing, self._purchased):
             remembered.keep(options.remember)
         self.trying.keep(options.remember)
         if self.store is not None:
@@ -415,7 +420,7 @@ class Guard:
             if label.purchase_ts is not None and self._purchased.get(label.click_id) is None:
                 self._purchased.put(label.click_id, label.purchase_ts)
                 self.click_figures.label(decided.slice, decided.decision == "robotic")
-                if decided.model_version == self.model.version:
+                if decided.model_version == self.model.version and decided.replaces is None:  # it decided so itself
                     self.watching.purchase(decided.slice, decided.decision == "robotic", entry.t)
                 self.trying.purchase(label.click_id, decided.slice, entry.t)
             elif label.purchase_ts is not None:
@@ -424,6 +429,12 @@ class Guard:
         self.label_t = entry.t
         if self.recorder is not None:
             self.recorder.labels(self.sequence, entry.t, entry.labels)
+        return answers
+
+    def _replace(self, entry: Decisions) -> list[DecisionAnswer]:
+        answers, applied = self._replacing.apply(entry.decisions)
+        if self.recorder is not None and applied:
+            self.recorder.decisions(self.sequence, entry.t, applied, [entry.decisions[i] for i in applied])
         return answers
 
     def slice_of(self, click: Click) -> str:
@@ -484,6 +495,7 @@ class Guard:
             "click_figures": self.click_figures.dump(),
             "event_answers": self._event_answers.dump(),
             "click_answers": self._click_answers.dump(),
+            "replacing": self._replacing.dump(),
             "purchased": self._purchased.dump(),
         }
 
@@ -512,6 +524,8 @@ class Guard:
         guard._event_answers.restore(dump["event_answers"])
         guard._click_answers.restore(dump["click_answers"])
         guard._purchased.restore(dump["purchased"])
+        if "replacing" in dump:  # of old there was none
+            guard._replacing.restore(dump["replacing"])
         if "watching" in dump:  # of old there was none
             guard.watching.restore(dump["watching"])
         guard.trying = Trying(guard.watch, options)

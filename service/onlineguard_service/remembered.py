@@ -57,6 +57,10 @@ class Remembered[Answer]:
         self._answers.clear()
         self._characters = 0
 
+    def change(self, id_: str, answer: Answer) -> None:
+        """Give another answer from now on to what was sent under an id that is remembered."""
+        self._answers[id_] = (answer, *self._answers[id_][1:])
+
     def keep(self, most: int) -> None:
         """Remember so many from now on."""
         self._most = most

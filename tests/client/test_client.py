@@ -16,7 +16,9 @@ import pytest
 from onlineguard_service.errors import RegistryUnavailable
 
 from onlineguard.client import AsyncClient, Client
+from onlineguard.client.receiver import Service
 from onlineguard.errors import InvalidArgument, ServiceError, ServiceUnavailable
+from onlineguard.slidr.replay.decisions import Decision, Standing
 from onlineguard.wire import answers
 from onlineguard.wire.registry import Promotion
 from onlineguard.wire.requests import Event
@@ -266,6 +268,26 @@ def test_labels_are_told(server, client):
     client.clicks(click("a"))
     known = client.labels([{"click_id": "a", "purchase_ts": 5}, {"click_id": "b", "rfm": 9.0}])
     assert [(answer.click_id, answer.known) for answer in known] == [("a", True), ("b", False)]
+
+
+def test_later_decisions_are_told(server, client):
+    was = {"model_version": "1", "decision": "valid", "p_robot": 0.2, "threshold": 0.5}
+    new = {"click_id": "a", "slice": "a", **was, "decision": "robotic", "model_version": "2", "replaces": was}
+    (answer,) = client.decisions([new])
+    assert (answer.outcome, answer.in_force.model_version) == ("applied", "2")
+
+
+def test_a_replay_sends_only_what_is_not_in_force_and_counts_what_became_of_it(server, client):
+    was = Standing("1", "valid", 0.25, 0.5)
+    same, other = (
+        {"model_version": version, "decision": "valid", "p_robot": 0.25, "threshold": 0.5} for version in "12"
+    )
+    sent = [Decision(click_id=each["model_version"], slice="a", replaces=was, **each) for each in (same, other)]
+    service = Service(client)
+    assert service.marks() == {}
+    service.publish(sent, {})
+    assert [(path, count) for path, count, _ in server.requests] == [("/v1/decisions", 1)]
+    assert (dict(service.told), service.unknown) == ({"applied": 1}, 1)
 
 
 def test_the_key_and_the_address_come_from_the_arguments_or_the_environment(server, monkeypatch):

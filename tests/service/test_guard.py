@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onlineguard_service.entries import Clicks, Events, Labels, Options, Switch, Trial, decode, encode
+from onlineguard_service.entries import Clicks, Decisions, Events, Labels, Options, Switch, Trial, decode, encode
 from onlineguard_service.guard import Guard
 from onlineguard_service.journal.packing import pack, unpack
 from onlineguard_service.models import Models
@@ -19,6 +19,7 @@ from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from onlineguard.slidr.features import Featuriser
 from onlineguard.slidr.pipeline import prepare, scores, slice_name
+from onlineguard.slidr.replay.decisions import Decision, Standing
 from onlineguard.wire.requests import Event, Label
 from tests.support.events import events, told
 from tests.support.long import updated
@@ -47,6 +48,15 @@ def guard(models, **options):
 
 def restored(one, models):
     return Guard.restored(unpack(pack(one.dump())), models.get)
+
+
+def later(click_id, version="later", **replaces):
+    """A decision about a click, by default in place of one that none is."""
+    was = Standing(
+        *{"model_version": "none", "decision": "valid", "p_robot": 0.1, "threshold": 0.5, **replaces}.values()
+    )
+    decided = {"decision": "robotic", "p_robot": 0.7, "threshold": 0.5, "slice": "all", "model_version": version}
+    return Decision(click_id=click_id, **decided, replaces=was)
 
 
 def in_entries(one, sent):
@@ -93,7 +103,7 @@ def test_clicks_are_judged_as_by_the_pipeline(models, clicks, frame):
 @pytest.mark.parametrize("detector", FEW)
 @settings(max_examples=15)
 @given(
-    st.lists(st.sampled_from("eclst"), min_size=1, max_size=12),
+    st.lists(st.sampled_from("ecdlst"), min_size=1, max_size=12),
     st.integers(0, 11),
     st.data(),
 )
@@ -105,6 +115,8 @@ def test_a_restored_guard_goes_on_as_the_one_that_was_dumped(models, clicks, det
             entries.append(Events(events(n, start, ids=bool(start % 2)), start))
         elif kind == "c":
             entries.append(Clicks(clicks[start : start + n], start))
+        elif kind == "d":
+            entries.append(Decisions([later(click.click_id) for click in clicks[start : start + n]], start))
         elif kind == "l":
             entries.append(Labels([Label(click.click_id, click.ts) for click in clicks[start : start + n]], start))
         elif kind == "s":
@@ -280,6 +292,33 @@ def test_labels_count_purchases_once_and_know_only_clicks_that_were_judged(model
     assert totals["purchases"] == len({click.click_id for click in clicks[:50]})
     assert totals["purchases_robotic"] == sum(a["decision"] == "robotic" for a in answers)
     assert one.label_t == 8
+
+
+def test_a_later_decision_takes_the_place_of_the_one_it_names_and_of_no_other(models, clicks):
+    one = guard(models)
+    (answer,) = one.apply(Clicks(clicks[:1], 0), 1)
+    was = {name: getattr(answer, name) for name in Standing.__struct_fields__}
+    new, other = later(answer.click_id, **was), later(answer.click_id, "another", **was)
+    sent = Decisions([new, new, other, later(answer.click_id, "third", **msgspec.structs.asdict(new.standing))], 5)
+    told = one.apply(decode(encode(sent)), 2)
+    assert [(each.outcome, each.known) for each in told] == [
+        ("applied", True), ("repeated", True), ("conflict", True), ("applied", True)
+    ]  # fmt: skip
+    assert told[2].in_force.model_version == "later"
+    (again,) = one.apply(Clicks(clicks[:1], 9), 3)  # is answered with it, and not learned
+    assert (again.decision, again.model_version, again.anomaly) == ("robotic", "third", answer.anomaly)
+    assert again.replaces.model_version == "later"
+    assert one.click_figures.totals()["events"] == 1
+
+
+def test_of_a_forgotten_click_the_first_later_decision_counts_and_the_next_are_held_against_it(models, clicks):
+    one = guard(models, remember=10)
+    one.apply(Clicks(clicks[:40], 0), 1)
+    first, second = later(clicks[0].click_id), later(clicks[0].click_id, "second")
+    for sent, outcome in ((first, "applied"), (first, "repeated"), (second, "conflict")):
+        (answer,) = one.apply(Decisions([sent], 5), 2)
+        assert (answer.outcome, answer.known) == (outcome, False)
+        assert restored(one, models).digest() == one.digest()
 
 
 def test_a_switch_of_the_model_decides_from_then_on_and_is_marked(models, clicks):

@@ -24,6 +24,7 @@ from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.clicks.clicks import decode_click
 from onlineguard.wire.answers import (
     ClickAnswer,
+    DecisionAnswer,
     EventAnswer,
     Explanation,
     History,
@@ -33,7 +34,7 @@ from onlineguard.wire.answers import (
     SliceRow,
     SliceState,
 )
-from onlineguard.wire.requests import Event, Label
+from onlineguard.wire.requests import Decision, Event, Label
 
 
 class Answering:
@@ -68,6 +69,9 @@ class Answering:
         if path == "/v1/labels":
             labels = msgspec.convert(objects, list[Label])
             return [LabelAnswer(label.click_id, label.click_id in self.applied) for label in labels]
+        if path == "/v1/decisions":
+            decisions = msgspec.convert(objects, list[Decision])
+            return [DecisionAnswer(each.click_id, "applied", False, each.standing) for each in decisions]
         events = msgspec.convert(objects, list[Event])
         if path == "/v1/update":
             for event in events:

@@ -16,7 +16,7 @@ from onlineguard_service.http.server import _listen, _Server  # pyright: ignore[
 
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.history.keeping import Erased
-from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer, VerdictAnswer
+from onlineguard.wire.answers import ClickAnswer, DecisionAnswer, EventAnswer, LabelAnswer, VerdictAnswer
 from onlineguard.wire.registry import (
     Change,
     Changed,
@@ -32,7 +32,7 @@ from onlineguard.wire.registry import (
     VersionRow,
     VersionState,
 )
-from onlineguard.wire.requests import Click, Event, Label, Of
+from onlineguard.wire.requests import Click, Decision, Event, Label, Of
 
 
 class Versions:
@@ -89,7 +89,7 @@ class Double:
     """Scores an event with its first number, remembers what it was told, and fails when it is told to."""
 
     def __init__(self) -> None:
-        self.learned: list[Event | Click | Label] = []
+        self.learned: list[Event | Click | Label | Decision] = []
         self.version, self.sequence, self.closed = "v1", 0, False
         self.tried: str | None = None
         self.share = 0.0
@@ -131,6 +131,10 @@ class Double:
     async def labels(self, labels: list[Label]) -> list[LabelAnswer]:
         self.learned += labels
         return [LabelAnswer(label.click_id, False) for label in labels]
+
+    async def decisions(self, decisions: list[Decision]) -> list[DecisionAnswer]:
+        self.learned += decisions
+        return [DecisionAnswer(each.click_id, "applied", True, each.standing) for each in decisions]
 
     async def switch(self, folder: Path, force: bool = False) -> str:
         if folder.name != "model-2":
@@ -267,6 +271,7 @@ class Double:
             "model_version": self.version,
             "ivr": {f"slice {n}": 0.5 for n in range(150)},
             "purchases": 3,
+            "delayed": {"applied": 4, "repeated": 0, "conflict": 1},
             "watch": {**self.watch(), "n_alarms": {"fpr": 1}},
             "trial": {**self.trial(), "ended_by_itself": 1},
             "registry": {"reached": 1_000.0, "refused": False, "refusals": 0},

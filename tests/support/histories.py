@@ -2,13 +2,13 @@
 
 import numpy as np
 import polars as pl
-from onlineguard_service.history.blocks import Judged, Labelled, decode, encode
-from onlineguard_service.history.closing import clicks_frame, labels_frame
+from onlineguard_service.history.blocks import Judged, Labelled, Replaced, decode, encode
+from onlineguard_service.history.closing import clicks_frame, decisions_frame, labels_frame
 from onlineguard_service.history.recorder import Recorder
 
 from onlineguard.slidr.clicks.clicks import SCHEMA
 from onlineguard.slidr.features import NAMES, Featuriser
-from onlineguard.slidr.history.layout import DECISION, LABELS, clicks_schema, parts, standing
+from onlineguard.slidr.history.layout import DECISION, KINDS, LABELS, clicks_schema, parts, standing
 from onlineguard.slidr.history.writing import write_part
 from onlineguard.slidr.model import FEATURES
 
@@ -78,9 +78,13 @@ class Collected(Recorder):
     def labels_frame(self):
         return labels_frame([block for block in self.blocks if isinstance(block, Labelled)])
 
+    def decisions_frame(self):
+        return decisions_frame([block for block in self.blocks if isinstance(block, Replaced)])
+
 
 def assert_history(root, collected):
     """The files hold what was collected, no row more and none twice."""
-    for kind, expected in (("clicks", collected.clicks_frame()), ("labels", collected.labels_frame())):
+    for kind in KINDS:
+        expected = getattr(collected, f"{kind}_frame")()
         found = [pl.read_parquet(part.path, hive_partitioning=False) for part in standing(parts(root, kind))]
         assert pl.concat([expected.clear(), *found]).equals(expected)

@@ -30,6 +30,7 @@ class Service:
         self.log = folder / "service.log"
         self.process: subprocess.Popen[bytes] | None = None
         self._environment = {**os.environ, **environment}
+        self._folder: Path | None = None
         flags = ("--port", str(self.port), "--state", str(folder / "state"), *flags)
         self._command = [sys.executable, "-m", "onlineguard", "serve", *flags]
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
@@ -39,11 +40,20 @@ class Service:
         self.begin()
         self.wait(200)
 
+    def as_told(self, words: Sequence[str], folder: Path) -> None:
+        """Start `onlineguard WORDS` in a folder, on this port, and wait until it is ready."""
+        self._command = [sys.executable, "-m", "onlineguard", *words]
+        self._environment |= {"ONLINEGUARD_PORT": str(self.port)}
+        self._folder = folder
+        self.start()
+
     def begin(self) -> None:
         """Start, without waiting for anything."""
         self._client = httpx2.Client(base_url=self.url, headers=self._headers, timeout=30)
         with self.log.open("a") as log:
-            self.process = subprocess.Popen(self._command, stdout=log, stderr=log, env=self._environment)
+            self.process = subprocess.Popen(
+                self._command, stdout=log, stderr=log, env=self._environment, cwd=self._folder
+            )
 
     def wait(self, status: int, path: str = "/readyz") -> httpx2.Response:
         """The first answer that has this status; fails if the process has ended, or after two minutes."""

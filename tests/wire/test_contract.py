@@ -8,17 +8,18 @@ from onlineguard_service.http.openapi import build
 
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.registry import records
+from onlineguard.slidr.replay.decisions import Decision
 from onlineguard.wire import answers, registry, requests
 from onlineguard.wire.operations import OPERATIONS
 
-STRUCTS = [
+STRUCTS = {
     kind
     for module in (requests, answers, registry)
     for kind in vars(module).values()
     if inspect.isclass(kind)
     and issubclass(kind, msgspec.Struct)
-    and kind.__module__ in (module.__name__, Click.__module__, records.__name__)
-]
+    and kind.__module__ in (module.__name__, Click.__module__, records.__name__, Decision.__module__)
+}
 
 
 def test_a_name_stands_for_one_struct_and_a_method_on_a_path_for_one_operation():

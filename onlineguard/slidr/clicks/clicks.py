@@ -46,6 +46,7 @@ SCHEMA: dict[str, pl.DataType] = {
 }
 NULLABLE = frozenset({"user_id", "session_id", "purchase_ts", "rfm"})
 TIMES = ("ts", "purchase_ts")
+IDS = ("click_id", "user_id", "session_id")
 
 _UNITS = {"s": (1_000, 1), "ms": (1, 1), "us": (1, 1_000), "ns": (1, 1_000_000)}  # factor and divisor that give ms
 _WORDS = {"true": True, "false": False, "1": True, "0": False}
@@ -266,7 +267,7 @@ def read_clicks(
 
 
 def check_clicks(frame: pl.DataFrame, fields: tuple[str, ...] = tuple(SCHEMA)) -> pl.DataFrame:
-    """The named fields of a frame of clicks, converted to their types.
+    """The named fields of a frame of clicks, converted to their types. Texts that are `coded` stay so.
 
     Raises InvalidArgument with column, row (from 1), value and rule.
     """
@@ -278,12 +279,17 @@ def check_clicks(frame: pl.DataFrame, fields: tuple[str, ...] = tuple(SCHEMA)) -
     columns: list[pl.Series] = []
     for field in fields:
         raw, kind = frame[field], SCHEMA[field]
-        column = raw if raw.dtype == kind else _cast(raw, kind)
+        as_it_is = raw.dtype == kind or _is_coded(field, raw)
+        column = raw if as_it_is else _cast(raw, kind)
         wrong = _wrong(field, raw, column)
         if wrong.any():
             raise InvalidArgument(_located("clicks", field, field, raw, wrong, None))
         columns.append(column)
     return pl.DataFrame(columns)
+
+
+def _is_coded(field: str, column: pl.Series) -> bool:
+    return column.dtype == pl.Categorical() or (field in IDS and column.dtype == pl.UInt64())
 
 
 def _listed(columns: str | list[str]) -> list[str]:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int
 
 from onlineguard.errors import InvalidArgument
 
+PART = 2_000_000  # clicks that are looked at at once
 LATE_MS = 3_600_000  # front ends hold clicks back for minutes
 MOST_LATE = 0.001  # of the clicks
 
@@ -30,8 +31,13 @@ def late(ts: Times) -> int:
     """The number of clicks that are over an hour behind an earlier one, without those of wrong clocks."""
     if not len(ts):
         return 0
-    ts = ts[plausible(ts)]
-    return int((np.maximum.accumulate(ts) - ts > LATE_MS).sum())
+    usual, behind, latest = plausible(ts), 0, np.iinfo(np.int64).min // 2
+    for start in range(0, len(ts), PART):  # some at a time, for their memory
+        part = ts[start : start + PART][usual[start : start + PART]]
+        highest = np.maximum(np.maximum.accumulate(part), latest)
+        behind += int((highest - part > LATE_MS).sum())
+        latest = highest[-1] if len(part) else latest
+    return behind
 
 
 def in_order(frame: pl.DataFrame) -> bool:

@@ -18,6 +18,7 @@ from onlineguard.slidr.pipeline import Config, Prepared
 from onlineguard.slidr.registry.records import Promises
 
 HOUR, DAY = 3_600_000, 86_400_000  # milliseconds
+FAR = DAY // 2  # of a click's time from that of its arrival: at night a run of clicks may take hours
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,9 @@ class Data:
     slices: tuple[str, ...]
     rfm_at_least: float = 12.0
     promised: Promises | None = None  # of the model that is live
-    stamps: pl.DataFrame | None = None  # t and ts of all clicks that arrived in the time, where arrivals are recorded
+    arrivals: pl.DataFrame | None = (
+        None  # by the hour of arrival since the beginning, where that is recorded: see `arrived`
+    )
     label_hours: Float[np.ndarray, " k"] | None = None  # from each purchasing click until the purchase was known
 
     @staticmethod
@@ -40,8 +43,7 @@ class Data:
         history: History, prepared: Prepared, since: int, until: int, config: Config, promised: Promises | None
     ) -> "Data":
         """The clicks of a history with since <= ts < until, and the labels known at the end; `prepared` holds them."""
-        arrived = pl.col("t").is_between(since, until, closed="left")
-        stamps = [frame.filter(arrived) for frame in history.clicks(columns=("t", "ts"))]  # whatever time they say
+        hours_of_parts = [arrived(frame, since, until) for frame in history.clicks(columns=("t", "ts"))]
         known = history.clicks(since, until, ("ts", "purchase_t"), known_at=until)
         hours = [((frame["purchase_t"] - frame["ts"]) / HOUR).drop_nulls().to_numpy() for frame in known]
         return Data(
@@ -53,7 +55,7 @@ class Data:
             config.slices,
             config.rfm_at_least,
             promised,
-            pl.concat(stamps),
+            pl.concat(hours_of_parts).group_by("hour").agg(pl.col("clicks", "wrong").sum()),
             np.concatenate(hours),
         )
 
@@ -80,12 +82,12 @@ class Data:
     @cached_property
     def hour(self) -> Int[np.ndarray, " n"]:
         """The hour of each click since the beginning; not to be used for those that are not timely."""
-        return ((self.ts - self.since) // HOUR).clip(0, self.hours - 1)
+        return ((self.ts - self.since) // HOUR).clip(0, self.hours - 1).astype(np.int32)
 
     @cached_property
     def day(self) -> Int[np.ndarray, " n"]:
         """The day of each click since the beginning."""
-        return self.hour // 24
+        return (self.hour // 24).astype(np.int16)
 
     @property
     def days(self) -> int:
@@ -122,3 +124,15 @@ class Data:
         """An hour since the beginning, as a text."""
         at = np.datetime64(round(self.since + hour * HOUR), "ms").item()
         return f"{at:%a %Y-%m-%d %H:%M} UTC"
+
+
+def arrived(clicks: pl.DataFrame, since: int, until: int) -> pl.DataFrame:
+    """The hours since `since` in which clicks arrived, with how many did, and how many of them say a time that is
+    `FAR` from that: hour, clicks, wrong. `clicks` has t and ts; whatever these say, t counts."""
+    return (
+        clicks.lazy()
+        .filter(pl.col("t").is_between(since, until, closed="left"))
+        .group_by(hour=(pl.col("t") - since) // HOUR)
+        .agg(clicks=pl.len(), wrong=((pl.col("ts") - pl.col("t")).abs() > FAR).sum())
+        .collect()
+    )

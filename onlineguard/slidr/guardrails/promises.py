@@ -65,7 +65,7 @@ def canaries(prepared: Prepared, model: Model, rows: Mask, known_at: int) -> lis
     at = np.flatnonzero(rows)
     margin = scores(prepared, model.scorer, rows) - model.thresholds.of(prepared)[rows]
     bought, heavy = purchasing(prepared, known_at)[rows], prepared.heavy[rows]
-    who = prepared.frame[at].select(pl.coalesce("user_id", "ip")).to_series()
+    who = prepared.frame[at].select(pl.coalesce(pl.col("user_id", "ip").cast(pl.String))).to_series()
     pinned: list[Canary] = []
     for mask, robotic in ((bought & (margin <= 0.0), False), (heavy & (margin > 0.0), True)):
         found = pl.DataFrame({"at": at, "who": who, "clear": np.abs(margin)}).filter(pl.Series(mask))

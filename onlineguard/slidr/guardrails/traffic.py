@@ -18,9 +18,8 @@ import polars as pl
 from onlineguard.slidr.clicks.clicks import check_clicks, prefix
 from onlineguard.slidr.features import NAMES, UNITS
 from onlineguard.slidr.guardrails.checks import Check, Finding
-from onlineguard.slidr.guardrails.data import DAY, HOUR, Data
+from onlineguard.slidr.guardrails.data import FAR, Data
 
-FAR = DAY // 2  # of a run of an hour of arrivals; at night a run may take hours
 ENOUGH = 500  # clicks of a slice a day that say anything of its volume: of fewer, one burst makes a third
 TOLD, MANY = 0.01, 1_000  # share of a day's clicks, and clicks: less is no flood, but a robot as there are every day
 SHARED = ("ad_id", "prefix", "user_agent")
@@ -47,21 +46,16 @@ def schema(data: Data, limits: Mapping[str, float]) -> Finding:
 
 def clocks(data: Data, limits: Mapping[str, float]) -> Finding:
     """Clicks stamped by a wrong clock."""
-    if data.stamps is not None:
-        table = data.stamps.select("ts", run=(pl.col("t") - data.since) // HOUR, near="t")
-    else:
+    table = data.arrivals
+    if table is None:
         n = len(data.ts)
-        table = pl.DataFrame({"run": np.arange(n) * data.hours // max(1, n), "ts": data.ts})
-        table = table.with_columns(near=pl.col("ts").median().over("run"))
-    if table.height < data.hours:
-        return Finding(None, f"{table.height} clicks in {data.hours} hours are too few to tell")
-    worst = (
-        table.group_by("run")
-        .agg(wrong=((pl.col("ts") - pl.col("near")).abs() > FAR).sum(), clicks=pl.len())
-        .with_columns(share=pl.col("wrong") / pl.col("clicks"))
-        .sort("share", descending=True)
-        .row(0, named=True)
-    )
+        runs = pl.DataFrame({"run": np.arange(n) * data.hours // max(1, n), "ts": data.ts})
+        far = (pl.col("ts") - pl.col("ts").median().over("run")).abs() > FAR
+        table = runs.with_columns(far=far).group_by("run").agg(wrong=pl.col("far").sum(), clicks=pl.len())
+    if (n := int(table["clicks"].sum())) < data.hours:
+        return Finding(None, f"{n} clicks in {data.hours} hours are too few to tell")
+    share = pl.col("wrong") / pl.col("clicks")
+    worst = table.with_columns(share=share).sort("share", descending=True).row(0, named=True)
     figures = {"worst_hour": worst["share"]}
     holds = worst["wrong"] < 3 or worst["share"] <= limits["most"]
     return Finding(
@@ -99,11 +93,15 @@ def volume(data: Data, limits: Mapping[str, float]) -> Finding:
         return Finding(None, f"{data.days} days are too few to compare", figures)
     whole = data.hours // 24
     table = (
-        data.frame.select(*(pl.col(column).cast(pl.String).fill_null("") for column in data.slices))
-        .with_columns(day=pl.Series(data.day))
-        .filter(pl.Series(data.timely) & (pl.col("day") < whole))
+        data.frame.lazy()
+        .select(*data.slices, day=pl.Series(data.day), timely=pl.Series(data.timely))
+        .filter("timely", pl.col("day") < whole)
         .group_by(*data.slices, "day")
-        .len()
+        .agg(pl.len())
+        .with_columns(pl.col(column).cast(pl.String).fill_null("") for column in data.slices)
+        .group_by(*data.slices, "day")  # a null and an empty text are one slice
+        .agg(pl.col("len").sum())
+        .collect()
     )
     largest = smallest = 1.0
     said: list[str] = []
@@ -132,10 +130,16 @@ def attack(data: Data, limits: Mapping[str, float]) -> Finding:
     worst, said = 0.0, ""
     for column in SHARED:
         shares = (
-            data.frame.select(value=_shared(column), day=pl.Series(data.day))
-            .filter(pl.Series(data.timely))
+            data.frame.lazy()
+            .select(
+                value="ip" if column == "prefix" else column, day=pl.Series(data.day), timely=pl.Series(data.timely)
+            )
+            .filter("timely")
             .group_by("value", "day")
-            .len()
+            .agg(pl.len())
+            .with_columns(pl.col("value").cast(pl.String))
+            .collect()
+            .pipe(_of_prefixes if column == "prefix" else lambda table: table)
             .with_columns(share=pl.col("len") / pl.col("len").sum().over("day"))
             .filter(((pl.col("share") >= TOLD) & (pl.col("len") >= MANY)).any().over("value"))
         )
@@ -191,10 +195,8 @@ CHECKS = (
 )
 
 
-def _shared(column: str) -> pl.Expr:
-    if column != "prefix":
-        return pl.col(column)
-    return pl.col("ip").map_batches(
-        lambda ips: ips.replace_strict(distinct := ips.unique(), [prefix(ip) for ip in distinct]),
-        return_dtype=pl.String,
-    )
+def _of_prefixes(addresses: pl.DataFrame) -> pl.DataFrame:
+    """The sums of addresses a day, over their networks."""
+    distinct = addresses["value"].unique()
+    networks = addresses.with_columns(pl.col("value").replace_strict(distinct, [prefix(ip) for ip in distinct]))
+    return networks.group_by("value", "day").agg(pl.col("len").sum())

@@ -73,7 +73,9 @@ class Erased(NamedTuple):
 
 
 def erase(root: Path, user_id: str, pseudonyms: Pseudonyms | None) -> Erased:
-    """Remove the clicks of a user, and the labels of these clicks. Raises SourceError where a key is needed."""
+    """Remove the clicks of a user, the labels of these clicks, and later decisions about them.
+
+    Raises SourceError where a key is needed."""
     ids: set[str] = set()
     clicks = labels = 0
 
@@ -94,7 +96,10 @@ def erase(root: Path, user_id: str, pseudonyms: Pseudonyms | None) -> Erased:
             found = pl.scan_parquet(part.path, hive_partitioning=False).filter(test).select("click_id").collect()
             ids.update(found["click_id"])
         if ids:
-            labels = sum(_without(part, pl.col("click_id").is_in(list(ids))) for part in everywhere("labels"))
+            of_them = pl.col("click_id").is_in(list(ids))
+            labels = sum(_without(part, of_them) for part in everywhere("labels"))
+            for part in everywhere("decisions"):
+                _without(part, of_them)
             clicks = sum(_without(part, test) for part, test in tests)
     return Erased(clicks, labels)
 

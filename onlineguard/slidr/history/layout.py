@@ -24,6 +24,13 @@ crash have left them beside it.
 | sequence, position, t | as above: t is when it became known |
 | click_id, purchase_ts, rfm | as it was sent |
 
+| decisions: column | |
+|---|---|
+| sequence, position, t | as above: t is when it came |
+| id, click_id, slice | as it was sent |
+| score, threshold, robotic, model | of the decision that is in force since, as those of clicks |
+| was_score, was_threshold, was_robotic, was_model | of the decision that it replaced |
+
 A score that is no number is null. The metadata of each file have the format, the version of the features, and whether
 personal data were replaced (`pseudonyms`).
 """
@@ -42,8 +49,8 @@ DAY = 86_400_000  # milliseconds
 ROWS = 262_144  # of a file at most, so that reading one takes some 100 MB
 GROUP = 65_536  # rows of a group in a file
 
-Kind = Literal["clicks", "labels"]
-KINDS: tuple[Kind, ...] = ("clicks", "labels")
+Kind = Literal["clicks", "labels", "decisions"]
+KINDS: tuple[Kind, ...] = ("clicks", "labels", "decisions")
 
 PLACE = {"sequence": pl.Int64(), "position": pl.Int32(), "t": pl.Int64()}
 DECISION = {
@@ -55,6 +62,15 @@ DECISION = {
     "p_value": pl.Float64(),
 }
 LABELS: dict[str, pl.DataType] = {**PLACE, **{name: SCHEMA[name] for name in ("click_id", "purchase_ts", "rfm")}}
+REPLACED = ("score", "threshold", "robotic", "model")  # by a delayed decision, beside the slice
+DECISIONS: dict[str, pl.DataType] = {
+    **PLACE,
+    "id": pl.String(),
+    "click_id": pl.String(),
+    "slice": pl.String(),
+    **{name: DECISION[name] for name in REPLACED},
+    **{f"was_{name}": DECISION[name] for name in REPLACED},
+}
 
 _NAME = re.compile(r"(\d{20})-(\d{20})(?:-(\w+))?\.parquet")
 

@@ -9,12 +9,14 @@ A label is joined to its click by `click_id` whenever it came, also where the se
 several labels the first that names a purchase, and the first that names an RFM score, count, and what was sent with the
 click itself goes before both. So a click known as a person's stays so.
 
-Reading holds the clicks of one file at a time (`layout.ROWS` at most, of each source), and the labels of the clicks
-that arrived on one day.
+The decision of a click is the one in force: the last of those that came later, or else the one that was given live.
+
+Reading holds the clicks of one file at a time (`layout.ROWS` at most, of each source), and the labels and later
+decisions of the clicks that arrived on one day.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -25,9 +27,10 @@ from jaxtyping import Float32
 
 from onlineguard.errors import InvalidArgument, SourceError
 from onlineguard.slidr.clicks.clicks import SCHEMA
+from onlineguard.slidr.clicks.coded import coded
 from onlineguard.slidr.clicks.order import in_order
 from onlineguard.slidr.features import NAMES, WIDTH
-from onlineguard.slidr.history.layout import DAY, FORMAT, Kind, Part, clicks_schema, parts, standing
+from onlineguard.slidr.history.layout import DAY, FORMAT, KINDS, REPLACED, Kind, Part, clicks_schema, parts, standing
 from onlineguard.slidr.model import FEATURES
 from onlineguard.slidr.pipeline import Config, Prepared, prepare
 
@@ -44,7 +47,7 @@ class Day(NamedTuple):
 
     day: str  # e.g. 2026-03-09
     rows: int
-    robotic: int
+    robotic: int  # by the decisions in force
     purchases: int  # clicks known to have led to one
     vouched: int  # clicks with an RFM score
     gaps: tuple[Span, ...]  # whole hours without a click, between the first and the last click of the history
@@ -80,6 +83,9 @@ class History:
         if clicks is None:
             return []
         clicks = clicks.with_columns(day=pl.col("ts") // DAY)
+        if (decisions := self.decisions()) is not None:
+            later = decisions.select("click_id", later="robotic")
+            clicks = clicks.join(later, on="click_id", how="left").with_columns(robotic=pl.coalesce("later", "robotic"))
         labels = self.labels()
         bought, vouched = (
             (labels.drop_nulls(name).select("click_id", of_label=name) for name in ("purchase_ts", "rfm"))
@@ -111,7 +117,7 @@ class History:
     def missing(self) -> list[Missing]:
         """Entries between the first and the last of a source that no file stands for."""
         found: list[Missing] = []
-        for kind in ("clicks", "labels"):
+        for kind in KINDS:
             for one, other in itertools.pairwise(self.parts(kind)):
                 if one.source == other.source and other.first > one.last + 1:
                     found.append(Missing(one.last + 1, other.first - 1, one.source))
@@ -154,10 +160,13 @@ class History:
         if COUNTED & needed:
             self._check_features(found)
         selected = _within(since, until)
-        joins = bool({"purchase_ts", "rfm", "purchase_t"} & set(wanted))
-        known = _LabelsOfDays(self, found, known_at) if joins else None
+        known = decided = None
+        if {"purchase_ts", "rfm", "purchase_t"} & set(wanted):
+            known = _OfDays(found, lambda day: self.labels(day, known_at))
+        if {"slice", *REPLACED} & set(wanted):
+            decided = _OfDays(found, self.decisions)
         streams = [
-            self._of_source(list(group), read, selected, known)
+            self._of_source(list(group), read, selected, known, decided)
             for _, group in itertools.groupby(found, lambda part: part.source)
         ]
         for frame in itertools.chain(*streams) if len(streams) < 2 else _merged(streams):
@@ -174,7 +183,7 @@ class History:
         """The clicks with since <= ts < until for the models, with the features that were counted live.
 
         spool: a file to hold the features, mapped into memory, where they would fill it; a `.npy`, which may be
-            deleted afterwards.
+            deleted afterwards. Texts are then `coded`.
 
         Raises SourceError where there are no such clicks.
         """
@@ -187,9 +196,11 @@ class History:
             features = np.lib.format.open_memmap(spool, "w+", np.float32, shape)
         frames: list[pl.DataFrame] = []
         start = 0
+        told = (config or Config()).slices
         for frame in self.clicks(since, until, tuple(dict.fromkeys((*SCHEMA, *NAMES))), known_at):
             features[start : start + frame.height] = features_of(frame)
-            frames.append(frame.select(list(SCHEMA)))
+            clicks = frame.select(list(SCHEMA))
+            frames.append(clicks if spool is None else coded(clicks, told))
             start += frame.height
         whole = pl.concat(frames)
         if not in_order(whole):  # features are as they were when each came, so they may be sorted
@@ -198,13 +209,22 @@ class History:
         return prepare(whole, config, features=features)
 
     def _of_source(
-        self, found: list[Part], read: list[str], selected: pl.Expr, known: "_LabelsOfDays | None"
+        self,
+        found: list[Part],
+        read: list[str],
+        selected: pl.Expr,
+        known: "_OfDays | None",
+        decided: "_OfDays | None",
     ) -> Iterator[pl.DataFrame]:
         for part in found:
             frame = pl.scan_parquet(part.path, hive_partitioning=False).filter(selected).select(read).collect()
             if frame.height:
                 frame = frame.with_columns(source=pl.lit(part.source))
-                yield frame if known is None else known.joined(frame, part.day)
+                if known is not None:
+                    frame = _labelled(frame, known.of(part.day))
+                if decided is not None and (later := decided.of(part.day)) is not None:
+                    frame = _replaced(frame, later)
+                yield frame
 
     def _scan(self, kind: Kind, columns: Sequence[str], since_day: str = "") -> pl.LazyFrame | None:
         paths = [part.path for part in self.parts(kind) if part.day >= since_day]
@@ -216,6 +236,14 @@ class History:
         if labels is None:
             return None
         return _first_of(labels if known_at is None else labels.filter(pl.col("t") <= known_at))
+
+    def decisions(self, since_day: str = "") -> pl.LazyFrame | None:
+        """A row a click about which a decision came later: the last one's slice, score, threshold, robotic, model."""
+        order = ("t", "sequence", "position")
+        decisions = self._scan("decisions", ("click_id", *order, "slice", *REPLACED), since_day)
+        if decisions is None:
+            return None
+        return decisions.group_by("click_id").agg(pl.col("slice", *REPLACED).sort_by(*order).last())
 
     def _delays(self, clicks: pl.LazyFrame, labels: pl.LazyFrame | None) -> pl.LazyFrame:
         """Median and 90 % of the delay of the purchases of each day that came as labels, ms."""
@@ -269,38 +297,55 @@ def _within(since: int | None, until: int | None) -> pl.Expr:
     return within if until is None else within & (pl.col("ts") < until)
 
 
-class _LabelsOfDays:
-    """The labels of the clicks that arrived on one day, found once for all files of that day."""
+class _OfDays:
+    """What was told of the clicks that arrived on one day, found once for all files of that day.
 
-    def __init__(self, history: History, found: Sequence[Part], known_at: int | None):
-        self._history, self._found, self._known_at = history, found, known_at
-        self._days: dict[str, pl.DataFrame] = {}
+    told: gives a row a click of what came on a day or later; None where there is none.
+    """
 
-    def joined(self, frame: pl.DataFrame, day: str) -> pl.DataFrame:
-        """The clicks of a file of that day, with what became known of them."""
+    def __init__(self, found: Sequence[Part], told: Callable[[str], pl.LazyFrame | None]):
+        self._found, self._told = found, told
+        self._days: dict[str, pl.DataFrame | None] = {}
+
+    def of(self, day: str) -> pl.DataFrame | None:
+        """What was told of the clicks of the day."""
         if day not in self._days:
-            self._days = {day: self._of(day)}  # of the day before nothing more is asked
-        own = pl.when(pl.col("purchase_ts").is_not_null())
-        return (
-            frame.join(self._days[day], on="click_id", how="left", maintain_order="left")
-            .with_columns(
-                purchase_t=own.then("t").otherwise("purchase_t"),
-                purchase_ts=pl.coalesce("purchase_ts", "label_purchase_ts"),
-                rfm=pl.coalesce("rfm", "label_rfm"),
-            )
-            .drop("label_purchase_ts", "label_rfm")
-        )
+            self._days = {day: self._read(day)}  # of the day before nothing more is asked
+        return self._days[day]
 
-    def _of(self, day: str) -> pl.DataFrame:
-        names = {"purchase_ts": "label_purchase_ts", "rfm": "label_rfm"}
+    def _read(self, day: str) -> pl.DataFrame | None:
         before = str(pl.Series([day]).str.to_date().dt.offset_by("-1d")[0])  # a clock may be set back over midnight
-        labels = self._history.labels(before, self._known_at)
-        if labels is None:
-            empty = {"click_id": pl.String(), "purchase_t": pl.Int64(), "purchase_ts": pl.Int64(), "rfm": pl.Float64()}
-            return pl.DataFrame(schema=empty).rename(names)
-        paths = [part.path for part in self._found if part.day == day]
-        clicks = _scanned(paths).select("click_id")
-        return labels.join(clicks, on="click_id", how="semi").rename(names).collect(engine="streaming")
+        told = self._told(before)
+        if told is None:
+            return None
+        clicks = _scanned([part.path for part in self._found if part.day == day]).select("click_id")
+        return told.join(clicks, on="click_id", how="semi").collect(engine="streaming")
+
+
+def _labelled(frame: pl.DataFrame, labels: pl.DataFrame | None) -> pl.DataFrame:
+    """The clicks with what became known of them."""
+    own = pl.when(pl.col("purchase_ts").is_not_null()).then("t")
+    if labels is None:
+        return frame.with_columns(purchase_t=own)
+    names = {"purchase_ts": "label_purchase_ts", "rfm": "label_rfm"}
+    return (
+        frame.join(labels.rename(names), on="click_id", how="left", maintain_order="left")
+        .with_columns(
+            purchase_t=pl.coalesce(own, "purchase_t"),
+            purchase_ts=pl.coalesce("purchase_ts", "label_purchase_ts"),
+            rfm=pl.coalesce("rfm", "label_rfm"),
+        )
+        .drop("label_purchase_ts", "label_rfm")
+    )
+
+
+def _replaced(frame: pl.DataFrame, decisions: pl.DataFrame) -> pl.DataFrame:
+    """The clicks with the decisions that came later in place of those before."""
+    later = decisions.with_columns(later_=True)
+    joined = frame.join(later, on="click_id", how="left", maintain_order="left", suffix="_later")
+    columns = [name for name in ("slice", *REPLACED) if name in frame.columns]
+    chosen = [pl.when("later_").then(f"{name}_later").otherwise(name).alias(name) for name in columns]
+    return joined.with_columns(chosen).select(frame.columns)
 
 
 def _first_of(labels: pl.LazyFrame) -> pl.LazyFrame:

@@ -18,11 +18,12 @@ simulated robot is that patient; three quarters of them never buy.
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 DAY = 86_400_000  # milliseconds
 DAYS, SPAN = 3, 7  # so that a visitor came back, and after a week
 A_DAY = 8  # a robot that clicks less is worth next to nothing; of people's days, four in five have no more
+PART = 2_000_000  # clicks whose visitors are looked at at once
 VARIED = 0.7  # different ads for each click; a robot has its favourites
 
 Mask = Bool[np.ndarray, " n"]
@@ -34,11 +35,17 @@ def regulars(clicks: pl.DataFrame, rows: Mask, known_at: int) -> Mask:
     `clicks` has the columns user_id, ts and ad_id, a row for each of n clicks. A click after `known_at` tells nothing
     and is none of a regular's.
     """
-    seen = (
-        clicks.lazy()
-        .select("user_id", "ts", "ad_id", row=pl.int_range(pl.len()), wanted=pl.Series(rows))
-        .filter(pl.col("user_id").is_not_null() & (pl.col("ts") <= known_at))
-    )
+    found = np.zeros(len(rows), bool)
+    parts = -(-len(rows) // PART)
+    table = clicks.lazy().select("user_id", "ts", "ad_id", row=pl.int_range(pl.len()), wanted=pl.Series(rows))
+    for part in range(parts):  # some visitors at a time, for its memory
+        mine = pl.col("user_id").hash() % parts == part
+        found[_regulars(table.filter(mine & pl.col("user_id").is_not_null() & (pl.col("ts") <= known_at)))] = True
+    return found
+
+
+def _regulars(seen: pl.LazyFrame) -> Int[np.ndarray, " k"]:
+    """The rows of the first wanted clicks of regulars."""
     daily = seen.group_by("user_id", day=pl.col("ts") // DAY).agg(pl.len())
     known = (
         daily.group_by("user_id")
@@ -53,6 +60,4 @@ def regulars(clicks: pl.DataFrame, rows: Mask, known_at: int) -> Mask:
         .select("row")
         .collect()
     )
-    found = np.zeros(len(rows), bool)
-    found[chosen["row"].to_numpy()] = True
-    return found
+    return chosen["row"].to_numpy()

@@ -22,6 +22,9 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float64
 
+PART = 2_000_000  # clicks whose visitors are looked at at once
+_HAS_USER = pl.col("user_id").is_not_null()
+
 
 class Spread(NamedTuple):
     """The labels of n clicks after spreading."""
@@ -39,11 +42,14 @@ def spread(clicks: pl.DataFrame, known: Bool[np.ndarray, " n"]) -> Spread:
     >>> spread(clicks, np.array([True, False, False, False])).human.tolist()
     [True, True, False, False]
     """
-    visitors = clicks.select(user="user_id", session=pl.when(pl.col("user_id").is_null()).then("session_id"))
-    alone = pl.when(pl.all_horizontal(pl.all().is_null())).then(pl.int_range(pl.len()))
-    visitor = visitors.with_columns(alone=alone, known=pl.Series(known, dtype=pl.Boolean))
-    same = ("user", "session", "alone")
-    told = visitor.select(human=pl.col("known").any().over(same), n=pl.len().over(same))
-    human, n = told["human"].to_numpy(), told["n"].to_numpy()
+    human, n = known.copy(), np.ones(len(known), np.int64)
+    for id_, mine in (("user_id", _HAS_USER), ("session_id", ~_HAS_USER & pl.col("session_id").is_not_null())):
+        parts = -(-len(known) // PART)
+        for part in range(parts):  # some visitors at a time, for its memory
+            rows = clicks.select((mine & (pl.col(id_).hash() % parts == part)).arg_true()).to_series()
+            visitor = clicks[id_][rows].to_frame().with_columns(known=pl.Series(known)[rows])
+            told = visitor.select(human=pl.col("known").any().over(id_), n=pl.len().over(id_))
+            at = rows.to_numpy()
+            human[at], n[at] = told["human"].to_numpy(), told["n"].to_numpy()
     share = known.mean() if len(known) else 0.0
     return Spread(human, np.where(human, 1.0 / np.maximum(1.0 - (1.0 - share) ** n, share or 1.0), 1.0))

@@ -76,7 +76,7 @@ def cells(hour: np.ndarray, weekday: np.ndarray, logged_in: np.ndarray, human: n
                 f"{name}[{outside[0]}] is {arrays[name][outside[0]]}; it must be a whole number from 0 to {limit - 1}"
                 + (" (Monday is 0; polars counts from 1)" if name == "weekday" else "")
             )
-    hour, weekday, logged_in, human = (array.astype(np.int64) for array in arrays.values())
+    hour, weekday, logged_in, human = (array.astype(np.int16) for array in arrays.values())
     return ((weekday * 24 + hour) * 2 + logged_in) * 2 + human
 
 

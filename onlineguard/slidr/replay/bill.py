@@ -1,7 +1,7 @@
 """What a replay changes, by slice, ad and advertiser, in clicks and in money: what a dry run shows.
 
-A robotic click is not paid for. One that was called valid and now is robotic is given back to its advertiser; one that
-was called robotic and now is valid could be charged for.
+A robotic click is not paid for, so the bill is the price of all valid ones. One that was called valid and now is
+robotic is given back to its advertiser; one that was called robotic and now is valid could be charged for.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,10 @@ from onlineguard.errors import SourceError
 from onlineguard.slidr.clicks.files import read_table
 
 By = Literal["slice", "ad_id", "advertiser"]
-_SUMS = ("clicks", "was_robotic", "robotic", "now_robotic", "now_valid", "purchases_freed", "refund", "charge")
+_SUMS = (
+    *("clicks", "was_robotic", "robotic", "now_robotic", "now_valid", "purchases_freed"),
+    *("was_billed", "billed", "refund", "charge"),
+)
 
 
 def read_prices(path: Path) -> pl.DataFrame:
@@ -66,6 +69,8 @@ class Bill:
                 now_robotic=(now & ~was).sum(),
                 now_valid=(was & ~now).sum(),
                 purchases_freed=(was & ~now & pl.col("purchase_ts").is_not_null()).sum(),
+                was_billed=price.filter(~was).sum(),
+                billed=price.filter(~now).sum(),
                 refund=price.filter(now & ~was).sum(),
                 charge=price.filter(was & ~now).sum(),
             )

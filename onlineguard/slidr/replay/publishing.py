@@ -1,51 +1,25 @@
 """Delayed decisions, each with the one that it replaces, published so that a kill loses none and doubles none.
 
-    {"id": "3f2a91c0-4200-0-0c1d2e3f4a5b", "click_id": "c-1", "decision": "robotic", "p_robot": 0.97, "threshold": 0.6,
-     "slice": "phone / US / true", "model_version": "0c1d2e3f4a5b",
-     "replaces": {"model_version": "a1b2c3d4e5f6", "decision": "valid", "p_robot": 0.41, "threshold": 0.6}}
-
-The id is the click's place in its journal and the model's version: the same replay makes the same ids, so a receiver
-can tell a decision that it has. A replay that is started again goes on after the last that was published: a file says
-so itself, and beside a stream in Redis stands a mark that is written together with the decisions.
+A replay that is started again goes on after the last that was published: a file says so itself, and beside a stream in
+Redis stands a mark that is written together with the decisions. A service (`onlineguard.client.receiver`) needs none: a
+decision that it has already is in force, and changes nothing when it comes again.
 """
 
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import msgspec
 import polars as pl
 
 from onlineguard.errors import InvalidArgument, SourceError
 from onlineguard.extras import PACKAGES, require
+from onlineguard.slidr.replay.decisions import Decided, Decision, Standing
 
 AT_ONCE = 1_000  # decisions of one write; Redis answers nobody else meanwhile
 
-Decided = Literal["robotic", "valid"]
 Marks = dict[str, tuple[int, int]]  # by source, the place of the last click whose decision was published
-
-
-class Replaced(msgspec.Struct, frozen=True):
-    """The decision that was given before."""
-
-    model_version: str
-    decision: Decided
-    p_robot: float | None
-    threshold: float
-
-
-class Delayed(msgspec.Struct, frozen=True):
-    """The decision about a click, later than the click."""
-
-    id: str
-    click_id: str
-    decision: Decided
-    p_robot: float | None
-    threshold: float
-    slice: str
-    model_version: str
-    replaces: Replaced
 
 
 class Receiver(Protocol):
@@ -55,7 +29,7 @@ class Receiver(Protocol):
         """How far an earlier run came."""
         ...
 
-    def publish(self, decisions: list[Delayed], marks: Marks) -> None:
+    def publish(self, decisions: list[Decision], marks: Marks) -> None:
         """Publish all or none of them, and note how far that is."""
         ...
 
@@ -114,7 +88,7 @@ class File:
             file.truncate(whole)
         return found
 
-    def publish(self, decisions: list[Delayed], marks: Marks) -> None:
+    def publish(self, decisions: list[Decision], marks: Marks) -> None:
         """See `Receiver`."""
         with self._path.open("ab") as file:
             file.writelines(msgspec.json.encode(decision) + b"\n" for decision in decisions)
@@ -152,7 +126,7 @@ class Stream:
         places = {source.decode(): place.decode().split("-") for source, place in found.items()}
         return {source: (int(sequence), int(position)) for source, (sequence, position) in places.items()}
 
-    def publish(self, decisions: list[Delayed], marks: Marks) -> None:
+    def publish(self, decisions: list[Decision], marks: Marks) -> None:
         """See `Receiver`."""
         texts = [msgspec.json.encode(decision) for decision in decisions]
         places = [part for source, (sequence, at) in marks.items() for part in (source, f"{sequence}-{at}")]
@@ -176,17 +150,17 @@ def _last(frame: pl.DataFrame) -> list[tuple[str, int, int]]:
     return frame.group_by("source").agg(pl.col("sequence", "position").last()).rows()
 
 
-def _delayed(row: dict[str, Any]) -> Delayed:
+def _delayed(row: dict[str, Any]) -> Decision:
     def word(robotic: bool) -> Decided:
         return "robotic" if robotic else "valid"
 
-    return Delayed(
-        f"{row['source']}-{row['sequence']}-{row['position']}-{row['model']}",
-        row["click_id"],
-        word(row["robotic"]),
-        row["score"],
-        row["threshold"],
-        row["slice"],
-        row["model"],
-        Replaced(row["was_model"], word(row["was_robotic"]), row["was_score"], row["was_threshold"]),
+    return Decision(
+        id=f"{row['source']}-{row['sequence']}-{row['position']}-{row['model']}",
+        click_id=row["click_id"],
+        decision=word(row["robotic"]),
+        p_robot=row["score"],
+        threshold=row["threshold"],
+        slice=row["slice"],
+        model_version=row["model"],
+        replaces=Standing(row["was_model"], word(row["was_robotic"]), row["was_score"], row["was_threshold"]),
     )

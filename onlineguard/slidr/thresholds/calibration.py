@@ -217,8 +217,12 @@ def calibrate(
         curves = curves.where(_demanded(curves, curves.thresholds >= floor.max(), below.min(keepdims=True)))
         family = Family(curves, "global", budget)
     else:
-        curves = shrunk(scores[used], human[used], codes[used], n_slices, confidence, cap)
-        curves = curves.where(_demanded(curves, caps.within(curves, cap), np.append(below, np.inf)))
+        below_all = np.append(below, np.inf)
+
+        def wanted(curves: Curves) -> Marks:
+            return _demanded(curves, caps.within(curves, cap), below_all)
+
+        curves = shrunk(scores[used], human[used], codes[used], n_slices, confidence, cap, wanted)
         family = Family(curves, method, budget)
     bought = np.bincount(codes[human & ~earlier], minlength=n_slices)
     here = np.bincount(codes[used], minlength=n_slices) > 0
@@ -296,9 +300,10 @@ class _Sample:
         )
 
     def curves(self, confidence: float | None, cap: float) -> Curves:
-        """Those of the later clicks, which no model has learned."""
+        """Those of the later clicks, which no model has learned, within a cap."""
         later = ~self.earlier
-        return shrunk(self.scores[later], self.human[later], self.codes[later], self.n_slices, confidence, cap)
+        clicks = self.scores[later], self.human[later], self.codes[later], self.n_slices
+        return shrunk(*clicks, confidence, cap, lambda curves: caps.within(curves, cap))
 
 
 def _floors(

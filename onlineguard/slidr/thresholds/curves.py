@@ -30,6 +30,8 @@ Source: the multiples are those of Clayton, Kaldor, "Empirical Bayes estimates o
 Biometrics 1987, where E is a district's expected and K its observed cases. The two levels and the factors are ours.
 """
 
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +41,7 @@ from scipy.optimize import isotonic_regression
 
 from onlineguard.slidr.thresholds import evidence
 
+PART = 1_000_000  # clicks whose curves are drawn at once, apart from larger slices: it takes some 150 MB
 WIDE = 0.1  # share of the purchases by which slices are compared: ten times a budget of 1 %, so ten times the counts
 FIRST, SHELLS = 5, 40  # purchases in the highest shell; shells at most
 LIKE_ALL, LIKE_ITSELF = 2.0, 4.0  # the factors of m in rho and in the curve
@@ -70,8 +73,12 @@ def shrunk(
     n_slices: int,
     confidence: float | None = None,
     cap: float = 1.0,
+    wanted: Callable[[Curves], Bool[np.ndarray, " m"]] | None = None,
 ) -> Curves:
     """The curve of every slice as the module explains it, and after them, as group `n_slices`, that of all clicks.
+
+    wanted: which points are kept, by the curves of some slices at a time; by default all, which for weeks of clicks
+        take gigabytes.
 
     A slice's FPR is its cost divided by its purchases, both drawn to those of all. With a confidence it is an upper
     bound:
@@ -95,8 +102,53 @@ def shrunk(
     expected, seen = counts(WIDE)
     m = _strength(expected, seen)
     multiple = (seen + LIKE_ALL * m) / (expected + LIKE_ALL * m)
+    loose = min(m, _strength(*counts(min(cap, WIDE))))
+    found: list[Curves] = []
 
-    order = np.lexsort((-scores, codes))
+    def keep(groups: range, curves: Curves) -> None:
+        curves = _from_nothing(groups, curves)
+        found.append(curves if wanted is None else curves.where(wanted(curves)))
+
+    for slices in _together(np.bincount(codes, minlength=n_slices)):
+        at = np.flatnonzero((codes >= slices.start) & (codes < slices.stop))
+        order = at[np.lexsort((-scores[at], codes[at]))]
+        keep(slices, _of_slices(scores, human, codes, rate, order, m, multiple, loose, confidence, cap))
+    keep(range(n_slices, n_slices + 1), _light(scores, rate, n_slices, 1.0 if wanted is None else cap))
+    columns = zip(*(vars(part).values() for part in found), strict=True)
+    return Curves(*(np.concatenate(column) for column in columns))
+
+
+def _light(scores: Float[np.ndarray, " n"], rate: Float[np.ndarray, " n"], group: int, most: float) -> Curves:
+    """The curve of all clicks together, which takes nothing of a budget, up to one point beyond an FPR of `most`."""
+    order, light = np.argsort(-scores, kind="stable"), 1e-9 / len(scores)
+    cost = np.cumsum(rate[order])
+    cost *= light
+    share = cost / cost[-1]
+    near = slice(int(np.searchsorted(share, most, side="right")) + 1)
+    clicks = light * (np.arange(len(order[near])) + 1)
+    return _by_threshold(np.full(len(clicks), group), scores[order[near]], cost[near], clicks, share[near])
+
+
+def _together(clicks: Int[np.ndarray, " slices"]) -> list[range]:
+    """The slices in their order, cut into runs with about `PART` clicks each."""
+    part = (np.cumsum(clicks) - clicks) // PART
+    starts = np.flatnonzero(np.diff(part, prepend=-1)).tolist()
+    return [range(*pair) for pair in itertools.pairwise([*starts, len(clicks)])]
+
+
+def _of_slices(
+    scores: Float[np.ndarray, " n"],
+    human: Bool[np.ndarray, " n"],
+    codes: Int[np.ndarray, " n"],
+    rate: Float[np.ndarray, " n"],
+    order: Int[np.ndarray, " m"],
+    m: float,
+    multiple: Float[np.ndarray, " slices"],
+    loose: float,
+    confidence: float | None,
+    cap: float,
+) -> Curves:
+    """The curves of some slices, whose clicks are in this order: by slice, and by falling score."""
     mine = codes[order]
     first = np.flatnonzero(np.diff(mine, prepend=-1))
     before = np.repeat(first, np.diff(np.append(first, len(order))))  # where the click's slice begins
@@ -106,7 +158,6 @@ def shrunk(
     size = np.diff(np.append(first, len(order)))
     every = before + np.repeat(size, size) - 1  # where all of the slice is marked
     bought = k[every]
-    loose = min(m, _strength(*counts(min(cap, WIDE))))
     share = cost / (e[every] * (bought + loose) / (e[every] + loose))
     if confidence is not None:
         near = share <= cap
@@ -118,30 +169,23 @@ def shrunk(
         if near.any():
             (hits, of), which = np.unique(np.stack([k[near], bought[near]]), axis=1, return_inverse=True)
             share[near] = evidence.upper(hits, of, confidence)[which]
-    each = _by_threshold(mine, scores[order], cost, np.arange(1, len(order) + 1) - before, share)
-
-    order, light = np.argsort(-scores, kind="stable"), 1e-9 / len(scores)
-    cost = light * np.cumsum(rate[order])
-    whole = _by_threshold(
-        np.full(len(order), n_slices), scores[order], cost, light * (np.arange(len(order)) + 1), cost / cost[-1]
-    )
-    return _from_nothing(n_slices + 1, each, whole)
+    return _by_threshold(mine, scores[order], cost, np.arange(1, len(order) + 1) - before, share)
 
 
 def counted(scores: Float[np.ndarray, " n"], human: Bool[np.ndarray, " n"]) -> Curves:
     """The curve of all clicks together as one group, by their own purchases."""
     order = np.argsort(-scores, kind="stable")
     cost = np.cumsum(human[order], dtype=float)
-    return _from_nothing(
-        1, _by_threshold(np.zeros(len(order), int), scores[order], cost, np.arange(len(order)) + 1, cost / cost[-1])
-    )
+    whole = np.zeros(len(order), np.int32)
+    every = _by_threshold(whole, scores[order], cost, np.arange(len(order)) + 1, cost / cost[-1])
+    return _from_nothing(range(1), every)
 
 
-def _from_nothing(n_groups: int, *parts: Curves) -> Curves:
+def _from_nothing(groups: range, part: Curves) -> Curves:
     """The curves with a first point that marks nothing, and of points that cost the same only the lowest threshold."""
-    zeros = np.zeros(n_groups)
-    nothing = Curves(np.arange(n_groups), np.full(n_groups, NEVER), zeros, zeros, zeros)
-    columns = zip(*(vars(part).values() for part in (nothing, *parts)), strict=True)
+    zeros = np.zeros(len(groups))
+    nothing = Curves(np.array(groups), np.full(len(groups), NEVER), zeros, zeros, zeros)
+    columns = zip(*(vars(each).values() for each in (nothing, part)), strict=True)
     curves = Curves(*(np.concatenate(column) for column in columns))
     curves = curves.where(np.lexsort((curves.clicks, curves.group)))
     return curves.where((np.diff(curves.cost, append=np.inf) > 0) | (np.diff(curves.group, append=-1) != 0))
@@ -150,16 +194,24 @@ def _from_nothing(n_groups: int, *parts: Curves) -> Curves:
 def _common_rate(scores: Float[np.ndarray, " n"], human: Bool[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """The share of clicks with a click's score that purchase. It falls with the score, and its sum is the purchases."""
     order = np.lexsort((human, -scores))
-    purchases = np.flatnonzero(human[order])
+    n, purchases = len(human), np.flatnonzero(human[order])
     shells = np.unique(np.geomspace(min(FIRST, len(purchases)), len(purchases), SHELLS).round().astype(int))
-    ends = np.append(purchases[shells[:-1] - 1] + 1, len(human))
+    ends = np.append(purchases[shells[:-1] - 1] + 1, n)
     size, found = np.diff(ends, prepend=0).astype(float), np.diff(shells, prepend=0)
     share = isotonic_regression(found / size, weights=size).x
-    by_rank = np.exp(np.interp(np.arange(len(human)), ends - size / 2, np.log(share)))
-    run = np.cumsum(np.diff(scores[order], prepend=np.inf) != 0) - 1  # of equal scores, which share their mean
-    mean = np.bincount(run, by_rank) / np.bincount(run)
-    rate = np.empty(len(scores))
-    rate[order] = mean[run] * (len(purchases) / by_rank.sum())
+    by_rank = np.empty(n)
+    for start in range(0, n, PART):  # some at a time, for its memory
+        ranks = np.arange(start, min(n, start + PART))
+        by_rank[ranks] = np.exp(np.interp(ranks, ends - size / 2, np.log(share)))
+    part = len(purchases) / by_rank.sum()
+    run = np.cumsum(np.diff(scores[order], prepend=np.inf) != 0, dtype=np.int32) - 1  # equal scores share their mean
+    mean = np.bincount(run, by_rank)
+    mean /= np.bincount(run)
+    del by_rank
+    rate = np.empty(n)
+    for start in range(0, n, PART):
+        some = slice(start, start + PART)
+        rate[order[some]] = mean[run[some]] * part
     return rate
 
 

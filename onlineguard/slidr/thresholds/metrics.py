@@ -24,6 +24,7 @@ from scipy import special
 from onlineguard.errors import InvalidArgument
 
 HOUR_MS = 3_600_000
+PART = 2_000_000  # clicks that sessions are told of at once
 HEAVY = 20  # more clicks than this in an hour are no person's; ours, since the papers give no number
 
 Marks = Bool[np.ndarray, " n"]
@@ -157,14 +158,17 @@ def heavy_sessions(sessions: Codes, ts: Int[np.ndarray, " n"], k: int = HEAVY) -
     sessions, ts = np.asarray(sessions), np.asarray(ts)
     if sessions.shape != ts.shape or sessions.ndim != 1:
         raise InvalidArgument(f"sessions {sessions.shape} and ts {ts.shape} must be of one length, one entry a click")
-    if not len(sessions):
-        return np.zeros(0, bool)
-    hours = ts // HOUR_MS
-    order = np.lexsort((hours, sessions))
-    changes = (np.diff(sessions[order]) != 0) | (np.diff(hours[order]) != 0)
-    first = np.flatnonzero(np.concatenate([[True], changes]))
-    busy = np.diff(np.append(first, len(order))) > k
-    return (sessions >= 0) & np.isin(sessions, sessions[order[first[busy]]])
+    heavy = np.zeros(len(sessions), bool)
+    parts = -(-len(sessions) // PART)
+    for part in range(parts):  # some sessions at a time, for its memory
+        rows = np.flatnonzero((sessions >= 0) & (sessions % parts == part))
+        mine, hours = sessions[rows], ts[rows] // HOUR_MS
+        order = np.lexsort((hours, mine))
+        changes = (np.diff(mine[order]) != 0) | (np.diff(hours[order]) != 0)
+        first = np.flatnonzero(np.concatenate([[True], changes])[: len(order)])
+        busy = np.diff(np.append(first, len(order))) > k
+        heavy[rows] = np.isin(mine, mine[order[first[busy]]])
+    return heavy
 
 
 @dataclass(frozen=True)

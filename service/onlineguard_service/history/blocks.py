@@ -3,7 +3,7 @@
 import msgspec
 
 from onlineguard.slidr.clicks.click import Click
-from onlineguard.wire.requests import Label
+from onlineguard.wire.requests import Decision, Label
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -44,7 +44,16 @@ class Labelled(msgspec.Struct, frozen=True, tag="labels", array_like=True, gc=Fa
     labels: list[Label]
 
 
-Block = Judged | Labelled
+class Replaced(msgspec.Struct, frozen=True, tag="decisions", array_like=True, gc=False):
+    """Delayed decisions of one request, those that are in force since."""
+
+    sequence: int
+    t: int
+    places: list[int]  # in the entry
+    decisions: list[Decision]
+
+
+Block = Judged | Labelled | Replaced
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Block).decode

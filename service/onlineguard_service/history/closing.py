@@ -26,25 +26,28 @@ import polars as pl
 
 from onlineguard.slidr.clicks.clicks import SCHEMA
 from onlineguard.slidr.history.keeping import compact, drop_before, locked
-from onlineguard.slidr.history.layout import DAY, LABELS, clicks_schema, day_of
+from onlineguard.slidr.history.layout import DAY, DECISIONS, LABELS, Kind, clicks_schema, day_of
 from onlineguard.slidr.history.pseudonyms import Pseudonyms
 from onlineguard.slidr.history.writing import write_part
-from onlineguard_service.history.blocks import LENGTH, Header, Judged, Labelled, decode
+from onlineguard.slidr.replay.decisions import Standing
+from onlineguard_service.history.blocks import LENGTH, Block, Header, Judged, Labelled, Replaced, decode
 
 NICE = 10  # requests come first; at 19 a machine that is busy with them would let the history fall behind
 _PR_SET_PDEATHSIG = 1
 
 
-def close(header: Header, blocks: Sequence[Judged | Labelled]) -> None:
+def close(header: Header, blocks: Sequence[Block]) -> None:
     """Write the files, then see to the older ones. Raises OSError where the new ones cannot be written."""
     root = Path(header.root)
     clicks = clicks_frame([block for block in blocks if isinstance(block, Judged)], header.features)
     labels = labels_frame([block for block in blocks if isinstance(block, Labelled)])
+    decisions = decisions_frame([block for block in blocks if isinstance(block, Replaced)])
     if header.key is not None:
         clicks = Pseudonyms(bytes.fromhex(header.key)).replaced(clicks)
     with locked(root):
-        write_part(root, "clicks", clicks, header.first["clicks"], header.last, header.source, header.about)
-        write_part(root, "labels", labels, header.first["labels"], header.last, header.source, header.about)
+        frames: dict[Kind, pl.DataFrame] = {"clicks": clicks, "labels": labels, "decisions": decisions}
+        for kind, frame in frames.items():
+            write_part(root, kind, frame, header.first[kind], header.last, header.source, header.about)
         today = time.time_ns() // 1_000_000
         with suppress(OSError):  # the next time it may be done
             compact(root, header.source, header.compactable, day_of(today))
@@ -84,7 +87,21 @@ def labels_frame(blocks: Sequence[Labelled]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=LABELS, orient="row")
 
 
-def _read(file: IO[bytes]) -> tuple[Header, list[Judged | Labelled]] | None:
+def decisions_frame(blocks: Sequence[Replaced]) -> pl.DataFrame:
+    """The rows of delayed decisions, in order."""
+    rows = [
+        (block.sequence, at, block.t, each.id, each.click_id, each.slice, *_told(each.standing), *_told(each.replaces))
+        for block in blocks
+        for at, each in zip(block.places, block.decisions, strict=True)
+    ]
+    return pl.DataFrame(rows, schema=DECISIONS, orient="row")
+
+
+def _told(decision: Standing) -> tuple[float | None, float | None, bool, str]:
+    return decision.p_robot, decision.threshold, decision.decision == "robotic", decision.model_version
+
+
+def _read(file: IO[bytes]) -> tuple[Header, list[Block]] | None:
     """Header and blocks; None where they end before they are whole."""
 
     def one() -> bytes | None:
@@ -95,7 +112,7 @@ def _read(file: IO[bytes]) -> tuple[Header, list[Judged | Labelled]] | None:
 
     if (first := one()) is None:
         return None
-    blocks: list[Judged | Labelled] = []
+    blocks: list[Block] = []
     while body := one():
         blocks.append(decode(body))
     return None if body is None else (msgspec.json.decode(first, type=Header), blocks)

@@ -31,9 +31,9 @@ from onlineguard.slidr.history.keeping import ASIDE
 from onlineguard.slidr.history.layout import KINDS, parts
 from onlineguard.slidr.history.pseudonyms import Pseudonyms, made_key
 from onlineguard.slidr.judge import JudgedClicks
-from onlineguard.wire.requests import Label
+from onlineguard.wire.requests import Decision, Label
 from onlineguard_service.errors import JournalUnavailable
-from onlineguard_service.history.blocks import LENGTH, Header, Judged, Labelled, encode
+from onlineguard_service.history.blocks import LENGTH, Block, Header, Judged, Labelled, Replaced, encode
 from onlineguard_service.journal.packing import pack, unpack
 
 FULL = 32 << 20  # bytes of blocks that become files without waiting for a snapshot: some 60,000 clicks
@@ -89,7 +89,9 @@ class Recorder:
         self._size = 0
         self._kinds: set[str] = set()
         self._writing = threading.Lock()
-        self._first: dict[str, int] = dict.fromkeys(KINDS, after + 1) if kept is None else unpack(kept)
+        self._first: dict[str, int] = dict.fromkeys(KINDS, after + 1)
+        if kept is not None:
+            self._first |= unpack(kept)
         self._snapshots = [0, after]  # the two newest
         self.behind = False  # whether blocks had to be let go
         self.closed = after  # the last entry that is in files
@@ -143,6 +145,10 @@ class Recorder:
     def labels(self, sequence: int, t: int, labels: list[Label]) -> None:
         """Keep the labels of an entry."""
         self._keep("labels", Labelled(sequence, t, labels))
+
+    def decisions(self, sequence: int, t: int, places: list[int], decisions: list[Decision]) -> None:
+        """Keep delayed decisions that are in force, `places` in their entry."""
+        self._keep("decisions", Replaced(sequence, t, places, decisions))
 
     @property
     def full(self) -> bool:
@@ -205,7 +211,7 @@ class Recorder:
             os.close(self._lock)
             self._lock = -1
 
-    def _keep(self, kind: str, block: Judged | Labelled) -> None:
+    def _keep(self, kind: str, block: Block) -> None:
         if self.behind:
             return
         packed = encode(block)

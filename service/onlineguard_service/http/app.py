@@ -26,7 +26,18 @@ from onlineguard.slidr.history.keeping import Erased
 from onlineguard.wire import operations
 from onlineguard.wire.answers import Alive, ErasedAnswer, ModelVersion, Readiness, SnapshotAnswer
 from onlineguard.wire.operations import Operation
-from onlineguard.wire.requests import Click, Event, Label, ModelFolder, Of, Person, SliceQuery, SlicesQuery, TrialModel
+from onlineguard.wire.requests import (
+    Click,
+    Decision,
+    Event,
+    Label,
+    ModelFolder,
+    Of,
+    Person,
+    SliceQuery,
+    SlicesQuery,
+    TrialModel,
+)
 from onlineguard_service import logs, tracing
 from onlineguard_service.config import Settings
 from onlineguard_service.errors import JournalUnavailable, OnTrial
@@ -79,6 +90,7 @@ class Backend(Protocol):
     async def score(self, events: list[Event]) -> Sequence[Any]: ...
     async def clicks(self, clicks: list[Click]) -> Sequence[Any]: ...
     async def labels(self, labels: list[Label]) -> Sequence[Any]: ...
+    async def decisions(self, decisions: list[Decision]) -> Sequence[Any]: ...
     async def switch(self, folder: Path, force: bool = False) -> str: ...
     async def switch_to(self, version: str, force: bool = False) -> str: ...
     async def try_folder(self, folder: Path, share: float, force: bool = False) -> dict[str, Any]: ...
@@ -208,6 +220,7 @@ class Application:
             _hot(operations.SCORE, lambda events: self._ready().score(events)),
             _hot(operations.CLICKS, lambda clicks: self._ready().clicks(clicks)),
             _hot(operations.LABELS, lambda labels: self._ready().labels(labels)),
+            _hot(operations.DECISIONS, lambda decisions: self._ready().decisions(decisions)),
         ]
 
     async def _answer_hot(self, hot: "_Hot", began: float, scope: Scope, receive: Receive, send: Send) -> None:

@@ -37,6 +37,12 @@ def tell(into: Exposition, status: Mapping[str, Any]) -> None:
         "slice",
         {str(slice_): rate for slice_, rate in (status.get("ivr") or {}).items() if rate is not None},
     )
+    into.counters(
+        "delayed_decisions",
+        "Decisions that came later than their clicks, by outcome.",
+        "outcome",
+        status.get("delayed") or {},
+    )
     _watch(into, status.get("watch") or {}, status.get("registry"))
     _trial(into, status.get("trial") or {})
 

@@ -23,6 +23,7 @@ from onlineguard.slidr.history.layout import parts
 from onlineguard.slidr.history.pseudonyms import Pseudonyms, read_key
 from onlineguard.slidr.history.reading import History, features_of
 from onlineguard.slidr.pipeline import prepare
+from onlineguard.slidr.replay.decisions import Decision, Standing
 from onlineguard.wire.requests import Event, Label
 from tests.support.cores import chosen, crashed
 from tests.support.events import events
@@ -58,6 +59,24 @@ def of_history():
     return found
 
 
+def decided_later(answers, version="later"):
+    """The opposite decision about each of these clicks, by another model."""
+    opposite = {"robotic": "valid", "valid": "robotic"}
+    return [
+        Decision(
+            id=f"{answer.click_id}-{version}",
+            click_id=answer.click_id,
+            decision=opposite[answer.decision],
+            p_robot=0.5,
+            threshold=answer.threshold,
+            slice=answer.slice,
+            model_version=version,
+            replaces=Standing(answer.model_version, answer.decision, answer.p_robot, answer.threshold),
+        )
+        for answer in answers
+    ]
+
+
 @pytest.fixture(scope="module")
 def lives(tmp_path_factory, model_folder, other_folder, clicks):
     """A state that was stopped in several ways, and all of its journal."""
@@ -67,9 +86,10 @@ def lives(tmp_path_factory, model_folder, other_folder, clicks):
     async def run():
         on = {"history": "on", "n_features": 2}
         core = await Core.open(chosen(state, model_folder, **on))
-        await core.clicks(clicks[:130])
+        answers = await core.clicks(clicks[:130])
         await core.labels(labels_of(clicks[:9]))
         await core.snapshot()
+        await core.decisions(decided_later(answers[120:125]))
         await core.update(events(3))
         copied(state, copies)
         await core.snapshot()  # nothing for the history since the one before
@@ -86,6 +106,7 @@ def lives(tmp_path_factory, model_folder, other_folder, clicks):
         copied(state, copies)
         await crashed(core)
         core = await Core.open(chosen(state, **on))
+        await core.decisions(decided_later(answers[122:127]))  # some of them again
         await core.snapshot()
         with pytest.raises(InvalidArgument):
             await core.update([*events(1), Event("a", [1.0])])
@@ -97,13 +118,16 @@ def lives(tmp_path_factory, model_folder, other_folder, clicks):
     return state, copies
 
 
-def test_it_is_what_the_journal_says_after_crashes(lives):
+def test_it_is_what_the_journal_says_after_crashes(lives, clicks):
     state, copies = lives
+    later = list(dict.fromkeys(click.click_id for click in clicks[120:127]))
     collected = expected(copies, state)
     assert_history(state / "history", collected)
     history = History(state / "history")
     assert not history.missing()
-    assert len(set(pl.concat(history.clicks(columns=("model",)))["model"])) == 2
+    found = pl.concat(history.clicks(columns=("click_id", "model", "robotic")))
+    assert len(set(found["model"])) == 3
+    assert found.filter(pl.col("model") == "later")["click_id"].to_list() == later
 
 
 def test_features_decisions_and_labels_are_those_that_were_answered(lives, clicks, frame):
@@ -116,7 +140,8 @@ def test_features_decisions_and_labels_are_those_that_were_answered(lives, click
     assert found.select(set(SCHEMA) - {"rfm", "purchase_ts"}).equals(
         whole.frame.select(set(SCHEMA) - {"rfm", "purchase_ts"})
     )
-    assert (found["robotic"] == (found["score"].cast(pl.Float64) > found["threshold"])).all()
+    live = found.filter(pl.col("model") != "later")
+    assert (live["robotic"] == (live["score"].cast(pl.Float64) > live["threshold"])).all()
     told = {label.click_id: label.purchase_ts for label in labels_of([*clicks[:9], *clicks[250:260]])}
     bought = dict(zip(found["click_id"], found["purchase_ts"], strict=True))
     for click in clicks[:9]:

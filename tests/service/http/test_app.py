@@ -32,7 +32,15 @@ CLICK = {
     "logged_in": True,
 }
 LABEL = {"click_id": "c", "purchase_ts": 5}
-HOT = [("/v1/update", EVENT), ("/v1/score", EVENT), ("/v1/clicks", CLICK), ("/v1/labels", LABEL)]
+WAS = {"model_version": "v0", "decision": "valid", "p_robot": 0.25, "threshold": 0.9}
+DECISION = {"click_id": "c", "slice": "a", **WAS, "decision": "robotic", "model_version": "v1", "replaces": WAS}
+HOT = [
+    ("/v1/update", EVENT),
+    ("/v1/score", EVENT),
+    ("/v1/clicks", CLICK),
+    ("/v1/labels", LABEL),
+    ("/v1/decisions", DECISION),
+]
 NDJSON = "application/x-ndjson"
 
 
@@ -59,7 +67,7 @@ def test_one_an_array_and_lines_are_answered_in_the_shape_they_came_in(app, path
     assert headers["content-length"] == str(len(answer))
     assert headers["cache-control"] == "no-store"
     assert headers["x-content-type-options"] == "nosniff"
-    name = "slice" if "slice" in item else "click_id"
+    name = "click_id" if "click_id" in item else "slice"
     assert json.loads(answer)[name] == item[name]
 
     status, _, answers = ask(app, "POST", path, b" \n[" + one + b"," + one + b"]")
@@ -556,7 +564,8 @@ def test_requests_at_once_do_not_disturb_each_other():
 
 
 def test_the_answers_of_the_double_are_what_the_schema_says(app):
-    from onlineguard.wire.answers import ClickAnswer, EventAnswer, LabelAnswer
+    from onlineguard.wire.answers import ClickAnswer, DecisionAnswer, EventAnswer, LabelAnswer
 
-    for (path, item), kind in zip(HOT, (EventAnswer, EventAnswer, ClickAnswer, LabelAnswer), strict=True):
+    kinds = (EventAnswer, EventAnswer, ClickAnswer, LabelAnswer, DecisionAnswer)
+    for (path, item), kind in zip(HOT, kinds, strict=True):
         assert msgspec.json.decode(ask(app, "POST", path, json.dumps(item).encode())[2], type=kind)

@@ -12,7 +12,7 @@ from onlineguard.errors import InvalidArgument, SourceError
 from onlineguard.slidr.features import NAMES, WIDTH
 from onlineguard.slidr.guardrails import distributions, labels, traffic
 from onlineguard.slidr.guardrails.checks import Settings, run
-from onlineguard.slidr.guardrails.data import DAY, HOUR, Data
+from onlineguard.slidr.guardrails.data import DAY, HOUR, Data, arrived
 from onlineguard.slidr.registry.records import Promises
 from onlineguard.slidr.retrain import CHECKS, DATA_CHECKS
 from onlineguard.slidr.simulation.simulator import Traffic, simulate
@@ -91,10 +91,10 @@ def test_a_front_end_with_a_wrong_clock_is_found():
 
 def test_with_recorded_arrivals_a_clock_is_held_against_them(week):
     stamps = week.select("ts", t="ts")
-    assert traffic.clocks(data_of(week, stamps=stamps), {"most": 0.01}).holds
+    assert traffic.clocks(data_of(week, arrivals=arrived(stamps, BEGIN, END)), {"most": 0.01}).holds
     hour = (pl.col("t") - BEGIN) // HOUR == 50
     wrong = stamps.with_columns(ts=pl.when(hour & (pl.int_range(pl.len()) % 8 == 0)).then(5).otherwise("ts"))
-    assert traffic.clocks(data_of(week, stamps=wrong), {"most": 0.01}).holds is False
+    assert traffic.clocks(data_of(week, arrivals=arrived(wrong, BEGIN, END)), {"most": 0.01}).holds is False
 
 
 def test_a_feature_that_stops_varying_or_is_missing_is_named(week, clean):

@@ -11,7 +11,9 @@ from onlineguard.slidr.features import NAMES
 from onlineguard.slidr.history.layout import DAY, LABELS, parts, path_of
 from onlineguard.slidr.history.reading import History, features_of
 from onlineguard.slidr.history.writing import write_part
-from onlineguard.slidr.pipeline import prepare
+from onlineguard.slidr.learning.regulars import regulars
+from onlineguard.slidr.learning.spreading import spread
+from onlineguard.slidr.pipeline import Config, calibrate_model, labelled, prepare, train_model
 from onlineguard.slidr.simulation.simulator import Traffic, simulate
 from tests.support.histories import ABOUT, recorded, told, written
 
@@ -57,6 +59,43 @@ def test_a_part_of_the_time_gives_its_clicks_alone(history, log, tmp_path):
     assert np.array_equal(spooled.X, history.prepared(since, until).X)
     with pytest.raises(SourceError, match="no clicks in that time"):
         history.prepared(0, 1)
+
+
+def test_in_parts_and_with_numbers_for_texts_a_log_gives_the_same_labels_and_thresholds(tmp_path, history, monkeypatch):
+    config = Config(kind="velocity", slices=("marketplace", "device"), rfm_at_least=9.0)
+
+    def learned(prepared):
+        rows, end = prepared.first, int(prepared.ts.max()) + 1
+        known = prepared.first & (np.arange(len(rows)) % 3 == 0)
+        visitors = spread(prepared.frame.select("user_id", "session_id"), known)
+        scorer = train_model(prepared, rows, end, config)
+        thresholds = calibrate_model(prepared, scorer, rows, end, config, budget=0.1, confidence=None)
+        masks = (prepared.heavy, prepared.hour, prepared.slice_ids, *labelled(prepared, rows, end, config))
+        came_back = regulars(prepared.frame, rows, end)
+        return [*masks, *visitors, came_back, prepared.slice_keys, thresholds.calibration.to_dict()]
+
+    monkeypatch.setattr("onlineguard.slidr.learning.regulars.SPAN", 1)
+    monkeypatch.setattr("onlineguard.slidr.learning.regulars.DAYS", 2)
+    expected = learned(history.prepared(config=config))
+    for module in (
+        "thresholds.metrics",
+        "thresholds.curves",
+        "learning.regulars",
+        "learning.spreading",
+        "clicks.order",
+    ):
+        monkeypatch.setattr(f"onlineguard.slidr.{module}.PART", 300)
+    monkeypatch.setattr("onlineguard.slidr.pipeline.TOGETHER", 700)
+    found = learned(history.prepared(config=config, spool=tmp_path / "features.npy"))
+    by_session = Config(slices=("session_id", "user_id"))
+    texts, numbers = history.prepared(config=by_session), history.prepared(config=by_session, spool=tmp_path / "X.npy")
+    assert texts.slice_keys == numbers.slice_keys
+    assert np.array_equal(texts.slice_ids, numbers.slice_ids)
+    for name, one in expected.pop().items():
+        assert found[-1][name] == (pytest.approx(one, rel=1e-9) if name == "multiplier" else one)
+    for one, other in zip(expected, found[:-1], strict=True):
+        assert np.array_equal(one, other)
+    assert all(np.any(mask) for mask in (*found[:2], *found[5:8]))
 
 
 def test_labels_are_joined_however_late_they_came_and_the_first_one_counts(tmp_path, log, rows):

@@ -84,7 +84,7 @@ def test_the_bill_adds_up_by_slice_ad_and_advertiser(tmp_path):
     total = bill.by().row(0, named=True)
     assert total == {
         "clicks": 40, "was_robotic": 26, "robotic": 40, "now_robotic": 14, "now_valid": 0, "purchases_freed": 0,
-        "refund": 7 * 2.0 + 7 * 1.0, "charge": 0.0,
+        "was_billed": 7 * 2.0 + 7 * 1.0, "billed": 0.0, "refund": 7 * 2.0 + 7 * 1.0, "charge": 0.0,
     }  # fmt: skip
     for by, n in (("slice", 3), ("ad_id", 2), ("advertiser", 2)):
         table = bill.by(by)
