@@ -47,6 +47,13 @@ def replay(
     recompute: Annotated[
         bool, typer.Option("--recompute", help="Count the clicks again, in place of the features that were recorded.")
     ] = False,
+    lookups: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="With --recompute: look clicks up again, in place of what was found then and recorded.",
+        ),
+    ] = None,
     changed: Annotated[bool, typer.Option("--changed", help="Publish only decisions that differ.")] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write decisions to this file, a JSON object a line.")
@@ -70,22 +77,25 @@ def replay(
         from onlineguard.cli import console
         from onlineguard.errors import InvalidArgument
         from onlineguard.slidr.history.reading import History
+        from onlineguard.slidr.lookups.lookups import opened
         from onlineguard.slidr.replay.bill import Bill, read_prices
         from onlineguard.slidr.replay.publishing import publish
         from onlineguard.slidr.replay.replay import complete, replayed
 
         if dry_run == (out is not None or redis is not None) or (out is not None and redis is not None):
             raise InvalidArgument("give one of --out, --redis and --dry-run; it says where the decisions go")
+        if lookups is not None and not recompute:
+            raise InvalidArgument("--lookups goes with --recompute; without it what was found then is taken")
         history = History(folder)
         chosen = _model(model, folder)
         start, end = _times(history, since, until)
         if recompute and not complete(history, start):
             console.say("beware: the history is not complete, so some clicks are counted of less than they were live")
         bill = Bill(None if prices is None else read_prices(prices))
-        frames = bill.counting(replayed(history, chosen, start, end, recompute))
+        frames = bill.counting(replayed(history, chosen, start, end, recompute, lookups and opened(lookups)))
         clicks = history.rows(start, end)
         with console.progress("replay", clicks, noun="clicks") as progress:
-            run = f"{chosen.version}:{start}:{end}:{'recomputed' if recompute else 'recorded'}"
+            run = f"{chosen.version}:{start}:{end}:{'recomputed' if recompute else 'recorded'}{'' if lookups is None else ':looked up'}"
             steps = _passed(frames) if dry_run else publish(frames, _receiver(out, redis, stream, chosen, run), changed)
             for done in steps:
                 progress(done)

@@ -48,6 +48,10 @@ class Settings:
         "Whether a model of the registry whose false positives or share of robotic clicks are far from what was "
         "promised is taken back by itself, here and in the registry.",
     )
+    lookups: Path | None = _setting(
+        None, "Folder of the lookups that `slidr lookups build` makes each night; without it nothing is looked up."
+    )
+    lookups_every: float = _setting(30.0, "Seconds between looks at that folder.", 0.1, 300.0)
     redis: str | None = _setting(
         None, "URL of the Redis that counts, as redis://host:6379/0; without it the process counts.", repr=False
     )

@@ -26,7 +26,7 @@ from jaxtyping import Float32
 from onlineguard.errors import InvalidArgument, SourceError
 from onlineguard.slidr.clicks.clicks import SCHEMA
 from onlineguard.slidr.clicks.order import in_order
-from onlineguard.slidr.features import NAMES, WIDTH
+from onlineguard.slidr.features import LOOKED_UP, NAMES, WIDTH
 from onlineguard.slidr.history.layout import DAY, FORMAT, Kind, Part, clicks_schema, parts, standing
 from onlineguard.slidr.model import FEATURES
 from onlineguard.slidr.pipeline import Config, Prepared, prepare
@@ -34,7 +34,7 @@ from onlineguard.slidr.pipeline import Config, Prepared, prepare
 HOUR = 3_600_000
 # Of `History.clicks`. purchase_t: when the purchase became known; source: the journal that `sequence` is an entry of.
 COLUMNS = (*clicks_schema(NAMES), "purchase_t", "source")
-COUNTED = frozenset(NAMES) - frozenset(SCHEMA)  # the columns that depend on the version of the features
+COUNTED = frozenset(NAMES) - frozenset(SCHEMA) - frozenset(LOOKED_UP)  # depend on the version of the features
 
 Span = tuple[int, int]  # since <= time < until, ms since 1970 UTC
 
@@ -201,14 +201,17 @@ class History:
         self, found: list[Part], read: list[str], selected: pl.Expr, known: "_LabelsOfDays | None"
     ) -> Iterator[pl.DataFrame]:
         for part in found:
-            frame = pl.scan_parquet(part.path, hive_partitioning=False).filter(selected).select(read).collect()
+            scan = pl.scan_parquet(part.path, hive_partitioning=False).filter(selected)
+            if absent := [name for name in LOOKED_UP if name in read and name not in scan.collect_schema()]:
+                scan = scan.with_columns(pl.lit(0.0, pl.Float32).alias(name) for name in absent)  # recorded before them
+            frame = scan.select(read).collect()
             if frame.height:
                 frame = frame.with_columns(source=pl.lit(part.source))
                 yield frame if known is None else known.joined(frame, part.day)
 
     def _scan(self, kind: Kind, columns: Sequence[str], since_day: str = "") -> pl.LazyFrame | None:
         paths = [part.path for part in self.parts(kind) if part.day >= since_day]
-        return _scanned(paths).select(columns) if paths else None
+        return scanned(paths).select(columns) if paths else None
 
     def labels(self, since_day: str = "", known_at: int | None = None) -> pl.LazyFrame | None:
         """A row a click: its first purchase with its arrival, and its first RFM score."""
@@ -259,7 +262,7 @@ def metadata_of(path: Path) -> dict[str, str]:
     return metadata
 
 
-def _scanned(paths: list[Path]) -> pl.LazyFrame:
+def scanned(paths: list[Path]) -> pl.LazyFrame:
     """Files as one; other versions may have counted other features."""
     return pl.scan_parquet(paths, hive_partitioning=False, extra_columns="ignore")
 
@@ -299,7 +302,7 @@ class _LabelsOfDays:
             empty = {"click_id": pl.String(), "purchase_t": pl.Int64(), "purchase_ts": pl.Int64(), "rfm": pl.Float64()}
             return pl.DataFrame(schema=empty).rename(names)
         paths = [part.path for part in self._found if part.day == day]
-        clicks = _scanned(paths).select("click_id")
+        clicks = scanned(paths).select("click_id")
         return labels.join(clicks, on="click_id", how="semi").rename(names).collect(engine="streaming")
 
 
