@@ -95,7 +95,8 @@ def replay(
         frames = bill.counting(replayed(history, chosen, start, end, recompute, lookups and opened(lookups)))
         clicks = history.rows(start, end)
         with console.progress("replay", clicks, noun="clicks") as progress:
-            run = f"{chosen.version}:{start}:{end}:{'recomputed' if recompute else 'recorded'}{'' if lookups is None else ':looked up'}"
+            made = "recorded" if not recompute else "recomputed" if lookups is None else "recomputed:looked up"
+            run = f"{chosen.version}:{start}:{end}:{made}"
             steps = _passed(frames) if dry_run else publish(frames, _receiver(out, redis, stream, chosen, run), changed)
             for done in steps:
                 progress(done)

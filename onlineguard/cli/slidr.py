@@ -63,7 +63,7 @@ LookupsFolder = Annotated[
     typer.Option(
         "--lookups",
         metavar="FOLDER",
-        help="What `slidr lookups build` made: each click is looked up as of the night before it. Without it nothing is "
+        help="What `slidr lookups build` made: a click is looked up as of the night before. Without it nothing is "
         "known of accounts and networks.",
     ),
 ]

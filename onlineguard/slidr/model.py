@@ -198,7 +198,8 @@ def _config(plain: dict[str, Any]) -> Config:
     values: dict[str, Any] = dict(plain)
     network: dict[str, Any] = dict(plain["network"])
     network["hidden"] = tuple(network["hidden"])
-    values["network"], values["slices"] = NetworkConfig(**network), tuple(plain["slices"])
+    values["network"] = NetworkConfig(**network)
+    values |= {name: tuple(plain[name]) for name in ("slices", "left_out")}
     if lacking := {item.name for item in fields(Config)} - values.keys():
         raise KeyError(f"config lacks {', '.join(sorted(lacking))}")
     return Config(**values)

@@ -130,7 +130,8 @@ class Core:
         await core._deciding.begin(settings.registry_every)
         core._timer = asyncio.create_task(core._snapshots())
         core._ahead = asyncio.create_task(core._compiling_ahead())
-        core._looks = asyncio.create_task(core._looking(settings.lookups_every))
+        if lookups is not None:
+            core._looks = asyncio.create_task(core._looking(lookups, settings.lookups_every))
         if isinstance(journal, RedisJournal):
             journal.on_lost = core._journal_lost
         return core
@@ -439,10 +440,9 @@ class Core:
                 except Exception as error:  # the journal has everything: the next one may succeed
                     log.error("a snapshot could not be written: %s", error)
 
-    async def _looking(self, every: float) -> None:
+    async def _looking(self, lookups: Lookups, every: float) -> None:
         """Map versions of the lookups that are new, in good time before they come into force."""
-        lookups = self._lookups
-        while lookups is not None:
+        while True:
             await asyncio.sleep(every)
             try:
                 if await asyncio.to_thread(lookups.look):

@@ -6,11 +6,12 @@ It is a safetensors file, which many tools read: 8 bytes of length, a header in 
 |---|---|
 | `<table>.keys` | uint64 (n,), ascending: the keys of the entities, see `columns` |
 | `<table>.values` | float32 (n, columns): their numbers, just as features have them |
-| `networks4.keys`, `networks6.keys` | uint64 (n,), ascending: where a range of addresses begins, which ends with the next |
+| `networks4.keys`, `networks6.keys` | uint64 (n,), ascending: where ranges of addresses begin; the next one ends each |
 | `networks4.values`, `networks6.values` | float32 (n, 1): 1 if the range is a hosting company's |
 
-The metadata are those of `About`, as text. An entity is found by bisection, of a million in 20 steps, and a batch by one
-call of NumPy. Nothing is copied: pages are read when they are first needed, and processes share them.
+The metadata are those of `About`, as text. A batch is found by one call of NumPy, a single entity by bisection among
+the `FEW` whose keys begin with the same bits. Where these begin is all that is held in memory, a byte an entity: pages
+of the file are read when they are first needed, and processes share them.
 """
 
 import hashlib
@@ -33,6 +34,7 @@ from onlineguard.slidr.lookups.columns import COLUMNS, NETWORKS, NOBODY, TABLES,
 
 FORMAT = 1
 SUFFIX = ".safetensors"
+FEW = 8  # entities among which one is looked for
 
 _AGAIN = "remove it, and build it again"
 _NUMBERS = {"U64": np.uint64, "F32": np.float32}
@@ -57,16 +59,10 @@ class Table(NamedTuple):
     keys: UInt64[np.ndarray, " n"]
     values: Float32[np.ndarray, "n columns"]
 
-    @property
-    def plain(self) -> tuple[memoryview, memoryview]:
-        """The same for one at a time, which in NumPy takes ten times as long."""
-        return memoryview(self.keys), memoryview(self.values.reshape(-1))
 
 
-Arrays = Mapping[str, Table]  # by table
 
-
-def write_version(path: Path, about: About, tables: Arrays) -> bool:
+def write_version(path: Path, about: About, tables: Mapping[str, Table]) -> bool:
     """Write a version, whole and durably. False, with nothing changed, if the file is there already. Raises OSError."""
     arrays = {
         f"{name}.{part}": np.ascontiguousarray(array) for name, table in tables.items() for part, array in _parts(table)
@@ -102,7 +98,8 @@ class Version:
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise CheckpointError(f"{path} is no version of the lookups: {error}; {_AGAIN}") from error
         self._arrays = arrays
-        self._plain = {name: table.plain for name, table in self.tables.items()}
+        self._singly = [_Singly(self.tables[name]) for name in TABLES]
+        self._ranges = [_plain(self.tables[name]) for name in NETWORKS]
 
     def check(self) -> "Version":
         """Itself, if the arrays are those that were written, which reads all of them. Raises CheckpointError."""
@@ -112,16 +109,14 @@ class Version:
 
     def numbers(self, keys: Keys[int]) -> list[float]:
         """The numbers of one click, in the order of `COLUMNS`."""
+        user, prefix, agent, ad, version, number = keys
         found: list[float] = []
-        for (name, columns), key in zip(TABLES.items(), (keys.user, *keys[:4]), strict=True):
-            theirs, values = self._plain[name]
-            at, width = bisect_left(theirs, key), len(columns)
-            known = at < len(theirs) and theirs[at] == key
-            found += values[width * at : width * at + width].tolist() if known else (0.0,) * width
-        if keys.version == NOBODY:
+        for entities, key in zip(self._singly, (user, user, prefix, agent, ad), strict=True):
+            found += entities.numbers(key)
+        if version == NOBODY:
             return [*found, 0.0]
-        starts, values = self._plain[NETWORKS[keys.version == 6]]
-        at = bisect_right(starts, keys.number) - 1
+        starts, values = self._ranges[version == 6]
+        at = bisect_right(starts, number) - 1
         return [*found, values[at] if at >= 0 else 0.0]
 
     def numbers_of(self, keys: Keys[UInt64[np.ndarray, " n"]]) -> Float32[np.ndarray, "n columns"]:
@@ -149,6 +144,32 @@ class Version:
         if begin == end:
             return np.empty(shape, _NUMBERS[dtype])
         return np.frombuffer(self._memory, _NUMBERS[dtype], math.prod(shape), start + begin).reshape(shape)
+
+
+class _Singly:
+    """A table for one entity at a time, which in NumPy takes ten times as long."""
+
+    def __init__(self, table: Table):
+        self._keys, self._values = _plain(table)
+        self._width = table.values.shape[1]
+        self._nothing = [0.0] * self._width
+        bits = max(0, (len(table.keys) // FEW).bit_length())
+        self._shift = 64 - bits
+        firsts = np.arange(1 << bits, dtype=np.uint64) << np.uint64(self._shift) if bits else np.zeros(1, np.uint64)
+        self._begins = memoryview(np.append(np.searchsorted(table.keys, firsts), len(table.keys)))
+
+    def numbers(self, key: int) -> list[float]:
+        """Those of an entity; zeros if it is not in the table."""
+        first = key >> self._shift
+        end = self._begins[first + 1]
+        at = bisect_left(self._keys, key, self._begins[first], end)
+        if at < end and self._keys[at] == key:
+            return self._values[self._width * at : self._width * (at + 1)].tolist()
+        return self._nothing
+
+
+def _plain(table: Table) -> tuple[memoryview, memoryview]:
+    return memoryview(table.keys), memoryview(table.values.reshape(-1))
 
 
 def _parts(table: Table) -> Iterator[tuple[str, np.ndarray]]:
