@@ -211,7 +211,7 @@ class History:
 
     def _scan(self, kind: Kind, columns: Sequence[str], since_day: str = "") -> pl.LazyFrame | None:
         paths = [part.path for part in self.parts(kind) if part.day >= since_day]
-        return scanned(paths).select(columns) if paths else None
+        return _scanned(paths).select(columns) if paths else None
 
     def labels(self, since_day: str = "", known_at: int | None = None) -> pl.LazyFrame | None:
         """A row a click: its first purchase with its arrival, and its first RFM score."""
@@ -262,7 +262,7 @@ def metadata_of(path: Path) -> dict[str, str]:
     return metadata
 
 
-def scanned(paths: list[Path]) -> pl.LazyFrame:
+def _scanned(paths: list[Path]) -> pl.LazyFrame:
     """Files as one; other versions may have counted other features."""
     return pl.scan_parquet(paths, hive_partitioning=False, extra_columns="ignore")
 
@@ -302,7 +302,7 @@ class _LabelsOfDays:
             empty = {"click_id": pl.String(), "purchase_t": pl.Int64(), "purchase_ts": pl.Int64(), "rfm": pl.Float64()}
             return pl.DataFrame(schema=empty).rename(names)
         paths = [part.path for part in self._found if part.day == day]
-        clicks = scanned(paths).select("click_id")
+        clicks = _scanned(paths).select("click_id")
         return labels.join(clicks, on="click_id", how="semi").rename(names).collect(engine="streaming")
 
 

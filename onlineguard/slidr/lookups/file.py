@@ -60,8 +60,6 @@ class Table(NamedTuple):
     values: Float32[np.ndarray, "n columns"]
 
 
-
-
 def write_version(path: Path, about: About, tables: Mapping[str, Table]) -> bool:
     """Write a version, whole and durably. False, with nothing changed, if the file is there already. Raises OSError."""
     arrays = {

@@ -20,7 +20,7 @@ import polars as pl
 import onlineguard
 from onlineguard.errors import CheckpointError, Conflict, InvalidArgument, SourceError
 from onlineguard.slidr.history.layout import day_of
-from onlineguard.slidr.history.reading import History, metadata_of, scanned
+from onlineguard.slidr.history.reading import History, metadata_of
 from onlineguard.slidr.learning.labels import WINDOW
 from onlineguard.slidr.lookups.building import DAY, DAYS, Known, tables
 from onlineguard.slidr.lookups.file import SUFFIX, About, Version, write_version
@@ -60,7 +60,8 @@ class OfHistory:
                 )
         if not paths:
             raise SourceError(f"{self.name} has no clicks of before {day_of(as_of)}")
-        clicks = scanned(paths).select("t", *_FIELDS).filter(pl.col("t") < as_of)
+        files = pl.scan_parquet(paths, hive_partitioning=False, extra_columns="ignore")  # features may differ
+        clicks = files.select("t", *_FIELDS).filter(pl.col("t") < as_of)
         return _known(clicks, self._history.labels(known_at=as_of - 1), as_of, days)
 
 

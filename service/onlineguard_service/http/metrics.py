@@ -181,6 +181,12 @@ def _core(status: Mapping[str, Any]) -> Iterable[Metric]:
             ivr.add_metric([str(slice_)], float(rate))
     yield ivr
     yield from _watch(status.get("watch") or {}, status.get("registry"))
+    lookups = status.get("lookups")
+    if lookups is not None:
+        age = _age(lookups["as_of"])
+        if age is not None:
+            yield _gauge("lookups_age_seconds", "Time since the day ended that clicks are looked up as of.", age)
+        yield _gauge("lookups_damaged", "Versions of the lookups that are passed over.", lookups["damaged"])
 
 
 def _watch(watch: Mapping[str, Any], registry: Mapping[str, Any] | None) -> Iterable[Metric]:
