@@ -16,7 +16,7 @@ CASES = {  # rule: series that make it fire within two hours, and series with wh
     "OnlineguardRolledBack": ({"onlineguard_rollbacks_total": "0x80 1x40"}, "0x120"),
     "OnlineguardModelRefused": ({"onlineguard_registry_refused": "1x120"}, "0x120"),
     "OnlineguardRegistryAway": ({"onlineguard_registry_age_seconds": "0+60x120"}, "20x120"),
-    "OnlineguardLookupsOld": ({"onlineguard_lookups_age_seconds": "190000+60x120"}, "9x120"),
+    "OnlineguardLookupsOld": ({"onlineguard_lookups_age_seconds": "192000+60x120"}, "9x120"),
     "OnlineguardModelOld": (
         {"onlineguard_model_age_seconds": "259000+60x120", "onlineguard_model_watched": "1x120"},
         "9x120",

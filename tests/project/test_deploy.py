@@ -60,6 +60,7 @@ STATUS = {
         "n_alarms": {"fpr": 0},
     },
     "registry": {"reached": 0.0, "refused": False, "refusals": 0},
+    "lookups": {"version": "2026-03-09", "as_of": 0, "damaged": 0},
     "ready": True,
     "events": 1,
     "clicks": 1,
