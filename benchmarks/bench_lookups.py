@@ -74,7 +74,7 @@ def cost(quick: bool) -> None:
             "rfm": pl.repeat(12.0, n, eager=True),
         }
     )
-    fixed = {"session_id": None, "device": "pc", "marketplace": "DE", "logged_in": True}
+    fixed: dict[str, Any] = {"session_id": None, "device": "pc", "marketplace": "DE", "logged_in": True}
     with tempfile.TemporaryDirectory() as folder:
         hosting = Path(folder) / "hosting.csv"
         hosting.write_text("".join(f"10.{at // 256}.{at % 256}.0/25\n" for at in range(10_000)))

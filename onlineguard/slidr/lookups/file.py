@@ -49,7 +49,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     built_from: str
     hosting: str  # where the networks come from; empty without any
     onlineguard: str
-    sha256: str = ""  # of all arrays, in the order of their names
+    sha256: str = ""  # of the rest of this as JSON, and of all arrays in the order of their names
     format: int = FORMAT
 
 
@@ -65,7 +65,7 @@ def write_version(path: Path, about: About, tables: Mapping[str, Table]) -> bool
     arrays = {
         f"{name}.{part}": np.ascontiguousarray(array) for name, table in tables.items() for part, array in _parts(table)
     }
-    about = msgspec.structs.replace(about, sha256=_sha256(arrays))
+    about = msgspec.structs.replace(about, sha256=_sha256(about, arrays))
     metadata = {name: str(value) for name, value in msgspec.to_builtins(about).items()}
     return atomic.create(path, safetensors.numpy.save(arrays, metadata))
 
@@ -93,15 +93,15 @@ class Version:
             self.tables = {
                 name: Table(arrays[f"{name}.keys"], arrays[f"{name}.values"]) for name in (*TABLES, *NETWORKS)
             }
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, msgspec.MsgspecError) as error:
             raise CheckpointError(f"{path} is no version of the lookups: {error}; {_AGAIN}") from error
         self._arrays = arrays
         self._singly = [_Singly(self.tables[name]) for name in TABLES]
         self._ranges = [_plain(self.tables[name]) for name in NETWORKS]
 
     def check(self) -> "Version":
-        """Itself, if the arrays are those that were written, which reads all of them. Raises CheckpointError."""
-        if _sha256(self._arrays) != self.about.sha256:
+        """Itself, if it is as it was written, which reads all of it. Raises CheckpointError."""
+        if _sha256(self.about, self._arrays) != self.about.sha256:
             raise CheckpointError(f"{self.path} is damaged: its hash is another than it says; {_AGAIN}")
         return self
 
@@ -166,7 +166,8 @@ class _Singly:
         return self._nothing
 
 
-def _plain(table: Table) -> tuple[memoryview, memoryview]:
+def _plain(table: Table) -> tuple[Any, Any]:
+    """Keys and values as memory views."""
     return memoryview(table.keys), memoryview(table.values.reshape(-1))
 
 
@@ -174,8 +175,8 @@ def _parts(table: Table) -> Iterator[tuple[str, np.ndarray]]:
     return zip(table._fields, table, strict=True)
 
 
-def _sha256(arrays: Mapping[str, np.ndarray]) -> str:
-    hashed = hashlib.sha256()
+def _sha256(about: About, arrays: Mapping[str, np.ndarray]) -> str:
+    hashed = hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(about, sha256="")))
     for name in sorted(arrays):
         hashed.update(f"{name} {arrays[name].shape}".encode())
         hashed.update(arrays[name].data if arrays[name].size else b"")

@@ -81,6 +81,16 @@ def test_a_truncated_file_is_refused(tmp_path, kept):
         Version(path)
 
 
+def test_a_file_whose_times_were_changed_is_refused(tmp_path):
+    path = tmp_path / "a.safetensors"
+    write_version(path, ABOUT, tables(range(1, 50)))
+    contents = path.read_bytes()
+    assert contents.count(b'"since":"7"') == 1
+    path.write_bytes(contents.replace(b'"since":"7"', b'"since":"6"'))
+    with pytest.raises(CheckpointError, match="its hash is another than it says"):
+        Version(path).check()
+
+
 def test_a_newer_format_is_refused(tmp_path):
     write_version(tmp_path / "a", msgspec.structs.replace(ABOUT, format=2), tables())
     with pytest.raises(CheckpointError, match="has format 2, and this onlineguard reads up to 1; upgrade"):
