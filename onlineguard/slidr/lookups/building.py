@@ -18,7 +18,7 @@ import polars as pl
 from onlineguard.slidr.clicks.clicks import prefix
 from onlineguard.slidr.learning.labels import rfm_scores
 from onlineguard.slidr.lookups.columns import NOBODY, hashed
-from onlineguard.slidr.lookups.file import Table
+from onlineguard.slidr.lookups.single import Table
 
 DAY = 86_400_000  # milliseconds
 DAYS = 28  # whole weeks: a baseline then has as many Sundays as other days

@@ -18,14 +18,13 @@ entities a new one is taken for one of them with a probability of 5e-13. An addr
 import hashlib
 import ipaddress
 from collections.abc import Callable
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from jaxtyping import UInt64
 
-from onlineguard.slidr.clicks.clicks import Click, prefix
+from onlineguard.slidr.clicks.clicks import prefix
 
 BASELINES = ("users", "prefixes", "agents", "ads")
 TABLES: dict[str, tuple[str, ...]] = {
@@ -49,24 +48,18 @@ class Address(NamedTuple):
     number: int
 
 
-class Keys[T](NamedTuple):
-    """What a click is looked up by, or each of n clicks: an int, or uint64 (n,)."""
+class Keys(NamedTuple):
+    """What n clicks are looked up by."""
 
-    user: T
-    prefix: T
-    agent: T
-    ad: T
-    version: T  # of the address, and the address
-    number: T
-
-
-def keys_of(click: Click) -> Keys[int]:
-    """Those of a click."""
-    user = NOBODY if click.user_id is None else key(click.user_id)
-    return Keys(user, key(prefix(click.ip)), key(click.user_agent), key(click.ad_id), *address(click.ip))
+    user: UInt64[np.ndarray, " n"]
+    prefix: UInt64[np.ndarray, " n"]
+    agent: UInt64[np.ndarray, " n"]
+    ad: UInt64[np.ndarray, " n"]
+    version: UInt64[np.ndarray, " n"]  # of the address, and the address
+    number: UInt64[np.ndarray, " n"]
 
 
-def keys_of_frame(clicks: pl.DataFrame) -> Keys[UInt64[np.ndarray, " n"]]:
+def keys_of(clicks: pl.DataFrame) -> Keys:
     """Those of the clicks of a frame; every distinct text is looked at once."""
 
     def of(column: str, made: Callable[[str], int]) -> UInt64[np.ndarray, " n"]:
@@ -75,10 +68,10 @@ def keys_of_frame(clicks: pl.DataFrame) -> Keys[UInt64[np.ndarray, " n"]]:
         return clicks[column].replace_strict(distinct, numbers, default=NOBODY, return_dtype=pl.UInt64).to_numpy()
 
     return Keys(
-        of("user_id", key),
-        of("ip", lambda ip: key(prefix(ip))),
-        of("user_agent", key),
-        of("ad_id", key),
+        of("user_id", hashed),
+        of("ip", lambda ip: hashed(prefix(ip))),
+        of("user_agent", hashed),
+        of("ad_id", hashed),
         of("ip", lambda ip: address(ip).version),
         of("ip", lambda ip: address(ip).number),
     )
@@ -88,15 +81,11 @@ def hashed(text: str) -> int:
     """The key of an entity.
 
     >>> hashed("192.0.2.0/24")
-    7325637838797637640
+    16950822849490080332
     """
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
-key = lru_cache(1 << 16)(hashed)  # for whoever asks for the same ones again
-
-
-@lru_cache(1 << 16)
 def address(ip: str) -> Address:
     """The key of an address; an IPv4 address that is written as IPv6 is one of IPv4.
 

@@ -9,32 +9,30 @@ It is a safetensors file, which many tools read: 8 bytes of length, a header in 
 | `networks4.keys`, `networks6.keys` | uint64 (n,), ascending: where ranges of addresses begin; the next one ends each |
 | `networks4.values`, `networks6.values` | float32 (n, 1): 1 if the range is a hosting company's |
 
-The metadata are those of `About`, as text. A batch is found by one call of NumPy, a single entity by bisection among
-the `FEW` whose keys begin with the same bits. Where these begin is all that is held in memory, a byte an entity: pages
-of the file are read when they are first needed, and processes share them.
+The metadata are those of `About`, as text. A batch is found by one call of NumPy; `single` finds one click. Nothing is
+copied: pages of the file are read when they are first needed, and processes share them.
 """
 
 import hashlib
 import json
 import math
 import mmap
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
 import safetensors.numpy
-from jaxtyping import Float32, UInt64
+from jaxtyping import Float32
 
 from onlineguard import atomic
 from onlineguard.errors import CheckpointError
-from onlineguard.slidr.lookups.columns import COLUMNS, NETWORKS, NOBODY, TABLES, Keys
+from onlineguard.slidr.lookups.columns import COLUMNS, NETWORKS, TABLES, Keys
+from onlineguard.slidr.lookups.single import Single, Table
 
 FORMAT = 1
 SUFFIX = ".safetensors"
-FEW = 8  # entities among which one is looked for
 
 _AGAIN = "remove it, and build it again"
 _NUMBERS = {"U64": np.uint64, "F32": np.float32}
@@ -51,13 +49,6 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     onlineguard: str
     sha256: str = ""  # of the rest of this as JSON, and of all arrays in the order of their names
     format: int = FORMAT
-
-
-class Table(NamedTuple):
-    """Keys that ascend, and the numbers of each."""
-
-    keys: UInt64[np.ndarray, " n"]
-    values: Float32[np.ndarray, "n columns"]
 
 
 def write_version(path: Path, about: About, tables: Mapping[str, Table]) -> bool:
@@ -96,8 +87,7 @@ class Version:
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, msgspec.MsgspecError) as error:
             raise CheckpointError(f"{path} is no version of the lookups: {error}; {_AGAIN}") from error
         self._arrays = arrays
-        self._singly = [_Singly(self.tables[name]) for name in TABLES]
-        self._ranges = [_plain(self.tables[name]) for name in NETWORKS]
+        self.single = Single(self.tables)
 
     def check(self) -> "Version":
         """Itself, if it is as it was written, which reads all of it. Raises CheckpointError."""
@@ -105,19 +95,7 @@ class Version:
             raise CheckpointError(f"{self.path} is damaged: its hash is another than it says; {_AGAIN}")
         return self
 
-    def numbers(self, keys: Keys[int]) -> list[float]:
-        """The numbers of one click, in the order of `COLUMNS`."""
-        user, prefix, agent, ad, version, number = keys
-        found: list[float] = []
-        for entities, key in zip(self._singly, (user, user, prefix, agent, ad), strict=True):
-            found += entities.numbers(key)
-        if version == NOBODY:
-            return [*found, 0.0]
-        starts, values = self._ranges[version == 6]
-        at = bisect_right(starts, number) - 1
-        return [*found, values[at] if at >= 0 else 0.0]
-
-    def numbers_of(self, keys: Keys[UInt64[np.ndarray, " n"]]) -> Float32[np.ndarray, "n columns"]:
+    def numbers_of(self, keys: Keys) -> Float32[np.ndarray, "n columns"]:
         """The numbers of n clicks."""
         out = np.zeros((len(keys.user), len(COLUMNS)), np.float32)
         start = 0
@@ -142,33 +120,6 @@ class Version:
         if begin == end:
             return np.empty(shape, _NUMBERS[dtype])
         return np.frombuffer(self._memory, _NUMBERS[dtype], math.prod(shape), start + begin).reshape(shape)
-
-
-class _Singly:
-    """A table for one entity at a time, which in NumPy takes ten times as long."""
-
-    def __init__(self, table: Table):
-        self._keys, self._values = _plain(table)
-        self._width = table.values.shape[1]
-        self._nothing = [0.0] * self._width
-        bits = max(0, (len(table.keys) // FEW).bit_length())
-        self._shift = 64 - bits
-        firsts = np.arange(1 << bits, dtype=np.uint64) << np.uint64(self._shift) if bits else np.zeros(1, np.uint64)
-        self._begins = memoryview(np.append(np.searchsorted(table.keys, firsts), len(table.keys)))
-
-    def numbers(self, key: int) -> list[float]:
-        """Those of an entity; zeros if it is not in the table."""
-        first = key >> self._shift
-        end = self._begins[first + 1]
-        at = bisect_left(self._keys, key, self._begins[first], end)
-        if at < end and self._keys[at] == key:
-            return self._values[self._width * at : self._width * (at + 1)].tolist()
-        return self._nothing
-
-
-def _plain(table: Table) -> tuple[Any, Any]:
-    """Keys and values as memory views."""
-    return memoryview(table.keys), memoryview(table.values.reshape(-1))
 
 
 def _parts(table: Table) -> Iterator[tuple[str, np.ndarray]]:

@@ -21,7 +21,7 @@ import numpy as np
 
 from onlineguard.errors import SourceError
 from onlineguard.slidr.lookups.columns import NETWORKS
-from onlineguard.slidr.lookups.file import Table
+from onlineguard.slidr.lookups.single import Table
 
 _BITS = (32, 64)  # of the keys of addresses of IPv4 and IPv6
 

@@ -23,7 +23,7 @@ from jaxtyping import Float32
 
 from onlineguard.errors import CheckpointError, SourceError
 from onlineguard.slidr.clicks.clicks import Click
-from onlineguard.slidr.lookups.columns import COLUMNS, keys_of, keys_of_frame
+from onlineguard.slidr.lookups.columns import COLUMNS, keys_of
 from onlineguard.slidr.lookups.file import SUFFIX, Version
 
 SOON = 600_000  # ms from when a version is made until it is in force: services see it within the time
@@ -75,7 +75,7 @@ class Lookups:
         rows: list[list[float]] = []
         for click in clicks:
             version = self.in_force(min(click.ts, t))
-            rows.append(_NOTHING if version is None else version.numbers(keys_of(click)))
+            rows.append(_NOTHING if version is None else version.single.numbers(click))
         return np.array(rows, np.float32).reshape(-1, len(COLUMNS))
 
     def of_frame(self, clicks: pl.DataFrame, arrived: pl.Series | None = None) -> Float32[np.ndarray, "n columns"]:
@@ -88,7 +88,7 @@ class Lookups:
         which = np.searchsorted([version.about.since for version in versions], times, side="right") - 1
         for at in np.unique(which[which >= 0]):
             rows = np.flatnonzero(which == at)
-            out[rows] = versions[at].numbers_of(keys_of_frame(clicks[rows]))
+            out[rows] = versions[at].numbers_of(keys_of(clicks[rows]))
         return out
 
 

@@ -11,8 +11,9 @@ from safetensors.numpy import load_file
 
 from onlineguard.errors import CheckpointError
 from onlineguard.slidr.lookups.columns import COLUMNS, TABLES, Keys
-from onlineguard.slidr.lookups.file import About, Table, Version, write_version
+from onlineguard.slidr.lookups.file import About, Version, write_version
 from onlineguard.slidr.lookups.hosting import Network, ranges
+from onlineguard.slidr.lookups.single import Entities, Ranges, Table
 
 ABOUT = About(as_of=5, since=7, days=28, built_from="a log", hosting="", onlineguard="0")
 KEYS = st.integers(1, 40) | st.integers(2**64 - 40, 2**64 - 1) | st.integers(1, 2**64 - 1)
@@ -35,7 +36,10 @@ def test_an_entity_is_found_by_itself_as_in_a_batch_and_by_nobody_else(tmp_path_
     version = Version(path).check()
     rows = [Keys(key, key, key ^ 1, key, 4, ip) for key, ip in [*asked, *((key, 0) for key in known)]]
     batch = version.numbers_of(Keys(*(np.array(column, np.uint64) for column in zip(*rows, strict=True))))
-    assert np.array([version.numbers(row) for row in rows], np.float32).tobytes() == batch.tobytes()
+    entities, ranges_ = [Entities(version.tables[name]) for name in TABLES], Ranges(version.tables["networks4"])
+    for row, numbers in zip(rows, batch.tolist(), strict=True):
+        asked_for = zip(entities, (row.user, *row[:4]), strict=True)
+        assert [*(n for table, key in asked_for for n in table.numbers(key)), ranges_.number(row.number)] == numbers
     users = dict(zip(written["users"].keys.tolist(), written["users"].values.tolist(), strict=True))
     at = COLUMNS.index("user_daily")
     for row, numbers in zip(rows, batch.tolist(), strict=True):

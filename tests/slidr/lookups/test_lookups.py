@@ -8,9 +8,10 @@ from onlineguard.errors import CheckpointError, SourceError
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.features import LOOKED_UP, Featuriser
 from onlineguard.slidr.lookups.columns import COLUMNS, TABLES, hashed
-from onlineguard.slidr.lookups.file import About, Table, write_version
+from onlineguard.slidr.lookups.file import About, write_version
 from onlineguard.slidr.lookups.hosting import Network, ranges
 from onlineguard.slidr.lookups.lookups import Lookups, opened
+from onlineguard.slidr.lookups.single import Table
 from tests.support.click_frames import RECORD, frame
 
 
