@@ -140,6 +140,14 @@ def train(
         bool,
         typer.Option(help="Give each hour of the week the same weight, with and without login, for either label."),
     ] = True,
+    leave_out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FEATURE[,FEATURE]",
+            help="Features that are not learned; '' for none.",
+            show_default="lookups of accounts, users, user agents and ads",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and clicks give the same model.")] = 0,
 ) -> None:
     """Train a model on the first part of a log, with the labels known when that part ends."""
@@ -155,6 +163,9 @@ def train(
         runner.check_destinations(None, {"rejects": rejects}, {"the source": clicks, "--mapping": mapping})
         columns = tuple(name.strip() for name in slice_.split(",") if name.strip())
         config = Config(kind=kind.value, slices=columns, rfm_at_least=rfm_at_least, weighted=weights, seed=seed)
+        if leave_out is not None:
+            left_out = tuple(name.strip() for name in leave_out.split(",") if name.strip())
+            config = dataclasses.replace(config, left_out=left_out)
         prepared = _prepared(clicks, mapping, rejects, lookups_, config)
         parts = split(*prepared.bounds)
         start, end = _span(prepared, since, until, parts.train_since if until is None else None, parts.train_until)

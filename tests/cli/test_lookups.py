@@ -59,6 +59,8 @@ def test_a_model_is_trained_with_lookups_and_asks_for_them_from_then_on(folder):
     assert trained.looks_up
     learned = [name for name in LOOKED_UP if NAMES.index(name) not in trained.scorer.held]
     assert learned == ["prefix_daily", "prefix_days", "hosting"]
+    invoke("train", log, *options, "--out", folder / "all", "--lookups", folder / "lookups", "--leave-out", "hosting")
+    assert [NAMES[at] for at in load_model(folder / "all").scorer.held if NAMES[at] in LOOKED_UP] == ["hosting"]
     refused = invoke("calibrate", log, "--model", model, code=2)
     assert "was trained with lookups" in refused.stderr
     invoke("train", log, *options, "--out", folder / "plain", "--since", "50%", "--until", "75%")
