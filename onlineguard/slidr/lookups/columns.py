@@ -17,7 +17,7 @@ entities a new one is taken for one of them with a probability of 5e-13. An addr
 
 import hashlib
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -62,19 +62,26 @@ class Keys(NamedTuple):
 def keys_of(clicks: pl.DataFrame) -> Keys:
     """Those of the clicks of a frame; every distinct text is looked at once."""
 
-    def of(column: str, made: Callable[[str], int]) -> UInt64[np.ndarray, " n"]:
+    def of(column: str, numbers: Callable[[pl.Series], Sequence[Sequence[int]]]) -> list[UInt64[np.ndarray, " n"]]:
         distinct = clicks[column].drop_nulls().unique()
-        numbers = pl.Series([made(text) for text in distinct], dtype=pl.UInt64)
-        return clicks[column].replace_strict(distinct, numbers, default=NOBODY, return_dtype=pl.UInt64).to_numpy()
+        return [
+            clicks[column]
+            .replace_strict(distinct, pl.Series(of_each, dtype=pl.UInt64), default=NOBODY, return_dtype=pl.UInt64)
+            .to_numpy()
+            for of_each in numbers(distinct)
+        ]
 
-    return Keys(
-        of("user_id", hashed),
-        of("ip", lambda ip: hashed(prefix(ip))),
-        of("user_agent", hashed),
-        of("ad_id", hashed),
-        of("ip", lambda ip: address(ip).version),
-        of("ip", lambda ip: address(ip).number),
-    )
+    def of_text(texts: pl.Series) -> list[list[int]]:
+        return [[hashed(text) for text in texts]]
+
+    def of_ip(ips: pl.Series) -> list[list[int]]:
+        addresses = [address(ip) for ip in ips]
+        networks = [hashed(prefix(ip)) for ip in ips]
+        return [networks, [each.version for each in addresses], [each.number for each in addresses]]
+
+    (user,), (agent,), (ad,) = (of(column, of_text) for column in ("user_id", "user_agent", "ad_id"))
+    network, version, number = of("ip", of_ip)
+    return Keys(user, network, agent, ad, version, number)
 
 
 def hashed(text: str) -> int:
