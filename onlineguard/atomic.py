@@ -40,6 +40,30 @@ def write(path: str | os.PathLike[str], contents: bytes) -> None:
         temporary.write_bytes(contents)
 
 
+def create(path: str | os.PathLike[str], contents: bytes) -> bool:
+    """Write a file that is not there yet, whole and durably. False, with nothing changed, if it is there.
+
+    Of several who create it at once one does. Raises OSError.
+    """
+    target = Path(path)
+    if target.exists():
+        return False
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(contents)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
+        sync_folder(target.parent)
+        return True
+    finally:
+        _remove(temporary)
+
+
 def move(finished: Path, path: str | os.PathLike[str]) -> None:
     """Sync a finished file, or a folder with all that is in it, and rename it to `path`. Raises OSError."""
     _sync(finished)

@@ -1,4 +1,7 @@
-"""A model a day with Airflow: one task, which fails for good when the model is rejected, and is tried again else."""
+"""A model a day with Airflow: a task that fails for good when the model is rejected, and is tried again else.
+
+Beside it stands one for the lookups of the day, which the service takes up by itself.
+"""
 
 from datetime import datetime, timedelta
 
@@ -13,6 +16,13 @@ with DAG(
     max_active_runs=1,
     default_args={"retries": 3, "retry_delay": timedelta(hours=1)},
 ) as dag:
+    BashOperator(
+        task_id="lookups",
+        bash_command=(
+            "onlineguard slidr lookups build --history /var/lib/onlineguard/history --out /var/lib/onlineguard/lookups "
+            "--hosting /etc/onlineguard/hosting.csv --day {{ macros.ds_add(ds, -1) }} --json"
+        ),
+    )
     # At 01:00 the day before is over. A day that is done is answered from the registry, so retries cost nothing.
     BashOperator(
         task_id="retrain",

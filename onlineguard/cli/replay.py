@@ -53,6 +53,13 @@ def replay(
     recompute: Annotated[
         bool, typer.Option("--recompute", help="Count the clicks again, in place of the features that were recorded.")
     ] = False,
+    lookups: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="With --recompute: look clicks up again, in place of what was found then and recorded.",
+        ),
+    ] = None,
     changed: Annotated[bool, typer.Option("--changed", help="Publish only decisions that differ.")] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write decisions to this file, a JSON object a line.")
@@ -83,22 +90,26 @@ def replay(
         from onlineguard.cli import console
         from onlineguard.errors import InvalidArgument
         from onlineguard.slidr.history.reading import History
+        from onlineguard.slidr.lookups.lookups import opened
         from onlineguard.slidr.replay.bill import Bill, read_prices
         from onlineguard.slidr.replay.publishing import publish
         from onlineguard.slidr.replay.replay import complete, replayed
 
         if sum((dry_run, out is not None, redis is not None, service is not None)) != 1:
             raise InvalidArgument("give one of --out, --redis, --service and --dry-run; it says where the decisions go")
+        if lookups is not None and not recompute:
+            raise InvalidArgument("--lookups goes with --recompute; without it what was found then is taken")
         history = History(folder)
         chosen = _model(model, folder)
         start, end = _times(history, since, until)
         if recompute and not complete(history, start):
             console.say("beware: the history is not complete, so some clicks are counted of less than they were live")
         bill = Bill(None if prices is None else read_prices(prices))
-        frames = bill.counting(replayed(history, chosen, start, end, recompute))
+        frames = bill.counting(replayed(history, chosen, start, end, recompute, lookups and opened(lookups)))
         clicks = history.rows(start, end)
         with console.progress("replay", clicks, noun="clicks") as progress:
-            run = f"{chosen.version}:{start}:{end}:{'recomputed' if recompute else 'recorded'}"
+            made = "recorded" if not recompute else "recomputed" if lookups is None else "recomputed:looked up"
+            run = f"{chosen.version}:{start}:{end}:{made}"
             with ExitStack() as stack:
                 receiver = None if dry_run else _receiver(out, redis, stream, service, key, chosen, run, stack)
                 for done in _passed(frames) if receiver is None else publish(frames, receiver, changed):

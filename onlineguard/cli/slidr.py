@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onlineguard.cli import history, replay
+from onlineguard.cli import history, lookups, replay
 from onlineguard.cli.exits import one_line_errors
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 app.add_typer(history.app, name="history")
+app.add_typer(lookups.app, name="lookups")
 app.command("replay", epilog=replay.EPILOG)(replay.replay)
 
 
@@ -55,6 +56,15 @@ Rejects = Annotated[
         metavar="FILE",
         help="Write rows that are not clicks to this file, as NDJSON with row number and reason, and go on. Without it "
         "the first such row ends the command.",
+    ),
+]
+LookupsFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--lookups",
+        metavar="FOLDER",
+        help="What `slidr lookups build` made: a click is looked up as of the night before. Without it nothing is "
+        "known of accounts and networks.",
     ),
 ]
 ModelFolder = Annotated[Path, typer.Option("--model", metavar="FOLDER", help="The folder that `slidr train` wrote.")]
@@ -110,6 +120,7 @@ def train(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model is written. A model there is replaced.")],
     mapping: MappingFile = None,
     rejects: Rejects = None,
+    lookups_: LookupsFolder = None,
     kind: Annotated[
         KindName,
         typer.Option(
@@ -129,6 +140,14 @@ def train(
         bool,
         typer.Option(help="Give each hour of the week the same weight, with and without login, for either label."),
     ] = True,
+    leave_out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FEATURE[,FEATURE]",
+            help="Features that are not learned; '' for none.",
+            show_default="lookups of accounts, users, user agents and ads",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and clicks give the same model.")] = 0,
 ) -> None:
     """Train a model on the first part of a log, with the labels known when that part ends."""
@@ -144,7 +163,10 @@ def train(
         runner.check_destinations(None, {"rejects": rejects}, {"the source": clicks, "--mapping": mapping})
         columns = tuple(name.strip() for name in slice_.split(",") if name.strip())
         config = Config(kind=kind.value, slices=columns, rfm_at_least=rfm_at_least, weighted=weights, seed=seed)
-        prepared = _prepared(clicks, mapping, rejects, config)
+        if leave_out is not None:
+            left_out = tuple(name.strip() for name in leave_out.split(",") if name.strip())
+            config = dataclasses.replace(config, left_out=left_out)
+        prepared = _prepared(clicks, mapping, rejects, lookups_, config)
         parts = split(*prepared.bounds)
         start, end = _span(prepared, since, until, parts.train_since if until is None else None, parts.train_until)
         rows = prepared.between(start, end)
@@ -180,6 +202,7 @@ def calibrate(
     folder: ModelFolder,
     mapping: MappingFile = None,
     rejects: Rejects = None,
+    lookups_: LookupsFolder = None,
     since: Since = None,
     until: Until = None,
     budget: Annotated[float, typer.Option(help="Share of purchasing clicks that may be called robotic.")] = 0.01,
@@ -223,7 +246,7 @@ def calibrate(
 
         runner.check_destinations(None, {"rejects": rejects}, {"the source": clicks, "--mapping": mapping})
         model = load_model(folder)
-        prepared = _prepared(clicks, mapping, rejects, model.config, model)
+        prepared = _prepared(clicks, mapping, rejects, lookups_, model.config, model)
         begins_after_training = prepared.bounds[0] >= model.trained.until
         usual_until = None if begins_after_training else split(*prepared.bounds).calibrate_until
         start, end = _span(prepared, since, until, model.trained.until, usual_until)
@@ -273,6 +296,7 @@ def evaluate(
     folder: ModelFolder,
     mapping: MappingFile = None,
     rejects: Rejects = None,
+    lookups_: LookupsFolder = None,
     since: Since = None,
     until: Until = None,
     truth: Annotated[
@@ -295,7 +319,7 @@ def evaluate(
         runner.check_destinations(None, written, {"the source": clicks, "--mapping": mapping, "--truth": truth})
         model = load_model(folder)
         thresholds, calibrated = _thresholds(model, folder)
-        prepared = _prepared(clicks, mapping, rejects, model.config, model)
+        prepared = _prepared(clicks, mapping, rejects, lookups_, model.config, model)
         start, end = _span(prepared, since, until, calibrated.until, None)
         words.warn_of_reuse(start, calibrated, "calibrated on")
         words.warn_of_weekdays((calibrated.since, calibrated.until), (start, end))
@@ -357,6 +381,7 @@ def score(
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where decisions are written: .parquet, .csv or .ndjson.")],
     mapping: MappingFile = None,
     rejects: Rejects = None,
+    lookups_: LookupsFolder = None,
     since: Since = None,
     until: Until = None,
 ) -> None:
@@ -371,7 +396,7 @@ def score(
         runner.check_destinations(None, {"out": out, "rejects": rejects}, read)
         model = load_model(folder)
         thresholds, _ = _thresholds(model, folder)
-        prepared = _prepared(clicks, mapping, rejects, model.config, model)
+        prepared = _prepared(clicks, mapping, rejects, lookups_, model.config, model)
         start, end = _span(prepared, since, until, None, None)
         rows = (prepared.ts >= start) & (prepared.ts < end)
         table = decisions(prepared, model, thresholds, rows)
@@ -437,15 +462,27 @@ def rfm(
 
 
 def _prepared(
-    clicks: Path, mapping: Path | None, rejects: Path | None, config: "Config", model: "Model | None" = None
+    clicks: Path,
+    mapping: Path | None,
+    rejects: Path | None,
+    lookups_: Path | None,
+    config: "Config",
+    model: "Model | None" = None,
 ) -> "Prepared":
     from onlineguard.cli import console
-    from onlineguard.errors import SourceError
+    from onlineguard.errors import InvalidArgument, SourceError
     from onlineguard.report.formats import counted
     from onlineguard.slidr.features import Featuriser
     from onlineguard.slidr.log import prepare_log, read_log
+    from onlineguard.slidr.lookups.lookups import opened
 
-    featuriser = Featuriser() if model is None else model.featuriser()
+    found = None if lookups_ is None else opened(lookups_)
+    if model is not None and model.looks_up and found is None:
+        raise InvalidArgument(
+            f"model {model.version} was trained with lookups, and without them takes everybody for a stranger; "
+            "name their folder with --lookups"
+        )
+    featuriser = Featuriser(lookups=found) if model is None else model.featuriser(found)
     log = read_log(clicks, mapping, rejects, featuriser)
     if not log.frame.height:
         all_rejected = rejects is not None and rejects.exists()

@@ -11,7 +11,7 @@ import numpy as np
 
 from onlineguard.cli import console
 from onlineguard.slidr.evaluation.evaluation import threshold_text
-from onlineguard.slidr.features import NAMES
+from onlineguard.slidr.features import LOOKED_UP, NAMES
 from onlineguard.slidr.learning.scorer import Scorer
 from onlineguard.slidr.model import Model, Span
 from onlineguard.slidr.pipeline import WEEKDAYS, Mask, Prepared, Thresholds, weekdays
@@ -25,8 +25,8 @@ def log(clicks: Path, mapping: Path | None) -> str:
 
 
 def say_what_is_held(scorer: Scorer) -> None:
-    """Which features the model cannot use."""
-    held: list[str] = [NAMES[at] for at in getattr(scorer, "held", ())]
+    """Which features the model cannot use, lookups aside, which most go without."""
+    held: list[str] = [NAMES[at] for at in getattr(scorer, "held", ()) if NAMES[at] not in LOOKED_UP]
     if held:
         listed = ", ".join(held[:SHOWN]) + (f" and {len(held) - SHOWN} more" if len(held) > SHOWN else "")
         console.say(f"not used, since the training clicks do not show what else they can be: {listed}")

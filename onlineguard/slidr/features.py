@@ -16,6 +16,7 @@ and its pauses are those that are thought of an entity beforehand.
 | `hour_sin`, `hour_cos`, `weekday_sin`, `weekday_cos` | local minute of the day, day of the week, on the unit circle |
 | `logged_in` | 1 or 0 |
 | `ad_signed_24h`, `ad_unknown_24h` | share of the ad's clicks in a day that are signed in, and of unknown users |
+| `account_rfm` … `hosting` | what was known the night before, see `lookups.columns`; all 0 without lookups |
 
 A share of s among n clicks is (s + 2.5) / (n + 5): shrunk towards a half by five clicks, so that the first clicks of an
 ad say little. Robots that click on an ad, to drain its budget or to earn from it, have no accounts, since these cost
@@ -47,10 +48,13 @@ from onlineguard.slidr.clicks.clicks import LATEST, Click, check_clicks
 from onlineguard.slidr.clicks.marketplaces import TIMEZONES
 from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore, Store
 from onlineguard.slidr.counting.windows import ENTITIES, LASTING, OCTAVE, OF_AD, OF_EACH, WEEK, WINDOWS
+from onlineguard.slidr.lookups import columns as lookups_columns
+from onlineguard.slidr.lookups.lookups import Lookups
 
 _PAIRS = tuple(itertools.pairwise(WINDOWS))
 PACED = ("user", "session", "ip")  # a prefix holds too many for its pauses to tell anything
 
+LOOKED_UP = lookups_columns.COLUMNS
 CALENDAR = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos")  # told by the time and the marketplace alone
 
 NAMES: tuple[str, ...] = (
@@ -63,6 +67,7 @@ NAMES: tuple[str, ...] = (
     *(f"{entity}_spread" for entity in PACED),
     *(f"{entity}_clicks_{WEEK}" for entity in LASTING),
     *("ad_signed_24h", "ad_unknown_24h"),
+    *LOOKED_UP,
 )
 UNITS: tuple[str, ...] = (
     *("log1p clicks",) * 16,
@@ -74,6 +79,7 @@ UNITS: tuple[str, ...] = (
     *(f"log1p octaves^2 / {OCTAVE**2}",) * 3,
     *("log1p clicks",) * len(LASTING),
     *("share",) * 2,
+    *lookups_columns.UNITS,
 )
 WIDTH = len(NAMES)
 
@@ -102,10 +108,11 @@ def _logs(unit: float) -> Float32[np.ndarray, " numbers"]:
 
 _LOG, _LOG_SECONDS = _logs(1.0), _logs(1_000.0)  # of a count, and of milliseconds in seconds
 _MINUTE, _WEEKDAY = _circle(1_440), _circle(7)
+_NOTHING = np.zeros(len(LOOKED_UP), np.float32)  # looked up
 
 
 class Featuriser:
-    """Features of clicks, from counters in a store: by default one in this process.
+    """Features of clicks, from counters in a store, by default one in this process, and from lookups, if there are any.
 
     >>> featuriser = Featuriser()
     >>> click = Click(click_id="1", ts=1_700_000_000_000, user_id="anna", ip="192.0.2.7", user_agent="", device="pc",
@@ -115,8 +122,11 @@ class Featuriser:
     1
     """
 
-    def __init__(self, store: Store | None = None, timezones: Mapping[str, str] = TIMEZONES):
+    def __init__(
+        self, store: Store | None = None, timezones: Mapping[str, str] = TIMEZONES, lookups: Lookups | None = None
+    ):
         self.store: Store = ProcessStore() if store is None else store
+        self.lookups = lookups
         self.timezones = dict(timezones)
         self._offsets: dict[tuple[str, int], list[int]] = {}  # by marketplace and day since 1970
         for marketplace, zone in self.timezones.items():
@@ -127,16 +137,19 @@ class Featuriser:
                     f"timezones[{marketplace!r}] is {zone!r}; it must be a zone of the tz database, e.g. 'Asia/Tokyo'"
                 ) from error
 
-    def transform(self, frame: pl.DataFrame) -> Float32[np.ndarray, "n {WIDTH}"]:
+    def transform(self, frame: pl.DataFrame, arrived: pl.Series | None = None) -> Float32[np.ndarray, "n {WIDTH}"]:
         """Count the clicks of a frame (see `clicks`) in the order of its rows, and return the features of each.
+
+        arrived: when each click came, for the lookups; by default at its own time.
 
         Counting goes on over calls: how a log is cut into frames changes no bit. Raises InvalidArgument, before
         anything is counted, if a column is missing or holds what it must not.
         """
-        clicks = check_clicks(frame, _FIELDS)
+        clicks = check_clicks(frame, _FIELDS if self.lookups is None else (*_FIELDS, "user_agent"))
         ids, _, *columns, marketplaces = (clicks[field].to_list() for field in _FIELDS)
         keys = ClickKeys(ids, clicks["ts"].to_numpy().astype(np.int64), *columns)
-        return self.of_counts(self.store.count(keys), keys.ts, marketplaces, keys.signed_in)
+        looked_up = None if self.lookups is None else self.lookups.of_frame(clicks, arrived)
+        return self.of_counts(self.store.count(keys), keys.ts, marketplaces, keys.signed_in, looked_up)
 
     def of_counts(
         self,
@@ -144,17 +157,20 @@ class Featuriser:
         ts: Int64[np.ndarray, " n"],
         marketplaces: Sequence[str],
         logged_in: Sequence[bool],
+        looked_up: Float32[np.ndarray, "n {len(LOOKED_UP)}"] | None = None,
     ) -> Float32[np.ndarray, "n {WIDTH}"]:
-        """Features of clicks that were counted already, by whatever store; counts nothing, checks nothing."""
+        """Features of clicks that were counted and looked up already; counts nothing, checks nothing."""
         minute, weekday = self._local_times(marketplaces, ts)
-        return assembled(counts, minute, weekday, np.array(logged_in, bool))
+        found = np.zeros((len(counts), len(LOOKED_UP)), np.float32) if looked_up is None else looked_up
+        return assembled(counts, minute, weekday, np.array(logged_in, bool), found)
 
     def transform_one(self, click: Click) -> Float32[np.ndarray, " {WIDTH}"]:
         """Count one click, and return its features: those that `transform` gives for it."""
         if not 0 <= click.ts <= LATEST:  # `decode_click` sees to it, the constructor does not
             raise InvalidArgument(f"ts is {click.ts}; it must be milliseconds since 1970 UTC, from 0 to {LATEST}")
         counts = self.store.count(ClickKeys.of([click]))
-        return assembled(counts[0], *self.local_time(click.marketplace, click.ts), click.logged_in)
+        found = _NOTHING if self.lookups is None else self.lookups.of_clicks([click], click.ts)[0]
+        return assembled(counts[0], *self.local_time(click.marketplace, click.ts), click.logged_in, found)
 
     def local_time(self, marketplace: str, ts: int) -> tuple[int, int]:
         """The minute of the day and the day of the week (0 is Monday) in the marketplace at a click."""
@@ -191,10 +207,11 @@ class Featuriser:
         return offsets[quarter]
 
 
-def assembled(counts: Array, minute: Array, weekday: Array, logged_in: Array) -> Array:
+def assembled(counts: Array, minute: Array, weekday: Array, logged_in: Array, looked_up: Array) -> Array:
     """Features (..., WIDTH) float32 of the numbers that clicks see (..., 34), int32 in the order of `COLUMNS`.
 
     minute, weekday, logged_in: (...) of the day and of the week, as `Featuriser.local_time` gives them, and 1 or 0.
+    looked_up: (..., columns) float32 of the lookups; zeros without any.
     NumPy in gives NumPy out, and so for JAX, with the same bits.
     """
     xp, lead = namespace(counts), counts.shape[:-1]
@@ -225,6 +242,7 @@ def assembled(counts: Array, minute: Array, weekday: Array, logged_in: Array) ->
         logs[places[..., :n_paced, n_windows + 1]],
         logs[at[..., n_counts : n_counts + len(LASTING)]],
         xp.stack(shares, axis=-1),
+        looked_up,
     )
     return xp.concatenate(parts, axis=-1)
 

@@ -28,7 +28,7 @@ from onlineguard.slidr.clicks.clicks import Click, prefix
 from onlineguard.slidr.counting.counter_step import BatchMemory, Sheet, counted
 from onlineguard.slidr.counting.counters import FEW, ClickKeys, ProcessStore
 from onlineguard.slidr.counting.windows import COLUMNS
-from onlineguard.slidr.features import WIDTH, Featuriser, assembled
+from onlineguard.slidr.features import LOOKED_UP, WIDTH, Featuriser, assembled
 from onlineguard.slidr.learning.network import CATEGORIES, p_robot, p_robots
 from onlineguard.slidr.learning.scorer import Scorer
 from onlineguard.slidr.learning.train import Network
@@ -36,7 +36,9 @@ from onlineguard.slidr.learning.train import Network
 MOST = FEW  # clicks at once
 _SIZES = (1, MOST)  # that batches are padded to
 WHOLE = 4_096  # clicks at once on an accelerator, where a call takes as long for few
-_KNOWN = 3 + CATEGORIES  # of a click beside its counts: minute, weekday, logged in; its categories
+_LOOKED_UP = 3 + CATEGORIES  # where, among what is known of a click, the bits of what was looked up begin
+# Of a click beside its counts: minute, weekday, logged in; its categories; what was looked up.
+_KNOWN = _LOOKED_UP + len(LOOKED_UP)
 _ROWS = 4_096  # that `scored_singly` takes at once
 _KEY = attrgetter("click_id", "ts", "user_id", "session_id", "ip", "ad_id", "logged_in")  # `ClickKey` of a click
 _SMALL = 1_024  # numbers of an array that is given together with others
@@ -97,7 +99,7 @@ class ClickFront(NamedTuple):
         numbers, known, memory = jax.lax.optimization_barrier(
             (_part(memory, self.counts, len(COLUMNS), i), _part(memory, self.known, _KNOWN, i), memory)
         )
-        x = assembled(numbers, known[0], known[1], known[2])
+        x = assembled(numbers, known[0], known[1], known[2], known[_LOOKED_UP:].view(np.float32))
         memory = _put(memory, x, self.features + WIDTH * i)
         at = self.said + (1 + len(self.watched)) * i
         if self.network is not None:
@@ -105,7 +107,7 @@ class ClickFront(NamedTuple):
             # the loop, in parts that count; see `advance_from`.
             small, memory = jax.lax.optimization_barrier((weights[0], memory))
             params, mean, scale = _taken_apart([small, *weights[1:]], self.network)
-            codes = known[3:].view(np.uint32) if self.embedding else None
+            codes = known[3:_LOOKED_UP].view(np.uint32) if self.embedding else None
             memory = _put(memory, p_robot(params, mean, scale, x, codes)[None], at)
         seen = jnp.stack([x[j] for j in self.watched])
         return _put(memory, seen, at + 1), seen
@@ -114,10 +116,10 @@ class ClickFront(NamedTuple):
         """See `Front`; clicks were counted before."""
         known = memory[self.known : self.features].reshape(self.size, -1)
         counts = memory[self.counts : self.known].reshape(self.size, -1)
-        x = assembled(counts, known[:, 0], known[:, 1], known[:, 2])
+        x = assembled(counts, known[:, 0], known[:, 1], known[:, 2], known[:, _LOOKED_UP:].view(np.float32))
         p = jnp.zeros(self.size, jnp.float32)
         if self.network is not None:
-            codes = known[:, 3:].view(np.uint32) if self.embedding else None
+            codes = known[:, 3:_LOOKED_UP].view(np.uint32) if self.embedding else None
             params, mean, scale = _taken_apart(weights, self.network)
             p = p_robots(params, mean, scale, x, codes)
         seen = x[:, np.array(self.watched)]
@@ -163,11 +165,16 @@ class ClickJudge:
             (engine or self._engine).warmup_from(batch.front, batch.weights)
 
     def judge(
-        self, clicks: Sequence[Click], slices: Sequence[str], counts: Int32[np.ndarray, "n 34"] | None = None
+        self,
+        clicks: Sequence[Click],
+        slices: Sequence[str],
+        counts: Int32[np.ndarray, "n 34"] | None = None,
+        looked_up: Float32[np.ndarray, "n columns"] | None = None,
     ) -> JudgedClicks:
         """Count, judge and learn at most `most` clicks, in order.
 
         counts: what the clicks see, where there is no store.
+        looked_up: what the lookups have of them; None: nothing.
         """
         n = len(clicks)
         batch = self._batches[-1 if n > MOST or self._engine.runs_at_once(n) else n > 1]
@@ -180,6 +187,7 @@ class ClickJudge:
         batch.known[:n, :3] = [
             (*self._featuriser.local_time(click.marketplace, click.ts), click.logged_in) for click in clicks
         ]
+        batch.looked_up[:n] = 0.0 if looked_up is None else looked_up
         if self._embedding:
             batch.codes[:n] = _codes(clicks)
         after, verdicts = self._engine.update_from(batch.front, batch.weights, slices, batch.memory)
@@ -276,7 +284,8 @@ class _Batch:
         self.weights = engine.brought(front, weights)
         self.counts = self.memory[front.counts : front.known].reshape(front.size, -1)
         self.known = self.memory[front.known : front.features].reshape(front.size, -1)
-        self.codes = self.known.view(np.uint32)[:, 3:]
+        self.codes = self.known.view(np.uint32)[:, 3:_LOOKED_UP]
+        self.looked_up = self.known.view(np.float32)[:, _LOOKED_UP:]
         self.features, self.said = slice(front.features, front.said), slice(front.said, front.length)
         if front.counting:
             self.counting = BatchMemory(front.size, self.memory)

@@ -6,8 +6,8 @@ longer than reading, so the features are kept beside the log:
     clicks.parquet.features-3f2a91c07b5e.npy
 
 The digits are of a hash of the log's bytes, of the mapping, and of what makes the features: another log, mapping, time
-zone or version of the features has other digits, and what is kept for an earlier state of the log is removed. A file
-that cannot be written or read is done without.
+zone, version of the lookups or of the features has other digits, and what is kept for an earlier state of the log is
+removed. A file that cannot be written or read is done without.
 """
 
 import hashlib
@@ -51,6 +51,8 @@ def read_log(path: Path, mapping: Path | None, rejects: Path | None, featuriser:
             with source.open("rb") as file:
                 hashed.update(hashlib.file_digest(file, "sha256").digest())
     made_by = [onlineguard.__version__, FEATURES, NAMES, sorted(featuriser.timezones.items())]
+    if featuriser.lookups is not None:
+        made_by += [[version.about.since, version.about.sha256] for version in featuriser.lookups.versions]
     hashed.update(json.dumps(made_by).encode())
     features = path.with_name(f"{path.name}.features-{hashed.hexdigest()[:12]}.npy")
     return Log(frame, out_of_order, features, _kept(features, frame.height))

@@ -22,23 +22,27 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import onlineguard
 from onlineguard import atomic
 from onlineguard.errors import CheckpointError
 from onlineguard.slidr.clicks.marketplaces import TIMEZONES
 from onlineguard.slidr.counting.windows import WINDOWS
-from onlineguard.slidr.features import NAMES, UNITS, WIDTH, Featuriser
+from onlineguard.slidr.features import LOOKED_UP, NAMES, UNITS, WIDTH, Featuriser
 from onlineguard.slidr.learning import scorer
 from onlineguard.slidr.learning.network import NetworkConfig
 from onlineguard.slidr.learning.scorer import Scorer
+from onlineguard.slidr.lookups.lookups import Lookups
 from onlineguard.slidr.pipeline import Config, Mask, Thresholds
 from onlineguard.slidr.thresholds.calibration import Calibration
 
 FORMAT = 1  # of the folder
-FEATURES = 4  # version of the features; it rises when a name gets another meaning, e.g. another window or unit
+FEATURES = 5  # version of the features; it rises when a name gets another meaning, e.g. another window or unit
 SCORER, THRESHOLDS, SPECIFICATION, MANIFEST = scorer.FILE, "thresholds.json", "features.json", "manifest.json"
 PARTS = (SCORER, THRESHOLDS, SPECIFICATION)
 
+_LOOKED_UP = [NAMES.index(name) for name in LOOKED_UP]
 _AGAIN = "train again, or use a copy that is whole"
 
 
@@ -71,9 +75,15 @@ class Model:
     timezones: Mapping[str, str] = TIMEZONES  # of the marketplaces, as in training
     version: str = ""  # empty before it is saved
 
-    def featuriser(self) -> Featuriser:
+    def featuriser(self, lookups: Lookups | None = None) -> Featuriser:
         """A new featuriser, with nothing counted yet, that makes the features of this model."""
-        return Featuriser(timezones=self.timezones)
+        return Featuriser(timezones=self.timezones, lookups=lookups)
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether it has learned of clicks that were looked up, so that it takes all others for strangers."""
+        held = getattr(self.scorer, "held", None)
+        return held is not None and not np.isin(_LOOKED_UP, held).all()
 
 
 def save_model(folder: str | os.PathLike[str], model: Model) -> Model:
@@ -188,7 +198,8 @@ def _config(plain: dict[str, Any]) -> Config:
     values: dict[str, Any] = dict(plain)
     network: dict[str, Any] = dict(plain["network"])
     network["hidden"] = tuple(network["hidden"])
-    values["network"], values["slices"] = NetworkConfig(**network), tuple(plain["slices"])
+    values["network"] = NetworkConfig(**network)
+    values |= {name: tuple(plain[name]) for name in ("slices", "left_out")}
     if lacking := {item.name for item in fields(Config)} - values.keys():
         raise KeyError(f"config lacks {', '.join(sorted(lacking))}")
     return Config(**values)

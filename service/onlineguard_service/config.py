@@ -53,6 +53,10 @@ class Settings:
         "Whether the thresholds of clicks follow the drift of scores between two trainings, inside the bands that were "
         "set with them.",
     )
+    lookups: Path | None = _setting(
+        None, "Folder of the lookups that `slidr lookups build` makes each night; without it nothing is looked up."
+    )
+    lookups_every: float = _setting(30.0, "Seconds between looks at that folder.", 0.1, 300.0)
     redis: str | None = _setting(
         None, "URL of the Redis that counts, as redis://host:6379/0; without it the process counts.", repr=False
     )

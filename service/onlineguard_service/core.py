@@ -23,6 +23,7 @@ import jax
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.counting.counters import ClickKeys
 from onlineguard.slidr.history.keeping import Erased
+from onlineguard.slidr.lookups.lookups import Lookups
 from onlineguard.wire.answers import ClickAnswer, DecisionAnswer, EventAnswer, LabelAnswer
 from onlineguard.wire.requests import Decision, Event, Label, Of, Sort
 from onlineguard_service import entries, tracing
@@ -71,8 +72,10 @@ class Core:
         counting: Counting | None,
         settings: Settings,
         following: Following | None = None,
+        lookups: Lookups | None = None,
     ):
-        self._guard, self._journal, self._counting = guard, journal, counting
+        self._guard, self._journal, self._counting, self._lookups = guard, journal, counting, lookups
+        guard.looking_up = lookups is not None
         self._every = settings.snapshot_every
         self._erasing = Erasing(guard, journal, counting, settings, self._commit, self.snapshot)
         self._deciding = Deciding(guard, models, following, self._commit)
@@ -87,6 +90,7 @@ class Core:
         self._snapshotting = asyncio.Lock()
         self._timer: asyncio.Task[None] | None = None
         self._ahead: asyncio.Task[None] | None = None
+        self._looks: asyncio.Task[None] | None = None
         self._restoring: asyncio.Task[None] | None = None
         self._recording: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -124,7 +128,8 @@ class Core:
                 guard.recorder = recording and recording(guard, None)
             await asyncio.to_thread(guard.warmup, max(CLICKS_AT_ONCE, EVENTS_AT_ONCE), ROOM)
             counting = None if settings.redis is None else Counting(settings.redis, settings.redis_prefix)
-            core = cls(guard, journal, models, counting, settings, following)
+            lookups = None if settings.lookups is None else await asyncio.to_thread(Lookups, settings.lookups)
+            core = cls(guard, journal, models, counting, settings, following, lookups)
             if first is not None:
                 begin = entries.Begin(options, first, entries.now(), guard.source)
                 await journal.commit(entries.encode(begin), core._began)
@@ -141,6 +146,8 @@ class Core:
         await core._deciding.begin(settings.registry_every)
         core._timer = asyncio.create_task(core._snapshots())
         core._ahead = asyncio.create_task(core._compiling_ahead())
+        if lookups is not None:
+            core._looks = asyncio.create_task(core._looking(lookups, settings.lookups_every))
         if isinstance(journal, RedisJournal):
             journal.on_lost = core._journal_lost
         return core
@@ -217,7 +224,10 @@ class Core:
             except CountersUnavailable as error:
                 log.warning("counters cannot be reached: %s", error)
                 return self._unjudged(clicks)
-        return await self._commit(entries.Clicks(clicks, entries.now(), counts))
+        t, looked_up = entries.now(), b""
+        if self._lookups is not None:
+            looked_up = self._lookups.of_clicks(clicks, t).tobytes()
+        return await self._commit(entries.Clicks(clicks, t, counts, looked_up))
 
     def _unjudged(self, clicks: list[Click]) -> list[ClickAnswer]:
         answers: list[ClickAnswer] = []
@@ -415,11 +425,22 @@ class Core:
             "watch": {**self.watch(), "n_alarms": self._guard.watching.n_alarms},
             "trial": {**self.trial(), "ended_by_itself": self._guard.trying.n_ended_by_itself},
             "registry": self._deciding.registry(),
+            "lookups": self._looked_up(),
         }
 
     def watch(self) -> dict[str, Any]:
         """What the live watch has seen of the model that decides, and its alarms."""
         return self._guard.watching.shown()
+
+    def _looked_up(self) -> dict[str, Any] | None:
+        if self._lookups is None:
+            return None
+        version = self._lookups.in_force(entries.now())
+        return {
+            "version": version and version.name,
+            "as_of": version and version.about.as_of,
+            "damaged": len(self._lookups.damaged),
+        }
 
     def _redis(self) -> dict[str, Any] | None:
         """How Redis answers, by what it is asked for; None where it is not used."""
@@ -445,7 +466,7 @@ class Core:
     async def close(self) -> None:
         """Take nothing more, wait for what is under way, write a last snapshot."""
         self._closing = True
-        for task in (self._timer, self._ahead, *self._deciding.tasks):
+        for task in (self._timer, self._ahead, self._looks, *self._deciding.tasks):
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -533,6 +554,18 @@ class Core:
                 "clicked least go, and count from zero when they come again; /metrics says how many",
                 self._guard.options.max_entities,
             )
+
+    async def _looking(self, lookups: Lookups, every: float) -> None:
+        """Map versions of the lookups that are new, in good time before they come into force."""
+        while True:
+            await asyncio.sleep(every)
+            try:
+                if await asyncio.to_thread(lookups.look):
+                    log.info("lookups: %s", ", ".join(version.name for version in lookups.versions[-2:]))
+                    for why in lookups.damaged.values():
+                        log.error("lookups are passed over: %s", why)
+            except OSError as error:
+                log.warning("lookups cannot be looked for now: %s", error)
 
     async def _compiling_ahead(self) -> None:
         while True:

@@ -60,6 +60,7 @@ class Clicks(msgspec.Struct, tag="clicks", array_like=True, frozen=True):
     clicks: list[Click]
     t: int
     counts: bytes = b""  # int32 (n, 34), where the counters are kept elsewhere
+    looked_up: bytes = b""  # float32 (n, columns) of the lookups, so that no entry needs them again; none without any
 
 
 class Labels(msgspec.Struct, tag="labels", array_like=True, frozen=True):

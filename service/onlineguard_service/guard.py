@@ -28,6 +28,7 @@ from onlineguard.models.detector import Detector
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from onlineguard.slidr.counting.windows import COLUMNS
+from onlineguard.slidr.features import LOOKED_UP
 from onlineguard.slidr.guardrails.compatible import incompatible
 from onlineguard.slidr.judge import ClickJudge, FeatureJudge
 from onlineguard.slidr.model import Model
@@ -93,6 +94,7 @@ class Guard:
         self.label_t: int | None = None  # when the last label came
         self.sequence = 0  # of the last entry applied
         self.source = ""  # of the entries
+        self.looking_up = False  # whether clicks come with what lookups have of them; told by whoever sends entries
         self.recorder: Recorder | None = None  # told of every click that is judged, and of every label
         self.owed: dict[int, str] = {}  # users to be erased, by the entry that asked for it
         self.named: set[str] = set()  # the same, and who was erased while these entries were replayed
@@ -258,6 +260,8 @@ class Guard:
 
     def misfit(self, model: Model) -> str | None:
         """Why a model does not fit the clicks that come, in a sentence; None where it does."""
+        if model.looks_up and not self.looking_up:
+            return f"model {model.version} was trained with lookups, and this service has none; name their folder"
         seen = self.click_figures.counts()
         return incompatible(model, self.model, clicks=seen if sum(seen.values()) >= TELLING else None)
 
@@ -354,22 +358,24 @@ class Guard:
 
     def _judge(self, entry: Clicks) -> list[ClickAnswer]:
         counts = np.frombuffer(entry.counts, np.int32).reshape(-1, len(COLUMNS)) if self.store is None else None
+        looked_up = np.frombuffer(entry.looked_up, np.float32).reshape(-1, len(LOOKED_UP)) if entry.looked_up else None
 
         def judged(places: list[int]) -> list[ClickAnswer]:
             answers: list[ClickAnswer] = []
             most = self._click_judge.most
             for start in range(0, len(places), most):
                 part = places[start : start + most]
-                seen = counts if counts is None or len(part) == len(counts) else counts[part]
-                answers += self._judged(entry, part, seen)
+                answers += self._judged(entry, part, _rows(counts, part), _rows(looked_up, part))
             return answers
 
         return self._click_answers.answered(entry.clicks, [click.click_id for click in entry.clicks], judged)
 
-    def _judged(self, entry: Clicks, places: list[int], counts: np.ndarray | None) -> list[ClickAnswer]:
+    def _judged(
+        self, entry: Clicks, places: list[int], counts: np.ndarray | None, looked_up: np.ndarray | None
+    ) -> list[ClickAnswer]:
         clicks = [entry.clicks[i] for i in places]
         names = [self.slice_of(click) for click in clicks]
-        judged = self._click_judge.judge(clicks, names, counts)
+        judged = self._click_judge.judge(clicks, names, counts, looked_up)
         verdicts, version = _verdicts(judged.verdicts), self.model.version
         ruling = Ruling(judged.p_robot, *self._limits.judged(names, judged.p_robot), [version] * len(clicks))
         warm = self.watching.warm(clicks)
@@ -543,6 +549,10 @@ class Guard:
 def _ids(events: Sequence[Event]) -> list[str | None]:
     """What each event is remembered under: its slice and its id, if it has one."""
     return [None if event.id is None else f"{msgspec.json.encode(event.slice).decode()} {event.id}" for event in events]
+
+
+def _rows(of_entry: np.ndarray | None, places: list[int]) -> np.ndarray | None:
+    return of_entry if of_entry is None or len(places) == len(of_entry) else of_entry[places]
 
 
 def _flags(verdicts: Sequence[VerdictAnswer]) -> list[int]:

@@ -122,6 +122,10 @@ CASES: dict[str, tuple[dict[str, str], list[dict[str, str]]]] = {  # series with
         {"onlineguard_trials_ended_total": "0x80 1x40"},
         [{"onlineguard_trials_ended_total": "0x120"}],
     ),
+    "OnlineguardLookupsOld": (
+        {"onlineguard_lookups_age_seconds": "192000+60x120"},
+        [{"onlineguard_lookups_age_seconds": "9x120"}],
+    ),
     "OnlineguardModelOld": (
         {"onlineguard_model_age_seconds": "259000+60x120", "onlineguard_model_watched": "1x120"},
         [

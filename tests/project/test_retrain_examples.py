@@ -21,12 +21,13 @@ def loaded(name):
     return module
 
 
-def options_of_retrain():
+def options():
+    """Those of `slidr retrain` and of `slidr lookups build`."""
     from typer.main import get_command
 
-    return {
-        name for parameter in get_command(app).commands["slidr"].commands["retrain"].params for name in parameter.opts
-    }
+    commands = get_command(app).commands["slidr"].commands
+    chosen = (commands["retrain"], commands["lookups"].commands["build"])
+    return {name for command in chosen for parameter in command.params for name in parameter.opts}
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.iterdir()), ids=lambda path: path.name)
@@ -34,8 +35,9 @@ def test_every_option_in_an_example_is_one_of_the_command(path):
     text = path.read_text(encoding="utf-8")
     if path.suffix != ".timer":
         assert "slidr retrain" in text or '"slidr", "retrain"' in text
+        assert "lookups build" in text or '"lookups", "build"' in text
     found = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
-    assert found <= options_of_retrain()
+    assert found <= options()
 
 
 def test_the_unit_and_its_timer_are_read_as_systemd_reads_them():
@@ -45,13 +47,14 @@ def test_the_unit_and_its_timer_are_read_as_systemd_reads_them():
         parser.read(EXAMPLES / f"onlineguard-retrain.{name}")
         assert parser.sections() == sections
         if name == "service":
+            assert shlex.split(parser["Service"]["ExecStartPre"])[1:5] == ["onlineguard", "slidr", "lookups", "build"]
             assert shlex.split(parser["Service"]["ExecStart"])[1:4] == ["onlineguard", "slidr", "retrain"]
 
 
 def test_the_airflow_file_makes_a_dag():
     pytest.importorskip("airflow", reason="Airflow is not installed here; it takes a hundred packages")
     dag = loaded("airflow_dag").dag
-    assert [task.task_id for task in dag.tasks] == ["retrain"]
+    assert [task.task_id for task in dag.tasks] == ["lookups", "retrain"]
     assert dag.max_active_runs == 1
 
 

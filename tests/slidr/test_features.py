@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.clicks.clicks import Click, Mapping, read_clicks
-from onlineguard.slidr.features import NAMES, UNITS, WIDTH, Featuriser, assembled
+from onlineguard.slidr.features import LOOKED_UP, NAMES, UNITS, WIDTH, Featuriser, assembled
 from tests.support.click_frames import EXAMPLE, frame
 from tests.support.slidr_oracle import Oracle
 from tests.support.slidr_streams import HOUR, MINUTE, NOON, SECOND, streams
@@ -50,7 +50,7 @@ def seconds(ms):
 
 
 def test_there_is_a_name_and_a_unit_for_each_feature():
-    assert len(NAMES) == len(set(NAMES)) == len(UNITS) == WIDTH == 49
+    assert len(NAMES) == len(set(NAMES)) == len(UNITS) == WIDTH == 59
     assert Featuriser().transform(frame()).shape == (1, WIDTH)
     assert Featuriser().transform(frame().clear()).shape == (0, WIDTH)
 
@@ -72,8 +72,10 @@ def test_a_log_in_frames_click_by_click_and_by_the_definition_gives_the_same_bit
 def test_a_compiled_program_gives_the_same_bits(rows):
     counts = np.array(rows, np.int32)
     times = (np.arange(len(rows)) % 1_440, np.arange(len(rows)) % 7, np.arange(len(rows)) % 2)
-    compiled = [np.asarray(jax.jit(assembled)(row, *time)) for row, *time in zip(counts, *times, strict=True)]
-    assert np.stack(compiled).tobytes() == assembled(counts, *times).tobytes()
+    looked_up = np.linspace(0.0, 15.0, len(rows) * len(LOOKED_UP), dtype=np.float32).reshape(len(rows), -1)
+    columns = (counts, *times, looked_up)
+    compiled = [np.asarray(jax.jit(assembled)(*row)) for row in zip(*columns, strict=True)]
+    assert np.stack(compiled).tobytes() == assembled(*columns).tobytes()
 
 
 @given(streams())

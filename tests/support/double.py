@@ -258,6 +258,7 @@ class Double:
             "conflicts": 1,
             "purchases_robotic": 1,
             "slices": {of: {"held": 2, "born": 3, "evicted": 1} for of in ("events", "clicks")},
+            "lookups": {"version": "2026-03-09", "as_of": 0, "damaged": 0},
             "entities": {"users": 4},
             "evicted": {"users": 1},
             "journal": {"sequence": 5, "age": 2.0, "lag": 0.25, "bytes": 1_000, "waiting": 3, "slow": True}

@@ -3,7 +3,8 @@
 **Stopped.** The data are cut into quarters of a day. A feature that is the same in all clicks of a quarter, and varies
 in most others, has stopped: a counter that was lost, or a column that is no longer filled. One that never varied is no
 fault, since the model takes no notice of it, unless it varied when the live model was trained. Hours and days of the
-week are left out, here and below: they are the calendar's.
+week are left out, here and below: they are the calendar's. What is looked up has stopped where all of it rests, since
+few clicks may come from hosting networks; and that it has not begun yet is no fault.
 
 **Drift** is the population stability index over the ten bins that the deciles of the live model's training clicks make,
 
@@ -20,7 +21,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float
 
-from onlineguard.slidr.features import CALENDAR, NAMES
+from onlineguard.slidr.features import CALENDAR, LOOKED_UP, NAMES
 from onlineguard.slidr.guardrails.checks import Check, Finding
 from onlineguard.slidr.guardrails.data import Data
 from onlineguard.slidr.registry.records import FeaturePromise
@@ -49,7 +50,11 @@ def features(data: Data, limits: Mapping[str, float]) -> Finding:
         return Finding(None, "too few quarters of a day have clicks", {"missing": 0})
     resting = np.array(still)
     counted = ~np.isin(NAMES, CALENDAR)
-    stopped = resting.any(0) & (resting.mean(0) <= limits["share"]) & counted
+    looked_up = np.isin(NAMES, LOOKED_UP)
+    lost = resting.copy()
+    lost[:, looked_up] = resting[:, looked_up].all(1, keepdims=True)
+    lost[:, looked_up] &= ~np.logical_and.accumulate(lost[:, looked_up], 0)
+    stopped = lost.any(0) & (lost.mean(0) <= limits["share"]) & counted
     if data.promised is not None:
         varied = [bool(data.promised.features[name].edges) for name in NAMES if name in data.promised.features]
         if len(varied) == len(NAMES):

@@ -29,7 +29,7 @@ from onlineguard.errors import InvalidArgument, SourceError
 from onlineguard.slidr.clicks.clicks import SCHEMA
 from onlineguard.slidr.clicks.coded import coded
 from onlineguard.slidr.clicks.order import in_order
-from onlineguard.slidr.features import NAMES, WIDTH
+from onlineguard.slidr.features import LOOKED_UP, NAMES, WIDTH
 from onlineguard.slidr.history.layout import DAY, FORMAT, KINDS, REPLACED, Kind, Part, clicks_schema, parts, standing
 from onlineguard.slidr.model import FEATURES
 from onlineguard.slidr.pipeline import Config, Prepared, prepare
@@ -37,7 +37,7 @@ from onlineguard.slidr.pipeline import Config, Prepared, prepare
 HOUR = 3_600_000
 # Of `History.clicks`. purchase_t: when the purchase became known; source: the journal that `sequence` is an entry of.
 COLUMNS = (*clicks_schema(NAMES), "purchase_t", "source")
-COUNTED = frozenset(NAMES) - frozenset(SCHEMA)  # the columns that depend on the version of the features
+COUNTED = frozenset(NAMES) - frozenset(SCHEMA) - frozenset(LOOKED_UP)  # depend on the version of the features
 
 Span = tuple[int, int]  # since <= time < until, ms since 1970 UTC
 
@@ -217,7 +217,10 @@ class History:
         decided: "_OfDays | None",
     ) -> Iterator[pl.DataFrame]:
         for part in found:
-            frame = pl.scan_parquet(part.path, hive_partitioning=False).filter(selected).select(read).collect()
+            scan = pl.scan_parquet(part.path, hive_partitioning=False).filter(selected)
+            if absent := [name for name in LOOKED_UP if name in read and name not in scan.collect_schema()]:
+                scan = scan.with_columns(pl.lit(0.0, pl.Float32).alias(name) for name in absent)  # recorded before them
+            frame = scan.select(read).collect()
             if frame.height:
                 frame = frame.with_columns(source=pl.lit(part.source))
                 if known is not None:

@@ -12,8 +12,6 @@ left behind.
 """
 
 import os
-import threading
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -55,21 +53,7 @@ class Folder:
         if target.exists():
             return False
         _make_folder(target.parent)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                file.write(contents)
-                file.flush()
-                os.fsync(file.fileno())
-            try:
-                os.link(temporary, target)
-            except FileExistsError:
-                return False
-            atomic.sync_folder(target.parent)
-            return True
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
+        return atomic.create(target, contents)
 
     def read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()

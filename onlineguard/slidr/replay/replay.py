@@ -23,10 +23,11 @@ from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.clicks.categories import categories
 from onlineguard.slidr.clicks.clicks import SCHEMA
 from onlineguard.slidr.counting.windows import BEHIND_MS, HOUR_MS, KEEP_HOURS, LONGER_HOURS
-from onlineguard.slidr.features import NAMES
+from onlineguard.slidr.features import LOOKED_UP, NAMES
 from onlineguard.slidr.history.reading import History, features_of
 from onlineguard.slidr.judge import scored_singly
 from onlineguard.slidr.learning.train import Network
+from onlineguard.slidr.lookups.lookups import Lookups
 from onlineguard.slidr.model import Model
 from onlineguard.slidr.pipeline import slice_name
 
@@ -44,9 +45,16 @@ COLUMNS = (
 
 
 def replayed(
-    history: History, model: Model, since: int | None = None, until: int | None = None, recompute: bool = False
+    history: History,
+    model: Model,
+    since: int | None = None,
+    until: int | None = None,
+    recompute: bool = False,
+    lookups: Lookups | None = None,
 ) -> Iterator[pl.DataFrame]:
     """The clicks with since <= ts < until as the model decides about them, in the order in which they were judged.
+
+    lookups: what recomputed features are looked up in; by default what was found then is taken.
 
     The columns are `COLUMNS`: the new score, threshold, decision and version, and behind `was_` those that they
     replace. A click that was judged twice, since its id had been forgotten, is there twice.
@@ -57,12 +65,17 @@ def replayed(
         raise InvalidArgument(f"model {model.version} has no thresholds; run onlineguard slidr calibrate on it")
     kind = getattr(getattr(model.scorer, "config", None), "kind", None)
     embedding = isinstance(model.scorer, Network) and kind == "embedding"
-    read = (*_PLACE, *SCHEMA, *_BEFORE, *(() if recompute else NAMES))
-    featuriser = model.featuriser() if recompute else None
+    read = (*_PLACE, "t", *SCHEMA, *_BEFORE, *(LOOKED_UP if recompute else NAMES))
+    featuriser = model.featuriser(lookups) if recompute else None
     first = since if since is None or featuriser is None else since - LOOKBACK
     last = until if until is None or featuriser is None else until + LATE
     for frame in history.clicks(first, last, tuple(dict.fromkeys(read))):
-        counted = features_of(frame) if featuriser is None else featuriser.transform(frame)
+        if featuriser is None:
+            counted = features_of(frame)
+        else:
+            counted = featuriser.transform(frame, frame["t"])
+            if lookups is None:
+                counted[:, -len(LOOKED_UP) :] = frame.select(LOOKED_UP).to_numpy()
         asked = np.ones(frame.height, bool)
         for bound, sign in ((since, 1), (until, -1)):
             if bound is not None:

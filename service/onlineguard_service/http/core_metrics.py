@@ -45,6 +45,11 @@ def tell(into: Exposition, status: Mapping[str, Any]) -> None:
     )
     _watch(into, status.get("watch") or {}, status.get("registry"))
     _trial(into, status.get("trial") or {})
+    lookups = status.get("lookups")
+    if lookups is not None:
+        age = _age(lookups["as_of"])
+        into.gauge("lookups_age_seconds", "Time since the day ended that clicks are looked up as of.", age)
+        into.gauge("lookups_damaged", "Versions of the lookups that are passed over.", lookups["damaged"])
 
 
 def _tables(into: Exposition, status: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.faults import flooded, relabelled
 from onlineguard.errors import InvalidArgument, SourceError
-from onlineguard.slidr.features import NAMES, WIDTH
+from onlineguard.slidr.features import LOOKED_UP, NAMES, WIDTH
 from onlineguard.slidr.guardrails import distributions, labels, traffic
 from onlineguard.slidr.guardrails.checks import Settings, run
 from onlineguard.slidr.guardrails.data import DAY, HOUR, Data, arrived
@@ -115,6 +115,22 @@ def test_a_feature_that_stops_varying_or_is_missing_is_named(week, clean):
     assert distributions.features(data_of(week, gone), {"share": 0.5}).holds  # as it always was, perhaps
     promised = promises_of(clean.X)
     assert distributions.features(data_of(week, gone, promised=promised), {"share": 0.5}).holds is False
+
+
+def test_lookups_that_were_not_begun_are_no_fault_and_lost_ones_are(week, clean):
+    at = [NAMES.index(name) for name in LOOKED_UP]
+
+    def finding(since, until, columns):
+        X = clean.X.copy()
+        X[np.ix_((clean.ts >= BEGIN + since * DAY) & (clean.ts < BEGIN + until * DAY), columns)] = 0.0
+        return distributions.features(data_of(week, X), {"share": 0.5})
+
+    assert finding(0, 7, at).holds  # there are none
+    assert finding(0, 3, at).holds  # they were begun in the week
+    assert finding(3, 4, at[-1:]).holds  # nobody came from a hosting network that day
+    lost = finding(3, 4, at)
+    assert lost.holds is False
+    assert lost.sentence.startswith("account_rfm, user_daily")
 
 
 def test_a_population_that_moved_has_a_large_stability_index(week, clean):
