@@ -74,7 +74,7 @@ def _recorded(recorder: Recorder, clicks: list[Click], X: np.ndarray, size: int)
             [False] * k,
             [0.25] * k,
             ["phone / US / true"] * k,
-            "0" * 12,
+            ["0" * 12] * k,
         )
         if sequence % 100 == 0:
             recorder.labels(sequence, some[0].ts, [Label(some[0].click_id, some[0].ts)])

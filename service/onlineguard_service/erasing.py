@@ -53,7 +53,7 @@ class Erasing:
 
     async def finish(self) -> None:
         """Do what an earlier process was killed over."""
-        if self._guard.owed or self._guard.erased > self._journal.oldest:
+        if self._guard.erasing or self._guard.erased > self._journal.oldest:
             await self._finish()
 
     async def _finish(self) -> keeping.Erased:

@@ -96,7 +96,7 @@ class Guard:
         self.source = ""  # of the entries
         self.looking_up = False  # whether clicks come with what lookups have of them; told by whoever sends entries
         self.recorder: Recorder | None = None  # told of every click that is judged, and of every label
-        self.owed: dict[int, str] = {}  # users to be erased, by the entry that asked for it
+        self.erasing: dict[int, str] = {}  # users to be erased, by the entry that asked for it
         self.named: set[str] = set()  # the same, and who was erased while these entries were replayed
         self.erased = 0  # the entry that said last that what was owed is done
         self.watching = Watching(version)
@@ -144,8 +144,8 @@ class Guard:
             self._erase(entry.user_id)
             return []
         if isinstance(entry, Erased):
-            if any(asked <= entry.upto for asked in self.owed):
-                self.owed = {asked: user for asked, user in self.owed.items() if asked > entry.upto}
+            if any(asked <= entry.upto for asked in self.erasing):
+                self.erasing = {asked: user for asked, user in self.erasing.items() if asked > entry.upto}
                 self.erased = sequence
             return []
         self.watching.switched(entry)
@@ -189,7 +189,7 @@ class Guard:
             self.store.keep(options.max_entities or None)
 
     def _erase(self, user_id: str) -> None:
-        self.owed[self.sequence] = user_id
+        self.erasing[self.sequence] = user_id
         self.named.add(user_id)
         clicks = self._click_answers.of(user_id)
         self._click_answers.forget(clicks)
@@ -485,7 +485,7 @@ class Guard:
             "options": msgspec.to_builtins(self.options),
             "sequence": self.sequence,
             "source": self.source,
-            "owed": [[asked, user] for asked, user in self.owed.items()],
+            "erasing": [[asked, user] for asked, user in self.erasing.items()],
             "erased": self.erased,
             "model": self.model.version,
             "marks": [list(mark) for mark in self.marks],
@@ -512,8 +512,8 @@ class Guard:
         guard = cls(options, dump["model"], models)
         guard.sequence, guard.label_t = dump["sequence"], dump["label_t"]
         guard.source = dump.get("source", "")  # of old there was none
-        guard.owed, guard.erased = dict(dump.get("owed", [])), dump.get("erased", 0)
-        guard.named = set(guard.owed.values())
+        guard.erasing, guard.erased = dict(dump.get("erasing", [])), dump.get("erased", 0)
+        guard.named = set(guard.erasing.values())
         guard.marks = [(t, version) for t, version in dump["marks"]]
         if dump["events"] is not None:
             config, tensors = dump["events"]
