@@ -59,7 +59,14 @@ STATUS = {
         "rollbacks": 0,
         "n_alarms": {"fpr": 0},
     },
-    "trial": {"running": False, "overall": None, "ended_by_itself": 0},
+    "trial": {
+        "running": True,
+        "version": "n",
+        "share": 0.5,
+        "overall": {"clicks": 1, "live": 1, "candidate": 1, "only_live": 0, "only_candidate": 0}
+        | {"purchases": 1, "purchases_live": 0, "purchases_candidate": 0},
+        "ended_by_itself": 0,
+    },
     "registry": {"reached": 0.0, "refused": False, "refusals": 0},
     "ready": True,
     "events": 1,
