@@ -9,8 +9,8 @@ so a user is decided by one model throughout, a larger share takes users on and 
 other users. Where there is no user, the session stands for it, and else the address.
 
 It is part of the guard: told of every click and purchase as entries are applied, so a replay decides and counts the
-same. The candidate has a live watch of its own, of every click whoever decided. In a canary an alarm that tells of the
-model ends the trial: that too is an entry, owed from the alarm on.
+same. The candidate has a live watch of its own, of every click whoever decided. Where it decides, an alarm that tells
+of the model ends the trial: that too is an entry, owed from the alarm on.
 """
 
 import hashlib

