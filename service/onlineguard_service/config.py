@@ -108,6 +108,11 @@ class Settings:
         65_536,
     )
     connections: int = _setting(2_000, "Connections at most; one more is told to come again.", 1)
+    connections_each: int = _setting(
+        256,  # closing as many at once keeps others waiting for some 10 ms, a thousand for 40
+        "Connections of one address at most (or of a /64 of IPv6); a proxy that keeps more to the service needs more.",
+        1,
+    )
     batch_limit: int = _setting(10_000, "Events, clicks or labels in a request at most.", 1)
     rate_limit: float = _setting(0.0, "Requests a second of one key, or of one address without a key; 0: any.", 0)
     keys: Path | None = _setting(None, "TOML file of API keys, see --new-key; without it requests need none.")

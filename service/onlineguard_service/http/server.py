@@ -19,6 +19,7 @@ import socket
 import ssl
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Generator
 
 import msgspec
@@ -157,7 +158,11 @@ class _Server(uvicorn.Server):
 def _config(app: Application, settings: Settings) -> uvicorn.Config:
     config = uvicorn.Config(
         app,
-        http=type("Limited", (Protocol,), {"most": settings.connections}),
+        http=type(
+            "Limited",
+            (Protocol,),
+            {"most": settings.connections, "most_each": settings.connections_each, "open": Counter()},
+        ),
         ws="none",
         lifespan="off",
         interface="asgi3",

@@ -23,7 +23,8 @@ JSON = {"content-type": "application/json"}
 def service(tmp_path_factory, environment, model_folder):
     service = Service(
         tmp_path_factory.mktemp("attacked"), environment, "--model", str(model_folder), "--n-features", "2",
-        "--detector", "marginal", "--snapshot-every", "3600", "--connections", "60", "--bodies-limit", str(8 * MIB),
+        "--detector", "marginal", "--snapshot-every", "3600", "--connections", "60", "--connections-each", "50",
+        "--bodies-limit", str(8 * MIB),
     )  # fmt: skip
     service.start()
     yield service
@@ -150,14 +151,23 @@ def _readable(connection):
 
 
 def test_one_connection_too_many_is_told_and_room_comes_back(service):
-    held = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(60)]
-    try:
-        time.sleep(0.3)
-        with socket.create_connection(("127.0.0.1", service.port)) as late:
+    def connected(address):
+        return socket.create_connection(("127.0.0.1", service.port), source_address=(address, 0))
+
+    def refused(address):
+        with connected(address) as late:
             late.settimeout(5)
             answer = late.recv(1_000)
-            assert answer.startswith(b"HTTP/1.1 503")
-            assert b"connections" in answer
+        assert answer.startswith(b"HTTP/1.1 503")
+        return answer.decode()
+
+    held = [connected("127.0.0.1") for _ in range(50)]
+    try:
+        time.sleep(0.3)
+        assert "the setting connections_each allows" in refused("127.0.0.1")
+        held += [connected("127.0.0.2") for _ in range(10)]
+        time.sleep(0.3)
+        assert "the setting connections allows" in refused("127.0.0.2")
     finally:
         for connection in held:
             connection.close()

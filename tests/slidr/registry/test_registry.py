@@ -179,9 +179,9 @@ def test_of_several_processes_that_promote_at_once_exactly_one_wins(tmp_path, fo
     racers = [context.Process(target=_promote, args=(tmp_path, each, ready, won)) for each in versions[1:]]
     for racer in racers:
         racer.start()
-    winner = won.get(timeout=60)
+    winner = won.get(timeout=600)
     for racer in racers:
-        racer.join(60)
+        racer.join(600)
     assert won.empty()
     assert registry.current() == winner
     assert [change.generation for change in registry.changes()] == [1, 2]
