@@ -39,7 +39,7 @@ def made(frame, seed, folder):
 def model_folder(frame, tmp_path_factory):
     """The folder of a small model that is trained and calibrated."""
     folder = tmp_path_factory.mktemp("model") / "first"
-    made(frame, 0, folder)
+    made(frame, 1, folder)
     return folder
 
 
@@ -47,7 +47,7 @@ def model_folder(frame, tmp_path_factory):
 def other_folder(frame, tmp_path_factory):
     """Another one, to switch to."""
     folder = tmp_path_factory.mktemp("model") / "second"
-    made(frame, 1, folder)
+    made(frame, 5, folder)
     return folder
 
 
