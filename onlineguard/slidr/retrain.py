@@ -20,7 +20,8 @@ digest of what they were made from; a version that was added or promoted already
 machines run with two work folders, one of them finds the registry changed, and nothing of its own promoted.
 
 **Memory.** Features are read as they were counted live, into a file that is mapped into memory, and gone through in
-parts. What is held are the clicks' fields, and a few numbers of each click.
+parts. What is held are the clicks' fields, whose texts are numbers (`clicks.coded`), and a few numbers of each click.
+Visitors, sessions and the curves of slices are gone through in parts too.
 """
 
 import dataclasses
