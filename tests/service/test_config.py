@@ -137,7 +137,7 @@ def test_what_is_shown_is_a_file_that_gives_the_same_settings(tmp_path, file):
     shown.write_text(show(loaded))
     again = load({}, {}, shown)
     assert again.settings == loaded.settings
-    unset = {"redis", "registry", "keys", "tls_clients", "history_folder"}
+    unset = {"redis", "registry", "keys", "tls_clients", "history_folder", "lookups"}
     assert set(tomllib.loads(show(loaded))["serve"]) == set(config.FIELDS) - unset
 
 
