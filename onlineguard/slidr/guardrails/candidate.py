@@ -22,6 +22,7 @@ from onlineguard.slidr.pipeline import slice_name
 from onlineguard.slidr.registry.records import Canary
 from onlineguard.slidr.thresholds import evidence
 from onlineguard.slidr.thresholds.curves import NEVER
+from onlineguard.slidr.thresholds.metrics import HitRate
 
 LEVEL = 0.999  # of intervals: some twenty slices are looked at every day
 ENOUGH = 1_000  # clicks of a slice whose rates are compared
@@ -136,7 +137,7 @@ def auc(comparison: Comparison, limits: Mapping[str, float]) -> Finding:
 
 
 def canary(comparison: Comparison, limits: Mapping[str, float]) -> Finding:
-    """Whether pinned clicks are decided as before."""
+    """Whether pinned clicks are decided as before, beyond what so few of them show by chance."""
     pinned = [each for each in comparison.canaries if len(each.features) == WIDTH]
     embedding = comparison.candidate.config.kind == "embedding"
     pinned = [each for each in pinned if not embedding or len(each.categories) == CATEGORIES]
@@ -151,10 +152,11 @@ def canary(comparison: Comparison, limits: Mapping[str, float]) -> Finding:
     robotic, before = p_robot > limit, np.array([each.robotic for each in pinned])
     if not np.isfinite(p_robot).all():
         return Finding(False, f"{int((~np.isfinite(p_robot)).sum())} of {len(pinned)} pinned clicks have no score")
-    people = float(robotic[~before].mean()) if (~before).any() else 0.0
-    freed = float((~robotic[before]).mean()) if before.any() else 0.0
+    hits = np.array([(robotic & ~before).sum(), (~robotic & before).sum()])
+    changed = HitRate(hits, np.array([(~before).sum(), before.sum()]))
+    people, freed = np.nan_to_num(changed.value).tolist()
     figures = {"people_marked": people, "robots_freed": freed, "pinned": len(pinned)}
-    holds = people <= limits["people"] and freed <= limits["robots"]
+    holds = bool((changed.interval()[0] <= (limits["people"], limits["robots"])).all())
     return Finding(
         holds, f"of the pinned clicks, {people:.0%} of people's became robotic, {freed:.0%} of robots' valid", figures
     )
