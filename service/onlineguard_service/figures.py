@@ -169,10 +169,19 @@ class Figures:
         known = self._table.rows
         return np.fromiter((known.get(name, UNKNOWN) for name in names), np.int64, len(names))
 
+    def held(self) -> np.ndarray:
+        """The places of all slices, int64, oldest first."""
+        self.settle()
+        rows = self._table.used()
+        return rows[np.argsort(self._table.numbers(rows), kind="stable")]
+
+    def name(self, place: int) -> Hashable:
+        """The slice at a place of `held`."""
+        return self._names[place]
+
     def column(self, name: str, rows: np.ndarray) -> np.ndarray:
         """A column of `entries` as numbers, float64, NaN where there is none."""
         self.settle()
-        totals = self._totals[rows]
         with np.errstate(invalid="ignore"):
             if name in ("score", "threshold"):
                 latest, there = self._latest(rows)
@@ -181,8 +190,8 @@ class Figures:
                 flagged, seen = self._drift()
                 return flagged[rows] / np.maximum(seen[rows], 1)
             if name == "ivr":
-                return totals[:, 2] / totals[:, 0]
-        return totals[:, _TOTALS.index(name)].astype(np.float64)
+                return self._totals[rows, 2] / self._totals[rows, 0]
+        return self._totals[rows, _TOTALS.index(name)].astype(np.float64)
 
     def entries(self, names: Sequence[Hashable], rows: np.ndarray, clicks: bool) -> list[dict[str, Any]]:
         """One entry for each of the slices, given their places."""
