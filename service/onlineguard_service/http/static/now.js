@@ -37,7 +37,7 @@ export class Now {
   constructor(host) {
     this.charts = CHARTS.map((chart) => {
       const plot = new Plot({
-        label: `${chart.label}, over time`, lines: chart.lines, y: chart.axis,
+        label: `${chart.label}, over time`, lines: chart.lines, y: chart.axis, right: chart.lines.length > 1 ? 64 : 16,
         moved: (index) => this.charts.forEach((other) => other.plot !== plot && other.plot.cross(index)),
       });
       const figures = chart.lines.map(() => make('dd', {}, NONE));

@@ -54,7 +54,7 @@ function changed(stage, pause = 0, said = null) {
     state.lost = true;
   }
   state.stream = stage;
-  if (stage !== 'connecting') state.said = said;
+  if (stage !== 'connecting') state.said = said?.replace(/; send the request again$/, '') ?? null;
   state.retry = performance.now() + pause;
   showState();
 }

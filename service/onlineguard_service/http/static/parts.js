@@ -18,7 +18,7 @@ const PARTS = [
     id: 'snapshot', title: 'Snapshot', help: 'The whole state, from which a restart goes on', of: (parts) => parts.snapshot,
     write: ({ snapshot, journal }, took, now) => [typeof snapshot.t === 'number' ? ago(snapshot.t, now) : 'None yet',
       journal.sequence > snapshot.sequence
-        ? `${count(journal.sequence - snapshot.sequence)} entries since, next within ${span(snapshot.every * 1000)}`
+        ? `${counted(journal.sequence - snapshot.sequence)} since, next within ${span(snapshot.every * 1000)}`
         : 'nothing has changed since'],
     late: ({ snapshot }) => snapshot.behind > 2 * snapshot.every,
   },
@@ -30,6 +30,7 @@ const PARTS = [
   },
 ];
 
+const counted = (n) => (n === 1 ? '1 entry' : `${count(n)} entries`);
 const failures = (parts) => Object.values(parts.failures ?? {}).reduce((sum, n) => sum + n, 0);
 
 export class Parts {
