@@ -44,14 +44,16 @@ def _alarms(plot: Plot) -> str:
     """Of each band: its first and last column, how many alarms it stands for, and their lowest p-value."""
     if not plot.alarms:
         return "[]"
-    alarms = plot.of_slice.alarms
-    middles = np.interp([(alarm[0] + alarm[1]) / 2 for alarm in alarms], np.asarray(plot.of_slice.index), plot.x)
-    band = np.clip(np.searchsorted([low for low, _ in plot.alarms], middles, side="right") - 1, 0, None)
-    p_values = np.full(len(plot.alarms), np.nan)
-    np.fmin.at(p_values, band, np.array([alarm[3] for alarm in alarms], np.float64))
-    counts = np.bincount(band, minlength=len(plot.alarms)).tolist()
-    listed = zip(plot.alarms, counts, p_values.tolist(), strict=True)
-    return "[" + ",".join(f"[{low},{high},{n},{_number(p)}]" for (low, high), n, p in listed) + "]"
+    spans = np.array([(alarm[0], alarm[1], alarm[3]) for alarm in plot.of_slice.alarms], np.float64)
+    first, last = np.interp(spans[:, :2], np.asarray(plot.of_slice.index), plot.x).T
+    lows, highs = np.array(plot.alarms).T
+    band = np.clip(np.searchsorted(lows, (first + last) / 2, side="right") - 1, 0, None)
+    np.minimum.at(lows, band, first.astype(np.int64))  # a band is drawn to the nearest column, and may lack one
+    np.maximum.at(highs, band, last.astype(np.int64))
+    p_values = np.full(len(lows), np.nan)
+    np.fmin.at(p_values, band, spans[:, 2])
+    columns = (lows, highs, np.bincount(band, minlength=len(lows)), p_values)
+    return "[" + ",".join(f"[{low},{high},{n},{_number(p)}]" for low, high, n, p in zip(*columns, strict=True)) + "]"
 
 
 def _whole(values: Iterable[Any]) -> str:

@@ -21,7 +21,7 @@ font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 main{max-width:72rem;margin:0 auto;padding:2.5rem clamp(.75rem,3vw,2rem) 4rem}
 h1{font-size:1.75rem;line-height:1.2;letter-spacing:-.02em;margin:0 0 1.5rem}
 h2{font-size:1.15rem;margin:0;overflow-wrap:anywhere}
-h3{font-size:.8rem;font-weight:600;margin:0 0 .4rem}
+h3{font-size:.8rem;font-weight:600;margin:0 0 .4rem;overflow-wrap:anywhere}
 small{font-weight:400;font-size:.85em;color:var(--soft)}
 a{color:inherit;text-decoration-color:var(--soft);text-underline-offset:.2em}
 [hidden]{display:none}
@@ -83,11 +83,12 @@ path.alarm{fill:var(--alarm)}path.label{fill:var(--label)}
 .odd use{--series:var(--alarm)}
 .cursor{display:none;position:absolute;top:0;bottom:0;width:1px;background:var(--ink);opacity:.55;pointer-events:none}
 .tip{display:none;position:absolute;top:.3rem;left:0;z-index:1;pointer-events:none;background:var(--card);
-border:1px solid var(--soft);border-radius:8px;padding:.4rem .7rem;font-size:.8rem;box-shadow:0 4px 14px rgb(0 0 0/16%)}
-.tip span{display:flex;justify-content:space-between;gap:1.2rem;color:var(--soft);white-space:nowrap}
-.tip b{color:var(--ink);font-weight:600}
+border:1px solid var(--soft);border-radius:8px;padding:.4rem .7rem;font-size:.8rem;width:max-content;
+max-width:min(24rem,100%);overflow-wrap:anywhere;box-shadow:0 4px 14px rgb(0 0 0/16%)}
+.tip span{display:flex;justify-content:space-between;gap:1.2rem;color:var(--soft)}
+.tip b{color:var(--ink);font-weight:600;white-space:nowrap}
 .pointed .cursor,.pointed .tip{display:block}
-.below{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(20rem,100%),1fr));gap:1.5rem 2.5rem;
+.below{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr));gap:1.5rem 2.5rem;
 margin-top:1.4rem}
 .below>div{min-width:0}
 .drivers{list-style:none;margin:0;padding:0;font-size:.875rem}
@@ -98,11 +99,11 @@ padding:.22rem 0}
 .drivers i{display:block;height:100%;background:var(--series);border-radius:4px}
 .drivers em{font-style:normal;text-align:right}
 @media (max-width:40rem){.x span:nth-child(even){display:none}.panel,.x,.xname{margin-left:2.8rem}
-.tip{top:auto;bottom:calc(100% + .2rem)}th,td{padding-inline:.3rem}td:first-child{white-space:normal}
-.slices,.slices :is(thead,tbody){display:block}
+.tip{top:auto;bottom:calc(100% + .2rem)}th,td{padding-inline:.3rem}td:first-child{white-space:normal}}
+@media (max-width:64rem){.slices,.slices :is(thead,tbody){display:block}
 .slices thead tr{display:flex;flex-wrap:wrap;gap:.2rem .9rem;margin:0 0 .4rem}
 .slices thead th{border:0;padding:0}.slices [data-plain],.slices thead th:not(:has(button)){display:none}
-.slices tbody tr{display:grid;grid-template-columns:repeat(3,minmax(0,1fr));gap:.4rem .8rem;padding:.7rem 0;
+.slices tbody tr{display:grid;grid-template-columns:repeat(auto-fill,minmax(5.5rem,1fr));gap:.4rem .8rem;padding:.7rem 0;
 border-bottom:1px solid var(--line)}
 .slices :is(tbody th,td){border:0;padding:0;text-align:left;min-width:0;max-width:none}
 .slices tbody th{grid-column:span 2}.spark svg{width:100%}
