@@ -120,7 +120,8 @@ def _section(number: int, plot: Plot) -> str:
     return (
         f'<section id="{id_}" aria-labelledby="{id_}h"><h2 id="{id_}h"><bdi>{name}</bdi></h2>'
         f'<p class="facts">{facts}</p><div class="panels" data-of="{name}" data-value="{escaped(slice_.value_name)}" '
-        f'data-width="{WIDTH}"{start} data-points="{points(plot, valued)}">{panels}</div><div class="x" aria-hidden="true">{ticks}</div><p class="xname">{axis_name}</p>'
+        f'data-width="{WIDTH}"{start} data-points="{points(plot, valued)}">{panels}</div>'
+        f'<div class="x" aria-hidden="true">{ticks}</div><p class="xname">{axis_name}</p>'
         f'<div class="below">{_drivers(slice_)}{_alarms(plot)}</div></section>'
     )
 
@@ -170,8 +171,8 @@ def _alarms(plot: Plot) -> str:
     )
     share_shown = f" <small>{len(alarms)} of {plot.n_alarms:,}</small>" if plot.n_alarms > len(alarms) else ""
     return (
-        f'<div><h3>Least likely alarms{share_shown}</h3><div class="wide" tabindex="0" role="region" aria-label="Alarms">'
-        '<table><thead><tr><th scope="col">Start</th>'
+        f"<div><h3>Least likely alarms{share_shown}</h3>"
+        '<div class="wide" tabindex="0" role="region" aria-label="Alarms"><table><thead><tr><th scope="col">Start</th>'
         '<th scope="col">Length</th><th scope="col">Peak score</th><th scope="col">p-value</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div></div>"
     )

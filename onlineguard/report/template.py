@@ -103,12 +103,13 @@ padding:.22rem 0}
 @media (max-width:64rem){.slices,.slices :is(thead,tbody){display:block}
 .slices thead tr{display:flex;flex-wrap:wrap;gap:.2rem .9rem;margin:0 0 .4rem}
 .slices thead th{border:0;padding:0}.slices [data-plain],.slices thead th:not(:has(button)){display:none}
-.slices tbody tr{display:grid;grid-template-columns:repeat(auto-fill,minmax(5.5rem,1fr));gap:.4rem .8rem;padding:.7rem 0;
-border-bottom:1px solid var(--line)}
+.slices tbody tr{display:grid;grid-template-columns:repeat(auto-fill,minmax(5.5rem,1fr));gap:.4rem .8rem;
+padding:.7rem 0;border-bottom:1px solid var(--line)}
 .slices :is(tbody th,td){border:0;padding:0;text-align:left;min-width:0;max-width:none}
 .slices tbody th{grid-column:span 2}.spark svg{width:100%}
 .slices td[data-title]::before{content:attr(data-title);display:block;color:var(--soft);font-size:.75rem}}
-@media print{body{background:#fff}section{break-inside:avoid;content-visibility:visible}.find,.tip,.cursor{display:none!important}}
+@media print{body{background:#fff}section{break-inside:avoid;content-visibility:visible}
+.find,.tip,.cursor{display:none!important}}
 """
 
 _PAGE = Template("""<!doctype html>

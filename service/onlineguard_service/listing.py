@@ -28,13 +28,16 @@ async def listed(
     if sort != "name" and not contains:
         shown = _by_number(figures, {of: each.held() for of, each in figures.items()}, sort, descending, offset + limit)
     else:
-        names = {of: await _containing(each.names(), contains.lower()) for of, each in figures.items()}
+        names: dict[Of, list[Hashable]] = {
+            of: await _containing(each.names(), contains.lower()) for of, each in figures.items()
+        }
         found = sum(map(len, names.values()))
         if sort == "name":
             shown = await _by_name([(of, key) for of in names for key in names[of]], descending, offset + limit)
         else:
-            rows = {of: figures[of].places(keys) for of, keys in names.items()}
-            shown = _by_number(figures, {of: at[at >= 0] for of, at in rows.items()}, sort, descending, offset + limit)
+            places: dict[Of, np.ndarray] = {of: figures[of].places(keys) for of, keys in names.items()}
+            there: dict[Of, np.ndarray] = {of: at[at >= 0] for of, at in places.items()}
+            shown = _by_number(figures, there, sort, descending, offset + limit)
     shown = shown[offset:]
     entries = {of: _entries(each, of, [key for of_, key in shown if of_ == of]) for of, each in figures.items()}
     rows = [{"of": of, **row} for of, _ in shown if (row := next(entries[of])) is not None]

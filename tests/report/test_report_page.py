@@ -22,16 +22,15 @@ EVENTS = np.arange(400)  # fewer than columns, so that each has one of its own
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three slices: one with alarms nearly everywhere, one with a hostile name, one without times and with a gap."""
     every_where = [Alarm(start, start + 4, 3.0, 1e-3) for start in range(0, 399, 8)]
-    common = {"index": EVENTS, "n_events": 400, "thresholds": np.full(400, 2.5)}
-    values = {"values": 10.0 + EVENTS, "scores": EVENTS / 100}
-    timed = 1_700_000_000_000_000 + 60_000_000 * EVENTS
+    common = {"index": EVENTS, "n_events": 400, "thresholds": np.full(400, 2.5), "labels": None, "times": None}
+    rising = common | {"values": 10.0 + EVENTS, "scores": EVENTS / 100}
+    timed = {"times": 1_700_000_000_000_000 + 60_000_000 * EVENTS, "labels": EVENTS // 50 == 2}
+    unknown = {"values": np.where(EVENTS < 390, np.nan, 1.0), "scores": np.full(400, np.nan)}
     slices = [
-        a_slice(name="noisy", alarms=every_where, n_anomalies=9, labels=EVENTS // 50 == 2, times=timed, **common, **values),
-        a_slice(name=HOSTILE, drivers={HOSTILE: 1.0}, value_name=HOSTILE, n_anomalies=7, labels=None, times=None, **common,
-                values=-values["values"], scores=values["scores"]),
-        a_slice(name="quiet", alarms=[], n_anomalies=0, labels=None, times=None, **common,
-                values=np.where(EVENTS < 390, np.nan, 1.0), scores=np.full(400, np.nan)),
-    ]  # fmt: skip
+        a_slice(name="noisy", alarms=every_where, n_anomalies=9, **rising | timed),
+        a_slice(name=HOSTILE, drivers={HOSTILE: 1.0}, value_name=HOSTILE, n_anomalies=7, **rising),
+        a_slice(name="quiet", alarms=[], n_anomalies=0, **common | unknown),
+    ]
     path = tmp_path_factory.mktemp("report") / "report.html"
     write_report(path, slices, {"Events": 1_200, "Of": HOSTILE}, "A report")
     return path
@@ -64,7 +63,9 @@ def test_pointing_at_a_plot_shows_the_values_of_the_event_there(opened: Page):
     assert box is not None
     opened.mouse.move(box["x"] + box["width"] * 120 / 399, box["y"] + 40)
     tip = noisy.locator(".tip")
-    expect(tip).to_have_text(re.compile(r"15 Nov 2023, 00:13:20, event120value130score1.2threshold2.5alarm, p-value0.001labelled"))
+    expect(tip).to_have_text(
+        re.compile(r"15 Nov 2023, 00:13:20, event120value130score1.2threshold2.5alarm, p-value0.001labelled")
+    )
     left = noisy.locator(".cursor").first.bounding_box()
     assert left is not None
     assert left["x"] == pytest.approx(box["x"] + box["width"] * 120 / 399, abs=2)
@@ -93,7 +94,9 @@ def test_the_slices_are_sorted_and_filtered_with_their_plots(opened: Page):
     expect(opened.locator(".slices th[aria-sort]")).to_have_attribute("aria-sort", "descending")
     anomalies.press("Enter")
     assert order(opened) == [["quiet", HOSTILE, "noisy"]] * 2
-    opened.get_by_role("button", name="Lowest p-value").click()  # the hostile one has 1e-5; one without alarms comes last
+    opened.get_by_role(
+        "button", name="Lowest p-value"
+    ).click()  # the hostile one has 1e-5; one without alarms comes last
     assert order(opened) == [[HOSTILE, "noisy", "quiet"]] * 2
     opened.get_by_role("searchbox").fill("QUI")
     assert order(opened) == [["quiet"]] * 2

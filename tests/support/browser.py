@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+FAINT_TEXTS = (Path(__file__).parent / "faint_texts.js").read_text()
 PATIENCE = 20_000  # ms for what the page is to show, while others use the machine
 
 
@@ -44,32 +46,7 @@ def page(browser: "Browser") -> "Iterator[Page]":
 
 def faint_texts(page: "Page") -> list[str]:
     """The visible texts whose contrast to what is behind them is under 4.5; empty if all can be read (WCAG 2, AA)."""
-    return page.evaluate(
-        """() => {
-          const channels = (colour) => (colour.match(/[\\d.]+/g) ?? [0, 0, 0, 0]).map(Number);
-          const luminance = ([r, g, b]) => [r, g, b].map((c) => c / 255).map((c) => c <= 0.03928 ? c / 12.92
-            : ((c + 0.055) / 1.055) ** 2.4).reduce((sum, c, n) => sum + c * [0.2126, 0.7152, 0.0722][n], 0);
-          const ground = (element) => {
-            for (let at = element; at; at = at.parentElement) {
-              const [r, g, b, alpha = 1] = channels(getComputedStyle(at).backgroundColor);
-              if (alpha === 1) return [r, g, b];
-            }
-            return [255, 255, 255];
-          };
-          const faint = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-          while (walker.nextNode()) {
-            const text = walker.currentNode.textContent.trim(), element = walker.currentNode.parentElement;
-            if (!text || !element.checkVisibility({ visibilityProperty: true }) || element.closest('.unseen, script, style, title, desc')) continue;
-            const style = getComputedStyle(element), colour = element.closest('svg') ? style.fill : style.color;
-            if (colour === 'none') continue;
-            const [bright, dim] = [luminance(channels(colour)), luminance(ground(element.closest('svg')?.parentElement ?? element))]
-              .sort((a, b) => b - a);
-            const contrast = (bright + 0.05) / (dim + 0.05);
-            if (contrast < 4.5) faint.push(`${text.slice(0, 40)}: ${contrast.toFixed(2)}`);
-          }
-          return faint;
-        }"""
-    )
+    return page.evaluate(FAINT_TEXTS)
 
 
 def too_wide(page: "Page") -> list[str]:

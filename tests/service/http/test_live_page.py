@@ -55,11 +55,12 @@ def made_up(page: Page, version: str = "m", events: int = 3, clicks: int = 3, **
     known |= {"slices": {"events": events, "clicks": clicks}, "redis": None, "failures": None}
     tick |= {"latency": {"p50": 0.25, "p99": 1e4}, "reasons": [], "parts": known | parts}
     page.add_init_script(
-        """const [asked, tick] = [fetch, %s];
-        window.fetch = (path, ...rest) => path !== 'v1/live' ? asked(path, ...rest) : Promise.resolve(new Response(
-          new ReadableStream({ start: (to) => to.enqueue(new TextEncoder().encode(`data: ${JSON.stringify(tick)}\n\n`)) })));
+        f"const [asked, said] = [fetch, {json.dumps(f'data: {json.dumps(tick)}' + 2 * chr(10))}];"
         """
-        % json.dumps(tick)
+        const stream = () => new ReadableStream({ start: (to) => to.enqueue(new TextEncoder().encode(said)) });
+        window.fetch = (path, ...rest) =>
+          path === 'v1/live' ? Promise.resolve(new Response(stream())) : asked(path, ...rest);
+        """
     )
 
 
@@ -338,7 +339,9 @@ def test_at_every_width_all_columns_are_seen_and_nothing_is_wider(service: Servi
     long, version = "an-endless-name-" * 20, "a-version-" * 12
     service.events(long, [*usual(150), 1e9, 0.5])
     service.post("/v1/clicks", clicks[:20])
-    made_up(page, version, degraded=["journal: " + "a sync goes on " * 9], redis={"counters": {"count": 1, "seconds": 9}})
+    made_up(
+        page, version, degraded=["journal: " + "a sync goes on " * 9], redis={"counters": {"count": 1, "seconds": 9}}
+    )
     page.set_viewport_size({"width": width, "height": 800})
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
@@ -346,7 +349,11 @@ def test_at_every_width_all_columns_are_seen_and_nothing_is_wider(service: Servi
             page.goto(f"{service.url}/#/{of}")
             expect(page.locator("tbody tr").first).to_be_visible()
             expect(page.locator("#model")).to_have_text(version)
-            titles = page.locator("tbody tr").first.locator("td:visible").evaluate_all("all => all.map((at) => at.dataset.title)")
+            titles = (
+                page.locator("tbody tr")
+                .first.locator("td:visible")
+                .evaluate_all("all => all.map((at) => at.dataset.title)")
+            )
             judged = ["IVR", "P(robot)", "Limit"] if of == "clicks" else []
             assert titles == ["Seen", "Anomalies", "Drift", "Score", "Threshold", *judged, "Last seen"]
             assert too_wide(page) == []
