@@ -106,7 +106,7 @@ padding:.22rem 0}
 .slices tbody tr{display:grid;grid-template-columns:repeat(auto-fill,minmax(5.5rem,1fr));gap:.4rem .8rem;
 padding:.7rem 0;border-bottom:1px solid var(--line)}
 .slices :is(tbody th,td){border:0;padding:0;text-align:left;min-width:0;max-width:none}
-.slices tbody th{grid-column:span 2}.spark svg{width:100%}
+.slices tbody th{grid-column:1/-2}.spark svg{width:100%}
 .slices td[data-title]::before{content:attr(data-title);display:block;color:var(--soft);font-size:.75rem}}
 @media print{body{background:#fff}section{break-inside:avoid;content-visibility:visible}
 .find,.tip,.cursor{display:none!important}}

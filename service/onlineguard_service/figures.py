@@ -280,10 +280,10 @@ class Figures:
 
     def _drift(self) -> tuple[np.ndarray, np.ndarray]:
         """By row: judgements flagged, and judgements, among those kept."""
-        kept = self._ring[(self._ring["row"] >= 0) & (self._ring["flags"] & JUDGED > 0)]
-        room = len(self._totals)
-        flagged = kept["flags"] & ANOMALOUS > 0
-        return np.bincount(kept["row"][flagged], minlength=room), np.bincount(kept["row"], minlength=room)
+        rows, flags, room = self._ring["row"], self._ring["flags"], len(self._totals)
+        judged = (rows >= 0) & (flags & JUDGED > 0)
+        flagged = judged & (flags & ANOMALOUS > 0)
+        return np.bincount(rows[flagged], minlength=room), np.bincount(rows[judged], minlength=room)
 
     def _admit(self, names: Sequence[Hashable], start: int) -> np.ndarray:
         """The rows of the slices from `start` on, up to the first for which others must go, or as the ring holds."""
