@@ -1,5 +1,6 @@
 """Alarms: runs of anomalous events of one slice."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -37,3 +38,8 @@ def joined(earlier: list[Alarm], later: list[Alarm], gap: int) -> list[Alarm]:
     (*closed, last), (more, *rest) = earlier, later
     peak, p_value = max(last.peak_score, more.peak_score), min(last.p_value, more.p_value)
     return [*closed, Alarm(last.start, more.end, peak, p_value), *rest]
+
+
+def nan_last(p_value: float) -> float:
+    """A p-value to sort by: one that is not known counts as the highest."""
+    return math.inf if math.isnan(p_value) else p_value

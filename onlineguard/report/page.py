@@ -1,4 +1,8 @@
-"""The page of a report: one self-contained HTML file."""
+"""The page of a report: one self-contained HTML file.
+
+All of it is there without its script, which adds what a reader does with it: a crosshair, sorting, a filter. Alarms are
+lanes under the plots and the colour of the line itself, so that no point is under a band.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,15 +11,19 @@ from typing import Any
 
 import numpy as np
 
+from onlineguard.report.alarms import nan_last
 from onlineguard.report.axes import HEIGHT, WIDTH, Axis
 from onlineguard.report.formats import counted, format_moment, format_number
+from onlineguard.report.hover import points
 from onlineguard.report.paths import band_path, line_path
 from onlineguard.report.plot import Plot
-from onlineguard.report.template import PAGE, STYLE
+from onlineguard.report.template import SCRIPT, filled
 from onlineguard.report.track import SliceReport
 from onlineguard.report.writing import escaped, write_page
 
 _ALARM_ROWS, _DRIVER_ROWS = 5, 6
+_COLUMNS = ("Events", "Anomalies", "Alarms", "Highest score", "Lowest p-value")  # of numbers, in the table of slices
+_ALARM_LANE, _LABEL_LANE, _SPARK_LANE = (HEIGHT + 25, 50), (-75, 50), (HEIGHT + 40, 110)  # top and height
 
 
 def write_report(
@@ -29,13 +37,13 @@ def write_report(
     plots = [Plot.of(slice_) for slice_ in slices]
     tiles = "".join(f"<div><dt>{escaped(k)}</dt><dd>{escaped(_value(v))}</dd></div>" for k, v in summary.items())
     labelled = any(plot.labels for plot in plots)
-    page = PAGE.substitute(
-        title=escaped(title),
-        style=STYLE,
+    page = filled(
+        escaped(title),
         tiles=f'<dl class="tiles">{tiles}</dl>' if tiles else "",
         table=_table(plots) if plots else "<p>No slice was recorded.</p>",
         legend=_legend(labelled) if plots else "",
         sections="".join(_section(number, plot) for number, plot in enumerate(plots, 1)),
+        script=SCRIPT,
     )
     write_page(path, page)
 
@@ -48,23 +56,29 @@ def _table(plots: Sequence[Plot]) -> str:
         p_value = min((alarm[3] for alarm in slice_.alarms), default=math.nan)
         share = f" <small>{slice_.n_anomalies / slice_.n_events:.2%}</small>" if slice_.n_events else ""
         driver = max(slice_.drivers, key=lambda feature: slice_.drivers[feature], default="")
+        figures = (slice_.n_events, slice_.n_anomalies, plot.n_alarms, peak, p_value)
         line = line_path(plot.x * (120 / WIDTH), Axis.of(plot.values).y(plot.values))
-        bands = band_path([(low // 6, -(-high // 6)) for low, high in plot.alarms])
+        bands = band_path([(low // 6, -(-high // 6)) for low, high in plot.alarms], *_SPARK_LANE)
         rows.append(
-            f'<tr><th scope="row"><a href="#s{number}"><bdi>{escaped(slice_.name)}</bdi></a></th>'
+            f'<tr data-of="s{number}"><th scope="row"><a href="#s{number}"><bdi>{escaped(slice_.name)}</bdi></a></th>'
             f'<td class="spark"><svg viewBox="0 0 120 {HEIGHT}" preserveAspectRatio="none" aria-hidden="true">'
             f'<path class="alarm" d="{bands}"/><path class="series" d="{line}"/></svg></td>'
-            f"<td>{slice_.n_events:,}</td><td>{slice_.n_anomalies:,}{share}</td><td>{plot.n_alarms:,}</td>"
-            f"<td>{format_number(peak)}</td><td>{format_number(p_value)}</td>"
-            f'<td class="by"><bdi>{escaped(driver) or "n/a"}</bdi></td></tr>'
+            f"{''.join(map(_cell, _COLUMNS, figures, ('', share, '', '', '')))}"
+            f'<td class="by" data-title="Driven by"><bdi>{escaped(driver) or "n/a"}</bdi></td></tr>'
         )
+    heads = "".join(f'<th scope="col"{" data-lowest" * (name == _COLUMNS[-1])}>{name}</th>' for name in _COLUMNS)
     return (
         '<div class="wide" tabindex="0" role="region" aria-label="Slices">'
-        '<table class="slices"><thead><tr><th scope="col">Slice</th><th scope="col">Series</th>'
-        '<th scope="col">Events</th><th scope="col">Anomalies</th><th scope="col">Alarms</th>'
-        '<th scope="col">Highest score</th><th scope="col">Lowest p-value</th><th scope="col">Driven by</th></tr>'
+        '<table class="slices"><thead><tr><th scope="col">Slice</th><th scope="col" data-plain>Series</th>'
+        f'{heads}<th scope="col">Driven by</th></tr>'
         f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _cell(title: str, value: float, more: str) -> str:
+    """A cell with the number that it is sorted by."""
+    raw = "" if math.isnan(value) else f"{value:.17g}".replace("inf", "1e999")
+    return f'<td data-title="{title}" data-value="{raw}">{_value(value)}{more}</td>'
 
 
 def _legend(labelled: bool) -> str:
@@ -83,9 +97,13 @@ def _section(number: int, plot: Plot) -> str:
     if plot.times is not None:
         facts += f"; {format_moment(int(plot.times[0]))} to {format_moment(int(plot.times[-1]))}"
     panels = ""
-    if slice_.value_name != "score" and not np.array_equal(plot.values, plot.scores, equal_nan=True):
+    valued = slice_.value_name != "score" and not np.array_equal(plot.values, plot.scores, equal_nan=True)
+    if valued:
         axis = Axis.of(plot.values)
-        line = f'<path class="series" d="{line_path(plot.x, axis.y(plot.values))}"/>'
+        line = f'<path id="{id_}l" class="series" d="{line_path(plot.x, axis.y(plot.values))}"/>'
+        if plot.alarms:
+            line += f'<clipPath id="{id_}a"><path d="{band_path(plot.alarms)}"/></clipPath>'
+            line += f'<g class="odd" clip-path="url(#{id_}a)"><use href="#{id_}l"/></g>'
         panels += _panel(id_ + "v", plot, axis, slice_.value_name, line, facts)
     axis = Axis.of(np.concatenate([plot.scores, plot.thresholds]), from_zero=True)
     limit = axis.y(plot.thresholds)
@@ -97,11 +115,13 @@ def _section(number: int, plot: Plot) -> str:
     )
     panels += _panel(id_ + "t", plot, axis, "score", marks, facts)
     ticks = "".join(f'<span style="left:{x / WIDTH:.2%}">{text}</span>' for x, text in plot.ticks)
+    start = "" if plot.times is None else f' data-start="{int(plot.times[0]) // 1_000}"'
     axis_name = "time (UTC)" if plot.times is not None else "event"
     return (
         f'<section id="{id_}" aria-labelledby="{id_}h"><h2 id="{id_}h"><bdi>{name}</bdi></h2>'
-        f'<p class="facts">{facts}</p>'
-        f'{panels}<div class="x" aria-hidden="true">{ticks}</div><p class="xname">{axis_name}</p>'
+        f'<p class="facts">{facts}</p><div class="panels" data-of="{name}" data-value="{escaped(slice_.value_name)}" '
+        f'data-width="{WIDTH}"{start} data-points="{points(plot, valued)}">{panels}</div>'
+        f'<div class="x" aria-hidden="true">{ticks}</div><p class="xname">{axis_name}</p>'
         f'<div class="below">{_drivers(slice_)}{_alarms(plot)}</div></section>'
     )
 
@@ -112,8 +132,8 @@ def _panel(id_: str, plot: Plot, axis: Axis, name: str, marks: str, facts: str) 
     labels = "".join(f'<span style="top:{y / HEIGHT:.2%}">{text}</span>' for y, text in ticks)
     scale = " <small>log scale</small>" if axis.linear_to is not None else ""
     bands = "".join(
-        f'<path class="{kind}" d="{band_path(spans)}"/><path class="{kind} edge" d="{band_path(spans, edge, 30)}"/>'
-        for kind, spans, edge in (("label", plot.labels, 0), ("alarm", plot.alarms, HEIGHT - 30))
+        f'<path class="{kind}" d="{band_path(spans, *lane)}"/>'
+        for kind, spans, lane in (("label", plot.labels, _LABEL_LANE), ("alarm", plot.alarms, _ALARM_LANE))
         if spans
     )
     return (
@@ -141,7 +161,7 @@ def _drivers(slice_: SliceReport) -> str:
 
 
 def _alarms(plot: Plot) -> str:
-    alarms = sorted(plot.of_slice.alarms, key=lambda alarm: -alarm[2])[:_ALARM_ROWS]
+    alarms = sorted(plot.of_slice.alarms, key=lambda alarm: (nan_last(alarm[3]), -alarm[2]))[:_ALARM_ROWS]
     if not alarms:
         return "<div><h3>Alarms</h3><p>None.</p></div>"
     rows = "".join(
@@ -151,8 +171,8 @@ def _alarms(plot: Plot) -> str:
     )
     share_shown = f" <small>{len(alarms)} of {plot.n_alarms:,}</small>" if plot.n_alarms > len(alarms) else ""
     return (
-        f'<div><h3>Highest alarms{share_shown}</h3><div class="wide" tabindex="0" role="region" aria-label="Alarms">'
-        '<table><thead><tr><th scope="col">Start</th>'
+        f"<div><h3>Least likely alarms{share_shown}</h3>"
+        '<div class="wide" tabindex="0" role="region" aria-label="Alarms"><table><thead><tr><th scope="col">Start</th>'
         '<th scope="col">Length</th><th scope="col">Peak score</th><th scope="col">p-value</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div></div>"
     )

@@ -97,10 +97,13 @@ class SeriesRecorder:
     def reports(
         self, n: int = 10, slices: Iterable[Hashable] | None = None, value_name: str = "value"
     ) -> list[SliceReport]:
-        """The `n` slices with the highest peaks, highest first; or those of `slices` that are recorded, as ordered."""
+        """The `n` oddest slices, by the lowest p-value, and of equal ones by the highest score, the oddest first.
+
+        Or those of `slices` that are recorded, as ordered.
+        """
         self._settle()
         if slices is None:
-            chosen = sorted(self._tracks, key=lambda key: self._tracks[key].peak, reverse=True)[:n]
+            chosen = sorted(self._tracks, key=lambda key: self._tracks[key].rank)[:n]
         else:
             chosen = [key for key in slices if key in self._tracks]
         tracks = [self._tracks[key] for key in chosen]

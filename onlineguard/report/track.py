@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from onlineguard.report.alarms import Alarm, joined
+from onlineguard.report.alarms import Alarm, joined, nan_last
 from onlineguard.report.buckets import BUCKET, Buckets, halved, merged
 
 
@@ -52,9 +52,15 @@ class Track:
     n_recorded: int = 0  # events
     alarms: list[Alarm] = field(default_factory=lambda: [])
     peak: float = -math.inf  # highest finite score of an anomaly
+    p_value: float = math.inf  # lowest of an alarm with a finite peak: an infinite one says nothing of how odd it was
     drivers: dict[str, float] = field(default_factory=lambda: {})
     timed: bool = False
     labelled: bool = False
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """What slices are ranked by, the oddest first."""
+        return self.p_value, -self.peak
 
     def add(self, events: Buckets, max_buckets: int) -> None:
         """Add events, given as buckets of one event each. Too many buckets are merged in pairs."""
@@ -72,6 +78,8 @@ class Track:
 
     def add_alarms(self, alarms: list[Alarm], gap: int, max_alarms: int) -> None:
         """Add the alarms of the events just added. If there are too many, the highest stay."""
+        finite = [nan_last(alarm.p_value) for alarm in alarms if math.isfinite(alarm.peak_score)]
+        self.p_value = min([self.p_value, *finite])
         self.alarms = joined(self.alarms, alarms, gap)
         if len(self.alarms) > max_alarms:  # the last one stays, since it may go on
             *closed, last = self.alarms

@@ -36,6 +36,7 @@ from onlineguard_service.figures import Figures
 from onlineguard_service.following import Following
 from onlineguard_service.gather import Gather
 from onlineguard_service.guard import Guard
+from onlineguard_service.histogram import Histogram
 from onlineguard_service.history.recorder import Recorder
 from onlineguard_service.journal import forked
 from onlineguard_service.journal.journal import Journal
@@ -361,6 +362,20 @@ class Core:
             "marks": [{"t": t, "model_version": version} for t, version in self._guard.marks],
             "rates": {"events": (n_events - before[1]) / passed, "clicks": (n_clicks - before[2]) / passed},
             "ivr": (robotic - oldest[3]) / (n_clicks - oldest[2]) if n_clicks > oldest[2] else None,
+            "parts": self._shown_parts(),
+        }
+
+    def _shown_parts(self) -> dict[str, Any]:
+        """The parts of the service as the page shows them. Takes no time, however many slices there are."""
+        parts, redis = self._parts(), self._redis()
+        syncs = parts["journal"].pop("syncs")
+        return {
+            **parts,
+            "degraded": self.degraded(),
+            "slices": {"events": len(self._guard.event_figures), "clicks": len(self._guard.click_figures)},
+            "syncs": None if syncs is None else _took(syncs),
+            "redis": redis and {of: _took(seconds) for of, seconds in redis["seconds"].items()},
+            "failures": redis and redis["failures"],
         }
 
     def reasons(self) -> list[str]:
@@ -380,7 +395,7 @@ class Core:
 
     def status(self) -> dict[str, Any]:
         """What the metrics show. Takes no time, however many slices there are."""
-        reasons, now = self.reasons(), time.monotonic()
+        reasons = self.reasons()
         events, clicks = (figures.totals() for figures in (self._guard.event_figures, self._guard.click_figures))
         duplicates, conflicts = (n - before for n, before in zip(self._guard.again, self._before, strict=True))
         store = self._guard.store
@@ -396,21 +411,7 @@ class Core:
             "conflicts": conflicts,
             "slices": {"events": self._guard.event_figures.tables(), "clicks": self._guard.click_figures.tables()},
             "entities": None if store is None else store.sizes(),
-            "journal": {
-                "sequence": self._journal.sequence,
-                "age": None if self._newest is None else now - self._newest,
-                "lag": self._journal.lag,
-                "bytes": self._journal.size,
-                "waiting": self._journal.waiting,
-                "slow": self._journal.trouble is not None,
-                "syncs": None if isinstance(self._journal, RedisJournal) else self._journal.seconds,
-            },
-            "snapshot": {
-                **self._snapshot,
-                "behind": 0.0 if self._behind is None else now - self._behind,
-                "every": self._every,
-                "failures": self._snapshot_failures,
-            },
+            **self._parts(),
             "redis": self._redis(),
             "history": self._history(),
             "queue": self._queue,
@@ -426,6 +427,27 @@ class Core:
             "trial": {**self.trial(), "ended_by_itself": self._guard.trying.n_ended_by_itself},
             "registry": self._deciding.registry(),
             "lookups": self._looked_up(),
+        }
+
+    def _parts(self) -> dict[str, Any]:
+        """Where the journal and its snapshots stand."""
+        now = time.monotonic()
+        return {
+            "journal": {
+                "sequence": self._journal.sequence,
+                "age": None if self._newest is None else now - self._newest,
+                "lag": self._journal.lag,
+                "bytes": self._journal.size,
+                "waiting": self._journal.waiting,
+                "slow": self._journal.trouble is not None,
+                "syncs": None if isinstance(self._journal, RedisJournal) else self._journal.seconds,
+            },
+            "snapshot": {
+                **self._snapshot,
+                "behind": 0.0 if self._behind is None else now - self._behind,
+                "every": self._every,
+                "failures": self._snapshot_failures,
+            },
         }
 
     def watch(self) -> dict[str, Any]:
@@ -577,6 +599,11 @@ class Core:
                     await asyncio.to_thread(self._guard.compile_ahead)
                 except Exception as error:  # an event will compile, and wait for it
                     log.warning("could not compile ahead: %s", error)
+
+
+def _took(measured: Histogram) -> dict[str, float]:
+    """How often something was done, and the seconds that it took in all."""
+    return {"count": len(measured), "seconds": measured.sum}
 
 
 class _Compilations:

@@ -169,10 +169,19 @@ class Figures:
         known = self._table.rows
         return np.fromiter((known.get(name, UNKNOWN) for name in names), np.int64, len(names))
 
+    def held(self) -> np.ndarray:
+        """The places of all slices, int64, oldest first."""
+        self.settle()
+        rows = self._table.used()
+        return rows[np.argsort(self._table.numbers(rows), kind="stable")]
+
+    def name(self, place: int) -> Hashable:
+        """The slice at a place of `held`."""
+        return self._names[place]
+
     def column(self, name: str, rows: np.ndarray) -> np.ndarray:
         """A column of `entries` as numbers, float64, NaN where there is none."""
         self.settle()
-        totals = self._totals[rows]
         with np.errstate(invalid="ignore"):
             if name in ("score", "threshold"):
                 latest, there = self._latest(rows)
@@ -181,8 +190,8 @@ class Figures:
                 flagged, seen = self._drift()
                 return flagged[rows] / np.maximum(seen[rows], 1)
             if name == "ivr":
-                return totals[:, 2] / totals[:, 0]
-        return totals[:, _TOTALS.index(name)].astype(np.float64)
+                return self._totals[rows, 2] / self._totals[rows, 0]
+        return self._totals[rows, _TOTALS.index(name)].astype(np.float64)
 
     def entries(self, names: Sequence[Hashable], rows: np.ndarray, clicks: bool) -> list[dict[str, Any]]:
         """One entry for each of the slices, given their places."""
@@ -271,10 +280,10 @@ class Figures:
 
     def _drift(self) -> tuple[np.ndarray, np.ndarray]:
         """By row: judgements flagged, and judgements, among those kept."""
-        kept = self._ring[(self._ring["row"] >= 0) & (self._ring["flags"] & JUDGED > 0)]
-        room = len(self._totals)
-        flagged = kept["flags"] & ANOMALOUS > 0
-        return np.bincount(kept["row"][flagged], minlength=room), np.bincount(kept["row"], minlength=room)
+        rows, flags, room = self._ring["row"], self._ring["flags"], len(self._totals)
+        judged = (rows >= 0) & (flags & JUDGED > 0)
+        flagged = judged & (flags & ANOMALOUS > 0)
+        return np.bincount(rows[flagged], minlength=room), np.bincount(rows[judged], minlength=room)
 
     def _admit(self, names: Sequence[Hashable], start: int) -> np.ndarray:
         """The rows of the slices from `start` on, up to the first for which others must go, or as the ring holds."""

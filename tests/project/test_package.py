@@ -56,7 +56,11 @@ def test_the_wheel_holds_the_package_its_types_and_licence_and_nothing_else(whee
     info = f"onlineguard-{onlineguard.__version__}.dist-info"
     names = set(wheel.namelist())
     assert {name.partition("/")[0] for name in names} == {"onlineguard", "onlineguard_service", info}
-    assert names >= {str(source) for source in SOURCES} | {"onlineguard/py.typed", f"{info}/licenses/LICENSE"}
+    assert names >= {str(source) for source in SOURCES} | {
+        "onlineguard/py.typed",
+        "onlineguard/report/report.js",
+        f"{info}/licenses/LICENSE",
+    }
 
 
 def test_the_wheel_states_the_version_and_the_floors(wheel):

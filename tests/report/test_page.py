@@ -19,7 +19,6 @@ def test_all_text_is_escaped(tmp_path):
     evil = a_slice(name=EVIL, drivers={EVIL: 1.0}, value_name=EVIL)
     write_report(tmp_path / "r.html", [evil], {EVIL: EVIL}, title=EVIL)
     page = Page(tmp_path / "r.html").check()
-    assert "<script" not in page.source
     shown = EVIL.replace("\x00", "\ufffd").replace("\ud800", "\ufffd")
     assert page.texts["h1"] == page.texts["dt"] == page.texts["dd"] == [shown]
     assert page.texts["bdi"].count(shown) == 4  # in the table and above the plots, and twice as a driver

@@ -48,6 +48,7 @@ def test_a_column_and_the_entries_of_a_part_are_those_of_the_whole_table(events,
     part = [row for row in figures.rows(True) if contains.lower() in shown_key(row["slice"]).lower()]
     found = [name for name in figures.names() if contains.lower() in shown_key(name).lower()]
     assert figures.entries(found, figures.places(found), True) == part
+    assert [figures.name(place) for place in figures.held().tolist()] == figures.names()
     for name in ("events", "anomalies", "score", "threshold", "drift", "ivr"):
         expected = [np.nan if row[name] is None else row[name] for row in part]
         np.testing.assert_array_equal(figures.column(name, figures.places(found)), expected)

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+FAINT_TEXTS = (Path(__file__).parent / "faint_texts.js").read_text()
 PATIENCE = 20_000  # ms for what the page is to show, while others use the machine
 
 
@@ -40,3 +42,17 @@ def page(browser: "Browser") -> "Iterator[Page]":
     page.set_default_timeout(PATIENCE)
     yield page
     context.close()
+
+
+def faint_texts(page: "Page") -> list[str]:
+    """The visible texts whose contrast to what is behind them is under 4.5; empty if all can be read (WCAG 2, AA)."""
+    return page.evaluate(FAINT_TEXTS)
+
+
+def too_wide(page: "Page") -> list[str]:
+    """The parts that are scrolled sideways: the page itself, and tables; empty if none is."""
+    return page.evaluate(
+        """() => [document.documentElement, ...document.querySelectorAll('.wide, .panel, dialog[open]')]
+          .filter((box) => box.scrollWidth > box.clientWidth + 1)
+          .map((box) => `${box.tagName} ${box.className}: ${box.scrollWidth} > ${box.clientWidth}`)"""
+    )

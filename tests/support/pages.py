@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from onlineguard.report import Alarm, SliceReport, write_report
+from onlineguard.report.template import SCRIPT
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 any_float = st.floats(width=32, allow_subnormal=False) | st.sampled_from([0.0, 1.0, 1e9, 3e38, np.nan, np.inf])
@@ -54,8 +55,10 @@ class Page(HTMLParser):
             for name in ("href", "aria-labelledby", "clip-path"):
                 for target in re.findall(r"[\w-]+", attrs.get(name, "").removeprefix("url")):
                     assert target in ids
+        assert self.texts.get("script", []) in ([], [SCRIPT])
+        assert self.all("script") == [{}] * self.source.count("script-src")  # and no other runs
         for tag, attrs in self.elements:
-            assert tag not in {"script", "link", "img", "iframe", "object", "base"}
+            assert tag not in {"link", "img", "iframe", "object", "base"}
             assert not any(name.startswith("on") or name == "src" for name in attrs)
             if tag == "path":
                 assert re.fullmatch(r"([MlhvVHz]|-?\d+| )*", attrs["d"]), attrs["d"]

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from onlineguard.report.axes import HEIGHT, WIDTH, Axis, index_ticks
 from onlineguard.report.formats import counted, format_number
 from onlineguard.report.paths import line_path
-from onlineguard.report.template import PAGE, STYLE
+from onlineguard.report.template import filled
 from onlineguard.report.writing import escaped, write_page
 from onlineguard.slidr.evaluation.evaluation import NONE, Bin, Evaluation, Group, Row, Share, auc_text, threshold_text
 
@@ -102,9 +102,9 @@ def write_report(
         _facts(facts) if facts else "",
         _words(evaluation),
     ]
-    page = PAGE.substitute(
-        title=escaped(title),
-        style=STYLE + _STYLE,
+    page = filled(
+        escaped(title),
+        style=_STYLE,
         tiles=_tiles(evaluation) + f'<p class="lead">{_verdict(evaluation)}</p>',
         table=_curves(evaluation, drawn),
         legend="",

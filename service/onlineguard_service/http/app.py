@@ -158,9 +158,9 @@ class Application:
             self._live.close()
 
     def live(self) -> dict[str, Any]:
-        """One tick of /v1/live: the core's figures, and the latency that this process measured."""
+        """One tick of /v1/live: the core's figures, the latency that this process measured, and why it is not ready."""
         assert self.core is not None
-        return {**self.core.live(), "latency": self.metrics.latency()}
+        return {**self.core.live(), "latency": self.metrics.latency(), "reasons": self.reasons()}
 
     def reasons(self) -> list[str]:
         """Why the service is not ready; empty where it is."""

@@ -3,11 +3,13 @@
 One task asks the core once a second, encodes its answer once, and gives the same bytes to all readers:
 
     event: tick
-    data: {"t": ..., "model_version": ..., "marks": [...], "rates": {...}, "latency": {...}, "ivr": ..., "started": ...}
+    data: {"t": ..., "model_version": ..., "marks": [...], "rates": {...}, "latency": {...}, "ivr": ..., "started": ...,
+           "reasons": [...], "parts": {...}}
 
-`started` is the time when this process began to tick, in milliseconds since 1970; a restart changes it. The first tick
-of a connection also has `past`: up to `KEEP` - 1 earlier ticks, oldest first, without `marks`, which the tick itself
-has in full.
+`started` is the time when this process began to tick, in milliseconds since 1970; a restart changes it. `reasons` says
+why requests are refused, and is empty where they are answered. `parts` has the journal, its snapshots, Redis, what is
+degraded, and how many slices are held. The first tick of a connection also has `past`: up to `KEEP` - 1 earlier ticks,
+oldest first, without what is of the newest one alone: `marks`, `reasons` and `parts`.
 
 A reader that falls more than `BACKLOG` ticks behind is disconnected, and may connect again.
 """
@@ -23,6 +25,7 @@ from starlette.types import Receive, Scope, Send
 
 EVERY = 1.0  # seconds from tick to tick
 KEEP = 600  # ticks kept for a reader that connects, the newest among them: ten minutes
+NEWEST = frozenset(("marks", "reasons", "parts"))  # fields that no earlier tick is sent with
 BACKLOG = 8  # ticks that may wait for one reader, beside those in the socket's buffer
 
 _HEADERS = [
@@ -57,8 +60,8 @@ class Live:
         self._core = core
         self._every = every
         self._backlog = backlog
-        self._past: deque[bytes] = deque(maxlen=keep)  # without marks, the newest last
-        self._now: bytes | None = None  # the newest with its marks
+        self._past: deque[bytes] = deque(maxlen=keep)  # without `NEWEST`, the newest last
+        self._now: bytes | None = None  # the newest, whole
         self._readers: dict[asyncio.Queue[bytes | None], asyncio.Task[None]] = {}
         self._ticker: asyncio.Task[None] | None = None
         self._closed = False
@@ -118,7 +121,7 @@ class Live:
     def _tick(self, tick: dict[str, Any]) -> None:
         first = self._now is None
         self._now = msgspec.json.encode(tick)
-        self._past.append(msgspec.json.encode({name: value for name, value in tick.items() if name != "marks"}))
+        self._past.append(msgspec.json.encode({name: value for name, value in tick.items() if name not in NEWEST}))
         event = _event(self._now)
         for waiting, writing in list(self._readers.items()):
             self._hand(waiting, writing, self._first() if first else event)

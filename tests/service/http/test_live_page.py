@@ -1,7 +1,7 @@
 """The page in a real Chromium, against the real service.
 
-Only two things are shown that this service does not do by itself: that it is not ready, and a model with an endless
-version; for these Chromium is given an answer that was made up.
+What this service does not do by itself is shown from an answer that was made up: that it is not ready, a model with an
+endless version, parts that are degraded, and streams that have no slices.
 """
 
 import json
@@ -13,6 +13,7 @@ import pytest
 from onlineguard_service.http.auth import new_key
 from playwright.sync_api import Locator, Page, Route, expect
 
+from tests.support.browser import faint_texts, too_wide
 from tests.support.real import Service, usual
 
 pytestmark = pytest.mark.slow
@@ -41,6 +42,30 @@ def only(page: Page, part: str) -> None:
 
 def shows_order(page: Page, expected: list[str]) -> None:
     expect(page.locator("tbody th a")).to_have_text(expected)
+
+
+def made_up(page: Page, version: str = "m", events: int = 3, clicks: int = 3, **parts: object) -> None:
+    """Let the page be sent one tick, which says this of the parts of the service, over a stream that stays open."""
+    now = 1_800_000_000_000
+    tick = {"t": now, "model_version": version, "marks": [{"t": now, "model_version": version}], "started": now}
+    tick |= {"rates": {"events": 1e5 * (events > 0), "clicks": 1e5 * (clicks > 0)}, "ivr": 0.123 if clicks else None}
+    journal = {"sequence": 1_234_567, "age": 0.1, "lag": 0.0, "bytes": 10, "waiting": 0, "slow": False}
+    snapshot = {"sequence": 1_234_567, "t": now - 90_000, "behind": 0.0, "every": 60.0, "failures": 0}
+    known = {"journal": journal, "snapshot": snapshot, "degraded": [], "syncs": {"count": 4, "seconds": 0.01}}
+    known |= {"slices": {"events": events, "clicks": clicks}, "redis": None, "failures": None}
+    tick |= {"latency": {"p50": 0.25, "p99": 1e4}, "reasons": [], "parts": known | parts}
+    page.add_init_script(
+        f"const [asked, said] = [fetch, {json.dumps(f'data: {json.dumps(tick)}' + 2 * chr(10))}];"
+        """
+        const stream = () => new ReadableStream({ start: (to) => to.enqueue(new TextEncoder().encode(said)) });
+        window.fetch = (path, ...rest) =>
+          path === 'v1/live' ? Promise.resolve(new Response(stream())) : asked(path, ...rest);
+        """
+    )
+
+
+def shown(page: Page, what: str) -> list[str]:
+    return page.locator(f"{what}:visible").all_text_contents()
 
 
 def alarms(service: Service, name: str) -> int:
@@ -99,7 +124,7 @@ def test_its_numbers_follow_what_arrives(service: Service, page: Page):
     expect(row(page, "numbers").locator(".drift")).to_contain_text(f"{100 * truth['drift']:.1f}%")
     expect(row(page, "numbers").locator(".score")).to_have_text(f"{truth['score']:.1f}")
     expect(row(page, "numbers").locator(".threshold")).to_have_text(f"{truth['threshold']:.2f}")
-    plot = page.get_by_role("slider", name="Events and clicks a second")
+    plot = page.get_by_role("slider", name="Events a second")
     expect(plot.locator("path.line").first).to_have_attribute("d", re.compile(r"^M[\d. ]+(L[\d. ]+){2,}"))
     plot.focus()  # the crosshair reads the values out, one tick a press
     read = []
@@ -107,7 +132,7 @@ def test_its_numbers_follow_what_arrives(service: Service, page: Page):
         plot.press("ArrowLeft")
         read.append(plot.get_attribute("aria-valuetext") or "")
     expect(plot.locator(".tip")).to_be_visible()
-    assert all(re.fullmatch(r"\d\d:\d\d:\d\d: events [\d.]+/s, clicks [\d.]+/s", each) for each in read), read
+    assert all(re.fullmatch(r"\d\d:\d\d:\d\d: events [\d.]+/s", each) for each in read), read
     assert any("events 0/s" not in each for each in read), read
 
 
@@ -214,7 +239,7 @@ def test_a_switch_of_the_model_is_marked_and_told(service: Service, page: Page, 
     second = service.post("/v1/model", {"folder": str(other_folder)})["model_version"]
     assert second != first
     expect(page.locator("#model")).to_have_text(second)
-    for chart in page.locator(".chart").all():
+    for chart in page.locator(".chart:visible").all():
         expect(chart.locator(".marks text").filter(has_text=f"model {second}")).to_be_visible()
     expect(page.get_by_role("status").first).to_have_text(f"The model was switched to {second}.")
 
@@ -252,36 +277,92 @@ def test_a_service_that_is_not_ready_is_quoted_until_it_is(service: Service, pag
     page.route("**/v1/live", refuse)
     page.goto(service.url)
     expect(page.locator("#state-text")).to_have_text(f"Not ready: {reason}")
+    expect(page.locator("#starting")).to_contain_text("Programs are compiled and the state is recovered.")
+    expect(page.locator(".slices")).to_be_hidden()
     while refused < 5:  # then the page would wait 6 s or more, and the button is there to be clicked
         page.wait_for_timeout(100)
     page.unroute_all()
     page.get_by_role("button", name="Try now").click()
     expect(page.locator("#state-text")).to_have_text("Live")
+    expect(page.locator("#starting")).to_be_hidden()
+    expect(page.locator(".slices")).to_be_visible()
 
 
-@pytest.mark.parametrize("width", [360, 1920])
-def test_nothing_is_wider_than_the_screen(service: Service, page: Page, width: int, clicks):
+def test_the_journal_and_the_snapshots_are_shown_as_they_are(service: Service, page: Page):
+    service.events("kept", [1.0])
+    sequence = service.post("/v1/snapshot", {})["sequence"]
+    page.goto(service.url)
+    journal, snapshot = (page.locator(f"[data-part={part}]") for part in ("journal", "snapshot"))
+    expect(journal).to_contain_text(re.compile(rf"Up to date.*entry {sequence:,}, sync [\d.]+ ms"))
+    expect(snapshot).to_contain_text(re.compile(r"(now|\d+ s ago).*nothing has changed since"))
+    service.events("kept", [1.0])
+    expect(journal).to_contain_text(f"entry {sequence + 1:,}")
+    expect(snapshot).to_contain_text("1 entry since, next within")
+    expect(page.locator("[data-part=counters]")).to_be_hidden()  # there is no Redis
+    expect(page.locator("#degraded")).to_be_hidden()
+
+
+def test_what_is_degraded_is_told_and_its_part_is_marked(service: Service, page: Page):
+    degraded = ["counters: TimeoutError: no answer", "history: a restart completes it"]
+    redis = {"counters": {"count": 4, "seconds": 0.002}, "journal": {"count": 1, "seconds": 0.003}}
+    made_up(page, degraded=degraded, redis=redis, failures={"counters": 7, "journal": 0})
+    page.goto(service.url)
+    expect(page.locator("#state-text")).to_have_text("Live, degraded")
+    expect(page.locator("#degraded")).to_have_text(
+        "Counters: TimeoutError: no answer. History: a restart completes it."
+    )
+    expect(page.locator("[data-part=counters]")).to_have_attribute("data-state", "waiting")
+    expect(page.locator("[data-part=counters]")).to_contain_text("1 msa round trip, of counters and journal, 7 failed")
+    expect(page.locator("[data-part=journal]")).to_have_attribute("data-state", "live")
+    expect(page.locator("[data-part=snapshot]")).to_contain_text("1 min ago")
+
+
+@pytest.mark.parametrize("of", ["events", "clicks"])
+def test_nothing_is_shown_of_a_stream_that_has_no_slices(service: Service, page: Page, of: str, clicks):
+    service.post("/v1/clicks", clicks[:20])
+    service.events("only", [1.0])
+    other = "clicks" if of == "events" else "events"
+    made_up(page, **{of: 2, other: 0})
+    none = {"slices": [], "total": 0, "found": 0}
+    page.route(f"**/v1/slices?of={other}&*", lambda route: route.fulfill(json=none))
+    page.goto(service.url)
+    expect(page.locator("tbody tr").first).to_be_visible()
+    charts = {"events": ["Events", "Latency"], "clicks": ["Clicks", "Latency", "Invalidation rate"]}
+    assert shown(page, ".chart h2") == charts[of]
+    assert shown(page, ".tabs button") == [f"{of.capitalize()}{service.get(f'/v1/slices?of={of}')['total']}"]
+    if of == "clicks":
+        assert "FPR" not in shown(page, "thead th")  # nothing was purchased
+
+
+@pytest.mark.parametrize("width", [360, 768, 1440])
+def test_at_every_width_all_columns_are_seen_and_nothing_is_wider(service: Service, page: Page, width: int, clicks):
     long, version = "an-endless-name-" * 20, "a-version-" * 12
     service.events(long, [*usual(150), 1e9, 0.5])
     service.post("/v1/clicks", clicks[:20])
-    now = 1_800_000_000_000
-    tick = {"t": now, "model_version": version, "marks": [{"t": now, "model_version": version}], "started": now}
-    tick |= {"rates": {"events": 1e5, "clicks": 1e5}, "latency": {"p50": 0.25, "p99": 1e4}, "ivr": 0.123}
-    body = f"event: tick\ndata: {json.dumps(tick)}\n\n"
-    page.route("**/v1/live", lambda route: route.fulfill(body=body, content_type="text/event-stream"))
+    made_up(
+        page, version, degraded=["journal: " + "a sync goes on " * 9], redis={"counters": {"count": 1, "seconds": 9}}
+    )
     page.set_viewport_size({"width": width, "height": 800})
-    page.goto(f"{service.url}/#/clicks")
-    expect(page.locator("tbody tr").first).to_be_visible()
-    expect(page.locator("#model")).to_have_text(version)
-    inside = "() => document.documentElement.scrollWidth <= innerWidth && [...document.querySelectorAll(\
-        '.wide, #panel')].every((box) => box.scrollWidth <= box.clientWidth)"
-    assert page.evaluate(inside)
-    page.get_by_role("button", name="Events").click()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        for of in ("clicks", "events"):
+            page.goto(f"{service.url}/#/{of}")
+            expect(page.locator("tbody tr").first).to_be_visible()
+            expect(page.locator("#model")).to_have_text(version)
+            titles = (
+                page.locator("tbody tr")
+                .first.locator("td:visible")
+                .evaluate_all("all => all.map((at) => at.dataset.title)")
+            )
+            judged = ["IVR", "P(robot)", "Limit"] if of == "clicks" else []
+            assert titles == ["Seen", "Anomalies", "Drift", "Score", "Threshold", *judged, "Last seen"]
+            assert too_wide(page) == []
+            assert faint_texts(page) == []
     only(page, long)
     page.get_by_role("link", name=long).click()
     expect(page.locator("#panel .points circle")).to_have_count(alarms(service, long))
     expect(page.locator("#panel")).to_contain_text("Logarithmic axis")
-    assert page.evaluate(inside)
+    assert too_wide(page) == []
 
 
 def test_without_data_it_teaches_how_to_send_some_and_keeps_the_key_it_asks_for_in_its_tab(

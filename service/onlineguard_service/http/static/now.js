@@ -1,4 +1,4 @@
-// The last ten minutes: the ticks, and the three charts over them.
+// The last ten minutes: the ticks, and the charts over them, of events and of clicks only where there are some.
 
 import { Plot } from './plot.js';
 import { hour, make, millis, NONE, percent, percentStep, rate, rateStep, say, time } from './format.js';
@@ -10,9 +10,12 @@ const STEPS = [15_000, 30_000, 60_000, 120_000]; // ms between the times on the 
 
 const CHARTS = [
   {
-    title: 'Rate', label: 'Events and clicks a second', y: rate, axis: rateStep, none: 'Nothing has arrived yet', least: 1,
-    lines: [{ name: 'events', look: 'a' }, { name: 'clicks', look: 'b' }],
-    of: (tick) => [tick.rates?.events, tick.rates?.clicks],
+    title: 'Events', label: 'Events a second', y: rate, axis: rateStep, none: 'Nothing has arrived yet', least: 1,
+    lines: [{ name: 'events', look: 'a' }], of: (tick) => [tick.rates?.events], needs: (has) => has.events || !has.clicks,
+  },
+  {
+    title: 'Clicks', label: 'Clicks a second', y: rate, axis: rateStep, none: 'No clicks in these minutes', least: 1,
+    lines: [{ name: 'clicks', look: 'b' }], of: (tick) => [tick.rates?.clicks], needs: (has) => has.clicks,
   },
   {
     title: 'Latency', label: 'Latency of a request', y: millis, axis: millis, none: 'No requests yet', least: 0.9,
@@ -22,6 +25,7 @@ const CHARTS = [
   {
     title: 'Invalidation rate', label: 'IVR: share of clicks decided robotic', y: percent, axis: percentStep,
     none: 'No clicks in these minutes', lines: [{ name: 'IVR', look: 'a' }], of: (tick) => [tick.ivr], least: 0.0095,
+    needs: (has) => has.clicks,
   },
 ];
 
@@ -33,16 +37,17 @@ export class Now {
   constructor(host) {
     this.charts = CHARTS.map((chart) => {
       const plot = new Plot({
-        label: `${chart.label}, over time`, lines: chart.lines, y: chart.axis,
+        label: `${chart.label}, over time`, lines: chart.lines, y: chart.axis, right: chart.lines.length > 1 ? 64 : 16,
         moved: (index) => this.charts.forEach((other) => other.plot !== plot && other.plot.cross(index)),
       });
       const figures = chart.lines.map(() => make('dd', {}, NONE));
-      host.append(make('section', { class: 'card chart' },
+      const element = make('section', { class: 'card chart' },
         make('header', {}, make('div', {}, make('h2', {}, chart.title), make('p', {}, chart.label)),
           make('dl', {}, ...chart.lines.map((line, n) =>
             make('div', {}, make('dt', {}, make('i', { class: line.look }), line.name), figures[n])))),
-        plot.element));
-      return { ...chart, plot, figures };
+        plot.element);
+      host.append(element);
+      return { ...chart, plot, figures, element };
     });
   }
 
@@ -73,6 +78,8 @@ export class Now {
   show() {
     if (!this.latest) return;
     const ticks = [...this.#ticks.values()].sort((a, b) => a.t - b.t);
+    const has = Object.fromEntries(['events', 'clicks'].map((of) =>
+      [of, this.latest.parts?.slices[of] > 0 || ticks.some((tick) => tick.rates?.[of] > 0)]));
     const to = ticks.at(-1).t, from = to - Math.min(WINDOW, Math.max(LEAST, to - ticks[0].t));
     const step = STEPS.find((size) => (to - from) / size <= 5.01);
     const written = step < 60_000 ? time : hour;
@@ -81,6 +88,7 @@ export class Now {
     const shown = ticks.filter((tick) => tick.t >= from);
     const xs = shown.map((tick) => tick.t);
     for (const chart of this.charts) {
+      chart.element.hidden = chart.needs ? !chart.needs(has) : false;
       const values = chart.lines.map((_, n) => shown.map((tick) => chart.of(tick)[n] ?? null));
       chart.lines.forEach((_, n) => say(chart.figures[n], chart.y(values[n].at(-1))));
       chart.plot.show({

@@ -1,20 +1,20 @@
 // The page: the state of the service, and what the address names: traffic with a slice, or models with a version.
 
 import { Api, Stream } from './api.js';
-import { say, span } from './format.js';
+import { say, sentence, span } from './format.js';
 import { Models } from './models.js';
 import { Now } from './now.js';
 import { Panel } from './panel.js';
+import { Parts } from './parts.js';
 import { Slices } from './slices.js';
 
-const READY = 5000; // ms between requests to /readyz
-
 const find = (id) => document.getElementById(id);
-const state = { stream: 'connecting', retry: 0, asking: false, reasons: null, started: null, clock: 0, lost: false, said: null };
+const state = { stream: 'connecting', retry: 0, asking: false, reasons: [], degraded: false, started: null, clock: 0, lost: false, said: null };
 
 const api = new Api(askForKey);
 const now = () => Date.now() + state.clock; // by the service's clock
 const charts = new Now(find('charts'));
+const parts = new Parts(find('parts'), find('degraded'));
 const slices = new Slices(api, { now });
 const panel = new Panel(api, { now, closed: left });
 const models = new Models(api, { announce });
@@ -27,11 +27,14 @@ find('state-button').addEventListener('click', () => (state.asking ? find('key')
 setInterval(() => document.hidden || showState(), 250);
 go();
 stream.follow();
-watchReadiness();
 
 function told(tick) {
   state.clock = tick.t - Date.now();
   state.started = tick.started ?? null;
+  state.reasons = tick.reasons ?? [];
+  state.degraded = tick.parts?.degraded.length > 0;
+  parts.show(tick.parts, now());
+  if (tick.parts) slices.held(tick.parts.slices);
   const news = charts.take(tick);
   if (news) announce(news);
   say(find('model'), tick.model_version ?? '–');
@@ -51,16 +54,16 @@ function changed(stage, pause = 0, said = null) {
     state.lost = true;
   }
   state.stream = stage;
-  if (stage !== 'connecting') state.said = said;
+  if (stage !== 'connecting') state.said = said?.replace(/; send the request again$/, '') ?? null;
   state.retry = performance.now() + pause;
   showState();
 }
 
 function showState() {
-  const { stream: stage, asking, reasons, lost, said } = state;
+  const { stream: stage, asking, reasons, degraded, lost, said } = state;
   const seconds = Math.max(0, Math.ceil((state.retry - performance.now()) / 1000));
   const [look, text] = asking ? ['waiting', 'Key needed']
-    : stage === 'live' ? (reasons ? ['waiting', `Not ready: ${reasons}`] : ['live', 'Live'])
+    : stage === 'live' ? (reasons.length ? ['waiting', `Not ready: ${reasons.join(', ')}`] : degraded ? ['waiting', 'Live, degraded'] : ['live', 'Live'])
     : lost && said ? ['waiting', `Not ready: ${said}`]
     : stage === 'waiting' ? ['lost', `Reconnecting in ${seconds} s`]
     : lost ? ['lost', 'Reconnecting …'] : ['connecting', 'Connecting'];
@@ -72,19 +75,8 @@ function showState() {
   say(find('uptime'), state.started === null ? '–' : lost ? 'unknown' : span(now() - state.started));
   document.title = look === 'live' ? 'onlineguard' : `${text.replace(/ in \d+ s/, '')} – onlineguard`;
   document.body.classList.toggle('stale', lost);
-}
-
-async function watchReadiness() {
-  if (!document.hidden && state.stream === 'live') {
-    try {
-      const response = await fetch('readyz', { cache: 'no-store' });
-      const answer = response.status === 503 ? await response.json().catch(() => ({})) : null;
-      state.reasons = answer && ([answer.reasons].flat().filter(Boolean).join(', ') || answer.detail || 'see /readyz');
-    } catch {
-      // the stream itself notices that the service is gone
-    }
-  }
-  setTimeout(watchReadiness, READY);
+  find('starting').hidden = !(lost && said && state.started === null);
+  if (!find('starting').hidden) say(find('starting-text'), sentence(said));
 }
 
 /** Show what the address names: `#/clicks` or `#/events`, and a slice if its key follows; `#/models`, and one or two

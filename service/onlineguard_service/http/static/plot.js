@@ -77,7 +77,7 @@ export class Plot {
       const values = data.values[n];
       lines.append(draw('path', { class: `line ${line.look}`, d: path(data.xs, values, x, y, data.gap) }));
       const last = values.findLastIndex((value) => value !== null && value !== undefined);
-      if (last >= 0) labels.push({ line, y: y(values[last]) });
+      if (last >= 0 && this.lines.length > 1) labels.push({ line, y: y(values[last]) });
     });
     const first = data.values[0];
     if (data.area) lines.prepend(draw('path', { class: 'area', d: area(data.xs, first, x, y, y0, data.gap) }));

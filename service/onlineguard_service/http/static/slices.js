@@ -6,27 +6,28 @@ const EVERY = 2000; // ms
 const PAGE = 100; // rows requested at first, and added by each press of "more"
 const MOST = 1000; // rows requested at most
 const FULL = 0.1; // the drift of a full bar, unless a visible row has more
-const OTHER = 5; // polls between counts of the other stream's slices
+/** Widths from which on a row is one line; below them it is a card. There are more columns of clicks. */
+const LINES = { events: matchMedia('(min-width: 860px)'), clicks: matchMedia('(min-width: 1240px)') };
 
-/** The columns. `sort`: the service can sort by it. `late`: the higher, the sooner a narrow screen drops the column. */
+/** The columns. `sort`: the service can sort by it. A column that is empty in every row is not shown. */
 const COLUMNS = [
   { id: 'name', title: 'Slice', sort: 'name' },
   { id: 'events', title: 'Seen', sort: 'events', write: (row) => short(row.events), help: 'Events or clicks seen in this slice' },
-  { id: 'anomalies', title: 'Anomalies', sort: 'anomalies', write: (row) => short(row.anomalies), late: 2,
+  { id: 'anomalies', title: 'Anomalies', sort: 'anomalies', write: (row) => short(row.anomalies),
     help: 'Events whose score was above the threshold, since the beginning' },
   { id: 'drift', title: 'Drift', sort: 'drift', help: 'Share of its latest events that were flagged' },
   { id: 'score', title: 'Score', sort: 'score', write: (row) => number(row.score), help: 'How odd the latest event was' },
-  { id: 'threshold', title: 'Threshold', sort: 'threshold', write: (row) => number(row.threshold), late: 1,
+  { id: 'threshold', title: 'Threshold', sort: 'threshold', write: (row) => number(row.threshold),
     help: 'A score above this is an anomaly' },
-  { id: 'ivr', title: 'IVR', sort: 'ivr', write: (row) => percent(row.ivr), clicks: true, late: 1,
+  { id: 'ivr', title: 'IVR', sort: 'ivr', write: (row) => percent(row.ivr),
     help: 'Invalidation rate: share of the clicks decided robotic' },
-  { id: 'fpr', title: 'FPR', write: (row) => percent(row.fpr), clicks: true, late: 2,
+  { id: 'fpr', title: 'FPR', write: (row) => percent(row.fpr),
     help: 'False-positive rate: share of the purchasing clicks decided robotic' },
-  { id: 'p_robot', title: 'P(robot)', write: (row) => number(row.p_robot), clicks: true, late: 2,
+  { id: 'p_robot', title: 'P(robot)', write: (row) => number(row.p_robot),
     help: 'The network’s probability that the latest click came from a robot' },
-  { id: 'robot_threshold', title: 'Limit', write: (row) => number(row.robot_threshold), clicks: true, late: 3,
+  { id: 'robot_threshold', title: 'Limit', write: (row) => number(row.robot_threshold),
     help: 'A click with P(robot) above this limit is decided robotic' },
-  { id: 'last_ts', title: 'Last seen', write: (row, now) => ago(row.last_ts, now), late: 3, help: 'Time of the latest event' },
+  { id: 'last_ts', title: 'Last seen', write: (row, now) => ago(row.last_ts, now), help: 'Time of the latest event' },
 ];
 
 export class Slices {
@@ -34,7 +35,7 @@ export class Slices {
   #answer = null;
   #asked = 0; // requests sent; only the answer to the newest one is used
   #timer = 0;
-  #polls = 0;
+  #chosen = false; // by the address: another stream is not shown instead
   #totals = { clicks: null, events: null };
 
   constructor(api, { opened, now }) {
@@ -44,10 +45,11 @@ export class Slices {
       type: 'button', 'aria-pressed': 'false', onclick: () => { location.hash = `#/${of}`; },
     }, of === 'clicks' ? 'Clicks' : 'Events', make('small', {}))]));
     find('tabs').append(...Object.values(this.tabs));
-    this.body = make('tbody', { onclick: (event) => this.#press(event), onkeydown: (event) => this.#walk(event) });
+    this.body = make('tbody', { role: 'rowgroup', onclick: (event) => this.#press(event), onkeydown: (event) => this.#walk(event) });
     this.heads = COLUMNS.map((column) => this.#head(column));
-    this.table = make('table', {}, make('caption', { class: 'unseen' }, 'Slices with their latest figures'),
-      make('thead', {}, make('tr', {}, ...this.heads)), this.body);
+    this.table = make('table', { role: 'table' }, make('caption', { class: 'unseen' }, 'Slices with their latest figures'),
+      make('thead', { role: 'rowgroup' }, make('tr', { role: 'row' }, ...this.heads)), this.body);
+    for (const wide of Object.values(LINES)) wide.addEventListener('change', () => this.#show());
     this.host = find('table');
     this.host.append(this.table);
     this.view = find('traffic');
@@ -64,6 +66,7 @@ export class Slices {
 
   /** Show the slices of a stream, 'clicks' or 'events'; null shows the one that the service has slices of. */
   async choose(of) {
+    this.#chosen ||= of !== null;
     if (this.of !== null && (of === null || of === this.of)) return;
     if (of === null) {
       const totals = await Promise.all(['clicks', 'events'].map((kind) => this.#total(kind))).catch(() => [null, null]);
@@ -86,12 +89,21 @@ export class Slices {
         this.#answer = answer;
         this.#totals[this.of] = answer.total;
         this.#show();
-        if (this.#polls++ % OTHER === 0) await this.#total(this.of === 'clicks' ? 'events' : 'clicks');
       }
     } catch (error) {
       if (asked === this.#asked && error.status) say(this.shown, `The slices could not be read: ${error.message}`);
     }
     if (asked === this.#asked) this.#timer = setTimeout(() => this.poll(), EVERY);
+  }
+
+  /** How many slices there are of each stream now. Where there are none of the one shown, the other is. */
+  held(totals) {
+    this.#totals = totals;
+    const other = this.of === 'clicks' ? 'events' : 'clicks';
+    if (!this.#chosen && totals[this.of] === 0 && totals[other] > 0) {
+      this.of = other;
+      this.#ask({ limit: PAGE, answer: null });
+    } else this.#tabs();
   }
 
   /** The link in a slice's row, to put the focus back on. */
@@ -123,7 +135,7 @@ export class Slices {
       ? make('button', { type: 'button', title: column.help, onclick: () => this.#sortBy(column.sort) },
         column.title, make('i', { 'aria-hidden': 'true' }))
       : make('span', { title: column.help }, column.title);
-    return make('th', { scope: 'col', class: classes(column) }, inside);
+    return make('th', { scope: 'col', role: 'columnheader', class: column.id }, inside);
   }
 
   #sortBy(sort) {
@@ -134,6 +146,7 @@ export class Slices {
   #tabs() {
     for (const [of, button] of Object.entries(this.tabs)) {
       button.setAttribute('aria-pressed', String(of === this.of));
+      button.hidden = of !== this.of && this.#totals[of] === 0 && this.#totals[this.of] > 0;
       say(button.lastChild, this.#totals[of] === null ? '' : short(this.#totals[of]));
     }
   }
@@ -145,7 +158,7 @@ export class Slices {
       const sorted = column.sort === this.sort ? (this.order === 'desc' ? 'descending' : 'ascending') : 'none';
       this.heads[n].setAttribute('aria-sort', sorted);
     });
-    this.table.dataset.of = this.of;
+    if (this.of) this.table.classList.toggle('cards', !LINES[this.of].matches);
     const answer = this.#answer;
     const rows = answer?.slices ?? [];
     this.#fill(rows);
@@ -178,12 +191,14 @@ export class Slices {
     const keys = new Set();
     let at = this.body.firstChild;
     const focused = document.activeElement;
+    const shown = COLUMNS.map(({ id, sort }) => id === 'name' || sort === this.sort || rows.some((row) => (row[id] ?? null) !== null));
+    shown.forEach((there, n) => { this.heads[n].hidden = !there; });
     for (const row of rows) {
       const key = `${this.of} ${JSON.stringify(row.slice)}`;
       keys.add(key);
       let kept = this.#rows.get(key);
       if (!kept) this.#rows.set(key, (kept = this.#row(row)));
-      this.#update(kept, row, now, full);
+      this.#update(kept, row, now, full, shown);
       if (kept.element === at) at = at.nextSibling;
       else this.body.insertBefore(kept.element, at);
     }
@@ -199,14 +214,16 @@ export class Slices {
     const text = keyText(row.slice);
     const link = make('a', { href: address(this.of, text), title: text }, text === '' ? '(empty)' : text);
     const cells = COLUMNS.map((column) => make(column.id === 'name' ? 'th' : 'td',
-      { class: classes(column), scope: column.id === 'name' && 'row' }, ...(column.id === 'name' ? [link] : [])));
+      { class: column.id, scope: column.id === 'name' && 'row', role: column.id === 'name' ? 'rowheader' : 'cell', 'data-title': column.title },
+      ...(column.id === 'name' ? [link] : [])));
     const bar = make('i', {}), share = make('span', {});
     cells[COLUMNS.findIndex((column) => column.id === 'drift')].append(
       make('span', { class: 'share' }, make('b', { class: 'meter', 'aria-hidden': 'true' }, bar), share));
-    return { element: make('tr', {}, ...cells), cells, link, bar, share };
+    return { element: make('tr', { role: 'row' }, ...cells), cells, link, bar, share };
   }
 
-  #update({ element, cells, bar, share }, row, now, full) {
+  #update({ element, cells, bar, share }, row, now, full, shown) {
+    shown.forEach((there, n) => { cells[n].hidden = !there; });
     COLUMNS.forEach((column, n) => column.write && say(cells[n], column.write(row, now)));
     bar.style.setProperty('width', `${(100 * (row.drift ?? 0)) / full}%`);
     say(share, percent(row.drift));
@@ -267,5 +284,3 @@ function spaced(value) {
 }
 
 export const address = (of, key) => `#/${of}/${encodeURIComponent(key)}`;
-
-const classes = (column) => [column.id, column.clicks ? 'of-clicks' : '', column.late ? `late-${column.late}` : ''].filter(Boolean).join(' ');
