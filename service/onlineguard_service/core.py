@@ -43,6 +43,7 @@ from onlineguard_service.journal.packing import Packed
 from onlineguard_service.journal.redis_journal import RedisJournal
 from onlineguard_service.listing import listed
 from onlineguard_service.models import Models
+from onlineguard_service.overseeing import Overseeing
 from onlineguard_service.patience import give_way
 from onlineguard_service.recovery import first_model, journal_of, options_of, recorder_of, recovered
 from onlineguard_service.redis.counting import CountersUnavailable, Counting
@@ -79,6 +80,7 @@ class Core:
         self._every = settings.snapshot_every
         self._erasing = Erasing(guard, journal, counting, settings, self._commit, self.snapshot)
         self._deciding = Deciding(guard, models, following, self._commit)
+        self.alarms = Overseeing(guard, self._commit)
         self.versions = Versions(guard, following, self._deciding.follow)
         self._snapshot: dict[str, Any] = {"sequence": 0, "t": None}
         self._snapshot_trouble: str | None = None  # why the last one failed
@@ -361,6 +363,7 @@ class Core:
             "marks": [{"t": t, "model_version": version} for t, version in self._guard.marks],
             "rates": {"events": (n_events - before[1]) / passed, "clicks": (n_clicks - before[2]) / passed},
             "ivr": (robotic - oldest[3]) / (n_clicks - oldest[2]) if n_clicks > oldest[2] else None,
+            "alarms": {"change": self._guard.alarms.change, "open": self._guard.alarms.n_open},
         }
 
     def reasons(self) -> list[str]:
@@ -422,6 +425,7 @@ class Core:
             "purchases_robotic": clicks["purchases_robotic"],
             "evicted": {} if store is None else store.evicted,
             "delayed": self._delayed,
+            "alarms": {"begun": self._guard.alarms.begun, "open": self._guard.alarms.n_open},
             "watch": {**self.watch(), "n_alarms": self._guard.watching.n_alarms},
             "trial": {**self.trial(), "ended_by_itself": self._guard.trying.n_ended_by_itself},
             "registry": self._deciding.registry(),

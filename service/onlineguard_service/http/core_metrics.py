@@ -43,6 +43,10 @@ def tell(into: Exposition, status: Mapping[str, Any]) -> None:
         "outcome",
         status.get("delayed") or {},
     )
+    alarms = status.get("alarms")
+    if alarms is not None:
+        into.counters("alarms_begun", "Alarms that began, by what found them.", "kind", alarms["begun"])
+        into.gauge("alarms_open", "Alarms that go on.", alarms["open"])
     _watch(into, status.get("watch") or {}, status.get("registry"))
     _trial(into, status.get("trial") or {})
     lookups = status.get("lookups")
