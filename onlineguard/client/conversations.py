@@ -20,7 +20,7 @@ import msgspec
 from msgspec import UNSET
 
 from onlineguard.errors import InvalidArgument, ServiceError, ServiceUnavailable
-from onlineguard.wire.alarms import AlarmNote, AlarmPage, AlarmsQuery, AlarmState, Kind, Standing
+from onlineguard.wire.alarms import LAST, AlarmNote, AlarmPage, AlarmsQuery, AlarmState, Kind, Standing
 from onlineguard.wire.answers import Explanation, SlicePage, SliceState, TrialState
 from onlineguard.wire.operations import (
     ALARM,
@@ -262,9 +262,16 @@ def alarms_query(
 ) -> AlarmsQuery:
     """What is asked about alarms, where None is anything."""
     text = slice_ if isinstance(slice_, str) or slice_ is None else msgspec.json.encode(slice_).decode()
-    asked = {"of": of, "slice": text, "kind": kind, "state": state, "since": since, "until": until, "least": least}
     return AlarmsQuery(
-        **{name: value for name, value in {**asked, "cursor": cursor}.items() if value is not None}, limit=limit
+        of=of or UNSET,
+        slice=UNSET if text is None else text,
+        kind=kind or UNSET,
+        state=state or UNSET,
+        since=since or 0,
+        until=LAST if until is None else until,
+        least=UNSET if least is None else least,
+        limit=limit,
+        cursor=cursor or UNSET,
     )
 
 

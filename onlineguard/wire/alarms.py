@@ -14,7 +14,8 @@ from onlineguard.wire.requests import MOST_ROWS, MOST_TEXT, Of, SliceKey
 
 Kind = Literal["anomaly", "watch", "trial"]
 Standing = Literal["open", "over", "acknowledged"]
-Moment = Annotated[int, Meta(ge=0, le=2**53)]
+LAST = 2**53  # ms: a time after all others
+Moment = Annotated[int, Meta(ge=0, le=LAST)]
 
 
 class Acknowledged(msgspec.Struct, frozen=True):
@@ -72,7 +73,7 @@ class AlarmsQuery(msgspec.Struct, frozen=True):
         UNSET
     )
     since: Annotated[Moment, Meta(description="Begun then or later.")] = 0
-    until: Annotated[Moment, Meta(description="Begun before then.")] = 2**53
+    until: Annotated[Moment, Meta(description="Begun before then.")] = LAST
     least: Annotated[float, Meta(description="The least score.")] | UnsetType = UNSET
     limit: Annotated[int, Meta(ge=1, le=MOST_ROWS, description="The most alarms to answer with.")] = 100
     cursor: Annotated[str, Meta(description="Of the page before; new alarms do not move it.")] | UnsetType = UNSET
@@ -87,4 +88,4 @@ class AlarmNote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
 
 
-__all__ = ["Acknowledged", "AlarmNote", "AlarmPage", "AlarmState", "AlarmsQuery", "Kind", "Standing"]
+__all__ = ["LAST", "Acknowledged", "AlarmNote", "AlarmPage", "AlarmState", "AlarmsQuery", "Kind", "Standing"]

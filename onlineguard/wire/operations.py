@@ -96,9 +96,7 @@ ALARMS = Operation(
 ALARM_STREAM = LIVE._replace(
     path="/v1/alarms/stream", summary="Alarms as they begin, grow, end and are acknowledged, as server-sent events."
 )
-ALARM = Operation(
-    "GET", "/v1/alarms/{id}", "score", "One alarm.", answer=alarms.AlarmState, refusals=(404, 503)
-)
+ALARM = Operation("GET", "/v1/alarms/{id}", "score", "One alarm.", answer=alarms.AlarmState, refusals=(404, 503))
 NOTE_ALARM = Operation(
     "POST",
     "/v1/alarms/{id}",

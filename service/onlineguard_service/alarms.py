@@ -28,7 +28,9 @@ from onlineguard.wire.requests import Of, SliceKey
 from onlineguard_service.figures import ANOMALOUS
 from onlineguard_service.watching import Raised
 
-STRETCH = 20  # usual events of the slice that end an alarm: at the usual rate, a false alarm is prolonged one time in six
+STRETCH = (
+    20  # usual events of the slice that end an alarm: at the usual rate, a false alarm is prolonged one time in six
+)
 SILENCE = 3_600_000  # ms without an anomalous event that end it too, in a slice that sends nothing more
 EXPLAINED = 10  # events of a second whose drivers are found; each takes about a millisecond
 TOLD = 8  # features that drivers and reasons name

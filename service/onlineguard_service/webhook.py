@@ -212,7 +212,9 @@ def keys_for(settings: Settings) -> list[bytes]:
         try:
             secret = settings.webhook_secret_file.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise InvalidArgument(f"webhook_secret_file {settings.webhook_secret_file} cannot be read: {error}") from error
+            raise InvalidArgument(
+                f"webhook_secret_file {settings.webhook_secret_file} cannot be read: {error}"
+            ) from error
     return keys_of(secret or "")
 
 

@@ -1,6 +1,5 @@
 """Alarms: runs of odd events as things, the same after a replay and from a snapshot, and what operators say of them."""
 
-
 import msgspec
 import numpy as np
 import pytest
@@ -26,7 +25,9 @@ def models(model_folder, tmp_path_factory):
 
 def usual(slices, n, seed=0):
     rng = np.random.default_rng(seed)
-    return [Event(name, [float(rng.uniform(-1.0, 1.0)), float(rng.uniform(9.0, 11.0))]) for _ in range(n) for name in slices]
+    return [
+        Event(name, [float(rng.uniform(-1.0, 1.0)), float(rng.uniform(9.0, 11.0))]) for _ in range(n) for name in slices
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +73,21 @@ def state(one):
 
 def test_a_run_of_odd_events_is_one_alarm_with_its_oddest_event_and_what_drove_it(one):
     before = one.alarms.number
-    one.does(Events([odd(size=50.0, id="first"), *usual("a", 3, 9), odd(size=500.0, id="worst", ts=77), odd(size=60.0)], 5_000))
+    one.does(
+        Events(
+            [odd(size=50.0, id="first"), *usual("a", 3, 9), odd(size=500.0, id="worst", ts=77), odd(size=60.0)], 5_000
+        )
+    )
     (alarm,) = new(one, before)
     told = shown(alarm, "ab", one.alarm_names(alarm), alarm.why)
-    assert (told.kind, told.of, told.slice, told.state, told.began, told.last) == ("anomaly", "events", "a", "open", 5_000, 5_000)
+    assert (told.kind, told.of, told.slice, told.state, told.began, told.last) == (
+        "anomaly",
+        "events",
+        "a",
+        "open",
+        5_000,
+        5_000,
+    )
     assert told.id == f"ab-{alarm.number}"
     assert (told.events, told.event_id, told.event_ts, told.x) == (3, "worst", 77, {"0": 500.0, "1": 10.0})
     assert told.score > told.threshold
@@ -168,8 +180,20 @@ def test_what_a_watch_finds_is_an_alarm_of_the_slice_that_it_is_about(one):
         one.watching.told(Raised(t, "v1", Deviation("ivr", "phone", 0.1, seen, 0.3, 400)))
     one.trying.told(Raised(7, "v2", Deviation("features", "ip_clicks_10s", 0.1, 2.0, 1.0, 400)))
     watch, trial = new(one, before)
-    assert (watch.kind, watch.of, watch.slice, watch.events, watch.score, watch.watch.seen) == ("watch", "clicks", "phone", 2, 0.7, 0.7)
-    assert (trial.kind, trial.slice, trial.watch.of, trial.watch.model_version) == ("trial", None, "ip_clicks_10s", "v2")
+    assert (watch.kind, watch.of, watch.slice, watch.events, watch.score, watch.watch.seen) == (
+        "watch",
+        "clicks",
+        "phone",
+        2,
+        0.7,
+        0.7,
+    )
+    assert (trial.kind, trial.slice, trial.watch.of, trial.watch.model_version) == (
+        "trial",
+        None,
+        "ip_clicks_10s",
+        "v2",
+    )
     one.does(Note(watch.number, "me", "", True, 8))  # there is no event that could be usual
     assert (watch.usual, watch.state) == (False, "acknowledged")
 

@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator
 
 import msgspec
+import numpy as np
 import pytest
-from onlineguard_service.alarms import STRETCH, Alarms
+from onlineguard_service.alarms import STRETCH, Alarms, Said
 from onlineguard_service.config import Settings, show
 from onlineguard_service.config import load as loaded
 from onlineguard_service.figures import ANOMALOUS
@@ -15,11 +16,8 @@ from onlineguard_service.webhook import FILE, Webhook, keys_for, keys_of
 
 from onlineguard.errors import InvalidArgument
 from onlineguard.wire.answers import VerdictAnswer
-from onlineguard_service.alarms import Said
 from tests.support.real import Service, usual
 from tests.support.receiver import KEY, SECRET, Receiver
-
-import numpy as np
 
 QUICK = 0.005  # of all times: an attempt may take 75 ms, and the first wait is 10
 
@@ -164,7 +162,7 @@ def test_a_secret_is_one_of_the_standard_and_is_shown_to_nobody(tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_service_tells_the_rest_after_its_restart(tmp_path, environment, model_folder, receiver):
-    flags = ("--model", str(model_folder), "--n-features", "1", "--detector", "marginal", "--webhook", receiver.url)
+    flags = ("--model", str(model_folder), "--n-features", "1", "--webhook", receiver.url)
     service = Service(tmp_path, {**environment, "ONLINEGUARD_WEBHOOK_SECRET": SECRET}, *flags)
     service.start()
     try:

@@ -83,5 +83,3 @@ def _last_seen(scope: Scope) -> int | None:
         if name == b"last-event-id":
             return int(value) if value.isdigit() and len(value) < 19 else None
     return None
-
-

@@ -36,8 +36,7 @@ def who(request: Request) -> str:
 
 
 def _value(name: str, text: str, kind: Any) -> str | int | float:
-    """The value of a field, written as text: one of its choices, a number, a whole one within its limits, or any text.
-    """
+    """The value of a field, written as text: one of its choices, a number, a whole one within limits, or any text."""
     for part in _parts(kind):
         if get_origin(part) is Literal:
             if text not in get_args(part):

@@ -25,7 +25,7 @@ class Served(Service):
 def service(tmp_path_factory: pytest.TempPathFactory, environment, model_folder: Path) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("alarms-page")
     path, keys = keys_file(folder, reader=["score", "update"], eve=["admin"])
-    flags = ("--model", str(model_folder), "--n-features", "1", "--detector", "marginal", "--keys", str(path))
+    flags = ("--model", str(model_folder), "--n-features", "1", "--keys", str(path))
     service = Served(folder, environment, *flags, key=keys["reader"])
     service.reader, service.operator = keys["reader"], keys["eve"]
     service.start()
