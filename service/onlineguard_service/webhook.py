@@ -76,11 +76,14 @@ class _Due(NamedTuple):
 class Webhook:
     """See this module. `url` is told what happens to the alarms of a guard. Made before requests are answered.
 
-    scale: of all times.
+    scale: of all times but `timeout`.
     """
 
-    def __init__(self, guard: Guard, url: str, keys: list[bytes], state: Path, scale: float = 1.0):
+    def __init__(
+        self, guard: Guard, url: str, keys: list[bytes], state: Path, scale: float = 1.0, timeout: float = TIMEOUT
+    ):
         self._guard, self._url, self._keys, self._file, self._scale = guard, url, keys, state / FILE, scale
+        self._timeout = timeout
         self.sent = self.failures = self.dropped = 0
         self._named = hashlib.sha256(url.encode()).hexdigest()
         self._due: _Due | None = None  # the message under way: the same at every attempt
@@ -114,7 +117,7 @@ class Webhook:
 
     async def run(self) -> None:
         """Tell of alarms, for ever."""
-        client = await asyncio.to_thread(httpx2.AsyncClient, timeout=TIMEOUT, follow_redirects=False)
+        client = await asyncio.to_thread(httpx2.AsyncClient, timeout=self._timeout, follow_redirects=False)
         async with client:
             while True:
                 try:
@@ -175,7 +178,7 @@ class Webhook:
         headers = {"content-type": "application/json", **signed(self._keys, due.id, int(time.time()), due.body)}
         try:
             async with (
-                asyncio.timeout(TIMEOUT * self._scale),
+                asyncio.timeout(self._timeout),
                 client.stream("POST", self._url, content=due.body, headers=headers) as response,
             ):
                 asked = response.headers.get("retry-after", "")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import Iterator
 
@@ -19,7 +20,8 @@ from onlineguard.wire.answers import VerdictAnswer
 from tests.support.real import Service, usual
 from tests.support.receiver import KEY, SECRET, Receiver
 
-QUICK = 0.005  # of all times: an attempt may take 75 ms, and the first wait is 10
+QUICK = 0.005  # of all times between attempts
+WAITS = 0.5  # seconds for an answer: on a busy machine a prompt one may miss that too, and is then asked for again
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def telling(guard, receiver, tmp_path, until, seconds=30.0):
     """Run the webhook until something holds."""
 
     async def run():
-        webhook = Webhook(guard, receiver.url, [KEY], tmp_path, QUICK)
+        webhook = Webhook(guard, receiver.url, [KEY], tmp_path, QUICK, WAITS)
         running = asyncio.create_task(webhook.run())
         async with asyncio.timeout(seconds):
             while not until(webhook):
@@ -67,7 +69,8 @@ def telling(guard, receiver, tmp_path, until, seconds=30.0):
 
 
 def ids(receiver):
-    return [id_ for id_, _ in receiver.heard]
+    """What was heard, without what was heard again."""
+    return list(dict.fromkeys(id_ for id_, _ in receiver.heard))
 
 
 def test_every_begin_and_end_is_heard_in_order_though_the_receiver_fails_and_is_slow(receiver, tmp_path):
@@ -75,24 +78,26 @@ def test_every_begin_and_end_is_heard_in_order_though_the_receiver_fails_and_is_
     Webhook(guard, receiver.url, [KEY], tmp_path)  # from here on it tells
     guard.happens("a", "b")
     guard.happens("a", end=True)
-    ways = iter([500, 500, 200, 302, 429, "slow", 200])
+    ways, gave_up = iter(["slow", 500, 200, 302, 429, 200]), threading.Event()
 
     def answer():
         way = next(ways, 200)
         if way == "slow":
-            time.sleep(0.3)
+            gave_up.wait(30)
             return 503
+        gave_up.set()
         return way
 
     receiver.answer = answer
     webhook = telling(guard, receiver, tmp_path, lambda webhook: webhook.sent == 3)
     assert ids(receiver) == ["ab-1.begin", "ab-2.begin", "ab-1.end"]
     assert receiver.forged == []
-    _, begin = receiver.heard[0]
+    heard = dict(receiver.heard)
+    begin = heard["ab-1.begin"]
     assert (begin["type"], begin["data"]["id"], begin["data"]["slice"]) == ("alarm.begin", "ab-1", "a")
     assert begin["data"]["drivers"] == {"0": 1.0}
-    assert receiver.heard[2][1]["data"]["state"] == "over"
-    assert webhook.failures == 5
+    assert heard["ab-1.end"]["data"]["state"] == "over"
+    assert webhook.failures >= 4
     assert webhook.status()["waiting"] == 0
 
 
@@ -105,7 +110,7 @@ def test_after_a_restart_it_goes_on_where_it_was_and_repeats_the_message_it_was_
     assert ids(receiver) == ["ab-2.begin", "ab-3.begin"]  # not of the alarm from before there was a webhook
     guard.happens("c")
     receiver.answer = lambda: 500
-    telling(guard, receiver, tmp_path, lambda webhook: webhook.failures == 2)
+    telling(guard, receiver, tmp_path, lambda webhook: webhook.failures >= 2)
     receiver.answer = lambda: 200
     telling(guard, receiver, tmp_path, lambda webhook: webhook.sent == 1)
     assert ids(receiver)[2:] == ["ab-4.begin"]
@@ -125,7 +130,7 @@ def test_an_address_that_has_gone_is_told_nothing_more_and_another_one_everythin
     assert Webhook(guard, receiver.url, [KEY], tmp_path).gone
     receiver.url += "2"
     telling(guard, receiver, tmp_path, lambda webhook: webhook.sent == 1)
-    assert receiver.asked == ["ab-1.begin", "ab-1.begin"]
+    assert ids(receiver) == ["ab-1.begin"]
 
 
 def test_what_waits_is_bounded_and_what_is_dropped_is_counted(receiver, tmp_path, monkeypatch):
@@ -160,6 +165,14 @@ def test_a_secret_is_one_of_the_standard_and_is_shown_to_nobody(tmp_path):
             Settings(**wrong)
 
 
+def comes_true(holds):
+    for _ in range(2_400):
+        if holds():
+            return
+        time.sleep(0.05)
+    pytest.fail("nothing came within two minutes")
+
+
 @pytest.mark.slow
 def test_a_killed_service_tells_the_rest_after_its_restart(tmp_path, environment, model_folder, receiver):
     flags = ("--model", str(model_folder), "--n-features", "1", "--webhook", receiver.url)
@@ -170,19 +183,17 @@ def test_a_killed_service_tells_the_rest_after_its_restart(tmp_path, environment
         service.events("web", usual(400))
         assert service.events("web", [50.0])[0]["anomalous"]
         listed = service.get("/v1/alarms?limit=1")["alarms"][0]
-        service.events("web", usual(STRETCH, 1))
-        while not receiver.asked:
-            time.sleep(0.05)
+        service.events("web", usual(200, 1))
+        comes_true(lambda: receiver.asked)
         service.kill()
         receiver.answer = lambda: 200
         service.start()
-        while f"{listed['id']}.end" not in ids(receiver):
-            time.sleep(0.05)
+        comes_true(lambda: f"{listed['id']}.end" in ids(receiver))
         again = service.get(f"/v1/alarms/{listed['id']}")
     finally:
         service.kill()
     assert (again["state"], again["x"], again["drivers"]) == ("over", {"0": 50.0}, listed["drivers"])
     assert receiver.forged == []
-    told = list(dict.fromkeys(ids(receiver)))
+    told = ids(receiver)
     assert told.index(f"{listed['id']}.begin") < told.index(f"{listed['id']}.end")
     assert msgspec.json.encode(SECRET)[1:-1] not in service.log.read_bytes()

@@ -2,7 +2,7 @@
 
 import { count, keyText, make, moment, NONE, number, percent, say, span } from './format.js';
 
-const PAGE = 10; // alarms shown at first, and added by each press of "more"
+const PAGE = 5; // alarms shown at first, and added by each press of "more"
 const MOST = 200;
 const DRIVERS = 3; // features named
 
