@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Self, overload
 import httpx2
 
 from onlineguard.client.connections import Connected, arguments, reply
-from onlineguard.client.conversations import Call, Conversation, One, Received
+from onlineguard.client.conversations import Call, Conversation, One, Received, alarms_query
+from onlineguard.wire.alarms import AlarmNote, AlarmPage, AlarmState, Kind, Standing
 from onlineguard.wire.answers import (
     ClickAnswer,
     DecisionAnswer,
@@ -99,6 +100,31 @@ class AsyncClient(Connected[httpx2.AsyncClient]):
     async def explain(self, event: One) -> Explanation:
         """See `Client.explain`."""
         return await self._run(self._conversations.explanation(event))
+
+    async def alarms(
+        self,
+        *,
+        of: Of | None = None,
+        slice: SliceKey | None = None,
+        kind: Kind | None = None,
+        state: Standing | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        least: float | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> AlarmPage:
+        """See `Client.alarms`."""
+        query = alarms_query(of, slice, kind, state, since, until, least, limit, cursor)
+        return await self._run(self._conversations.alarms(query))
+
+    async def alarm(self, id: str) -> AlarmState:
+        """See `Client.alarm`."""
+        return await self._run(self._conversations.alarm(id))
+
+    async def acknowledge(self, id: str, note: str = "", *, usual: bool = False) -> AlarmState:
+        """See `Client.acknowledge`."""
+        return await self._run(self._conversations.note_alarm(id, AlarmNote(note, usual)))
 
     async def trial(self) -> TrialState:
         """See `Client.trial`."""

@@ -20,12 +20,16 @@ import msgspec
 from msgspec import UNSET
 
 from onlineguard.errors import InvalidArgument, ServiceError, ServiceUnavailable
+from onlineguard.wire.alarms import LAST, AlarmNote, AlarmPage, AlarmsQuery, AlarmState, Kind, Standing
 from onlineguard.wire.answers import Explanation, SlicePage, SliceState, TrialState
 from onlineguard.wire.operations import (
+    ALARM,
+    ALARMS,
     CHANGES,
     DIFF,
     END_TRIAL,
     EXPLAIN,
+    NOTE_ALARM,
     READYZ,
     REGISTRY,
     SLICE,
@@ -147,6 +151,21 @@ class Conversations:
         call = Call(EXPLAIN.method, EXPLAIN.path, _encoded(event, "event", 0))
         return _decoded((yield from self._answered(call)), Explanation)
 
+    def alarms(self, query: AlarmsQuery) -> Conversation[AlarmPage]:
+        """Ask for a page of the alarms."""
+        call = Call(ALARMS.method, ALARMS.path, query=msgspec.to_builtins(query))
+        return _decoded((yield from self._answered(call)), AlarmPage)
+
+    def alarm(self, id_: str) -> Conversation[AlarmState]:
+        """Ask for one alarm."""
+        call = Call(ALARM.method, ALARM.path.format(id=quote(id_, safe="")))
+        return _decoded((yield from self._answered(call)), AlarmState)
+
+    def note_alarm(self, id_: str, note: AlarmNote) -> Conversation[AlarmState]:
+        """Acknowledge an alarm."""
+        call = Call(NOTE_ALARM.method, NOTE_ALARM.path.format(id=quote(id_, safe="")), msgspec.json.encode(note))
+        return _decoded((yield from self._answered(call)), AlarmState)
+
     def trial(self) -> Conversation[TrialState]:
         """Ask how a candidate compares with the model that decides."""
         return _decoded((yield from self._answered(Call(TRIAL.method, TRIAL.path))), TrialState)
@@ -228,6 +247,32 @@ class Conversations:
         problem = ServiceUnavailable("No answer", f"{self.base_url}: {received or type(received).__name__}")
         problem.__cause__ = received
         return problem
+
+
+def alarms_query(
+    of: Of | None,
+    slice_: SliceKey | None,
+    kind: Kind | None,
+    state: Standing | None,
+    since: int | None,
+    until: int | None,
+    least: float | None,
+    limit: int,
+    cursor: str | None,
+) -> AlarmsQuery:
+    """What is asked about alarms, where None is anything."""
+    text = slice_ if isinstance(slice_, str) or slice_ is None else msgspec.json.encode(slice_).decode()
+    return AlarmsQuery(
+        of=of or UNSET,
+        slice=UNSET if text is None else text,
+        kind=kind or UNSET,
+        state=state or UNSET,
+        since=since or 0,
+        until=LAST if until is None else until,
+        least=UNSET if least is None else least,
+        limit=limit,
+        cursor=cursor or UNSET,
+    )
 
 
 def _rows(objects: Any, name: str) -> tuple[bool, Iterator[One]]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Self, overload
 import httpx2
 
 from onlineguard.client.connections import Connected, arguments, reply
-from onlineguard.client.conversations import Call, Conversation, One, Received
+from onlineguard.client.conversations import Call, Conversation, One, Received, alarms_query
+from onlineguard.wire.alarms import AlarmNote, AlarmPage, AlarmState, Kind, Standing
 from onlineguard.wire.answers import (
     ClickAnswer,
     DecisionAnswer,
@@ -118,6 +119,40 @@ class Client(Connected[httpx2.Client]):
     def explain(self, event: One) -> Explanation:
         """The features that drive the score of an event or click; nothing is learned."""
         return self._run(self._conversations.explanation(event))
+
+    def alarms(
+        self,
+        *,
+        of: Of | None = None,
+        slice: SliceKey | None = None,
+        kind: Kind | None = None,
+        state: Standing | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        least: float | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> AlarmPage:
+        """A page of the alarms, the newest first.
+
+        of, slice, kind, state: only those of this stream or slice, found so, and that stand so.
+        since, until: begun then or later, and before then, in ms since 1970.
+        least: the least score.
+        cursor: that of the page before; alarms that are new do not move it.
+        """
+        query = alarms_query(of, slice, kind, state, since, until, least, limit, cursor)
+        return self._run(self._conversations.alarms(query))
+
+    def alarm(self, id: str) -> AlarmState:
+        """One alarm, with what drove it. Raises ServiceError with status 404 if it is not kept."""
+        return self._run(self._conversations.alarm(id))
+
+    def acknowledge(self, id: str, note: str = "", *, usual: bool = False) -> AlarmState:
+        """Acknowledge an alarm; needs the scope admin.
+
+        usual: its event was usual, which its slice learns, once; see `Engine.feedback`.
+        """
+        return self._run(self._conversations.note_alarm(id, AlarmNote(note, usual)))
 
     def trial(self) -> TrialState:
         """How a candidate compares with the model that decides, on the same clicks."""

@@ -440,7 +440,7 @@ class Engine:
         self._feedback.teach(row, judgements[0], usual)
         if usual and self.model.repeatable:
             self._states.learn(at, at, event)
-        return self.score([slice_], [x])[0]
+        return self.score([slice_], x if isinstance(x, CodedEvents) else [x])[0]
 
     @_serialised
     def describe(self, slice_: Hashable) -> dict[str, Any]:

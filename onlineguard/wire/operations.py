@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, NamedTuple
 
-from onlineguard.wire import answers, registry, requests
+from onlineguard.wire import alarms, answers, registry, requests
 
 Scope = Literal["score", "update", "admin"]  # what a key may be granted
 
@@ -11,7 +11,7 @@ class Operation(NamedTuple):
     """A method on a path."""
 
     method: Literal["GET", "POST", "DELETE"]
-    path: str  # with {key} where a slice's key stands, and {version} where one of the registry does
+    path: str  # with {key} where a slice's key stands, {version} where one of the registry does, and {id} of an alarm
     scope: Scope | None  # that a key needs; None: no key is needed
     summary: str
     body: tuple[type[Any], ...] = ()  # of one of these kinds
@@ -83,6 +83,28 @@ SLICE = Operation(
 )
 LIVE = Operation(
     "GET", "/v1/live", "score", "Server-sent events, one a second.", media="text/event-stream", refusals=(404, 503)
+)
+ALARMS = Operation(
+    "GET",
+    "/v1/alarms",
+    "score",
+    "List alarms, the newest first.",
+    query=alarms.AlarmsQuery,
+    answer=alarms.AlarmPage,
+    refusals=(422, 503),
+)
+ALARM_STREAM = LIVE._replace(
+    path="/v1/alarms/stream", summary="Alarms as they begin, grow, end and are acknowledged, as server-sent events."
+)
+ALARM = Operation("GET", "/v1/alarms/{id}", "score", "One alarm.", answer=alarms.AlarmState, refusals=(404, 503))
+NOTE_ALARM = Operation(
+    "POST",
+    "/v1/alarms/{id}",
+    "admin",
+    "Acknowledge an alarm, and say if its event was usual.",
+    body=(alarms.AlarmNote,),
+    answer=alarms.AlarmState,
+    refusals=(*_BODY, 404, 503),
 )
 EXPLAIN = Operation(
     "POST",
@@ -203,6 +225,10 @@ OPERATIONS = (
     SLICES,
     SLICE,
     LIVE,
+    ALARMS,
+    ALARM_STREAM,
+    ALARM,
+    NOTE_ALARM,
     EXPLAIN,
     MODEL,
     WATCH,

@@ -9,7 +9,7 @@ import json
 import re
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import NoneType
@@ -106,6 +106,7 @@ class Settings:
         None, "Events that a new regime must last before it counts as usual; without it 5,000. A series has none.", 1
     )
     max_slices: int = _setting(100_000, "Slices that are kept; of more, the one longest not seen goes.", 1)
+    max_alarms: int = _setting(10_000, "Alarms that are kept; of more, the oldest go.", 1, 100_000)
     max_entities: int = _setting(
         250_000,
         "Users, sessions, addresses, their networks and ads that clicks are counted by in this process, so many of "
@@ -137,6 +138,16 @@ class Settings:
     tls_clients: Path | None = _setting(
         None, "Certificates (PEM) of the authorities that clients must have theirs from; without it they need none."
     )
+    webhook: str | None = _setting(
+        None, "URL that is told of every alarm that begins or ends; without it nobody is told.", repr=False
+    )
+    webhook_secret: str | None = _setting(
+        None,
+        "Secret that its messages are signed with, as whsec_ and base64; better in the environment than in a flag, "
+        "which other users of the machine see.",
+        repr=False,
+    )
+    webhook_secret_file: Path | None = _setting(None, "File that holds this secret instead.")
     keep_alive: int = _setting(75, "Seconds after which an idle connection is closed.", 1)
     backlog: int = _setting(2_048, "Connections that may wait to be accepted.", 1)
     drain: float = _setting(
@@ -168,6 +179,14 @@ class Settings:
         if self.redis is not None and not self.redis.startswith(("redis://", "rediss://", "unix://")):
             raise InvalidArgument(
                 f"redis is {masked(self.redis)!r}; it must be a URL that begins with redis://, rediss:// or unix://"
+            )
+        if self.webhook is not None and not self.webhook.startswith(("http://", "https://")):
+            raise InvalidArgument(f"webhook is {hidden(self.webhook)!r}; it must begin with https:// or http://")
+        given = [name for name in ("webhook_secret", "webhook_secret_file") if getattr(self, name) is not None]
+        if (self.webhook is None) != (not given) or len(given) > 1:
+            raise InvalidArgument(
+                "webhook needs one of webhook_secret and webhook_secret_file, and these need webhook; a secret is e.g. "
+                "whsec_ followed by what `openssl rand -base64 24` prints"
             )
         if set(self.redis_prefix) & set("{}"):
             raise InvalidArgument(f"redis_prefix is {self.redis_prefix!r}; it must be text without braces, e.g. clicks")
@@ -271,6 +290,19 @@ def masked(url: str) -> str:
     return re.sub(r"\?.*", "?***", re.sub(r"//[^/]*@", "//***@", url))
 
 
+def hidden(url: str) -> str:
+    """The host of a URL whose path or query may be a secret.
+
+    >>> hidden("https://me:key@hooks.example/T0/secret?token=x")
+    'https://hooks.example/***'
+    """
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0].rpartition('@')[2]}/***"
+
+
+SECRETS: dict[str, Callable[[str], str]] = {"redis": masked, "webhook": hidden, "webhook_secret": lambda secret: "***"}
+
+
 def nearest(name: str, known: list[str]) -> str:
     """A hint at the known name that a wrong one is closest to, or all of them."""
     close = difflib.get_close_matches(name, known, 1, 0.5)
@@ -344,7 +376,7 @@ def _check(name: str, value: Any, named: str) -> Any:
     if right and isinstance(value, int | float):
         right = (bounds["least"] or 0) <= value <= (sys.float_info.max if bounds["most"] is None else bounds["most"])
     if not right:
-        shown = masked(value) if name == "redis" and isinstance(value, str) else value
+        shown = SECRETS[name](value) if name in SECRETS and isinstance(value, str) else value
         raise InvalidArgument(f"{named} is {shown!r}; it must be {_rule(name)}. {bounds['about']}")
     return value
 
@@ -372,5 +404,5 @@ def _toml(name: str, value: Any) -> str:
         return "[" + ", ".join(_toml(name, part) for part in value) + "]"
     if isinstance(value, int | float):
         return repr(value)
-    text = masked(value) if name == "redis" else str(value)
+    text = SECRETS[name](value) if name in SECRETS else str(value)
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -44,10 +44,12 @@ from onlineguard_service.journal.packing import Packed
 from onlineguard_service.journal.redis_journal import RedisJournal
 from onlineguard_service.listing import listed
 from onlineguard_service.models import Models
+from onlineguard_service.overseeing import Overseeing
 from onlineguard_service.patience import give_way
 from onlineguard_service.recovery import first_model, journal_of, options_of, recorder_of, recovered
 from onlineguard_service.redis.counting import CountersUnavailable, Counting
 from onlineguard_service.versions import Versions
+from onlineguard_service.webhook import Webhook, keys_for
 
 CLICKS_AT_ONCE = 64  # of a request; a millisecond or two
 CLICKS_BESIDE = 32  # of a larger one, before others get their turn
@@ -74,12 +76,16 @@ class Core:
         settings: Settings,
         following: Following | None = None,
         lookups: Lookups | None = None,
+        keys: list[bytes] | None = None,
     ):
         self._guard, self._journal, self._counting, self._lookups = guard, journal, counting, lookups
         guard.looking_up = lookups is not None
         self._every = settings.snapshot_every
         self._erasing = Erasing(guard, journal, counting, settings, self._commit, self.snapshot)
         self._deciding = Deciding(guard, models, following, self._commit)
+        self.alarms = Overseeing(guard, self._commit)
+        self._webhook = Webhook(guard, settings.webhook, keys, settings.state) if settings.webhook and keys else None
+        self._telling: asyncio.Task[None] | None = None
         self.versions = Versions(guard, following, self._deciding.follow)
         self._snapshot: dict[str, Any] = {"sequence": 0, "t": None}
         self._snapshot_trouble: str | None = None  # why the last one failed
@@ -111,7 +117,7 @@ class Core:
         Raises CheckpointError where the state is damaged, newer, or was begun with other options that cannot change.
         """
         _Compilations.listen()
-        options = options_of(settings)
+        options, keys = options_of(settings), keys_for(settings)
         models = Models(settings.state / "models")
         following = None
         if settings.registry is not None:
@@ -130,7 +136,7 @@ class Core:
             await asyncio.to_thread(guard.warmup, max(CLICKS_AT_ONCE, EVENTS_AT_ONCE), ROOM)
             counting = None if settings.redis is None else Counting(settings.redis, settings.redis_prefix)
             lookups = None if settings.lookups is None else await asyncio.to_thread(Lookups, settings.lookups)
-            core = cls(guard, journal, models, counting, settings, following, lookups)
+            core = cls(guard, journal, models, counting, settings, following, lookups, keys)
             if first is not None:
                 begin = entries.Begin(options, first, entries.now(), guard.source)
                 await journal.commit(entries.encode(begin), core._began)
@@ -149,6 +155,8 @@ class Core:
         core._ahead = asyncio.create_task(core._compiling_ahead())
         if lookups is not None:
             core._looks = asyncio.create_task(core._looking(lookups, settings.lookups_every))
+        if core._webhook is not None:
+            core._telling = asyncio.create_task(core._webhook.run())
         if isinstance(journal, RedisJournal):
             journal.on_lost = core._journal_lost
         return core
@@ -362,6 +370,7 @@ class Core:
             "marks": [{"t": t, "model_version": version} for t, version in self._guard.marks],
             "rates": {"events": (n_events - before[1]) / passed, "clicks": (n_clicks - before[2]) / passed},
             "ivr": (robotic - oldest[3]) / (n_clicks - oldest[2]) if n_clicks > oldest[2] else None,
+            "alarms": {"change": self._guard.alarms.change, "open": self._guard.alarms.n_open},
             "parts": self._shown_parts(),
         }
 
@@ -389,6 +398,7 @@ class Core:
             "journal": self._journal.trouble,
             "counters": None if counting is None else counting.trouble,
             "snapshot": self._snapshot_trouble,
+            "webhook": None if self._webhook is None else self._webhook.trouble,
             "history": "a restart completes it once there is room" if history and history["behind"] else None,
         }
         return [f"{part}: {trouble}" for part, trouble in troubles.items() if trouble is not None]
@@ -423,6 +433,8 @@ class Core:
             "purchases_robotic": clicks["purchases_robotic"],
             "evicted": {} if store is None else store.evicted,
             "delayed": self._delayed,
+            "alarms": {"begun": self._guard.alarms.begun, "open": self._guard.alarms.n_open},
+            "webhook": None if self._webhook is None else self._webhook.status(),
             "watch": {**self.watch(), "n_alarms": self._guard.watching.n_alarms},
             "trial": {**self.trial(), "ended_by_itself": self._guard.trying.n_ended_by_itself},
             "registry": self._deciding.registry(),
@@ -488,7 +500,7 @@ class Core:
     async def close(self) -> None:
         """Take nothing more, wait for what is under way, write a last snapshot."""
         self._closing = True
-        for task in (self._timer, self._ahead, self._looks, *self._deciding.tasks):
+        for task in (self._timer, self._ahead, self._looks, self._telling, *self._deciding.tasks):
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):

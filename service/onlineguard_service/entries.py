@@ -18,6 +18,7 @@ CHANGEABLE = (
     "remember",
     "rollback",
     "follow_drift",
+    "max_alarms",
 )  # of a state that goes on; see `Tune`
 
 
@@ -36,6 +37,7 @@ class Options(msgspec.Struct, frozen=True):
     rollback: bool = False  # whether an alarm of the live watch leads back to the model before
     follow_drift: bool = False  # whether thresholds follow the drift of scores inside their bands
     max_entities: int = 0  # of each kind that clicks are counted by in this process; 0: any, as it was of old
+    max_alarms: int = 10_000  # that are kept
 
 
 class Begin(msgspec.Struct, tag="begin", array_like=True, frozen=True):
@@ -118,7 +120,17 @@ class Erased(msgspec.Struct, tag="erased", array_like=True, frozen=True):
     t: int
 
 
-Entry = Begin | Events | Clicks | Labels | Decisions | Switch | Tune | Trial | Erase | Erased
+class Note(msgspec.Struct, tag="note", array_like=True, frozen=True):
+    """An alarm is acknowledged; if its event was usual, its slice learns that."""
+
+    alarm: int  # its number
+    who: str
+    note: str
+    usual: bool
+    t: int
+
+
+Entry = Begin | Events | Clicks | Labels | Decisions | Switch | Tune | Trial | Erase | Erased | Note
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Entry).decode

@@ -10,8 +10,10 @@ Events are judged by one engine of the operator's features. Clicks are counted, 
 threshold of their slice, and by a second engine that watches how fast each slice clicks.
 """
 
+import contextlib
+import math
 from collections.abc import Callable, Hashable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import attrgetter
 from typing import Any
 
@@ -37,6 +39,7 @@ from onlineguard.slidr.watch import COLUMNS as WATCHED_COLUMNS
 from onlineguard.slidr.watch import UNUSUAL, WATCHED
 from onlineguard.wire.answers import ClickAnswer, DecisionAnswer, EventAnswer, LabelAnswer, VerdictAnswer
 from onlineguard.wire.requests import Event, Of
+from onlineguard_service.alarms import TEXT, TOLD, Alarm, Alarms, Said, Why
 from onlineguard_service.digest import digest
 from onlineguard_service.entries import (
     CHANGEABLE,
@@ -48,6 +51,7 @@ from onlineguard_service.entries import (
     Erased,
     Events,
     Labels,
+    Note,
     Options,
     Switch,
     Trial,
@@ -57,11 +61,12 @@ from onlineguard_service.event_numbers import Stream, check_key, key_of
 from onlineguard_service.figures import ANOMALOUS, JUDGED, ROBOTIC, Figures
 from onlineguard_service.history.recorder import Recorder
 from onlineguard_service.limits import Limits
-from onlineguard_service.remembered import Remembered
+from onlineguard_service.remembered import Remembered, owner
 from onlineguard_service.replacing import Replacing
 from onlineguard_service.trying import Ruling, Trying
 from onlineguard_service.watching import Watching
 
+FLAGGED = ANOMALOUS | JUDGED  # the flags of an anomalous event
 MARKS = 100  # switches of the model that are remembered
 TELLING = 1_000  # clicks that tell which slices have traffic
 _AS_TEXT = {True: "true", False: "false", None: ""}  # a slice's parts, as `pipeline.prepare` writes them
@@ -102,7 +107,13 @@ class Guard:
         self.watching = Watching(version)
         self.watching.allow(options.rollback)
         self.trying = Trying(self.watch, options)
+        self.alarms = Alarms(options.max_alarms, self._why)
+        self._hear()
         self._use(models(version))
+
+    def _hear(self) -> None:
+        self.watching.told = partial(self.alarms.found, "watch")
+        self.trying.told = partial(self.alarms.found, "trial")
 
     def _named(self) -> SliceModel:
         return named_model(self.options.detector, self.options.target_rate, self.options.patience)
@@ -139,6 +150,9 @@ class Guard:
             return []
         if isinstance(entry, Trial):
             self._try(entry)
+            return []
+        if isinstance(entry, Note):
+            self._note(entry)
             return []
         if isinstance(entry, Erase):
             self._erase(entry.user_id)
@@ -185,6 +199,7 @@ class Guard:
         for remembered in (self._event_answers, self._click_answers, self._replacing, self._purchased):
             remembered.keep(options.remember)
         self.trying.keep(options.remember)
+        self.alarms.keep(options.max_alarms)
         if self.store is not None:
             self.store.keep(options.max_entities or None)
 
@@ -195,6 +210,7 @@ class Guard:
         self._click_answers.forget(clicks)
         self._purchased.forget(clicks)
         self.trying.forget(clicks)
+        self.alarms.forget(owner(user_id))
         if self.store is not None:
             self.store.erase(user_id)
             self.store.forget_ids(clicks)
@@ -290,6 +306,41 @@ class Guard:
         except KeyError:  # the engine keeps other slices than the figures
             return None
 
+    def alarm_names(self, alarm: Alarm) -> Sequence[Hashable]:
+        """The features of an alarm's event, in order."""
+        engine = self.watch if alarm.of == "clicks" else self.events
+        return () if engine is None else engine.features or range(engine.n_features)
+
+    def why(self, alarm: Alarm) -> Why | None:
+        """What drove an alarm: as it was found then, or else as the slice is now."""
+        return alarm.why or (self._why(alarm.of, alarm.slice, alarm.row) if alarm.x else None)
+
+    def _why(self, of: Of, key: Any, row: np.ndarray) -> Why | None:
+        """What drives an event (1, d) of a slice, and its reasons, of the features that drive it most."""
+        engine = self.watch if of == "clicks" else self.events
+        if engine is None:
+            return None
+        try:
+            found, reasons = engine.explain(key, CodedEvents(row)), engine.reasons(key, CodedEvents(row))
+        except KeyError:  # it was evicted meanwhile
+            return None
+        drivers = {str(name): share for name, share in list(found.items())[:TOLD] if 0.0 < share < math.inf}
+        return drivers, {
+            name: {each: value for each, value in told.items() if each in drivers} if isinstance(told, dict) else told
+            for name, told in ((name, _plain(reason)) for name, reason in reasons.items())
+        }
+
+    def _note(self, entry: Note) -> None:
+        alarm = self.alarms.get(entry.alarm)
+        if alarm is None:  # it has gone
+            return
+        engine = self.watch if alarm.of == "clicks" else self.events
+        if entry.usual and alarm.x and not alarm.usual and engine is not None:
+            with contextlib.suppress(KeyError):  # the slice has gone
+                engine.feedback(alarm.slice, CodedEvents(alarm.row), usual=True)
+                alarm.usual = True
+        self.alarms.acknowledge(alarm, entry.who, entry.note, entry.t)
+
     def check(self, events: Sequence[Event]) -> None:
         """Raises InvalidArgument, which names the index, unless the events fit the engine and each other."""
         if events:
@@ -353,7 +404,14 @@ class Guard:
         found = self.events.update(keys, CodedEvents(X))
         times = [entry.t if event.ts is None else event.ts for event in events]
         verdicts = _verdicts(found)
-        self.event_figures.add(keys, _flags(verdicts), times, found.score, found.threshold, X)
+        flags = _flags(verdicts)
+        self.event_figures.add(keys, flags, times, found.score, found.threshold, X)
+        if FLAGGED in flags or self.alarms.n_open:
+
+            def said(i: int) -> Said:
+                return Said(events[i].id, times[i], texts=_texts(events[i], stream))
+
+            self.alarms.take("events", keys, flags, verdicts, X, said, entry.t)
         return _answers(events, verdicts)
 
     def _judge(self, entry: Clicks) -> list[ClickAnswer]:
@@ -383,9 +441,10 @@ class Guard:
             ruling = self.trying.judged(clicks, names, judged.features, ruling, warm, entry.t)
             judged = judged._replace(p_robot=ruling.p_robot)
         p_robot, limits, robotic, versions = ruling
+        flags = _flags(verdicts)
         self.click_figures.add(
             names,
-            [flags | ROBOTIC * is_robotic for flags, is_robotic in zip(_flags(verdicts), robotic, strict=True)],
+            [flag | ROBOTIC * is_robotic for flag, is_robotic in zip(flags, robotic, strict=True)],
             [click.ts for click in clicks],
             judged.verdicts.score,
             judged.verdicts.threshold,
@@ -393,6 +452,12 @@ class Guard:
             p_robot,
             limits,
         )
+        if FLAGGED in flags or self.alarms.n_open:
+
+            def said(i: int) -> Said:
+                return Said(clicks[i].click_id, clicks[i].ts, owner(clicks[i].user_id))
+
+            self.alarms.take("clicks", names, flags, verdicts, judged.watched, said, entry.t)
         self._watch(names, ruling, judged.features, warm, entry.t)
         if self.recorder is not None:
             p_values = [verdict.p_value for verdict in verdicts]
@@ -503,6 +568,7 @@ class Guard:
             "click_answers": self._click_answers.dump(),
             "replacing": self._replacing.dump(),
             "purchased": self._purchased.dump(),
+            "alarms": self.alarms.dump(),
         }
 
     @classmethod
@@ -537,12 +603,15 @@ class Guard:
         guard.trying = Trying(guard.watch, options)
         if "trying" in dump:  # of old there was none
             guard.trying.restore(dump["trying"], models)
+        guard._hear()
+        if "alarms" in dump:  # of old there were none
+            guard.alarms.restore(dump["alarms"])
         return guard
 
     def digest(self) -> str:
         """A hash of all that was learned: not of how many entries it took, since repeats are entries too, nor of their
-        journal's name."""
-        aside = ("sequence", "source", "owed", "erased")
+        journal's name, nor of alarms, whose times are those of the entries."""
+        aside = ("sequence", "source", "owed", "erased", "alarms")
         return digest({name: part for name, part in self.dump().items() if name not in aside})
 
 
@@ -564,6 +633,14 @@ def _verdicts(verdicts: Verdicts) -> list[VerdictAnswer]:
         VerdictAnswer(_finite(score), _finite(threshold), _finite(p_value), anomalous, ready)
         for score, threshold, p_value, anomalous, ready in verdicts.rows()
     ]
+
+
+def _texts(event: Event, stream: Stream) -> dict[int, str]:
+    """The beginnings of an event's categories, by feature."""
+    if not stream.categories:
+        return {}
+    values = event.x if event.x is not None else [(event.features or {}).get(name) for name in stream.names or ()]
+    return {j: value[:TEXT] for j, value in enumerate(values) if isinstance(value, str)}
 
 
 def _plain(reason: Any) -> Any:

@@ -88,6 +88,7 @@ def options_of(settings: Settings) -> Options:
         max_slices=settings.max_slices,
         max_entities=settings.max_entities,
         remember=settings.remember,
+        max_alarms=settings.max_alarms,
         rollback=settings.rollback == "on",
         follow_drift=settings.follow_drift == "on",
         counting=settings.redis is None,

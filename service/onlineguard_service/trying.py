@@ -73,6 +73,7 @@ class Trying:
         self._watch: LiveWatch | None = None
         self._raised: list[Raised] = []
         self._owed: Raised | None = None
+        self.told: Callable[[Raised], None] = lambda raised: None  # hears every alarm of the candidate
 
     @property
     def running(self) -> bool:
@@ -279,6 +280,7 @@ class Trying:
         for alarm in alarms:
             raised = Raised(t, self.version, alarm)
             self._raised = [*self._raised, raised][-ALARMS:]
+            self.told(raised)
             if self._share and self._owed is None and alarm.tells_of_the_model:
                 self._owed = raised
 

@@ -8,7 +8,7 @@ A model is taken back by itself at most once: the one before is kept whatever it
 both raise an alarm tell of the traffic.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -51,6 +51,7 @@ class Watching:
         self.since: int | None = None  # when the model went live
         self._first_ts: int | None = None  # of all clicks
         self._allowed = False
+        self.told: Callable[[Raised], None] = lambda raised: None  # hears every alarm
 
     def clicks(
         self,
@@ -153,6 +154,7 @@ class Watching:
             raised = Raised(t, self._version, alarm)
             self.raised = [*self.raised, raised][-ALARMS:]
             self.n_alarms[alarm.figure] += 1
+            self.told(raised)
             if self._allowed and self._owed is None and alarm.tells_of_the_model and self._on_trial():
                 self._owed = raised
 

@@ -242,6 +242,25 @@ def test_slices_a_slice_and_an_explanation_are_read(server, client):
     assert in_async(server, lambda c: c.slice(("DE", 7))) == state
 
 
+def test_alarms_are_read_and_acknowledged():
+    core = Double()
+    with served(core=core) as url, Client(url) as client:
+        page = client.alarms(of="events", slice=("a", 1), state="open", least=0.5, limit=1)
+        assert ([alarm.id for alarm in page.alarms], page.cursor) == (["ab-2"], "ab-2")
+        assert client.alarms(cursor=page.cursor).alarms[0].id == "ab-1"
+        noted = client.acknowledge("ab-1", "a sale", usual=True)
+        assert noted == client.alarm("ab-1")
+        assert (noted.state, noted.usual, noted.acknowledged.note) == ("acknowledged", True, "a sale")
+
+        async def run():
+            async with AsyncClient(url) as other:
+                return (await other.alarms()).kept, await other.alarm("ab-1"), await other.acknowledge("ab-2")
+
+        assert asyncio.run(run())[:2] == (2, noted)
+        with pytest.raises(ServiceError, match="no alarm"):
+            client.alarm("ab-3")
+
+
 def test_the_registry_is_read_and_a_change_is_sent_once_though_it_failed():
     double = Double()
     with served(core=double) as url, Client(url, backoff=0.01) as client:

@@ -35,6 +35,7 @@ def of_instance(series: str, instance: object) -> str:
 
 UP, START = 'up{job="onlineguard"}', 'process_start_time_seconds{job="onlineguard"}'
 ROUTE = f'route="{CLICKS}",'
+WEBHOOK_WELL = {"onlineguard_webhook_dropped_total": "7x120", "onlineguard_webhook_gone": "0x120"}
 CASES: dict[str, tuple[dict[str, str], list[dict[str, str]]]] = {  # series with which it fires, and with which it rests
     "OnlineguardDown": ({UP: "1x80 0x40"}, [{UP: "1x120"}, {UP: "1x60 0x0 1x60"}]),
     "OnlineguardRestarts": (
@@ -133,6 +134,10 @@ CASES: dict[str, tuple[dict[str, str], list[dict[str, str]]]] = {  # series with
             {"onlineguard_model_age_seconds": "9x120", "onlineguard_model_watched": "1x120"},
         ],
     ),
+    "OnlineguardWebhookFails": (
+        {"onlineguard_webhook_age_seconds": "0x60 0+60x60", **WEBHOOK_WELL},
+        [{"onlineguard_webhook_age_seconds": "0x60 300x60", **WEBHOOK_WELL}],
+    ),
     "OnlineguardConflicts": (
         {"onlineguard_conflicts_total": "0x30 0+1x90"},
         [{"onlineguard_conflicts_total": "0x80 3x40"}],
@@ -184,6 +189,13 @@ def test_every_alert_fires_where_it_should_and_rests_where_it_should(tmp_path):
     series = {of_instance(name, i): values for i, (_, given, _) in enumerate(told) for name, values in given.items()}
     # Each as a service of its own, all in one run, since promtool takes half a second for each.
     hold(tmp_path, series, *((name, f'instance="{i}"', fires) for i, (name, _, fires) in enumerate(told)))
+
+
+@pytest.mark.parametrize("values", ["dropped_total 0x60 3x60", "gone 0x60 1x60"])
+def test_a_webhook_that_dropped_messages_or_has_gone_is_told_of_too(values, tmp_path):
+    name, _, given = values.partition(" ")
+    well = {"onlineguard_webhook_age_seconds": "0x120", **WEBHOOK_WELL}
+    hold(tmp_path, well | {f"onlineguard_webhook_{name}": given}, ("OnlineguardWebhookFails", "", True))
 
 
 @pytest.mark.parametrize("values", ["1x80 stale", "_x90"], ids=["vanished", "never there"])

@@ -49,6 +49,7 @@ def test_every_setting_is_explained_and_can_be_given_as_text(name):
         "tls_cert": "c",
         "tls_key": "k",
         "redis": "redis://h",
+        "webhook": "https://h",
         "journal": "folder",
         "target_rate": "0.1",
     }
@@ -56,6 +57,9 @@ def test_every_setting_is_explained_and_can_be_given_as_text(name):
     environ = {"ONLINEGUARD_" + name.upper(): text}
     for other in ("tls_cert", "tls_key", "tls_clients") if name.startswith("tls") else ():
         environ["ONLINEGUARD_" + other.upper()] = "x"
+    if name.startswith("webhook"):
+        environ["ONLINEGUARD_WEBHOOK"] = "https://h"
+        environ.setdefault("ONLINEGUARD_WEBHOOK_SECRET" + "_FILE" * (name != "webhook_secret"), "7")
     loaded = load({}, environ)
     assert loaded.sources[name] == "environment ONLINEGUARD_" + name.upper()
     assert type(getattr(loaded.settings, name)) is not type(None)
@@ -138,6 +142,7 @@ def test_what_is_shown_is_a_file_that_gives_the_same_settings(tmp_path, file):
     again = load({}, {}, shown)
     assert again.settings == loaded.settings
     unset = {"redis", "registry", "keys", "tls_clients", "history_folder", "lookups"}
+    unset |= {"webhook", "webhook_secret", "webhook_secret_file"}
     assert set(tomllib.loads(show(loaded))["serve"]) == set(config.FIELDS) - unset
 
 

@@ -16,6 +16,7 @@ from onlineguard_service.http.server import _listen, _Server  # pyright: ignore[
 
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.history.keeping import Erased
+from onlineguard.wire.alarms import Acknowledged, AlarmNote, AlarmPage, AlarmsQuery, AlarmState
 from onlineguard.wire.answers import ClickAnswer, DecisionAnswer, EventAnswer, LabelAnswer, VerdictAnswer
 from onlineguard.wire.registry import (
     Change,
@@ -85,6 +86,51 @@ ROW: dict[str, Any] = {
 }
 
 
+class Alarms:
+    """Two alarms in memory; each note changes the newest."""
+
+    def __init__(self) -> None:
+        self.change = 2
+        self.noted: list[tuple[str, AlarmNote, str]] = []
+        self.states = {name: AlarmState(**{**ALARM, "id": name}) for name in ("ab-2", "ab-1")}
+        self.changes = {1: "ab-1", 2: "ab-2"}
+
+    async def page(self, asked: AlarmsQuery) -> AlarmPage:
+        if asked.cursor == "none":
+            raise InvalidArgument("cursor", "is 'none'; the double refuses it")
+        listed = list(self.states.values())[asked.cursor == "ab-2" :][: asked.limit]
+        return AlarmPage(listed, "ab-2" if asked.limit == 1 and asked.cursor != "ab-2" else None, 2, 2)
+
+    def alarm(self, name: str) -> AlarmState:
+        return self.states[name]
+
+    async def note(self, name: str, note: AlarmNote, who: str) -> AlarmState:
+        if name not in self.states:
+            raise KeyError(name)
+        self.noted.append((name, note, who))
+        self.states[name] = msgspec.structs.replace(
+            self.states[name], state="acknowledged", acknowledged=Acknowledged(who, 9, note.note), usual=note.usual
+        )
+        self.touch(name)
+        return self.states[name]
+
+    def touch(self, name: str) -> None:
+        """An alarm changes."""
+        self.change += 1
+        self.changes = {at: each for at, each in self.changes.items() if each != name} | {self.change: name}
+
+    def since(self, change: int, upto: int, most: int) -> list[tuple[int, AlarmState]]:
+        return [(at, self.states[name]) for at, name in self.changes.items() if change < at <= upto][:most]
+
+
+ALARM: dict[str, Any] = {
+    **{"id": "ab-1", "kind": "anomaly", "of": "events", "slice": "web", "state": "open", "began": 5, "last": 6},
+    **{"ended": None, "events": 2, "score": 9.0, "threshold": 2.0, "p_value": 0.001, "event_id": "e1", "event_ts": 4},
+    **{"x": {"a": 9.0, "b": "text"}, "drivers": {"a": 1.0}, "reasons": {"expected": {"a": 1.0}}, "usual": False},
+    **{"acknowledged": None, "watch": None},
+}
+
+
 class Double:
     """Scores an event with its first number, remembers what it was told, and fails when it is told to."""
 
@@ -97,6 +143,7 @@ class Double:
         self.erased: list[str] = []
         self.slow = asyncio.Event()  # requests to the slice "slow" wait for it
         self.versions = Versions()
+        self.alarms = Alarms()
 
     @staticmethod
     async def open(settings: Settings) -> "Double":
@@ -273,6 +320,8 @@ class Double:
             "ivr": {f"slice {n}": 0.5 for n in range(150)},
             "purchases": 3,
             "delayed": {"applied": 4, "repeated": 0, "conflict": 1},
+            "alarms": {"begun": {"anomaly": 2, "watch": 0, "trial": 0}, "open": 2},
+            "webhook": {"sent": 3, "failures": 2, "dropped": 1, "waiting": 4, "age": 5.0, "gone": False},
             "watch": {**self.watch(), "n_alarms": {"fpr": 1}},
             "trial": {**self.trial(), "ended_by_itself": 1},
             "registry": {"reached": 1_000.0, "refused": False, "refusals": 0},

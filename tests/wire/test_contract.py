@@ -9,12 +9,12 @@ from onlineguard_service.http.openapi import build
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.registry import records
 from onlineguard.slidr.replay.decisions import Decision
-from onlineguard.wire import answers, registry, requests
+from onlineguard.wire import alarms, answers, registry, requests
 from onlineguard.wire.operations import OPERATIONS
 
 STRUCTS = {
     kind
-    for module in (requests, answers, registry)
+    for module in (requests, answers, registry, alarms)
     for kind in vars(module).values()
     if inspect.isclass(kind)
     and issubclass(kind, msgspec.Struct)

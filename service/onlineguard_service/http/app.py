@@ -42,6 +42,8 @@ from onlineguard_service import logs, tracing
 from onlineguard_service.config import Settings
 from onlineguard_service.errors import JournalUnavailable, OnTrial
 from onlineguard_service.http import live, page
+from onlineguard_service.http.alarm_stream import AlarmStream
+from onlineguard_service.http.alarms import AlarmRoutes, Overseeing
 from onlineguard_service.http.auth import ApiKeys
 from onlineguard_service.http.bodies import JSON, NDJSON, Items, is_ndjson, plain_json, unpacked
 from onlineguard_service.http.limits import (
@@ -67,6 +69,7 @@ from onlineguard_service.http.problems import (
     too_many,
 )
 from onlineguard_service.http.queries import keys_of, query
+from onlineguard_service.http.readers import Readers
 from onlineguard_service.http.registry import RegistryRoutes, Versions
 from onlineguard_service.http.request_ids import request_name
 from onlineguard_service.redis.counting import CountersUnavailable
@@ -86,6 +89,8 @@ class Backend(Protocol):
 
     @property
     def versions(self) -> Versions: ...
+    @property
+    def alarms(self) -> Overseeing: ...
     async def update(self, events: list[Event]) -> Sequence[Any]: ...
     async def score(self, events: list[Event]) -> Sequence[Any]: ...
     async def clicks(self, clicks: list[Click]) -> Sequence[Any]: ...
@@ -128,6 +133,7 @@ class Application:
         self._local_only = self._keys is None and is_local(settings.host) and settings.host not in ("0.0.0.0", "::")
         self._rate = RateLimit(settings.rate_limit) if settings.rate_limit > 0 else None
         self._live: live.Live | None = None
+        self._alarm_stream: AlarmStream | None = None
         self._reason = "the service is starting: programs are compiled and the state is recovered"
         self._draining = False
         self.metrics = Metrics(lambda: None if self.core is None else self.status(), bodies=lambda: self._large.held)
@@ -140,22 +146,24 @@ class Application:
 
     def begin(self, core: Backend) -> None:
         """Answer from this core from now on, and tick for /v1/live. Call it in the running event loop."""
-        self._use(core).start()
+        for stream in self._use(core):
+            stream.start()
 
     def read_keys(self) -> None:
         """Read the file of API keys, if there is one. Raises InvalidArgument, and the keys stay as they were."""
         self._keys = ApiKeys.load(self._settings.keys) if self._settings.keys is not None else None
 
-    def _use(self, core: Backend) -> live.Live:
-        self.core, self._live = core, live.live(self)
-        return self._live
+    def _use(self, core: Backend) -> list[Readers]:
+        self.core, self._live, self._alarm_stream = core, live.live(self), AlarmStream(core.alarms)
+        return [self._live, self._alarm_stream]
 
     def drain(self) -> None:
-        """Report that the service is not ready, and end the streams of /v1/live. Requests are still answered."""
+        """Report that the service is not ready, and end the streams of events. Requests are still answered."""
         self._draining = True
         self._reason = "the service is stopping"
-        if self._live is not None:
-            self._live.close()
+        for stream in (self._live, self._alarm_stream):
+            if stream is not None:
+                stream.close()
 
     def live(self) -> dict[str, Any]:
         """One tick of /v1/live: the core's figures, the latency that this process measured, and why it is not ready."""
@@ -349,7 +357,8 @@ class Application:
             (operations.METRICS, self._metrics),
             (operations.SLICES, self._slices),
             (operations.SLICE, self._slice),
-            (operations.LIVE, self._live_ticks),
+            (operations.LIVE, lambda request: self._stream(request, self._live)),
+            (operations.ALARM_STREAM, lambda request: self._stream(request, self._alarm_stream)),
             (operations.EXPLAIN, self._explain),
             (operations.MODEL, self._model),
             (operations.WATCH, self._watch),
@@ -361,7 +370,10 @@ class Application:
         ]
         handlers += [
             (operation, partial(_as_json, answer))
-            for operation, answer in RegistryRoutes(lambda: self._ready().versions, self._read_object).handlers()
+            for operation, answer in (
+                *RegistryRoutes(lambda: self._ready().versions, self._read_object).handlers(),
+                *AlarmRoutes(lambda: self._ready().alarms, self._read_object).handlers(),
+            )
         ]
         return [self._guarded(operation, answer) for operation, answer in handlers] + page.routes()
 
@@ -457,12 +469,12 @@ class Application:
                 continue
         raise Refused(404, f"no slice of {of} has the key {shown(text)}; /v1/slices?of={of} lists them")
 
-    async def _live_ticks(self, request: Request) -> Response:
+    async def _stream(self, request: Request, stream: Readers | None) -> Response:
         self._ready()
-        assert self._live is not None
+        assert stream is not None
         if request.method == "HEAD":  # whose answer ends
             return _raw(b"", [(b"content-type", b"text/event-stream; charset=utf-8"), *SAFE])
-        return _Passed(self._live)
+        return _Passed(stream)
 
     async def _explain(self, request: Request) -> Response:
         body, core = await self._read_object(request), self._ready()

@@ -43,6 +43,18 @@ def tell(into: Exposition, status: Mapping[str, Any]) -> None:
         "outcome",
         status.get("delayed") or {},
     )
+    alarms = status.get("alarms")
+    if alarms is not None:
+        into.counters("alarms_begun", "Alarms that began, by what found them.", "kind", alarms["begun"])
+        into.gauge("alarms_open", "Alarms that go on.", alarms["open"])
+    webhook = status.get("webhook")
+    if webhook is not None:
+        into.counter("webhook_sent", "Messages that the webhook has taken.", webhook["sent"])
+        into.counter("webhook_failures", "Attempts to send one that failed.", webhook["failures"])
+        into.counter("webhook_dropped", "Messages that were never heard.", webhook["dropped"])
+        into.gauge("webhook_waiting", "Messages that wait for the webhook.", webhook["waiting"])
+        into.gauge("webhook_age_seconds", "Age of the oldest of them; 0 without one.", webhook["age"])
+        into.gauge("webhook_gone", "1 when the webhook said that it wants no more.", webhook["gone"])
     _watch(into, status.get("watch") or {}, status.get("registry"))
     _trial(into, status.get("trial") or {})
     lookups = status.get("lookups")

@@ -21,18 +21,14 @@ from collections import deque
 from typing import Any, Protocol
 
 import msgspec
-from starlette.types import Receive, Scope, Send
+from starlette.types import Scope
+
+from onlineguard_service.http.readers import Readers
 
 EVERY = 1.0  # seconds from tick to tick
 KEEP = 600  # ticks kept for a reader that connects, the newest among them: ten minutes
 NEWEST = frozenset(("marks", "reasons", "parts"))  # fields that no earlier tick is sent with
 BACKLOG = 8  # ticks that may wait for one reader, beside those in the socket's buffer
-
-_HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),  # proxies must pass each tick on at once
-]
 
 _log = logging.getLogger(__name__)
 
@@ -48,65 +44,22 @@ def live(core: LiveFigures) -> "Live":
     return Live(core)
 
 
-class Live:
-    """The ticker, the ticks of the last ten minutes, and the connected readers.
+class Live(Readers):
+    """The ticker, the ticks of the last ten minutes, and the connected readers; see `Readers`.
 
     Call `start` as soon as the event loop runs, so that ticks are kept from the first second on and not only from the
-    first reader on. Call `close` before the server waits for its connections to end, since these never end by
-    themselves: with uvicorn at the beginning of `Server.shutdown`.
+    first reader on.
     """
 
     def __init__(self, core: LiveFigures, every: float = EVERY, keep: int = KEEP, backlog: int = BACKLOG):
+        super().__init__(backlog)
         self._core = core
         self._every = every
-        self._backlog = backlog
         self._past: deque[bytes] = deque(maxlen=keep)  # without `NEWEST`, the newest last
         self._now: bytes | None = None  # the newest, whole
-        self._readers: dict[asyncio.Queue[bytes | None], asyncio.Task[None]] = {}
-        self._ticker: asyncio.Task[None] | None = None
-        self._closed = False
 
-    @property
-    def readers(self) -> int:
-        """The number of connected readers."""
-        return len(self._readers)
-
-    def start(self) -> None:
-        """Begin to tick, in the running event loop; a second call changes nothing."""
-        if self._ticker is None and not self._closed:
-            self._ticker = asyncio.create_task(self._tick_on(), name="live ticks")
-
-    def close(self) -> None:
-        """End every answer and tick no more, without waiting for readers that are still receiving."""
-        self._closed = True
-        if self._ticker is not None:
-            self._ticker.cancel()
-        for waiting, writing in self._readers.items():
-            self._hand(waiting, writing, None)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one reader until it leaves, falls behind, or the service closes."""
-        self.start()
-        waiting: asyncio.Queue[bytes | None] = asyncio.Queue(self._backlog)
-        writing = asyncio.create_task(self._write(waiting, send))
-        leaving = asyncio.create_task(_left(receive))
-        self._readers[waiting] = writing
-        if self._now is not None:
-            waiting.put_nowait(self._first())
-        if self._closed:
-            waiting.put_nowait(None)
-        try:
-            await asyncio.wait((writing, leaving), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            del self._readers[waiting]
-            writing.cancel()
-            leaving.cancel()
-            ended = await asyncio.gather(writing, leaving, return_exceptions=True)
-        for error in ended:
-            if isinstance(error, Exception) and not isinstance(error, OSError):  # OSError: the reader is gone
-                raise error
-
-    async def _tick_on(self) -> None:
+    async def run(self) -> None:
+        """Tick."""
         loop = asyncio.get_running_loop()
         started = time.time_ns() // 1_000_000
         next_tick = loop.time()
@@ -122,34 +75,18 @@ class Live:
         first = self._now is None
         self._now = msgspec.json.encode(tick)
         self._past.append(msgspec.json.encode({name: value for name, value in tick.items() if name not in NEWEST}))
-        event = _event(self._now)
-        for waiting, writing in list(self._readers.items()):
-            self._hand(waiting, writing, self._first() if first else event)
+        self.tell(self._first() if first else _event(self._now))
 
-    def _hand(self, waiting: asyncio.Queue[bytes | None], writing: asyncio.Task[None], part: bytes | None) -> None:
-        try:
-            waiting.put_nowait(part)
-        except asyncio.QueueFull:
-            writing.cancel()
+    def first(self, scope: Scope) -> bytes:
+        """The newest tick with all earlier ones, if there was one."""
+        return b"" if self._now is None else self._first()
 
     def _first(self) -> bytes:
         """The newest tick with all earlier ones, put together from ticks that are encoded already."""
         now = self._now or b"{}"
         return _event(now[:-1] + b',"past":[' + b",".join(list(self._past)[:-1]) + b"]}")
 
-    async def _write(self, waiting: asyncio.Queue[bytes | None], send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        while (part := await waiting.get()) is not None:
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
 
 def _event(data: bytes) -> bytes:
     """One server-sent event. JSON as msgspec encodes it has no line breaks, which would end the event."""
     return b"event: tick\ndata: " + data + b"\n\n"
-
-
-async def _left(receive: Receive) -> None:
-    """Return once the reader has disconnected."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -15,7 +15,7 @@ _REFUSALS = {
     400: "The body is not JSON in UTF-8.",
     401: "A key is needed, or the key is unknown.",
     403: "The key lacks the scope, or there are no keys and a page of another site had a browser send the request.",
-    404: "There is no such slice or version.",
+    404: "There is no such slice, version or alarm.",
     408: "The body came too slowly.",
     409: "An id came before with other content, another candidate is on trial, or another change came between; nothing "
     "was learned.",
@@ -35,6 +35,7 @@ _RETRY: dict[str, Any] = {
 _IN_PATHS = {
     "key": "The slice's key, URL-encoded (also /). A key of events that is a number or a list is its JSON.",
     "version": "A version of the registry, or the one that decides.",
+    "id": "The id of an alarm.",
 }
 
 

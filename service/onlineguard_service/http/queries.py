@@ -29,15 +29,25 @@ def query[Q: msgspec.Struct](request: Request, kind: type[Q]) -> Q:
     return kind(**{name: _value(name, text, kinds[name]) for name, text in texts.items()})
 
 
-def _value(name: str, text: str, kind: Any) -> str | int:
-    """The value of a field, written as text: one of its choices, a whole number within its limits, or any text."""
+def who(request: Request) -> str:
+    """The name of the key, or whence somebody without one came; of routes that need the scope admin."""
+    address = request.client.host if request.client else "an unknown address"
+    return request.scope["caller"] or f"without a key, from {address}"
+
+
+def _value(name: str, text: str, kind: Any) -> str | int | float:
+    """The value of a field, written as text: one of its choices, a number, a whole one within limits, or any text."""
     for part in _parts(kind):
         if get_origin(part) is Literal:
             if text not in get_args(part):
                 raise Refused(422, f"{name} is {shown(text)}; it must be one of {', '.join(get_args(part))}")
             return text
+        if part is float:
+            if not re.fullmatch(r"-?[0-9]{1,30}(\.[0-9]{1,30})?(e-?[0-9]{1,2})?", text):
+                raise Refused(422, f"{name} is {shown(text)}; it must be a number")
+            return float(text)
         if isinstance(part, msgspec.Meta) and part.ge is not None and part.le is not None:
-            if not re.fullmatch("[0-9]{1,10}", text) or not part.ge <= int(text) <= part.le:
+            if not re.fullmatch("[0-9]{1,16}", text) or not part.ge <= int(text) <= part.le:
                 raise Refused(422, f"{name} is {shown(text)}; it must be a whole number from {part.ge} to {part.le}")
             return int(text)
     return text

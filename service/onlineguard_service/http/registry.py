@@ -22,7 +22,7 @@ from onlineguard.wire.registry import (
 )
 from onlineguard_service.http.bodies import plain_json
 from onlineguard_service.http.problems import Refused
-from onlineguard_service.http.queries import query
+from onlineguard_service.http.queries import query, who
 
 
 class Versions(Protocol):
@@ -69,10 +69,10 @@ class RegistryRoutes:
         return await _there(self._versions().diff(asked.a, asked.b))
 
     async def _promote(self, request: Request) -> Changed:
-        return await self._versions().promote(await self._asked(request, Promotion), _who(request))
+        return await self._versions().promote(await self._asked(request, Promotion), who(request))
 
     async def _rollback(self, request: Request) -> Changed:
-        return await self._versions().rollback(await self._asked(request, Rollback), _who(request))
+        return await self._versions().rollback(await self._asked(request, Rollback), who(request))
 
     async def _asked[K](self, request: Request, kind: type[K]) -> K:
         body = await self._read(request)
@@ -89,9 +89,3 @@ async def _there[A](answer: Awaitable[A]) -> A:
         return await answer
     except InvalidArgument as error:
         raise Refused(404, str(error)) from None
-
-
-def _who(request: Request) -> str:
-    """The name of the key, or whence somebody without one came."""
-    address = request.client.host if request.client else "an unknown address"
-    return request.scope["caller"] or f"without a key, from {address}"

@@ -21,7 +21,8 @@ export class Change {
     this.dialog.addEventListener('cancel', (event) => this.#sending && event.preventDefault());
   }
 
-  /** Ask for what the change needs beside its `body`: a reason if `why`, a share of the users if `share`, consent if
+  /** Ask for what the change needs beside its `body`: a reason if `why`, a note if
+   * `note`, a share of the users if `share`, consent if
    * there is a `force`. Tell `done` the answer. */
   ask(wanted) {
     this.wanted = wanted;
@@ -30,7 +31,8 @@ export class Change {
     say(text, wanted.text);
     say(this.parts.do, wanted.action);
     refused.hidden = true;
-    reasoned.hidden = !wanted.why;
+    reasoned.hidden = !wanted.why && !wanted.note;
+    say(reasoned.querySelector('label'), wanted.note ? 'Note, for whoever sees it next' : 'Reason, for whoever reads the log in a year');
     why.required = Boolean(wanted.why);
     why.value = '';
     shared.hidden = !wanted.share;
@@ -44,11 +46,11 @@ export class Change {
     key.required = !keyed.hidden;
     key.value = this.#key ?? '';
     this.dialog.showModal();
-    (wanted.why ? why : wanted.share ? share : keyed.hidden ? this.parts.do : key).focus();
+    (!reasoned.hidden ? why : wanted.share ? share : keyed.hidden ? this.parts.do : key).focus();
   }
 
   async #send() {
-    const { path, method, body, why: asksWhy, share: asksShare, force: asksForce, done } = this.wanted;
+    const { path, method, body, why: asksWhy, note: asksNote, share: asksShare, force: asksForce, done } = this.wanted;
     const { refused, why, share, force, keyed, key } = this.parts;
     const used = keyed.hidden ? null : key.value.trim();
     if (used !== null && !/^[\x21-\x7e]+$/.test(used)) return this.#refuse('A key has only letters, digits and signs of ASCII, without spaces.');
@@ -56,7 +58,7 @@ export class Change {
     refused.hidden = true;
     try {
       const answer = await this.api.change(method ?? 'POST', path, body && {
-        ...body, ...(asksWhy ? { why: why.value } : {}), ...(asksShare ? { share: Number(share.value) / 100 } : {}),
+        ...body, ...(asksWhy ? { why: why.value } : {}), ...(asksNote ? { note: why.value } : {}), ...(asksShare ? { share: Number(share.value) / 100 } : {}),
         ...(asksForce ? { force: force.checked } : {}),
       }, used);
       this.#key = used;

@@ -1,5 +1,6 @@
 // The page: the state of the service, and what the address names: traffic with a slice, or models with a version.
 
+import { Alarms } from './alarms.js';
 import { Api, Stream } from './api.js';
 import { say, sentence, span } from './format.js';
 import { Models } from './models.js';
@@ -18,6 +19,7 @@ const parts = new Parts(find('parts'), find('degraded'));
 const slices = new Slices(api, { now });
 const panel = new Panel(api, { now, closed: left });
 const models = new Models(api, { announce });
+const alarms = new Alarms(api, { change: models.change, announce });
 const stream = new Stream(api, told, changed);
 
 addEventListener('hashchange', go);
@@ -36,6 +38,7 @@ function told(tick) {
   parts.show(tick.parts, now());
   if (tick.parts) slices.held(tick.parts.slices);
   const news = charts.take(tick);
+  alarms.take(tick.alarms);
   if (news) announce(news);
   say(find('model'), tick.model_version ?? '–');
   find('model').title = tick.model_version ?? '';
