@@ -219,7 +219,7 @@ class RedisTail(Tail):
         with _as_os_errors():
             there: Any = self._client.xrange(f"{{{self._name}}}:entries", min=self._id, max=self._id)
         self.close()
-        return journal, bool(there) and journal.sequence >= self.sequence
+        return journal, (bool(there) or not self.sequence) and journal.sequence >= self.sequence
 
     def close(self) -> None:
         """See `Tail.close`."""
