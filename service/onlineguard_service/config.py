@@ -89,7 +89,7 @@ class Settings:
         "nothing for too long, or at SIGUSR1.",
     )
     standby_after: float = _setting(
-        3.0, "Seconds of silence after which a standby takes over; of a process that has ended it does so at once.", 1
+        5.0, "Seconds of silence after which a standby takes over; of a process that has ended it does so at once.", 1
     )
     snapshot_every: float = _setting(60.0, "Seconds between snapshots; a start replays the journal since the last.", 1)
     remember: int = _setting(100_000, "Answers that are kept for requests that are sent again.", 0)

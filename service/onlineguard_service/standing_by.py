@@ -53,7 +53,7 @@ def stood_by(
     Raises CheckpointError where the state that is followed is not what the options ask for.
     """
     follower = _Follower(tail, options, models, standing, most)
-    watch = _Watch(tail)
+    watch = Watch(tail)
     while not standing.ended.is_set():
         try:
             caught_up = follower.follow()
@@ -130,7 +130,7 @@ class _Follower:
         guard.warmup(*self._most)
 
 
-class _Watch:
+class Watch:
     """Whether the writer is there."""
 
     def __init__(self, tail: Tail):
