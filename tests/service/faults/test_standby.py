@@ -16,6 +16,7 @@ from onlineguard_service.config import Settings
 from onlineguard_service.models import Models
 from onlineguard_service.recovery import journal_of, options_of, recovered
 
+from onlineguard.compilation import VARIABLE
 from tests.support.redis_server import serving
 from tests.support.under_load import CLIENTS, JSON, Client, Starter, applied, free_port, keep, killed, told, until
 
@@ -141,7 +142,7 @@ def test_a_standby_takes_over_all_that_was_answered_and_the_old_service_answers_
         if kind == "redis":
             port = stack.enter_context(serving(tmp_path))
             settings |= {"redis": f"redis://127.0.0.1:{port}", "journal": "redis"}
-        starter = stack.enter_context(Starter(tmp_path / "cache"))
+        starter = stack.enter_context(Starter(os.environ[VARIABLE]))
         clients = asyncio.run(all_of_it(starter))
         models, chosen = Models(state / "models"), Settings(**settings)
         if kind == "folder":
