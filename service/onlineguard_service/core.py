@@ -601,9 +601,7 @@ async def _beating(journal: Journal) -> None:
         await asyncio.sleep(BEAT_EVERY)
 
 
-async def _stood_by(
-    settings: Settings, options: Options, models: Models, standing: Standing
-) -> tuple[Journal, Guard]:
+async def _stood_by(settings: Settings, options: Options, models: Models, standing: Standing) -> tuple[Journal, Guard]:
     """Follow another service until it is time to take its journal over."""
     loop = asyncio.get_running_loop()
     with contextlib.suppress(NotImplementedError, ValueError):  # Windows; tests in other threads

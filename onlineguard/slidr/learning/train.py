@@ -40,6 +40,7 @@ FEW = 64  # rows that NumPy scores sooner than a compiled program does
 
 Progress = Callable[[int, int, float], None]  # clicks learned, clicks in all, mean cross-entropy of the latest ones
 
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Network:
     """A trained network; a `Scorer`."""
