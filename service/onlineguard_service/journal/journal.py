@@ -345,7 +345,7 @@ class FolderJournal:
             for descriptor in (self._file, self._beat, self._lock):
                 os.close(descriptor)
             self._pinned.close()
-            self._lock = -1
+            self._lock = self._beat = -1
 
     def _open(self) -> None:
         """Find the newest entry and cut off what a crash left behind it."""
@@ -587,6 +587,8 @@ class FolderJournal:
 
     def _show(self) -> None:
         """Write who this is and how often it has said so."""
+        if self._beat < 0:  # closed
+            return
         self._beats += 1
         with suppress(OSError):  # a disk that is full: it is for a standby only
             os.pwrite(self._beat, f"{self._token} {self._beats:020}".encode(), 0)

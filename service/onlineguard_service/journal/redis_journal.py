@@ -287,6 +287,8 @@ class RedisJournal:
 
     async def beat(self) -> None:
         """See `Journal.beat`."""
+        if self._closed:
+            return
         self._beats += 1
         with suppress(redis.RedisError, OSError):  # a standby that reaches Redis does not, then, either
             await self._show(f"{self._owner} {self._beats}")
