@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,6 +78,7 @@ simulated ones.
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         from onlineguard_service import logs, tracing
+        from onlineguard_service.standing import Standing
 
         if loaded.settings.traces == "on":
             tracing.begin()
@@ -86,7 +88,8 @@ simulated ones.
             importlib.import_module("onlineguard_service.http.server"),
             importlib.import_module("onlineguard_service.core"),
         )
-        code = server.run(loaded.settings, core.Core.open)
+        standing = Standing() if loaded.settings.standby == "on" else None
+        code = server.run(loaded.settings, partial(core.Core.open, standing=standing), standing)
     raise typer.Exit(code)
 
 

@@ -83,6 +83,14 @@ class Settings:
         "Whether the history has names made with a key in place of users, sessions and addresses; the key stays in the "
         "folder of the state.",
     )
+    standby: Literal["off", "on"] = _setting(
+        "off",
+        "Whether to follow the journal that another service writes, and to take it over when that one is gone or says "
+        "nothing for too long, or at SIGUSR1.",
+    )
+    standby_after: float = _setting(
+        5.0, "Seconds of silence after which a standby takes over; of a process that has ended it does so at once.", 1
+    )
     snapshot_every: float = _setting(60.0, "Seconds between snapshots; a start replays the journal since the last.", 1)
     remember: int = _setting(100_000, "Answers that are kept for requests that are sent again.", 0)
     features: tuple[str, ...] = _setting((), "Names of the numbers of an event, in order; none: events are lists.")
@@ -176,6 +184,8 @@ class Settings:
             raise InvalidArgument(f"tls_clients is {self.tls_clients}, but tls_cert is not set; it takes TLS")
         if self.journal == "redis" and self.redis is None:
             raise InvalidArgument("journal is 'redis', but redis is not set; give the URL of the Redis that holds it")
+        if self.standby == "on" and self.history == "on":
+            raise InvalidArgument("standby is 'on', but so is history, which a standby cannot take over; set that off")
         if self.redis is not None and not self.redis.startswith(("redis://", "rediss://", "unix://")):
             raise InvalidArgument(
                 f"redis is {masked(self.redis)!r}; it must be a URL that begins with redis://, rediss:// or unix://"

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import signal
 import time
 from collections import deque
 from collections.abc import Awaitable, Mapping, Sequence
@@ -48,6 +49,8 @@ from onlineguard_service.overseeing import Overseeing
 from onlineguard_service.patience import give_way
 from onlineguard_service.recovery import first_model, journal_of, options_of, recorder_of, recovered
 from onlineguard_service.redis.counting import CountersUnavailable, Counting
+from onlineguard_service.standing import Standing
+from onlineguard_service.standing_by import BEAT_EVERY, stood_by, tail_of
 from onlineguard_service.versions import Versions
 from onlineguard_service.webhook import Webhook, keys_for
 
@@ -55,6 +58,7 @@ CLICKS_AT_ONCE = 64  # of a request; a millisecond or two
 CLICKS_BESIDE = 32  # of a larger one, before others get their turn
 EVENTS_AT_ONCE = 256
 ROOM = 10_000  # slices that the engines have room for at the start
+WARM = (max(CLICKS_AT_ONCE, EVENTS_AT_ONCE), ROOM)  # what is compiled before the service is ready
 AHEAD_EVERY = 1.0  # seconds between looks at whether a table is so full that it will soon grow, which compiles again
 DEGRADED = ["counters"]
 OUTCOMES = ("applied", "repeated", "conflict")  # of a `DecisionAnswer`
@@ -99,6 +103,7 @@ class Core:
         self._ahead: asyncio.Task[None] | None = None
         self._looks: asyncio.Task[None] | None = None
         self._restoring: asyncio.Task[None] | None = None
+        self._beating: asyncio.Task[None] | None = None
         self._recording: set[asyncio.Task[None]] = set()
         self._closing = False
         self._queue = 0  # requests under way
@@ -111,8 +116,9 @@ class Core:
         self._ticks: deque[tuple[float, int, int, int]] = deque(maxlen=MINUTE + 1)  # when, events, clicks, robotic
 
     @classmethod
-    async def open(cls, settings: Settings) -> "Core":
-        """Recover, or begin; then compile everything. Takes seconds, with a new model some more.
+    async def open(cls, settings: Settings, standing: Standing | None = None) -> "Core":
+        """Recover, or begin, or stand by until it is time; then compile everything. Takes seconds, with a new model
+        some more.
 
         Raises CheckpointError where the state is damaged, newer, or was begun with other options that cannot change.
         """
@@ -122,21 +128,27 @@ class Core:
         following = None
         if settings.registry is not None:
             following = Following(settings.registry, models, settings.state / "models")
-        journal = await asyncio.to_thread(journal_of, settings)
         guard: Guard | None = None
+        if settings.standby == "on":
+            journal, guard = await _stood_by(settings, options, models, standing or Standing())
+        else:
+            journal = await asyncio.to_thread(journal_of, settings)
+        beating = asyncio.create_task(_beating(journal))
         try:
-            recording = None if settings.history == "off" else partial(recorder_of, settings, journal.sequence)
-            guard = await asyncio.to_thread(recovered, journal, options, models, recording)
             first = None
             if guard is None:
-                first = await asyncio.to_thread(first_model, settings, models, following)
-                guard = Guard(options, first, models.get)
-                guard.source = secrets.token_hex(4)
-                guard.recorder = recording and recording(guard, None)
-            await asyncio.to_thread(guard.warmup, max(CLICKS_AT_ONCE, EVENTS_AT_ONCE), ROOM)
+                recording = None if settings.history == "off" else partial(recorder_of, settings, journal.sequence)
+                guard = await asyncio.to_thread(recovered, journal, options, models, recording)
+                if guard is None:
+                    first = await asyncio.to_thread(first_model, settings, models, following)
+                    guard = Guard(options, first, models.get)
+                    guard.source = secrets.token_hex(4)
+                    guard.recorder = recording and recording(guard, None)
+                await asyncio.to_thread(guard.warmup, *WARM)
             counting = None if settings.redis is None else Counting(settings.redis, settings.redis_prefix)
             lookups = None if settings.lookups is None else await asyncio.to_thread(Lookups, settings.lookups)
             core = cls(guard, journal, models, counting, settings, following, lookups, keys)
+            core._beating = beating
             if first is not None:
                 begin = entries.Begin(options, first, entries.now(), guard.source)
                 await journal.commit(entries.encode(begin), core._began)
@@ -146,6 +158,7 @@ class Core:
                     await core._deciding.switch(settings.model, force=True)  # the operator starts the service with it
                 await core._erasing.finish()
         except BaseException:
+            beating.cancel()
             await journal.close()
             if guard is not None and guard.recorder is not None:
                 guard.recorder.close()
@@ -514,6 +527,8 @@ class Core:
         except Exception as error:  # all of it is in the journal
             log.error("the last snapshot could not be written: %s", error)
         finally:
+            if self._beating is not None:  # until then, or a standby would take the journal over
+                self._beating.cancel()
             await self._journal.close()
             if self._counting is not None:
                 await self._counting.close()
@@ -616,6 +631,27 @@ class Core:
 def _took(measured: Histogram) -> dict[str, float]:
     """How often something was done, and the seconds that it took in all."""
     return {"count": len(measured), "seconds": measured.sum}
+
+
+async def _beating(journal: Journal) -> None:
+    """Show a standby that this process is there."""
+    while True:
+        await journal.beat()
+        await asyncio.sleep(BEAT_EVERY)
+
+
+async def _stood_by(settings: Settings, options: Options, models: Models, standing: Standing) -> tuple[Journal, Guard]:
+    """Follow another service until it is time to take its journal over."""
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(NotImplementedError, ValueError):  # Windows; tests in other threads
+        loop.add_signal_handler(signal.SIGUSR1, standing.now.set)
+    try:
+        tail = await asyncio.to_thread(tail_of, settings)
+        found = await asyncio.to_thread(stood_by, tail, options, models, standing, settings.standby_after, WARM)
+    finally:
+        standing.ended.set()  # if this was cancelled, the thread goes on until it sees that
+    assert found is not None  # which only an end without takeover gives
+    return found
 
 
 class _Compilations:

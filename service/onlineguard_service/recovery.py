@@ -40,34 +40,44 @@ Recording = Callable[[Guard, bytes | None], Recorder]  # of a guard as it is, an
 
 def recovered(journal: Journal, options: Options, models: Models, recording: Recording | None = None) -> Guard | None:
     """The guard as it was after the last entry; None where nothing has begun."""
-    guard: Guard | None = None
     found = journal.newest_snapshot()
-    if found is not None:
-        _, parts = found
-        recorded = parts.pop(PART, None)
-        dump = {name: unpack(part) for name, part in parts.items()}
-        guard = Guard.restored(dump, models.get)
-        guard.recorder = recording and recording(guard, recorded)
+    guard = None if found is None else restored(found[1], models, recording)
     n = 0
     for sequence, data in journal.replay(0 if guard is None else guard.sequence):
-        entry = entries.decode(data)
-        if guard is None:
-            if not isinstance(entry, entries.Begin):
-                raise CheckpointError(f"entry {sequence} of the journal is the first and begins nothing")
-            guard = Guard(entry.options, entry.version, models.get)
-            guard.source = entry.source
-            guard.recorder = recording and recording(guard, None)
-            guard.sequence = sequence
-        else:
-            with contextlib.suppress(InvalidArgument):  # refused then, and now
-                guard.apply(entry, sequence)
-            if guard.recorder is not None and guard.recorder.full:
-                guard.recorder.seal(sequence)
-                guard.recorder.write()
+        guard = replayed(guard, sequence, data, models, recording)
         n += 1
     if guard is not None:
-        _check(guard.options, options)
+        check(guard.options, options)
         log.info("recovered %d entries after snapshot %s", n, None if found is None else found[0])
+    return guard
+
+
+def restored(parts: dict[str, bytes], models: Models, recording: Recording | None = None) -> Guard:
+    """The guard of a snapshot."""
+    recorded = parts.pop(PART, None)
+    guard = Guard.restored({name: unpack(part) for name, part in parts.items()}, models.get)
+    guard.recorder = recording and recording(guard, recorded)
+    return guard
+
+
+def replayed(
+    guard: Guard | None, sequence: int, data: bytes, models: Models, recording: Recording | None = None
+) -> Guard:
+    """The guard after one entry more; the first one begins it."""
+    entry = entries.decode(data)
+    if guard is None:
+        if not isinstance(entry, entries.Begin):
+            raise CheckpointError(f"entry {sequence} of the journal is the first and begins nothing")
+        guard = Guard(entry.options, entry.version, models.get)
+        guard.source = entry.source
+        guard.recorder = recording and recording(guard, None)
+        guard.sequence = sequence
+        return guard
+    with contextlib.suppress(InvalidArgument):  # refused then, and now
+        guard.apply(entry, sequence)
+    if guard.recorder is not None and guard.recorder.full:
+        guard.recorder.seal(sequence)
+        guard.recorder.write()
     return guard
 
 
@@ -97,7 +107,8 @@ def options_of(settings: Settings) -> Options:
     )
 
 
-def _check(kept: Options, asked: Options) -> None:
+def check(kept: Options, asked: Options) -> None:
+    """Raises CheckpointError where the settings ask for what a state cannot become."""
     for name in kept.__struct_fields__:
         if name not in entries.CHANGEABLE and getattr(kept, name) != getattr(asked, name):
             raise CheckpointError(

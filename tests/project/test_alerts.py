@@ -42,7 +42,14 @@ CASES: dict[str, tuple[dict[str, str], list[dict[str, str]]]] = {  # series with
         {START: "1x72 2x2 3x2 4x2 5x40"},
         [{START: "1x80 2x40", UP: "1x80 0x1 1x40"}, {START: "1x120", UP: "1x120"}],
     ),
-    "OnlineguardNotReady": ({"onlineguard_ready": "1x80 0x40"}, [{"onlineguard_ready": "1x120"}]),
+    "OnlineguardNotReady": (
+        {"onlineguard_ready": "1x80 0x40"},
+        [{"onlineguard_ready": "1x120"}, {"onlineguard_ready": "0x120", "onlineguard_standby": "1x120"}],
+    ),
+    "OnlineguardStandbyLags": (
+        {"onlineguard_standby_lag_seconds": "0x40 31+60x80"},
+        [{"onlineguard_standby_lag_seconds": "2x120"}],
+    ),
     "OnlineguardFails": (
         {requests(CLICKS, 200): "0+10x120", requests(CLICKS, 503): "0+1x120"},
         [

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 from onlineguard_service.http.metrics import Metrics
+from onlineguard_service.standing import Standing
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.double import Double
@@ -21,7 +22,9 @@ def metrics() -> dict[str, set[str]]:
     """The names of the samples of a service that has answered, and of what is recorded, and the labels of each."""
     double = Double()
     double.tried = "n"  # a trial goes on
-    told = Metrics(lambda: {**double.status(), "labels": {"last_ts": 0}})
+    standing = Standing()
+    standing.sequence = 1
+    told = Metrics(lambda: {**double.status(), "labels": {"last_ts": 0}}, standing=standing)
     told.count("/v1/clicks", 200, 0.0, 3)
     told.called("dashboard")
     found: dict[str, set[str]] = {"up": {"job"}, "ALERTS": {"alertname", "alertstate"}}

@@ -25,16 +25,18 @@ from onlineguard_service.config import Settings
 from onlineguard_service.core import Core
 from onlineguard_service.guard import Guard
 from onlineguard_service.http.app import application
+from onlineguard_service.standing import Standing
 
 
 async def serve(port: int, chosen: dict[str, Any]) -> None:
     folder = {name: Path(chosen.pop(name)) for name in ("state", "model") if name in chosen}
     settings = Settings(**folder, **chosen)
-    app = application(None, settings)
+    standing = Standing() if settings.standby == "on" else None
+    app = application(None, settings, standing)
     config = uvicorn.Config(app, port=port, log_level="error", access_log=False, lifespan="off")
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
-    core = await Core.open(settings)
+    core = await Core.open(settings, standing)
     app.begin(core)
     await serving
     await core.close()

@@ -9,12 +9,12 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.learning import scorer
@@ -39,10 +39,6 @@ HELD = np.float32(1e-30)  # the scale by which any finite number is as near to z
 FEW = 64  # rows that NumPy scores sooner than a compiled program does
 
 Progress = Callable[[int, int, float], None]  # clicks learned, clicks in all, mean cross-entropy of the latest ones
-
-# Adam's step is bounded however heavy a click weighs. Gradients are not shortened before: only those with a click from
-# a sparse cell would be, which takes from such cells just what their weights give them.
-_OPTIMISER = optax.scale_by_adam()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -135,7 +131,7 @@ def train(
     codes = _hashes(categories, n) if config.kind == "embedding" else None
     mean, scale = moments(features)
     params: Any = jax.tree.map(jnp.asarray, init(seed, features.shape[1], config))
-    memory = _OPTIMISER.init(params)
+    memory = _optimiser().init(params)
     learns = None if codes is None else _frequent(codes, config)
     rng = np.random.default_rng(seed)
     steps = math.ceil(n / config.batch)
@@ -230,7 +226,7 @@ def _advance(
         (_, entropy), gradient = jax.value_and_grad(loss, has_aux=True)(params, batch, l2)
         if learns is not None:
             gradient = gradient._replace(tables=gradient.tables * learns)
-        move, memory = _OPTIMISER.update(gradient, memory)
+        move, memory = _optimiser().update(gradient, memory)
         params = jax.tree.map(lambda p, m: p - rates[i] * m, params, move)
         return params, memory, entropies.at[i].set(entropy)
 
@@ -243,8 +239,19 @@ def _p_robot(params: Any, mean: Any, scale: Any, X: Any, categories: Any) -> Any
     return jax.nn.sigmoid(-logit_of_human(params, z, categories))
 
 
+@cache
+def _optimiser() -> Any:
+    """Adam. Its step is bounded however heavy a click weighs. Gradients are not shortened before: only those with a
+    click from a sparse cell would be, which takes from such cells just what their weights give them."""
+    import optax  # not at the top: a service starts without it
+
+    return optax.scale_by_adam()
+
+
 def _rates(config: NetworkConfig, total: int) -> np.ndarray:
     """The size of every step (total,) float32, taken in the middle of the step, where none is 0."""
+    import optax  # not at the top: a service starts without it
+
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.rate, int(config.warm_up * total), total)
     return np.asarray(jax.vmap(schedule)(np.arange(total, dtype=np.float32) + 0.5), np.float32)
 

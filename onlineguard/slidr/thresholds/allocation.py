@@ -20,7 +20,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import isotonic_regression
 
 from onlineguard.errors import InfeasibleBudget, InvalidArgument
 
@@ -146,6 +145,8 @@ def corners(
     before, so no pool reaches from one slice into the next. The shift costs digits, so slopes that are still in the
     wrong order are removed afterwards.
     """
+    from scipy.optimize import isotonic_regression  # not at the top: a service starts without it
+
     segment = np.flatnonzero(np.diff(slices) == 0)  # from a point to the next one of its slice
     if not len(segment):
         return np.arange(len(slices))

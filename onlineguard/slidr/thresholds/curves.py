@@ -36,8 +36,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import special
-from scipy.optimize import isotonic_regression
 
 from onlineguard.slidr.thresholds import evidence
 
@@ -160,6 +158,8 @@ def _of_slices(
     bought = k[every]
     share = cost / (e[every] * (bought + loose) / (e[every] + loose))
     if confidence is not None:
+        from scipy import special  # not at the top: a service starts without it
+
         near = share <= cap
         at_most = special.gammaincinv(k[near] + loose * multiple[mine[near]], confidence) / (e[near] + loose)
         share[near] *= np.maximum(1.0, at_most * e[near] / cost[near])
@@ -193,6 +193,8 @@ def _from_nothing(groups: range, part: Curves) -> Curves:
 
 def _common_rate(scores: Float[np.ndarray, " n"], human: Bool[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """The share of clicks with a click's score that purchase. It falls with the score, and its sum is the purchases."""
+    from scipy.optimize import isotonic_regression  # not at the top: a service starts without it
+
     order = np.lexsort((human, -scores))
     n, purchases = len(human), np.flatnonzero(human[order])
     shells = np.unique(np.geomspace(min(FIRST, len(purchases)), len(purchases), SHELLS).round().astype(int))
@@ -217,6 +219,8 @@ def _common_rate(scores: Float[np.ndarray, " n"], human: Bool[np.ndarray, " n"])
 
 def _strength(expected: Float[np.ndarray, " slices"], seen: Float[np.ndarray, " slices"]) -> float:
     """The m of the gamma distribution under which the counts of the slices are the most likely."""
+    from scipy import special  # not at the top: a service starts without it
+
     e, k = expected[expected > 0], seen[expected > 0]
     if not len(e):
         return float(STRENGTHS[-1])

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer
-from scipy import special
 
 from onlineguard.errors import InvalidArgument
 
@@ -118,6 +117,8 @@ def clopper_pearson(hits: Any, trials: Any, level: float = 0.95) -> tuple[np.nda
     k, n = np.broadcast_arrays(np.asarray(hits, np.float64), np.asarray(trials, np.float64))
     if np.any(~(k >= 0) | ~(k <= n)):
         raise InvalidArgument("hits must lie between 0 and trials, and neither may be NaN; give counts")
+    from scipy import special  # not at the top: a service starts without it
+
     tail = (1.0 - level) / 2.0
     low = np.where(k > 0, special.betaincinv(np.maximum(k, 1.0), n - k + 1.0, tail), 0.0)
     high = np.where(k < n, special.betaincinv(k + 1.0, np.maximum(n - k, 1.0), 1.0 - tail), 1.0)

@@ -73,6 +73,7 @@ from onlineguard_service.http.readers import Readers
 from onlineguard_service.http.registry import RegistryRoutes, Versions
 from onlineguard_service.http.request_ids import request_name
 from onlineguard_service.redis.counting import CountersUnavailable
+from onlineguard_service.standing import Standing
 
 BODY_SECONDS = 30.0  # within which the rest of a body must arrive after its first part
 
@@ -117,16 +118,17 @@ class Backend(Protocol):
     async def close(self) -> None: ...
 
 
-def application(core: Backend | None, settings: Settings) -> "Application":
+def application(core: Backend | None, settings: Settings, standing: Standing | None = None) -> "Application":
     """The service. Without a core it answers that it is not ready, until `begin` gives it one."""
-    return Application(core, settings)
+    return Application(core, settings, standing)
 
 
 class Application:
     """The ASGI application. `begin` gives it the core; `drain` tells it that the service is about to stop."""
 
-    def __init__(self, core: Backend | None, settings: Settings):
+    def __init__(self, core: Backend | None, settings: Settings, standing: Standing | None = None):
         self.core: Backend | None = None
+        self._standing = standing  # of a standby; it has no core before it has taken over
         self._settings = settings
         self.read_keys()
         self._large = LargeBodies(settings.bodies_limit)
@@ -136,7 +138,9 @@ class Application:
         self._alarm_stream: AlarmStream | None = None
         self._reason = "the service is starting: programs are compiled and the state is recovered"
         self._draining = False
-        self.metrics = Metrics(lambda: None if self.core is None else self.status(), bodies=lambda: self._large.held)
+        self.metrics = Metrics(
+            lambda: None if self.core is None else self.status(), bodies=lambda: self._large.held, standing=standing
+        )
         self.hot = {each.path: each for each in self._hot_routes()}
         self.routes = self._cold_routes()
         self._cold = Starlette(routes=self.routes, exception_handlers={HTTPException: _not_found})
@@ -172,8 +176,15 @@ class Application:
 
     def reasons(self) -> list[str]:
         """Why the service is not ready; empty where it is."""
-        mine = [self._reason] if self.core is None or self._draining else []
+        mine = [self._why] if self.core is None or self._draining else []
         return mine if self.core is None else [*mine, *self.core.reasons()]
+
+    @property
+    def _why(self) -> str:
+        """Why nothing is answered without a core, or will soon not be."""
+        if self._standing is not None and self._standing.follows and not self._draining:
+            return self._standing.reason
+        return self._reason
 
     def status(self) -> dict[str, Any]:
         """The core's status; not ready before there is a core, or while the service stops."""
@@ -262,7 +273,7 @@ class Application:
     def _ready(self) -> Backend:
         """The core, once there is one. A service that is stopping still answers the requests that arrive."""
         if self.core is None:
-            raise Refused(503, f"{self._reason}; send the request again", retry_after(RETRY_SECONDS))
+            raise Refused(503, f"{self._why}; send the request again", retry_after(RETRY_SECONDS))
         return self.core
 
     def _admit(self, scope: Scope, needed: str | None) -> bytes:

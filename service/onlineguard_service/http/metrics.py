@@ -14,6 +14,7 @@ import onlineguard
 from onlineguard_service.histogram import Histogram
 from onlineguard_service.http import core_metrics, process_metrics
 from onlineguard_service.http.exposition import MEDIA, Exposition
+from onlineguard_service.standing import Standing
 
 ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 4_096, 16_384)  # of the batch sizes
 LAGS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # of the loop, in seconds
@@ -29,6 +30,7 @@ class Metrics:
 
     status: gives the core's status; None before there is a core.
     connections, bodies: how many are open, and the bytes of large bodies under way.
+    standing: how a standby stands; None of a service that is none.
     """
 
     content_type = MEDIA
@@ -38,8 +40,9 @@ class Metrics:
         status: Callable[[], Mapping[str, Any] | None],
         connections: Callable[[], int] = lambda: 0,
         bodies: Callable[[], int] = lambda: 0,
+        standing: Standing | None = None,
     ):
-        self._status = status
+        self._status, self._standing = status, standing
         self.connections, self._bodies = connections, bodies
         self.requests: dict[tuple[str, int], int] = {}
         self._callers: dict[str, int] = {}
@@ -115,6 +118,11 @@ class Metrics:
         into.gauges("build", "The version; always 1.", "version", {onlineguard.__version__: 1})
         status = self._status()
         into.gauge("ready", "1 when requests are answered.", bool(status and status.get("ready")))
+        standing = self._standing
+        into.gauge("standby", "1 while it follows another service.", standing is not None and standing.follows)
+        if standing is not None and standing.follows:
+            into.gauge("standby_sequence", "The newest entry that the standby has applied.", standing.sequence)
+            into.gauge("standby_lag_seconds", "Seconds by which the standby is behind.", standing.lag)
         if status is not None:
             core_metrics.tell(into, status)
         process_metrics.tell(into)

@@ -30,6 +30,7 @@ from onlineguard_service.config import Settings, masked
 from onlineguard_service.histogram import Histogram
 from onlineguard_service.http.app import BODY_SECONDS, Application, Backend, application
 from onlineguard_service.http.protocol import Protocol
+from onlineguard_service.standing import Standing
 
 SLOW_SECONDS = BODY_SECONDS + 5.0  # a connection is closed whose request has not arrived by then, or answer not left
 YOUNG_EVERY = 0.25  # seconds between collections of the youngest objects, each well under a millisecond
@@ -42,8 +43,10 @@ LAG_EVERY = 0.1  # seconds between looks at how late the loop is
 _log = logging.getLogger("onlineguard_service.http.server")
 
 
-def run(settings: Settings, open_core: Callable[[Settings], Awaitable[Backend]]) -> int:
-    """Serve until a signal ends it; returns the exit code.
+def run(
+    settings: Settings, open_core: Callable[[Settings], Awaitable[Backend]], standing: Standing | None = None
+) -> int:
+    """Serve until a signal ends it; returns the exit code. `standing` tells how a standby stands, before it has a core.
 
     Raises InvalidArgument if the address or the certificate is wrong, and any error of the core that cannot open.
     """
@@ -52,21 +55,23 @@ def run(settings: Settings, open_core: Callable[[Settings], Awaitable[Backend]])
     except ModuleNotFoundError:  # it has no wheels for Windows
         new_event_loop = None
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(serve(settings, open_core))
+        return runner.run(serve(settings, open_core, standing))
 
 
 async def serve(
     settings: Settings,
     open_core: Callable[[Settings], Awaitable[Backend]],
+    standing: Standing | None = None,
     say: Callable[[str], None] = lambda line: print(line, flush=True),
 ) -> int:
     """As `run`, in the running event loop."""
-    app = application(None, settings)
+    app = application(None, settings, standing)
     server = _Server(app, settings)
     app.metrics.connections = lambda: len(server.server_state.connections)
     listening = _listen(settings)
     address = _url(settings, listening)
-    say(f"listens on {address}, and is ready in a moment: {address}/readyz")
+    soon = "is ready in a moment" if standing is None else "stands by"
+    say(f"listens on {address}, and {soon}: {address}/readyz")
     opening = asyncio.ensure_future(open_core(settings))
     serving = asyncio.create_task(server.serve([listening]))
     beside: list[asyncio.Task[None]] = []

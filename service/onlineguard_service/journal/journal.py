@@ -24,6 +24,8 @@ snapshots of `onlineguard_service.journal.snapshots`, and a lock that keeps a se
   A power cut can leave that too, where the disk kept later bytes of the unsynced tail and lost earlier ones.
 - The last segment is gone: a warning that names it. The lock's file holds the number of its first entry.
 - The newest snapshot is damaged: a warning, and the one before is taken. Entries are kept back to the older of two.
+- Another process takes the folder over (`onlineguard_service.journal.fencing`): whatever is not answered then raises
+  JournalUnavailable, as does all that comes later.
 - A newer format: CheckpointError.
 """
 
@@ -33,6 +35,7 @@ import fcntl
 import logging
 import os
 import queue
+import secrets
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -44,7 +47,8 @@ from onlineguard import atomic
 from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.histogram import Histogram
-from onlineguard_service.journal import segments, snapshots
+from onlineguard_service.journal import fencing, segments, snapshots
+from onlineguard_service.journal.fencing import Pinned
 from onlineguard_service.journal.segments import HEADER_BYTES, LONGEST, Segment
 from onlineguard_service.tracing import span
 
@@ -57,6 +61,8 @@ QUICK = 0.1  # seconds of a sync; after a slower one no segment begins, since th
 POSTPONED = 60.0  # seconds for which it is waited that the disk is quick again: some disks never are
 SLOW = 1.0  # seconds of a sync that are told as a fault of the disk; one in a thousand takes 0.02 s
 TOLD = 60.0  # seconds for which it is told
+BEAT = "beat"  # the file that shows others that this process is there
+TAKEN = "another process has taken it over; stop this one"
 
 _log = logging.getLogger(__name__)
 
@@ -99,6 +105,10 @@ class Journal(Protocol):
         Resolves to the sequence number that the parts belong to. Raises JournalUnavailable where it cannot be written;
         older snapshots then stay.
         """
+        ...
+
+    async def beat(self) -> None:
+        """Show a standby that this process is there; it takes the journal over where that is not seen for too long."""
         ...
 
     async def forget_covered(self) -> None:
@@ -169,16 +179,23 @@ class FolderJournal:
         self._thread: threading.Thread | None = None
         self._snapshotting = asyncio.Lock()
         self._tasks: set[asyncio.Task[int]] = set()
-        self._file, self._lock = -1, -1
+        self._file, self._lock, self._beat = -1, -1, -1
+        self._beats, self._token = 0, secrets.token_hex(8)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(folder)
+            self._pinned = Pinned(folder)
             try:
+                self._inside = self._pinned.path
+                self._lock = locked(self._inside, folder)
+                fencing.complete(self._inside, folder.parent)
                 self._open()
+                self._beat = os.open(self._inside / BEAT, os.O_RDWR | os.O_CREAT, 0o640)
+                self._show()
             except BaseException:
-                for descriptor in (self._file, self._lock):
+                for descriptor in (self._file, self._lock, self._beat):
                     if descriptor >= 0:
                         os.close(descriptor)
+                self._pinned.close()
                 raise
         except OSError as error:
             raise JournalUnavailable(f"the journal in {folder} cannot be opened: {error.strerror or error}") from error
@@ -190,6 +207,7 @@ class FolderJournal:
         if self._durability == "sync":
             with span("journal.sync"):
                 self._sync_now()
+            self._check_still_ours()
             return apply(self.sequence)
         loop = asyncio.get_running_loop()
         if not self._dirty_since:
@@ -198,6 +216,7 @@ class FolderJournal:
             if not self._sync_planned:
                 self._sync_planned = True
                 loop.call_later(SYNC_EVERY, self._sync, loop)
+            self._check_still_ours()
             return apply(self.sequence)
         waiter: asyncio.Future[None] = loop.create_future()
         self._waiting.append(waiter)
@@ -223,7 +242,7 @@ class FolderJournal:
             mark = segments.mark_of(segment, contents)
             stop = HEADER_BYTES
             for sequence, start, stop in segments.good(contents, mark, segment.first):
-                if sequence == expected:
+                if sequence == expected <= end:  # behind `end` are entries of a process whose journal was taken over
                     yield sequence, contents[start:stop]
                     expected += 1
             if expected <= end:
@@ -257,6 +276,10 @@ class FolderJournal:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    async def beat(self) -> None:
+        """See `Journal.beat`."""
+        self._show()
+
     async def forget_covered(self) -> None:
         """See `Journal.forget_covered`: their files are gone."""
 
@@ -268,6 +291,8 @@ class FolderJournal:
     @property
     def refusal(self) -> str | None:
         """Why nothing is taken now; None where entries are."""
+        if self._refusal is None and self._pinned.taken_away:
+            self._refusal = TAKEN
         return self._refusal
 
     @property
@@ -317,20 +342,23 @@ class FolderJournal:
             raise JournalUnavailable(f"the journal in {self._folder} could not be synced: {error.strerror}") from error
         finally:
             self._dirty_since = self._syncing_since = 0.0
-            os.close(self._file)
-            os.close(self._lock)
-            self._lock = -1
+            for descriptor in (self._file, self._beat, self._lock):
+                os.close(descriptor)
+            self._pinned.close()
+            self._lock = self._beat = -1
 
     def _open(self) -> None:
         """Find the newest entry and cut off what a crash left behind it."""
         self._segments = segments.found(self._folder)
         self._snapshots = snapshots.found(self._folder)
+        if self._pinned.taken_away:
+            raise JournalUnavailable(f"the journal in {self._folder} cannot be opened: {TAKEN}")
         self.sequence, self._end, self._mark = 0, 0, 0
         self._warn_of_the_gone()
-        if self._segments and segments.is_torn(self._segments[-1].path):
+        if self._segments and segments.is_torn(self._inside / self._segments[-1].path.name):
             segment = self._segments.pop()
             _log.warning("%s has no header, %d bytes: a crash left it; it is removed", segment.path, segment.size)
-            segment.path.unlink()
+            (self._inside / segment.path.name).unlink()
         if self._segments:
             self._resume(self._segments[-1])
         newest = next((n for n in self._snapshots if n > self.sequence and self._is_whole(n)), None)
@@ -342,7 +370,7 @@ class FolderJournal:
         if newest is not None or not self._segments:
             self._start_segment()
         os.fsync(self._file)
-        atomic.sync_folder(self._folder)
+        atomic.sync_folder(self._inside)
         self._fresh = False  # whether the folder lacks a sync since the segment was made
 
     def _warn_of_the_gone(self) -> None:
@@ -358,7 +386,8 @@ class FolderJournal:
 
     def _resume(self, segment: Segment) -> None:
         """Take the last segment on where its last good entry ends."""
-        contents = segment.path.read_bytes()
+        inside = self._inside / segment.path.name
+        contents = inside.read_bytes()
         self._mark = segments.mark_of(segment, contents)
         self.sequence, self._end = segment.first - 1, HEADER_BYTES
         for sequence, _, end in segments.good(contents, self._mark, segment.first):
@@ -368,8 +397,8 @@ class FolderJournal:
                 raise CheckpointError(segments.damage(segment.path, self._end))
             cut = len(contents) - self._end
             _log.warning("%s ends in %d bytes of an entry that a crash left; they are cut off", segment.path, cut)
-        segments.write_again(segment.path, contents, self._end)
-        self._file = os.open(segment.path, os.O_WRONLY | os.O_APPEND)
+        segments.write_again(inside, contents, self._end)
+        self._file = os.open(inside, os.O_WRONLY | os.O_APPEND)
 
     def _is_whole(self, sequence: int) -> bool:
         try:
@@ -446,17 +475,17 @@ class FolderJournal:
     def _start_segment(self) -> None:
         """On failure everything is as before."""
         first = self.sequence + 1
-        path = segments.path_of(self._folder, first)
+        path, inside = segments.path_of(self._folder, first), segments.path_of(self._inside, first)
         mark = int.from_bytes(os.urandom(4), "little")
         header = segments.header(mark, first)
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o640)
+        file = os.open(inside, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o640)
         try:
             if os.write(file, header) != len(header):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError:
             os.close(file)
             with suppress(OSError):
-                path.unlink()
+                inside.unlink()
             raise
         self._segments.append(Segment(first, path, 0))
         self._file, self._end, self._mark, self._fresh = file, len(header), mark, True
@@ -468,7 +497,7 @@ class FolderJournal:
         try:
             os.fdatasync(self._file)
             if self._fresh:
-                atomic.sync_folder(self._folder)
+                atomic.sync_folder(self._inside)
                 self._fresh = False
             self._took(time.monotonic() - began)
         except OSError as error:
@@ -480,7 +509,7 @@ class FolderJournal:
             return
         self._syncing, self._waiting = self._waiting, []
         self._syncing_since, self._dirty_since = self._dirty_since, 0.0
-        file, folder = self._file, self._folder if self._fresh else None
+        file, folder = self._file, self._inside if self._fresh else None
         self._fresh = False
         self._began = time.monotonic()
 
@@ -506,6 +535,8 @@ class FolderJournal:
         self._took(seconds)
         if failure is not None:
             self._failed(failure)
+        elif self._pinned.taken_away:
+            self._taken_away()
         done, self._syncing = self._syncing, []
         self._syncing_since = 0.0
         for waiter in done:
@@ -531,7 +562,21 @@ class FolderJournal:
 
     def _failed(self, error: OSError) -> JournalUnavailable:
         """A sync failed: the error for everybody who waits, and for whoever comes later."""
-        self._refusal = f"a sync failed ({error.strerror or error}); restart the service, which goes by what is there"
+        return self._give_up(
+            f"a sync failed ({error.strerror or error}); restart the service, which goes by what is there"
+        )
+
+    def _taken_away(self) -> JournalUnavailable:
+        """The folder is another process's now: the same."""
+        return self._give_up(TAKEN)
+
+    def _check_still_ours(self) -> None:
+        """Raises JournalUnavailable where an entry that is durable may not be answered."""
+        if self._pinned.taken_away:
+            raise self._taken_away()
+
+    def _give_up(self, why: str) -> JournalUnavailable:
+        self._refusal = why
         refused = JournalUnavailable(f"the journal in {self._folder} takes no entries: {self._refusal}")
         for waiter in (*self._syncing, *self._waiting):
             if not waiter.done():
@@ -540,11 +585,19 @@ class FolderJournal:
         _log.error("%s", refused)
         return refused
 
+    def _show(self) -> None:
+        """Write who this is and how often it has said so."""
+        if self._beat < 0:  # closed
+            return
+        self._beats += 1
+        with suppress(OSError):  # a disk that is full: it is for a standby only
+            os.pwrite(self._beat, f"{self._token} {self._beats:020}".encode(), 0)
+
     async def _snapshot(self, sequence: int, parts: Mapping[str, bytes | memoryview]) -> int:
         loop = asyncio.get_running_loop()
         async with self._snapshotting:
             try:
-                await loop.run_in_executor(None, snapshots.write, self._folder, sequence, parts)
+                await loop.run_in_executor(None, snapshots.write, self._inside, sequence, parts)
             except OSError as error:
                 raise JournalUnavailable(
                     f"no snapshot could be written to {self._folder}: {error.strerror or error}; make room on its disk"
@@ -553,14 +606,17 @@ class FolderJournal:
             older = self._snapshots[1] if len(self._snapshots) == 2 else 0
             covered: list[Path] = []
             while len(self._segments) > 1 and self._segments[1].first <= older + 1:
-                covered.append(self._segments.pop(0).path)
-            await loop.run_in_executor(None, _drop, self._folder, self._snapshots, covered)
+                covered.append(self._inside / self._segments.pop(0).path.name)
+            await loop.run_in_executor(None, _drop, self._inside, self._snapshots, covered)
         return sequence
 
 
-def _locked(folder: Path) -> int:
-    """The descriptor that holds the folder's lock until it is closed, or the process ends in whatever way."""
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o640)
+def locked(inside: Path, folder: Path) -> int:
+    """The descriptor that holds the folder's lock until it is closed, or the process ends in whatever way.
+
+    inside: how its files are named; folder: how it is named. Raises JournalUnavailable where another process holds it.
+    """
+    lock = os.open(inside / "lock", os.O_RDWR | os.O_CREAT, 0o640)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

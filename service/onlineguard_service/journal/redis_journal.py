@@ -6,6 +6,7 @@ Of a journal named `clicks`:
 |---|---|
 | `{clicks}:entries` | the stream; the id of an entry is `<epoch>-<sequence>`, its one field `e` the entry |
 | `{clicks}:head` | format, owner, epoch, sequence number and id of the newest entry |
+| `{clicks}:beat` | who writes, and how often it has said so |
 | `{clicks}:snapshots` | sequence number to id of the newest entry, of the two newest snapshots |
 | `{clicks}:snapshot:<sequence>` | the pieces of a snapshot (`onlineguard_service.journal.snapshots`), 1 MB a field |
 
@@ -73,6 +74,11 @@ TOGETHER_BYTES = 1 << 20  # bytes, of one call; Redis answers nobody else meanwh
 _log = logging.getLogger(__name__)
 
 # All scripts are atomic: all of it is done or nothing. KEYS head, entries, snapshots.
+
+
+def beat_key(name: str) -> str:
+    """The key of a journal that shows that somebody writes it."""
+    return f"{{{name}}}:beat"
 
 
 class _Script(NamedTuple):
@@ -157,6 +163,14 @@ return 'yes'
 """
 
 
+# KEYS head, beat. ARGV owner, what to write ('' to delete it).
+_BEAT = """
+if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return 'no' end
+if ARGV[2] == '' then redis.call('DEL', KEYS[2]) else redis.call('SET', KEYS[2], ARGV[2]) end
+return 'yes'
+"""
+
+
 class _Waiting(NamedTuple):
     entry: bytes
     apply: Callable[[int], Any]
@@ -192,7 +206,7 @@ class RedisJournal:
         self.on_lost = on_lost
         self._name = name
         self._keys = [f"{{{name}}}:head", f"{{{name}}}:entries", f"{{{name}}}:snapshots"]
-        self._owner = secrets.token_hex(8)
+        self._owner, self._beats = secrets.token_hex(8), 0
         options: dict[str, Any] = {"socket_connect_timeout": PATIENCE, "socket_timeout": BULK_TIMEOUT}
         self._reader = redis.Redis.from_url(url, **options, retry=Retry(NoBackoff(), 0))
         once = AsyncRetry(NoBackoff(), 0)  # no silent second try
@@ -271,6 +285,14 @@ class RedisJournal:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    async def beat(self) -> None:
+        """See `Journal.beat`."""
+        if self._closed:
+            return
+        self._beats += 1
+        with suppress(redis.RedisError, OSError):  # a standby that reaches Redis does not, then, either
+            await self._show(f"{self._owner} {self._beats}")
+
     async def forget_covered(self) -> None:
         """See `Journal.forget_covered`: Redis marks entries as deleted while others of their node are there."""
         try:
@@ -332,6 +354,8 @@ class RedisJournal:
             self._writer.cancel()
             with suppress(asyncio.CancelledError):
                 await self._writer
+        with suppress(redis.RedisError, OSError):
+            await self._show("")
         await self._client.aclose()
         await self._bulk.aclose()
         self._reader.close()
@@ -348,6 +372,9 @@ class RedisJournal:
         self._snapshots = {int(n): held[n].decode() for n in held}  # sequence number: id of its newest entry
         self._damaged: list[int] = []
         self._size = int(self._reader.memory_usage(self._keys[1]) or 0)  # type: ignore[arg-type]
+
+    async def _show(self, beat: str) -> None:
+        await self._bulk.eval(_BEAT, 2, self._keys[0], beat_key(self._name), self._owner, beat)  # type: ignore[misc]
 
     def _require_fsync(self, durability: str) -> None:
         try:

@@ -89,9 +89,10 @@ def mark_of(segment: Segment, contents: bytes) -> int:
     raise CheckpointError(damage(segment.path, 0))
 
 
-def good(contents: bytes, mark: int, first: int) -> Iterator[tuple[int, int, int]]:
-    """Sequence number, start and end of the good entries from the front of a segment up to the first bad one."""
-    stop, sequence = HEADER_BYTES, first
+def good(contents: bytes, mark: int, first: int, at: int = HEADER_BYTES) -> Iterator[tuple[int, int, int]]:
+    """Sequence number, start and end of the good entries from `at`, where that of number `first` begins, up to the
+    first bad one."""
+    stop, sequence = at, first
     while (span := _entry(contents, mark, stop)) and span[0] == sequence:
         yield span
         stop, sequence = span[2], sequence + 1
