@@ -43,7 +43,8 @@ from onlineguard_service.config import Settings
 from onlineguard_service.errors import JournalUnavailable, OnTrial
 from onlineguard_service.http import live, page
 from onlineguard_service.http.auth import ApiKeys
-from onlineguard_service.http.bodies import JSON, NDJSON, Items, is_ndjson, plain_json, unpacked
+from onlineguard_service.http.bodies import JSON, NDJSON, Items, is_ndjson, plain_json
+from onlineguard_service.http.encoded import accepted, packing, unpacked
 from onlineguard_service.http.limits import (
     Crowded,
     Disconnected,
@@ -199,11 +200,15 @@ class Application:
                 message["headers"] = [*message["headers"], *more]
             await send(message)
 
+        named = naming
+        for header, value in scope["headers"]:
+            if header == b"accept-encoding" and scope["method"] != "HEAD" and (encoding := accepted(value)) is not None:
+                named = packing(naming, encoding)
         hot = self.hot.get(scope["path"])
         if hot is not None and scope["method"] == "POST":
-            await self._answer_hot(hot, began, scope, receive, naming)
+            await self._answer_hot(hot, began, scope, receive, named)
         else:
-            await self._answer_cold(began, scope, receive, naming)
+            await self._answer_cold(began, scope, receive, named)
 
     def _answered(self, scope: Scope, route: str, status: int, began: float, items: int = 0) -> None:
         """Count a request, and note what it was; `items`: what was learned or scored."""

@@ -1,7 +1,6 @@
 """Bodies of requests: decoded, or refused with the item that is wrong, its value and the rule."""
 
 import re
-import zlib
 from typing import Any
 
 import msgspec
@@ -9,14 +8,11 @@ import msgspec
 from onlineguard.slidr.clicks.click import LATEST, RFM, Click
 from onlineguard.wire.requests import Event
 from onlineguard_service.config import nearest
-from onlineguard_service.http.problems import Refused, shown, too_large
-from onlineguard_service.patience import give_way
+from onlineguard_service.http.problems import Refused, shown
 
 JSON, NDJSON = b"application/json", b"application/x-ndjson"
 SECONDS = range(10**9, 4 * 10**9)  # 2001 to 2096 in seconds; in milliseconds some weeks of 1970, which nobody sends
-_UNPACKED_AT_ONCE = 262_144  # bytes, under a millisecond, before others get their turn
-_GZIP = 16 + zlib.MAX_WBITS  # what zlib calls it
-_GZIP_BEGINS = b"\x1f\x8b"
+_BEGINNINGS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 class Items:
@@ -75,31 +71,6 @@ def is_ndjson(content_type: bytes) -> bool:
         return True
     fault = f"is {kind.decode('latin-1')}" if kind else "is missing"
     raise Refused(415, f"the content type {fault}; it must be application/json or application/x-ndjson")
-
-
-async def unpacked(body: bytes, encoding: bytes, limit: int) -> bytes:
-    """A body as it was before its content encoding. Raises Refused for another than gzip, and beyond `limit` bytes."""
-    if encoding.strip().lower() in (b"", b"identity"):
-        return body
-    if encoding.strip().lower() not in (b"gzip", b"x-gzip"):
-        told = shown(encoding.decode("latin-1"))
-        raise Refused(415, f"the content encoding is {told}; it must be gzip, or none", [(b"accept-encoding", b"gzip")])
-    unpacker, parts, size = zlib.decompressobj(_GZIP), list[bytes](), 0
-    while not unpacker.eof:
-        try:
-            parts.append(unpacker.decompress(body, _UNPACKED_AT_ONCE))
-        except zlib.error as error:
-            raise Refused(400, f"the body is no gzip, as its content encoding says: {error}") from None
-        size += len(parts[-1])
-        if size > limit:
-            raise too_large(limit)
-        if len(parts[-1]) < _UNPACKED_AT_ONCE:  # all of the body was taken
-            break
-        body = unpacker.unconsumed_tail
-        await give_way()
-    if not unpacker.eof:
-        raise Refused(400, "the body is no whole gzip: its end is missing")
-    return b"".join(parts)
 
 
 def plain_json(body: bytes) -> Any:
@@ -163,8 +134,9 @@ def _explained(error: str, body: bytes, lines: bool, noun: str, fields: list[str
 def _no_json(error: Exception, body: bytes, lines: bool) -> Refused:
     rule = "one JSON object a line" if lines else "one JSON object, or an array of them"
     told = f"the body is no JSON in UTF-8: {error}; it must be {rule}"
-    if body.startswith(_GZIP_BEGINS):
-        return Refused(400, "the body is gzip; say so in the header Content-Encoding: gzip")
+    for beginning, encoding in _BEGINNINGS.items():
+        if body.startswith(beginning):
+            return Refused(400, f"the body is {encoding}; say so in the header Content-Encoding: {encoding}")
     place = re.search(r"\(byte (\d+)\)", str(error))
     about = int(place[1]) if place else 0  # where, or a few bytes behind
     word = re.search(rb"-?\b(nan|inf(inity)?)\b", body[max(about - 9, 0) : about + 9], re.IGNORECASE)
