@@ -18,6 +18,7 @@ CHANGEABLE = (
     "remember",
     "rollback",
     "follow_drift",
+    "namespace_share",
 )  # of a state that goes on; see `Tune`
 
 
@@ -36,6 +37,7 @@ class Options(msgspec.Struct, frozen=True):
     rollback: bool = False  # whether an alarm of the live watch leads back to the model before
     follow_drift: bool = False  # whether thresholds follow the drift of scores inside their bands
     max_entities: int = 0  # of each kind that clicks are counted by in this process; 0: any, as it was of old
+    namespace_share: float = 0.1  # of slices, answers and entities, that each namespace may have
 
 
 class Begin(msgspec.Struct, tag="begin", array_like=True, frozen=True):
@@ -52,6 +54,7 @@ class Events(msgspec.Struct, tag="events", array_like=True, frozen=True):
 
     events: list[Event]
     t: int
+    namespace: str = ""  # that they belong to, as of all entries that have one; "": the operator's own
 
 
 class Clicks(msgspec.Struct, tag="clicks", array_like=True, frozen=True):
@@ -61,6 +64,7 @@ class Clicks(msgspec.Struct, tag="clicks", array_like=True, frozen=True):
     t: int
     counts: bytes = b""  # int32 (n, 34), where the counters are kept elsewhere
     looked_up: bytes = b""  # float32 (n, columns) of the lookups, so that no entry needs them again; none without any
+    namespace: str = ""
 
 
 class Labels(msgspec.Struct, tag="labels", array_like=True, frozen=True):
@@ -68,6 +72,7 @@ class Labels(msgspec.Struct, tag="labels", array_like=True, frozen=True):
 
     labels: list[Label]
     t: int
+    namespace: str = ""
 
 
 class Decisions(msgspec.Struct, tag="decisions", array_like=True, frozen=True):
@@ -75,6 +80,7 @@ class Decisions(msgspec.Struct, tag="decisions", array_like=True, frozen=True):
 
     decisions: list[Decision]
     t: int
+    namespace: str = ""
 
 
 class Switch(msgspec.Struct, tag="switch", array_like=True, frozen=True):
@@ -109,6 +115,7 @@ class Erase(msgspec.Struct, tag="erase", array_like=True, frozen=True):
 
     user_id: str
     t: int
+    namespace: str = ""
 
 
 class Erased(msgspec.Struct, tag="erased", array_like=True, frozen=True):
@@ -118,6 +125,7 @@ class Erased(msgspec.Struct, tag="erased", array_like=True, frozen=True):
     t: int
 
 
+OfNamespace = Events | Clicks | Labels | Decisions | Erase
 Entry = Begin | Events | Clicks | Labels | Decisions | Switch | Tune | Trial | Erase | Erased
 
 encode = msgspec.msgpack.Encoder().encode

@@ -42,7 +42,7 @@ from onlineguard_service import logs, tracing
 from onlineguard_service.config import Settings
 from onlineguard_service.errors import JournalUnavailable, OnTrial
 from onlineguard_service.http import live, page
-from onlineguard_service.http.auth import ApiKeys
+from onlineguard_service.http.auth import ApiKeys, Caller
 from onlineguard_service.http.bodies import JSON, NDJSON, Items, is_ndjson, plain_json
 from onlineguard_service.http.encoded import accepted, packing, unpacked
 from onlineguard_service.http.limits import (
@@ -72,6 +72,7 @@ from onlineguard_service.http.registry import RegistryRoutes, Versions
 from onlineguard_service.http.request_ids import request_name
 from onlineguard_service.redis.counting import CountersUnavailable
 
+NAMESPACE = b"x-namespace"  # the header in which an admin names one
 BODY_SECONDS = 30.0  # within which the rest of a body must arrive after its first part
 
 _JSON_HEADERS = [(b"content-type", JSON), *SAFE]
@@ -82,30 +83,36 @@ _log = logging.getLogger(__name__)
 _answers = msgspec.json.Encoder()
 
 
-class Backend(Protocol):
-    """What the HTTP layer asks for answers: `onlineguard_service.core.Core`."""
+class Inside(Protocol):
+    """What the HTTP layer asks of a namespace, or of none: `onlineguard_service.answering.Answering`."""
 
-    @property
-    def versions(self) -> Versions: ...
     async def update(self, events: list[Event]) -> Sequence[Any]: ...
     async def score(self, events: list[Event]) -> Sequence[Any]: ...
     async def clicks(self, clicks: list[Click]) -> Sequence[Any]: ...
     async def labels(self, labels: list[Label]) -> Sequence[Any]: ...
     async def decisions(self, decisions: list[Decision]) -> Sequence[Any]: ...
+    async def erase(self, user_id: str) -> Erased: ...
+    def watch(self) -> dict[str, Any]: ...
+    def explain(self, event: Event | Click) -> dict[str, Any]: ...
+    async def slices(
+        self, of: Of | None, sort: str, descending: bool, limit: int, offset: int, contains: str
+    ) -> dict[str, Any]: ...
+    def slice(self, of: Of, key: Any) -> dict[str, Any]: ...
+
+
+class Backend(Inside, Protocol):
+    """What the HTTP layer asks for answers: `onlineguard_service.core.Core`."""
+
+    @property
+    def versions(self) -> Versions: ...
     async def switch(self, folder: Path, force: bool = False) -> str: ...
     async def switch_to(self, version: str, force: bool = False) -> str: ...
     async def try_folder(self, folder: Path, share: float, force: bool = False) -> dict[str, Any]: ...
     async def try_version(self, version: str, share: float, force: bool = False) -> dict[str, Any]: ...
     async def end_trial(self) -> dict[str, Any]: ...
     def trial(self) -> dict[str, Any]: ...
-    def watch(self) -> dict[str, Any]: ...
+    async def within(self, namespace: str) -> "Inside": ...
     async def snapshot(self) -> int: ...
-    async def erase(self, user_id: str) -> Erased: ...
-    def explain(self, event: Event | Click) -> dict[str, Any]: ...
-    async def slices(
-        self, of: Of | None, sort: str, descending: bool, limit: int, offset: int, contains: str
-    ) -> dict[str, Any]: ...
-    def slice(self, of: Of, key: Any) -> dict[str, Any]: ...
     def live(self) -> dict[str, Any]: ...
     def reasons(self) -> list[str]: ...
     def degraded(self) -> list[str]: ...
@@ -221,27 +228,27 @@ class Application:
 
     def _hot_routes(self) -> list["_Hot"]:
         return [
-            _hot(operations.UPDATE, lambda events: self._ready().update(events)),
-            _hot(operations.SCORE, lambda events: self._ready().score(events)),
-            _hot(operations.CLICKS, lambda clicks: self._ready().clicks(clicks)),
-            _hot(operations.LABELS, lambda labels: self._ready().labels(labels)),
-            _hot(operations.DECISIONS, lambda decisions: self._ready().decisions(decisions)),
+            _hot(operations.UPDATE, lambda core, events: core.update(events)),
+            _hot(operations.SCORE, lambda core, events: core.score(events)),
+            _hot(operations.CLICKS, lambda core, clicks: core.clicks(clicks)),
+            _hot(operations.LABELS, lambda core, labels: core.labels(labels)),
+            _hot(operations.DECISIONS, lambda core, decisions: core.decisions(decisions)),
         ]
 
     async def _answer_hot(self, hot: "_Hot", began: float, scope: Scope, receive: Receive, send: Send) -> None:
         status, count = 200, 0
         try:
             with self._large.holding() as take:
-                content_type = self._admit(scope, hot.scope)
+                content_type = self._admit(scope, hot.operation)
                 lines = is_ndjson(content_type)
-                self._ready()
+                core = await self._within(scope)
                 body = await self._read(scope, receive, take)
                 with tracing.span("decode"):
                     items, single = hot.items.decode(body, lines)
                 count = len(items)
                 if count > self._settings.batch_limit:
                     raise too_many(count, hot.items.noun, self._settings.batch_limit)
-                answers = await hot.answer(items) if items else []
+                answers = await hot.answer(core, items) if items else []
                 if single:
                     answer = _answers.encode(answers[0])
                 else:
@@ -262,9 +269,14 @@ class Application:
             raise Refused(503, f"{self._reason}; send the request again", retry_after(RETRY_SECONDS))
         return self.core
 
-    def _admit(self, scope: Scope, needed: str | None) -> bytes:
+    async def _within(self, scope: Scope) -> Inside:
+        """The core, or what it has of the namespace that the request is about."""
+        core, namespace = self._ready(), scope.get("namespace", "")
+        return await core.within(namespace) if namespace else core
+
+    def _admit(self, scope: Scope, operation: Operation) -> bytes:
         """The content type of a request that may be answered. Raises Refused for a wrong key, or too many requests."""
-        content_type, key, host, origin = b"", None, b"", None
+        content_type, key, host, origin, asked, needed = b"", None, b"", None, "", operation.scope
         for name, value in scope["headers"]:
             if name == b"content-type":
                 content_type = value
@@ -274,6 +286,8 @@ class Application:
                 host = value
             elif name == b"origin":
                 origin = value
+            elif name == NAMESPACE:
+                asked = value.decode("latin-1")
             elif name == b"authorization" and key is None and value[:7].lower() == b"bearer ":
                 key = value[7:].strip()
         if needed is None:
@@ -281,11 +295,16 @@ class Application:
         caller = self._keys.find(key) if self._keys is not None and key is not None else None
         if self._rate is not None:
             client = scope.get("client")
-            counted_as = caller.name if caller is not None else " " + network(client[0] if client else "")
+            if caller is None:
+                counted_as = " " + network(client[0] if client else "")
+            else:
+                counted_as = f" namespace {caller.namespace}" if caller.namespace else caller.name
             if (seconds := self._rate.wait(counted_as)) > 0.0:
                 limit = self._settings.rate_limit
                 raise Refused(429, f"more than {limit:g} requests a second; wait {seconds:.3g} s", retry_after(seconds))
         if self._keys is None:
+            if asked:
+                raise Refused(422, f"the namespace {shown(asked)} is unknown: there are no keys, which would name some")
             self._check_site(host.decode("latin-1"), origin)
             self._note(None, scope, needed)
             return content_type
@@ -296,8 +315,24 @@ class Application:
             raise Refused(401, "the key is unknown", challenge)
         if needed not in caller.scopes:
             raise Refused(403, f"the key {caller.name} has not the scope {needed}; it has {_listed(caller.scopes)}")
+        scope["namespace"] = self._namespace(caller, asked, operation)
         self._note(caller.name, scope, needed)
         return content_type
+
+    def _namespace(self, caller: Caller, asked: str, operation: Operation) -> str:
+        """The namespace that a request is about: the caller's, or the one that an admin asks for; "" for none."""
+        assert self._keys is not None
+        namespace = caller.namespace or asked
+        if caller.namespace and asked not in ("", caller.namespace):
+            raise Refused(403, f"the key {caller.name} is confined to the namespace {caller.namespace}")
+        if namespace and not operation.apart:
+            raise Refused(403, f"{operation.path} is about the whole service, and no namespace has one of its own")
+        if asked and not caller.namespace:
+            if "admin" not in caller.scopes:
+                raise Refused(403, f"the key {caller.name} has not the scope admin, which may name a namespace")
+            if asked not in self._keys.namespaces:
+                raise Refused(404, f"no key has the namespace {shown(asked)}")
+        return namespace
 
     def _note(self, caller: str | None, scope: Scope, needed: str) -> None:
         """Count a request of a key, and log one that changes the service."""
@@ -375,7 +410,7 @@ class Application:
 
         async def guarded(request: Request) -> Response:
             try:
-                self._admit(request.scope, operation.scope)
+                self._admit(request.scope, operation)
                 return await answer(request)
             except Exception as error:
                 status, body, headers = problem(error, operation.path)
@@ -450,11 +485,12 @@ class Application:
         asked = query(request, SlicesQuery)
         of = None if asked.of is UNSET else asked.of
         descending = asked.order == "desc"
-        return _json(await self._ready().slices(of, asked.sort, descending, asked.limit, asked.offset, asked.contains))
+        core = await self._within(request.scope)
+        return _json(await core.slices(of, asked.sort, descending, asked.limit, asked.offset, asked.contains))
 
     async def _slice(self, request: Request) -> Response:
         of = query(request, SliceQuery).of
-        core, text = self._ready(), request.path_params["key"]
+        core, text = await self._within(request.scope), request.path_params["key"]
         for key in keys_of(text, of):
             try:
                 return _json(core.slice(of, key))
@@ -470,7 +506,7 @@ class Application:
         return _Passed(self._live)
 
     async def _explain(self, request: Request) -> Response:
-        body, core = await self._read_object(request), self._ready()
+        body, core = await self._read_object(request), await self._within(request.scope)
         kind = plain_json(body)
         if isinstance(kind, dict) and "slice" not in kind and "click_id" in kind:
             items, single = self.hot[operations.CLICKS.path].items.decode(body, False)
@@ -524,13 +560,13 @@ class Application:
         return asked
 
     async def _watch(self, request: Request) -> Response:
-        return _json(self._ready().watch())
+        return _json((await self._within(request.scope)).watch())
 
     async def _snapshot(self, request: Request) -> Response:
         return _json(SnapshotAnswer(await self._ready().snapshot()))
 
     async def _erase(self, request: Request) -> Response:
-        core, body = self._ready(), await self._read_object(request)
+        core, body = await self._within(request.scope), await self._read_object(request)
         plain_json(body)
         try:
             person = msgspec.json.decode(body, type=Person)
@@ -557,13 +593,13 @@ class Application:
 
 class _Hot(NamedTuple):
     path: str
-    scope: str | None  # that a key needs
+    operation: Operation
     items: Items
-    answer: Callable[[list[Any]], Awaitable[Sequence[Any]]]
+    answer: Callable[[Inside, list[Any]], Awaitable[Sequence[Any]]]
 
 
-def _hot(operation: Operation, answer: Callable[[list[Any]], Awaitable[Sequence[Any]]]) -> _Hot:
-    return _Hot(operation.path, operation.scope, Items(operation.noun, operation.body[0]), answer)
+def _hot(operation: Operation, answer: Callable[[Inside, list[Any]], Awaitable[Sequence[Any]]]) -> _Hot:
+    return _Hot(operation.path, operation, Items(operation.noun, operation.body[0]), answer)
 
 
 class _Passed(Response):

@@ -17,7 +17,7 @@ _UNPACKED_AT_ONCE = 262_144  # bytes, under a millisecond, before others get the
 
 
 async def unpacked(body: bytes, encoding: bytes, limit: int) -> bytes:
-    """A body as it was before its content encoding. Raises Refused for one that is unknown, and beyond `limit` bytes."""
+    """A body as it was before its content encoding. Raises Refused for an unknown one, and beyond `limit` bytes."""
     name = encoding.strip().lower().removeprefix(b"x-").decode("latin-1")
     if name in ("", "identity"):
         return body
