@@ -40,7 +40,9 @@ class Connected[H: (httpx2.Client, httpx2.AsyncClient)]:
 
 def arguments(call: Call) -> dict[str, Any]:
     """The arguments of `request` for a call."""
-    headers = {} if call.body is None else {"Content-Type": call.media}
+    headers = {"Accept": call.accept}
+    if call.body is not None:
+        headers["Content-Type"] = call.media
     if call.encoding is not None:
         headers["Content-Encoding"] = call.encoding
     return {

@@ -68,6 +68,7 @@ class Call(NamedTuple):
     body: bytes | None = None
     media: str = "application/json"  # of the body
     encoding: Encoding | None = None  # that the body is in
+    accept: str = "*/*"
     query: Mapping[str, str | int] = MappingProxyType({})
 
 
@@ -125,8 +126,10 @@ class Conversations:
 
     def answers(self, operation: Operation, objects: Any) -> Conversation[Any]:
         """Send one object, or many in requests of bounded size; the answer, or the answers in order."""
-        answers: list[Any] = []
         name = f"{operation.noun}s"
+        if hasattr(objects, "to_batches"):
+            return (yield from self._tables(operation, objects, name))
+        answers: list[Any] = []
         single, rows = _rows(objects, name)
         for bodies in _requests(rows, name, self._batch):
             try:
@@ -139,6 +142,17 @@ class Conversations:
                 raise
             answers += more
         return answers[0] if single else answers
+
+    def _tables(self, operation: Operation, table: Any, name: str) -> Conversation[Any]:
+        """Send a table of Arrow in tables of bounded size; the answers as one table."""
+        from onlineguard.wire import arrow
+
+        found: list[Any] = []
+        for part in arrow.parts(table, name == "events", self._batch):
+            call = Call(operation.method, operation.path, part, media=arrow.MEDIA, accept=arrow.MEDIA)
+            reply = yield from self._answered(call)
+            found.append(arrow.table(reply.body))
+        return arrow.together(found, operation.answer)
 
     def slices(
         self, of: Of | None, sort: Sort, descending: bool, limit: int, offset: int, contains: str

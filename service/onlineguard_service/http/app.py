@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from onlineguard.errors import OnlineguardError, SourceError
+from onlineguard.errors import MissingExtra, OnlineguardError, SourceError
 from onlineguard.slidr.history.keeping import Erased
 from onlineguard.wire import operations
 from onlineguard.wire.answers import Alive, ErasedAnswer, ModelVersion, Readiness, SnapshotAnswer
@@ -43,7 +43,7 @@ from onlineguard_service.config import Settings
 from onlineguard_service.errors import JournalUnavailable, OnTrial
 from onlineguard_service.http import live, page
 from onlineguard_service.http.auth import ApiKeys, Caller
-from onlineguard_service.http.bodies import JSON, NDJSON, Items, is_ndjson, plain_json
+from onlineguard_service.http.bodies import ARROW, JSON, NDJSON, Items, Media, media, plain_json
 from onlineguard_service.http.encoded import accepted, packing, unpacked
 from onlineguard_service.http.limits import (
     Crowded,
@@ -240,20 +240,19 @@ class Application:
         try:
             with self._large.holding() as take:
                 content_type = self._admit(scope, hot.operation)
-                lines = is_ndjson(content_type)
+                kind = media(content_type)
                 core = await self._within(scope)
                 body = await self._read(scope, receive, take)
                 with tracing.span("decode"):
-                    items, single = hot.items.decode(body, lines)
+                    if kind == "arrow":
+                        items, single = hot.items.of_arrow(body, self._settings.batch_limit), False
+                    else:
+                        items, single = hot.items.decode(body, kind == "lines")
                 count = len(items)
                 if count > self._settings.batch_limit:
                     raise too_many(count, hot.items.noun, self._settings.batch_limit)
                 answers = await hot.answer(core, items) if items else []
-                if single:
-                    answer = _answers.encode(answers[0])
-                else:
-                    answer = _answers.encode_lines(answers) if lines else _answers.encode(answers)
-                headers = [*(_NDJSON_HEADERS if lines else _JSON_HEADERS), (b"content-length", b"%d" % len(answer))]
+                answer, headers = _written(answers, single, kind, hot.operation, scope)
         except Disconnected:
             self._answered(scope, hot.path, 499, began)
             return
@@ -584,7 +583,7 @@ class Application:
 
     async def _read_object(self, request: Request) -> bytes:
         """The body of a request that holds one object, and is soon answered."""
-        if is_ndjson(request.headers.get("content-type", "").encode("latin-1")):
+        if media(request.headers.get("content-type", "").encode("latin-1")) != "json":
             raise Refused(415, "this route takes one object as application/json")
         self._ready()
         with self._large.holding() as take:
@@ -600,6 +599,25 @@ class _Hot(NamedTuple):
 
 def _hot(operation: Operation, answer: Callable[[Inside, list[Any]], Awaitable[Sequence[Any]]]) -> _Hot:
     return _Hot(operation.path, operation, Items(operation.noun, operation.body[0]), answer)
+
+
+def _written(
+    answers: Sequence[Any], single: bool, kind: Media, operation: Operation, scope: Scope
+) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """Answers as a body with its headers: as the question was, or as Arrow where the client accepts that by name."""
+    if any(name == b"accept" and ARROW in value for name, value in scope["headers"]):
+        try:
+            from onlineguard.wire import arrow
+        except MissingExtra as error:
+            raise Refused(406, f"this service writes no Arrow: {error}") from None
+        answer, headers = arrow.encoded(answers, operation.answer or msgspec.Struct), [(b"content-type", ARROW), *SAFE]
+    elif single:
+        answer, headers = _answers.encode(answers[0]), _JSON_HEADERS
+    elif kind == "lines":
+        answer, headers = _answers.encode_lines(answers), _NDJSON_HEADERS
+    else:
+        answer, headers = _answers.encode(answers), _JSON_HEADERS
+    return answer, [*headers, (b"content-length", b"%d" % len(answer))]
 
 
 class _Passed(Response):
