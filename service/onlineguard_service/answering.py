@@ -6,13 +6,17 @@ Large requests are worked off in parts, between which others get their turn; eac
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
+from jaxtyping import Float, Float32
 
+from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.counting.counters import ClickKeys
 from onlineguard.slidr.history.keeping import Erased
+from onlineguard.slidr.judge import scored_singly
 from onlineguard.slidr.lookups.lookups import Lookups
 from onlineguard.wire.answers import ClickAnswer, DecisionAnswer, EventAnswer, LabelAnswer
 from onlineguard.wire.requests import Decision, Event, Label, Of, Sort
@@ -33,6 +37,14 @@ DEGRADED = ["counters"]
 OUTCOMES = ("applied", "repeated", "conflict")  # of a `DecisionAnswer`
 
 log = logging.getLogger("onlineguard.service")
+
+
+class Inferred(NamedTuple):
+    """What a model says of n rows of features; thresholds where slices were named."""
+
+    version: str
+    p_robot: Float32[np.ndarray, " n"]
+    thresholds: Float[np.ndarray, " n"] | None
 
 
 class Shared:
@@ -143,6 +155,24 @@ class Answering:
                 answer = ClickAnswer(click.click_id, "unknown", None, None, slice_, version, None, DEGRADED)
             answers.append(answer)
         return answers
+
+    async def infer(self, X: np.ndarray, codes: np.ndarray | None, slices: list[str] | None) -> Inferred:
+        """What the live model's network says of features, to the bits that it says of clicks; learns nothing.
+
+        X: (n, WIDTH) float32. codes: (n, 3) uint32, for a network that needs them. slices: whose thresholds to tell.
+        Raises InvalidArgument where the network needs codes and there are none.
+        """
+        model = self._guard.model
+        embeds = getattr(getattr(model.scorer, "params", None), "tables", None) is not None
+        if embeds and codes is None:
+            raise InvalidArgument("categories", "are missing; this network has an embedding and needs them")
+        p_robot = await asyncio.to_thread(scored_singly, model.scorer, X, codes if embeds else None)
+        limits = None if slices is None else np.array(self._guard.limits_of(slices), np.float64)
+        return Inferred(model.version, p_robot, limits)
+
+    def model_version(self) -> str:
+        """The version of the model that decides."""
+        return self._guard.model.version
 
     async def labels(self, labels: Sequence[Label]) -> list[LabelAnswer]:
         """Take what became known of clicks; one answer each."""

@@ -498,6 +498,10 @@ class Guard:
         """The name of a click's slice under the present model."""
         return _slice_name(self._columns(click))
 
+    def limits_of(self, slices: Sequence[str]) -> list[float]:
+        """The thresholds of slices by their names at present."""
+        return self._limits.judged(slices, np.full(len(slices), np.nan, np.float32))[0]  # a NaN moves none of them
+
     def _stream_of(self, events: Sequence[Event]) -> Stream:
         """The stream that has begun, or the one that begins with the first of these events."""
         if self.events is None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
+import numpy as np
 from msgspec import UNSET
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -24,7 +25,7 @@ from starlette.types import Message, Receive, Scope, Send
 from onlineguard.errors import MissingExtra, OnlineguardError, SourceError
 from onlineguard.slidr.history.keeping import Erased
 from onlineguard.wire import operations
-from onlineguard.wire.answers import Alive, ErasedAnswer, ModelVersion, Readiness, SnapshotAnswer
+from onlineguard.wire.answers import Alive, ErasedAnswer, ModelVersion, Problem, Readiness, SnapshotAnswer
 from onlineguard.wire.operations import Operation
 from onlineguard.wire.requests import (
     Click,
@@ -39,9 +40,10 @@ from onlineguard.wire.requests import (
     TrialModel,
 )
 from onlineguard_service import logs, tracing
+from onlineguard_service.answering import Inferred
 from onlineguard_service.config import Settings
 from onlineguard_service.errors import JournalUnavailable, OnTrial
-from onlineguard_service.http import live, page
+from onlineguard_service.http import inference, live, page
 from onlineguard_service.http.auth import ApiKeys, Caller
 from onlineguard_service.http.bodies import ARROW, JSON, NDJSON, Items, Media, media, plain_json
 from onlineguard_service.http.encoded import accepted, packing, unpacked
@@ -92,6 +94,8 @@ class Inside(Protocol):
     async def labels(self, labels: list[Label]) -> Sequence[Any]: ...
     async def decisions(self, decisions: list[Decision]) -> Sequence[Any]: ...
     async def erase(self, user_id: str) -> Erased: ...
+    async def infer(self, X: np.ndarray, codes: np.ndarray | None, slices: list[str] | None) -> Inferred: ...
+    def model_version(self) -> str: ...
     def watch(self) -> dict[str, Any]: ...
     def explain(self, event: Event | Click) -> dict[str, Any]: ...
     async def slices(
@@ -402,10 +406,28 @@ class Application:
             (operation, partial(_as_json, answer))
             for operation, answer in RegistryRoutes(lambda: self._ready().versions, self._read_object).handlers()
         ]
-        return [self._guarded(operation, answer) for operation, answer in handlers] + page.routes()
+        reading = inference.Reading(
+            self._inferring, self._read_body, lambda: not self.reasons(), self._settings.batch_limit
+        )
+        return [
+            *(self._guarded(operation, answer) for operation, answer in handlers),
+            *(
+                self._guarded(operation, answer, inference.refused)
+                for operation, answer in inference.InferenceRoutes(reading).handlers()
+            ),
+            *page.routes(),
+        ]
 
-    def _guarded(self, operation: Operation, answer: Callable[[Request], Awaitable[Response]]) -> Route:
-        """The route of an operation: it checks the key first, and answers errors with problems."""
+    async def _inferring(self, request: Request) -> Inside:
+        return await self._within(request.scope)
+
+    def _guarded(
+        self,
+        operation: Operation,
+        answer: Callable[[Request], Awaitable[Response]],
+        refused: Callable[[int, str], Response] | None = None,
+    ) -> Route:
+        """The route of an operation: it checks the key first, and answers errors with problems, or as `refused`."""
 
         async def guarded(request: Request) -> Response:
             try:
@@ -413,6 +435,8 @@ class Application:
                 return await answer(request)
             except Exception as error:
                 status, body, headers = problem(error, operation.path)
+                if refused is not None:
+                    return refused(status, msgspec.json.decode(body, type=Problem).detail)
                 return _raw(body, headers, status)
 
         path = operation.path.replace("{key}", "{key:path}")  # a key may hold a slash
@@ -585,6 +609,9 @@ class Application:
         """The body of a request that holds one object, and is soon answered."""
         if media(request.headers.get("content-type", "").encode("latin-1")) != "json":
             raise Refused(415, "this route takes one object as application/json")
+        return await self._read_body(request)
+
+    async def _read_body(self, request: Request) -> bytes:
         self._ready()
         with self._large.holding() as take:
             return await self._read(request.scope, request.receive, take)
