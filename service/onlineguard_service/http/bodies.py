@@ -55,13 +55,17 @@ class Items:
         except MissingExtra as error:
             raise Refused(415, f"this service takes no Arrow: {error}") from None
         try:
-            rows = arrow.rows(body, self._events, most)
+            table = arrow.columns(body, most)
         except arrow.NoTable as error:
             raise Refused(413 if error.large else 400, str(error)) from None
         try:
-            items = msgspec.convert(rows, list[self._kind])  # type: ignore[name-defined]
-        except msgspec.ValidationError as error:
-            raise Refused(422, self._explained(error, lambda: rows)) from None
+            items = arrow.structs(table, self._kind)
+        except msgspec.ValidationError:
+            rows = arrow.rows(table, self._kind)
+            try:
+                items = msgspec.convert(rows, list[self._kind])  # type: ignore[name-defined]
+            except msgspec.ValidationError as error:
+                raise Refused(422, self._explained(error, lambda: rows)) from None
         self._check(items, False)
         return items
 
