@@ -5,7 +5,8 @@
 
 The rows of a table are the same objects that JSON would hold, so that limits, checks and answers are the same too: a
 null is null, and so is a NaN. Columns are converted and checked whole, in C; for each row only its struct is made, and
-a dictionary where features have names. Where a check fails, the rows are made as objects, to say which is wrong. An answer is a table with a column for each of its fields.
+a dictionary where features have names. Where a check fails, the rows are made as objects, to say which is wrong. An
+answer is a table with a column for each of its fields.
 
 A stream comes from anybody: it is validated before it is looked at, what is compressed inside of it is refused (a
 content encoding is unpacked in parts, within the limit), and so is a table that is larger in memory than what was sent.
@@ -98,7 +99,7 @@ def structs[S: msgspec.Struct](table: Columns, kind: type[S]) -> list[S]:
         else:
             made[field.name] = msgspec.convert(given[field.name], list[field.type])  # type: ignore[name-defined]
     names = list(made)
-    if names == list(kind.__struct_fields__) and not kind.__struct_config__.kw_only:
+    if tuple(names) == kind.__match_args__:  # they may be given in order
         return list(map(kind, *made.values()))
     return [kind(**dict(zip(names, row, strict=True))) for row in zip(*made.values(), strict=True)]
 
@@ -257,13 +258,7 @@ def _values(array: pa.Array, where: str, nested: bool = False) -> list[Any]:
             raise NoTable(f"{where} has a text of more than {_LONGEST:,} bytes", large=True)
         return array.to_numpy(zero_copy_only=False).tolist()  # several times as quick as `to_pylist`
     if pa.types.is_floating(kind):
-        numbers = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
-        missing = np.isnan(numbers)
-        if not missing.any():
-            return numbers.tolist()
-        plain = numbers.astype(object)
-        plain[missing] = None
-        return plain.tolist()
+        return _numbers(array).tolist()
     if pa.types.is_integer(kind) or (pa.types.is_boolean(kind) and not nested):
         return array.to_pylist() if array.null_count else array.to_numpy(zero_copy_only=False).tolist()
     if pa.types.is_timestamp(kind):
@@ -271,7 +266,10 @@ def _values(array: pa.Array, where: str, nested: bool = False) -> list[Any]:
     if pa.types.is_null(kind) and not nested:
         return [None] * len(array)
     if not nested and (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
-        parts = _values(pc.list_flatten(array), where, nested=True)
+        inner = pc.list_flatten(array)
+        if pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type) and not array.null_count:
+            return _numbers(inner).reshape(len(array), kind.list_size).tolist()
+        parts = _values(inner, where, nested=True)
         lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
         ends = np.concatenate([[0], np.cumsum(lengths)]).tolist()
         lists: list[Any] = [parts[start:end] for start, end in pairwise(ends)]
@@ -285,3 +283,14 @@ def _values(array: pa.Array, where: str, nested: bool = False) -> list[Any]:
         there = array.is_valid().to_pylist()
         return [each if valid else None for each, valid in zip(found, there, strict=True)]
     raise NoTable(f"{where} has the type {kind}; it must be of texts, numbers, booleans, times, or lists of those")
+
+
+def _numbers(array: pa.Array) -> np.ndarray:
+    """Floating point numbers as float64, or as objects where some are None: those that are null or NaN."""
+    numbers = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    missing = np.isnan(numbers)
+    if not missing.any():
+        return numbers
+    plain = numbers.astype(object)
+    plain[missing] = None
+    return plain
