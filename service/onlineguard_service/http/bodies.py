@@ -172,6 +172,7 @@ def _explained(error: str, parsed: Callable[[], Any], noun: str, fields: list[st
         return f"{where} is {shown(value)}; it must be a JSON object"
     if (long := re.search(r"length <= (\d+)", error)) is not None:
         what = "characters" if isinstance(value, str) else "parts"
+        assert isinstance(value, str | list)
         return f"{where} field {field} has {len(value):,} {what}; it may have {int(long[1]):,}"
     place = re.sub(r"^\[\d+\]", "", path).removeprefix(".")
     return f"{where} field {place} is {shown(value)}; {field} {_RULES.get(field, 'must be text')}"

@@ -3,7 +3,6 @@
 import asyncio
 import re
 from functools import lru_cache
-from typing import cast
 
 from starlette.types import Message, Send
 
@@ -29,7 +28,7 @@ async def unpacked(body: bytes, encoding: bytes, limit: int) -> bytes:
             f"the content encoding is {told}; it must be {known}, or none",
             [(b"accept-encoding", ", ".join(available()).encode())],
         )
-    of, parts, size = unpacker(cast("Encoding", name)), list[bytes](), 0
+    of, parts, size = unpacker(name), list[bytes](), 0
     while not of.eof:
         try:
             parts.append(of.part(b"" if parts else body, _UNPACKED_AT_ONCE))

@@ -228,8 +228,8 @@ def _answer(asked: _Asked, version: str, outputs: dict[str, np.ndarray]) -> Resp
     """The outputs that are asked for, or all of them, as JSON or behind it."""
     wanted = {each.name: each.parameters for each in asked.outputs} or {name: {} for name in outputs}
     if unknown := wanted.keys() - outputs.keys():
-        told = "needs the input slice" if min(unknown) in _OUTPUTS else f"is unknown; there are {', '.join(_OUTPUTS)}"
-        raise Refused(400, f"the output {shown(min(unknown))} {told}")
+        why = "needs the input slice" if min(unknown) in _OUTPUTS else f"is unknown; there are {', '.join(_OUTPUTS)}"
+        raise Refused(400, f"the output {shown(min(unknown))} {why}")
     all_binary = asked.parameters.get("binary_data_output") is True
     tensors: list[dict[str, Any]] = []
     tail: list[bytes] = []
