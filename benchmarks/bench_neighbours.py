@@ -45,11 +45,16 @@ TIMES = 3.0  # the most that a neighbour may cost
 HEAD = b"POST %b HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 
 
+def connected(port: int) -> socket.socket:
+    """From an address of its own: the service bounds the connections of each."""
+    return socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.2", 0))
+
+
 def pipelining(port: int) -> None:
     """Requests without end on one connection, whose answers are never read."""
     requests = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n" * 5_000
     while True:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port)) as connection:
+        with suppress(OSError), connected(port) as connection:
             connection.settimeout(0.5)
             while True:
                 connection.sendall(requests)
@@ -71,7 +76,7 @@ def posting(path: str, bodies: Callable[[], bytes], more: bytes = b"") -> Callab
 
     def attack(port: int) -> None:
         while True:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port)) as connection:
+            with suppress(OSError), connected(port) as connection:
                 while True:
                     body = bodies()
                     head = (HEAD % (path.encode(), len(body))).replace(b"\r\n\r\n", b"\r\n" + more + b"\r\n")
@@ -90,7 +95,7 @@ def holding(port: int) -> None:
         held: list[socket.socket] = []
         with suppress(OSError):
             for _ in range(40):
-                held.append(socket.create_connection(("127.0.0.1", port)))
+                held.append(connected(port))
                 held[-1].settimeout(1.0)
                 held[-1].sendall(HEAD % (b"/v1/update", 4 * MIB - 1) + b" " * (3 * MIB))
         time.sleep(1.0)
@@ -102,7 +107,7 @@ def connecting(port: int) -> None:
     """Connections that say nothing, a thousand at a time."""
     while True:
         with suppress(OSError):
-            held = [socket.create_connection(("127.0.0.1", port)) for _ in range(1_000)]
+            held = [connected(port) for _ in range(1_000)]
             time.sleep(0.5)
             for connection in held:
                 connection.close()
@@ -191,8 +196,11 @@ def beside(name: str, port: int, pid: int, folder: Path, bodies: Bodies, options
     for _ in range(options.repeats):
         bodies.write(path, round(RATE * options.seconds), 1)
         quiet.append(load(port, path, RATE, CONNECTIONS))
-        attacker = subprocess.Popen([sys.executable, "-m", "benchmarks.bench_neighbours", "--attack", name, str(port)])
+        command = [sys.executable, "-m", "benchmarks.bench_neighbours", "--attack", name, str(port)]
+        attacker = subprocess.Popen(command, stdout=subprocess.PIPE)
         try:
+            assert attacker.stdout is not None
+            attacker.stdout.readline()  # what it imports takes a core for seconds, and is no attack
             with Peak(pid) as peak:
                 time.sleep(1.0)
                 bodies.write(path, round(RATE * options.seconds), 1)
@@ -225,6 +233,7 @@ def main() -> None:
     parser.add_argument("--attack", nargs=2, metavar=("NAME", "PORT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.attack:
+        print("attacks", flush=True)
         ATTACKS[options.attack[0]](int(options.attack[1]))
     slices = SLICES
     if options.quick:
