@@ -7,6 +7,7 @@ from onlineguard.errors import MissingExtra
 
 # By the names they are imported under; pyproject.toml has the same, by the names they are installed under.
 PACKAGES = {
+    "arrow": ("pyarrow",),
     "cli": ("rich", "typer"),
     "client": ("httpx2",),
     "registry": ("fsspec",),

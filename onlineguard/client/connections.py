@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 
 from onlineguard.client.conversations import Call, Conversations, Reply
+from onlineguard.wire.encodings import Encoding
 
 Verify = bool | str | Path | ssl.SSLContext
 Certificate = str | tuple[str, str]
@@ -28,8 +29,9 @@ class Connected[H: (httpx2.Client, httpx2.AsyncClient)]:
         batch: int = 1_000,
         verify: Verify = True,
         cert: Certificate | None = None,
+        encoding: Encoding | None = None,
     ):
-        self._conversations = Conversations(base_url, api_key, timeout, retries, backoff, batch)
+        self._conversations = Conversations(base_url, api_key, timeout, retries, backoff, batch, encoding)
         self.base_url = self._conversations.base_url
         self._http: H = self._kind(
             base_url=self.base_url, headers=self._conversations.headers, timeout=timeout, verify=_trust(verify, cert)
@@ -38,7 +40,11 @@ class Connected[H: (httpx2.Client, httpx2.AsyncClient)]:
 
 def arguments(call: Call) -> dict[str, Any]:
     """The arguments of `request` for a call."""
-    headers = {} if call.body is None else {"Content-Type": "application/json"}
+    headers = {"Accept": call.accept}
+    if call.body is not None:
+        headers["Content-Type"] = call.media
+    if call.encoding is not None:
+        headers["Content-Encoding"] = call.encoding
     return {
         "method": call.method,
         "url": call.path,

@@ -22,6 +22,7 @@ from msgspec import UNSET
 from onlineguard.errors import InvalidArgument, ServiceError, ServiceUnavailable
 from onlineguard.wire.alarms import LAST, AlarmNote, AlarmPage, AlarmsQuery, AlarmState, Kind, Standing
 from onlineguard.wire.answers import Explanation, SlicePage, SliceState, TrialState
+from onlineguard.wire.encodings import Encoding, available, packed
 from onlineguard.wire.operations import (
     ALARM,
     ALARMS,
@@ -58,6 +59,8 @@ LONGEST_BACKOFF = 10.0  # seconds
 LONGEST_WAIT = 120.0  # seconds; a request whose Retry-After asks for more is not sent again
 MAX_BYTES = 1 << 20  # of a request, a quarter of what the service takes by default
 
+PACKED = 1_024  # bytes of a body that is packed, if the client is told to; a smaller one is one packet anyway
+
 One = Mapping[str, Any] | msgspec.Struct
 
 
@@ -67,6 +70,9 @@ class Call(NamedTuple):
     method: str
     path: str
     body: bytes | None = None
+    media: str = "application/json"  # of the body
+    encoding: Encoding | None = None  # that the body is in
+    accept: str = "*/*"
     query: Mapping[str, str | int] = MappingProxyType({})
 
 
@@ -99,25 +105,35 @@ class Conversations:
         retries: int,
         backoff: float,
         batch: int,
+        encoding: Encoding | None = None,
     ):
         url = base_url or os.environ.get("ONLINEGUARD_URL") or URL
         if not url.startswith(("http://", "https://")):
             raise InvalidArgument("base_url", f"is {url!r}; it must begin with http:// or https://, e.g. {URL}")
         if batch < 1:
             raise InvalidArgument("batch", f"is {batch}; it must be at least 1, e.g. 1000 events a request")
+        if encoding is not None and encoding not in available():
+            if encoding == "zstd":
+                packed(b"", encoding)  # says what is missing
+            raise InvalidArgument("encoding", f"is {encoding!r}; it must be 'gzip', 'zstd' or None")
         if retries < 0:
             raise InvalidArgument("retries", f"is {retries}; it must be at least 0, where 0 sends each request once")
         if not timeout > 0 or not backoff > 0:
             raise InvalidArgument("timeout", f"is {timeout} and backoff {backoff}; both must be more than 0 seconds")
         key = api_key or os.environ.get("ONLINEGUARD_API_KEY")
         self.base_url = url.rstrip("/")
-        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.headers = {"Accept-Encoding": encoding or "identity"}
+        if key:
+            self.headers["Authorization"] = f"Bearer {key}"
+        self._encoding: Encoding | None = encoding
         self._retries, self._backoff, self._batch = retries, backoff, batch
 
     def answers(self, operation: Operation, objects: Any) -> Conversation[Any]:
         """Send one object, or many in requests of bounded size; the answer, or the answers in order."""
-        answers: list[Any] = []
         name = f"{operation.noun}s"
+        if hasattr(objects, "to_batches"):
+            return (yield from self._tables(operation, objects, name))
+        answers: list[Any] = []
         single, rows = _rows(objects, name)
         for bodies in _requests(rows, name, self._batch):
             try:
@@ -130,6 +146,17 @@ class Conversations:
                 raise
             answers += more
         return answers[0] if single else answers
+
+    def _tables(self, operation: Operation, table: Any, name: str) -> Conversation[Any]:
+        """Send a table of Arrow in tables of bounded size; the answers as one table."""
+        from onlineguard.wire import arrow
+
+        found: list[Any] = []
+        for part in arrow.parts(table, name == "events", self._batch):
+            call = Call(operation.method, operation.path, part, media=arrow.MEDIA, accept=arrow.MEDIA)
+            reply = yield from self._answered(call)
+            found.append(arrow.table(reply.body))
+        return arrow.together(found, operation.answer)
 
     def slices(
         self, of: Of | None, sort: Sort, descending: bool, limit: int, offset: int, contains: str
@@ -229,6 +256,8 @@ class Conversations:
     def _answered(self, call: Call, retries: int | None = None) -> Conversation[Reply]:
         """Send the call until it succeeds, as often as the retries allow."""
         retries = self._retries if retries is None else retries
+        if self._encoding is not None and call.body is not None and len(call.body) >= PACKED:
+            call = call._replace(body=packed(call.body, self._encoding), encoding=self._encoding)
         for attempt in range(retries + 1):
             received = yield call
             if isinstance(received, Reply) and received.success:

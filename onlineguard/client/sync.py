@@ -47,6 +47,8 @@ class Client(Connected[httpx2.Client]):
     verify: False trusts any server (for trials); a file of certificates, or an SSL context, trusts those; True trusts
         the certificates of the operating system.
     cert: the client's own certificate: a file, or the files of certificate and key.
+    encoding: "gzip" or "zstd" packs large bodies and asks for large answers packed, for networks that are slower than
+        that; zstd needs the extra zstd before Python 3.14.
 
     Every method raises InvalidArgument for what cannot be sent, ServiceUnavailable when the service could not be
     reached within the retries, and ServiceError for a request that it refused.

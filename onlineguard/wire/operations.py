@@ -19,6 +19,7 @@ class Operation(NamedTuple):
     query: type[Any] | None = None
     answer: type[Any] | None = None
     media: str = "application/json"  # of the answer
+    apart: bool = False  # whether a key of a namespace may ask it: what is told or changed is in the namespace alone
     refusals: tuple[int, ...] = ()  # beside those that any operation may have: 500, and with a scope 401, 403 and 429
 
     @property
@@ -37,6 +38,7 @@ UPDATE = Operation(
     body=(requests.Event,),
     many=True,
     answer=answers.EventAnswer,
+    apart=True,
     refusals=(*_BODY, 409, 503),
 )
 SCORE = UPDATE._replace(
@@ -70,6 +72,7 @@ SLICES = Operation(
     "List slices.",
     query=requests.SlicesQuery,
     answer=answers.SlicePage,
+    apart=True,
     refusals=(422, 503),
 )
 SLICE = Operation(
@@ -79,6 +82,7 @@ SLICE = Operation(
     "One slice, with its history.",
     query=requests.SliceQuery,
     answer=answers.SliceState,
+    apart=True,
     refusals=(404, 422, 503),
 )
 LIVE = Operation(
@@ -92,11 +96,14 @@ ALARMS = Operation(
     query=alarms.AlarmsQuery,
     answer=alarms.AlarmPage,
     refusals=(422, 503),
+    apart=True,
 )
 ALARM_STREAM = LIVE._replace(
     path="/v1/alarms/stream", summary="Alarms as they begin, grow, end and are acknowledged, as server-sent events."
 )
-ALARM = Operation("GET", "/v1/alarms/{id}", "score", "One alarm.", answer=alarms.AlarmState, refusals=(404, 503))
+ALARM = Operation(
+    "GET", "/v1/alarms/{id}", "score", "One alarm.", answer=alarms.AlarmState, refusals=(404, 503), apart=True
+)
 NOTE_ALARM = Operation(
     "POST",
     "/v1/alarms/{id}",
@@ -105,6 +112,7 @@ NOTE_ALARM = Operation(
     body=(alarms.AlarmNote,),
     answer=alarms.AlarmState,
     refusals=(*_BODY, 404, 503),
+    apart=True,
 )
 EXPLAIN = Operation(
     "POST",
@@ -113,6 +121,7 @@ EXPLAIN = Operation(
     "Say which features drive the score of an event or click.",
     body=(requests.Event, requests.Click),
     answer=answers.Explanation,
+    apart=True,
     refusals=(*_BODY, 404, 503),
 )
 MODEL = Operation(
@@ -130,6 +139,7 @@ WATCH = Operation(
     "score",
     "Compare what the model does with what it promised.",
     answer=answers.WatchState,
+    apart=True,
     refusals=(503,),
 )
 TRIAL = Operation(
@@ -208,6 +218,7 @@ ERASE = Operation(
     "admin",
     "Erase the traces of a user.",
     body=(requests.Person,),
+    apart=True,
     answer=answers.ErasedAnswer,
     refusals=(*_BODY, 503),
 )

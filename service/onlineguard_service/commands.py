@@ -59,7 +59,12 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    config_file: Path | None, show_config: bool, new_key: str | None, scope: list[str] | None, **flags: Any
+    config_file: Path | None,
+    show_config: bool,
+    new_key: str | None,
+    scope: list[str] | None,
+    namespace: str | None,
+    **flags: Any,
 ) -> None:
     """Answer updates and scores over HTTP, and keep what is learned.
 
@@ -68,7 +73,7 @@ simulated ones.
     """
     with one_line_errors():
         if new_key is not None:
-            _print_new_key(new_key, scope or [])
+            _print_new_key(new_key, scope or [], namespace or "")
             return
         loaded = config.load(flags, os.environ, config_file)
         if show_config:
@@ -154,6 +159,7 @@ def _with_settings() -> Any:
         parameter("show_config", bool, False, "--show-config", help="Print all settings and where they come from."),
         parameter("new_key", str | None, None, "--new-key", metavar="NAME", help="Make an API key, and leave."),
         parameter("scope", list[str] | None, None, "--scope", help="What a new key may: score, update, admin; repeat."),
+        parameter("namespace", str | None, None, "--namespace", metavar="NAME", help="What a new key is confined to."),
     ]
 
     def command(**given: Any) -> None:
@@ -165,10 +171,10 @@ def _with_settings() -> Any:
     return command
 
 
-def _print_new_key(name: str, scopes: list[str]) -> None:
+def _print_new_key(name: str, scopes: list[str], namespace: str) -> None:
     """The key on standard error, where it is seen once; what belongs in the file on standard output."""
     from onlineguard_service.http.auth import new_key
 
-    key, lines = new_key(name, scopes)
+    key, lines = new_key(name, scopes, namespace)
     typer.echo(f"the key of {name}, shown this once: {key}\nadd the lines below to the file of --keys:", err=True)
     typer.echo(lines)

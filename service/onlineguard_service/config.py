@@ -121,6 +121,13 @@ class Settings:
         "each; of more, those that clicked least in a day go.",
         10_000,
     )
+    namespace_share: float = _setting(
+        0.1,
+        "Share of max_slices, max_entities and remember that each namespace of the keys may have, beside the "
+        "operator's own.",
+        0.001,
+        1.0,
+    )
     body_limit: int = _setting(4_194_304, "Bytes of a request at most.", 1_024)
     bodies_limit: int = _setting(
         67_108_864,

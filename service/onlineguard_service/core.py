@@ -3,8 +3,6 @@
 Every request that changes something becomes entries of the journal, and each entry is applied when it is written, in
 the order of the journal. `open` takes the newest snapshot and applies the entries after it, so a service that was
 killed goes on as if it had not been.
-
-Large requests are worked off in parts, between which others get their turn; each part is an entry of its own.
 """
 
 import asyncio
@@ -14,28 +12,22 @@ import secrets
 import signal
 import time
 from collections import deque
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from onlineguard.slidr.clicks.click import Click
-from onlineguard.slidr.counting.counters import ClickKeys
-from onlineguard.slidr.history.keeping import Erased
 from onlineguard.slidr.lookups.lookups import Lookups
-from onlineguard.wire.answers import ClickAnswer, DecisionAnswer, EventAnswer, LabelAnswer
-from onlineguard.wire.requests import Decision, Event, Label, Of, Sort
 from onlineguard_service import entries, tracing
+from onlineguard_service.answering import CLICKS_AT_ONCE, EVENTS_AT_ONCE, Answering, Shared
 from onlineguard_service.config import Settings
 from onlineguard_service.deciding import Deciding
 from onlineguard_service.entries import Options
 from onlineguard_service.erasing import Erasing
 from onlineguard_service.errors import JournalUnavailable
-from onlineguard_service.figures import Figures
 from onlineguard_service.following import Following
-from onlineguard_service.gather import Gather
 from onlineguard_service.guard import Guard
 from onlineguard_service.histogram import Histogram
 from onlineguard_service.history.recorder import Recorder
@@ -43,32 +35,24 @@ from onlineguard_service.journal import forked
 from onlineguard_service.journal.journal import Journal
 from onlineguard_service.journal.packing import Packed
 from onlineguard_service.journal.redis_journal import RedisJournal
-from onlineguard_service.listing import listed
 from onlineguard_service.models import Models
-from onlineguard_service.overseeing import Overseeing
-from onlineguard_service.patience import give_way
 from onlineguard_service.recovery import first_model, journal_of, options_of, recorder_of, recovered
-from onlineguard_service.redis.counting import CountersUnavailable, Counting
+from onlineguard_service.redis.counting import Counting
 from onlineguard_service.standing import Standing
 from onlineguard_service.standing_by import BEAT_EVERY, stood_by, tail_of
 from onlineguard_service.versions import Versions
 from onlineguard_service.webhook import Webhook, keys_for
 
-CLICKS_AT_ONCE = 64  # of a request; a millisecond or two
-CLICKS_BESIDE = 32  # of a larger one, before others get their turn
-EVENTS_AT_ONCE = 256
 ROOM = 10_000  # slices that the engines have room for at the start
 WARM = (max(CLICKS_AT_ONCE, EVENTS_AT_ONCE), ROOM)  # what is compiled before the service is ready
 AHEAD_EVERY = 1.0  # seconds between looks at whether a table is so full that it will soon grow, which compiles again
-DEGRADED = ["counters"]
-OUTCOMES = ("applied", "repeated", "conflict")  # of a `DecisionAnswer`
 SHOWN = 100  # slices whose IVR the metrics show, those of most clicks: more would burden Prometheus
 MINUTE = 60  # seconds that the page's IVR is taken over
 
 log = logging.getLogger("onlineguard.service")
 
 
-class Core:
+class Core(Answering):
     """See this module. Made by `open`."""
 
     def __init__(
@@ -82,12 +66,12 @@ class Core:
         lookups: Lookups | None = None,
         keys: list[bytes] | None = None,
     ):
-        self._guard, self._journal, self._counting, self._lookups = guard, journal, counting, lookups
+        self._journal, self._counting, self._lookups = journal, counting, lookups
         guard.looking_up = lookups is not None
         self._every = settings.snapshot_every
-        self._erasing = Erasing(guard, journal, counting, settings, self._commit, self.snapshot)
-        self._deciding = Deciding(guard, models, following, self._commit)
-        self.alarms = Overseeing(guard, self._commit)
+        self._erasing = Erasing(guard, journal, counting, settings, self._write, self.snapshot)
+        self._deciding = Deciding(guard, models, following, self._write)
+        super().__init__(guard, Shared(self._write, self._deciding, self._erasing, counting, lookups))
         self._webhook = Webhook(guard, settings.webhook, keys, settings.state) if settings.webhook and keys else None
         self._telling: asyncio.Task[None] | None = None
         self.versions = Versions(guard, following, self._deciding.follow)
@@ -97,7 +81,7 @@ class Core:
         self._newest: float | None = None  # when the newest entry came, by the monotonic clock
         # Since when there has been an entry that no snapshot holds. After a start that is not known: there may be one.
         self._behind = time.monotonic() if guard.sequence else None
-        self._before = guard.again  # what the replay found
+        self._before = self._n_again()  # what the replay found
         self._snapshotting = asyncio.Lock()
         self._timer: asyncio.Task[None] | None = None
         self._ahead: asyncio.Task[None] | None = None
@@ -106,13 +90,9 @@ class Core:
         self._beating: asyncio.Task[None] | None = None
         self._recording: set[asyncio.Task[None]] = set()
         self._closing = False
-        self._queue = 0  # requests under way
-        self._gathering = jax.default_backend() == "gpu"
-        self._gathered_events, self._gathered_clicks = Gather(self._learn), Gather(self._decide)
-        self._degraded = 0  # clicks that could not be judged
+        self._making = asyncio.Lock()  # of namespaces
         self._evicted = self._n_evicted()  # before this process
         self._told_of_evictions = False
-        self._delayed = dict.fromkeys(OUTCOMES, 0)  # decisions that came later than their clicks
         self._ticks: deque[tuple[float, int, int, int]] = deque(maxlen=MINUTE + 1)  # when, events, clicks, robotic
 
     @classmethod
@@ -186,95 +166,6 @@ class Core:
             await self._commit(entries.Tune(options, entries.now()))
             log.info("the state goes on with other settings: %s", told)
 
-    async def update(self, events: Sequence[Event]) -> list[EventAnswer]:
-        """Judge events, then learn them, in order; one answer each.
-
-        Raises InvalidArgument for any that does not fit, JournalUnavailable if nothing can be kept: of the part of the
-        request that it hits nothing is then learned, and sending all of it again does no harm where events have ids.
-        """
-        self._guard.check(events)
-        return await self._under_way(self._gathered_events.submit(events) if self._gathering else self._learn(events))
-
-    async def _learn(self, events: Sequence[Event]) -> list[EventAnswer]:
-        answers: list[EventAnswer] = []
-        if events and self._guard.events is None:  # a second of compiling, in which others are answered
-            await asyncio.to_thread(self._guard.prepare, events[0])
-        for start in range(0, len(events), EVENTS_AT_ONCE):
-            if start:
-                await give_way()
-            answers += await self._commit(entries.Events(list(events[start : start + EVENTS_AT_ONCE]), entries.now()))
-        return answers
-
-    async def score(self, events: Sequence[Event]) -> list[EventAnswer]:
-        """The answers that these events would get if each came next; nothing is learned. Raises InvalidArgument."""
-        answers: list[EventAnswer] = []
-        for start in range(0, len(events), EVENTS_AT_ONCE):
-            if start:
-                await give_way()
-            with tracing.span("guard"):
-                answers += self._guard.score(events[start : start + EVENTS_AT_ONCE])
-        return answers
-
-    async def clicks(self, clicks: Sequence[Click]) -> list[ClickAnswer]:
-        """Decide about clicks, and learn them, in order; one answer each.
-
-        Where the counters cannot be reached the answer is "unknown" and says so, and nothing is learned. Raises IdTaken
-        for a click_id that came before with another click.
-        """
-        self._guard.check_clicks(clicks)
-        return await self._under_way(self._gathered_clicks.submit(clicks) if self._gathering else self._decide(clicks))
-
-    async def _decide(self, clicks: Sequence[Click]) -> list[ClickAnswer]:
-        answers: list[ClickAnswer] = []
-        whole = self._gathering or len(clicks) <= CLICKS_AT_ONCE
-        step = CLICKS_AT_ONCE if whole else CLICKS_BESIDE
-        if len(clicks) <= step:
-            return await self._judge(list(clicks)) if clicks else []
-        async with self._deciding.turns.request():  # one model for all of them
-            for start in range(0, len(clicks), step):
-                if start:
-                    await give_way()
-                answers += await self._judge(list(clicks[start : start + step]))
-        return answers
-
-    async def _judge(self, clicks: list[Click]) -> list[ClickAnswer]:
-        counts = b""
-        if self._counting is not None:
-            try:
-                with tracing.span("redis"):
-                    counts = (await self._counting.count(ClickKeys.of(clicks))).tobytes()
-            except CountersUnavailable as error:
-                log.warning("counters cannot be reached: %s", error)
-                return self._unjudged(clicks)
-        t, looked_up = entries.now(), b""
-        if self._lookups is not None:
-            looked_up = self._lookups.of_clicks(clicks, t).tobytes()
-        return await self._commit(entries.Clicks(clicks, t, counts, looked_up))
-
-    def _unjudged(self, clicks: list[Click]) -> list[ClickAnswer]:
-        answers: list[ClickAnswer] = []
-        for click in clicks:
-            answer = self._guard.answered_before(click.click_id)
-            if answer is None:
-                self._degraded += 1
-                slice_, version = self._guard.slice_of(click), self._guard.model.version
-                answer = ClickAnswer(click.click_id, "unknown", None, None, slice_, version, None, DEGRADED)
-            answers.append(answer)
-        return answers
-
-    async def labels(self, labels: Sequence[Label]) -> list[LabelAnswer]:
-        """Take what became known of clicks; one answer each."""
-        return await self._under_way(self._commit(entries.Labels(list(labels), entries.now()))) if labels else []
-
-    async def decisions(self, decisions: Sequence[Decision]) -> list[DecisionAnswer]:
-        """Let decisions about clicks take the place of those that they name; one answer each."""
-        if not decisions:
-            return []
-        answers = await self._under_way(self._commit(entries.Decisions(list(decisions), entries.now())))
-        for answer in answers:
-            self._delayed[answer.outcome] += 1
-        return answers
-
     async def switch(self, folder: Path, force: bool = False) -> str:
         """See `Deciding.switch`."""
         return await self._deciding.switch(folder, force)
@@ -302,9 +193,16 @@ class Core:
         """The candidate that judges beside the live model, or did so last, and how the two compare."""
         return self._guard.trying.shown()
 
-    async def erase(self, user_id: str) -> Erased:
-        """See `Erasing.erase`."""
-        return await self._under_way(self._erasing.erase(user_id))
+    async def within(self, namespace: str) -> Answering:
+        """The requests of a namespace, whose programs are compiled meanwhile if it is new."""
+        own = self._own
+        async with self._making:
+            while namespace not in own.namespaces:
+                turn = own.turns
+                made = await asyncio.to_thread(own.made)
+                if turn == own.turns:
+                    own.namespaces.setdefault(namespace, made)
+        return Answering(own, self._shared, namespace)
 
     async def snapshot(self) -> int:
         """Write all state beside the journal, and return the number of the last entry that it holds."""
@@ -336,39 +234,6 @@ class Core:
             except OSError as error:
                 log.warning("the process cannot be forked (%s): requests wait while a snapshot is packed", error)
         return Packed(self._guard.dump())
-
-    def explain(self, event: Event | Click) -> dict[str, Any]:
-        """See `Guard.explain`."""
-        return self._guard.explain(event)
-
-    async def slices(
-        self,
-        of: Of | None,
-        sort: Sort = "events",
-        descending: bool = True,
-        limit: int = 100,
-        offset: int = 0,
-        contains: str = "",
-    ) -> dict[str, Any]:
-        """Slices for a table, those whose key contains the text, sorted by a column; those that lack it come last."""
-        streams: list[Of] = ["clicks", "events"] if of is None else [of]
-        figures: dict[Of, Figures] = {stream: self._figures(stream) for stream in streams}
-        return await listed(figures, sort, descending, limit, offset, contains)
-
-    def slice(self, of: Of, key: Any) -> dict[str, Any]:
-        """One slice with its latest judgements, and what drove the last of them. Raises KeyError for one not known."""
-        key = tuple(key) if isinstance(key, list) else key
-        figures = self._figures(of)
-        row = figures.row(key, of == "clicks")
-        return {
-            "of": of,
-            **row,
-            "history": figures.history(key, of == "clicks"),
-            "drivers": self._guard.drivers(of, key),
-        }
-
-    def _figures(self, of: Of) -> Figures:
-        return self._guard.click_figures if of == "clicks" else self._guard.event_figures
 
     def live(self) -> dict[str, Any]:
         """What the page shows of this moment but for latencies; rates are since the call before."""
@@ -419,9 +284,11 @@ class Core:
     def status(self) -> dict[str, Any]:
         """What the metrics show. Takes no time, however many slices there are."""
         reasons = self.reasons()
-        events, clicks = (figures.totals() for figures in (self._guard.event_figures, self._guard.click_figures))
-        duplicates, conflicts = (n - before for n, before in zip(self._guard.again, self._before, strict=True))
-        store = self._guard.store
+        spaces = {"": self._guard, **self._guard.namespaces}
+        by_space = {name: (one.event_figures.totals(), one.click_figures.totals()) for name, one in spaces.items()}
+        events, clicks = (_summed(totals) for totals in zip(*by_space.values(), strict=True))
+        duplicates, conflicts = (n - before for n, before in zip(self._n_again(), self._before, strict=True))
+        stores = [one.store for one in spaces.values() if one.store is not None]
         return {
             "ready": not reasons,
             "reasons": reasons,
@@ -429,23 +296,35 @@ class Core:
             "clicks": clicks["events"],
             "anomalies": events["anomalies"] + clicks["anomalies"],
             "robotic": clicks["robotic"],
-            "degraded": self._degraded,
+            "degraded": self._shared.degraded,
             "duplicates": duplicates,
             "conflicts": conflicts,
-            "slices": {"events": self._guard.event_figures.tables(), "clicks": self._guard.click_figures.tables()},
-            "entities": None if store is None else store.sizes(),
+            "slices": {
+                "events": _summed([one.event_figures.tables() for one in spaces.values()]),
+                "clicks": _summed([one.click_figures.tables() for one in spaces.values()]),
+            },
+            "entities": _summed([store.sizes() for store in stores]) if stores else None,
+            "namespaces": {
+                name: {
+                    "events": events["events"],
+                    "clicks": clicks["events"],
+                    "slices": sum(each.tables()["held"] for each in (one.event_figures, one.click_figures)),
+                }
+                for (name, (events, clicks)), one in zip(by_space.items(), spaces.values(), strict=True)
+                if name
+            },
             **self._parts(),
             "redis": self._redis(),
             "history": self._history(),
-            "queue": self._queue,
+            "queue": self._shared.queue,
             "compilations": _Compilations.seen,
             "labels": {"last_ts": self._guard.label_t},
             "model_version": self._guard.model.version,
             "ivr": self._guard.click_figures.ivr(SHOWN),
             "purchases": clicks["purchases"],
             "purchases_robotic": clicks["purchases_robotic"],
-            "evicted": {} if store is None else store.evicted,
-            "delayed": self._delayed,
+            "evicted": _summed([store.evicted for store in stores]) if stores else {},
+            "delayed": self._shared.delayed,
             "alarms": {"begun": self._guard.alarms.begun, "open": self._guard.alarms.n_open},
             "webhook": None if self._webhook is None else self._webhook.status(),
             "watch": {**self.watch(), "n_alarms": self._guard.watching.n_alarms},
@@ -474,10 +353,6 @@ class Core:
                 "failures": self._snapshot_failures,
             },
         }
-
-    def watch(self) -> dict[str, Any]:
-        """What the live watch has seen of the model that decides, and its alarms."""
-        return self._guard.watching.shown()
 
     def _looked_up(self) -> dict[str, Any] | None:
         if self._lookups is None:
@@ -518,7 +393,7 @@ class Core:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
-        while self._queue:
+        while self._shared.queue:
             await asyncio.sleep(0.01)
         try:
             # Redis may have lost what it had, which nobody knows of before something is written
@@ -550,7 +425,7 @@ class Core:
         if isinstance(self._journal, RedisJournal):
             self._restoring = asyncio.create_task(restore(self._journal))
 
-    async def _commit(self, entry: entries.Entry) -> Any:
+    async def _write(self, entry: entries.Entry) -> Any:
         return await self._journal.commit(entries.encode(entry), tracing.here(partial(self._applied, entry)))
 
     def _applied(self, entry: entries.Entry, sequence: int) -> Any:
@@ -574,14 +449,6 @@ class Core:
         except JournalUnavailable as error:  # the next snapshot tries again
             log.error("%s", error)
 
-    async def _under_way[Answers](self, answers: Awaitable[Answers]) -> Answers:
-        """Count a request until it is answered."""
-        self._queue += 1
-        try:
-            return await answers
-        finally:
-            self._queue -= 1
-
     async def _snapshots(self) -> None:
         while True:
             await asyncio.sleep(self._every)
@@ -592,7 +459,12 @@ class Core:
                     log.error("a snapshot could not be written: %s", error)
 
     def _n_evicted(self) -> int:
-        return 0 if self._guard.store is None else sum(self._guard.store.evicted.values())
+        spaces = (self._guard, *self._guard.namespaces.values())
+        return sum(sum(one.store.evicted.values()) for one in spaces if one.store is not None)
+
+    def _n_again(self) -> list[int]:
+        spaces = (self._guard, *self._guard.namespaces.values())
+        return [sum(counts) for counts in zip(*(one.again for one in spaces), strict=True)]
 
     def _tell_of_evictions(self) -> None:
         """Log once in the life of the process that entities go."""
@@ -652,6 +524,11 @@ async def _stood_by(settings: Settings, options: Options, models: Models, standi
         standing.ended.set()  # if this was cancelled, the thread goes on until it sees that
     assert found is not None  # which only an end without takeover gives
     return found
+
+
+def _summed(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """The sum of each count; all have the same."""
+    return {name: sum(each[name] for each in counts) for name in counts[0]}
 
 
 class _Compilations:

@@ -19,6 +19,7 @@ CHANGEABLE = (
     "rollback",
     "follow_drift",
     "max_alarms",
+    "namespace_share",
 )  # of a state that goes on; see `Tune`
 
 
@@ -38,6 +39,7 @@ class Options(msgspec.Struct, frozen=True):
     follow_drift: bool = False  # whether thresholds follow the drift of scores inside their bands
     max_entities: int = 0  # of each kind that clicks are counted by in this process; 0: any, as it was of old
     max_alarms: int = 10_000  # that are kept
+    namespace_share: float = 0.1  # of slices, answers and entities, that each namespace may have
 
 
 class Begin(msgspec.Struct, tag="begin", array_like=True, frozen=True):
@@ -54,6 +56,7 @@ class Events(msgspec.Struct, tag="events", array_like=True, frozen=True):
 
     events: list[Event]
     t: int
+    namespace: str = ""  # that they belong to, as of all entries that have one; "": the operator's own
 
 
 class Clicks(msgspec.Struct, tag="clicks", array_like=True, frozen=True):
@@ -63,6 +66,7 @@ class Clicks(msgspec.Struct, tag="clicks", array_like=True, frozen=True):
     t: int
     counts: bytes = b""  # int32 (n, 34), where the counters are kept elsewhere
     looked_up: bytes = b""  # float32 (n, columns) of the lookups, so that no entry needs them again; none without any
+    namespace: str = ""
 
 
 class Labels(msgspec.Struct, tag="labels", array_like=True, frozen=True):
@@ -70,6 +74,7 @@ class Labels(msgspec.Struct, tag="labels", array_like=True, frozen=True):
 
     labels: list[Label]
     t: int
+    namespace: str = ""
 
 
 class Decisions(msgspec.Struct, tag="decisions", array_like=True, frozen=True):
@@ -77,6 +82,7 @@ class Decisions(msgspec.Struct, tag="decisions", array_like=True, frozen=True):
 
     decisions: list[Decision]
     t: int
+    namespace: str = ""
 
 
 class Switch(msgspec.Struct, tag="switch", array_like=True, frozen=True):
@@ -111,6 +117,7 @@ class Erase(msgspec.Struct, tag="erase", array_like=True, frozen=True):
 
     user_id: str
     t: int
+    namespace: str = ""
 
 
 class Erased(msgspec.Struct, tag="erased", array_like=True, frozen=True):
@@ -128,8 +135,10 @@ class Note(msgspec.Struct, tag="note", array_like=True, frozen=True):
     note: str
     usual: bool
     t: int
+    namespace: str = ""
 
 
+OfNamespace = Events | Clicks | Labels | Decisions | Erase | Note
 Entry = Begin | Events | Clicks | Labels | Decisions | Switch | Tune | Trial | Erase | Erased | Note
 
 encode = msgspec.msgpack.Encoder().encode

@@ -41,37 +41,46 @@ class Erasing:
         self._commit, self._snapshot = commit, snapshot
         self._one_at_a_time = asyncio.Lock()
 
-    async def erase(self, user_id: str) -> keeping.Erased:
+    async def erase(self, user_id: str, namespace: str = "") -> keeping.Erased:
         """Remove the traces of a user, and say how many clicks and labels the history had of them.
+
+        The history is of the clicks that belong to no namespace.
 
         Raises JournalUnavailable or CountersUnavailable where that cannot be finished now: it is by the next call, or
         the next start. Raises SourceError where the history has files of another key's pseudonyms.
         """
         async with self._one_at_a_time:
-            await self._commit(entries.Erase(user_id, entries.now()))
+            await self._commit(entries.Erase(user_id, entries.now(), namespace))
             return await self._finish()
 
     async def finish(self) -> None:
         """Do what an earlier process was killed over."""
-        if self._guard.erasing or self._guard.erased > self._journal.oldest:
+        if any(one.erasing or one.erased > self._journal.oldest for one in self._guards().values()):
             await self._finish()
 
+    def _guards(self) -> dict[str, Guard]:
+        """By namespace, the one of none too."""
+        return {"": self._guard, **self._guard.namespaces}
+
     async def _finish(self) -> keeping.Erased:
-        users, sequence, recorder = sorted(self._guard.named), self._guard.sequence, self._guard.recorder
+        guards, sequence, recorder = self._guards(), self._guard.sequence, self._guard.recorder
+        owed = [(namespace, one, user_id) for namespace, one in guards.items() for user_id in sorted(one.named)]
         if recorder is not None:
             recorder.seal(sequence)
             await asyncio.to_thread(recorder.write)
         clicks = labels = 0
-        for user_id in users:
+        for namespace, _, user_id in owed:
             if self._counting is not None:
-                await self._counting.erase(user_id)
-            found = await asyncio.to_thread(_from_history, self._settings, user_id)
-            clicks, labels = clicks + found.clicks, labels + found.labels
+                await self._counting.erase(user_id, namespace)
+            if not namespace:
+                found = await asyncio.to_thread(_from_history, self._settings, user_id)
+                clicks, labels = clicks + found.clicks, labels + found.labels
         for _ in range(2):  # two entries, so that they are two snapshots
             await self._commit(entries.Erased(sequence, entries.now()))
             await self._snapshot()
         await self._journal.forget_covered()
-        self._guard.named -= set(users)
+        for _, one, user_id in owed:
+            one.named.discard(user_id)
         return keeping.Erased(clicks, labels)
 
 

@@ -8,6 +8,10 @@ whole or, with InvalidArgument, not at all; that too is the same each time.
 
 Events are judged by one engine of the operator's features. Clicks are counted, judged by the network against the
 threshold of their slice, and by a second engine that watches how fast each slice clicks.
+
+A namespace is a guard of its own inside the operator's: it shares the model that decides and the operator's choices,
+and nothing that is learned. So each gets the answers that it would get alone, and none can learn of another. Pooling,
+from which new slices start, stays inside a namespace too: the start of a slice would else tell of others' events.
 """
 
 import contextlib
@@ -52,6 +56,7 @@ from onlineguard_service.entries import (
     Events,
     Labels,
     Note,
+    OfNamespace,
     Options,
     Switch,
     Trial,
@@ -99,6 +104,8 @@ class Guard:
         self.label_t: int | None = None  # when the last label came
         self.sequence = 0  # of the last entry applied
         self.source = ""  # of the entries
+        self.namespaces: dict[str, Guard] = {}  # those that an entry came for, and some that wait for their first
+        self.turns = 0  # that operators' choices and models have taken: what was made for a namespace before is stale
         self.looking_up = False  # whether clicks come with what lookups have of them; told by whoever sends entries
         self.recorder: Recorder | None = None  # told of every click that is judged, and of every label
         self.erasing: dict[int, str] = {}  # users to be erased, by the entry that asked for it
@@ -135,6 +142,11 @@ class Guard:
         Raises InvalidArgument, with nothing changed, for events that do not fit those before them.
         """
         self.sequence = sequence  # of an entry that is refused too: it is over
+        if isinstance(entry, OfNamespace):
+            if entry.namespace:
+                return self.within(entry.namespace).apply(msgspec.structs.replace(entry, namespace=""), sequence)
+        elif not isinstance(entry, Begin | Trial):
+            self._tell_namespaces(entry, sequence)
         if isinstance(entry, Events):
             return self._update(entry)
         if isinstance(entry, Clicks):
@@ -168,6 +180,43 @@ class Guard:
             self.marks = [*self.marks, (entry.t, entry.version)][-MARKS:]
             self.trying.end(entry.t, f"model {entry.version} decides now")
         return []
+
+    def within(self, namespace: str) -> "Guard":
+        """The guard of a namespace."""
+        if namespace not in self.namespaces:
+            self.namespaces[namespace] = self.made()
+        return self.namespaces[namespace]
+
+    def made(self) -> "Guard":
+        """A guard for a new namespace, with every program compiled that this one has; may run in another thread."""
+        one = Guard(self._share_of(self.options), self.model.version, self._models)
+        if self.watching.since is not None:
+            one.watching.switched(Switch(self.model.version, self.watching.since, self.watching.promises))
+        if self._expected is not None:
+            one.warmup(*self._expected)
+        return one
+
+    @property
+    def born(self) -> dict[str, "Guard"]:
+        """The namespaces that an entry came for."""
+        return {name: one for name, one in self.namespaces.items() if one.sequence}
+
+    def _share_of(self, options: Options) -> Options:
+        """The operator's choices for a namespace, which has a share of the room and takes no model back."""
+        share = options.namespace_share
+        room = {
+            name: math.ceil(share * getattr(options, name))
+            for name in ("max_slices", "max_entities", "max_alarms", "remember")
+        }
+        return msgspec.structs.replace(options, **room, rollback=False)
+
+    def _tell_namespaces(self, entry: Switch | Tune | Erased, sequence: int) -> None:
+        """Have namespaces go on with what the operator chose; those that wait for their first entry are made anew."""
+        self.turns += 1
+        self.namespaces = self.born
+        for one in self.namespaces.values():
+            shared = Tune(self._share_of(entry.options), entry.t) if isinstance(entry, Tune) else entry
+            one.apply(shared, sequence)
 
     def _try(self, entry: Trial) -> None:
         if entry.version:
@@ -227,6 +276,8 @@ class Guard:
         self._click_judge.warmup()
         self._limits.warmup()
         self.trying.warmup()
+        for one in self.namespaces.values():
+            one.warmup(batch, slices)
 
     def prepare(self, event: Event) -> None:
         """Compile what a stream needs that begins with this event; changes nothing, and may run in another thread."""
@@ -241,7 +292,7 @@ class Guard:
     @property
     def crowded(self) -> bool:
         """Whether an engine's table is half full, and `compile_ahead` was not yet called for twice its size."""
-        return bool(self._crowded())
+        return bool(self._crowded()) or any(one.crowded for one in self.namespaces.values())
 
     def _crowded(self) -> list[tuple[Of, Engine]]:
         engines: list[tuple[Of, Engine | None]] = [("events", self.events), ("clicks", self.watch)]
@@ -261,6 +312,8 @@ class Guard:
             twin = self._twin(of, slices)
             if of == "clicks":
                 self._judge_of(self.model).warmup(twin)
+        for one in list(self.namespaces.values()):
+            one.compile_ahead()
 
     def _twin(self, of: Of, slices: int | None = None) -> Engine:
         """An engine without events, with room for as many slices as one of the guard's, or for more."""
@@ -512,6 +565,10 @@ class Guard:
         """The name of a click's slice under the present model."""
         return _slice_name(self._columns(click))
 
+    def limits_of(self, slices: Sequence[str]) -> list[float]:
+        """The thresholds of slices by their names at present."""
+        return self._limits.judged(slices, np.full(len(slices), np.nan, np.float32))[0]  # a NaN moves none of them
+
     def _stream_of(self, events: Sequence[Event]) -> Stream:
         """The stream that has begun, or the one that begins with the first of these events."""
         if self.events is None:
@@ -543,6 +600,8 @@ class Guard:
         for engine in (self.events, self.watch):
             if engine is not None:
                 engine.fetch()
+        for one in self.namespaces.values():
+            one.fetch()
 
     def dump(self) -> dict[str, Any]:
         """A copy of all that the entries taught: nested dictionaries of arrays and of what MessagePack holds."""
@@ -569,6 +628,7 @@ class Guard:
             "replacing": self._replacing.dump(),
             "purchased": self._purchased.dump(),
             "alarms": self.alarms.dump(),
+            **({"namespaces": {name: one.dump() for name, one in born.items()}} if (born := self.born) else {}),
         }
 
     @classmethod
@@ -606,13 +666,16 @@ class Guard:
         guard._hear()
         if "alarms" in dump:  # of old there were none
             guard.alarms.restore(dump["alarms"])
+        for name, inner in dump.get("namespaces", {}).items():
+            guard.namespaces[name] = cls.restored(inner, models)
         return guard
 
     def digest(self) -> str:
         """A hash of all that was learned: not of how many entries it took, since repeats are entries too, nor of their
         journal's name, nor of alarms, whose times are those of the entries."""
-        aside = ("sequence", "source", "owed", "erased", "alarms")
-        return digest({name: part for name, part in self.dump().items() if name not in aside})
+        aside = ("sequence", "source", "owed", "erased", "alarms", "namespaces")
+        own = {name: part for name, part in self.dump().items() if name not in aside}
+        return digest(own | {f"namespace {name}": one.digest() for name, one in self.born.items()})
 
 
 def _ids(events: Sequence[Event]) -> list[str | None]:

@@ -17,10 +17,14 @@ AT_ONCE = 500  # alarms that are looked through before others get their turn; we
 
 
 class Overseeing:
-    """See this module. `commit` writes an entry and applies it."""
+    """See this module. `guard` is the operator's, `namespace` what is asked about; `commit` writes and applies an entry."""
 
-    def __init__(self, guard: Guard, commit: Callable[[entries.Entry], Awaitable[Any]]):
-        self._guard, self._commit = guard, commit
+    def __init__(self, guard: Guard, commit: Callable[[entries.Entry], Awaitable[Any]], namespace: str = ""):
+        self._own, self._commit, self._namespace = guard, commit, namespace
+
+    @property
+    def _guard(self) -> Guard:
+        return self._own.within(self._namespace) if self._namespace else self._own
 
     async def page(self, asked: AlarmsQuery) -> AlarmPage:
         """Alarms that match, the newest first. The cursor is the last one's name, so new alarms do not move it.
@@ -40,7 +44,7 @@ class Overseeing:
             if place % AT_ONCE == 0:
                 await give_way()
         listed = found[: asked.limit]
-        cursor = name_of(listed[-1], self._guard.source) if len(found) > asked.limit else None
+        cursor = name_of(listed[-1], self._own.source) if len(found) > asked.limit else None
         states: list[AlarmState] = []
         for place, alarm in enumerate(listed, 1):
             states.append(self._shown(alarm))
@@ -51,7 +55,7 @@ class Overseeing:
     def alarm(self, name: str) -> AlarmState:
         """One alarm; what drove it is found now, if it was not then. Raises KeyError for one that is not kept."""
         alarm = self._named(name)
-        return shown(alarm, self._guard.source, self._guard.alarm_names(alarm), self._guard.why(alarm))
+        return shown(alarm, self._own.source, self._guard.alarm_names(alarm), self._guard.why(alarm))
 
     async def note(self, name: str, note: AlarmNote, who: str) -> AlarmState:
         """Acknowledge an alarm, and have its slice learn that its event was usual.
@@ -61,7 +65,7 @@ class Overseeing:
         alarm = self._named(name)
         if note.usual and not alarm.x:
             raise InvalidArgument("usual", "is true, but the alarm has no event; it can only be acknowledged")
-        await self._commit(entries.Note(alarm.number, who, note.note, note.usual, entries.now()))
+        await self._commit(entries.Note(alarm.number, who, note.note, note.usual, entries.now(), self._namespace))
         return self.alarm(name)
 
     @property
@@ -75,10 +79,10 @@ class Overseeing:
         return [(alarm.change, self._shown(alarm)) for alarm in found[:most]]
 
     def _shown(self, alarm: Alarm) -> AlarmState:
-        return shown(alarm, self._guard.source, self._guard.alarm_names(alarm), alarm.why)
+        return shown(alarm, self._own.source, self._guard.alarm_names(alarm), alarm.why)
 
     def _number(self, name: str) -> int:
-        return number_of(name, self._guard.source)
+        return number_of(name, self._own.source)
 
     def _named(self, name: str) -> Alarm:
         alarm = self._guard.alarms.get(self._number(name))

@@ -104,6 +104,7 @@ def options_of(settings: Settings) -> Options:
         counting=settings.redis is None,
         detector=settings.detector,
         categories=tuple(settings.categories),
+        namespace_share=settings.namespace_share,
     )
 
 

@@ -95,7 +95,7 @@ def test_the_packages_that_are_looked_for_are_those_that_the_extras_bring():
     for extra, requirements in PROJECT["project"]["optional-dependencies"].items():
         named = {re.split(r"[\[>; ]", requirement)[0] for requirement in requirements}
         asked = {distributions[name].replace("_", "-") for name in extras.PACKAGES.get(extra, ())}
-        assert asked == named - UNASKED or extra in ("gpu", "otel", *CLOUDS), extra
+        assert asked == named - UNASKED or extra in ("gpu", "otel", "zstd", *CLOUDS), extra
 
 
 def test_nothing_that_only_pictures_and_tests_need_is_installed():

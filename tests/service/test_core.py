@@ -76,7 +76,7 @@ def test_the_metrics_are_told_what_is_held_and_what_came_again_and_no_replay_cou
         # Without HTTP nobody has asked, and there is no Redis, registry, history, snapshot, standby, trial, lookup, or
         # promise.
         absent = "up|ALERTS|onlineguard(_redis|_registry|_history|_key|_request|_batch|_rate|_psi|_model_age|:)"
-        absent += "|onlineguard(_snapshot_age|_standby_|_trial|_lookups)"
+        absent += "|onlineguard_(snapshot_age|standby_|namespace|lookups|trial)"
         assert {name for name in metrics() if not re.match(absent, name)} <= found <= metrics().keys()
         await crashed(core)
         again = await Core.open(chosen(tmp_path, n_features=1))

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+from onlineguard_service.answering import Inferred
 from onlineguard_service.config import Settings
 from onlineguard_service.errors import JournalUnavailable, OnTrial
 from onlineguard_service.histogram import Histogram
@@ -183,6 +185,11 @@ class Double:
         self.learned += decisions
         return [DecisionAnswer(each.click_id, "applied", True, each.standing) for each in decisions]
 
+    async def infer(self, X: np.ndarray, codes: np.ndarray | None, slices: list[str] | None) -> Inferred:
+        if isinstance(self.fails, InvalidArgument):
+            raise self.fails
+        return Inferred(self.version, X[:, 0], None if slices is None else np.full(len(X), 0.5))
+
     async def switch(self, folder: Path, force: bool = False) -> str:
         if folder.name != "model-2":
             raise InvalidArgument(f"model {folder} is not there")
@@ -228,6 +235,9 @@ class Double:
             "rates": [],
             "alarms": [],
         }
+
+    def model_version(self) -> str:
+        return self.version
 
     def watch(self) -> dict[str, Any]:
         rate = {"figure": "fpr", "of": "", "promised": 0.01, "seen": 0.02, "n": 100}
@@ -307,6 +317,7 @@ class Double:
             "slices": {of: {"held": 2, "born": 3, "evicted": 1} for of in ("events", "clicks")},
             "lookups": {"version": "2026-03-09", "as_of": 0, "damaged": 0},
             "entities": {"users": 4},
+            "namespaces": {"acme": {"events": 1, "clicks": 2, "slices": 3}},
             "evicted": {"users": 1},
             "journal": {"sequence": 5, "age": 2.0, "lag": 0.25, "bytes": 1_000, "waiting": 3, "slow": True}
             | {"syncs": Histogram()},

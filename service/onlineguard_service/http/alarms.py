@@ -27,9 +27,9 @@ class Overseeing(Protocol):
 
 
 class AlarmRoutes:
-    """See this module. `alarms` raises Refused before the service is ready; `read` is the body of a request."""
+    """See this module. `alarms` are those a request is about, or it raises Refused; `read` is the body of a request."""
 
-    def __init__(self, alarms: Callable[[], Overseeing], read: Callable[[Request], Awaitable[bytes]]):
+    def __init__(self, alarms: Callable[[Request], Awaitable[Overseeing]], read: Callable[[Request], Awaitable[bytes]]):
         self._alarms, self._read = alarms, read
 
     def handlers(self) -> list[tuple[Operation, Callable[[Request], Awaitable[Any]]]]:
@@ -43,14 +43,14 @@ class AlarmRoutes:
     async def _page(self, request: Request) -> AlarmPage:
         asked = query(request, AlarmsQuery)
         try:
-            return await self._alarms().page(asked)
+            return await (await self._alarms(request)).page(asked)
         except InvalidArgument as error:
             raise Refused(422, str(error)) from None
 
     async def _alarm(self, request: Request) -> AlarmState:
         name = request.path_params["id"]
         try:
-            return self._alarms().alarm(name)
+            return (await self._alarms(request)).alarm(name)
         except KeyError:
             raise _absent(name) from None
 
@@ -59,7 +59,7 @@ class AlarmRoutes:
         plain_json(body)
         try:
             note = msgspec.json.decode(body, type=AlarmNote)
-            return await self._alarms().note(name, note, who(request))
+            return await (await self._alarms(request)).note(name, note, who(request))
         except (msgspec.ValidationError, InvalidArgument) as error:
             raise Refused(422, str(error)) from None
         except KeyError:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
+import numpy as np
 from msgspec import UNSET
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -21,10 +22,10 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from onlineguard.errors import OnlineguardError, SourceError
+from onlineguard.errors import MissingExtra, OnlineguardError, SourceError
 from onlineguard.slidr.history.keeping import Erased
 from onlineguard.wire import operations
-from onlineguard.wire.answers import Alive, ErasedAnswer, ModelVersion, Readiness, SnapshotAnswer
+from onlineguard.wire.answers import Alive, ErasedAnswer, ModelVersion, Problem, Readiness, SnapshotAnswer
 from onlineguard.wire.operations import Operation
 from onlineguard.wire.requests import (
     Click,
@@ -39,13 +40,15 @@ from onlineguard.wire.requests import (
     TrialModel,
 )
 from onlineguard_service import logs, tracing
+from onlineguard_service.answering import Inferred
 from onlineguard_service.config import Settings
 from onlineguard_service.errors import JournalUnavailable, OnTrial
-from onlineguard_service.http import live, page
+from onlineguard_service.http import inference, live, page
 from onlineguard_service.http.alarm_stream import AlarmStream
 from onlineguard_service.http.alarms import AlarmRoutes, Overseeing
-from onlineguard_service.http.auth import ApiKeys
-from onlineguard_service.http.bodies import JSON, NDJSON, Items, is_ndjson, plain_json, unpacked
+from onlineguard_service.http.auth import ApiKeys, Caller
+from onlineguard_service.http.bodies import ARROW, JSON, NDJSON, Items, Media, media, plain_json
+from onlineguard_service.http.encoded import accepted, packing, unpacked
 from onlineguard_service.http.limits import (
     Crowded,
     Disconnected,
@@ -75,6 +78,7 @@ from onlineguard_service.http.request_ids import request_name
 from onlineguard_service.redis.counting import CountersUnavailable
 from onlineguard_service.standing import Standing
 
+NAMESPACE = b"x-namespace"  # the header in which an admin names one
 BODY_SECONDS = 30.0  # within which the rest of a body must arrive after its first part
 
 _JSON_HEADERS = [(b"content-type", JSON), *SAFE]
@@ -85,11 +89,9 @@ _log = logging.getLogger(__name__)
 _answers = msgspec.json.Encoder()
 
 
-class Backend(Protocol):
-    """What the HTTP layer asks for answers: `onlineguard_service.core.Core`."""
+class Inside(Protocol):
+    """What the HTTP layer asks of a namespace, or of none: `onlineguard_service.answering.Answering`."""
 
-    @property
-    def versions(self) -> Versions: ...
     @property
     def alarms(self) -> Overseeing: ...
     async def update(self, events: list[Event]) -> Sequence[Any]: ...
@@ -97,20 +99,30 @@ class Backend(Protocol):
     async def clicks(self, clicks: list[Click]) -> Sequence[Any]: ...
     async def labels(self, labels: list[Label]) -> Sequence[Any]: ...
     async def decisions(self, decisions: list[Decision]) -> Sequence[Any]: ...
+    async def erase(self, user_id: str) -> Erased: ...
+    async def infer(self, X: np.ndarray, codes: np.ndarray | None, slices: list[str] | None) -> Inferred: ...
+    def model_version(self) -> str: ...
+    def watch(self) -> dict[str, Any]: ...
+    def explain(self, event: Event | Click) -> dict[str, Any]: ...
+    async def slices(
+        self, of: Of | None, sort: str, descending: bool, limit: int, offset: int, contains: str
+    ) -> dict[str, Any]: ...
+    def slice(self, of: Of, key: Any) -> dict[str, Any]: ...
+
+
+class Backend(Inside, Protocol):
+    """What the HTTP layer asks for answers: `onlineguard_service.core.Core`."""
+
+    @property
+    def versions(self) -> Versions: ...
     async def switch(self, folder: Path, force: bool = False) -> str: ...
     async def switch_to(self, version: str, force: bool = False) -> str: ...
     async def try_folder(self, folder: Path, share: float, force: bool = False) -> dict[str, Any]: ...
     async def try_version(self, version: str, share: float, force: bool = False) -> dict[str, Any]: ...
     async def end_trial(self) -> dict[str, Any]: ...
     def trial(self) -> dict[str, Any]: ...
-    def watch(self) -> dict[str, Any]: ...
+    async def within(self, namespace: str) -> "Inside": ...
     async def snapshot(self) -> int: ...
-    async def erase(self, user_id: str) -> Erased: ...
-    def explain(self, event: Event | Click) -> dict[str, Any]: ...
-    async def slices(
-        self, of: Of | None, sort: str, descending: bool, limit: int, offset: int, contains: str
-    ) -> dict[str, Any]: ...
-    def slice(self, of: Of, key: Any) -> dict[str, Any]: ...
     def live(self) -> dict[str, Any]: ...
     def reasons(self) -> list[str]: ...
     def degraded(self) -> list[str]: ...
@@ -218,11 +230,15 @@ class Application:
                 message["headers"] = [*message["headers"], *more]
             await send(message)
 
+        named = naming
+        for header, value in scope["headers"]:
+            if header == b"accept-encoding" and scope["method"] != "HEAD" and (encoding := accepted(value)) is not None:
+                named = packing(naming, encoding)
         hot = self.hot.get(scope["path"])
         if hot is not None and scope["method"] == "POST":
-            await self._answer_hot(hot, began, scope, receive, naming)
+            await self._answer_hot(hot, began, scope, receive, named)
         else:
-            await self._answer_cold(began, scope, receive, naming)
+            await self._answer_cold(began, scope, receive, named)
 
     def _answered(self, scope: Scope, route: str, status: int, began: float, items: int = 0) -> None:
         """Count a request, and note what it was; `items`: what was learned or scored."""
@@ -235,32 +251,31 @@ class Application:
 
     def _hot_routes(self) -> list["_Hot"]:
         return [
-            _hot(operations.UPDATE, lambda events: self._ready().update(events)),
-            _hot(operations.SCORE, lambda events: self._ready().score(events)),
-            _hot(operations.CLICKS, lambda clicks: self._ready().clicks(clicks)),
-            _hot(operations.LABELS, lambda labels: self._ready().labels(labels)),
-            _hot(operations.DECISIONS, lambda decisions: self._ready().decisions(decisions)),
+            _hot(operations.UPDATE, lambda core, events: core.update(events)),
+            _hot(operations.SCORE, lambda core, events: core.score(events)),
+            _hot(operations.CLICKS, lambda core, clicks: core.clicks(clicks)),
+            _hot(operations.LABELS, lambda core, labels: core.labels(labels)),
+            _hot(operations.DECISIONS, lambda core, decisions: core.decisions(decisions)),
         ]
 
     async def _answer_hot(self, hot: "_Hot", began: float, scope: Scope, receive: Receive, send: Send) -> None:
         status, count = 200, 0
         try:
             with self._large.holding() as take:
-                content_type = self._admit(scope, hot.scope)
-                lines = is_ndjson(content_type)
-                self._ready()
+                content_type = self._admit(scope, hot.operation)
+                kind = media(content_type)
+                core = await self._within(scope)
                 body = await self._read(scope, receive, take)
                 with tracing.span("decode"):
-                    items, single = hot.items.decode(body, lines)
+                    if kind == "arrow":
+                        items, single = hot.items.of_arrow(body, self._settings.batch_limit), False
+                    else:
+                        items, single = hot.items.decode(body, kind == "lines")
                 count = len(items)
                 if count > self._settings.batch_limit:
                     raise too_many(count, hot.items.noun, self._settings.batch_limit)
-                answers = await hot.answer(items) if items else []
-                if single:
-                    answer = _answers.encode(answers[0])
-                else:
-                    answer = _answers.encode_lines(answers) if lines else _answers.encode(answers)
-                headers = [*(_NDJSON_HEADERS if lines else _JSON_HEADERS), (b"content-length", b"%d" % len(answer))]
+                answers = await hot.answer(core, items) if items else []
+                answer, headers = _written(answers, single, kind, hot.operation, scope)
         except Disconnected:
             self._answered(scope, hot.path, 499, began)
             return
@@ -276,9 +291,14 @@ class Application:
             raise Refused(503, f"{self._why}; send the request again", retry_after(RETRY_SECONDS))
         return self.core
 
-    def _admit(self, scope: Scope, needed: str | None) -> bytes:
+    async def _within(self, scope: Scope) -> Inside:
+        """The core, or what it has of the namespace that the request is about."""
+        core, namespace = self._ready(), scope.get("namespace", "")
+        return await core.within(namespace) if namespace else core
+
+    def _admit(self, scope: Scope, operation: Operation) -> bytes:
         """The content type of a request that may be answered. Raises Refused for a wrong key, or too many requests."""
-        content_type, key, host, origin = b"", None, b"", None
+        content_type, key, host, origin, asked, needed = b"", None, b"", None, "", operation.scope
         for name, value in scope["headers"]:
             if name == b"content-type":
                 content_type = value
@@ -288,6 +308,8 @@ class Application:
                 host = value
             elif name == b"origin":
                 origin = value
+            elif name == NAMESPACE:
+                asked = value.decode("latin-1")
             elif name == b"authorization" and key is None and value[:7].lower() == b"bearer ":
                 key = value[7:].strip()
         if needed is None:
@@ -295,11 +317,16 @@ class Application:
         caller = self._keys.find(key) if self._keys is not None and key is not None else None
         if self._rate is not None:
             client = scope.get("client")
-            counted_as = caller.name if caller is not None else " " + network(client[0] if client else "")
+            if caller is None:
+                counted_as = " " + network(client[0] if client else "")
+            else:
+                counted_as = f" namespace {caller.namespace}" if caller.namespace else caller.name
             if (seconds := self._rate.wait(counted_as)) > 0.0:
                 limit = self._settings.rate_limit
                 raise Refused(429, f"more than {limit:g} requests a second; wait {seconds:.3g} s", retry_after(seconds))
         if self._keys is None:
+            if asked:
+                raise Refused(422, f"the namespace {shown(asked)} is unknown: there are no keys, which would name some")
             self._check_site(host.decode("latin-1"), origin)
             self._note(None, scope, needed)
             return content_type
@@ -310,8 +337,24 @@ class Application:
             raise Refused(401, "the key is unknown", challenge)
         if needed not in caller.scopes:
             raise Refused(403, f"the key {caller.name} has not the scope {needed}; it has {_listed(caller.scopes)}")
+        scope["namespace"] = self._namespace(caller, asked, operation)
         self._note(caller.name, scope, needed)
         return content_type
+
+    def _namespace(self, caller: Caller, asked: str, operation: Operation) -> str:
+        """The namespace that a request is about: the caller's, or the one that an admin asks for; "" for none."""
+        assert self._keys is not None
+        namespace = caller.namespace or asked
+        if caller.namespace and asked not in ("", caller.namespace):
+            raise Refused(403, f"the key {caller.name} is confined to the namespace {caller.namespace}")
+        if namespace and not operation.apart:
+            raise Refused(403, f"{operation.path} is about the whole service, and no namespace has one of its own")
+        if asked and not caller.namespace:
+            if "admin" not in caller.scopes:
+                raise Refused(403, f"the key {caller.name} has not the scope admin, which may name a namespace")
+            if asked not in self._keys.namespaces:
+                raise Refused(404, f"no key has the namespace {shown(asked)}")
+        return namespace
 
     def _note(self, caller: str | None, scope: Scope, needed: str) -> None:
         """Count a request of a key, and log one that changes the service."""
@@ -383,20 +426,43 @@ class Application:
             (operation, partial(_as_json, answer))
             for operation, answer in (
                 *RegistryRoutes(lambda: self._ready().versions, self._read_object).handlers(),
-                *AlarmRoutes(lambda: self._ready().alarms, self._read_object).handlers(),
+                *AlarmRoutes(self._overseeing, self._read_object).handlers(),
             )
         ]
-        return [self._guarded(operation, answer) for operation, answer in handlers] + page.routes()
+        reading = inference.Reading(
+            self._inferring, self._read_body, lambda: not self.reasons(), self._settings.batch_limit
+        )
+        return [
+            *(self._guarded(operation, answer) for operation, answer in handlers),
+            *(
+                self._guarded(operation, answer, inference.refused)
+                for operation, answer in inference.InferenceRoutes(reading).handlers()
+            ),
+            *page.routes(),
+        ]
 
-    def _guarded(self, operation: Operation, answer: Callable[[Request], Awaitable[Response]]) -> Route:
-        """The route of an operation: it checks the key first, and answers errors with problems."""
+    async def _inferring(self, request: Request) -> Inside:
+        return await self._within(request.scope)
+
+    async def _overseeing(self, request: Request) -> Overseeing:
+        return (await self._within(request.scope)).alarms
+
+    def _guarded(
+        self,
+        operation: Operation,
+        answer: Callable[[Request], Awaitable[Response]],
+        refused: Callable[[int, str], Response] | None = None,
+    ) -> Route:
+        """The route of an operation: it checks the key first, and answers errors with problems, or as `refused`."""
 
         async def guarded(request: Request) -> Response:
             try:
-                self._admit(request.scope, operation.scope)
+                self._admit(request.scope, operation)
                 return await answer(request)
             except Exception as error:
                 status, body, headers = problem(error, operation.path)
+                if refused is not None:
+                    return refused(status, msgspec.json.decode(body, type=Problem).detail)
                 return _raw(body, headers, status)
 
         path = operation.path.replace("{key}", "{key:path}")  # a key may hold a slash
@@ -468,11 +534,12 @@ class Application:
         asked = query(request, SlicesQuery)
         of = None if asked.of is UNSET else asked.of
         descending = asked.order == "desc"
-        return _json(await self._ready().slices(of, asked.sort, descending, asked.limit, asked.offset, asked.contains))
+        core = await self._within(request.scope)
+        return _json(await core.slices(of, asked.sort, descending, asked.limit, asked.offset, asked.contains))
 
     async def _slice(self, request: Request) -> Response:
         of = query(request, SliceQuery).of
-        core, text = self._ready(), request.path_params["key"]
+        core, text = await self._within(request.scope), request.path_params["key"]
         for key in keys_of(text, of):
             try:
                 return _json(core.slice(of, key))
@@ -488,7 +555,7 @@ class Application:
         return _Passed(stream)
 
     async def _explain(self, request: Request) -> Response:
-        body, core = await self._read_object(request), self._ready()
+        body, core = await self._read_object(request), await self._within(request.scope)
         kind = plain_json(body)
         if isinstance(kind, dict) and "slice" not in kind and "click_id" in kind:
             items, single = self.hot[operations.CLICKS.path].items.decode(body, False)
@@ -542,13 +609,13 @@ class Application:
         return asked
 
     async def _watch(self, request: Request) -> Response:
-        return _json(self._ready().watch())
+        return _json((await self._within(request.scope)).watch())
 
     async def _snapshot(self, request: Request) -> Response:
         return _json(SnapshotAnswer(await self._ready().snapshot()))
 
     async def _erase(self, request: Request) -> Response:
-        core, body = self._ready(), await self._read_object(request)
+        core, body = await self._within(request.scope), await self._read_object(request)
         plain_json(body)
         try:
             person = msgspec.json.decode(body, type=Person)
@@ -566,8 +633,11 @@ class Application:
 
     async def _read_object(self, request: Request) -> bytes:
         """The body of a request that holds one object, and is soon answered."""
-        if is_ndjson(request.headers.get("content-type", "").encode("latin-1")):
+        if media(request.headers.get("content-type", "").encode("latin-1")) != "json":
             raise Refused(415, "this route takes one object as application/json")
+        return await self._read_body(request)
+
+    async def _read_body(self, request: Request) -> bytes:
         self._ready()
         with self._large.holding() as take:
             return await self._read(request.scope, request.receive, take)
@@ -575,13 +645,32 @@ class Application:
 
 class _Hot(NamedTuple):
     path: str
-    scope: str | None  # that a key needs
+    operation: Operation
     items: Items
-    answer: Callable[[list[Any]], Awaitable[Sequence[Any]]]
+    answer: Callable[[Inside, list[Any]], Awaitable[Sequence[Any]]]
 
 
-def _hot(operation: Operation, answer: Callable[[list[Any]], Awaitable[Sequence[Any]]]) -> _Hot:
-    return _Hot(operation.path, operation.scope, Items(operation.noun, operation.body[0]), answer)
+def _hot(operation: Operation, answer: Callable[[Inside, list[Any]], Awaitable[Sequence[Any]]]) -> _Hot:
+    return _Hot(operation.path, operation, Items(operation.noun, operation.body[0]), answer)
+
+
+def _written(
+    answers: Sequence[Any], single: bool, kind: Media, operation: Operation, scope: Scope
+) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """Answers as a body with its headers: as the question was, or as Arrow where the client accepts that by name."""
+    if any(name == b"accept" and ARROW in value for name, value in scope["headers"]):
+        try:
+            from onlineguard.wire import arrow
+        except MissingExtra as error:
+            raise Refused(406, f"this service writes no Arrow: {error}") from None
+        answer, headers = arrow.encoded(answers, operation.answer or msgspec.Struct), [(b"content-type", ARROW), *SAFE]
+    elif single:
+        answer, headers = _answers.encode(answers[0]), _JSON_HEADERS
+    elif kind == "lines":
+        answer, headers = _answers.encode_lines(answers), _NDJSON_HEADERS
+    else:
+        answer, headers = _answers.encode(answers), _JSON_HEADERS
+    return answer, [*headers, (b"content-length", b"%d" % len(answer))]
 
 
 class _Passed(Response):

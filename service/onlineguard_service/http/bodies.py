@@ -1,29 +1,28 @@
 """Bodies of requests: decoded, or refused with the item that is wrong, its value and the rule."""
 
 import re
-import zlib
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
 
 import msgspec
 
+from onlineguard.errors import MissingExtra
 from onlineguard.slidr.clicks.click import LATEST, RFM, Click
 from onlineguard.wire.requests import Event
 from onlineguard_service.config import nearest
-from onlineguard_service.http.problems import Refused, shown, too_large
-from onlineguard_service.patience import give_way
+from onlineguard_service.http.problems import Refused, shown
 
-JSON, NDJSON = b"application/json", b"application/x-ndjson"
+JSON, NDJSON, ARROW = b"application/json", b"application/x-ndjson", b"application/vnd.apache.arrow.stream"
 SECONDS = range(10**9, 4 * 10**9)  # 2001 to 2096 in seconds; in milliseconds some weeks of 1970, which nobody sends
-_UNPACKED_AT_ONCE = 262_144  # bytes, under a millisecond, before others get their turn
-_GZIP = 16 + zlib.MAX_WBITS  # what zlib calls it
-_GZIP_BEGINS = b"\x1f\x8b"
+_BEGINNINGS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 class Items:
     """Decodes bodies that hold one object of a kind, or many. `noun` is what errors call such an object."""
 
     def __init__(self, noun: str, kind: type[Any]):
-        self.noun = noun
+        self.noun, self._kind = noun, kind
         self._one = msgspec.json.Decoder(kind)
         self._many = msgspec.json.Decoder(list[kind])
         self._events, self._clicks = kind is Event, kind is Click
@@ -43,9 +42,38 @@ class Items:
             else:
                 items, single = [self._one.decode(body)], True
         except msgspec.ValidationError as error:
-            raise Refused(422, _explained(str(error), body, lines, self.noun, self._fields)) from None
+            raise Refused(422, self._explained(error, partial(_parsed, body, lines))) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _no_json(error, body, lines) from None
+        self._check(items, single)
+        return items, single
+
+    def of_arrow(self, body: bytes, most: int) -> list[Any]:
+        """The items in the rows of an Arrow stream. Raises Refused as `decode`, and for more than so many rows."""
+        try:
+            from onlineguard.wire import arrow
+        except MissingExtra as error:
+            raise Refused(415, f"this service takes no Arrow: {error}") from None
+        try:
+            table = arrow.columns(body, most)
+        except arrow.NoTable as error:
+            raise Refused(413 if error.large else 400, str(error)) from None
+        try:
+            items = arrow.structs(table, self._kind)
+        except msgspec.ValidationError:
+            rows = arrow.rows(table, self._kind)
+            try:
+                items = msgspec.convert(rows, list[self._kind])  # type: ignore[name-defined]
+            except msgspec.ValidationError as error:
+                raise Refused(422, self._explained(error, lambda: rows)) from None
+        self._check(items, False)
+        return items
+
+    def _explained(self, error: Exception, value: Callable[[], Any]) -> str:
+        return _explained(str(error), value, self.noun, self._fields)
+
+    def _check(self, items: list[Any], single: bool) -> None:
+        """The rules about several fields, or about what a number means."""
         if self._clicks:
             for index, click in enumerate(items):
                 if click.ts in SECONDS:
@@ -57,49 +85,31 @@ class Items:
                     where = self.noun if single else f"{self.noun} {index}"
                     has = "neither x nor features" if event.x is None else "x and features"
                     raise Refused(422, f"{where} has {has}; it must have one of them: numbers in order, or by name")
-        return items, single
 
 
-def is_ndjson(content_type: bytes) -> bool:
-    """Whether a body holds one object a line. Raises Refused for a content type other than JSON and NDJSON.
+Media = Literal["json", "lines", "arrow"]
+
+
+def media(content_type: bytes) -> Media:
+    """What a body is by its content type. Raises Refused for any other than JSON, NDJSON and Arrow.
 
     This protects a service on the user's own machine from the pages of other sites: before a browser sends a page's
     request with such a content type it asks the service for permission, which the service does not give.
     """
     if content_type == JSON:
-        return False
+        return "json"
     kind = content_type.partition(b";")[0].strip().lower()
     if kind == JSON:
-        return False
+        return "json"
     if kind in (NDJSON, b"application/ndjson", b"application/jsonl"):
-        return True
+        return "lines"
+    if kind == ARROW:
+        return "arrow"
     fault = f"is {kind.decode('latin-1')}" if kind else "is missing"
-    raise Refused(415, f"the content type {fault}; it must be application/json or application/x-ndjson")
-
-
-async def unpacked(body: bytes, encoding: bytes, limit: int) -> bytes:
-    """A body as it was before its content encoding. Raises Refused for another than gzip, and beyond `limit` bytes."""
-    if encoding.strip().lower() in (b"", b"identity"):
-        return body
-    if encoding.strip().lower() not in (b"gzip", b"x-gzip"):
-        told = shown(encoding.decode("latin-1"))
-        raise Refused(415, f"the content encoding is {told}; it must be gzip, or none", [(b"accept-encoding", b"gzip")])
-    unpacker, parts, size = zlib.decompressobj(_GZIP), list[bytes](), 0
-    while not unpacker.eof:
-        try:
-            parts.append(unpacker.decompress(body, _UNPACKED_AT_ONCE))
-        except zlib.error as error:
-            raise Refused(400, f"the body is no gzip, as its content encoding says: {error}") from None
-        size += len(parts[-1])
-        if size > limit:
-            raise too_large(limit)
-        if len(parts[-1]) < _UNPACKED_AT_ONCE:  # all of the body was taken
-            break
-        body = unpacker.unconsumed_tail
-        await give_way()
-    if not unpacker.eof:
-        raise Refused(400, "the body is no whole gzip: its end is missing")
-    return b"".join(parts)
+    raise Refused(
+        415,
+        f"the content type {fault}; it must be application/json, application/x-ndjson or {ARROW.decode()}",
+    )
 
 
 def plain_json(body: bytes) -> Any:
@@ -123,17 +133,24 @@ _RULES = {
 }
 
 
-def _explained(error: str, body: bytes, lines: bool, noun: str, fields: list[str]) -> str:
+def _parsed(body: bytes, lines: bool) -> Any:
+    """The values that a body holds, of whatever kind. Raises Refused where it stops being JSON."""
+    try:
+        return msgspec.json.Decoder().decode_lines(body) if lines else msgspec.json.decode(body)
+    except msgspec.ValidationError:
+        raise
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _no_json(error, body, lines) from None
+
+
+def _explained(error: str, parsed: Callable[[], Any], noun: str, fields: list[str]) -> str:
     """The item, field and value that msgspec's message is about, and the rule in words."""
     match = re.search(r" - at `\$([^`]*)`", error)
     path = match[1] if match else ""
     where, field = noun, ""
     try:
-        value: Any = msgspec.json.Decoder().decode_lines(body) if lines else msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as plain:
-        if not isinstance(plain, msgspec.ValidationError):  # the body stops being JSON after the wrong field
-            raise _no_json(plain, body, lines) from None
-        # a number that no float holds
+        value = parsed()
+    except msgspec.ValidationError:  # a number that no float holds
         return f"{where} field {path.removeprefix('.')}: {error.partition(' - at ')[0].lower()}"
     for index, name in re.findall(r"\[([^\]]*)\]|\.([^.\[]+)", path):
         if index.isdigit() and isinstance(value, list) and int(index) < len(value):
@@ -155,6 +172,7 @@ def _explained(error: str, body: bytes, lines: bool, noun: str, fields: list[str
         return f"{where} is {shown(value)}; it must be a JSON object"
     if (long := re.search(r"length <= (\d+)", error)) is not None:
         what = "characters" if isinstance(value, str) else "parts"
+        assert isinstance(value, str | list)
         return f"{where} field {field} has {len(value):,} {what}; it may have {int(long[1]):,}"
     place = re.sub(r"^\[\d+\]", "", path).removeprefix(".")
     return f"{where} field {place} is {shown(value)}; {field} {_RULES.get(field, 'must be text')}"
@@ -163,8 +181,9 @@ def _explained(error: str, body: bytes, lines: bool, noun: str, fields: list[str
 def _no_json(error: Exception, body: bytes, lines: bool) -> Refused:
     rule = "one JSON object a line" if lines else "one JSON object, or an array of them"
     told = f"the body is no JSON in UTF-8: {error}; it must be {rule}"
-    if body.startswith(_GZIP_BEGINS):
-        return Refused(400, "the body is gzip; say so in the header Content-Encoding: gzip")
+    for beginning, encoding in _BEGINNINGS.items():
+        if body.startswith(beginning):
+            return Refused(400, f"the body is {encoding}; say so in the header Content-Encoding: {encoding}")
     place = re.search(r"\(byte (\d+)\)", str(error))
     about = int(place[1]) if place else 0  # where, or a few bytes behind
     word = re.search(rb"-?\b(nan|inf(inity)?)\b", body[max(about - 9, 0) : about + 9], re.IGNORECASE)

@@ -26,6 +26,7 @@ def tell(into: Exposition, status: Mapping[str, Any]) -> None:
     for name, about in _COUNTERS:
         into.counter(name, about, status.get(name))
     _tables(into, status)
+    _namespaces(into, status.get("namespaces") or {})
     _durability(into, status)
     into.gauge("queue", "Requests that wait for the core.", status.get("queue"))
     label = _age((status.get("labels") or {}).get("last_ts"))
@@ -74,6 +75,15 @@ def _tables(into: Exposition, status: Mapping[str, Any]) -> None:
     if entities is not None:
         into.gauges("entities", "Whose clicks are counted in this process.", "kind", entities)
     into.counters("evicted", "Who made room for others.", "kind", status.get("evicted") or {})
+
+
+def _namespaces(into: Exposition, namespaces: Mapping[str, Mapping[str, int]]) -> None:
+    """What tenants use. There are as many as the file of keys names."""
+    for name, about in (("events", "Events learned"), ("clicks", "Clicks learned")):
+        counts = {namespace: told[name] for namespace, told in namespaces.items()}
+        into.counters(f"namespace_{name}", f"{about} by namespace.", "namespace", counts)
+    held = {namespace: told["slices"] for namespace, told in namespaces.items()}
+    into.gauges("namespace_slices", "Slices that are kept by namespace.", "namespace", held)
 
 
 def _durability(into: Exposition, status: Mapping[str, Any]) -> None:

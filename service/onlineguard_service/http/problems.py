@@ -53,6 +53,7 @@ _TITLES = {
     403: "Key not allowed",
     404: "Not found",
     405: "Method not allowed",
+    406: "Not acceptable",
     408: "Request too slow",
     409: "Taken",
     413: "Too large",

@@ -25,19 +25,26 @@ class Counting:
 
     def __init__(self, url: str, prefix: str):
         self._wire = Wire(url, WAIT)
-        self._store = AsyncRedisStore(self._wire.execute, prefix)
+        self._prefix = prefix
+        self._stores = {"": AsyncRedisStore(self._wire.execute, prefix)}  # by namespace
         self._not_before = 0.0
         self.seconds, self.failures = Histogram(), 0  # of round trips
         self.trouble: str | None = None  # why the last one got no answer; None if it did
 
-    async def count(self, keys: ClickKeys) -> np.ndarray:
+    def _of(self, namespace: str) -> AsyncRedisStore:
+        """The counters of a namespace, whose keys have names of their own; "" for those of none."""
+        if namespace not in self._stores:
+            self._stores[namespace] = AsyncRedisStore(self._wire.execute, f"{self._prefix}/{namespace}")
+        return self._stores[namespace]
+
+    async def count(self, keys: ClickKeys, namespace: str = "") -> np.ndarray:
         """See `Store.count`; raises CountersUnavailable."""
         now = asyncio.get_running_loop().time()
         if now < self._not_before:
             raise CountersUnavailable("Redis did not answer a moment ago")
         began = time.perf_counter()
         try:
-            counts = await self._store.count(keys)
+            counts = await self._of(namespace).count(keys)
         except (hiredis.HiredisError, OSError) as error:  # a TimeoutError and a ConnectionError too
             self._not_before = asyncio.get_running_loop().time() + PAUSE
             self.failures += 1
@@ -47,10 +54,10 @@ class Counting:
         self.trouble = None
         return counts
 
-    async def erase(self, user_id: str) -> None:
+    async def erase(self, user_id: str, namespace: str = "") -> None:
         """See `AsyncRedisStore.erase`; raises CountersUnavailable."""
         try:
-            await self._store.erase(user_id)
+            await self._of(namespace).erase(user_id)
         except (hiredis.HiredisError, OSError) as error:
             raise CountersUnavailable(f"{type(error).__name__}: {error}") from error
 

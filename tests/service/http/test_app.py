@@ -1,6 +1,5 @@
 import asyncio
 import contextlib
-import gzip
 import json
 import logging
 import socket
@@ -10,14 +9,17 @@ import subprocess
 import httpx2
 import msgspec
 import pytest
+from backports import zstd
 from onlineguard_service.config import Settings
 from onlineguard_service.errors import JournalUnavailable, RegistryUnavailable
 from onlineguard_service.http import server
 from onlineguard_service.http.app import application
 from onlineguard_service.logs import JsonLines
 
+from onlineguard.client import Client
 from onlineguard.errors import Conflict, InvalidArgument
 from onlineguard.wire.answers import TrialState
+from onlineguard.wire.encodings import packed, unpacker
 from tests.support.double import Double, ask, served
 
 EVENT = {"slice": "a", "x": [1.5, None], "id": "1"}
@@ -112,7 +114,7 @@ def test_bytes_that_are_no_json_are_400(app, path, body):
         (b'{"slice": "a", "x": [1, NaN]}', "NaN is no number of JSON: send null where a feature is missing"),
         (b'[{"slice": "a", "x": [-Infinity]}]', "-Infinity is no number of JSON: send null where"),
         (b'{"slice": "a", "x": [1]}\n{"slice": "a", "x": [2]}', "send the content type application/x-ndjson"),
-        (gzip.compress(b'{"slice": "a", "x": [1]}'), "the body is gzip; say so in the header Content-Encoding: gzip"),
+        (packed(b'{"slice": "a", "x": [1]}', "gzip"), "the body is gzip; say so in the header Content-Encoding: gzip"),
     ],
     ids=["nan", "infinity", "lines", "gzip"],
 )
@@ -127,24 +129,79 @@ def test_a_time_in_seconds_is_told_from_one_in_milliseconds(app):
     assert ask(app, "POST", "/v1/clicks", json.dumps(CLICK | {"ts": 1_790_000_000_000}).encode())[0] == 200
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
 @pytest.mark.parametrize("parts", [1, 3])
-def test_a_body_in_gzip_is_answered_as_the_plain_one(app, parts):
+def test_a_packed_body_is_answered_as_the_plain_one(app, parts, encoding):
     plain = json.dumps([EVENT] * 50).encode()
-    packed, headers = gzip.compress(plain), {"content-encoding": "gzip"}
-    answer = ask(app, "POST", "/v1/score", packed, headers=headers, parts=parts)
+    body, headers = packed(plain, encoding), {"content-encoding": encoding}
+    answer = ask(app, "POST", "/v1/score", body, headers=headers, parts=parts)
     assert answer[::2] == ask(app, "POST", "/v1/score", plain)[::2]
     told = problem(ask(app, "POST", "/v1/score", plain, headers=headers), 400)
-    assert "no gzip, as its content encoding says" in told
-    assert "its end is missing" in problem(ask(app, "POST", "/v1/score", packed[:-9], headers=headers), 400)
-    assert "must be gzip" in problem(ask(app, "POST", "/v1/score", plain, headers={"content-encoding": "br"}), 415)
+    assert f"no {encoding}, as its content encoding says" in told
+    assert "its end is missing" in problem(ask(app, "POST", "/v1/score", body[:-9], headers=headers), 400)
+    assert "goes on behind the end" in problem(ask(app, "POST", "/v1/score", body * 2, headers=headers), 400)
+    assert f"Content-Encoding: {encoding}" in problem(ask(app, "POST", "/v1/score", body), 400)
+    told = problem(ask(app, "POST", "/v1/score", plain, headers={"content-encoding": "br"}), 415)
+    assert "must be gzip or zstd" in told
 
 
-def test_a_body_that_unpacks_without_end_is_413_and_never_unpacked_whole():
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_a_body_that_unpacks_without_end_is_413_and_never_unpacked_whole(encoding):
     app = application(Double(), Settings(body_limit=100_000))
-    bomb = gzip.compress(b" " * 50_000_000)
+    bomb = packed(b" " * 50_000_000, encoding)
+    assert len(bomb) < 300_000
+    of = unpacker(encoding)
+    assert len(of.part(bomb, 1_000)) <= 1_000
+    bomb = packed(b" " * 20_000_000, encoding)
     assert len(bomb) < 100_000
-    told = problem(ask(app, "POST", "/v1/update", bomb, headers={"content-encoding": "gzip"}), 413)
+    told = problem(ask(app, "POST", "/v1/update", bomb, headers={"content-encoding": encoding}), 413)
     assert "more than 100,000 bytes" in told
+
+
+def test_a_zstd_body_that_asks_for_more_memory_than_a_window_of_8_mb_is_refused(app):
+    options = {zstd.CompressionParameter.window_log: 27, zstd.CompressionParameter.compression_level: 1}
+    of = zstd.ZstdCompressor(options=options)
+    body = of.compress(b"[" + b" " * 1_000) + of.flush()
+    told = problem(ask(app, "POST", "/v1/score", body, headers={"content-encoding": "zstd"}), 400)
+    assert "no zstd" in told
+
+
+@pytest.mark.parametrize(
+    ("accepts", "encoding"),
+    [
+        ("gzip", "gzip"),
+        ("zstd, gzip", "zstd"),
+        ("gzip;q=1, zstd;q=0.5", "gzip"),
+        ("*", "zstd"),
+        ("br", None),
+        ("gzip;q=0", None),
+        ("", None),
+    ],
+)
+def test_a_large_answer_is_packed_as_the_client_accepts_it(app, accepts, encoding):
+    for path, most in (("/v1/score", 100), ("/v1/score", 1)):
+        body = json.dumps([EVENT] * most).encode()
+        plain = ask(app, "POST", path, body)
+        status, headers, answer = ask(app, "POST", path, body, headers={"accept-encoding": accepts})
+        assert status == 200
+        assert len(answer) == int(headers["content-length"])
+        if encoding is None or most == 1:
+            assert answer == plain[2]
+            assert "content-encoding" not in headers
+        else:
+            assert (headers["content-encoding"], headers["vary"]) == (encoding, "accept-encoding")
+            assert len(answer) < len(plain[2]) / 3
+            assert unpacker(encoding).part(answer, 1 << 20) == plain[2]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_a_client_with_an_encoding_gets_the_answers_of_one_without(encoding):
+    sent = [{**EVENT, "slice": f"slice {n}", "id": str(n)} for n in range(300)]
+    with served() as address, Client(address) as plain, Client(address, encoding=encoding) as other:
+        assert other.score(sent) == plain.score(sent)
+        assert other.slices() == plain.slices()
+    with pytest.raises(InvalidArgument, match="encoding"):
+        Client(encoding="br")
 
 
 def test_nesting_without_end_is_refused(app):
