@@ -124,7 +124,7 @@ function title(alarm) {
 function subject(alarm) {
   if (alarm.slice === null) return title(alarm);
   const key = keyText(alarm.slice);
-  const link = make('a', { href: `#/${alarm.of}/${encodeURIComponent(key)}`, 'data-part': 'slice', title: key }, key || '(empty)');
+  const link = make('a', { href: `#/${alarm.of}/${encodeURIComponent(key)}`, 'data-part': 'slice', title: key, 'aria-label': `Slice ${key || '(empty)'}` }, key || '(empty)');
   return alarm.watch ? make('span', {}, link, ` ${title(alarm)}`) : link;
 }
 
