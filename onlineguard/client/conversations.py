@@ -156,7 +156,7 @@ class Conversations:
             call = Call(operation.method, operation.path, part, media=arrow.MEDIA, accept=arrow.MEDIA)
             reply = yield from self._answered(call)
             found.append(arrow.table(reply.body))
-        return arrow.together(found, operation.answer)
+        return arrow.together(found, operation.answer or msgspec.Struct)
 
     def slices(
         self, of: Of | None, sort: Sort, descending: bool, limit: int, offset: int, contains: str

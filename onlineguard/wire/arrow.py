@@ -14,7 +14,8 @@ content encoding is unpacked in parts, within the limit), and so is a table that
 Source: Apache Arrow, "IPC Streaming Format" and `Message.fbs`, of which `_is_compressed` reads two tables.
 """
 
-# pyright: reportUnknownParameterType=false, reportAttributeAccessIssue=false  # pyarrow says little of its types
+# pyarrow says little of its types:
+# pyright: reportUnknownParameterType=false, reportAttributeAccessIssue=false
 
 import struct
 import types
