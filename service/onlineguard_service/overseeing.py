@@ -17,7 +17,7 @@ AT_ONCE = 500  # alarms that are looked through before others get their turn; we
 
 
 class Overseeing:
-    """See this module. `guard` is the operator's, `namespace` what is asked about; `commit` writes and applies entries."""
+    """See this module. `guard` is the operator's, `namespace` what is asked about; `commit` takes an entry."""
 
     def __init__(self, guard: Guard, commit: Callable[[entries.Entry], Awaitable[Any]], namespace: str = ""):
         self._own, self._commit, self._namespace = guard, commit, namespace
