@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -39,7 +40,7 @@ def seconds(call: Callable[[], object], rounds: int) -> float:
     return statistics.median(took)
 
 
-def stream(columns: dict[str, pa.Array]) -> bytes:
+def stream(columns: dict[str, Any]) -> bytes:
     """A table as a stream."""
     (body,) = arrow.parts(pa.table(columns), True, EVENTS)
     return body

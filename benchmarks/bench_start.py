@@ -5,7 +5,7 @@
 "first" has no state and a cache of programs that is empty; it makes a model of simulated clicks, too. "second" has
 both, with no slices of events, and then with so many. "takeover" is a standby of the service with all slices, from the
 service's kill -9 until the standby's /readyz answers 200. `cpu` is the process's own time, which other work on the
-machine changes little; `wall` is what somebody waits. With --quick the cache is the user's.
+machine changes little; `wall` is what somebody waits. With --quick the cache is the user's, and there are no later starts.
 """
 
 import argparse
@@ -95,11 +95,11 @@ def main() -> None:
                 pass
         with started(folder, "first" if options.quick else "second", 0) as port:
             flood(port, "/v1/update", events(False), slices)
-        if not options.quick:  # what the larger table takes is compiled
-            with started(folder, "second, larger than before", slices):
+        if not options.quick:
+            with started(folder, "second, larger than before", slices):  # what the larger table takes is compiled
                 pass
-        with started(folder, "second", slices):
-            pass
+            with started(folder, "second", slices):
+                pass
         takeover(folder, slices)
 
 
