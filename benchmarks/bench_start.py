@@ -5,7 +5,8 @@
 "first" has no state and a cache of programs that is empty; it makes a model of simulated clicks, too. "second" has
 both, with no slices of events, and then with so many. "takeover" is a standby of the service with all slices, from the
 service's kill -9 until the standby's /readyz answers 200. `cpu` is the process's own time, which other work on the
-machine changes little; `wall` is what somebody waits. With --quick the cache is the user's, and there are no later starts.
+machine changes little; `wall` is what somebody waits. With --quick the cache is the user's, and no service is started
+again.
 """
 
 import argparse
