@@ -453,7 +453,10 @@ class Application:
         answer: Callable[[Request], Awaitable[Response]],
         refused: Callable[[int, str], Response] | None = None,
     ) -> Route:
-        """The route of an operation: it checks the key first, and answers errors with problems, or as `refused`."""
+        """The route of an operation: it checks the key first, and answers errors with problems, or as `refused`.
+
+        What is refused in another way than by problems is described by another specification than /openapi.json.
+        """
 
         async def guarded(request: Request) -> Response:
             try:
@@ -466,7 +469,7 @@ class Application:
                 return _raw(body, headers, status)
 
         path = operation.path.replace("{key}", "{key:path}")  # a key may hold a slash
-        return Route(path, guarded, methods=[operation.method])
+        return Route(path, guarded, methods=[operation.method], include_in_schema=refused is None)
 
     async def _answer_cold(self, began: float, scope: Scope, receive: Receive, send: Send) -> None:
         method = scope["method"]
