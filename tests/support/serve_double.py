@@ -18,7 +18,7 @@ SECONDS = float(sys.argv.pop(1))
 
 class Core(Double):
     @staticmethod
-    async def open(settings: Settings) -> "Core":
+    async def open(settings: Settings, standing: object = None) -> "Core":
         if SECONDS < 0:
             raise CheckpointError("the state cannot be read: made so by a test")
         await asyncio.sleep(SECONDS)

@@ -271,8 +271,10 @@ def _feed(sealed: _Sealed, lock: int) -> None:
     except OSError as error:
         raise JournalUnavailable(f"the history cannot be written: {error.strerror or error}") from error
     if process.returncode:
+        why = said.splitlines()[-1] if said else "killed"
         raise JournalUnavailable(
-            f"the history in {sealed.header.root} cannot be written: {said.splitlines()[-1] if said else 'killed'}"
+            f"the history in {sealed.header.root} cannot be written: {why}; make room on its disk if that is full: it "
+            "is tried again with the next snapshot"
         )
 
 
