@@ -26,6 +26,7 @@ class Core(Double):
 
     async def update(self, events: list) -> list[bytes]:
         if any(event.slice == "slow" for event in events):
+            print("a slow request is under way", flush=True)
             await asyncio.sleep(1.0)
             self.slow.set()
         return await super().update(events)

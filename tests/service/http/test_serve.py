@@ -102,8 +102,8 @@ def test_a_request_under_way_is_finished_before_it_stops(name):
         slow = {"slice": "slow", "x": [7.0]}
         asking = threading.Thread(target=lambda: answers.append(httpx2.post(f"{address}/v1/update", json=slow)))
         asking.start()
-        while "under_way 2.0" not in httpx2.get(f"{address}/metrics").text:
-            time.sleep(0.01)
+        while "a slow request" not in started.stdout.readline():
+            pass
         started.send_signal(name)
         out, _ = started.communicate(timeout=60)
         asking.join(30)
@@ -158,8 +158,8 @@ def test_a_second_signal_ends_it_at_once():
 
         asking = threading.Thread(target=ask)
         asking.start()
-        while "under_way 2.0" not in httpx2.get(f"{address}/metrics").text:
-            time.sleep(0.01)
+        while "a slow request" not in started.stdout.readline():
+            pass
         started.send_signal(signal.SIGTERM)
         time.sleep(0.2)
         started.send_signal(signal.SIGTERM)
