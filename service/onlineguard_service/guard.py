@@ -673,7 +673,7 @@ class Guard:
     def digest(self) -> str:
         """A hash of all that was learned: not of how many entries it took, since repeats are entries too, nor of their
         journal's name, nor of alarms, whose times are those of the entries."""
-        aside = ("sequence", "source", "owed", "erased", "alarms", "namespaces")
+        aside = ("sequence", "source", "erasing", "erased", "alarms", "namespaces")
         own = {name: part for name, part in self.dump().items() if name not in aside}
         return digest(own | {f"namespace {name}": one.digest() for name, one in self.born.items()})
 
