@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onlineguard.cli.exits import one_line_errors, print_error
+from onlineguard.cli.exits import EXIT_CONFLICT, one_line_errors, print_error
 
 if TYPE_CHECKING:
     from onlineguard.slidr.lookups.file import Version
     from onlineguard.slidr.lookups.nightly import Source
-
-EXIT_CONFLICT = 4
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
