@@ -6,10 +6,8 @@ check that fails is answered with a problem (RFC 9457). A batch is refused whole
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -22,44 +20,39 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from onlineguard.errors import MissingExtra, OnlineguardError, SourceError
+from onlineguard.errors import MissingExtra, SourceError
 from onlineguard.slidr.history.keeping import Erased
 from onlineguard.wire import operations
-from onlineguard.wire.answers import Alive, ErasedAnswer, ModelVersion, Problem, Readiness, SnapshotAnswer
+from onlineguard.wire.answers import Alive, ErasedAnswer, Problem, Readiness, SnapshotAnswer
 from onlineguard.wire.operations import Operation
 from onlineguard.wire.requests import (
     Click,
     Decision,
     Event,
     Label,
-    ModelFolder,
     Of,
     Person,
     SliceQuery,
     SlicesQuery,
-    TrialModel,
 )
 from onlineguard_service import logs, tracing
 from onlineguard_service.answering import Inferred
 from onlineguard_service.config import Settings
-from onlineguard_service.errors import JournalUnavailable, OnTrial
 from onlineguard_service.http import inference, live, page
+from onlineguard_service.http.admission import Admission
 from onlineguard_service.http.alarm_stream import AlarmStream
 from onlineguard_service.http.alarms import AlarmRoutes, Overseeing
-from onlineguard_service.http.auth import ApiKeys, Caller
 from onlineguard_service.http.bodies import ARROW, JSON, NDJSON, Items, Media, media, plain_json
 from onlineguard_service.http.encoded import accepted, packing, unpacked
 from onlineguard_service.http.limits import (
     Crowded,
     Disconnected,
     LargeBodies,
-    RateLimit,
     TooLarge,
-    is_local,
-    network,
     read,
 )
 from onlineguard_service.http.metrics import Metrics
+from onlineguard_service.http.models import Deciding, ModelRoutes
 from onlineguard_service.http.openapi import document
 from onlineguard_service.http.problems import (
     RETRY_SECONDS,
@@ -78,13 +71,11 @@ from onlineguard_service.http.request_ids import request_name
 from onlineguard_service.redis.counting import CountersUnavailable
 from onlineguard_service.standing import Standing
 
-NAMESPACE = b"x-namespace"  # the header in which an admin names one
 BODY_SECONDS = 30.0  # within which the rest of a body must arrive after its first part
 
 _JSON_HEADERS = [(b"content-type", JSON), *SAFE]
 _NDJSON_HEADERS = [(b"content-type", NDJSON), *SAFE]
 
-_audit = logging.getLogger("onlineguard_service.audit")
 _log = logging.getLogger(__name__)
 _answers = msgspec.json.Encoder()
 
@@ -110,17 +101,11 @@ class Inside(Protocol):
     def slice(self, of: Of, key: Any) -> dict[str, Any]: ...
 
 
-class Backend(Inside, Protocol):
+class Backend(Inside, Deciding, Protocol):
     """What the HTTP layer asks for answers: `onlineguard_service.core.Core`."""
 
     @property
     def versions(self) -> Versions: ...
-    async def switch(self, folder: Path, force: bool = False) -> str: ...
-    async def switch_to(self, version: str, force: bool = False) -> str: ...
-    async def try_folder(self, folder: Path, share: float, force: bool = False) -> dict[str, Any]: ...
-    async def try_version(self, version: str, share: float, force: bool = False) -> dict[str, Any]: ...
-    async def end_trial(self) -> dict[str, Any]: ...
-    def trial(self) -> dict[str, Any]: ...
     async def within(self, namespace: str) -> "Inside": ...
     async def snapshot(self) -> int: ...
     def live(self) -> dict[str, Any]: ...
@@ -142,10 +127,7 @@ class Application:
         self.core: Backend | None = None
         self._standing = standing  # of a standby; it has no core before it has taken over
         self._settings = settings
-        self.read_keys()
         self._large = LargeBodies(settings.bodies_limit)
-        self._local_only = self._keys is None and is_local(settings.host) and settings.host not in ("0.0.0.0", "::")
-        self._rate = RateLimit(settings.rate_limit) if settings.rate_limit > 0 else None
         self._live: live.Live | None = None
         self._alarm_stream: AlarmStream | None = None
         self._reason = "the service is starting: programs are compiled and the state is recovered"
@@ -153,6 +135,7 @@ class Application:
         self.metrics = Metrics(
             lambda: None if self.core is None else self.status(), bodies=lambda: self._large.held, standing=standing
         )
+        self.admission = Admission(settings, self.metrics.called)
         self.hot = {each.path: each for each in self._hot_routes()}
         self.routes = self._cold_routes()
         self._cold = Starlette(routes=self.routes, exception_handlers={HTTPException: _not_found})
@@ -164,10 +147,6 @@ class Application:
         """Answer from this core from now on, and tick for /v1/live. Call it in the running event loop."""
         for stream in self._use(core):
             stream.start()
-
-    def read_keys(self) -> None:
-        """Read the file of API keys, if there is one. Raises InvalidArgument, and the keys stay as they were."""
-        self._keys = ApiKeys.load(self._settings.keys) if self._settings.keys is not None else None
 
     def _use(self, core: Backend) -> list[Readers]:
         self.core, self._live, self._alarm_stream = core, live.live(self), AlarmStream(core.alarms)
@@ -262,7 +241,7 @@ class Application:
         status, count = 200, 0
         try:
             with self._large.holding() as take:
-                content_type = self._admit(scope, hot.operation)
+                content_type = self.admission.admit(scope, hot.operation)
                 kind = media(content_type)
                 core = await self._within(scope)
                 body = await self._read(scope, receive, take)
@@ -295,88 +274,6 @@ class Application:
         """The core, or what it has of the namespace that the request is about."""
         core, namespace = self._ready(), scope.get("namespace", "")
         return await core.within(namespace) if namespace else core
-
-    def _admit(self, scope: Scope, operation: Operation) -> bytes:
-        """The content type of a request that may be answered. Raises Refused for a wrong key, or too many requests."""
-        content_type, key, host, origin, asked, needed = b"", None, b"", None, "", operation.scope
-        for name, value in scope["headers"]:
-            if name == b"content-type":
-                content_type = value
-            elif name == b"x-api-key":
-                key = value
-            elif name == b"host":
-                host = value
-            elif name == b"origin":
-                origin = value
-            elif name == NAMESPACE:
-                asked = value.decode("latin-1")
-            elif name == b"authorization" and key is None and value[:7].lower() == b"bearer ":
-                key = value[7:].strip()
-        if needed is None:
-            return content_type
-        caller = self._keys.find(key) if self._keys is not None and key is not None else None
-        if self._rate is not None:
-            client = scope.get("client")
-            if caller is None:
-                counted_as = " " + network(client[0] if client else "")
-            else:
-                counted_as = f" namespace {caller.namespace}" if caller.namespace else caller.name
-            if (seconds := self._rate.wait(counted_as)) > 0.0:
-                limit = self._settings.rate_limit
-                raise Refused(429, f"more than {limit:g} requests a second; wait {seconds:.3g} s", retry_after(seconds))
-        if self._keys is None:
-            if asked:
-                raise Refused(422, f"the namespace {shown(asked)} is unknown: there are no keys, which would name some")
-            self._check_site(host.decode("latin-1"), origin)
-            self._note(None, scope, needed)
-            return content_type
-        challenge = [(b"www-authenticate", b'Bearer realm="onlineguard"')]
-        if key is None:
-            raise Refused(401, "a key is needed: send it as Authorization: Bearer KEY, or as X-API-Key: KEY", challenge)
-        if caller is None:
-            raise Refused(401, "the key is unknown", challenge)
-        if needed not in caller.scopes:
-            raise Refused(403, f"the key {caller.name} has not the scope {needed}; it has {_listed(caller.scopes)}")
-        scope["namespace"] = self._namespace(caller, asked, operation)
-        self._note(caller.name, scope, needed)
-        return content_type
-
-    def _namespace(self, caller: Caller, asked: str, operation: Operation) -> str:
-        """The namespace that a request is about: the caller's, or the one that an admin asks for; "" for none."""
-        assert self._keys is not None
-        namespace = caller.namespace or asked
-        if caller.namespace and asked not in ("", caller.namespace):
-            raise Refused(403, f"the key {caller.name} is confined to the namespace {caller.namespace}")
-        if namespace and not operation.apart:
-            raise Refused(403, f"{operation.path} is about the whole service, and no namespace has one of its own")
-        if asked and not caller.namespace:
-            if "admin" not in caller.scopes:
-                raise Refused(403, f"the key {caller.name} has not the scope admin, which may name a namespace")
-            if asked not in self._keys.namespaces:
-                raise Refused(404, f"no key has the namespace {shown(asked)}")
-        return namespace
-
-    def _note(self, caller: str | None, scope: Scope, needed: str) -> None:
-        """Count a request of a key, and log one that changes the service."""
-        if caller is not None:
-            self.metrics.called(caller)
-        if needed == "admin":
-            scope["caller"] = caller
-            client = scope.get("client")
-            told = {"route": scope["path"], "key": caller, "address": client[0] if client else None}
-            _audit.info("an action that needs the scope admin", extra=told)
-
-    def _check_site(self, host: str, origin: bytes | None) -> None:
-        """Raises Refused for a request that a page of another site had a browser send, where no key protects from it.
-
-        Such a page names its own site as the origin. Or its name was made to point to this machine; then Host has it.
-        """
-        if host and self._local_only and not is_local(host) and host.partition(":")[0] not in self._settings.hosts:
-            raise Refused(421, f"the host {shown(host)} is not this service; if it is, name it in the setting hosts")
-        if origin is not None and origin.partition(b"//")[2].decode("latin-1") != host:
-            raise Refused(
-                403, "the request comes from a page of another site; requests of pages need a key, see --keys"
-            )
 
     async def _read(self, scope: Scope, receive: Receive, take: Callable[[int], None]) -> bytes:
         limit, encoding = self._settings.body_limit, b""
@@ -414,17 +311,14 @@ class Application:
             (operations.LIVE, lambda request: self._stream(request, self._live)),
             (operations.ALARM_STREAM, lambda request: self._stream(request, self._alarm_stream)),
             (operations.EXPLAIN, self._explain),
-            (operations.MODEL, self._model),
             (operations.WATCH, self._watch),
-            (operations.TRIAL, self._trial),
-            (operations.TRY, self._try),
-            (operations.END_TRIAL, self._end_trial),
             (operations.SNAPSHOT, self._snapshot),
             (operations.ERASE, self._erase),
         ]
         handlers += [
             (operation, partial(_as_json, answer))
             for operation, answer in (
+                *ModelRoutes(self._ready, self._read_object).handlers(),
                 *RegistryRoutes(lambda: self._ready().versions, self._read_object).handlers(),
                 *AlarmRoutes(self._overseeing, self._read_object).handlers(),
             )
@@ -460,7 +354,7 @@ class Application:
 
         async def guarded(request: Request) -> Response:
             try:
-                self._admit(request.scope, operation)
+                self.admission.admit(request.scope, operation)
                 return await answer(request)
             except Exception as error:
                 status, body, headers = problem(error, operation.path)
@@ -528,7 +422,7 @@ class Application:
         )
 
     async def _openapi(self, request: Request) -> Response:
-        return _raw(document(self._keys is not None), _JSON_HEADERS)
+        return _raw(document(self.admission.keyed), _JSON_HEADERS)
 
     async def _metrics(self, request: Request) -> Response:
         return _raw(self.metrics.text(), [(b"content-type", self.metrics.content_type.encode()), *SAFE])
@@ -570,46 +464,6 @@ class Application:
             return _json(core.explain(items[0]))
         except KeyError:
             raise Refused(404, "the slice is not known, so nothing drives its scores yet") from None
-
-    async def _model(self, request: Request) -> Response:
-        asked = await self._asked_model(request, ModelFolder)
-        core = self._ready()
-        with _refusing_models():
-            if asked.version is not None:
-                return _json(ModelVersion(await core.switch_to(asked.version, asked.force)))
-            return _json(ModelVersion(await core.switch(Path(asked.folder or ""), asked.force)))
-
-    async def _trial(self, request: Request) -> Response:
-        return _json(self._ready().trial())
-
-    async def _try(self, request: Request) -> Response:
-        asked = await self._asked_model(request, TrialModel)
-        core = self._ready()
-        with _refusing_models():
-            if asked.version is not None:
-                return _json(await core.try_version(asked.version, asked.share, asked.force))
-            return _json(await core.try_folder(Path(asked.folder or ""), asked.share, asked.force))
-
-    async def _end_trial(self, request: Request) -> Response:
-        return _json(await self._ready().end_trial())
-
-    async def _asked_model[Asked: (ModelFolder, TrialModel)](self, request: Request, kind: type[Asked]) -> Asked:
-        """The body of a request that names a model, by a folder or a version."""
-        body = await self._read_object(request)
-        plain_json(body)
-        try:
-            asked = msgspec.json.decode(body, type=kind)
-        except msgspec.ValidationError as error:
-            raise Refused(
-                422, f'{error}; send {{"folder": "the model\'s folder"}}, or {{"version": "one of the registry"}}'
-            ) from None
-        if (asked.folder is None) == (asked.version is None):
-            raise Refused(422, "the body must have one of folder and version")
-        if asked.folder is not None and (not asked.folder or "\0" in asked.folder):
-            raise Refused(
-                422, f"folder is {shown(asked.folder)}; it must be the path of a folder on the service's machine"
-            )
-        return asked
 
     async def _watch(self, request: Request) -> Response:
         return _json((await self._within(request.scope)).watch())
@@ -691,17 +545,6 @@ async def _as_json(answer: Callable[[Request], Awaitable[Any]], request: Request
     return _json(await answer(request))
 
 
-@contextmanager
-def _refusing_models() -> Generator[None]:
-    """Refuse a folder that holds no model, or a damaged one, and a model that does not fit."""
-    try:
-        yield
-    except (OnTrial, JournalUnavailable):
-        raise
-    except OnlineguardError as error:
-        raise Refused(422, str(error)) from None
-
-
 def _json(value: Any) -> Response:
     return _raw(msgspec.json.encode(value), _JSON_HEADERS)
 
@@ -711,10 +554,6 @@ def _raw(body: bytes, headers: list[tuple[bytes, bytes]], status: int = 200) -> 
     length = [] if status == 204 else [(b"content-length", b"%d" % len(body))]
     response.raw_headers = [*(pair for pair in headers if pair[0] != b"content-length"), *length]
     return response
-
-
-def _listed(names: frozenset[str]) -> str:
-    return ", ".join(sorted(names))
 
 
 async def _not_found(request: Request, error: Exception) -> Response:

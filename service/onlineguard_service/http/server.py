@@ -155,7 +155,7 @@ class _Server(uvicorn.Server):
     def _reload(self) -> None:
         """Read the keys and the certificate again."""
         try:
-            self._app.read_keys()
+            self._app.admission.read_keys()
             if isinstance(self.config.ssl, ssl.SSLContext) and self._settings.tls_cert and self._settings.tls_key:
                 _check_certificate(self._settings)  # in a context of its own: a failure must not leave half of it
                 self.config.ssl.load_cert_chain(self._settings.tls_cert, self._settings.tls_key)
