@@ -17,7 +17,7 @@ from which new slices start, stays inside a namespace too: the start of a slice 
 import contextlib
 import math
 from collections.abc import Callable, Hashable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -27,7 +27,6 @@ import numpy as np
 from onlineguard.engine.arguments import named_model, with_categories
 from onlineguard.engine.engine import Engine
 from onlineguard.engine.events import CodedEvents
-from onlineguard.engine.verdicts import Verdicts
 from onlineguard.errors import InvalidArgument
 from onlineguard.models.base import SliceModel
 from onlineguard.models.detector import Detector
@@ -38,12 +37,11 @@ from onlineguard.slidr.features import LOOKED_UP
 from onlineguard.slidr.guardrails.compatible import incompatible
 from onlineguard.slidr.judge import ClickJudge, FeatureJudge
 from onlineguard.slidr.model import Model
-from onlineguard.slidr.pipeline import slice_name
 from onlineguard.slidr.watch import COLUMNS as WATCHED_COLUMNS
 from onlineguard.slidr.watch import UNUSUAL, WATCHED
-from onlineguard.wire.answers import ClickAnswer, DecisionAnswer, EventAnswer, LabelAnswer, VerdictAnswer
+from onlineguard.wire.answers import ClickAnswer, DecisionAnswer, EventAnswer, LabelAnswer
 from onlineguard.wire.requests import Event, Of
-from onlineguard_service.alarms import TEXT, TOLD, Alarm, Alarms, Said, Why
+from onlineguard_service.alarms import TOLD, Alarm, Alarms, Said, Why
 from onlineguard_service.digest import digest
 from onlineguard_service.entries import (
     CHANGEABLE,
@@ -68,13 +66,23 @@ from onlineguard_service.history.recorder import Recorder
 from onlineguard_service.limits import Limits
 from onlineguard_service.remembered import Remembered, owner
 from onlineguard_service.replacing import Replacing
+from onlineguard_service.telling import (
+    event_answers,
+    finite,
+    flags_of,
+    ids_of,
+    name_of_slice,
+    plain,
+    rows_of,
+    texts_of,
+    verdict_answers,
+)
 from onlineguard_service.trying import Ruling, Trying
 from onlineguard_service.watching import Watching
 
 FLAGGED = ANOMALOUS | JUDGED  # the flags of an anomalous event
 MARKS = 100  # switches of the model that are remembered
 TELLING = 1_000  # clicks that tell which slices have traffic
-_AS_TEXT = {True: "true", False: "false", None: ""}  # a slice's parts, as `pipeline.prepare` writes them
 
 Answer = EventAnswer | ClickAnswer | LabelAnswer | DecisionAnswer
 
@@ -380,7 +388,7 @@ class Guard:
         drivers = {str(name): share for name, share in list(found.items())[:TOLD] if 0.0 < share < math.inf}
         return drivers, {
             name: {each: value for each, value in told.items() if each in drivers} if isinstance(told, dict) else told
-            for name, told in ((name, _plain(reason)) for name, reason in reasons.items())
+            for name, told in ((name, plain(reason)) for name, reason in reasons.items())
         }
 
     def _note(self, entry: Note) -> None:
@@ -400,7 +408,7 @@ class Guard:
             self._stream_of(events).numbers(events)
         for i, event in enumerate(events):
             check_key(event.slice, i)
-        self._event_answers.check(events, _ids(events))
+        self._event_answers.check(events, ids_of(events))
 
     def check_clicks(self, clicks: Sequence[Click]) -> None:
         """Raises IdTaken for a click whose id came before with another click."""
@@ -414,7 +422,7 @@ class Guard:
         stream, keys = self._stream_of(events), [key_of(event.slice, i) for i, event in enumerate(events)]
         X = stream.numbers(events)
         engine = self.events or self._engine_for(stream)
-        return _answers(events, _verdicts(engine.score(keys, CodedEvents(X))))
+        return event_answers(events, verdict_answers(engine.score(keys, CodedEvents(X))))
 
     def explain(self, event: Event | Click) -> dict[str, Any]:
         """The verdict on an event or click if it came now, and what each feature has to do with it, largest first.
@@ -436,14 +444,14 @@ class Guard:
         verdict = engine.score([key], CodedEvents(row))
         return {
             "slice": event.slice if isinstance(event, Event) else key,
-            **msgspec.to_builtins(_verdicts(verdict)[0]),
+            **msgspec.to_builtins(verdict_answers(verdict)[0]),
             "drivers": engine.explain(key, CodedEvents(row)),
-            "reasons": {name: _plain(reason) for name, reason in engine.reasons(key, CodedEvents(row)).items()},
+            "reasons": {name: plain(reason) for name, reason in engine.reasons(key, CodedEvents(row)).items()},
         }
 
     def _update(self, entry: Events) -> list[EventAnswer]:
         return self._event_answers.answered(
-            entry.events, _ids(entry.events), lambda places: self._learned(entry, places)
+            entry.events, ids_of(entry.events), lambda places: self._learned(entry, places)
         )
 
     def _learned(self, entry: Events, places: list[int]) -> list[EventAnswer]:
@@ -456,16 +464,16 @@ class Guard:
         assert self.events is not None
         found = self.events.update(keys, CodedEvents(X))
         times = [entry.t if event.ts is None else event.ts for event in events]
-        verdicts = _verdicts(found)
-        flags = _flags(verdicts)
+        verdicts = verdict_answers(found)
+        flags = flags_of(verdicts)
         self.event_figures.add(keys, flags, times, found.score, found.threshold, X)
         if FLAGGED in flags or self.alarms.n_open:
 
             def said(i: int) -> Said:
-                return Said(events[i].id, times[i], texts=_texts(events[i], stream))
+                return Said(events[i].id, times[i], texts=texts_of(events[i], stream))
 
             self.alarms.take("events", keys, flags, verdicts, X, said, entry.t)
-        return _answers(events, verdicts)
+        return event_answers(events, verdicts)
 
     def _judge(self, entry: Clicks) -> list[ClickAnswer]:
         counts = np.frombuffer(entry.counts, np.int32).reshape(-1, len(COLUMNS)) if self.store is None else None
@@ -476,7 +484,7 @@ class Guard:
             most = self._click_judge.most
             for start in range(0, len(places), most):
                 part = places[start : start + most]
-                answers += self._judged(entry, part, _rows(counts, part), _rows(looked_up, part))
+                answers += self._judged(entry, part, rows_of(counts, part), rows_of(looked_up, part))
             return answers
 
         return self._click_answers.answered(entry.clicks, [click.click_id for click in entry.clicks], judged)
@@ -487,14 +495,14 @@ class Guard:
         clicks = [entry.clicks[i] for i in places]
         names = [self.slice_of(click) for click in clicks]
         judged = self._click_judge.judge(clicks, names, counts, looked_up)
-        verdicts, version = _verdicts(judged.verdicts), self.model.version
+        verdicts, version = verdict_answers(judged.verdicts), self.model.version
         ruling = Ruling(judged.p_robot, *self._limits.judged(names, judged.p_robot), [version] * len(clicks))
         warm = self.watching.warm(clicks)
         if self.trying.running:
             ruling = self.trying.judged(clicks, names, judged.features, ruling, warm, entry.t)
             judged = judged._replace(p_robot=ruling.p_robot)
         p_robot, limits, robotic, versions = ruling
-        flags = _flags(verdicts)
+        flags = flags_of(verdicts)
         self.click_figures.add(
             names,
             [flag | ROBOTIC * is_robotic for flag, is_robotic in zip(flags, robotic, strict=True)],
@@ -520,7 +528,7 @@ class Guard:
         rows = zip(clicks, robotic, p_robot.tolist(), limits, names, versions, verdicts, strict=True)
         return [
             ClickAnswer(
-                click.click_id, "robotic" if is_robotic else "valid", _finite(p), _finite(limit), name, by, verdict
+                click.click_id, "robotic" if is_robotic else "valid", finite(p), finite(limit), name, by, verdict
             )
             for click, is_robotic, p, limit, name, by, verdict in rows
         ]
@@ -563,7 +571,7 @@ class Guard:
 
     def slice_of(self, click: Click) -> str:
         """The name of a click's slice under the present model."""
-        return _slice_name(self._columns(click))
+        return name_of_slice(self._columns(click))
 
     def limits_of(self, slices: Sequence[str]) -> list[float]:
         """The thresholds of slices by their names at present."""
@@ -676,57 +684,3 @@ class Guard:
         aside = ("sequence", "source", "erasing", "erased", "alarms", "namespaces")
         own = {name: part for name, part in self.dump().items() if name not in aside}
         return digest(own | {f"namespace {name}": one.digest() for name, one in self.born.items()})
-
-
-def _ids(events: Sequence[Event]) -> list[str | None]:
-    """What each event is remembered under: its slice and its id, if it has one."""
-    return [None if event.id is None else f"{msgspec.json.encode(event.slice).decode()} {event.id}" for event in events]
-
-
-def _rows(of_entry: np.ndarray | None, places: list[int]) -> np.ndarray | None:
-    return of_entry if of_entry is None or len(places) == len(of_entry) else of_entry[places]
-
-
-def _flags(verdicts: Sequence[VerdictAnswer]) -> list[int]:
-    return [ANOMALOUS * verdict.anomalous | JUDGED * verdict.ready for verdict in verdicts]
-
-
-def _verdicts(verdicts: Verdicts) -> list[VerdictAnswer]:
-    return [
-        VerdictAnswer(_finite(score), _finite(threshold), _finite(p_value), anomalous, ready)
-        for score, threshold, p_value, anomalous, ready in verdicts.rows()
-    ]
-
-
-def _texts(event: Event, stream: Stream) -> dict[int, str]:
-    """The beginnings of an event's categories, by feature."""
-    if not stream.categories:
-        return {}
-    values = event.x if event.x is not None else [(event.features or {}).get(name) for name in stream.names or ()]
-    return {j: value[:TEXT] for j, value in enumerate(values) if isinstance(value, str)}
-
-
-def _plain(reason: Any) -> Any:
-    """A reason as JSON has words for it."""
-    if isinstance(reason, dict):
-        return {str(name): _finite(value) for name, value in reason.items()}
-    return list(map(str, reason)) if isinstance(reason, tuple) else _finite(reason)
-
-
-def _finite(value: float) -> float | None:
-    """None for what JSON has no word for."""
-    return value if value - value == 0.0 else None
-
-
-def _answers(events: Sequence[Event], verdicts: Sequence[VerdictAnswer]) -> list[EventAnswer]:
-    return [
-        EventAnswer(event.slice, v.score, v.threshold, v.p_value, v.anomalous, v.ready, event.id)
-        for event, v in zip(events, verdicts, strict=True)
-    ]
-
-
-@lru_cache(1 << 12)  # some MB, whatever texts are sent
-def _slice_name(columns: Any) -> str:
-    """The name of the slice that has these values in its columns, a tuple of them or the only one."""
-    values = columns if isinstance(columns, tuple) else (columns,)
-    return slice_name(tuple(value if isinstance(value, str) else _AS_TEXT[value] for value in values))
