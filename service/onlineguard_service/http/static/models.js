@@ -2,6 +2,7 @@
 
 import { Change } from './change.js';
 import { count, make, moment, NONE, percent, say, sentence } from './format.js';
+import { walked } from './rows.js';
 import { drawTrial } from './trial.js';
 import { period, places, Version } from './version.js';
 import { drawWatch } from './watch.js';
@@ -37,7 +38,7 @@ export class Models {
       'models-notice', 'compare', 'roll-back', 'models-heading'].map((id) => [id, find(id)]));
     this.change = new Change(api);
     this.version = new Version(api, { closed: (key) => this.#closed(key), promote: (row) => this.#promote(row), attempt: (row) => this.#try(row) });
-    this.body = make('tbody', { onclick: (event) => this.#press(event), onkeydown: (event) => this.#walk(event) });
+    this.body = make('tbody', { ...walked });
     this.parts.versions.append(make('table', { class: 'versions' },
       make('caption', { class: 'unseen' }, 'Versions of the registry, the newest first'),
       make('thead', {}, make('tr', {},
@@ -219,20 +220,6 @@ export class Models {
   #closed(versions) {
     if (location.hash.startsWith('#/models/')) history.pushState(null, '', '#/models');
     (this.#rowOf(versions[0])?.querySelector('a') ?? this.parts['models-heading']).focus();
-  }
-
-  #press(event) {
-    if (event.target.closest('a, .pick') || String(getSelection())) return;
-    event.target.closest('tr')?.querySelector('a').click();
-  }
-
-  /** Move from row to row with the arrow keys. */
-  #walk(event) {
-    const row = event.target.closest('tr');
-    const to = { ArrowDown: row?.nextSibling, ArrowUp: row?.previousSibling }[event.key];
-    if (!to) return;
-    event.preventDefault();
-    to.querySelector(event.target.closest('.pick') ? 'input' : 'a').focus();
   }
 }
 

@@ -1,6 +1,7 @@
 // The slices as a table, sorted and filtered by the service, and requested again every two seconds.
 
 import { ago, count, keyText, make, NONE, number, percent, say, short } from './format.js';
+import { walked } from './rows.js';
 
 const EVERY = 2000; // ms
 const PAGE = 100; // rows requested at first, and added by each press of "more"
@@ -45,7 +46,7 @@ export class Slices {
       type: 'button', 'aria-pressed': 'false', onclick: () => { location.hash = `#/${of}`; },
     }, of === 'clicks' ? 'Clicks' : 'Events', make('small', {}))]));
     find('tabs').append(...Object.values(this.tabs));
-    this.body = make('tbody', { role: 'rowgroup', onclick: (event) => this.#press(event), onkeydown: (event) => this.#walk(event) });
+    this.body = make('tbody', { role: 'rowgroup', ...walked });
     this.heads = COLUMNS.map((column) => this.#head(column));
     this.table = make('table', { role: 'table' }, make('caption', { class: 'unseen' }, 'Slices with their latest figures'),
       make('thead', { role: 'rowgroup' }, make('tr', { role: 'row' }, ...this.heads)), this.body);
@@ -232,20 +233,6 @@ export class Slices {
     const score = cells[COLUMNS.findIndex((column) => column.id === 'score')];
     score.title = over ? 'Above the threshold: an anomaly' : '';
     if (row.score === null && row.events > 0) say(score, NONE);
-  }
-
-  #press(event) {
-    if (event.target.closest('a') || String(getSelection())) return;
-    event.target.closest('tr')?.querySelector('a').click();
-  }
-
-  /** Move from row to row with the arrow keys. */
-  #walk(event) {
-    const row = event.target.closest('tr');
-    const to = { ArrowDown: row?.nextSibling, ArrowUp: row?.previousSibling }[event.key];
-    if (!to) return;
-    event.preventDefault();
-    to.querySelector('a').focus();
   }
 
   #teach() {
