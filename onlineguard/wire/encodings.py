@@ -62,9 +62,10 @@ def available() -> tuple[Encoding, ...]:
     return ("zstd", "gzip")
 
 
-class _Gzip:
-    def __init__(self) -> None:
-        self._of = zlib.decompressobj(_GZIP)
+class _Unpacking:
+    """What unpacks one body; `_of` is a decompressor of the standard library's kind."""
+
+    _of: Any
 
     @property
     def eof(self) -> bool:
@@ -73,6 +74,11 @@ class _Gzip:
     @property
     def more(self) -> bool:
         return bool(self._of.unused_data)
+
+
+class _Gzip(_Unpacking):
+    def __init__(self) -> None:
+        self._of = zlib.decompressobj(_GZIP)
 
     def part(self, body: bytes, most: int) -> bytes:
         try:
@@ -81,19 +87,11 @@ class _Gzip:
             raise ValueError(str(error)) from None
 
 
-class _Zstd:
+class _Zstd(_Unpacking):
     def __init__(self) -> None:
         zstd = _zstd()
         self._error = zstd.ZstdError
         self._of = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _WINDOW})
-
-    @property
-    def eof(self) -> bool:
-        return self._of.eof
-
-    @property
-    def more(self) -> bool:
-        return bool(self._of.unused_data)
 
     def part(self, body: bytes, most: int) -> bytes:
         try:
