@@ -55,11 +55,11 @@ def test_what_is_no_traceparent_is_as_if_there_were_none(app, wrong):
     assert ask(app, "GET", "/livez")[1].keys() == answered.keys()
 
 
-def test_the_log_has_the_trace_of_the_request_and_not_that_of_the_one_before(caplog):
+def test_the_log_has_the_trace_of_the_request_and_not_that_of_the_one_before(caplog, monkeypatch):
     line = logs.JsonLines()
     caplog.set_level(logging.DEBUG, "onlineguard_service.http.app")
     told: list[dict[str, str]] = []
-    caplog.handler.emit = lambda record: told.append(json.loads(line.format(record)))
+    monkeypatch.setattr(caplog.handler, "emit", lambda record: told.append(json.loads(line.format(record))))
     app = application(Double(), Settings())
     ask(app, "POST", "/v1/update", EVENT, headers={"traceparent": f"00-{TRACE}-{SPAN}-01"})
     ask(app, "POST", "/v1/update", EVENT)
