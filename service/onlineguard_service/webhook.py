@@ -140,7 +140,7 @@ class Webhook:
             return 0.0
         if status == 410:
             self._position.gone, self._due = self._named, None
-            await asyncio.to_thread(self._write)
+            await self._keep()
             _log.error("%s", self.trouble)
             return EVERY * self._scale
         self.failures += 1
@@ -188,7 +188,7 @@ class Webhook:
 
     async def _done(self, notice: int) -> None:
         self._position.notice, self._due, self._tries = notice, None, 0
-        await asyncio.to_thread(self._write)
+        await self._keep()
 
     def _read(self) -> Position:
         """The position of a process before; of a webhook that is new, that of now."""
@@ -198,6 +198,10 @@ class Webhook:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         atomic.write(self._file, msgspec.json.encode(position))
         return position
+
+    async def _keep(self) -> None:
+        """Write how far it has come; begun once, it ends, though the service stops meanwhile."""
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._write))
 
     def _write(self) -> None:
         try:

@@ -8,6 +8,7 @@ import msgspec
 import onlineguard
 from onlineguard.wire.answers import Problem
 from onlineguard.wire.operations import OPERATIONS, READYZ, Operation
+from onlineguard_service.http.bodies import SECONDS
 
 _COMPONENTS = "#/components/schemas/{name}"
 
@@ -54,6 +55,7 @@ def build(locked: bool) -> dict[str, Any]:
         {"required": ["x"], "properties": {"x": numbers, "features": null}},
         {"required": ["features"], "properties": {"features": {"type": "object"}, "x": null}},
     ]
+    schemas["Click"]["properties"]["ts"]["anyOf"] = [{"exclusiveMaximum": SECONDS.start}, {"minimum": SECONDS.stop}]
     api: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {

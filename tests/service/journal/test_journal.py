@@ -398,7 +398,7 @@ def test_a_sync_that_takes_long_is_told_with_who_waits_for_it_while_it_lasts_and
         stalled.set()
         await task
         assert (journal.waiting, len(journal.seconds)) == (0, 1)
-        assert journal.seconds.sum >= 0.05
+        assert journal.seconds.sum >= 0.04  # the journal and its observer read the clock one after the other
         assert "s ago" in journal.trouble
         await journal.close()
 
