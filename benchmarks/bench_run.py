@@ -58,7 +58,7 @@ def run_once(path: Path, out: Path | None, report: Path | None) -> int:
     source = Source(path, ["host"], FEATURES)
     engine = runner.open_engine(FEATURES, "point")
     writer = VerdictWriter(out, ["host"]) if out is not None else None
-    summary = runner.run(source, engine, writer=writer, explain=report is not None)
+    summary = runner.run(source, engine, writers=[] if writer is None else [writer], explain=report is not None)
     if report is not None:
         write_report(report, summary.oddest[:REPORTED], facts(summary))
     if writer is not None:

@@ -10,6 +10,7 @@ PACKAGES = {
     "arrow": ("pyarrow",),
     "cli": ("rich", "typer"),
     "client": ("httpx2",),
+    "excel": ("fastexcel",),
     "registry": ("fsspec",),
     "redis": ("hiredis", "redis"),
     "river": ("river",),

@@ -3,7 +3,6 @@
 import signal
 import sys
 from datetime import date
-from enum import StrEnum
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -13,7 +12,8 @@ import typer
 
 import onlineguard
 from onlineguard.cli import registry as commands  # the commands of `slidr`, and on top those of a registry
-from onlineguard.cli.exits import EXIT_INTERRUPTED, one_line_errors
+from onlineguard.cli.exits import one_line_errors
+from onlineguard.cli.run import INSPECT_EPILOG, RUN_EPILOG, inspect, run
 
 if TYPE_CHECKING:
     from onlineguard.slidr.simulation.simulator import World
@@ -22,19 +22,11 @@ COMMANDS = "onlineguard.commands"  # the entry points by which other packages, t
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(commands.app, name="slidr")
-
-
-class DetectorName(StrEnum):
-    auto = "auto"
-    point = "point"
-    marginal = "marginal"
-    series = "series"
 
 
 def main() -> None:
@@ -56,123 +48,8 @@ def onlineguard_(
         raise typer.Exit
 
 
-RUN_EPILOG = """[bold]Examples[/bold]
-
-Server metrics, one series a slice, with alarms in an HTML report:
-
-  [cyan]onlineguard run metrics.csv.gz --slice metric --feature value --time timestamp --report report.html[/cyan]
-
-Every event as a point of several numbers, verdicts to a file, and continued the next day:
-
-  [cyan]onlineguard run mon.ndjson --slice country,device --feature age,clicks --state s.og --out mon.parquet[/cyan]
-
-  [cyan]onlineguard run tue.ndjson --slice country,device --feature age,clicks --state s.og --out tue.parquet[/cyan]
-
-From a pipe, and measured against known anomalies:
-
-  [cyan]zstdcat log.csv.zst | onlineguard run - --slice host --feature latency --label incident[/cyan]
-
-Exit codes: 0 done; 2 wrong use, or a source or state file that cannot be used; 130 Ctrl-C or SIGTERM, after what was
-judged until then has been written. A run that breaks off in any other way writes nothing: it can be repeated.
-"""
-
-
-@app.command(epilog=RUN_EPILOG)
-def run(
-    source: Annotated[str, typer.Argument(help="A .csv, .tsv or .ndjson file (also .gz), .parquet, or - for a pipe.")],
-    feature: Annotated[
-        str, typer.Option(metavar="COLUMN[,COLUMN]", help="What is judged: numbers, or texts, which are categories.")
-    ],
-    slice_: Annotated[
-        str | None,
-        typer.Option("--slice", metavar="COLUMN[,COLUMN]", help="What tells slices apart. Without it all are one."),
-    ] = None,
-    category: Annotated[
-        str | None,
-        typer.Option(metavar="COLUMN[,COLUMN]", help="Features whose numbers are categories, such as a status."),
-    ] = None,
-    time: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="ISO 8601 or Unix time; for series, the report and delays.")
-    ] = None,
-    label: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="1 for known anomalies: measured against, never learned from.")
-    ] = None,
-    detector: Annotated[
-        DetectorName,
-        typer.Option(
-            help="point: each event by itself. marginal: each number by itself, which is several times as fast. "
-            "series: given the slice's own past; a run of odd values is one alarm. "
-            "auto: series with --time and up to 4 numbers that depend on those before, else point."
-        ),
-    ] = DetectorName.auto,
-    rate: Annotated[
-        float | None,
-        typer.Option(help="Share of usual events that may be flagged, up to 0.2; else 0.01, of a series 0.0005."),
-    ] = None,
-    patience: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="EVENTS",
-            help="How long a new regime must last before it counts as usual; else 5,000. Not for a series.",
-        ),
-    ] = None,
-    state: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Continue from this file if it exists; written at the end.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Verdicts, a row an event: .parquet, .csv or .ndjson.")
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Self-contained HTML of the oddest slices.")
-    ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first row that cannot be read.")] = False,
-) -> None:
-    """Judge every event of a stream against its own slice, and learn from it.
-
-    Rows that cannot be read are written to SOURCE.rejects.ndjson with their line number and the reason.
-    """
-    with one_line_errors():
-        from onlineguard.cli import console, runner
-        from onlineguard.cli.sinks import VerdictWriter
-        from onlineguard.report import SeriesRecorder, write_report
-        from onlineguard.report.quality import GAP
-        from onlineguard.sources import Source
-
-        slices = _columns("--slice", slice_) if slice_ is not None else []
-        features, categories = _columns("--feature", feature), _columns("--category", category) if category else []
-        events = Source(source, slices, features, time, label, strict=strict, category_columns=categories)
-        runner.check_destinations(events, {"state": state, "out": out, "report": report})
-        first = events.peek()
-        kind, reason = runner.choose_detector(detector.value, len(features), time is not None, first)
-        engine = runner.open_engine(features, kind, rate, patience, state, slices, events.categories)
-        console.say_start(kind, reason, engine, state)
-        writer = VerdictWriter(out, events.slice_columns) if out is not None else None
-        try:
-            with console.progress(events.name, events.total_bytes, lambda: events.bytes_read) as progress:
-                summary = runner.run(
-                    events,
-                    engine,
-                    writer=writer,
-                    recorder=SeriesRecorder(gap=GAP),
-                    explain=report is not None,
-                    progress=progress,
-                )
-            if report is not None:
-                shown = summary.oddest[: console.REPORTED]
-                write_report(report, shown, console.facts(summary), f"Anomalies in {events.name}")
-            with runner.undisturbed():  # the verdicts and the state that gave them belong together
-                if writer is not None:
-                    writer.commit()
-                if state is not None:
-                    engine.save(state)
-        finally:
-            if writer is not None:
-                writer.discard()
-        console.print_summary(summary, events, {"verdicts": out, "report": report, "state": state})
-        if summary.interrupted:
-            raise typer.Exit(EXIT_INTERRUPTED)
-
+app.command(epilog=RUN_EPILOG)(run)
+app.command(epilog=INSPECT_EPILOG)(inspect)
 
 DEMO_EPILOG = """[bold]Examples[/bold]
 
@@ -296,15 +173,6 @@ def _day(flag: str, text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise InvalidArgument(flag, f"is {text!r}; it must be a day such as 2026-03-02") from None
-
-
-def _columns(flag: str, names: str) -> list[str]:
-    from onlineguard.errors import InvalidArgument
-
-    columns = [name.strip() for name in names.split(",") if name.strip()]
-    if not columns:
-        raise InvalidArgument(flag, f"is {names!r}; it must name at least one column, e.g. {flag} host")
-    return columns
 
 
 for entry in entry_points(group=COMMANDS):

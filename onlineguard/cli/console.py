@@ -37,14 +37,32 @@ def say_start(detector: str, reason: str, engine: Engine, state: Path | None) ->
     _remark(f"detector: {detector} ({reason}){known}")
 
 
+def say_read(source: Source, named: bool) -> None:
+    """Say how the source is read, which features it has unless they were named, and what could tell slices apart."""
+    more = f", the first of {len(source.places):,} files" if len(source.places) > 1 else ""
+    _remark(f"{clean(source.places[0].name)}{more}: {clean(source.described)}")
+    features, categories = source.feature_columns, source.categories
+    if not named or categories:
+        listed = ", ".join(features[:SHOWN]) + (f" and {len(features) - SHOWN:,} more" if len(features) > SHOWN else "")
+        as_texts = f"; categories: {', '.join(categories[:SHOWN])}" if categories else ""
+        _remark(f"features: {clean(listed + as_texts)}" + ("" if named else " (--feature names others)"))
+    if source.proposed_slice is not None:
+        name, distinct = source.proposed_slice
+        _remark(f"all events are one slice; --slice {clean(name)} would tell {distinct:,} apart")
+
+
 @contextmanager
 def progress(
-    name: str, total: int | None, done: Callable[[], int] | None = None, noun: str = "events"
+    name: str,
+    total: int | None,
+    done: Callable[[], int] | None = None,
+    noun: str = "events",
+    off: bool = False,
 ) -> Generator[Callable[[int], None]]:
     """A bar with events a second while on a terminal, and a final line; call what it gives with the events so far.
 
     `done` of `total` says how far that is, in events where it is not given; None where nobody knows the total. `name`
-    says which stage this is, `noun` what it counts.
+    says which stage this is, `noun` what it counts. `off`: only the final line.
     """
     began, so_far = time.perf_counter(), 0
     console = Console(stderr=True)
@@ -56,7 +74,7 @@ def progress(
         TextColumn("{task.fields[speed]:,.0f}/s", style="cyan"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True, disable=off or not console.is_terminal) as bar:
         task = bar.add_task(clean(name), total=total, events=0, speed=0.0)
 
         def advance(events: int) -> None:
@@ -78,6 +96,7 @@ def facts(summary: Summary) -> dict[str, Any]:
         "Anomalies": summary.anomalies,
         "Share of events": f"{summary.anomalies / max(summary.events, 1):.2%}",
         "Rejected rows": summary.rejected,
+        **({"Unreadable fields": summary.bad_fields} if summary.bad_fields else {}),
         "Events a second": round(summary.events_per_second),
     }
     if summary.period is not None:
@@ -101,9 +120,14 @@ def facts(summary: Summary) -> dict[str, Any]:
     return shown
 
 
-def print_summary(summary: Summary, source: Source, written: dict[str, Path | None]) -> None:
-    """The table at the end of a run, the oddest slices, and where everything is."""
-    console = Console()
+def print_summary(summary: Summary, source: Source, written: dict[str, Path | None], aside: bool = False) -> None:
+    """The table at the end of a run, the oddest slices, and where everything is.
+
+    aside: to standard error, since verdicts went to standard output.
+    """
+    console = Console(stderr=aside)
+    if not console.is_terminal:
+        console.width = 200  # no name is cut that goes into a file
     console.print()
     table = Table.grid(padding=(0, 3))
     for name, value in facts(summary).items():
@@ -113,9 +137,9 @@ def print_summary(summary: Summary, source: Source, written: dict[str, Path | No
     if odd:
         console.print()
         table = Table(title="The oddest slices", **_STYLE)
-        table.add_column("slice", overflow="fold")
+        table.add_column("slice", overflow="ellipsis", no_wrap=True)
         for heading in ("events", "anomalies", "alarms", "peak score", "p-value"):
-            table.add_column(heading, justify="right")
+            table.add_column(heading, justify="right", no_wrap=True)
         for slice_ in odd[:SHOWN]:
             peak = max(slice_.alarms, key=lambda alarm: alarm[2])
             table.add_row(
@@ -127,8 +151,15 @@ def print_summary(summary: Summary, source: Source, written: dict[str, Path | No
                 f"{peak[3]:.1g}",
             )
         console.print(table)
+    if source.bad_fields:
+        each = ", ".join(f"{name} {n:,}" for name, n in source.bad_fields.most_common(SHOWN))
+        _remark(f"{_counted(summary.bad_fields, 'field')} could not be read and count as missing: {clean(each)}")
     if summary.rejected:
         _remark(f"{_counted(summary.rejected, 'row')} could not be read: see {source.rejects}")
+    for reason in source.reasons:
+        _remark(f"  {clean(reason)}")
+    if source.bad_fields:
+        _remark("  --na names a word for a missing value; --decimal and --time-format say how fields are written")
     if summary.interrupted:
         _remark(f"interrupted: judged up to line {summary.last_line:,}")
     for name, path in written.items():

@@ -16,6 +16,11 @@ FLAGS = {name: f"--{name}" for name in ("patience", "state", "out", "report", "r
     **{name: f"--{name.replace('_', '-')}" for name in ("kind", "budget", "method", "confidence", "model", "json")},
     **{name: f"--{name.replace('_', '-')}" for name in ("min_coverage", "cap", "rfm_at_least")},
     "slices": "--slice",
+    **{
+        name: f"--{name.replace('_', '-')}" for name in ("delimiter", "decimal", "encoding", "time_format", "time_zone")
+    },
+    **{name: f"--{name}" for name in ("pause", "keep", "follow")},
+    "category_columns": "--category",
     **{name: f"--{name}" for name in ("why", "registry", "days")},
     **{name: f"--{name.replace('_', '-')}" for name in ("calibrate_days", "measure_days")},
 }

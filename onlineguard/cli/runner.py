@@ -16,8 +16,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from onlineguard.cli.alarms import AlarmNumbers
 from onlineguard.cli.periods import periods_found
-from onlineguard.cli.sinks import VerdictWriter
+from onlineguard.cli.sinks import Drivers, VerdictLines, VerdictWriter
 from onlineguard.engine.arguments import detector_of, named_model
 from onlineguard.engine.engine import Engine
 from onlineguard.engine.verdicts import Verdicts
@@ -50,6 +51,7 @@ class Summary:
     interrupted: bool  # by Ctrl-C or SIGTERM: the stream was taken to end there
     oddest: list[SliceReport]  # the recorded slices, highest score first
     quality: Quality | None  # where the source has labels
+    bad_fields: int = 0  # of features and times; they count as missing
     period: str | None = None  # what series repeat themselves after; None for a detector that looks for no period
 
     @property
@@ -106,6 +108,7 @@ def open_engine(
     state: Path | None = None,
     slice_columns: Sequence[str] | None = None,
     categories: Sequence[str] = (),
+    pause: float | None = None,
 ) -> Engine:
     """The engine that `state` holds, a new one where there is no such file.
 
@@ -113,7 +116,7 @@ def open_engine(
     slices are told apart by other columns than `slice_columns`, where that is given. The columns are kept among the
     engine's notes; of a file without them only the number of columns can be compared.
     """
-    new = Engine(features=features, estimator=named_model(detector, rate, patience), categories=categories)
+    new = Engine(features=features, estimator=named_model(detector, rate, patience, pause), categories=categories)
     columns = None if slice_columns is None else list(slice_columns)
     if columns is not None:
         new.notes[SLICE_COLUMNS] = columns
@@ -138,24 +141,25 @@ def run(
     source: Source,
     engine: Engine,
     *,
-    writer: VerdictWriter | None = None,
+    writers: Sequence[VerdictWriter | VerdictLines] = (),
     recorder: SeriesRecorder | None = None,
     explain: bool = False,
     progress: Callable[[int], None] = lambda events: None,
 ) -> Summary:
     """Judge and learn every event of the source, in order.
 
-    writer: takes the verdicts; committing or discarding them is left to the caller.
+    writers: take the verdicts; committing or discarding them is left to the caller.
     recorder: records the oddest slices; with `explain` also what drove some of their anomalous events.
     progress: called after each batch with the number of events so far.
 
     A KeyboardInterrupt ends the stream after the batch in work. Raises SourceError where the source breaks off, and
-    where every row of it was rejected.
+    where every row of it was rejected, or no field of its features could be read.
     """
     recorder = recorder or SeriesRecorder(gap=GAP)
     labelled = Labelled() if source.label_column is not None else None
     events = anomalies = last_line = explained = 0
-    interrupted = False
+    interrupted = anything = False
+    alarms = AlarmNumbers()
     ahead = read_ahead(source)
     began = time.perf_counter()
     try:
@@ -163,8 +167,12 @@ def run(
             with undisturbed():
                 verdicts = engine.update(batch.keys, batch.X)
                 assert verdicts.slice_numbers is not None
-                if writer is not None:
-                    writer.add(batch, verdicts)
+                if writers:
+                    numbers = alarms.of(verdicts.slice_numbers, verdicts.anomalous)
+                    drivers = _drivers(engine, batch, verdicts) if any(one.drivers for one in writers) else None
+                    for one in writers:
+                        one.add(batch, verdicts, numbers if one.alarms else None, drivers if one.drivers else None)
+                anything = anything or bool(np.isfinite(batch.X).any())
                 _record(recorder, batch, verdicts)
                 if labelled is not None and batch.labels is not None:
                     labelled.add(verdicts.slice_numbers, batch.labels, verdicts, batch.times)
@@ -180,13 +188,22 @@ def run(
     finally:
         ahead.close()
     if events == 0 and not interrupted:
-        raise SourceError(f"every row of {source.name} was rejected, {source.rejected:,} of them; see {source.rejects}")
+        raise SourceError(
+            f"every row of {source.name} was rejected, {source.rejected:,} of them: {'; '.join(source.reasons)}; "
+            f"see {source.rejects}"
+        )
+    if events and not anything and source.bad_fields:
+        raise SourceError(
+            f"no field of a feature of {source.name} could be read: {'; '.join(source.reasons)}; name other columns "
+            "(--feature), or say how numbers are written (--decimal, --na)"
+        )
     oddest = recorder.reports(64, value_name=_value_name(source))
     return Summary(
         events=events,
         slices=len(engine.slices) + engine.evicted,
         anomalies=anomalies,
         rejected=source.rejected,
+        bad_fields=source.bad_fields.total(),
         target_rate=engine.target_rate,
         seconds=time.perf_counter() - began,
         last_line=last_line,
@@ -207,8 +224,9 @@ def check_destinations(
     owner_of = {path.resolve(): name for name, path in (read or {}).items() if path is not None}
     if source is not None and not source.strict:
         owner_of[source.rejects.resolve()] = "where rejected rows go"
-    if source is not None and not source.from_stdin:
-        owner_of[source.path.resolve()] = "the source"
+    for place in source.places if source is not None else ():
+        if place.path is not None:
+            owner_of[place.path.resolve()] = "the source"
     for name, path in destinations.items():
         if path is None:
             continue
@@ -235,6 +253,20 @@ def _explain(engine: Engine, recorder: SeriesRecorder, batch: Batch, verdicts: V
                 shares = engine.explain(key, batch.X[i])
                 recorder.add_drivers(number, {str(feature): share for feature, share in shares.items()})
     return explained.total()
+
+
+def _drivers(engine: Engine, batch: Batch, verdicts: Verdicts) -> Drivers:
+    """What made each anomalous event odd most, by the state from after its batch."""
+    feature: list[str | None] = [None] * len(batch)
+    share = np.full(len(batch), np.nan, np.float32)
+    names = engine.features or []
+    for i in np.flatnonzero(verdicts.anomalous).tolist():
+        with suppress(KeyError):  # evicted within this batch
+            key: Any = batch.keys[i]
+            shares = engine.explain(key, batch.X[i]) if len(names) > 1 else {names[0]: 1.0}
+            most = max(shares, key=lambda name: shares[name])
+            feature[i], share[i] = str(most), shares[most]
+    return Drivers(feature, share)
 
 
 def _key_columns(engine: Engine) -> int:

@@ -70,13 +70,26 @@ def fitting_model(
     return next(model for model, size in zip(models, sizes, strict=True) if size <= bytes_per_slice)
 
 
-def named_model(detector: str, target_rate: float | None = None, patience: float | None = None) -> SliceModel:
-    """The model of one slice for a name of DETECTORS; None is the model's own default. A series has no patience."""
+def named_model(
+    detector: str, target_rate: float | None = None, patience: float | None = None, pause: float | None = None
+) -> SliceModel:
+    """The model of one slice for a name of DETECTORS; None is the model's own default.
+
+    A series has no patience, and only a series has a pause.
+    """
     chosen: dict[str, Any] = {} if target_rate is None else {"target_rate": checked_rate(target_rate)}
     if detector == "series" and patience is not None:
         raise InvalidArgument("patience", f"is {patience:g}, but the detector is series, which has none; leave it out")
     if patience is not None:
         chosen["patience"] = checked_patience(patience)
+    if pause is not None:
+        if detector != "series":
+            raise InvalidArgument(
+                "pause", f"is {pause:g}, but the detector is {detector}, which has none; leave it out"
+            )
+        if not _is_number(pause) or not pause >= 0:
+            raise InvalidArgument("pause", f"is {pause!r}; it must be at least 0 events, e.g. 60")
+        chosen["pause"] = float(pause)
     return DETECTORS[detector](**chosen)
 
 

@@ -11,7 +11,8 @@ Bytes become `blocks`, blocks become `lines`, and lines become rows of fields (`
 from onlineguard.sources.ahead import read_ahead
 from onlineguard.sources.batches import Batch
 from onlineguard.sources.conversion import ALL
+from onlineguard.sources.dialect import Choices
 from onlineguard.sources.source import Source
 from onlineguard.sources.times import NO_TIME
 
-__all__ = ["ALL", "NO_TIME", "Batch", "Source", "read_ahead"]
+__all__ = ["ALL", "NO_TIME", "Batch", "Choices", "Source", "read_ahead"]

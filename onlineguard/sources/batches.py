@@ -20,7 +20,8 @@ class Batch:
     the same as the engine takes them.
     `X` has NaN where a feature is missing. `times` are microseconds since 1970 in UTC, `NO_TIME` where missing, a time
     without a zone being taken as UTC. `labels` are 1 inside a label and 0 elsewhere, an empty one included.
-    `line_numbers` count from 1 and include a header; in Parquet they are row numbers.
+    `line_numbers` count from 1 in each file and include a header; in Parquet they are row numbers. `files` are the
+    names of the files, where a source is of several. `kept` are the columns that are carried along, as they are.
     """
 
     slices: pl.Series | pl.DataFrame
@@ -29,13 +30,18 @@ class Batch:
     times: Int[np.ndarray, " n"] | None
     labels: Int[np.ndarray, " n"] | None
     line_numbers: Int[np.ndarray, " n"]
+    files: pl.Series | None = None
+    kept: pl.DataFrame | None = None
 
     def __len__(self) -> int:
         return len(self.X)
 
 
-def in_batches(frames: Iterator[pl.DataFrame], n: int) -> Iterator[Batch]:
-    """The events of all frames in batches of n; the last may be shorter, and comes also when the source breaks off."""
+def in_batches(frames: Iterator[pl.DataFrame], n: int, at_once: bool = False) -> Iterator[Batch]:
+    """The events of all frames in batches of n; the last may be shorter, and comes also when the source breaks off.
+
+    at_once: no event waits for others that may never come.
+    """
     held: list[pl.DataFrame] = []
     missing = n
     failure: SourceError | None = None
@@ -47,6 +53,9 @@ def in_batches(frames: Iterator[pl.DataFrame], n: int) -> Iterator[Batch]:
             if len(frame):
                 held.append(frame)
                 missing -= len(frame)
+            if at_once and held:
+                yield _batch(held)
+                held, missing = [], n
     except SourceError as error:
         failure = error
     if held:
@@ -59,6 +68,7 @@ def _batch(frames: list[pl.DataFrame]) -> Batch:
     frame = pl.concat(frames)
     slices = frame.select(pl.col("^slice .*$"))
     slices = slices.to_series() if slices.width == 1 else slices
+    kept = frame.select(pl.col("^kept (?s:.)*$"))
     return Batch(
         slices,
         as_keys(slices, len(frame)),
@@ -66,4 +76,6 @@ def _batch(frames: list[pl.DataFrame]) -> Batch:
         frame.get_column("time").to_numpy(writable=True) if "time" in frame.columns else None,
         frame.get_column("label").to_numpy(writable=True) if "label" in frame.columns else None,
         frame.get_column("line").to_numpy(writable=True),
+        frame.get_column("file") if "file" in frame.columns else None,
+        kept.rename(lambda name: name.removeprefix("kept ")) if kept.width else None,
     )

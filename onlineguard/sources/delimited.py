@@ -1,4 +1,4 @@
-"""Rows of delimited text, CSV or TSV with a header.
+"""Rows of delimited text in any dialect.
 
 A block is first checked to be rectangular and plainly quoted, all bytes at once; if it is, polars splits it, and
 Python's `csv` module otherwise. Both give the same fields.
@@ -8,7 +8,7 @@ after which the row has not the header's width, is set aside alone, so that one 
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,9 @@ import polars as pl
 from jaxtyping import Int
 
 from onlineguard.errors import SourceError
+from onlineguard.sources.dialect import Dialect
 from onlineguard.sources.lines import MAX_LINE_BYTES, Lines
+from onlineguard.sources.numerals import DECIMAL_COMMA, PLAIN
 from onlineguard.sources.rejects import Reject
 from onlineguard.sources.rows import Columns, FieldRows
 
@@ -31,20 +33,47 @@ class _Layout:
     """The layout of every row, as the header gives it."""
 
     separator: str
+    quote: str
     width: int  # fields in a row
     wanted: dict[str, int]  # position of each column that is asked for
     numbers: set[int]  # positions of the columns that are features and nothing else
+    decimal_comma: bool = False  # in their numbers
 
 
-def read_delimited(lines: Lines, separator: str, columns: Columns) -> Iterator[FieldRows]:
-    """The rows of each chunk of lines; nothing where there is not even a header. Raises SourceError for the header."""
-    header, line_number = _header(lines, separator, columns.source)
-    if not header:
-        return
-    wanted = {name: header.index(name) for name in columns.found_in(header)}
-    others = {name for role, name in columns.roles if role != "feature"}
-    numbers = {wanted[name] for name in columns.features if name not in others and name not in columns.categories}
-    layout = _Layout(separator, len(header), wanted, numbers)
+class Delimited:
+    """A `Table` of delimited text. Raises SourceError for a header that cannot be read."""
+
+    def __init__(self, lines: Lines, dialect: Dialect, source: str):
+        self._lines, self.dialect, self.numerals = lines, dialect, dialect.numerals
+        header, self._line_number = _header(lines, dialect, source)
+        self.names = [name or f"column_{at}" for at, name in enumerate(header, 1)]
+        self.sample: Mapping[str, pl.Series] = {
+            name: pl.Series(cells, dtype=pl.String) for name, cells in zip(self.names, dialect.columns, strict=False)
+        }
+
+    def describe(self) -> str:
+        return self.dialect.describe()
+
+    def rows(self, columns: Columns) -> Iterator[FieldRows]:
+        """The rows of each chunk of lines; nothing where there is not even a header."""
+        if not self.names:
+            return
+        names, dialect = self.names, self.dialect
+        written = f" ({dialect.describe()}: --delimiter, --encoding, --no-header and others change that)"
+        wanted = {name: names.index(name) for name in columns.found_in(names, written)}
+        others = {name for role, name in columns.roles if role != "feature"}
+        numbers = {wanted[name] for name in columns.features or () if name not in {*others, *columns.categories}}
+        decimal_comma = dialect.numerals == DECIMAL_COMMA and dialect.delimiter != ","
+        if dialect.numerals != PLAIN and not decimal_comma:  # such numbers are read as text first
+            numbers = set[int]()
+        yield from _rows(
+            self._lines,
+            _Layout(dialect.delimiter, dialect.quote, len(names), wanted, numbers, decimal_comma),
+            self._line_number,
+        )
+
+
+def _rows(lines: Lines, layout: _Layout, line_number: int) -> Iterator[FieldRows]:
     while chunk := lines.chunk():
         at, size, whole = 0, len(chunk), True
         while at < len(chunk):
@@ -66,21 +95,41 @@ def read_delimited(lines: Lines, separator: str, columns: Columns) -> Iterator[F
         lines.unread(chunk[at:])
 
 
-def _header(lines: Lines, separator: str, source: str) -> tuple[list[str], int]:
+def _header(lines: Lines, dialect: Dialect, source: str) -> tuple[list[str], int]:
     """The column names, none where there are only blank lines, and the number of the line after them."""
-    line_number = 1
+    line_number = 1 + _skip(lines, dialect.skipped)
+    if not dialect.header:
+        return [""] * dialect.width, line_number
     while chunk := lines.chunk():
         feed = _Feed(chunk)
         try:
-            for fields in csv.reader(feed, delimiter=separator, strict=True):
+            for fields in csv.reader(feed, delimiter=dialect.delimiter, quotechar=dialect.quote, strict=True):
                 feed.start = feed.at
                 if fields:
                     lines.unread(feed.rest())
-                    return [name.strip() for name in fields], line_number + feed.at
+                    return _fitting([name.strip() for name in fields], dialect), line_number + feed.at
         except csv.Error as error:
             raise SourceError(f"the header of source {source} cannot be read: {error}") from error
         line_number += chunk.count(b"\n")
     return [], line_number
+
+
+def _skip(lines: Lines, n: int) -> int:
+    """Read over so many lines; returns how many there were."""
+    skipped = 0
+    while skipped < n and (chunk := lines.chunk()):
+        at = 0
+        while skipped < n and (end := chunk.find(b"\n", at) + 1):
+            at, skipped = end, skipped + 1
+        lines.unread(chunk[at:])
+    return skipped
+
+
+def _fitting(header: list[str], dialect: Dialect) -> list[str]:
+    """The names, and one for a column that all rows have besides: an empty last, or the first, as R names its rows."""
+    if len(header) + 1 != dialect.width:
+        return header
+    return [*header, ""] if not any(dialect.columns[-1]) else ["", *header]
 
 
 def _split_fast(chunk: bytes, layout: _Layout, line_number: int) -> FieldRows | None:
@@ -92,7 +141,7 @@ def _split_fast(chunk: bytes, layout: _Layout, line_number: int) -> FieldRows | 
         return None
     if layout.width == 1 and (b"\n\n" in chunk or b"\n\r" in chunk or chunk[:1] in b"\r\n"):  # perhaps a blank line
         return None
-    ends = _row_ends(chunk, layout) if b'"' in chunk or _may_have_long_fields(chunk) else None
+    ends = _row_ends(chunk, layout) if layout.quote.encode() in chunk or _may_have_long_fields(chunk) else None
     n = _plain_rows(chunk, layout) if ends is None else len(ends)
     table = _parsed(chunk, layout) if n else None
     if table is None or len(table) != n:
@@ -127,7 +176,7 @@ def _row_ends(chunk: bytes, layout: _Layout) -> Int[np.ndarray, " n"]:
     data = np.frombuffer(chunk, np.uint8)
     line_ends = data == ord("\n")
     breaks = np.flatnonzero((data == ord(separator)) | line_ends)
-    quotes = np.flatnonzero(data == ord('"'))
+    quotes = np.flatnonzero(data == ord(layout.quote))
     if len(quotes) % 2:
         return none
     before, after = data[quotes[::2] - 1], data[quotes[1::2] + 1]  # -1 is the chunk's last byte, a newline
@@ -150,7 +199,15 @@ def _parsed(chunk: bytes, layout: _Layout) -> pl.DataFrame | None:
         schema = {f"column_{i + 1}": pl.Float64() if i in numbers else pl.String() for i in range(layout.width)}
         wanted = [f"column_{i + 1}" for i in sorted(set(layout.wanted.values()))]
         try:
-            table = pl.read_csv(chunk, has_header=False, schema=schema, separator=layout.separator, columns=wanted)
+            table = pl.read_csv(
+                chunk,
+                has_header=False,
+                schema=schema,
+                separator=layout.separator,
+                quote_char=layout.quote,
+                columns=wanted,
+                decimal_comma=layout.decimal_comma,
+            )
         except pl.exceptions.PolarsError:
             continue
         finite = table.select(pl.col(pl.Float64).is_finite().all())
@@ -172,7 +229,7 @@ def _is_utf8(chunk: bytes) -> bool:
 def _split_slow(chunk: bytes, layout: _Layout, line_number: int, ended: bool) -> tuple[FieldRows, bytes]:
     """Rows of any chunk, and the bytes of a last row that may go on in the next one."""
     feed = _Feed(chunk)
-    reader = csv.reader(feed, delimiter=layout.separator, strict=True)
+    reader = csv.reader(feed, delimiter=layout.separator, quotechar=layout.quote, strict=True)
     rows: list[list[str]] = []
     spans: list[tuple[int, int]] = []
     rejects: list[Reject] = []
@@ -197,7 +254,7 @@ def _split_slow(chunk: bytes, layout: _Layout, line_number: int, ended: bool) ->
         else:  # the row's first line is set aside alone: a stray quote must not take the lines after it along
             rejects.append((line_number + feed.start, reason, feed.lines[feed.start]))
             feed.at, feed.dry = feed.start + 1, False
-            reader = csv.reader(feed, delimiter=layout.separator, strict=True)
+            reader = csv.reader(feed, delimiter=layout.separator, quotechar=layout.quote, strict=True)
     columns = {
         column: pl.Series([row[position] for row in rows], dtype=pl.String)
         for column, position in layout.wanted.items()

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,47 +10,91 @@ import polars as pl
 from jaxtyping import Float
 
 from onlineguard.engine.categories import as_codes
+from onlineguard.sources.numerals import PLAIN, Numerals, parsed
 from onlineguard.sources.rejects import shortened
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 MISSING = {"", "null", "none", "na", "n/a"}  # besides nan and inf, in any case
-_WORDS = dict.fromkeys(MISSING, np.nan) | {"true": 1.0, "false": 0.0}
+_TRUTHS = {"true": 1.0, "false": 0.0}
+_NANS = ("nan", "+nan", "-nan")
 
 
-def to_numbers(column: pl.Series | list[Any]) -> tuple[Float[np.ndarray, " n"], dict[int, str]]:
+@dataclass(frozen=True)
+class Style:
+    """How numbers stand in a source: their numerals, words for a missing one, and numbers that mean a missing one."""
+
+    numerals: Numerals = PLAIN
+    words: frozenset[str] = frozenset(MISSING)  # in small letters
+    named: frozenset[str] = frozenset()  # those of them that the user named, which hold for categories, too
+    numbers: tuple[float, ...] = ()
+
+
+_USUAL = Style()
+
+
+def to_numbers(column: pl.Series | list[Any], style: Style = _USUAL) -> tuple[Float[np.ndarray, " n"], dict[int, str]]:
     """Float64 with NaN where a number is missing, and the texts that are no numbers, by position."""
+    values, wrong = _to_numbers(column, style)
+    if style.numbers:
+        values[np.isin(values, style.numbers)] = np.nan
+    return values, wrong
+
+
+def _to_numbers(column: pl.Series | list[Any], style: Style) -> tuple[Float[np.ndarray, " n"], dict[int, str]]:
     if isinstance(column, list):
         if set(map(type, column)) <= {float, int, type(None)}:
             with suppress(OverflowError):  # an integer beyond float64
                 values = np.array(column, np.float64)  # None becomes NaN
                 return np.where(np.isinf(values), np.copysign(FLOAT32_MAX, values), values), {}  # JSON has no infinity
         column = to_texts(column)
-    values = column.cast(pl.Float64, strict=False)
-    numbers = np.array(values.to_numpy(), np.float64)
-    infinite = np.isinf(numbers)
     if column.dtype != pl.String:
-        numbers[infinite] = np.nan
-        return numbers, {}
-    wrong: dict[int, str] = {}
-    if values.null_count() > column.null_count():
-        unread = np.flatnonzero((values.is_null() & (column.fill_null("") != "")).to_numpy())
-        texts = column.gather(unread).str.strip_chars()
-        values = texts.cast(pl.Float64, strict=False)
-        numbers[unread] = values.to_numpy()
-        for i in np.flatnonzero(values.is_null().to_numpy()):
-            number = _WORDS.get(texts[int(i)].lower())
-            if number is None:
-                wrong[int(unread[i])] = shortened(column[int(unread[i])], 100)
-            else:
-                numbers[unread[i]] = number
-        infinite = np.isinf(numbers)
-    for i in np.flatnonzero(infinite):  # 1e999 is a number, however absurd; inf is none
-        overflow = any(character.isdigit() for character in column[int(i)])
-        numbers[i] = np.copysign(FLOAT32_MAX, numbers[i]) if overflow else np.nan
-    return numbers, wrong
+        numbers = np.array(column.cast(pl.Float64, strict=False).to_numpy(), np.float64)
+        return np.where(np.isinf(numbers), np.nan, numbers), {}
+    numbers = np.full(len(column), np.nan)
+    left = np.flatnonzero((column.fill_null("") != "").to_numpy())
+    first, *others = _cast, _stripped_cast, lambda texts: parsed(texts, style.numerals)
+    if style.numerals.decimal != ".":  # 1.5 is no 15, though nobody meant it so; 1.500 is 1500 where points group
+        first, *others = others[1], _words_cast if style.numerals.thousands == "." else _stripped_cast
+    for reading in (first, *others, _truths):
+        texts = column.gather(left) if len(left) < len(column) else column
+        found = reading(texts)
+        numbers[left] = found
+        left = left[np.isnan(found)]
+        if not len(left):
+            break
+    infinite = np.flatnonzero(np.isinf(numbers))
+    if len(infinite):  # 1e999 is a number, however absurd; inf is none
+        overflow = column.gather(infinite).str.contains(r"\d").to_numpy()
+        numbers[infinite] = np.where(overflow, np.copysign(FLOAT32_MAX, numbers[infinite]), np.nan)
+    words = column.gather(left).str.strip_chars().str.to_lowercase()
+    bad = left[~words.is_in([*style.words, *_NANS]).to_numpy()]
+    return numbers, dict(zip(bad.tolist(), map(_short, column.gather(bad).to_list()), strict=True))
 
 
-def to_codes(column: pl.Series | list[Any]) -> tuple[Float[np.ndarray, " n"], dict[int, str]]:
+def _cast(texts: pl.Series) -> Float[np.ndarray, " n"]:
+    return np.array(texts.cast(pl.Float64, strict=False).to_numpy(), np.float64)
+
+
+def _stripped_cast(texts: pl.Series) -> Float[np.ndarray, " n"]:
+    return _cast(texts.str.strip_chars())
+
+
+def _words_cast(texts: pl.Series) -> Float[np.ndarray, " n"]:
+    """Infinity only, which the caller takes for a missing number."""
+    texts = texts.str.strip_chars()
+    return _cast(texts.set(texts.str.contains(r"\d"), None))
+
+
+def _truths(texts: pl.Series) -> Float[np.ndarray, " n"]:
+    texts = texts.str.strip_chars().str.to_lowercase()
+    return texts.replace_strict(_TRUTHS, default=None, return_dtype=pl.Float64).to_numpy().astype(np.float64)
+
+
+def _short(text: str) -> str:
+    return shortened(text, 100)
+
+
+def to_codes(column: pl.Series | list[Any], style: Style = _USUAL) -> tuple[Float[np.ndarray, " n"], dict[int, str]]:
     """The codes of categories, NaN where one is missing, and the values that are no categories, by position."""
     wrong: dict[int, str] = {}
     if isinstance(column, list):
@@ -58,19 +103,22 @@ def to_codes(column: pl.Series | list[Any]) -> tuple[Float[np.ndarray, " n"], di
     values = pl.Series(column, strict=False) if isinstance(column, list) and _are_texts(column) else column
     codes = as_codes(values, "category")
     if isinstance(values, pl.Series) and values.dtype == pl.String:
-        missing = values.str.strip_chars().str.to_lowercase().is_in(list(MISSING | {"nan"})).fill_null(True)
+        missing = (
+            values.str.strip_chars().str.to_lowercase().is_in(list(MISSING | {"nan"} | style.named)).fill_null(True)
+        )
         codes = np.where(missing.to_numpy(), np.nan, codes)
     return codes, wrong
 
 
-def count_texts(column: pl.Series | list[Any]) -> tuple[int, int]:
-    """How many fields are texts that are no numbers, and how many fields are not missing."""
+def count_texts(column: pl.Series | list[Any], style: Style = _USUAL) -> tuple[int, int]:
+    """How many fields are texts that are no numbers, and how many fields are neither missing nor such a word."""
     texts = to_texts(column) if isinstance(column, list) else column
     if not isinstance(texts.dtype, pl.String | pl.Categorical | pl.Enum):
         return 0, len(texts) - texts.null_count()
     texts = texts.cast(pl.String)
-    _, wrong = to_numbers(texts)
-    return len(wrong), len(texts) - texts.null_count() - int((texts == "").sum())
+    _, wrong = to_numbers(texts, style)
+    empty = (texts == "") | texts.str.strip_chars().str.to_lowercase().is_in(list(style.words - MISSING))
+    return len(wrong), len(texts) - texts.null_count() - int(empty.sum())
 
 
 def to_keys(column: pl.Series | list[Any]) -> tuple[pl.Series, dict[int, str]]:

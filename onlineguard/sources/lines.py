@@ -33,14 +33,15 @@ class Lines:
                 return whole
             if not block:
                 self.ended = True
-                return self._rest + b"\n" if self._rest and not self._rest.endswith(b"\n") else self._rest
+                break
             cut = block.rfind(b"\n") + 1
             if cut:
                 whole, self._rest = self._rest + block[:cut], block[cut:]
                 return whole
             rest = self._rest + block
             self._rest = rest[: rest.rfind(b"\n") + 1 + MAX_LINE_BYTES + 1]
-        return b""
+        rest, self._rest = self._rest, b""
+        return rest + b"\n" if rest and not rest.endswith(b"\n") else rest
 
     def unread(self, lines: bytes) -> None:
         """Give these lines back: they come again, with those that follow."""

@@ -1,33 +1,74 @@
 """Rows of NDJSON: one JSON object a line."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 import numpy as np
+import polars as pl
 
+from onlineguard.sources.blocks import UNREADABLE
+from onlineguard.sources.kinds import as_cells
 from onlineguard.sources.lines import MAX_LINE_BYTES, Lines
+from onlineguard.sources.numerals import PLAIN
 from onlineguard.sources.rejects import Reject, shortened
 from onlineguard.sources.rows import Columns, FieldRows
 
+HEAD_ROWS = 1_000  # by which the kinds of columns are told
 
-def read_ndjson(lines: Lines, columns: Columns) -> Iterator[FieldRows]:
-    """The rows of each chunk of lines. The first chunk with objects must have every column; later a field may lack."""
-    names: list[str] = []
-    line_number = 1
-    while chunk := lines.chunk():
-        texts = chunk.split(b"\n")[:-1]
-        objects, numbers, rejects = _objects(texts, line_number)
-        if objects and not names:
-            names = columns.found_in(list(dict.fromkeys(name for row in objects for name in row)))
-        yield FieldRows(
-            {name: [row.get(name) for row in objects] for name in names},
-            np.asarray(numbers, np.int64),
-            lambda i, texts=texts, numbers=numbers, first=line_number: texts[numbers[i] - first],
-            rejects,
-        )
-        line_number += len(texts)
+
+class JsonLines:
+    """A `Table` of NDJSON. The first chunk with objects must have every column; later a field may lack."""
+
+    numerals = PLAIN
+
+    def __init__(self, lines: Lines):
+        self._lines = lines
+        self._read: list[tuple[bytes, list[dict[str, Any]], list[int], list[Reject], int]] = []
+        self._line_number = 1
+        objects: list[dict[str, Any]] = []
+        self._failure: BaseException | None = None
+        try:
+            while not objects and (chunk := lines.chunk()):
+                self._read.append(self._chunk(chunk))
+                objects = self._read[-1][1]
+        except UNREADABLE as error:
+            if not self._read:
+                raise
+            self._failure = error
+        self.names = list(dict.fromkeys(name for row in objects for name in row))
+        self.sample: Mapping[str, pl.Series] = {
+            name: as_cells([row.get(name) for row in objects[:HEAD_ROWS]]) for name in self.names
+        }
+
+    def describe(self) -> str:
+        return "JSON, an object a line"
+
+    def rows(self, columns: Columns) -> Iterator[FieldRows]:
+        """The rows of each chunk of lines."""
+        names = columns.found_in(self.names) if self.names else []
+        for chunk in self._chunks():
+            text, objects, numbers, rejects, first = chunk
+            yield FieldRows(
+                {name: [row.get(name) for row in objects] for name in names},
+                np.asarray(numbers, np.int64),
+                lambda i, text=text, numbers=numbers, first=first: text.split(b"\n")[numbers[i] - first],
+                rejects,
+            )
+
+    def _chunks(self) -> Iterator[tuple[bytes, list[dict[str, Any]], list[int], list[Reject], int]]:
+        while self._read:
+            yield self._read.pop(0)
+        if self._failure is not None:
+            raise self._failure
+        while chunk := self._lines.chunk():
+            yield self._chunk(chunk)
+
+    def _chunk(self, chunk: bytes) -> tuple[bytes, list[dict[str, Any]], list[int], list[Reject], int]:
+        texts, first = chunk.split(b"\n")[:-1], self._line_number
+        self._line_number += len(texts)
+        return (chunk, *_objects(texts, first), first)
 
 
 def _objects(lines: list[bytes], line_number: int) -> tuple[list[dict[str, Any]], list[int], list[Reject]]:

@@ -28,13 +28,14 @@ class RejectFile:
         except OSError as error:
             raise self._failure(error) from error
 
-    def write(self, rejects: list[Reject]) -> None:
-        """Append these rows, so that they can be read at once."""
+    def write(self, rejects: list[Reject], file: str | None = None) -> None:
+        """Append these rows, so that they can be read at once. `file`: theirs, where a source is of several."""
         try:
             self._file = self._file or self._path.open("w", encoding="utf-8")
             for line, reason, text in rejects:
                 text = text.decode(errors="backslashreplace") if isinstance(text, bytes) else text
-                record = {"line": line, "reason": reason, "text": shortened(text.rstrip("\r\n"), _KEPT_TEXT)}
+                record = {} if file is None else {"file": file}
+                record |= {"line": line, "reason": reason, "text": shortened(text.rstrip("\r\n"), _KEPT_TEXT)}
                 self._file.write(json.dumps(record) + "\n")
             self._file.flush()
         except OSError as error:

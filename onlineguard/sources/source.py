@@ -1,69 +1,80 @@
-"""The source: one file, or what is piped in, read from end to end."""
+"""The source: one file, several, or what is piped in, read from end to end."""
 
-import stat
-import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from itertools import chain
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
 
 import polars as pl
 
 from onlineguard.errors import InvalidArgument, SourceError
-from onlineguard.sources import blocks, parquet
+from onlineguard.sources import blocks, frames
 from onlineguard.sources.batches import Batch, in_batches
-from onlineguard.sources.conversion import HEAD_ROWS, Converter
-from onlineguard.sources.delimited import read_delimited
-from onlineguard.sources.lines import Lines
-from onlineguard.sources.ndjson import read_ndjson
+from onlineguard.sources.conversion import HEAD_ROWS, REASONS, Converter
+from onlineguard.sources.dialect import WORDS, Choices
+from onlineguard.sources.fields import Style
+from onlineguard.sources.kinds import number_kind, slice_among
+from onlineguard.sources.opening import opened_table
+from onlineguard.sources.places import WHOLE, Place, found_places
 from onlineguard.sources.rejects import RejectFile, shortened
-from onlineguard.sources.rows import Columns, FieldRows
+from onlineguard.sources.rows import Columns, FieldRows, Table
+from onlineguard.sources.times import TimeParser, told_time_format
 
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
-_PARQUET = {".parquet", ".pq"}
-_SUFFIXES = {*_SEPARATORS, ".ndjson", ".jsonl", *_PARQUET}
+_TOLD = Choices()
 
 
 class Source:
-    """Events of the file `path`, or of standard input where that is "-", as batches of `batch_rows` rows.
+    """Events of the files that `path` names, or of standard input where that is "-", as batches of `batch_rows` rows.
 
-    The format follows from the name (.csv, .tsv, .ndjson or .jsonl, each also with .gz, and .parquet), on standard
-    input from the first byte: `{` for NDJSON, else CSV with a header, either of them gzipped or not.
+    `path` is a file, a folder, a pattern such as logs/*.csv, or a URL, see `onlineguard.sources.places`. The format
+    follows from the name: delimited text (.csv, .tsv, .txt), NDJSON (.ndjson, .jsonl), each also packed (.gz, .bz2,
+    .xz, .zst), Parquet and Excel; on standard input from the first byte: `{` for NDJSON, else delimited text. How the
+    text is written is told from its head, as far as `choices` does not say; `described` has it in a few words.
 
+    - `feature_columns` may be patterns such as load*; None is every column with numbers. The names, once a batch was
+      read, are in `feature_columns`.
     - A feature is a number, or a category where it is among `category_columns` or most of its first 1,000 fields are
       texts; `categories` names those. A category becomes a code, see `onlineguard.engine.categories`.
-    - An empty number, `null`, `NA`, `nan` or `inf` is missing; a finite number beyond float32
+    - An empty number, `null`, `NA`, `-`, `nan` or `inf` is missing; a finite number beyond float32
       becomes the largest float32, so that it stays absurd without vanishing.
-    - A time is ISO 8601 or a Unix time, whose unit (s, ms, us, ns) is told from its size.
+    - A time is ISO 8601, a Unix time, whose unit (s, ms, us, ns) is told from its size, or of one more format.
+    - A feature or a time that cannot be read is missing, and is counted by column in `bad_fields`.
     - A label is 0 or 1, true or false; an empty one is 0.
     - Any other row is counted in `rejected` and written to `rejects`, by default `path` + ".rejects.ndjson", as
-      {"line", "reason", "text"}. The file of an earlier run is replaced, and none is made when nothing was rejected.
-      With `strict` the first such row is a SourceError instead.
+      {"line", "reason", "text"}, and "file" where there are several. The file of an earlier run is replaced, and none
+      is made when nothing was rejected. `reasons` are the first three, of bad fields and of rows.
+      With `strict` the first such row, or row with such a field, is a SourceError instead.
+    - `kept_columns` (patterns, too) are carried along as they are.
+    - With `follow`, events come as soon as their line does, and the end of a file is not the end.
 
     Raises SourceError where nothing can be read at all, and after the last good row where the source breaks off.
-    `bytes_read` of `total_bytes` (None on standard input) tells the progress, in bytes as they lie on the disk.
+    `bytes_read` of `total_bytes` (None where nobody knows) tells the progress, in bytes as they lie on the disk.
     """
 
     def __init__(
         self,
         path: str | Path,
         slice_columns: Sequence[str],
-        feature_columns: Sequence[str],
+        feature_columns: Sequence[str] | None,
         time_column: str | None = None,
         label_column: str | None = None,
         batch_rows: int = 131_072,
         strict: bool = False,
         rejects: str | Path | None = None,
         category_columns: Sequence[str] = (),
+        choices: Choices = _TOLD,
+        kept_columns: Sequence[str] = (),
+        follow: bool = False,
     ):
-        if not feature_columns:
+        if feature_columns is not None and not feature_columns:
             raise InvalidArgument("feature_columns", "is empty; name at least one column with numbers, e.g. ['value']")
-        for name, columns in (("slice_columns", slice_columns), ("feature_columns", feature_columns)):
+        for name, columns in (("slice_columns", slice_columns), ("feature_columns", feature_columns or ())):
             if isinstance(columns, str) or len(set(columns)) != len(columns):
                 raise InvalidArgument(name, f"is {columns!r}; it must be a list that names each column once")
         for column in category_columns:
-            if column not in feature_columns:
+            if feature_columns is not None and column not in feature_columns:
                 raise InvalidArgument(
                     "category_columns", f"names {column!r}, which is no feature; name it there as well"
                 )
@@ -72,24 +83,46 @@ class Source:
         self.from_stdin = str(path) == "-"
         self.name = "stdin" if self.from_stdin else str(path)
         self.path = Path(path)
-        self.slice_columns, self.feature_columns = list(slice_columns), list(feature_columns)
+        self.slice_columns = list(slice_columns)
         self.time_column, self.label_column = time_column, label_column
-        self.batch_rows, self.strict = batch_rows, strict
-        self.rejects = Path(rejects) if rejects is not None else Path(f"{self.name}.rejects.ndjson")
-        self.rejected = 0
-        self.bytes_read = 0
-        self.total_bytes: int | None = None
-        self._columns = Columns(
-            self.name, self.slice_columns, self.feature_columns, time_column, label_column, list(category_columns)
+        self.batch_rows, self.strict, self.choices, self.follow = batch_rows, strict, choices, follow
+        self.places = found_places(str(path))
+        self.rejects = Path(rejects) if rejects is not None else _beside(self.name)
+        self.rejected = self.bytes_read = 0
+        self.bad_fields: Counter[str] = Counter()
+        self.reasons: list[str] = []
+        self.described = ""
+        self.proposed_slice: tuple[str, int] | None = None  # a column that may tell slices apart, where none is named
+        self._style = _style(choices)
+        self._request = self._columns = Columns(
+            self.name,
+            self.slice_columns,
+            None if feature_columns is None else list(feature_columns),
+            time_column,
+            label_column,
+            list(category_columns),
+            list(kept_columns),
         )
-        self._converter = Converter(self._columns)
+        self._categories: list[str] | None = None
         self._begun: tuple[Batch | None, Iterator[Batch]] | None = None  # the first batch, where somebody peeked
-        self._suffix = "" if self.from_stdin else self._suffix_of_name()
+        sizes = [place.size for place in self.places]
+        self.total_bytes = None if None in sizes else sum(size or 0 for size in sizes)
+        self._check_places()
+
+    @property
+    def feature_columns(self) -> list[str]:
+        """The names of the features: all of them once a batch was read, before that those that were named."""
+        return list(self._columns.features or ())
 
     @property
     def categories(self) -> list[str]:
         """The features that are categories; those that are not named as such are known once rows were read."""
-        return self._columns.categories if self._converter.categories is None else self._converter.categories
+        return self._columns.categories if self._categories is None else self._categories
+
+    @property
+    def kept_columns(self) -> list[str]:
+        """The names of the columns that are carried along, all of them once a batch was read."""
+        return list(self._columns.kept)
 
     def peek(self) -> Batch | None:
         """The first batch, which the next iteration begins with all the same; None where no row can be read.
@@ -110,115 +143,169 @@ class Source:
             yield first
         yield from batches
 
+    def _check_places(self) -> None:
+        for place in self.places:
+            if place.path is not None and place.path.resolve() == self.rejects.resolve():
+                raise InvalidArgument("rejects", f"is {self.rejects}, the source itself; name another file")
+        if self.follow and (len(self.places) > 1 or self.places[0].suffix in WHOLE):
+            raise InvalidArgument("follow", f"is for one text, not for {self.name}; name a text file or -")
+        if self.total_bytes == 0 and not self.follow:
+            raise self._empty()
+
     def _read(self) -> Iterator[Batch]:
         self.rejected = self.bytes_read = 0
+        self.bad_fields, self.reasons, self._categories, self.described = Counter(), [], None, ""
+        self._columns = self._request
         rejects = RejectFile(self.rejects)
         if not self.strict:
             rejects.remove()
         try:
-            yield from in_batches(self._events(rejects), self.batch_rows)
+            yield from in_batches(self._events(rejects), self.batch_rows, self.follow)
         finally:
             rejects.close()
 
-    def _suffix_of_name(self) -> str:
-        try:
-            if self.path.is_dir():
-                raise SourceError(f"source {self.name} is a directory; name one file in it")
-            found = self.path.stat()
-            self.total_bytes = found.st_size if stat.S_ISREG(found.st_mode) else None  # a named pipe has no size
-        except OSError as error:
-            raise self._unreadable(error) from error
-        if self.rejects.resolve() == self.path.resolve():
-            raise InvalidArgument("rejects", f"is {self.rejects}, the source itself; name another file")
-        suffixes = [suffix.lower() for suffix in self.path.suffixes]
-        zipped = suffixes[-1:] == [".gz"]
-        suffix = "".join(suffixes[:-1][-1:] if zipped else suffixes[-1:])
-        if suffix not in _SUFFIXES or (zipped and suffix in _PARQUET):
-            raise SourceError(
-                f"source {self.name} has the unknown extension {self.path.suffix!r}; it must end in .csv, .tsv, "
-                ".ndjson or .jsonl (each also with .gz) or .parquet; or pipe the text in and name the source -"
-            )
-        if self.total_bytes == 0:
-            raise self._empty()
-        return suffix
-
     def _events(self, reject_file: RejectFile) -> Iterator[pl.DataFrame]:
-        """Read, set aside what cannot be read, convert; one frame a block of the source."""
-        converter = self._converter = Converter(self._columns)
+        """All files, one after the other; one frame a block."""
         rows_seen = False
-        for rows in self._told_apart(converter):
-            rows_seen |= len(rows.line_numbers) + len(rows.rejects) > 0
-            events, rejects = converter.convert(rows)
-            if rejects and self.strict:
-                line, reason, _ = rejects[0]
-                yield events.filter(pl.col("line") < line)
-                raise SourceError(f"{self.name}, line {line}: {reason}; mend it, or set such rows aside (not strict)")
-            if rejects:
-                reject_file.write(rejects)
-                self.rejected += len(rejects)
-            yield events
+        for place in self.places:
+            if place.size == 0 and not self.follow:
+                continue
+            for frame in self._events_of(place, reject_file):
+                rows_seen = True
+                yield frame
         if not rows_seen:
             raise self._empty()
 
-    def _told_apart(self, converter: Converter) -> Iterator[FieldRows]:
+    def _events_of(self, place: Place, reject_file: RejectFile) -> Iterator[pl.DataFrame]:
+        """Read, set aside what cannot be read, convert."""
+        any_read = False
+        several = len(self.places) > 1
+        try:
+            with opened_table(
+                place, self.choices, self._request.asked, self.batch_rows, self.follow, self._take
+            ) as table:
+                self._resolve(table)
+                converter = self._converter(place, table)
+                for rows in self._told_apart(converter, table.rows(self._columns)):
+                    any_read = True
+                    events, rejects = converter.convert(rows)
+                    self.bad_fields += converter.bad_fields
+                    converter.bad_fields.clear()
+                    if rejects and self.strict:
+                        line, reason, _ = rejects[0]
+                        yield events.filter(pl.col("line") < line)
+                        raise SourceError(
+                            f"{place.name}, line {line}: {reason}; mend it, or set such rows aside (not strict)"
+                        )
+                    if rejects:
+                        reject_file.write(rejects, place.name if several else None)
+                        self.rejected += len(rejects)
+                    self._keep_reasons(place, [*converter.reasons, *(rejects[:REASONS])])
+                    converter.reasons.clear()
+                    if len(rows.line_numbers) or rows.rejects:
+                        yield events.with_columns(file=pl.lit(place.name)) if several and len(events) else events
+        except (*blocks.UNREADABLE, *frames.UNREADABLE) as error:
+            if not any_read:
+                raise self._unreadable(place, error) from error
+            raise SourceError(f"source {place.name} breaks off after the rows read so far: {error}") from error
+
+    def _resolve(self, table: Table) -> None:
+        """Find the columns, in the first file."""
+        if self._columns is not self._request:
+            return
+
+        def numbers() -> list[str]:
+            missing = self.choices.missing
+            found = {name: number_kind(name, cells, table.numerals, missing) for name, cells in table.sample.items()}
+            return [name for name, kind in found.items() if kind and kind.name == "number" and not kind.counter]
+
+        if table.names:
+            self._columns = self._request.resolved(table.names, numbers)
+            if not self.slice_columns:
+                taken = {*(self._columns.features or ()), self.time_column, self.label_column}
+                free = {name: cells for name, cells in table.sample.items() if name not in taken}
+                self.proposed_slice = slice_among(free)
+
+    def _converter(self, place: Place, table: Table) -> Converter:
+        columns, chosen = self._columns, self.choices
+        cells = table.sample.get(columns.time or "")
+        told = None
+        if cells is not None and chosen.time_format is None and cells.dtype == pl.String:
+            told = told_time_format(cells, table.numerals.decimal)
+        if not self.described:
+            self.described = _described(table, columns, chosen.time_format or told, chosen.missing)
+        words = frozenset(WORDS | self._style.named)
+        times = TimeParser(told, chosen.time_format, chosen.time_zone, words)
+        return Converter(
+            replace(columns, source=place.name), replace(self._style, numerals=table.numerals), times, self.strict
+        )
+
+    def _told_apart(self, converter: Converter, rows: Iterator[FieldRows]) -> Iterator[FieldRows]:
         """The rows, the first of them once there are enough to tell categories from numbers, or no more come."""
         head: list[FieldRows] = []
-        failure: SourceError | None = None
-        rows = self._rows()
-        try:
-            for block in rows:
-                head.append(block)
-                if sum(len(block.line_numbers) for block in head) >= HEAD_ROWS:
-                    break
-        except SourceError as error:  # what was read before it counts
-            failure = error
-        converter.tell_categories(head)
+        failure: SourceError | BaseException | None = None
+        if self._categories is None:
+            try:
+                for block in rows:
+                    head.append(block)
+                    if self.follow or sum(len(block.line_numbers) for block in head) >= HEAD_ROWS:
+                        break
+            except (SourceError, *blocks.UNREADABLE, *frames.UNREADABLE) as error:  # what was read before it counts
+                failure = error
+            if failure is not None and not head:
+                raise failure
+            converter.tell_categories(head)
+            self._categories = converter.categories
+        converter.categories = self._categories
         yield from head
         if failure is not None:
             raise failure
         yield from rows
 
-    def _rows(self) -> Iterator[FieldRows]:
-        """The rows of the source, a block at a time; raises SourceError for what ends them before the end."""
-        any_read = False
-        try:
-            for rows in self._parquet() if self._suffix in _PARQUET else self._text():
-                any_read = True
-                yield rows
-        except (*blocks.UNREADABLE, *parquet.UNREADABLE) as error:
-            if not any_read:
-                raise self._unreadable(error) from error
-            raise SourceError(f"source {self.name} breaks off after the rows read so far: {error}") from error
+    def _keep_reasons(self, place: Place, reasons: Sequence[str | tuple[int, str, str | bytes]]) -> None:
+        where = f"{place.name}, " if len(self.places) > 1 else ""
+        for reason in reasons:
+            if len(self.reasons) == REASONS:
+                return
+            text = reason if isinstance(reason, str) else f"line {reason[0]:,}: {reason[1]}"
+            self.reasons.append(where + text)
 
-    def _parquet(self) -> Iterator[FieldRows]:
-        def progress(done: int, of: int) -> None:
-            self.bytes_read = (self.total_bytes or 0) * done // max(of, 1)
+    def _take(self, n_bytes: int) -> None:
+        self.bytes_read += n_bytes
 
-        return parquet.read_parquet(self.path, self._columns, self.batch_rows, progress)
-
-    def _text(self) -> Iterator[FieldRows]:
-        # A thread that waits for a buffered stdin would keep the interpreter from ending; the raw one does not.
-        stdin = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer) if self.from_stdin else None
-        with self.path.open("rb", buffering=0) if stdin is None else nullcontext(stdin) as stream:
-            text = blocks.text_blocks(self._blocks(stream), self.name)
-            first = next(text, b"")
-            separator = _SEPARATORS.get(self._suffix)
-            if self.from_stdin and not first.lstrip().startswith(b"{"):
-                separator = ","
-            lines = Lines(chain([first], text))
-            if separator is None:
-                yield from read_ndjson(lines, self._columns)
-            else:
-                yield from read_delimited(lines, separator, self._columns)
-
-    def _blocks(self, stream: Any) -> Iterator[bytes]:
-        while block := blocks.read_block(stream):
-            self.bytes_read += len(block)
-            yield block
-
-    def _unreadable(self, error: BaseException) -> SourceError:
+    def _unreadable(self, place: Place, error: BaseException) -> SourceError:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return SourceError(f"source {self.name} cannot be read: {shortened(reason, 300)}")
+        return SourceError(f"source {place.name} cannot be read: {shortened(reason, 300)}")
 
     def _empty(self) -> SourceError:
         return SourceError(f"source {self.name} is empty; it must hold at least one row")
+
+
+def _style(choices: Choices) -> Style:
+    named = frozenset(word.strip().lower() for word in choices.missing)
+    numbers: list[float] = []
+    for word in choices.missing:
+        with suppress(ValueError):
+            numbers.append(float(word))
+    return Style(words=frozenset(WORDS | named), named=named, numbers=tuple(numbers))
+
+
+def _beside(name: str) -> Path:
+    """Where the rejects of a source go: beside it, or here if it is elsewhere."""
+    if "://" in name:
+        name = Path(urlsplit(name).path).name or "source"
+    parts = Path(name).parts
+    plain = next((at for at, part in enumerate(parts) if set(part) & set("*?[") and not Path(name).exists()), None)
+    return Path(f"{name}.rejects.ndjson") if plain is None else Path(*parts[:plain], "rejects.ndjson")
+
+
+def _described(table: Table, columns: Columns, time_format: str | None, missing: Sequence[str]) -> str:
+    """How a file is read, with the format of its times, and the words for missing numbers that its head has."""
+    seen: dict[str, None] = {}
+    for name in (columns.features or ())[:100]:
+        cells = table.sample.get(name)
+        if cells is not None and cells.dtype == pl.String:
+            kind = number_kind(name, cells, table.numerals, missing)
+            seen |= dict.fromkeys(kind.missing if kind else ())
+    parts = [table.describe()] + ([f"times {time_format}"] if time_format is not None else [])
+    return ", ".join([*parts, f"missing {', '.join(map(repr, seen))}"] if seen else parts)

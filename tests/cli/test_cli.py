@@ -131,8 +131,14 @@ def test_bad_rows_are_set_aside_and_counted_and_strict_stops_at_the_first(csv_fi
     csv_file.write_text("\n".join(lines))
     result = invoke(*ours(csv_file))
     assert result.exit_code == 0
-    assert "2 rows could not be read" in result.stderr
-    assert len((tmp_path / "events.csv.rejects.ndjson").read_text().splitlines()) == 2
+    assert "1 row could not be read" in result.stderr
+    assert "1 field could not be read and count as missing: x 1" in result.stderr
+    for reason in (
+        "  line 6: feature 'x' is 'many', not a number",
+        "  line 10: the row has 2 columns, the header has 4",
+    ):
+        assert reason in result.stderr.splitlines()
+    assert len((tmp_path / "events.csv.rejects.ndjson").read_text().splitlines()) == 1
     out = tmp_path / "out.csv"
     refused(invoke(*ours(csv_file), "--strict", "--out", out, "--state", tmp_path / "state"), "line 6")
     assert not out.exists()
@@ -153,7 +159,14 @@ def test_bad_rows_are_set_aside_and_counted_and_strict_stops_at_the_first(csv_fi
         (["run", "events.csv", "--feature", "x", "--out", "out.txt"], ["--out is out.txt"]),
         (["run", "events.csv", "--feature", "x", "--out", "events.csv"], ["the source"]),
         (["run", "events.csv", "--feature", "x", "--out", "events.csv.rejects.ndjson"], ["where rejected rows go"]),
-        (["run", "events.csv", "--feature", "x", "--time", "host"], ["every row", "rejects"]),
+        (["run", "events.csv", "--feature", "x", "--time", "host"], ["time column 'host'", "--time-format"]),
+        (["run", "events.csv", "--feature", "y*"], ["feature pattern 'y*'", "fits no column", "host, t, x"]),
+        (["run", "events.csv", "--delimiter", "ab"], ["--delimiter is 'ab'"]),
+        (["run", "events.csv", "--delimiter", ";", "--feature", "x"], ["'x'", "--delimiter"]),
+        (["run", "events.csv", "--feature", "x", "--decimal", "x"], ["--decimal is 'x'"]),
+        (["run", "events.csv", "--feature", "x", "--pause", "5", "--detector", "point"], ["--pause is 5"]),
+        (["run", "events.csv", "--feature", "x", "--out", "v.csv", "--keep", "z"], ["kept column 'z'"]),
+        (["inspect", "missing.csv"], ["missing.csv"]),
         (["demo", "--report", "missing/report.html"], ["--report is missing/report.html"]),
     ],
 )
@@ -185,7 +198,7 @@ def test_a_state_that_names_no_slice_columns_is_continued_and_names_them_from_th
 
 
 def test_an_option_that_is_missing_or_unknown_is_exit_code_2(csv_file):
-    assert invoke("run", csv_file).exit_code == 2
+    assert invoke("run").exit_code == 2
     assert invoke(*ours(csv_file), "--no-such-option").exit_code == 2
     assert invoke(*ours(csv_file), "--patience", 0).exit_code == 2
 
@@ -234,7 +247,9 @@ def test_a_real_process_reads_a_pipe_and_shows_no_bar_where_there_is_no_terminal
     )
     assert result.returncode == 0
     assert b"2,000" in result.stdout
-    assert result.stderr.decode().splitlines()[0].startswith("detector: point")
+    first, second, *_ = result.stderr.decode().splitlines()
+    assert first == "stdin: utf-8, commas between fields, header, decimal point"
+    assert second.startswith("detector: point")
     assert b"\x1b" not in result.stdout + result.stderr
 
 

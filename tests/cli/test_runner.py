@@ -148,7 +148,7 @@ def events_csv(tmp_path: Path) -> Path:
 def run_to(path: Path | None, source: Source, detector: str = "point", **options):
     engine = runner.open_engine(source.feature_columns, detector, 0.01)
     writer = VerdictWriter(path, source.slice_columns) if path else None
-    summary = runner.run(source, engine, writer=writer, **options)
+    summary = runner.run(source, engine, writers=[] if writer is None else [writer], **options)
     if writer:
         writer.commit()
     return summary
@@ -191,7 +191,8 @@ def test_a_run_writes_the_verdicts_of_one_update_with_the_whole_file(tmp_path, s
     written = pl.read_parquet(tmp_path / "out.parquet")
     assert written.select(slices).equals(keys)
     for name in ("score", "threshold", "p_value", "anomalous", "ready"):
-        np.testing.assert_array_equal(written[name].to_numpy(), getattr(expected, name))
+        narrow = np.float32 if name == "p_value" else None
+        np.testing.assert_array_equal(written[name].to_numpy(), np.asarray(getattr(expected, name), narrow))
     counted = {"n": n, "anomalies": int(expected.anomalous.sum())}
     assert {"n": summary.events, "anomalies": summary.anomalies} == counted
     assert summary.slices == len(np.unique(expected.slice_numbers))
@@ -309,7 +310,10 @@ def test_each_detector_has_a_rate_of_its_own():
 def test_a_source_of_bad_rows_only_is_an_error(tmp_path):
     path = tmp_path / "bad.ndjson"
     path.write_text('{"x": [1]}\n{"x": {}}\n')
-    with pytest.raises(SourceError, match="every row"):
+    with pytest.raises(SourceError, match=r"no field of a feature .*line 1: feature 'x'"):
+        run_to(None, Source(path, [], ["x"]))
+    path.write_text("[]\n[]\n")
+    with pytest.raises(SourceError, match=r"every row .*, 2 of them: line 1: JSON, but not an object; line 2"):
         run_to(None, Source(path, [], ["x"]))
     assert len([json.loads(line) for line in (tmp_path / "bad.ndjson.rejects.ndjson").read_text().splitlines()]) == 2
 

@@ -44,9 +44,14 @@ def test_broken_json_is_set_aside(tmp_path):
     ]
     path.write_bytes(b'{"host":"a","cpu":1}\n' + b"\n".join(bad) + b"\n \n" + b'{"host":"a","cpu":NaN}')
     read = source(path)
-    assert [event[1:] for event in rows(read)] == [((1.0,), None, None, 1), ((None,), None, None, 9)]
+    assert [event[1:] for event in rows(read)] == [
+        ((1.0,), None, None, 1),
+        ((None,), None, None, 5),
+        ((None,), None, None, 9),
+    ]
     reasons = {record["line"]: record["reason"] for record in set_aside(read)}
-    assert list(reasons) == [2, 3, 4, 5, 6, 7]
+    assert list(reasons) == [2, 3, 4, 6, 7]
     assert reasons[3] == "JSON, but not an object"
     assert reasons[4].startswith("not UTF-8")
-    assert reasons[5] == "feature 'cpu' is '{}', not a number"
+    assert read.reasons[0] == "line 5: feature 'cpu' is '{}', not a number"
+    assert read.bad_fields == {"cpu": 1}

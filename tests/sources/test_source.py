@@ -1,5 +1,6 @@
 """A source: every format gives the same events, and what is no source is one clear error."""
 
+import bz2
 import gzip
 import io
 import sys
@@ -79,11 +80,15 @@ def test_a_missing_column_is_one_error_with_those_present_and_the_nearest(tmp_pa
         ("e.ndjson", b"\n\n", "is empty"),
         ("e.csv", b"host,cpu,cpu\na,1,2\n", "column 'cpu' is in .* twice"),
         ("e.csv", b'"host,cpu\n', "the header of source"),
-        ("e.csv", "host,cpu\na,1\n".encode("utf-16"), "is UTF-16; save it as UTF-8"),
         ("e.csv.gz", b"host,cpu\na,1\n", "is not gzipped"),
         ("e.csv.gz", b"\x1f\x8bnonsense", "cannot be read"),
         ("e.parquet", b"PAR1 not", "cannot be read"),
-        ("e.xlsx", b"PK", "unknown extension '.xlsx'; it must end in .csv"),
+        ("e.xlsx", b"PK", "cannot be read"),
+        ("e.zip", b"PK", "cannot be read"),
+        ("e.html", b"PK", "unknown extension '.html'; it must end in .csv"),
+        ("e.csv.zst", b"host,cpu\na,1\n", "is not packed by zstd"),
+        ("e.csv.xz", b"\xfd7zXZ\x00nonsense", "cannot be read"),
+        ("e.csv.bz2", bz2.compress(b"host,cpu\na,1\n")[:-4], "the .bz2 file ends before"),
         ("e", b"a", "unknown extension ''"),
     ],
 )
@@ -97,8 +102,10 @@ def test_what_is_no_source_is_one_clear_error(tmp_path, name, text, message):
 def test_a_file_that_is_missing_or_a_directory_is_one_clear_error(tmp_path):
     with pytest.raises(SourceError, match="No such file"):
         source(tmp_path / "none.csv")
-    with pytest.raises(SourceError, match="is a directory"):
+    with pytest.raises(SourceError, match="is a directory without a file that can be read"):
         source(tmp_path)
+    with pytest.raises(SourceError, match="is a pattern that no file fits"):
+        source(tmp_path / "*.csv")
 
 
 def test_wrong_arguments_name_the_way_out(tmp_path):

@@ -6,8 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from onlineguard.errors import SourceError
 from onlineguard.sources import NO_TIME
-from tests.support.reading import rows, set_aside, source
+from tests.support.reading import rows, source
 
 
 @pytest.mark.parametrize(
@@ -36,12 +37,27 @@ def test_iso_and_unix_times_in_any_unit_are_the_same_moment(tmp_path, text):
 
 
 @pytest.mark.parametrize("text", ["soon", "1e30", "2024-02-30", "29/02/2024", "99999999999999999999"])
-def test_what_is_no_time_is_set_aside(tmp_path, text):
+def test_what_is_no_time_among_times_is_missing_and_counted(tmp_path, text):
     path = tmp_path / "e.csv"
-    path.write_text(f"host,cpu,time\na,1,{text}\na,2,2024-01-01\n")
+    path.write_text(f"host,cpu,time\na,1,{text}\na,2,2024-01-01\na,2,2024-01-02\n")
     read = source(path, time_column="time")
-    assert [event[1] for event in rows(read)] == [(2.0,)]
-    assert "neither ISO 8601 nor a Unix time" in set_aside(read)[0]["reason"]
+    assert [event[2] == NO_TIME for event in rows(read)] == [True, False, False]
+    assert read.bad_fields == {"time": 1}
+    assert "neither ISO 8601 nor a Unix time" in read.reasons[0]
+
+
+@pytest.mark.parametrize("values", [["a", "b", "2024-01-01"], ["0.5", "0.7", "0.2", "0.9"] * 3])
+def test_a_column_without_times_is_one_error_that_names_the_way_out(tmp_path, values):
+    path = tmp_path / "e.csv"
+    path.write_text("host,cpu,time\n" + "".join(f"a,1,{value}\n" for value in values))
+    with pytest.raises(SourceError, match=r"time column 'time' of .* holds .*name another column, or .* --time-format"):
+        rows(source(path, time_column="time"))
+
+
+def test_seconds_since_a_start_are_times(tmp_path):
+    path = tmp_path / "e.csv"
+    path.write_text("host,cpu,time\n" + "".join(f"a,1,{second / 2}\n" for second in range(20)))
+    assert [event[2] for event in rows(source(path, time_column="time"))] == [500_000 * i for i in range(20)]
 
 
 @pytest.mark.parametrize(

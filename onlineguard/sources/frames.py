@@ -1,0 +1,109 @@
+"""Frames: a Parquet file, of the columns that are asked for and no others; and the sheet of an Excel file."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from onlineguard.errors import SourceError
+from onlineguard.extras import require
+from onlineguard.sources.numerals import PLAIN, Numerals, told_numerals
+from onlineguard.sources.rows import Columns, FieldRows
+
+UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)  # the errors that polars raises
+HEAD_ROWS = 1_000  # by which the kinds of columns are told
+
+
+class Frames:
+    """A `Table` of typed columns. `progress` is called with the rows read and all rows. Raises one of `UNREADABLE`."""
+
+    def __init__(
+        self,
+        frame: pl.LazyFrame,
+        batch_rows: int,
+        progress: Callable[[int, int], None],
+        described: str,
+        first_line: int = 1,
+        numerals: Numerals = PLAIN,
+    ):
+        self._frame, self._batch_rows, self._progress = frame, batch_rows, progress
+        self._described, self._first_line, self.numerals = described, first_line, numerals
+        self._schema = frame.collect_schema()
+        self.names = self._schema.names()
+        self._sample: dict[str, pl.Series] | None = None
+
+    @property
+    def sample(self) -> dict[str, pl.Series]:
+        """The first cells, read when they are asked for."""
+        if self._sample is None:
+            simple = [name for name, dtype in self._schema.items() if not (dtype.is_nested() or dtype == pl.Binary)]
+            head = self._frame.select(simple).head(HEAD_ROWS).collect()
+            self._sample = {name: head.get_column(name) for name in simple}
+        return self._sample
+
+    def describe(self) -> str:
+        return self._described
+
+    def rows(self, columns: Columns) -> Iterator[FieldRows]:
+        """The rows in their order."""
+        names = columns.found_in(self.names)
+        for role, column in columns.roles:
+            _check_type(role, column, self._schema[column], columns.source)
+        n_rows = int(self._frame.select(pl.len()).collect().item())
+        done = 0
+        for table in self._frame.select(names).collect_batches(chunk_size=self._batch_rows, maintain_order=True):
+            first = self._first_line + done
+            done += len(table)
+            self._progress(done, n_rows)
+            yield FieldRows(
+                {name: table.get_column(name) for name in names},
+                np.arange(first, first + len(table)),
+                lambda i, table=table: json.dumps(table.row(i, named=True), default=str, ensure_ascii=False),
+                [],
+            )
+
+
+def parquet_table(path: Path, batch_rows: int, progress: Callable[[int, int], None]) -> Frames:
+    """The table of a Parquet file."""
+    return Frames(pl.scan_parquet(path, glob=False), batch_rows, progress, "Parquet")
+
+
+def excel_table(
+    path: Path, batch_rows: int, progress: Callable[[int, int], None], decimal: str | None = None
+) -> Frames:
+    """The table of the first sheet of an Excel file that has one; all of it is in memory. Needs the extra `excel`."""
+    require("reading Excel", "excel")
+    import fastexcel
+
+    try:
+        book = fastexcel.read_excel(path)
+        sheets = [book.load_sheet(name) for name in book.sheet_names]
+        sheet = next((sheet for sheet in sheets if sheet.height), None)
+        if sheet is None:
+            raise SourceError(f"source {path} has no sheet with rows")
+        frame = sheet.to_polars()
+    except fastexcel.FastExcelError as error:
+        raise OSError(str(error).splitlines()[0]) from error
+    texts = [cell for name in frame.columns if frame.schema[name] == pl.String for cell in frame[name].head(HEAD_ROWS)]
+    numerals = told_numerals(pl.Series(texts, dtype=pl.String).drop_nulls(), decimal=decimal)
+    described = f"Excel, sheet {sheet.name!r}" + (f", {numerals.describe()}" if numerals != PLAIN else "")
+    return Frames(frame.lazy(), batch_rows, progress, described, 2, numerals)
+
+
+def _check_type(role: str, column: str, dtype: pl.DataType, source: str) -> None:
+    number = dtype.is_numeric() or isinstance(dtype, pl.String | pl.Null)
+    fits = {
+        "slice": not (dtype.is_nested() or isinstance(dtype, pl.Binary)),
+        "feature": number or isinstance(dtype, pl.Boolean),
+        "time": number or isinstance(dtype, pl.Datetime | pl.Date),
+        "label": number or isinstance(dtype, pl.Boolean),
+        "kept": not (dtype.is_nested() or isinstance(dtype, pl.Binary)),
+    }
+    if not fits[role]:
+        noun = {"slice": "key", "feature": "number", "kept": "column of a verdict file"}.get(role, role)
+        raise SourceError(
+            f"{role} column {column!r} of {source} is of type {dtype}, which is no {noun}; "
+            "cast it or name another column"
+        )

@@ -1,0 +1,91 @@
+"""Opening a file of a source: its bytes, its format, and how it is written, told from its head."""
+
+import time
+from collections.abc import Callable, Collection, Generator, Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from onlineguard.errors import SourceError
+from onlineguard.sources import blocks
+from onlineguard.sources.delimited import Delimited
+from onlineguard.sources.dialect import HEAD_BYTES, Choices, told_dialect, whole_lines
+from onlineguard.sources.encodings import as_utf8, told_encoding
+from onlineguard.sources.frames import excel_table, parquet_table
+from onlineguard.sources.lines import Lines
+from onlineguard.sources.ndjson import JsonLines
+from onlineguard.sources.places import DELIMITERS, EXCEL, JSON_LINES, PARQUET, Place
+from onlineguard.sources.rows import Table
+from onlineguard.sources.unpacking import unpacked
+
+POLL = 0.02  # seconds between looks at a file that is followed
+
+
+@contextmanager
+def opened_table(
+    place: Place,
+    choices: Choices,
+    asked: Collection[str],
+    batch_rows: int,
+    follow: bool,
+    taken: Callable[[int], None],
+) -> Generator[Table]:
+    """The table in a file. `taken` is called with the bytes read since the last call.
+
+    choices: what the user says. asked: the columns that are wanted, by name. follow: give each line as soon as it
+    comes, and never end at the end of a file.
+    """
+    if place.suffix in PARQUET or place.suffix in EXCEL:
+        done_before = 0
+
+        def progress(done: int, of: int) -> None:
+            nonlocal done_before
+            now = (place.size or 0) * done // max(of, 1)
+            taken(now - done_before)
+            done_before = now
+
+        with place.local() as path:
+            if place.suffix in PARQUET:
+                yield parquet_table(path, batch_rows, progress)
+            else:
+                yield excel_table(path, batch_rows, progress, choices.decimal)
+        return
+    with place.opened() as stream:
+        read = _followed(stream, place) if follow else iter(lambda: blocks.read_block(stream), b"")
+
+        def counted() -> Iterator[bytes]:
+            for block in read:
+                taken(len(block))
+                yield block
+
+        yield _text(counted(), place, choices, asked, follow)
+
+
+def _text(
+    packed: Iterator[bytes], place: Place, choices: Choices, asked: Collection[str], follow: bool
+) -> Delimited | JsonLines:
+    """The table of a text: NDJSON by its name or its first sign, else delimited."""
+    needed = (1 if choices.header is False else 2) if follow else None  # lines
+    text = packed if follow else unpacked(packed, place.name)
+    raw, _, text = blocks.with_head(text, HEAD_BYTES, needed)
+    encoding = choices.encoding or told_encoding(raw)
+    utf8 = as_utf8(text, encoding)
+    head, ended, utf8 = blocks.with_head(utf8, HEAD_BYTES, needed)
+    lines = Lines(utf8)
+    if place.suffix in JSON_LINES or (place.suffix not in DELIMITERS and head.lstrip().startswith(b"{")):
+        return JsonLines(lines)
+    usual = DELIMITERS.get(place.suffix)
+    return Delimited(lines, told_dialect(whole_lines(head, ended), encoding, choices, usual, asked), place.name)
+
+
+def _followed(stream: BinaryIO, place: Place) -> Iterator[bytes]:
+    """What is there, as it comes; of a file also what is written behind its end later."""
+    if place.path is not None and place.size is None:
+        raise SourceError(f"source {place.name} cannot be followed; pipe it in and name the source -")
+    while True:
+        block = stream.read(blocks.BLOCK_BYTES)
+        if block:
+            yield block
+        elif place.path is None:
+            return
+        else:
+            time.sleep(POLL)
