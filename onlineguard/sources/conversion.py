@@ -91,6 +91,9 @@ class Converter:
             events["slice 0"] = pl.repeat(ALL, n, dtype=pl.String, eager=True)
         for column in wanted.kept:
             values = rows.columns[column]
+            if column in (wanted.features or ()) and column not in categories:
+                events[f"kept {column}"] = pl.Series(to_numbers(values, self._style)[0], nan_to_null=True)
+                continue
             events[f"kept {column}"] = values if isinstance(values, pl.Series) else to_keys(values)[0]
         events["line"] = rows.line_numbers
         for i, reason in sorted(unread)[: REASONS - len(self.reasons)]:

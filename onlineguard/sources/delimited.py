@@ -106,7 +106,7 @@ def _header(lines: Lines, dialect: Dialect, source: str) -> tuple[list[str], int
             for fields in csv.reader(feed, delimiter=dialect.delimiter, quotechar=dialect.quote, strict=True):
                 feed.start = feed.at
                 if fields:
-                    lines.unread(feed.rest())
+                    lines.unread(feed.rest(), enough=True)
                     return _fitting([name.strip() for name in fields], dialect), line_number + feed.at
         except csv.Error as error:
             raise SourceError(f"the header of source {source} cannot be read: {error}") from error
@@ -121,7 +121,7 @@ def _skip(lines: Lines, n: int) -> int:
         at = 0
         while skipped < n and (end := chunk.find(b"\n", at) + 1):
             at, skipped = end, skipped + 1
-        lines.unread(chunk[at:])
+        lines.unread(chunk[at:], enough=True)
     return skipped
 
 

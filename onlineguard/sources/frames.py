@@ -9,7 +9,7 @@ import polars as pl
 
 from onlineguard.errors import SourceError
 from onlineguard.extras import require
-from onlineguard.sources.numerals import PLAIN, Numerals, told_numerals
+from onlineguard.sources.numerals import PLAIN, Numerals, parsed, told_numerals
 from onlineguard.sources.rows import Columns, FieldRows
 
 UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)  # the errors that polars raises
@@ -26,10 +26,9 @@ class Frames:
         progress: Callable[[int, int], None],
         described: str,
         first_line: int = 1,
-        numerals: Numerals = PLAIN,
     ):
         self._frame, self._batch_rows, self._progress = frame, batch_rows, progress
-        self._described, self._first_line, self.numerals = described, first_line, numerals
+        self._described, self._first_line, self.numerals = described, first_line, PLAIN
         self._schema = frame.collect_schema()
         self.names = self._schema.names()
         self._sample: dict[str, pl.Series] | None = None
@@ -88,8 +87,20 @@ def excel_table(
         raise OSError(str(error).splitlines()[0]) from error
     texts = [cell for name in frame.columns if frame.schema[name] == pl.String for cell in frame[name].head(HEAD_ROWS)]
     numerals = told_numerals(pl.Series(texts, dtype=pl.String).drop_nulls(), decimal=decimal)
-    described = f"Excel, sheet {sheet.name!r}" + (f", {numerals.describe()}" if numerals != PLAIN else "")
-    return Frames(frame.lazy(), batch_rows, progress, described, 2, numerals)
+    described = f"Excel, sheet {sheet.name!r}"
+    if numerals != PLAIN:
+        frame = frame.with_columns(_plain(frame[name], numerals) for name in frame.columns)
+        described += f", texts with {numerals.describe()}"
+    return Frames(frame.lazy(), batch_rows, progress, described, 2)
+
+
+def _plain(cells: pl.Series, numerals: Numerals) -> pl.Series:
+    """Texts that are numbers of this style, and not of the plain one that Excel's own numbers have, as plain ones."""
+    if cells.dtype != pl.String:
+        return cells
+    numbers = pl.Series(parsed(cells, numerals), nan_to_null=True)
+    told = numbers.is_not_null() & cells.cast(pl.Float64, strict=False).is_null()
+    return numbers.cast(pl.String).zip_with(told, cells).alias(cells.name)
 
 
 def _check_type(role: str, column: str, dtype: pl.DataType, source: str) -> None:

@@ -16,12 +16,18 @@ class Lines:
     def __init__(self, blocks: Iterator[bytes]):
         self._blocks, self._rest = blocks, b""
         self._failure: BaseException | None = None
+        self._enough = False  # what was given back can be read without what follows
         self.ended = False  # no more lines follow those of the last chunk
 
     def chunk(self) -> bytes:
         """The next lines, the last one closed by a newline too; empty at the end."""
         if self._failure is not None:
             raise self._failure
+        if self._enough:
+            cut = self._rest.rfind(b"\n") + 1
+            whole, self._rest, self._enough = self._rest[:cut], self._rest[cut:], False
+            if whole:
+                return whole
         while not self.ended:
             try:
                 block = next(self._blocks, b"")
@@ -43,6 +49,7 @@ class Lines:
         rest, self._rest = self._rest, b""
         return rest + b"\n" if rest and not rest.endswith(b"\n") else rest
 
-    def unread(self, lines: bytes) -> None:
-        """Give these lines back: they come again, with those that follow."""
+    def unread(self, lines: bytes, enough: bool = False) -> None:
+        """Give these lines back: they come again, with those that follow, or at once if they are `enough`."""
         self._rest = lines + self._rest
+        self._enough = enough

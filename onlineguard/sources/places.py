@@ -5,6 +5,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Generator
@@ -107,7 +108,12 @@ def _of_web(url: str) -> Place:
     @contextmanager
     def opened() -> Generator[BinaryIO]:
         request = urllib.request.Request(url, headers={"User-Agent": "onlineguard", "Accept-Encoding": "identity"})
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        try:
+            answer = urllib.request.urlopen(request, timeout=60)
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise
+        with answer:
             yield cast(BinaryIO, answer)
 
     return Place(url, _suffix(urlsplit(url).path, content_tells=True), None, opened)
