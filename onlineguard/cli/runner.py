@@ -263,7 +263,7 @@ def _drivers(engine: Engine, batch: Batch, verdicts: Verdicts) -> Drivers:
     for i in np.flatnonzero(verdicts.anomalous).tolist():
         with suppress(KeyError):  # evicted within this batch
             key: Any = batch.keys[i]
-            shares = engine.explain(key, batch.X[i]) if len(names) > 1 else {names[0]: 1.0}
+            shares: dict[Any, float] = engine.explain(key, batch.X[i]) if len(names) > 1 else {names[0]: 1.0}
             most = max(shares, key=lambda name: shares[name])
             feature[i], share[i] = str(most), shares[most]
     return Drivers(feature, share)

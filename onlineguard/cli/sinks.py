@@ -18,8 +18,8 @@ from onlineguard.sources import Batch
 
 PART_ROWS = 262_144  # Parquet: rows held before they are written, and then a row group
 _FORMATS = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
-_COLUMNS = ["time", "file", "line", "score", "threshold", "p_value", "anomalous", "ready"]
-_COLUMNS += ["alarm", "driver", "driver_share"]
+_JUDGED = ("score", "threshold", "p_value", "anomalous", "ready")
+_COLUMNS = ("time", "file", "line", *_JUDGED, "alarm", "driver", "driver_share")
 _ISO = "%Y-%m-%dT%H:%M:%S%.fZ"
 
 
@@ -150,7 +150,7 @@ def _frame(
     if batch.files is not None:
         columns["file"] = batch.files
     columns["line"] = pl.Series(batch.line_numbers)
-    for name in ("score", "threshold", "p_value", "anomalous", "ready"):
+    for name in _JUDGED:
         columns[name] = pl.Series(getattr(verdicts, name), nan_to_null=True)
     columns["p_value"] = columns["p_value"].cast(pl.Float32)  # no p-value is known to more than seven digits
     if alarms is not None:
