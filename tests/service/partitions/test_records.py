@@ -3,9 +3,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-
-from onlineguard.wire import arrow
-from onlineguard.wire.requests import Click, Event, Label
 from onlineguard_service import entries
 from onlineguard_service.partitions.division import divided, partition_of
 from onlineguard_service.partitions.log import Record
@@ -21,6 +18,9 @@ from onlineguard_service.partitions.records import (
     key_of_slice,
     parted,
 )
+
+from onlineguard.wire import arrow
+from onlineguard.wire.requests import Click, Event, Label
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SLICES = TEXT | st.integers(-(2**63), 2**63 - 1) | st.lists(TEXT | st.integers(0, 9), min_size=1, max_size=3).map(tuple)
