@@ -66,7 +66,7 @@ from onlineguard.client import AsyncClient
 from onlineguard.errors import InvalidArgument, ServiceError, ServiceUnavailable
 from onlineguard.slidr.clicks.clicks import Click, decode_click
 from onlineguard.wire.answers import ClickAnswer
-from onlineguard_service.redis.gone import FIRST_BACKOFF, LONGEST_BACKOFF, REDIS_GONE
+from onlineguard_service.redis.patient import FIRST_BACKOFF, LONGEST_BACKOFF, REDIS_GONE
 
 log = logging.getLogger("onlineguard.worker")
 

@@ -1,3 +1,5 @@
+from contextlib import suppress
+
 import msgspec
 import pyarrow as pa
 import pytest
@@ -80,10 +82,9 @@ def test_a_record_that_is_nothing_is_refused_with_the_reason(value, kind, reason
 
 @given(st.sampled_from(["events", "clicks", "labels", "control", ""]), st.binary(max_size=40))
 def test_any_bytes_are_an_entry_or_poison(kind, value):
-    try:
-        assert decoded(Record(0, 3, value, kind)).t == 3
-    except Poison as error:
-        assert str(error)
+    record = Record(0, 3, value, kind)
+    with suppress(Poison):
+        assert decoded(record).t == 3
 
 
 @given(st.binary(max_size=30) | st.just(b"\xff" * (MOST_VALUE + 1)) | st.just(b"x" * (MOST_VALUE + 1)))
