@@ -151,7 +151,7 @@ def test_records_that_the_topic_dropped_before_they_were_applied_are_noticed(wor
     with pytest.raises(RecordsGone, match=r"partition 0 of topic .* has no record after offset 4.*missing=skip"):
         until(lambda: bool(follower.read), follower)
     follower.member.close()
-    options = {"session.timeout.ms": "2000", **QUIET}
+    options = {"session.timeout.ms": "2000", "heartbeat.interval.ms": "200", **QUIET}
     skips = Follower(KafkaMember(world.servers, world.topic, "other", skip_missing=True, options=options), {0: 4})
     until(lambda: len(skips.read) >= 2, skips)
     assert [record.offset for _, record in skips.read] == [8, 9]
@@ -168,15 +168,14 @@ def test_a_topic_that_is_not_there_or_has_other_partitions_is_refused(world):
 def test_nobody_waits_for_brokers_once_told_to_stop(world, mock):
     stop = threading.Event()
     fill(world, 1)
-    follower = Follower(KafkaMember(world.servers, world.topic, "stops", options=QUIET, stop=stop))
+    options = {"session.timeout.ms": "2000", "heartbeat.interval.ms": "200", **QUIET}
+    follower = Follower(KafkaMember(world.servers, world.topic, "stops", options=options, stop=stop))
     until(lambda: len(follower.read) >= PARTITIONS, follower)
-    for broker in (1, 2, 3):
-        mock.down(broker)
+    mock.refuse("TxnOffsetCommit", *["coordinator not available"] * 1_000)
     stop.set()
     with pytest.raises(JournalUnavailable, match=r"Kafka at .* is away"):
         follower.publish(follower.read)
-    for broker in (1, 2, 3):
-        mock.up(broker)
+    mock.allow("TxnOffsetCommit")
     follower.member.close()
 
 
