@@ -51,10 +51,6 @@ class MockKafka:
         """Which broker coordinates a group."""
         self._library.rd_kafka_mock_coordinator_set(self._cluster, b"group", group.encode(), broker)
 
-    def allow(self, request: str) -> None:
-        """Refuse none any more."""
-        self._library.rd_kafka_mock_clear_request_errors(self._cluster, REQUESTS[request])
-
     def drop(self, topic: str, partition: int, before: int) -> None:
         """Drop the records of a partition before an offset."""
         self._library.rd_kafka_mock_partition_delete_records(self._cluster, topic.encode(), partition, before)
@@ -102,7 +98,6 @@ def _library() -> ctypes.CDLL:
         ("rd_kafka_mock_broker_set_up", c_int, pointer, c_int32),
         ("rd_kafka_mock_partition_set_leader", c_int, pointer, text, c_int32, c_int32),
         ("rd_kafka_mock_coordinator_set", c_int, pointer, text, text, c_int32),
-        ("rd_kafka_mock_clear_request_errors", None, pointer, ctypes.c_int16),
         ("rd_kafka_mock_partition_delete_records", c_int, pointer, text, c_int32, ctypes.c_int64),
         ("rd_kafka_mock_push_request_errors_array", None, pointer, ctypes.c_int16, c_size_t, pointer),
     ):

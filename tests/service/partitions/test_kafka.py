@@ -9,7 +9,6 @@ import time
 
 import pytest
 from confluent_kafka import Producer
-from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.partitions.division import partition_of
 from onlineguard_service.partitions.kafka import KafkaMember
 from onlineguard_service.partitions.kafka_writer import KafkaWriter
@@ -163,20 +162,6 @@ def test_a_topic_that_is_not_there_or_has_other_partitions_is_refused(world):
         KafkaMember(world.servers, "nowhere", options=QUIET)
     with pytest.raises(InvalidArgument, match=f"partitions is 9, but topic {world.topic} has 4; leave it out"):
         KafkaWriter(world.servers, world.topic, partitions=9, options=QUIET)
-
-
-def test_nobody_waits_for_brokers_once_told_to_stop(world, mock):
-    stop = threading.Event()
-    fill(world, 1)
-    options = {"session.timeout.ms": "2000", "heartbeat.interval.ms": "200", **QUIET}
-    follower = Follower(KafkaMember(world.servers, world.topic, "stops", options=options, stop=stop))
-    until(lambda: len(follower.read) >= PARTITIONS, follower)
-    mock.refuse("TxnOffsetCommit", *["coordinator not available"] * 1_000)
-    stop.set()
-    with pytest.raises(JournalUnavailable, match=r"Kafka at .* is away"):
-        follower.publish(follower.read)
-    mock.allow("TxnOffsetCommit")
-    follower.member.close()
 
 
 def test_a_log_in_kafka_is_opened_by_its_url(world):
