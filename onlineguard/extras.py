@@ -12,12 +12,13 @@ PACKAGES = {
     "client": ("httpx2",),
     "excel": ("fastexcel",),
     "registry": ("fsspec",),
+    "kafka": ("confluent_kafka",),
     "redis": ("hiredis", "redis"),
     "river": ("river",),
     "serve": ("httptools", "starlette", "uvicorn"),
     "slidr": ("optax", "scipy", "sklearn"),
 }
-INSTALLED_AS = {"sklearn": "scikit-learn"}  # where the names differ
+INSTALLED_AS = {"confluent_kafka": "confluent-kafka", "sklearn": "scikit-learn"}  # where the names differ
 
 
 def require(part: str, extra: str, packages: Sequence[str] = ()) -> None:
