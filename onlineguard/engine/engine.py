@@ -44,7 +44,6 @@ from onlineguard.engine.table import Layout
 from onlineguard.engine.verdicts import Verdict, Verdicts
 from onlineguard.errors import InvalidArgument
 from onlineguard.models.base import FIELDS, SliceModel
-from onlineguard.models.carrying import NEW
 
 
 def _serialised[**P, R](method: Callable[Concatenate["Engine", P], R]) -> Callable[Concatenate["Engine", P], R]:
@@ -519,24 +518,7 @@ class Engine:
             portable.check_alike(
                 self.model, model, self._features or self._n_features, other._features or other._n_features
             )
-            theirs = {
-                tuple(key) if isinstance(key, list) else key: i for i, key in enumerate(dump[0]["slices"]["keys"])
-            }
-            shared = [key for key in theirs if key in self._slices.rows]
-            if shared and both == "refuse":
-                raise InvalidArgument(
-                    "other",
-                    f"has the slice {shared[0]!r}, which this engine has too; choose both='keep' or both='replace', or "
-                    "add only others with `select`",
-                )
-            if (needed := len(self._slices.rows) + len(theirs) - len(shared)) > self.max_slices:
-                raise InvalidArgument(
-                    "other",
-                    f"would make it {needed:,} slices, and max_slices is {self.max_slices:,}; raise max_slices, or add "
-                    "fewer with `select`",
-                )
-            coming = [key for key in theirs if both == "replace" or key not in self._slices.rows]
-            self._take_in(*portable.selected(dump, coming))
+            self._take_in(*portable.coming(dump, self._slices.rows, both, self.max_slices))
 
     def with_features(self, features: Sequence[str] | int, *, categories: Sequence[str | int] = ()) -> "Engine":
         """A new engine for events with other features, in which every slice keeps what it learned of those that remain.
@@ -557,13 +539,7 @@ class Engine:
             columns = portable.columns_of(features, self._features, self._n_features)
             names = None if self._features is None else checked_features(features)  # type: ignore[arg-type]
             new = checked_categories(categories, len(columns), names)
-            for j in new:
-                if columns[j] != NEW and columns[j] not in self.categories:
-                    raise InvalidArgument(
-                        "categories",
-                        f"names {j if names is None else names[j]!r}, which was a number so far and cannot become a "
-                        "category; give the category a name of its own",
-                    )
+            portable.check_categories(new, columns, self.categories, names)
             if columns == list(range(self._n_features)):
                 return self._made(self.model, *self.dump())
             stay = (j for j, column in enumerate(columns) if column in self.categories)
@@ -658,8 +634,7 @@ class Engine:
 
     def _take_in(self, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
         """Take in the slices of a dump, for which there is room."""
-        keys = [tuple(key) if isinstance(key, list) else key for key in config["slices"]["keys"]]
-        n_events = max(self.n_events, config["n_events"])
+        keys, n_events = config["slices"]["keys"], max(self.n_events, config["n_events"])
         self._states.table.parts.reserve(self._slices.end + len(keys))
         self._slices.delay(n_events - self.n_events)
         rows = np.array([self._slices.rows.get(key, UNKNOWN) for key in keys], np.int64)

@@ -4,7 +4,7 @@ A dump is the configuration as plain values, and the states as arrays: rows of b
 each slice was last used, and what people said of its verdicts. None of that depends on the row that a slice has.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -34,7 +34,7 @@ def as_slice_keys(slices: Any) -> list[Hashable]:
 def selected(dump: Dump, keys: Sequence[Hashable]) -> Dump:
     """The dump of an engine that has forgotten all slices but these. Raises KeyError for a slice that is not there."""
     config, tensors = dump
-    place_of = {tuple(key) if isinstance(key, list) else key: i for i, key in enumerate(config["slices"]["keys"])}
+    place_of = {key: i for i, key in enumerate(config["slices"]["keys"])}
     at = np.array(sorted(place_of[key] for key in keys), np.int64)
     before, after = tensors["rows"][at], FIRST_ROW + np.arange(len(at))
     slices = config["slices"] | {
@@ -55,6 +55,26 @@ def selected(dump: Dump, keys: Sequence[Hashable]) -> Dump:
         "origins": tensors["origins"][rows],
         **feedback,
     }
+
+
+def coming(dump: Dump, known: Collection[Hashable], both: str, max_slices: int) -> Dump:
+    """What an engine that knows some slices takes in of another one's dump; see `Engine.add` for `both`."""
+    theirs = dump[0]["slices"]["keys"]
+    shared = {key for key in theirs if key in known}
+    if shared and both == "refuse":
+        name = next(key for key in theirs if key in shared)
+        raise InvalidArgument(
+            "other",
+            f"has the slice {name!r}, which this engine has too; choose both='keep' or both='replace', or add only "
+            "others with `select`",
+        )
+    if (needed := len(known) + len(theirs) - len(shared)) > max_slices:
+        raise InvalidArgument(
+            "other",
+            f"would make it {needed:,} slices, and max_slices is {max_slices:,}; raise max_slices, or add fewer with "
+            "`select`",
+        )
+    return selected(dump, [key for key in theirs if both == "replace" or key not in shared])
 
 
 def check_alike(
@@ -102,6 +122,19 @@ def columns_of(asked: Sequence[str] | int, known: Sequence[str] | None, n_featur
             "learned, so begin a new Engine",
         )
     return columns
+
+
+def check_categories(
+    categories: Sequence[int], columns: Columns, before: Sequence[int], names: Sequence[str] | None
+) -> None:
+    """Raises InvalidArgument where a feature that was a number is to become a category."""
+    for j in categories:
+        if columns[j] != NEW and columns[j] not in before:
+            raise InvalidArgument(
+                "categories",
+                f"names {j if names is None else names[j]!r}, which was a number so far and cannot become a category; "
+                "give the category a name of its own",
+            )
 
 
 def with_columns(

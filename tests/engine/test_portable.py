@@ -159,7 +159,7 @@ def test_a_slice_that_both_have_is_refused_kept_or_replaced():
         (lambda: Engine(features=["a", "b"], estimator=Detector()), "has the features .*bring one of them there with"),
         (
             lambda: trained(Detector(0.02)).select([]),
-            "has the model .*target_rate and patience may be set on an engine",
+            "has the model .*target_rate and patience may be set",
         ),
         (lambda: trained(Detector(sides=(1, 0, 0))).select([]), "any other choice is for good"),
         (lambda: Engine(features=["a", "b", "c"]), "has the model JointDetector"),
