@@ -508,7 +508,7 @@ class Engine:
         Raises InvalidArgument, before anything has changed, where the other has other features or another model, where
         both have a slice, or where `max_slices` is too small for all.
         """
-        if not isinstance(other, Engine):
+        if not isinstance(other, Engine):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without types
             raise InvalidArgument("other", f"is {other!r}; it must be an Engine, e.g. one that Engine.load gives")
         if both not in ("refuse", "keep", "replace"):
             raise InvalidArgument("both", f"is {both!r}; it must be 'refuse', 'keep' or 'replace'")
