@@ -163,6 +163,7 @@ def test_a_core_goes_on_with_other_features_only_where_it_is_told_to_and_so_does
     tmp_path, model_folder, journal
 ):
     async def run(**more):
+        more |= {"detector": "marginal"}
         before = chosen(tmp_path, model_folder, features=BEFORE.features, **more)
         after = {"features": AFTER.features, "categories": AFTER.categories, **more}
         core = await Core.open(before)
@@ -207,7 +208,7 @@ def test_a_service_that_is_stopped_goes_on_with_other_features(tmp_path, environ
     other.start()
     try:
         refused = other._client.post("/v1/update", json=odd)
-        assert refused.status_code == 400
+        assert refused.status_code == 422
         assert "features has 'load'; this stream has latency, errors" in refused.json()["detail"]
         same = {"slice": "web", "features": {"latency": 500.0}}
         new = other.post("/v1/explain", same)
