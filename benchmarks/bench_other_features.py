@@ -10,9 +10,9 @@ flagged is a false alarm; the target is 1 %. One JSON line for each model, strea
 - `one went`: the fourth goes then.
 - `begun anew`: a new engine with four features, which is what it saves.
 
-The lines `old quantiles` and `new quantiles` are `one came` with another choice for the quantiles of the score: as old
-as they were, or from their start. Shares are of the events that come then, by how many of the slice came before;
-`worst` is the largest share of one slice in the first 1,000.
+The line `as old` is `one came` with slices, and quantiles of the score, that count as old as they were; `new quantiles`
+is the same with quantiles from their start. Shares are of the events that come then, by how many of the slice came
+before; `worst` is the largest share of one slice in the first 1,000.
 """
 
 import argparse
@@ -73,19 +73,19 @@ def ways(model: Any, x: np.ndarray, slices: int) -> list[tuple[str, Engine, np.n
         ("one came", came, later),
         ("one went", four.with_features(NAMES[:3]), later[:, :3]),
         ("begun anew", Engine(features=NAMES, estimator=model), later),
-        ("old quantiles", with_quantiles(came, three), later),
-        ("new quantiles", with_quantiles(came, None), later),
+        ("as old", with_other_start(came, three), later),
+        ("new quantiles", with_other_start(came, None), later),
     ]
 
 
-def with_quantiles(engine: Engine, old: Engine | None) -> Engine:
-    """A copy whose quantiles are as old as those of another engine, or begin anew."""
+def with_other_start(engine: Engine, old: Engine | None) -> Engine:
+    """A copy whose slices and quantiles are as old as those of another engine, or whose quantiles begin anew."""
     config, tensors = engine.dump()
     rows = np.concatenate([[FRESH], tensors["rows"]])
     states = engine.layout.unpack(tensors["table"][rows].view(np.float32))
     if old is not None:
-        ages = old.layout.unpack(old.dump()[1]["table"][rows].view(np.float32)).age
-        states = states._replace(age=ages)
+        before = old.layout.unpack(old.dump()[1]["table"][rows].view(np.float32))
+        states = states._replace(age=before.age, seen=before.seen)
     else:
         blank = jax.tree.map(lambda leaf: np.repeat(leaf[None], len(rows), 0), engine.model.init(engine.n_features))
         names = ("scores",) if hasattr(states, "scores") else ("median", "fifth", "twentieth", "threshold")

@@ -196,7 +196,7 @@ def test_a_core_goes_on_with_other_features_only_where_it_is_told_to_and_so_does
 
 @pytest.mark.slow
 def test_a_service_that_is_stopped_goes_on_with_other_features(tmp_path, environment, model_folder):
-    flags = ("--model", str(model_folder), "--snapshot-every", "3600")
+    flags = ("--model", str(model_folder), "--snapshot-every", "3600", "--detector", "marginal")
     service = Service(tmp_path, environment, *flags, "--features", "load,latency")
     service.start()
     service.post("/v1/update", usual(600, BEFORE.features))
