@@ -28,6 +28,13 @@ def columns_for(engine: Engine, options: Options) -> Columns:
     return columns_of(asked_features(options), engine.features, engine.n_features)
 
 
+def check(engine: Engine | None, options: Options) -> None:
+    """Raises InvalidArgument where the engine cannot go on with the features that are asked for."""
+    if engine is not None:
+        engine = Engine(engine.n_features, features=engine.features, estimator=engine.model)  # without its slices
+    carried_engine(engine, options)
+
+
 def carried_engine(engine: Engine | None, options: Options) -> Engine | None:
     """The engine, with the features that are asked for; None where no event came yet. See `Engine.with_features`.
 

@@ -41,8 +41,8 @@ from onlineguard.slidr.watch import COLUMNS as WATCHED_COLUMNS
 from onlineguard.slidr.watch import UNUSUAL, WATCHED
 from onlineguard.wire.answers import ClickAnswer, DecisionAnswer, EventAnswer, LabelAnswer
 from onlineguard.wire.requests import Event, Of
+from onlineguard_service import carrying
 from onlineguard_service.alarms import TOLD, Alarm, Alarms, Said, Why
-from onlineguard_service.carrying import carried_engine, columns_for
 from onlineguard_service.digest import digest
 from onlineguard_service.entries import (
     CARRIED,
@@ -267,7 +267,7 @@ class Guard:
         """Raises InvalidArgument where the state cannot go on with the features of these options."""
         for name, one in {"": self, **self.born}.items():
             try:
-                carried_engine(one.events and one.events.select([]), options)
+                carrying.check(one.events, options)
             except InvalidArgument as error:
                 if not name:
                     raise
@@ -275,7 +275,7 @@ class Guard:
 
     def _carry(self, options: Options) -> None:
         guards = [self, *self.born.values()]
-        engines = [carried_engine(one.events, options) for one in guards]  # all, before anything changes
+        engines = [carrying.carried_engine(one.events, options) for one in guards]  # all, before anything changes
         self.turns += 1
         self.namespaces = self.born
         for one, engine in zip(guards, engines, strict=True):
@@ -288,7 +288,7 @@ class Guard:
         if self.events is None or engine is None:
             self._begin_as_chosen()
             return
-        columns = columns_for(self.events, options)
+        columns = carrying.columns_for(self.events, options)
         self.event_figures.carry(columns)
         self.alarms.carry("events", columns)
         self.events = engine
