@@ -23,7 +23,7 @@ CARRIED = {
     "Absence around Categories": Absence(Categories(JointDetector(), (1,))),
 }
 MODELS = [
-    pytest.param(name, marks=() if name in ("Detector", "JointDetector") else pytest.mark.slow) for name in CARRIED
+    pytest.param(name, marks=() if name == "Detector" else pytest.mark.slow) for name in CARRIED
 ]  # compiling for the others takes long
 
 
@@ -56,7 +56,7 @@ def same_dump(one, other):
     )
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     groups=st.lists(st.integers(0, 2), min_size=KEYS, max_size=KEYS),
     order=st.permutations(range(3)),
