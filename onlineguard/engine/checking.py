@@ -44,6 +44,7 @@ def check_model(estimator: Any, n_features: int = 3, n_events: int = 480, seed: 
     check.score_answers_as_update_will_and_learns_nothing()
     check.an_event_without_features_changes_nothing()
     check.a_copy_goes_on_as_the_original()
+    check.slices_go_on_in_another_engine()
     check.a_forgotten_slice_starts_anew()
     check.a_moved_state_judges_moved_events_alike()
     check.scores_do_not_depend_on_the_zero_of_the_stream()
@@ -168,6 +169,14 @@ class _Check:
         original = self.parts(engine, PART)
         self.demand_same(original, self.parts(loaded, PART), "a saved engine goes on as if it had never stopped")
         self.demand_same(original, self.parts(pickled, PART), "a pickled engine goes on as the original")
+
+    def slices_go_on_in_another_engine(self) -> None:
+        engine = self.trained()
+        first, *others = (engine.select([key]) for key in reversed(range(SLICES)))
+        for other in others:
+            first.add(other)
+        together = self.parts(engine, PART)
+        self.demand_same(together, self.parts(first, PART), "slices that were taken apart and put together go on")
 
     def a_forgotten_slice_starts_anew(self) -> None:
         engine = self.engine()

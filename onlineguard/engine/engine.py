@@ -9,13 +9,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any, Concatenate
+from typing import Any, Concatenate, Literal
 
 import jax
 import numpy as np
 
 from onlineguard.core.protocols import Array
-from onlineguard.engine import checkpoint
+from onlineguard.engine import checkpoint, portable
 from onlineguard.engine.admission import Admission
 from onlineguard.engine.arguments import (
     checked_categories,
@@ -469,6 +469,85 @@ class Engine:
         """Drop a slice and its state; raises KeyError for an unknown slice."""
         self._slices.forget(slice_)
 
+    def select(self, slices: Any) -> "Engine":
+        """A new engine with these slices alone: a copy of this one that has forgotten all others.
+
+        slices: a list of keys, or one key.
+
+        The verdicts on these slices go on bit for bit, and so do their origins, their numbers and what people said of
+        them. New slices start as they would here until the next pooling, which then knows these slices only. `save`
+        writes the selection to a file. Raises KeyError for a slice that is not known.
+        """
+        with self._lock:
+            return self._made(self.model, *portable.selected(self.dump(), portable.as_slice_keys(slices)))
+
+    def split(self, by: Callable[[Any], Hashable]) -> dict[Hashable, "Engine"]:
+        """`select` for each value that `by` gives of the slices' keys: a new engine each, by that value.
+
+        >>> engine = Engine(1)
+        >>> _ = engine.update([("de", "web"), ("de", "app"), ("fr", "web")], [[1.0], [2.0], [3.0]])
+        >>> {country: part.slices for country, part in engine.split(lambda key: key[0]).items()}
+        {'de': [('de', 'web'), ('de', 'app')], 'fr': [('fr', 'web')]}
+        """
+        with self._lock:
+            dump, groups = self.dump(), dict[Hashable, list[Hashable]]()
+            for key in self._slices.rows:
+                groups.setdefault(by(key), []).append(key)
+            return {name: self._made(self.model, *portable.selected(dump, keys)) for name, keys in groups.items()}
+
+    def add(self, other: "Engine", both: Literal["refuse", "keep", "replace"] = "refuse") -> None:
+        """Take in all slices of another engine, which stays as it is; their verdicts go on bit for bit.
+
+        both: what is done with a slice that both have: "refuse" to add, "keep" this engine's, or "replace" it by the
+            other's.
+
+        The slices that come in are numbered after those that are here. Of all slices the one that was idle for most
+        events is evicted first. `n_events` is the larger one of the two. New slices start as before, until the next
+        pooling, which knows all slices.
+
+        Raises InvalidArgument, before anything has changed, where the other has other features or another model, where
+        both have a slice, or where `max_slices` is too small for all.
+        """
+        if not isinstance(other, Engine):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without types
+            raise InvalidArgument("other", f"is {other!r}; it must be an Engine, e.g. one that Engine.load gives")
+        if both not in ("refuse", "keep", "replace"):
+            raise InvalidArgument("both", f"is {both!r}; it must be 'refuse', 'keep' or 'replace'")
+        with other._lock:
+            dump, model = other.dump(), other.model
+        with self._lock:
+            portable.check_alike(
+                self.model, model, self._features or self._n_features, other._features or other._n_features
+            )
+            self._take_in(*portable.coming(dump, self._slices.rows, both, self.max_slices))
+
+    def with_features(self, features: Sequence[str] | int, *, categories: Sequence[str | int] = ()) -> "Engine":
+        """A new engine for events with other features, in which every slice keeps what it learned of those that remain.
+
+        features: all names from now on, in order; those that are not among them are forgotten. An engine whose features
+            have no names is given their number, and the first ones remain.
+        categories: which of the new ones are categories; a feature that remains stays what it is.
+
+        Locations, scales, modes, shares, origins and the relations of the features that remain go along bit for bit,
+        but for rounding in the covariance of those from which another one goes. A new feature begins as one that its
+        slices have not seen. The threshold stays where it is, and learns faster for some hundred events, since the
+        score has another law.
+
+        Raises InvalidArgument where nothing would remain, and for a model that does not learn feature by feature, as a
+        core estimator or a `OneSided`.
+        """
+        with self._lock:
+            columns = portable.columns_of(features, self._features, self._n_features)
+            names = None if self._features is None else checked_features(features)  # type: ignore[arg-type]
+            new = checked_categories(categories, len(columns), names)
+            portable.check_categories(new, columns, self.categories, names)
+            if columns == list(range(self._n_features)):
+                return self._made(self.model, *self.dump())
+            stay = (j for j, column in enumerate(columns) if column in self.categories)
+            (config, tensors), model = portable.with_columns(
+                self.dump(), self.model, self.layout, columns, tuple(sorted({*new, *stay}))
+            )
+            return self._made(model, config | {"features": names}, tensors)
+
     @_serialised
     def warmup(self, batch: int = LARGEST_BATCH, slices: int = 0) -> None:
         """Compile the programs for calls of up to `batch` events, so that none of them waits for a compiler.
@@ -539,6 +618,32 @@ class Engine:
         self._slices.restore(config["slices"], tensors)
         self._states.restore(tensors, self._slices.end)
         self._feedback.restore(tensors)
+
+    def _made(self, model: SliceModel, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> "Engine":
+        """An engine of a dump, in the places where this one runs."""
+        engine = Engine(
+            config["n_features"],
+            features=config["features"],
+            max_slices=config["max_slices"],
+            estimator=model,
+            cores=self._cores,
+            device=self._device,
+        )
+        engine._restore(config, tensors)
+        return engine
+
+    def _take_in(self, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+        """Take in the slices of a dump, for which there is room."""
+        keys, n_events = config["slices"]["keys"], max(self.n_events, config["n_events"])
+        self._states.table.parts.reserve(self._slices.end + len(keys))
+        self._slices.delay(n_events - self.n_events)
+        rows = np.array([self._slices.rows.get(key, UNKNOWN) for key in keys], np.int64)
+        rows[rows == UNKNOWN] = [self._slices.birth(keys[i]) for i in np.flatnonzero(rows == UNKNOWN).tolist()]
+        self._slices.use(rows, tensors["last_used"] + (n_events - config["n_events"]))
+        self._states.put(rows, tensors["table"][tensors["rows"]], tensors["origins"][tensors["rows"]])
+        self._feedback.put(rows, tensors)
+        self._admission.n_events = n_events
+        self._admission.pooling_at = max(self._admission.pooling_at, config["pooling_at"])
 
     def __getstate__(self) -> dict[str, Any]:
         config, tensors = self.dump()

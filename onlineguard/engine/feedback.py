@@ -61,6 +61,16 @@ class Feedback:
             lowest = math.log(twentieth / threshold) if 0.0 < twentieth < threshold else -MOST
             self._logs[row] = min(now, max(needed - JUST, now - STEP, -MOST, lowest))
 
+    def put(self, rows: np.ndarray, tensors: dict[str, np.ndarray]) -> None:
+        """Take over what was said of the slices whose rows in a dump were tensors["rows"], and are these now."""
+        said = Feedback()
+        said.restore(tensors)
+        logs = np.array([said._logs[row] if row < len(said._logs) else 0.0 for row in tensors["rows"].tolist()])
+        if logs.any() or len(self._logs):
+            if (needed := int(rows.max(initial=-1)) + 1) > len(self._logs):
+                self._logs = np.concatenate([self._logs, np.zeros(needed - len(self._logs))])
+            self._logs[rows] = logs
+
     def clear(self, rows: np.ndarray) -> None:
         """Forget what was said of the slices that had these rows."""
         rows = np.asarray(rows)

@@ -135,6 +135,14 @@ class SliceTable:
         else:
             self._last_used[rows] = np.arange(clock, clock + len(rows))
 
+    def use(self, rows: np.ndarray, at: np.ndarray) -> None:
+        """Note that the slice of rows[i] was last used at event at[i]."""
+        self._last_used[rows] = at
+
+    def delay(self, events: int) -> None:
+        """Count so many events between those that used the slices last and the next one."""
+        self._last_used += events
+
     def last_used(self, row: int) -> int:
         """The number of the event that last used the row's slice, counted from 0."""
         return int(self._last_used[row])

@@ -267,6 +267,15 @@ class States:
         tensors["origins"][rows] = self._origins.of(rows)
         return tensors
 
+    def put(self, rows: np.ndarray, table: np.ndarray, origins: np.ndarray) -> None:
+        """Set the states in rows for which there is room, from bits and origins that were dumped."""
+        self._origins.put(rows, origins)
+        for start in range(0, len(rows), APART):
+            part = slice(start, start + APART)
+            to, values = np.full(APART, WASTE, np.int32), np.zeros((APART, self.layout.length), np.int32)
+            to[: len(rows[part])], values[: len(rows[part])] = rows[part], table[part]
+            self.table.parts.put(to, values.view(np.float32))
+
     def restore(self, tensors: dict[str, np.ndarray], end: int) -> None:
         """Go on from a dump; raises ValueError, KeyError or TypeError for a bad one."""
         if tensors["origins"].any():

@@ -10,6 +10,7 @@ model of numbers judges it beside the others. Features are taken to be absent in
 Source: ours.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ from onlineguard.core.pytree import pytree
 from onlineguard.core.registry import register
 from onlineguard.core.shapes import Bool, Float, Float32, Float64, Int32
 from onlineguard.models.base import Judgement, SliceModel
+from onlineguard.models.carrying import Columns, carried_leaves
+from onlineguard.models.categories import carried_with
 from onlineguard.models.wrapper import UNSEEN, Wrapper
 
 
@@ -70,6 +73,16 @@ class Absence(Wrapper):
         """The event with its absence as one more number."""
         _, surprises, there = self._surprises(state, x)
         return _with(x, namespace(x).sum(surprises), len(surprises), there)
+
+    def carried(
+        self, states: AbsenceState, columns: Columns, categories: tuple[int, ...] = ()
+    ) -> tuple[SliceModel, AbsenceState]:
+        """See `SliceModel.carried`. Of a new feature nothing is surprising at first, neither its absence nor it."""
+        own = states.shares.shape[-1]
+        model, inner = carried_with(self.model, states.model, [*columns, own], categories)
+        half = np.full(len(columns), 0.5, np.float32)
+        found = AbsenceState(carried_leaves(half, states.shares, columns), states.counted, inner)
+        return dataclasses.replace(self, model=model), found
 
     def moved(self, states: AbsenceState, by: Float64[np.ndarray, "slices width"]) -> AbsenceState:
         """See `SliceModel.moved`; an absence has no origin."""

@@ -31,6 +31,7 @@ import numpy as np
 from onlineguard.core.protocols import Array, Event
 from onlineguard.core.shapes import Bool, Float, Float32, Float64, Int32
 from onlineguard.errors import InvalidArgument
+from onlineguard.models.carrying import Columns
 
 MIN_SEEN = 100  # events before a slice is judged, and before it is part of a pooled model
 
@@ -111,6 +112,18 @@ class SliceModel(ABC):
         `origins` are what the states are relative to.
         """
         return None
+
+    def carried(self, states: Any, columns: Columns, categories: tuple[int, ...] = ()) -> tuple["SliceModel", Any]:
+        """The model, and the stacked states of its slices, for events that have other features; see `carrying`.
+
+        `categories` are those among the features from now on. Raises InvalidArgument where it cannot be.
+        """
+        name = type(getattr(self, "estimator", self)).__name__
+        raise InvalidArgument(
+            "features",
+            f"cannot change in a state of {name}, which does not keep what it learns feature by feature; begin a new "
+            "Engine with these features, and let it learn beside this one",
+        )
 
     def contributions(self, state: Any, event: Float32[Array, " width"]) -> Float[Array, " width"] | None:
         """What each feature of an event adds to its score; None lets the Engine leave out one at a time."""

@@ -18,6 +18,7 @@ Source: the count-min sketch of Cormode and Muthukrishnan, "An improved data str
 2005, with shares that fade. The sizes are ours.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from onlineguard.core.pytree import pytree, static
 from onlineguard.core.registry import register
 from onlineguard.core.shapes import Float, Float32, Float64, Int32
 from onlineguard.models.base import Judgement, SliceModel
+from onlineguard.models.carrying import NEW, Columns, carried_leaves
 from onlineguard.models.wrapper import UNSEEN, Wrapper
 
 ROWS, PLACES = 2, 64  # 128 numbers a feature; half as many double the chance that a new category looks frequent
@@ -80,6 +82,22 @@ class Categories(Wrapper):
         """The event with the rarity of each category in its column."""
         return self._with_rarities(state, x, *self._places(x))
 
+    def carried(
+        self, states: CategoriesState, columns: Columns, categories: tuple[int, ...] = ()
+    ) -> tuple[SliceModel, Any]:
+        """See `SliceModel.carried`; without categories it is the model of numbers by itself."""
+        model, inner = self.model.carried(states.model, columns)
+        if not categories:
+            return model, inner
+        places = [self.categories.index(columns[j]) if columns[j] in self.categories else NEW for j in categories]
+        count = len(categories)
+        found = CategoriesState(
+            carried_leaves(np.zeros((count, ROWS, PLACES), np.float32), states.shares, places),
+            carried_leaves(np.zeros(count, np.int32), states.counted, places),
+            inner,
+        )
+        return dataclasses.replace(self, model=model, categories=categories), found
+
     def moved(self, states: CategoriesState, by: Float64[np.ndarray, "slices width"]) -> CategoriesState:
         """See `SliceModel.moved`; categories have no origin."""
         by = by.copy()
@@ -125,3 +143,14 @@ class Categories(Wrapper):
         for i, column in enumerate(self.categories):
             x = xp.where(np.arange(x.shape[-1]) == column, rarity[i], x)
         return x.astype(np.float32)
+
+
+def carried_with(
+    model: SliceModel, states: Any, columns: Columns, categories: tuple[int, ...]
+) -> tuple[SliceModel, Any]:
+    """`carried` of a model that may have had no categories so far."""
+    if categories and not model.categories and not isinstance(model, Wrapper):
+        n = len(model.seen(states))
+        states = CategoriesState(np.zeros((n, 0, ROWS, PLACES), np.float32), np.zeros((n, 0), np.int32), states)
+        model = Categories(model, (), getattr(model, "patience", Categories.patience))
+    return model.carried(states, columns, categories)

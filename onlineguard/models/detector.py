@@ -26,6 +26,7 @@ estimation", NeurIPS 2023; location and scale are those of Huber, "Robust estima
 of Mathematical Statistics, 1964. Two memories, patience, the quantiles' trust in a tail and all constants are ours.
 """
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -40,6 +41,7 @@ from onlineguard.core.registry import register
 from onlineguard.core.shapes import Bool, Float, Float32, Float64, Int32
 from onlineguard.core.spread import Memory, remembered, standardised, start_memories
 from onlineguard.models.base import MIN_SEEN, Judgement, Pooled, SliceModel
+from onlineguard.models.carrying import NEW, Columns, carried_choices, carried_leaves
 
 # Halved and doubled, each by itself: `docs/detector-constants.md` says why a constant is here, and what changes.
 START = 4.0  # early rate START / (seen + START): first values are forgotten as seen^-START
@@ -185,6 +187,25 @@ class Detector(SliceModel):
         origin = np.nan_to_num(location) if origins.any() else no_origin
         memory = Memory(location - origin, scale, fresh.slow.floor)
         return Pooled(fresh._replace(slow=memory, fast=memory, seen=np.int32(INHERITED_SEEN)), fresh, origin)
+
+    def carried(
+        self, states: DetectorState, columns: Columns, categories: tuple[int, ...] = ()
+    ) -> tuple["Detector", DetectorState]:
+        """See `SliceModel.carried`. The quantiles stay where they are, and learn as after a new regime.
+
+        With a new feature the slice is as young as it is then, too: it learns faster, and soon takes a scale for usual
+        that came from two values much too close to each other.
+        """
+        blank = self.init(len(columns), self.width(len(columns)))
+        seen = np.minimum(states.seen, RENEWED_AGE).astype(np.int32) if NEW in columns else states.seen
+        found = states._replace(
+            slow=carried_leaves(blank.slow, states.slow, columns),
+            fast=carried_leaves(blank.fast, states.fast, columns),
+            seen=seen,
+            age=np.minimum(states.age, RENEWED_AGE).astype(np.int32),
+        )
+        sides, weights = carried_choices(self.sides, columns, 0), carried_choices(self.weights, columns, 1.0)
+        return dataclasses.replace(self, sides=sides, weights=weights), found
 
     def contributions(self, state: DetectorState, event: Float32[Array, " d"]) -> Float64[Array, " d"]:
         """Squared standardised residuals: the score is the root of the mean of those that are known."""

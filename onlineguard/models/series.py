@@ -39,6 +39,7 @@ from onlineguard.core.shapes import Float, Float32, Float64, Int32
 from onlineguard.core.spread import counted_from
 from onlineguard.models import forecast, landmarks, season, shapes
 from onlineguard.models.base import Judgement, SliceModel
+from onlineguard.models.carrying import NEW, Columns, carried_leaves
 from onlineguard.models.forecast import Forecast
 from onlineguard.models.season import Season
 from onlineguard.models.shapes import Course
@@ -159,6 +160,16 @@ class Series(SliceModel):
         """See `SliceModel.moved`. Distances have no origin."""
         marks = counted_from(states.landmarks, by[..., None])
         return states._replace(landmarks=marks, course=states.course.moved(by))
+
+    def carried(
+        self, states: SeriesState, columns: Columns, categories: tuple[int, ...] = ()
+    ) -> tuple["Series", SeriesState]:
+        """See `SliceModel.carried`. Columns are looked at one by one, so those that remain go on as they were."""
+        blank, before = self.init(len(columns)), states.counts.shape[1]
+        of_kinds = [c if c == NEW else kind * before + c for kind in range(KINDS) for c in columns]
+        by_column = ("landmarks", "course", "season", "forecast", "counts")
+        kept = {name: carried_leaves(getattr(blank, name), getattr(states, name), columns) for name in by_column}
+        return self, states._replace(past=carried_leaves(blank.past, states.past, of_kinds), **kept)
 
     def contributions(self, state: SeriesState, event: Float32[Array, " d"]) -> Float64[Array, " d"]:
         """The score that each column would have by itself; the event's is the largest, divided by their number."""

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from onlineguard.models.carrying import Columns, carried_leaves
 from onlineguard.wire.alarms import Acknowledged, AlarmState, Kind, Standing
 from onlineguard.wire.answers import AlarmAnswer, VerdictAnswer
 from onlineguard.wire.requests import Of, SliceKey
@@ -210,6 +211,13 @@ class Alarms:
             _, alarm = self._kept.popitem(last=False)
             del self._changed[alarm.number]
             self._close(alarm)
+
+    def carry(self, of: Of, columns: Columns) -> None:
+        """Events of a stream have other features from now on; see `onlineguard.models.carrying`."""
+        for alarm in self._kept.values():
+            if alarm.of == of and alarm.x:
+                alarm.x = carried_leaves(np.full(len(columns), np.nan), alarm.row, columns).tobytes()
+                alarm.texts = {j: alarm.texts[column] for j, column in enumerate(columns) if column in alarm.texts}
 
     def forget(self, owner: int) -> None:
         """Forget the clicks of a user, see `remembered.owner`; that there was an alarm of their slice stays."""

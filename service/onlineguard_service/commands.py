@@ -32,6 +32,10 @@ For a team: a model, keys, TLS, and counters shared in Redis:
   [cyan]onlineguard serve --host 0.0.0.0 --model model --keys keys.toml --tls-cert cert.pem --tls-key key.pem \
 --redis redis://db:6379/0[/cyan]
 
+The same state with other features; what was learned of latency stays:
+
+  [cyan]onlineguard serve --features latency,errors --other-features carry[/cyan]
+
 Exit codes: 0 stopped by SIGTERM or Ctrl-C, with all that was under way finished; 2 wrong use.
 """
 

@@ -102,6 +102,11 @@ class Settings:
         "Features that are categories, by name or number from 0; those with a text in the first event are so without "
         "being named.",
     )
+    other_features: Literal["refuse", "carry"] = _setting(
+        "refuse",
+        "What a start does whose features, n_features or categories are not those of the state. refuse: it stops; "
+        "carry: the state goes on with them, and slices keep what they learned of those that remain.",
+    )
     detector: Literal["point", "marginal", "series"] = _setting(
         "point",
         "How an event is judged. point: by all its numbers together; marginal: by each by itself, several times as "

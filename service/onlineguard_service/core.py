@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 
+from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard.slidr.lookups.lookups import Lookups
 from onlineguard_service import entries, tracing
 from onlineguard_service.answering import CLICKS_AT_ONCE, EVENTS_AT_ONCE, Answering, Shared
@@ -36,7 +37,7 @@ from onlineguard_service.journal.journal import Journal
 from onlineguard_service.journal.packing import Packed
 from onlineguard_service.journal.redis_journal import RedisJournal
 from onlineguard_service.models import Models
-from onlineguard_service.recovery import first_model, journal_of, options_of, recorder_of, recovered
+from onlineguard_service.recovery import Fits, check, first_model, journal_of, options_of, recorder_of, recovered
 from onlineguard_service.redis.counting import Counting
 from onlineguard_service.standing import Standing
 from onlineguard_service.standing_by import BEAT_EVERY, stood_by, tail_of
@@ -104,13 +105,14 @@ class Core(Answering):
         """
         _Compilations.listen()
         options, keys = options_of(settings), keys_for(settings)
+        fits = partial(check, asked=options, carry=settings.other_features == "carry")
         models = Models(settings.state / "models")
         following = None
         if settings.registry is not None:
             following = Following(settings.registry, models, settings.state / "models")
         guard: Guard | None = None
         if settings.standby == "on":
-            journal, guard = await _stood_by(settings, options, models, standing or Standing())
+            journal, guard = await _stood_by(settings, fits, models, standing or Standing())
         else:
             journal = await asyncio.to_thread(journal_of, settings)
         beating = asyncio.create_task(_beating(journal))
@@ -118,7 +120,7 @@ class Core(Answering):
             first = None
             if guard is None:
                 recording = None if settings.history == "off" else partial(recorder_of, settings, journal.sequence)
-                guard = await asyncio.to_thread(recovered, journal, options, models, recording)
+                guard = await asyncio.to_thread(recovered, journal, fits, models, recording)
                 if guard is None:
                     first = await asyncio.to_thread(first_model, settings, models, following)
                     guard = Guard(options, first, models.get)
@@ -133,6 +135,8 @@ class Core(Answering):
                 begin = entries.Begin(options, first, entries.now(), guard.source)
                 await journal.commit(entries.encode(begin), core._began)
             else:
+                fits(guard.options)  # a standby may have followed the journal to other ones
+                await core._carry(options)
                 await core._tune(options)
                 if settings.model is not None:
                     await core._deciding.switch(settings.model, force=True)  # the operator starts the service with it
@@ -156,6 +160,18 @@ class Core(Answering):
 
     def _began(self, sequence: int) -> None:
         self._guard.sequence = sequence
+
+    async def _carry(self, options: Options) -> None:
+        """Go on with the features that the operator chose, if they are others."""
+        kept = self._guard.options
+        if all(getattr(kept, name) == getattr(options, name) for name in entries.CARRIED):
+            return
+        try:
+            self._guard.check_features(options)
+        except InvalidArgument as error:
+            raise CheckpointError(f"the state cannot go on with other features: {error}") from error
+        await self._commit(entries.Features(options, entries.now()))
+        log.info("the state goes on with other features: %s", ", ".join(options.features) or options.n_features)
 
     async def _tune(self, options: Options) -> None:
         """Take on what the operator chose anew of what may change."""
@@ -512,14 +528,14 @@ async def _beating(journal: Journal) -> None:
         await asyncio.sleep(BEAT_EVERY)
 
 
-async def _stood_by(settings: Settings, options: Options, models: Models, standing: Standing) -> tuple[Journal, Guard]:
+async def _stood_by(settings: Settings, fits: Fits, models: Models, standing: Standing) -> tuple[Journal, Guard]:
     """Follow another service until it is time to take its journal over."""
     loop = asyncio.get_running_loop()
     with contextlib.suppress(NotImplementedError, ValueError):  # Windows; tests in other threads
         loop.add_signal_handler(signal.SIGUSR1, standing.now.set)
     try:
         tail = await asyncio.to_thread(tail_of, settings)
-        found = await asyncio.to_thread(stood_by, tail, options, models, standing, settings.standby_after, WARM)
+        found = await asyncio.to_thread(stood_by, tail, fits, models, standing, settings.standby_after, WARM)
     finally:
         standing.ended.set()  # if this was cancelled, the thread goes on until it sees that
     assert found is not None  # which only an end without takeover gives

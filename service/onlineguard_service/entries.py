@@ -23,8 +23,11 @@ CHANGEABLE = (
 )  # of a state that goes on; see `Tune`
 
 
+CARRIED = ("features", "n_features", "categories")  # of a state that goes on with others; see `Features`
+
+
 class Options(msgspec.Struct, frozen=True):
-    """What decides what the state is. Another choice begins another state, but for what is `CHANGEABLE`."""
+    """What decides what the state is. Another choice begins another state, but of what is `CHANGEABLE` or `CARRIED`."""
 
     features: tuple[str, ...] = ()
     n_features: int = 0  # of events without named features; 0: the first event says
@@ -112,6 +115,13 @@ class Tune(msgspec.Struct, tag="tune", array_like=True, frozen=True):
     t: int
 
 
+class Features(msgspec.Struct, tag="features", array_like=True, frozen=True):
+    """From here on events have the `CARRIED` choices of these options; slices keep what they learned of the rest."""
+
+    options: Options
+    t: int
+
+
 class Erase(msgspec.Struct, tag="erase", array_like=True, frozen=True):
     """A user's traces go; see `erasing`."""
 
@@ -139,7 +149,7 @@ class Note(msgspec.Struct, tag="note", array_like=True, frozen=True):
 
 
 OfNamespace = Events | Clicks | Labels | Decisions | Erase | Note
-Entry = Begin | Events | Clicks | Labels | Decisions | Switch | Tune | Trial | Erase | Erased | Note
+Entry = Begin | Events | Clicks | Labels | Decisions | Switch | Tune | Features | Trial | Erase | Erased | Note
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Entry).decode

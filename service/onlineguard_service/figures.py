@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 
 from onlineguard.engine.slices import UNKNOWN, SliceTable
+from onlineguard.models.carrying import Columns, carried_leaves
 
 LATEST = 1 << 16  # judgements kept, of all slices together
 TOGETHER = 1_024  # judgements that wait, before they are worked off together
@@ -96,6 +97,12 @@ class Figures:
         self._table.max_slices = most
         while len(self._table.rows) > most:
             self._evict()
+
+    def carry(self, columns: Columns) -> None:
+        """Events have other features from now on; see `onlineguard.models.carrying`."""
+        self.settle()
+        if self._x.shape[1]:
+            self._x = carried_leaves(np.full(len(columns), np.nan), self._x, columns)
 
     def settle(self) -> None:
         """Work off the judgements that wait."""

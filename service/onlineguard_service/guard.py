@@ -41,9 +41,11 @@ from onlineguard.slidr.watch import COLUMNS as WATCHED_COLUMNS
 from onlineguard.slidr.watch import UNUSUAL, WATCHED
 from onlineguard.wire.answers import ClickAnswer, DecisionAnswer, EventAnswer, LabelAnswer
 from onlineguard.wire.requests import Event, Of
+from onlineguard_service import carrying
 from onlineguard_service.alarms import TOLD, Alarm, Alarms, Said, Why
 from onlineguard_service.digest import digest
 from onlineguard_service.entries import (
+    CARRIED,
     CHANGEABLE,
     Begin,
     Clicks,
@@ -52,6 +54,7 @@ from onlineguard_service.entries import (
     Erase,
     Erased,
     Events,
+    Features,
     Labels,
     Note,
     OfNamespace,
@@ -97,10 +100,7 @@ class Guard:
         self._estimator = self._named()
         self._expected: tuple[int, int] | None = None  # what `warmup` was given
         self._ahead: dict[Of, int] = {}  # slices that programs were last compiled for, or tried to be
-        if options.features or options.n_features:
-            names = list(options.features) or None
-            known = names or list(map(str, range(options.n_features)))
-            self._begin(Stream(len(known), names, tuple(sorted(map(known.index, options.categories)))))
+        self._begin_as_chosen()
         self.watch = Engine(features=list(WATCHED), estimator=Detector(UNUSUAL), max_slices=options.max_slices)
         self.store = ProcessStore(options.max_entities or None) if options.counting else None
         self.event_figures, self.click_figures = Figures(options.max_slices), Figures(options.max_slices)
@@ -153,7 +153,7 @@ class Guard:
         if isinstance(entry, OfNamespace):
             if entry.namespace:
                 return self.within(entry.namespace).apply(msgspec.structs.replace(entry, namespace=""), sequence)
-        elif not isinstance(entry, Begin | Trial):
+        elif not isinstance(entry, Begin | Trial | Features):
             self._tell_namespaces(entry, sequence)
         if isinstance(entry, Events):
             return self._update(entry)
@@ -167,6 +167,9 @@ class Guard:
             raise InvalidArgument(f"entry {sequence} begins a state, but this one has begun already")
         if isinstance(entry, Tune):
             self._tune(entry.options)
+            return []
+        if isinstance(entry, Features):
+            self._carry(entry.options)
             return []
         if isinstance(entry, Trial):
             self._try(entry)
@@ -259,6 +262,39 @@ class Guard:
         self.alarms.keep(options.max_alarms)
         if self.store is not None:
             self.store.keep(options.max_entities or None)
+
+    def check_features(self, options: Options) -> None:
+        """Raises InvalidArgument where the state cannot go on with the features of these options."""
+        for name, one in {"": self, **self.born}.items():
+            try:
+                carrying.check(one.events, options)
+            except InvalidArgument as error:
+                if not name:
+                    raise
+                raise InvalidArgument(f"namespace {name!r}: {error}") from error
+
+    def _carry(self, options: Options) -> None:
+        guards = [self, *self.born.values()]
+        engines = [carrying.carried_engine(one.events, options) for one in guards]  # all, before anything changes
+        self.turns += 1
+        self.namespaces = self.born
+        for one, engine in zip(guards, engines, strict=True):
+            one._go_on_with(engine, options)
+
+    def _go_on_with(self, engine: Engine | None, options: Options) -> None:
+        """Go on with the features of these options, which the engine has already, if there is one."""
+        chosen = {name: getattr(options, name) for name in CARRIED}
+        self.options = msgspec.structs.replace(self.options, **chosen)
+        if self.events is None or engine is None:
+            self._begin_as_chosen()
+            return
+        columns = carrying.columns_for(self.events, options)
+        self.event_figures.carry(columns)
+        self.alarms.carry("events", columns)
+        self.events = engine
+        self._ahead.pop("events", None)
+        if self._expected is not None:
+            engine.warmup(*self._expected)
 
     def _erase(self, user_id: str) -> None:
         self.erasing[self.sequence] = user_id
@@ -591,6 +627,14 @@ class Guard:
             categories=stream.categories,
             max_slices=self.options.max_slices,
         )
+
+    def _begin_as_chosen(self) -> None:
+        """Begin the stream of events, if the operator says which features it has."""
+        options = self.options
+        if options.features or options.n_features:
+            names = list(options.features) or None
+            known = names or list(map(str, range(options.n_features)))
+            self._begin(Stream(len(known), names, tuple(sorted(map(known.index, options.categories)))))
 
     def _begin(self, stream: Stream) -> None:
         self.events = self._engine_for(stream)

@@ -35,11 +35,12 @@ def journal_of(settings: Settings) -> Journal:
     return FolderJournal(settings.state / "journal", settings.durability)
 
 
+Fits = Callable[[Options], None]  # raises CheckpointError where the settings ask for what a state cannot become
 Recording = Callable[[Guard, bytes | None], Recorder]  # of a guard as it is, and what a snapshot kept of the last one
 
 
-def recovered(journal: Journal, options: Options, models: Models, recording: Recording | None = None) -> Guard | None:
-    """The guard as it was after the last entry; None where nothing has begun."""
+def recovered(journal: Journal, fits: Fits, models: Models, recording: Recording | None = None) -> Guard | None:
+    """The guard as it was after the last entry; None where nothing has begun. Raises what `fits` does."""
     found = journal.newest_snapshot()
     guard = None if found is None else restored(found[1], models, recording)
     n = 0
@@ -47,7 +48,7 @@ def recovered(journal: Journal, options: Options, models: Models, recording: Rec
         guard = replayed(guard, sequence, data, models, recording)
         n += 1
     if guard is not None:
-        check(guard.options, options)
+        fits(guard.options)
         log.info("recovered %d entries after snapshot %s", n, None if found is None else found[0])
     return guard
 
@@ -108,13 +109,15 @@ def options_of(settings: Settings) -> Options:
     )
 
 
-def check(kept: Options, asked: Options) -> None:
-    """Raises CheckpointError where the settings ask for what a state cannot become."""
+def check(kept: Options, asked: Options, carry: bool = False) -> None:
+    """Raises CheckpointError where the settings ask for what a state cannot become. `carry`: for other features too."""
     for name in kept.__struct_fields__:
-        if name not in entries.CHANGEABLE and getattr(kept, name) != getattr(asked, name):
+        may = name in entries.CHANGEABLE or (carry and name in entries.CARRIED)
+        if not may and getattr(kept, name) != getattr(asked, name):
+            way_out = "set other_features to carry to go on with it, " if name in entries.CARRIED else ""
             raise CheckpointError(
                 f"the state was begun with {name} = {getattr(kept, name)!r}, now it is {getattr(asked, name)!r}; keep "
-                "what it was, or name another --state folder to begin anew"
+                f"what it was, {way_out}or name another --state folder to begin anew"
             )
 
 

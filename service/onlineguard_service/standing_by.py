@@ -17,14 +17,13 @@ import time
 
 from onlineguard.errors import CheckpointError
 from onlineguard_service.config import Settings
-from onlineguard_service.entries import Options
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.guard import Guard
 from onlineguard_service.history.recorder import PART
 from onlineguard_service.journal.journal import Journal
 from onlineguard_service.journal.tails import Astray, FolderTail, RedisTail, Tail
 from onlineguard_service.models import Models
-from onlineguard_service.recovery import check, recovered, replayed, restored
+from onlineguard_service.recovery import Fits, recovered, replayed, restored
 from onlineguard_service.standing import Standing
 
 BEAT_EVERY = 0.2  # seconds between two signs of a writer
@@ -44,15 +43,15 @@ def tail_of(settings: Settings) -> Tail:
 
 
 def stood_by(
-    tail: Tail, options: Options, models: Models, standing: Standing, after: float, most: tuple[int, int]
+    tail: Tail, fits: Fits, models: Models, standing: Standing, after: float, most: tuple[int, int]
 ) -> tuple[Journal, Guard] | None:
     """Follow until it is time, and take over: the journal, and the guard after its last entry. None once `ended`.
 
     Waits, so call it in a thread. most: as in `Guard.warmup`.
 
-    Raises CheckpointError where the state that is followed is not what the options ask for.
+    Raises what `fits` does of the state that is followed.
     """
-    follower = _Follower(tail, options, models, standing, most)
+    follower = _Follower(tail, fits, models, standing, most)
     watch = Watch(tail)
     while not standing.ended.is_set():
         try:
@@ -73,9 +72,9 @@ def stood_by(
 class _Follower:
     """The guard, kept where the journal is."""
 
-    def __init__(self, tail: Tail, options: Options, models: Models, standing: Standing, most: tuple[int, int]):
+    def __init__(self, tail: Tail, fits: Fits, models: Models, standing: Standing, most: tuple[int, int]):
         self.guard: Guard | None = None
-        self._tail, self._options, self._models, self._standing, self._most = tail, options, models, standing, most
+        self._tail, self._fits, self._models, self._standing, self._most = tail, fits, models, standing, most
 
     def follow(self) -> bool:
         """Apply some of what is new; whether nothing was."""
@@ -103,7 +102,7 @@ class _Follower:
         assert self.guard is not None
         began = time.monotonic()
         journal, certain = self._tail.take_over()
-        guard = self.guard if certain else recovered(journal, self._options, self._models)
+        guard = self.guard if certain else recovered(journal, self._fits, self._models)
         if guard is None:
             raise CheckpointError("the journal that was followed has nothing in it any more")
         for sequence, data in journal.replay(guard.sequence):
@@ -126,7 +125,7 @@ class _Follower:
             self._standing.sequence = self.guard.sequence
 
     def _prepare(self, guard: Guard) -> None:
-        check(guard.options, self._options)
+        self._fits(guard.options)
         guard.warmup(*self._most)
 
 

@@ -55,7 +55,8 @@ def test_panels_have_ids_of_their_own_and_do_not_lie_on_each_other():
         assert max(x for x, _ in cells) < 24
         taken |= cells
     rows = [panel["title"] for panel in PANELS if panel["type"] == "row"]
-    assert rows == ["Now", "Traffic", "Latency", "Verdicts", "Models and live watch", "Durability", "Resources"]
+    about = ["Verdicts", "Alarms", "Models and live watch"]
+    assert rows == ["Now", "Traffic", "Latency", *about, "Durability", "Resources"]
     assert all(panel["title"] and panel["description"].endswith(".") for panel in SHOWN)
 
 

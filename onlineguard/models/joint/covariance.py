@@ -19,6 +19,7 @@ import numpy as np
 from onlineguard.core.arrays import barrier, in_one_loop, larger, smaller, where
 from onlineguard.core.protocols import Array
 from onlineguard.core.shapes import Float32, Int32
+from onlineguard.models.carrying import Columns, remaining
 
 RIDGE = 0.02  # least variance in any direction; .005 and .08 rank alike
 CLIP = 2.5  # scales; 1.5 and 5 rank alike
@@ -64,3 +65,20 @@ def learned_covariance(
     u, v, scale = barrier(u, v, 1.0 / keep)
     inverse = (p - u[:, None] * u[None]) * scale - v[:, None] * v[None]
     return Covariance(inverse, where(rate > 0.0, where(turn + 1 >= d, 0, turn + 1), turn))
+
+
+def carried_covariance(covariances: Covariance, columns: Columns, width: int) -> Covariance:
+    """Stacked covariances for other features; NumPy.
+
+    The covariance of those that remain is as it was, up to rounding: for each that goes, P - p p' / P_jj with p its
+    column. New ones are independent of all others and have unit variance.
+    """
+    after, before = remaining(columns)
+    inverse = covariances.inverse.astype(np.float64)
+    for j in np.setdiff1d(np.arange(inverse.shape[-1]), before):
+        column = inverse[:, j].copy()
+        pivot = np.maximum(column[:, j], LEAST)
+        inverse -= column[:, :, None] * column[:, None, :] / pivot[:, None, None]
+    found = np.repeat(np.eye(width, dtype=np.float32)[None], len(inverse), axis=0)
+    found[:, after[:, None], after] = inverse[:, before[:, None], before]
+    return Covariance(found, covariances.turn % np.int32(width))

@@ -15,6 +15,7 @@ memory takes over what the fast one has learned.
 `docs/decisions/joint-detector.md` says why these parts and no others; `benchmarks/ablate_joint.py` what each is worth.
 """
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from onlineguard.core.registry import register
 from onlineguard.core.shapes import Bool, Float, Float32, Float64, Int32
 from onlineguard.core.spread import K, standardised
 from onlineguard.models.base import MIN_SEEN, Judgement, Pooled, SliceModel
+from onlineguard.models.carrying import Columns, carried_choices, carried_leaves
 from onlineguard.models.detector import (
     ALIKE,
     IN_A_ROW,
@@ -44,7 +46,7 @@ from onlineguard.models.detector import (
 )
 from onlineguard.models.joint import reasons
 from onlineguard.models.joint.collective import Collective, drawn
-from onlineguard.models.joint.covariance import Covariance, learned_covariance, transformed
+from onlineguard.models.joint.covariance import Covariance, carried_covariance, learned_covariance, transformed
 from onlineguard.models.joint.memories import START, Memories, first_memories, learned_memories, pace
 from onlineguard.models.joint.mostly_constant import Modes, learned_modes, mostly_constant, off_mode
 from onlineguard.models.joint.neighbours import Sample, learned_sample, nearest_rows, sparsity
@@ -241,6 +243,41 @@ class JointDetector(SliceModel):
             collective=fresh.collective,
         )
         return Pooled(typical, fresh, origin)
+
+    def carried(
+        self, states: JointState, columns: Columns, categories: tuple[int, ...] = ()
+    ) -> tuple["JointDetector", JointState]:
+        """See `SliceModel.carried`. A feature that goes leaves the covariance of the others as it is.
+
+        New ones begin independent of the others, and as if all events so far had lacked them. The threshold stays where
+        it is, and learns as after a new regime.
+        """
+        blank = self.init(len(columns), self.width(len(columns)))
+
+        def kept(name: str, axis: int = 0) -> Any:
+            return carried_leaves(getattr(blank, name), getattr(states, name), columns, axis)
+
+        covariance = carried_covariance(states.covariance, columns, self.width(len(columns)))
+        mean = carried_leaves(blank.collective.mean, states.collective.mean, columns)
+        found = states._replace(
+            memories=states.memories._replace(
+                slow=carried_leaves(blank.memories.slow, states.memories.slow, columns),
+                fast=carried_leaves(blank.memories.fast, states.memories.fast, columns),
+            ),
+            modes=kept("modes"),
+            covariance=covariance,
+            sample=states.sample._replace(rows=carried_leaves(blank.sample.rows, states.sample.rows, columns, 1)),
+            regularity=states.regularity._replace(
+                last=carried_leaves(blank.regularity.last, states.regularity.last, columns, 1)
+            ),
+            collective=states.collective._replace(
+                mean=mean, whitened=(covariance.inverse * mean[:, None, :]).sum(axis=-1, dtype=np.float32)
+            ),
+            values=kept("values"),
+            age=np.minimum(states.age, RENEWED_AGE).astype(np.int32),
+        )
+        sides, weights = carried_choices(self.sides, columns, 0), carried_choices(self.weights, columns, 1.0)
+        return dataclasses.replace(self, sides=sides, weights=weights), found
 
     def contributions(self, state: JointState, event: Float32[Array, " d"]) -> Float64[Array, " d"]:
         """Each feature's share of the two squared distances, half from each; no feature has a negative one."""

@@ -9,6 +9,7 @@ what came of these entries, nothing more and nothing twice.
 import asyncio
 import os
 import random
+from functools import partial
 
 import httpx2
 import pytest
@@ -16,7 +17,7 @@ from onlineguard_service.config import Settings
 from onlineguard_service.core import Core
 from onlineguard_service.journal.journal import FolderJournal
 from onlineguard_service.models import Models
-from onlineguard_service.recovery import options_of, recovered
+from onlineguard_service.recovery import check, options_of, recovered
 
 from onlineguard.slidr.history.reading import History
 from tests.support.histories import Collected, assert_history
@@ -75,7 +76,7 @@ def test_nothing_that_was_answered_is_lost_or_changed_by_kills(tmp_path, model_f
     keep(state / "journal", copies)
     models = Models(state / "models")
     journal = FolderJournal(state / "journal")
-    again = recovered(journal, options_of(Settings(**settings)), models)
+    again = recovered(journal, partial(check, asked=options_of(Settings(**settings))), models)
     collected = Collected()
     never_killed, answers = replayed(copies, models, collected)
     assert never_killed.digest() == again.digest()

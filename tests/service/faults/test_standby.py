@@ -9,12 +9,13 @@ import asyncio
 import contextlib
 import os
 import signal
+from functools import partial
 
 import httpx2
 import pytest
 from onlineguard_service.config import Settings
 from onlineguard_service.models import Models
-from onlineguard_service.recovery import journal_of, options_of, recovered
+from onlineguard_service.recovery import check, journal_of, options_of, recovered
 
 from onlineguard.compilation import VARIABLE
 from tests.support.redis_server import serving
@@ -151,7 +152,7 @@ def test_a_standby_takes_over_all_that_was_answered_and_the_old_service_answers_
         never_stopped, answers = applied(journal.replay(0), models)
         asyncio.run(journal.close())
         journal = journal_of(chosen)
-        again = recovered(journal, options_of(chosen), models)
+        again = recovered(journal, partial(check, asked=options_of(chosen)), models)
         asyncio.run(journal.close())
     assert never_stopped.digest() == again.digest()
     for key, answer in told(clients).items():
