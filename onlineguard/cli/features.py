@@ -1,6 +1,7 @@
 """`onlineguard slidr features`: more days of clicks than memory holds, counted into a history to train on."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -93,7 +94,7 @@ def features(
         )
 
 
-def prepared_history(folder: Path, config: "Config", unasked: dict[str, object]) -> "Prepared":
+def prepared_history(folder: Path, config: "Config", unasked: Mapping[str, object]) -> "Prepared":
     """The clicks of a history for the models, with features in a mapped file.
 
     unasked: flags that only a log of clicks takes. Raises InvalidArgument where one of them was given.

@@ -45,7 +45,10 @@ from onlineguard.slidr.counting.windows import (
 Kind = Literal["user", "session", "ip", "prefix", "ad"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-WIDTH: dict[Kind, int] = dict.fromkeys(KINDS, LANES) | {"ip": LANES + GATEWAY_LANES, "ad": AD_LANES}  # of a row
+WIDTH: dict[Kind, int] = {  # of a row
+    **{"user": LANES, "session": LANES, "prefix": LANES},
+    **{"ip": LANES + GATEWAY_LANES, "ad": AD_LANES},
+}
 BATCH = 2_048  # clicks of a call: their rows fit into the cache of a core
 # What a click sees of an entity that it does not name, or that was never seen and is not counted now.
 NEVER = (0,) * (len(OF_EACH) - 2) + (FIRST, PRIOR_SPREAD)
@@ -112,8 +115,8 @@ class Tally:
         self._places[rows] = order  # of an entity that is there several times, the last place is the one in use
         events = memory[sheet.events : sheet.counts].reshape(BATCH, _FIELDS)[:n]
         events[:, 0] = self._places[rows] * width
-        if pairs is not None:
-            both = pairs.T.ravel()
+        both = None if pairs is None else pairs.T.ravel()
+        if both is not None:
             self._pair_places[both] = np.arange(2 * n, dtype=np.int32)
             memory[sheet.pairs : sheet.pairs + 2 * n] = self.newest[both]
             events[:, 1:3] = (sheet.pairs + self._pair_places[both]).reshape(n, 2)
@@ -123,7 +126,7 @@ class Tally:
         memory[sheet.clicks] = n
         after = np.asarray(_advance(self.kind)(memory))
         self.table[rows] = after[: n * width].reshape(n, width)
-        if pairs is not None:
+        if both is not None:
             self.newest[both] = after[sheet.pairs : sheet.pairs + 2 * n]
             self.newest[-1] = 0
         out[:] = after[sheet.counts : sheet.clicks].reshape(BATCH, -1)[:n]

@@ -49,8 +49,7 @@ def assemble(
 def _numbers(counts: list[Path], start: int, end: int) -> Int32[np.ndarray, "n 34"]:
     """What the clicks from `start` up to `end` see, in the order of `COLUMNS`."""
     seen = np.empty((end - start, len(COLUMNS)), np.int32)
-    for kind in ("user", "session"):  # may be unknown
-        seen[:, columns_of(kind)] = NEVER
+    seen[:, columns_of("user") + columns_of("session")] = NEVER + NEVER  # they may be unknown
     for folder in counts:
         kind = next(kind for kind in KINDS if folder.name.startswith(kind))
         rows = np.load(folder / "rows.npy", mmap_mode="r")

@@ -22,13 +22,8 @@ holds some 40 bytes for each click of a piece. More partitions take less memory,
 import fcntl
 import hashlib
 import json
-import multiprocessing
-import os
 import shutil
-import threading
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -50,13 +45,13 @@ from onlineguard.slidr.offline.assembling import assemble, mark
 from onlineguard.slidr.offline.log import Block, ParquetLog
 from onlineguard.slidr.offline.partitions import Clocked, count, find_duplicates
 from onlineguard.slidr.offline.routing import ROUTED, route
+from onlineguard.slidr.offline.workers import Run, Task, pool
 
 PARTS = 16  # partitions of a kind
 PIECE = 40  # blocks of a piece: 10,485,760 clicks
 READ = 65_536  # clicks that the clock reads at once
 
 Progress = Callable[[int], None]  # clicks done
-Task = Callable[[], None]
 
 
 class Recorded(NamedTuple):
@@ -108,7 +103,7 @@ def record(
         raise InvalidArgument(f"{root} holds a history that was not counted from a log; name another folder")
     work.mkdir(parents=True, exist_ok=True)
     (root / "clicks").mkdir(exist_ok=True)
-    with _alone(work), _pool(workers) as run:
+    with _alone(work), pool(workers) as run:
         _remove_rests(root)
         made = _begun(log, work / "made.json", lookups is not None, parts)
         before = made.clicks
@@ -130,7 +125,7 @@ class _Piece:
         made: _Made,
         blocks: list[Block],
         lookups: Path | None,
-        run: Callable[[Iterable[Task], Callable[[], None]], None],
+        run: Run,
         progress: Progress | None,
     ):
         self.log, self.root, self.work, self.made, self.blocks, self.lookups = log, root, work, made, blocks, lookups
@@ -318,8 +313,9 @@ def _check_order(ts: np.ndarray, now: int | None, block: Block) -> None:
     behind = 0 if now is None else int((now - ts[plausible(ts)] > LATE_MS).sum())
     if behind > MOST_LATE * len(ts):
         raise InvalidArgument(
-            f"clicks are not in order of time: from {block.path}, row {block.start + 1:,} on, {behind:,} of {len(ts):,} "
-            "are over an hour behind clicks that come before; name the files so that their names are in order of time"
+            f"clicks are not in order of time: from {block.path}, row {block.start + 1:,} on, {behind:,} of "
+            f"{len(ts):,} are over an hour behind clicks that come before; name the files so that their names are in "
+            "order of time"
         )
 
 
@@ -338,57 +334,3 @@ def _alone(folder: Path) -> Generator[None]:
         except OSError:
             raise Conflict(f"another process is counting into {folder}; it will do, or name another folder") from None
         yield
-
-
-@contextmanager
-def _pool(workers: int) -> Generator[Callable[[Iterable[Task], Callable[[], None]], None]]:
-    """Gives a function that does tasks, so many at once, and calls another one after each."""
-    if workers == 1:
-
-        def here(tasks: Iterable[Task], done: Callable[[], None]) -> None:
-            for task in tasks:
-                task()
-                done()
-
-        yield here
-        return
-    threads = os.environ.get(_THREADS)
-    os.environ[_THREADS] = "1"  # of each worker, which are as many as there are cores to use
-    try:
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_the_parent) as pool:
-
-            def there(tasks: Iterable[Task], done: Callable[[], None]) -> None:
-                left: set[Future[None]] = {pool.submit(task) for task in tasks}
-                try:
-                    while left:
-                        finished, left = wait(left, return_when=FIRST_COMPLETED)
-                        for future in finished:
-                            future.result()
-                            done()
-                except BrokenProcessPool as error:
-                    raise CheckpointError(
-                        "a worker was killed, perhaps for its memory; take more --parts or fewer --workers, and start "
-                        "again: what is finished stays"
-                    ) from error
-                finally:
-                    for future in left:
-                        future.cancel()
-
-            yield there
-    finally:
-        os.environ.pop(_THREADS) if threads is None else os.environ.update({_THREADS: threads})
-
-
-_THREADS = "POLARS_MAX_THREADS"
-
-
-def _end_with_the_parent() -> None:
-    """A worker whose parent was killed would wait for tasks for ever."""
-
-    def watch() -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -157,7 +157,7 @@ def test_workers_that_are_killed_with_it_leave_what_the_next_ones_finish(days, c
     out = tmp_path / "out"
     command = [sys.executable, "-c", _COMMAND, str(days), str(out)]
     finished = 0
-    for results in (1, 12, 30):
+    for results in (3, 25):
         process = subprocess.Popen(command, start_new_session=True)
         while len([*out.glob("counting/piece-*/*")]) < results and process.poll() is None:
             time.sleep(0.002)
@@ -167,7 +167,7 @@ def test_workers_that_are_killed_with_it_leave_what_the_next_ones_finish(days, c
         while _alive(process.pid) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert not _alive(process.pid), "a worker outlived the process that it works for"
-    assert finished < 3, "it was never killed"
+    assert finished < 2, "it was never killed"
     subprocess.run(command, check=True, timeout=300)
     assert same(out, clicks, features)
 
