@@ -1,5 +1,6 @@
 """What each click sees of all its entities, put together by the click's number and written as rows of a history."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from jaxtyping import Int32
 
 from onlineguard import atomic
 from onlineguard.slidr.clicks.clicks import SCHEMA
-from onlineguard.slidr.counting.entity_step import KINDS, NEVER, columns_of
+from onlineguard.slidr.counting.entity_step import NEVER, Kind, columns_of
 from onlineguard.slidr.counting.windows import COLUMNS
 from onlineguard.slidr.features import NAMES, Featuriser
 from onlineguard.slidr.history.layout import DECISION, clicks_schema
@@ -22,7 +23,13 @@ ABOUT = {"features": str(FEATURES), "pseudonyms": "no"}
 
 
 def assemble(
-    log: ParquetLog, block: Block, first: int, counts: list[Path], clock: Path, lookups: Path | None, out: Path
+    log: ParquetLog,
+    block: Block,
+    first: int,
+    counts: Sequence[tuple[Kind, Path]],
+    clock: Path,
+    lookups: Path | None,
+    out: Path,
 ) -> None:
     """Write the clicks of a block with their features into the history `out`.
 
@@ -46,12 +53,11 @@ def assemble(
     write_part(out, "clicks", rows, int(sequence[0]), int(sequence[-1]), SOURCE, ABOUT)
 
 
-def _numbers(counts: list[Path], start: int, end: int) -> Int32[np.ndarray, "n 34"]:
+def _numbers(counts: Sequence[tuple[Kind, Path]], start: int, end: int) -> Int32[np.ndarray, "n 34"]:
     """What the clicks from `start` up to `end` see, in the order of `COLUMNS`."""
     seen = np.empty((end - start, len(COLUMNS)), np.int32)
     seen[:, columns_of("user") + columns_of("session")] = NEVER + NEVER  # they may be unknown
-    for folder in counts:
-        kind = next(kind for kind in KINDS if folder.name.startswith(kind))
+    for kind, folder in counts:
         rows = np.load(folder / "rows.npy", mmap_mode="r")
         at = slice(*np.searchsorted(rows, (start, end)).tolist())
         mine = np.load(folder / "numbers.npy", mmap_mode="r")[at]

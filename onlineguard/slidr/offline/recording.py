@@ -23,7 +23,7 @@ import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,7 @@ from onlineguard import atomic
 from onlineguard.errors import CheckpointError, Conflict, InvalidArgument
 from onlineguard.slidr.clicks.order import LATE_MS, MOST_LATE, check_order, plausible
 from onlineguard.slidr.counting.click_clock import Clock
-from onlineguard.slidr.counting.entity_step import KINDS
+from onlineguard.slidr.counting.entity_step import KINDS, Kind
 from onlineguard.slidr.counting.windows import HOUR_MS
 from onlineguard.slidr.model import FEATURES
 from onlineguard.slidr.offline.assembling import assemble, mark
@@ -201,7 +201,7 @@ class _Piece:
                 np.save(file, counted)
             mark(marked)
 
-    def _count(self, routed: list[Path]) -> list[Path]:
+    def _count(self, routed: list[Path]) -> list[tuple[Kind, Path]]:
         """The folders with what each click sees, of every kind and partition."""
         asked = [(kind, part, self.folder / f"{kind}-{part}") for kind in KINDS for part in range(self.made.parts)]
         clock = self.folder / "clock"
@@ -209,7 +209,7 @@ class _Piece:
             (folder, partial(count, kind, routed, part, clock, *self._states(folder.name), folder))
             for kind, part, folder in asked
         )
-        return [folder for *_, folder in asked]
+        return [(kind, folder) for kind, _, folder in asked]
 
     def _all_of(self, tasks: Iterable[tuple[Path, Task]]) -> None:
         """Do those tasks whose result is not there yet."""
@@ -253,7 +253,7 @@ def _assembled(
     log: ParquetLog,
     block: Block,
     first: int,
-    counts: list[Path],
+    counts: Sequence[tuple[Kind, Path]],
     clock: Path,
     lookups: Path | None,
     root: Path,
