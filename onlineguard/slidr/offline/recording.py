@@ -203,7 +203,9 @@ class _Piece:
 
     def _count(self, routed: list[Path]) -> list[tuple[Kind, Path]]:
         """The folders with what each click sees, of every kind and partition."""
-        asked = [(kind, part, self.folder / f"{kind}-{part}") for kind in KINDS for part in range(self.made.parts)]
+        asked: list[tuple[Kind, int, Path]] = [
+            (kind, part, self.folder / f"{kind}-{part}") for kind in KINDS for part in range(self.made.parts)
+        ]
         clock = self.folder / "clock"
         self._all_of(
             (folder, partial(count, kind, routed, part, clock, *self._states(folder.name), folder))
