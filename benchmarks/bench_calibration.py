@@ -7,9 +7,12 @@ without cvxpy's own. Ours is that of preparing a problem and solving it once, fr
 """
 
 import argparse
+import multiprocessing
+import resource
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any, cast
 
@@ -129,12 +132,40 @@ def choosing(quick: bool) -> None:
                 )
 
 
+def many_slices(quick: bool) -> None:
+    """From so many clicks to thresholds of ever more slices, each number in a process of its own for its memory."""
+    n, sizes = (20_000, (100, 10_000)) if quick else (4_000_000, (10_000, 100_000, 1_000_000))
+    for n_slices in sizes:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            figures = pool.submit(_of_many, n, n_slices).result()
+        emit(bench="calibration", figure="many slices", method="envelope", clicks=n, slices=n_slices, **figures)
+
+
+def _of_many(n: int, n_slices: int) -> dict[str, float]:
+    """Seconds of the clock and of a processor, and the most memory of the process, its clicks included."""
+    rng = np.random.default_rng(0)
+    codes, robot = rng.integers(0, n_slices, n, dtype=np.int32), rng.random(n) < 0.2
+    scores = (rng.standard_normal(n, np.float32) + np.where(robot, 1.5, -1.5)).astype(np.float32)
+    human = ~robot & (rng.random(n) < 0.125)
+    names = [str(code) for code in range(n_slices)]
+    calibrate(scores[:1_000], codes[:1_000], human[:1_000], confidence=None, names=names, budget=0.02)  # imports
+    begun, used = time.perf_counter(), time.process_time()
+    calibrate(scores, codes, human, names=names, budget=0.02)
+    seconds, used = time.perf_counter() - begun, time.process_time() - used
+    return {"seconds": round(seconds, 1), "cpu_seconds": round(used, 1), "peak_mb": round(_most_mb())}
+
+
+def _most_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
     quick = parser.parse_args().quick
     splitting(quick)
     choosing(quick)
+    many_slices(quick)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ FLAGS = {name: f"--{name}" for name in ("patience", "state", "out", "report", "r
     "category_columns": "--category",
     **{name: f"--{name}" for name in ("why", "registry", "days")},
     **{name: f"--{name.replace('_', '-')}" for name in ("calibrate_days", "measure_days")},
+    **{name: f"--{name}" for name in ("workers", "parts")},
 }
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onlineguard.cli import history, lookups, replay
+from onlineguard.cli import features, history, lookups, replay
 from onlineguard.cli.exits import one_line_errors
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 app.add_typer(history.app, name="history")
 app.add_typer(lookups.app, name="lookups")
 app.command("replay", epilog=replay.EPILOG)(replay.replay)
+app.command("features", epilog=features.EPILOG)(features.features)
 
 
 class KindName(StrEnum):
@@ -39,6 +40,14 @@ class MethodName(StrEnum):
 
 
 Clicks = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CLICKS",
+        help="A .csv, .csv.gz, .ndjson, .parquet or .zip file, in order of time, or a history: the folder that `slidr "
+        "features` or a service wrote.",
+    ),
+]
+ClicksFile = Annotated[
     Path, typer.Argument(metavar="CLICKS", help="A .csv, .csv.gz, .ndjson, .parquet or .zip file, in order of time.")
 ]
 MappingFile = Annotated[
@@ -311,12 +320,18 @@ def evaluate(
     with one_line_errors():
         from onlineguard.cli import console, runner
         from onlineguard.cli import slidr_words as words
+        from onlineguard.errors import InvalidArgument
         from onlineguard.slidr.evaluation.evaluation import compare
         from onlineguard.slidr.model import load_model
         from onlineguard.slidr.workflow import measure, measure_baselines, read_truth
 
         written = {"report": report, "json": json_, "rejects": rejects}
         runner.check_destinations(None, written, {"the source": clicks, "--mapping": mapping, "--truth": truth})
+        if truth is not None and clicks.is_dir():
+            raise InvalidArgument(
+                f"--truth names clicks by their ids, and of the history {clicks} only hashes of ids "
+                "are held; leave it out, or give the log"
+            )
         model = load_model(folder)
         thresholds, calibrated = _thresholds(model, folder)
         prepared = _prepared(clicks, mapping, rejects, lookups_, model.config, model)
@@ -376,7 +391,7 @@ There is one row for each click, in the order of the log. A click that arrived t
 
 @app.command(epilog=SCORE_EPILOG)
 def score(
-    clicks: Clicks,
+    clicks: ClicksFile,
     folder: ModelFolder,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where decisions are written: .parquet, .csv or .ndjson.")],
     mapping: MappingFile = None,
@@ -388,10 +403,13 @@ def score(
     """Decide about every click of a log. Features are counted from its first click on."""
     with one_line_errors():
         from onlineguard.cli import console, runner
+        from onlineguard.errors import InvalidArgument
         from onlineguard.slidr.model import load_model
         from onlineguard.slidr.workflow import check_table, decisions
 
         check_table("out", out)
+        if clicks.is_dir():
+            raise InvalidArgument(f"{clicks} is a folder; onlineguard slidr replay {clicks} judges a history anew")
         read = {"the source": clicks, "--mapping": mapping}
         runner.check_destinations(None, {"out": out, "rejects": rejects}, read)
         model = load_model(folder)
@@ -476,6 +494,9 @@ def _prepared(
     from onlineguard.slidr.log import prepare_log, read_log
     from onlineguard.slidr.lookups.lookups import opened
 
+    if clicks.is_dir():
+        flags = {"--mapping": mapping, "--rejects": rejects, "--lookups": lookups_}
+        return features.prepared_history(clicks, config, flags)
     found = None if lookups_ is None else opened(lookups_)
     if model is not None and model.looks_up and found is None:
         raise InvalidArgument(

@@ -438,3 +438,35 @@ def test_a_history_is_shown_by_day_and_a_person_is_erased_from_it(tmp_path):
     erased = invoke("history", "erase", folder, "--user", user)
     assert f"erased {log.filter(pl.col('user_id') == user).height} clicks" in erased.stderr
     refused(invoke("history", tmp_path), "is no history")
+
+
+def test_days_that_were_counted_by_entity_make_the_same_model_as_the_log(clicks, model, tmp_path):
+    days, history, again = tmp_path / "days", tmp_path / "history", tmp_path / "again"
+    days.mkdir()
+    log = pl.read_parquet(clicks)
+    for half, name in ((log[: log.height // 2], "1"), (log[log.height // 2 :], "2")):
+        half.write_parquet(days / f"{name}.parquet")
+    result = invoke("features", days, "--out", history, "--parts", 2)
+    assert result.exit_code == 0, result.output
+    assert f"{log.height:,} clicks with their features" in result.stderr
+    assert "a second" in result.stderr
+    result = invoke("features", days, "--out", history)
+    assert f"{log.height:,} of which were there" in result.stderr
+    assert invoke("train", history, "--out", again).exit_code == 0
+    result = invoke("calibrate", history, "--model", again, "--budget", 0.05, "--confidence", "none")
+    assert result.exit_code == 0, result.output
+    assert load_model(again).version == load_model(model).version
+    assert invoke("evaluate", history, "--model", again).exit_code == 0
+    assert not [*history.glob(".features-*")]
+    shown = invoke("history", history, "--json")
+    assert sum(day["rows"] for day in json.loads(shown.stdout)["days"]) == log.height
+
+
+def test_what_a_history_cannot_be_asked_for_is_refused(clicks, model, tmp_path):
+    (tmp_path / "days").mkdir()
+    refused(invoke("train", tmp_path / "days", "--out", tmp_path / "m"), "is no history")
+    refused(invoke("train", tmp_path / "days", "--out", tmp_path / "m", "--rejects", tmp_path / "r"), "--rejects")
+    refused(invoke("score", tmp_path / "days", "--model", model, "--out", tmp_path / "d.csv"), "slidr replay")
+    refused(invoke("evaluate", tmp_path / "days", "--model", model, "--truth", clicks), "--truth")
+    refused(invoke("features", tmp_path / "days", "--out", tmp_path / "h"), "no .parquet files")
+    refused(invoke("features", clicks, "--out", clicks.parent), "where the clicks are")

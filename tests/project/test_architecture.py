@@ -43,6 +43,7 @@ ROOMS = [
     "onlineguard.slidr.model",
     "onlineguard.slidr.log",
     "onlineguard.slidr.history",
+    "onlineguard.slidr.offline",
     "onlineguard.slidr.lookups.nightly",
     "onlineguard.slidr.workflow",
     "onlineguard.slidr.registry",

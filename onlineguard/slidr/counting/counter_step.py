@@ -172,24 +172,24 @@ def counted(sheet: Sheet, memory: Array, i: Array) -> Array:
     )
     # Without the barriers what is read is read once per use, and XLA must copy the memory to keep the old one alive.
     event = jax.lax.optimization_barrier(
-        [_number(memory, sheet.events + FIELDS * i + field) for field in range(FIELDS)]
+        [number_at(memory, sheet.events + FIELDS * i + field) for field in range(FIELDS)]
     )
     at, pairs = event[:_TABLES], event[_TABLES : _TABLES + 2]
     rows, last = jax.lax.optimization_barrier(
         (
             [jax.lax.dynamic_slice(memory, (start,), (width,)) for start, width in zip(at, WIDTHS, strict=True)],
-            [_number(memory, pair) for pair in pairs],
+            [number_at(memory, pair) for pair in pairs],
         )
     )
     *rows, ad = rows
     after = _step(lanes, [row[:LANES] for row in rows], rows[_IP][LANES:], ad, last, event[_TABLES + 2 :])
     for start, row in zip(at, after.rows, strict=True):
-        memory = _put(memory, row, start)
-    memory = _put(memory, after.there, at[_IP] + LANES)
+        memory = put(memory, row, start)
+    memory = put(memory, after.there, at[_IP] + LANES)
     for pair, newest in zip(pairs, after.newest, strict=True):
-        memory = _put(memory, newest[None], pair)
+        memory = put(memory, newest[None], pair)
     for start, part in zip(_PARTS, after.numbers, strict=True):
-        memory = _put(memory, part, sheet.counts + len(COLUMNS) * i + start)
+        memory = put(memory, part, sheet.counts + len(COLUMNS) * i + start)
     return memory
 
 
@@ -213,15 +213,15 @@ def _step(
     """
     time, ms, user, session, any_, signed = event
     newest = [jnp.maximum(last[k], jnp.where(event[2 + k] > 0, _div(time, 30), 0)) for k in range(2)]
-    gateway, distinct = _count_distinct(lanes[1], rows[_IP][HEAD], there, time, (user, session, any_), last, newest)
+    gateway, distinct = count_distinct(lanes[1], rows[_IP][HEAD], there, time, (user, session, any_), last, newest)
     counted = zip(rows, (user, session, any_, any_), strict=True)
-    after, numbers, weeks = zip(*(_count_click(lanes[0], row, time, ms, count) for row, count in counted), strict=True)
+    after, numbers, weeks = zip(*(count_click(lanes[0], row, time, ms, count) for row, count in counted), strict=True)
     lasting = jnp.stack([week for entity, week in zip(ENTITIES, weeks, strict=True) if entity in LASTING])
-    ad, of_ad = _count_visitors(lanes[2], ad, time, [any_, signed * any_, any_ - user])
+    ad, of_ad = count_visitors(lanes[2], ad, time, [any_, signed * any_, any_ - user])
     return _After([*after, ad], gateway, newest, [*numbers, lasting, distinct, of_ad])
 
 
-def _count_click(number: Array, row: Array, time: Array, ms: Array, counted: Array) -> tuple[Array, Array, Array]:
+def count_click(number: Array, row: Array, time: Array, ms: Array, counted: Array) -> tuple[Array, Array, Array]:
     """An entity's row after the click; its numbers, named by `OF_EACH`; and its count of the week."""
     lanes = _Lanes(number, range(len(RINGS)))
     head, head_ms = row[HEAD], row[_HEAD_MS]
@@ -261,7 +261,7 @@ def _spread(n: Array, total: Array, squares: Array) -> Array:
     return _quotient(about + PRIOR_PAUSES * PRIOR_SPREAD, n + PRIOR_PAUSES)
 
 
-def _count_distinct(
+def count_distinct(
     number: Array,
     head: Array,
     there: Array,
@@ -292,7 +292,7 @@ def _count_distinct(
     return jnp.where(counted[2] > 0, after, there), numbers
 
 
-def _count_visitors(number: Array, row: Array, time: Array, counted: list[Array]) -> tuple[Array, Array]:
+def count_visitors(number: Array, row: Array, time: Array, counted: list[Array]) -> tuple[Array, Array]:
     """An ad's row after the click, and its three counts; `counted` is 1 or 0 for each of them."""
     lanes = _Lanes(number, _AD_RINGS)
     head = row[AD_HEAD]
@@ -305,12 +305,12 @@ def _count_visitors(number: Array, row: Array, time: Array, counted: list[Array]
     return jnp.where(counted[0] > 0, after, row), jnp.stack(sums)
 
 
-def _put(memory: Array, part: Array, at: Array) -> Array:
+def put(memory: Array, part: Array, at: Array) -> Array:
     """The memory with a part of it replaced, from the place `at` on."""
     return jax.lax.dynamic_update_slice(memory, part, (at,))
 
 
-def _number(memory: Array, at: Array) -> Array:
+def number_at(memory: Array, at: Array) -> Array:
     """One number of the memory."""
     return jax.lax.dynamic_index_in_dim(memory, at, keepdims=False)
 

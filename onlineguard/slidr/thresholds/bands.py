@@ -21,14 +21,15 @@ def bands(
 
     floors: below which none may go, since it would exceed its cap. A slice that may not move has its threshold twice.
     """
+    n_slices = len(thresholds)
+    ordered = scores[np.lexsort((-scores, codes))]  # slice by slice, the highest first
+    size = np.bincount(codes, minlength=n_slices)
+    marked = np.bincount(codes[scores > thresholds[codes]], minlength=n_slices)
+    told = np.flatnonzero(marked >= LEAST)
+    first, few, usual = (np.cumsum(size) - size)[told], marked[told], thresholds[told]
+    low = ordered[first + np.minimum((WIDER * few).astype(np.int64), size[told] - 1)]
+    high = ordered[first + (few / WIDER).astype(np.int64)]
     found = np.repeat(thresholds[:, None], 2, axis=1)
-    order = np.lexsort((-scores, codes))
-    ends = np.cumsum(np.bincount(codes, minlength=len(thresholds)))
-    for slice_, end in enumerate(ends.tolist()):
-        mine = scores[order[(ends[slice_ - 1] if slice_ else 0) : end]]  # the highest first
-        marked = int((mine > thresholds[slice_]).sum())
-        if marked >= LEAST:
-            low = max(float(mine[min(int(WIDER * marked), len(mine) - 1)]), float(floors[slice_]))
-            high = float(mine[int(marked / WIDER)])
-            found[slice_] = min(low, thresholds[slice_]), max(high, thresholds[slice_])
+    found[told, 0] = np.minimum(np.maximum(low, floors[told]), usual)
+    found[told, 1] = np.maximum(high, usual)
     return found

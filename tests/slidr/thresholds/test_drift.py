@@ -99,3 +99,20 @@ def test_a_flood_moves_a_threshold_to_the_end_of_its_band_and_no_further(calibra
     people = one.limits(["a"] * 50_000, np.zeros(50_000, np.float32))
     assert min(people) == people[-1] == found[0, 0]
     assert one.limits(["a", "a"], np.array([np.nan, 0.0], np.float32)) == [found[0, 0]] * 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bands_of_all_slices_at_once_are_those_of_one_after_the_other(seed):
+    rng = np.random.default_rng(seed)
+    codes, p = rng.integers(0, 40, 6_000), np.round(rng.normal(size=6_000), 2 + 6 * seed)
+    floors = np.where(rng.random(41) < 0.3, rng.normal(size=41), -np.inf)  # the last slice has no clicks
+    thresholds = np.maximum(rng.normal(0.5, 1.0, 41), floors)
+    found = bands(p, codes, thresholds, floors)
+    for number, threshold in enumerate(thresholds):
+        mine = np.sort(p[codes == number])[::-1]
+        marked = int((mine > threshold).sum())
+        expected = (threshold, threshold)
+        if marked >= LEAST:
+            low = max(mine[min(2 * marked, len(mine) - 1)], floors[number])
+            expected = min(low, threshold), max(mine[marked // 2], threshold)
+        assert tuple(found[number]) == expected
