@@ -1,0 +1,54 @@
+"""`examples/flink` on Flink's local cluster: a job that failed and went on from a checkpoint ends like a plain loop."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EVENTS, SLICES = 4_000, 20
+PYTHON = os.environ.get("ONLINEGUARD_FLINK")
+
+
+def events():
+    """Lines of events, some of them odd, some with a feature missing."""
+    rng = np.random.default_rng(0)
+    x = rng.normal([0.5, 12.0], [0.1, 3.0], (EVENTS, 2))
+    x[rng.random(EVENTS) < 0.02] *= 30.0
+    slices = rng.integers(SLICES, size=EVENTS)
+    missing = rng.random(EVENTS) < 0.02
+    for i in range(EVENTS):
+        yield json.dumps({"id": i, "slice": f"web-{slices[i]}", "x": [x[i, 0], None if missing[i] else x[i, 1]]})
+
+
+def written(folder):
+    """The lines of all files that a sink has finished."""
+    files = [path for path in sorted(folder.rglob("part-*")) if path.is_file()]
+    return [json.loads(line) for path in files for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(PYTHON is None, reason="ONLINEGUARD_FLINK names no Python that has PyFlink: see examples/flink")
+@pytest.mark.skipif(shutil.which("java") is None, reason="Java is not installed")
+def test_a_job_that_failed_and_was_restarted_ends_like_a_plain_loop_over_the_same_events(tmp_path):
+    (tmp_path / "events.ndjson").write_text("".join(f"{line}\n" for line in events()), encoding="utf-8")
+    here = os.pathsep.join([str(ROOT), str(ROOT / "examples" / "flink")])
+    program = [PYTHON, str(ROOT / "tests" / "support" / "flink_job.py"), str(tmp_path)]
+    ran = subprocess.run(
+        program, env=os.environ | {"PYTHONPATH": here}, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+
+    plain = json.loads((tmp_path / "plain.json").read_text(encoding="utf-8"))
+    assert int((tmp_path / "failed_at").read_text(encoding="utf-8")) >= EVENTS // 2
+    assert all(int(number) > 0 for number in (tmp_path / "resumed_at").read_text(encoding="utf-8").split())
+    verdicts = sorted(written(tmp_path / "verdicts"), key=lambda verdict: verdict["id"])
+    assert verdicts == [json.loads(line) for line in plain["verdicts"]]  # each once, and to the last bit
+    assert any(verdict["anomalous"] for verdict in verdicts)
+    states = written(tmp_path / "states")
+    assert len(states) == SLICES
+    assert {line["slice"]: line["state"] for line in states} == plain["states"]
