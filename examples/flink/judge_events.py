@@ -1,27 +1,25 @@
 """Judges events in Flink: one small model for every slice, whose state lies in Flink's checkpointed keyed state.
 
-    python judge_events.py EVENTS OUT --features N [--checkpoints DIR] [--parallelism N]
+    python judge_events.py EVENTS OUT --features N [--checkpoints DIR] [--parallelism N] [--bundle N]
 
-EVENTS is a file of JSON lines, {"id": 17, "slice": "web-1", "x": [0.5, 12.0]}. The lines of OUT/verdicts say of each
-event how odd it was under what its slice had taught until then, and those of OUT/states what each slice has taught in
-the end, as hexadecimal digits. Both are written exactly once, however often the job fails and is restarted from a
-checkpoint. In place of the file source and the file sinks, use those of Kafka: nothing else changes.
+EVENTS is a file of JSON lines, {"id": 17, "slice": "web-1", "x": [0.5, 12.0]}. The files in OUT say of each event how odd
+it was under what its slice had taught until then. Each verdict is written exactly once, however often the job fails and
+goes on from a checkpoint. In place of the files, use the source and the sink of Kafka: nothing else changes.
 """
 
 import argparse
 import json
+import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from onlineguard import Detector, Portable, SliceModel
 from pyflink.common import Configuration, Encoder, Types, WatermarkStrategy
-from pyflink.datastream import KeyedProcessFunction, OutputTag, RuntimeContext, StreamExecutionEnvironment
+from pyflink.datastream import DataStream, KeyedProcessFunction, RuntimeContext, StreamExecutionEnvironment
 from pyflink.datastream.connectors.file_system import FileSink, FileSource, StreamFormat
 from pyflink.datastream.state import ValueStateDescriptor
-
-END = 2**63 - 1  # the watermark after the last event of a bounded stream
-STATES = OutputTag("states", Types.STRING())
 
 
 class JudgeSlice(KeyedProcessFunction):
@@ -37,42 +35,24 @@ class JudgeSlice(KeyedProcessFunction):
 
     def process_element(self, value: str, ctx: KeyedProcessFunction.Context) -> Iterator[str]:
         event = json.loads(value)
-        before = self._state.value()
-        if before is None:
-            ctx.timer_service().register_event_time_timer(END)
-        after, verdict = judged(self._portable, before, event)
-        self._state.update(after)
-        yield verdict
-
-    def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[tuple[OutputTag, str]]:
-        yield STATES, json.dumps({"slice": ctx.get_current_key(), "state": self._state.value().hex()})
+        state, verdict = judged(self._portable, self._state.value(), event)
+        self._state.update(state)
+        yield json.dumps(verdict)
 
 
-def judged(portable: Portable, state: bytes | None, event: dict) -> tuple[bytes, str]:
-    """A slice's state after an event, and the event's verdict as a line of JSON."""
+def judged(portable: Portable, state: bytes | None, event: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    """A slice's state after an event, None before the first one, and the event's verdict, as JSON can hold it."""
     x = [float("nan") if number is None else number for number in event["x"]]
     state, judgement = portable.step(state, x)
-    ready = judgement.ready
     verdict = {
         "id": event["id"],
         "slice": event["slice"],
-        "score": judgement.score if judgement.score == judgement.score else None,  # NaN: there was nothing to score
+        "score": None if math.isnan(judgement.score) else judgement.score,  # there was nothing to score
         "threshold": judgement.threshold,
-        "ready": ready,
-        "anomalous": ready and judgement.score > judgement.threshold,
+        "ready": judgement.ready,
+        "anomalous": judgement.ready and judgement.score > judgement.threshold,
     }
-    return state, json.dumps(verdict)
-
-
-def plain_loop(portable: Portable, lines: Iterable[str]) -> tuple[list[str], dict[str, bytes]]:
-    """The verdicts and the last states that the job must come to: the same events, one after the other."""
-    states: dict[str, bytes] = {}
-    verdicts = []
-    for line in lines:
-        event = json.loads(line)
-        states[event["slice"]], verdict = judged(portable, states.get(event["slice"]), event)
-        verdicts.append(verdict)
-    return verdicts, states
+    return state, verdict
 
 
 def environment(checkpoints: Path | None, parallelism: int, **options: str) -> StreamExecutionEnvironment:
@@ -98,23 +78,20 @@ def environment(checkpoints: Path | None, parallelism: int, **options: str) -> S
     return env
 
 
-def judge_file(env: StreamExecutionEnvironment, events: Path, out: Path, judge: JudgeSlice) -> None:
-    """Run the job to the end of the file."""
+def lines_of(env: StreamExecutionEnvironment, events: Path) -> DataStream:
+    """The lines of a file, by one reader, which keeps their order."""
     source = FileSource.for_record_stream_format(StreamFormat.text_line_format(), events.absolute().as_uri()).build()
-    # One reader keeps the file's order; the slices are then divided among all processes.
-    lines = env.from_source(source, WatermarkStrategy.no_watermarks(), "events").set_parallelism(1)
-    verdicts = lines.key_by(_slice_of, Types.STRING()).process(judge, Types.STRING())
-    verdicts.sink_to(_lines_in(out / "verdicts"))
-    verdicts.get_side_output(STATES).sink_to(_lines_in(out / "states"))
-    env.execute("onlineguard")
+    return env.from_source(source, WatermarkStrategy.no_watermarks(), "events").set_parallelism(1)
+
+
+def judge_lines(lines: DataStream, out: Path, judge: JudgeSlice) -> None:
+    """Divide the slices among all processes, judge their events, and write the verdicts."""
+    sink = FileSink.for_row_format(out.absolute().as_uri(), Encoder.simple_string_encoder()).build()
+    lines.key_by(_slice_of, Types.STRING()).process(judge, Types.STRING()).sink_to(sink)
 
 
 def _slice_of(line: str) -> str:
     return json.loads(line)["slice"]
-
-
-def _lines_in(folder: Path) -> FileSink:
-    return FileSink.for_row_format(folder.absolute().as_uri(), Encoder.simple_string_encoder()).build()
 
 
 def main() -> None:
@@ -124,9 +101,12 @@ def main() -> None:
     parser.add_argument("--features", type=int, required=True)
     parser.add_argument("--checkpoints", type=Path, help="where checkpoints go; otherwise they stay in memory")
     parser.add_argument("--parallelism", type=int, default=1)
+    parser.add_argument("--bundle", type=int, default=1_000, help="events that go to a Python process at once, at most")
     given = parser.parse_args()
-    env = environment(given.checkpoints, given.parallelism)
-    judge_file(env, given.events, given.out, JudgeSlice(Detector(), given.features))
+    bundle = {"python.fn-execution.bundle.size": f"{given.bundle}"}
+    env = environment(given.checkpoints, given.parallelism, **bundle)
+    judge_lines(lines_of(env, given.events), given.out, JudgeSlice(Detector(), given.features))
+    env.execute("onlineguard")
 
 
 if __name__ == "__main__":

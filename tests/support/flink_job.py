@@ -2,8 +2,8 @@
 
     python flink_job.py FOLDER     by a Python that has PyFlink; see tests/project/test_flink_example.py
 
-Reads FOLDER/events.ndjson. Leaves `verdicts` and `states` by the job; `plain.json` with those of the loop;
-`failed_at`, the event that the job failed at; and `resumed_at`, the first event of each process after that.
+Reads FOLDER/events.ndjson. Leaves `verdicts` of the job and `plain.ndjson` of the loop, in which each verdict has the
+state after it; `failed_at`, the event that the job failed at; and `resumed_at`, the first event of each process then.
 """
 
 import json
@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from judge_events import JudgeSlice, environment, judge_file, plain_loop  # of examples/flink, by PYTHONPATH
+from judge_events import JudgeSlice, environment, judge_lines, judged, lines_of  # of examples/flink, by PYTHONPATH
 from onlineguard import Detector, Portable
+from pyflink.common import Types
 
 FEATURES = 2
 PAUSE = 0.001  # seconds an event, so that checkpoints come to be before the middle
@@ -27,7 +28,6 @@ class FailsOnce(JudgeSlice):
         self._folder, self._middle, self._first = folder, middle, True
 
     def process_element(self, value, ctx) -> Iterator[str]:
-        time.sleep(PAUSE)
         number = json.loads(value)["id"]
         failed_at = self._folder / "failed_at"
         if self._first and failed_at.exists():
@@ -38,15 +38,30 @@ class FailsOnce(JudgeSlice):
             if list((self._folder / "checkpoints").glob("*/chk-*/_metadata")):
                 failed_at.write_text(f"{number}")
                 raise RuntimeError("failed on purpose")
-        yield from super().process_element(value, ctx)
+        for line in super().process_element(value, ctx):
+            yield json.dumps(json.loads(line) | {"state": self._state.value().hex()})
+
+
+def plain_loop(portable: Portable, lines: list[str]) -> Iterator[str]:
+    """What the job must come to: the same events, one after the other."""
+    states: dict[str, bytes] = {}
+    for line in lines:
+        event = json.loads(line)
+        name = event["slice"]
+        states[name], verdict = judged(portable, states.get(name), event)
+        yield json.dumps(verdict | {"state": states[name].hex()})
+
+
+def slowly(line: str) -> str:
+    """The line, later: a checkpoint waits behind all lines that were read before it."""
+    time.sleep(PAUSE)
+    return line
 
 
 def main() -> None:
     folder = Path(sys.argv[1])
     lines = (folder / "events.ndjson").read_text().splitlines()
-    verdicts, states = plain_loop(Portable(Detector(), FEATURES), lines)
-    plain = {"verdicts": verdicts, "states": {name: state.hex() for name, state in states.items()}}
-    (folder / "plain.json").write_text(json.dumps(plain))
+    (folder / "plain.ndjson").write_text("\n".join(plain_loop(Portable(Detector(), FEATURES), lines)))
     env = environment(
         folder / "checkpoints",
         2,
@@ -56,7 +71,9 @@ def main() -> None:
             "python.fn-execution.bundle.time": "100",  # ms: a checkpoint waits for the end of a bundle
         },
     )
-    judge_file(env, folder / "events.ndjson", folder, FailsOnce(folder, len(lines) // 2))
+    slow = lines_of(env, folder / "events.ndjson").map(slowly, Types.STRING()).set_parallelism(1)
+    judge_lines(slow, folder / "verdicts", FailsOnce(folder, len(lines) // 2))
+    env.execute("fails once")
 
 
 if __name__ == "__main__":
