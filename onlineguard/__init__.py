@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from onlineguard.models.detector import Detector
     from onlineguard.models.joint.detector import JointDetector
     from onlineguard.models.judged import Judged
-    from onlineguard.models.portable import Portable
+    from onlineguard.models.keyed import KeyedModel
     from onlineguard.models.series import Series
 
 __version__ = "0.1.0"
@@ -56,13 +56,13 @@ __all__ = [
     "JointDetector",
     "Judged",
     "Judgement",
+    "KeyedModel",
     "LinearRegression",
     "LogScale",
     "LogisticRegression",
     "Mean",
     "Neighbours",
     "OnlineguardError",
-    "Portable",
     "Quantile",
     "Series",
     "SliceModel",
@@ -89,7 +89,7 @@ _NAMES = {
     "models.detector": ["Detector"],
     "models.joint.detector": ["JointDetector"],
     "models.judged": ["Judged"],
-    "models.portable": ["Portable"],
+    "models.keyed": ["KeyedModel"],
     "engine.engine": ["Engine"],
     "errors": ["CheckpointError", "InvalidArgument", "OnlineguardError", "SourceError"],
     "core.estimands": ["Covariance", "LinearRegression", "LogScale", "LogisticRegression", "Mean", "Quantile"],

@@ -2,9 +2,9 @@
 
     python judge_events.py EVENTS OUT --features N [--checkpoints DIR] [--parallelism N] [--bundle N]
 
-EVENTS is a file of JSON lines, {"id": 17, "slice": "web-1", "x": [0.5, 12.0]}. The files in OUT say of each event how odd
-it was under what its slice had taught until then. Each verdict is written exactly once, however often the job fails and
-goes on from a checkpoint. In place of the files, use the source and the sink of Kafka: nothing else changes.
+EVENTS is a file of JSON lines, {"id": 17, "slice": "web-1", "x": [0.5, 12.0]}. The files in OUT say of each event how
+odd it was under what its slice had taught until then. Each verdict is written exactly once, however often the job fails
+and goes on from a checkpoint. In place of the files, use the source and the sink of Kafka: nothing else changes.
 """
 
 import argparse
@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from onlineguard import Detector, Portable, SliceModel
 from pyflink.common import Configuration, Encoder, Types, WatermarkStrategy
 from pyflink.datastream import DataStream, KeyedProcessFunction, RuntimeContext, StreamExecutionEnvironment
 from pyflink.datastream.connectors.file_system import FileSink, FileSource, StreamFormat
 from pyflink.datastream.state import ValueStateDescriptor
+
+from onlineguard import Detector, KeyedModel, SliceModel
 
 
 class JudgeSlice(KeyedProcessFunction):
@@ -29,21 +30,21 @@ class JudgeSlice(KeyedProcessFunction):
         self._model, self._n_features = model, n_features
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        self._portable = Portable(self._model, self._n_features)
+        self._keyed = KeyedModel(self._model, self._n_features)
         kind = Types.PRIMITIVE_ARRAY(Types.BYTE())
         self._state = runtime_context.get_state(ValueStateDescriptor("onlineguard", kind))
 
     def process_element(self, value: str, ctx: KeyedProcessFunction.Context) -> Iterator[str]:
         event = json.loads(value)
-        state, verdict = judged(self._portable, self._state.value(), event)
+        state, verdict = judged(self._keyed, self._state.value(), event)
         self._state.update(state)
         yield json.dumps(verdict)
 
 
-def judged(portable: Portable, state: bytes | None, event: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+def judged(keyed: KeyedModel, state: bytes | None, event: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
     """A slice's state after an event, None before the first one, and the event's verdict, as JSON can hold it."""
     x = [float("nan") if number is None else number for number in event["x"]]
-    state, judgement = portable.step(state, x)
+    state, judgement = keyed.step(state, x)
     verdict = {
         "id": event["id"],
         "slice": event["slice"],

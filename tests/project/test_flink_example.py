@@ -6,23 +6,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
+
+from tests.support.event_lines import event_lines
 
 ROOT = Path(__file__).parents[2]
 EVENTS, SLICES = 4_000, 20
 PYTHON = os.environ.get("ONLINEGUARD_FLINK")
-
-
-def events():
-    """Lines of events, some of them odd, some with a feature missing."""
-    rng = np.random.default_rng(0)
-    x = rng.normal([0.5, 12.0], [0.1, 3.0], (EVENTS, 2))
-    x[rng.random(EVENTS) < 0.02] *= 30.0
-    slices = rng.integers(SLICES, size=EVENTS)
-    missing = rng.random(EVENTS) < 0.02
-    for i in range(EVENTS):
-        yield json.dumps({"id": i, "slice": f"web-{slices[i]}", "x": [x[i, 0], None if missing[i] else x[i, 1]]})
 
 
 def written(folder):
@@ -35,11 +25,11 @@ def written(folder):
 @pytest.mark.skipif(PYTHON is None, reason="ONLINEGUARD_FLINK names no Python that has PyFlink: see examples/flink")
 @pytest.mark.skipif(shutil.which("java") is None, reason="Java is not installed")
 def test_a_job_that_failed_and_was_restarted_ends_like_a_plain_loop_over_the_same_events(tmp_path):
-    (tmp_path / "events.ndjson").write_text("".join(f"{line}\n" for line in events()), encoding="utf-8")
+    (tmp_path / "events.ndjson").write_text("\n".join(event_lines(EVENTS, SLICES)), encoding="utf-8")
     here = os.pathsep.join([str(ROOT), str(ROOT / "examples" / "flink")])
     program = [PYTHON, str(ROOT / "tests" / "support" / "flink_job.py"), str(tmp_path)]
     ran = subprocess.run(
-        program, env=os.environ | {"PYTHONPATH": here}, capture_output=True, text=True, timeout=300, check=False
+        program, env=os.environ | {"PYTHONPATH": here}, capture_output=True, text=True, timeout=600, check=False
     )
     assert ran.returncode == 0, ran.stderr
 

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from judge_events import JudgeSlice, environment, judge_lines, judged, lines_of  # of examples/flink, by PYTHONPATH
-from onlineguard import Detector, Portable
 from pyflink.common import Types
+
+from onlineguard import Detector, KeyedModel
 
 FEATURES = 2
 PAUSE = 0.001  # seconds an event, so that checkpoints come to be before the middle
@@ -42,13 +43,13 @@ class FailsOnce(JudgeSlice):
             yield json.dumps(json.loads(line) | {"state": self._state.value().hex()})
 
 
-def plain_loop(portable: Portable, lines: list[str]) -> Iterator[str]:
+def plain_loop(keyed: KeyedModel, lines: list[str]) -> Iterator[str]:
     """What the job must come to: the same events, one after the other."""
     states: dict[str, bytes] = {}
     for line in lines:
         event = json.loads(line)
         name = event["slice"]
-        states[name], verdict = judged(portable, states.get(name), event)
+        states[name], verdict = judged(keyed, states.get(name), event)
         yield json.dumps(verdict | {"state": states[name].hex()})
 
 
@@ -61,7 +62,7 @@ def slowly(line: str) -> str:
 def main() -> None:
     folder = Path(sys.argv[1])
     lines = (folder / "events.ndjson").read_text().splitlines()
-    (folder / "plain.ndjson").write_text("\n".join(plain_loop(Portable(Detector(), FEATURES), lines)))
+    (folder / "plain.ndjson").write_text("\n".join(plain_loop(KeyedModel(Detector(), FEATURES), lines)))
     env = environment(
         folder / "checkpoints",
         2,

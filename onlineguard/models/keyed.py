@@ -1,8 +1,8 @@
 """A model of one slice whose state is bytes, for engines that keep a value a key: Flink, Spark, a key-value store.
 
-    portable = Portable(Detector(), n_features=2)
-    state, judgement = portable.step(None, [0.5, 12.0])      the first event of a slice
-    state, judgement = portable.step(state, [0.6, 11.0])     and the next one
+    keyed = KeyedModel(Detector(), n_features=2)
+    state, judgement = keyed.step(None, [0.5, 12.0])      the first event of a slice
+    state, judgement = keyed.step(state, [0.6, 11.0])     and the next one
 
 It runs in NumPy, one event at a time, and needs no JAX where the model's own module needs none. After every event the
 state is rounded to what its bytes hold, so it does not matter where an engine cuts the stream, stops and goes on: the
@@ -20,10 +20,10 @@ import numpy as np
 from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard.models.base import Judgement, SliceModel
 
-LITTLE_ENDIAN = {"float32": "<f4", "int32": "<i4", "bool": "?"}  # what leaves of a state may be
+KINDS = {"float32": "<f4", "int32": "<i4", "bool": "?"}  # of the leaves of a state, in little-endian bytes
 
 
-class Portable:
+class KeyedModel:
     """A model, for events of `n_features` numbers. It keeps nothing of a slice, so one serves them all.
 
     Raises InvalidArgument for a supervised model, whose events are pairs.
@@ -35,11 +35,10 @@ class Portable:
                 f"model is a {type(model).__name__}, which learns from pairs (x, y); give one that learns from x alone"
             )
         self._model = model
-        self._n_features = n_features
+        self.n_features = n_features
         self._start = model.init(n_features)
         leaves = [np.asarray(leaf) for leaf in _leaves(self._start)]
-        kinds = [LITTLE_ENDIAN[leaf.dtype.name] for leaf in leaves]
-        self._layout = np.dtype([(f"{i}", kind, leaf.shape) for i, (kind, leaf) in enumerate(zip(kinds, leaves))])
+        self._layout = np.dtype([(f"{i}", KINDS[leaf.dtype.name], leaf.shape) for i, leaf in enumerate(leaves)])
         described = f"{type(model).__name__} {self._layout.descr}"
         self._head = zlib.crc32(described.encode()).to_bytes(4, "little")  # refuses the bytes of another model
 
@@ -52,20 +51,21 @@ class Portable:
         Raises InvalidArgument for an event of another width, CheckpointError for a state of another model.
         """
         event = np.asarray(x, np.float32)
-        if event.shape != (self._n_features,):
+        if event.shape != (self.n_features,):
             raise InvalidArgument(
-                f"x has shape {event.shape}; this model takes {self._n_features} feature(s), NaN where one is missing"
+                f"x has shape {event.shape}; this model takes {self.n_features} feature(s), NaN where one is missing"
             )
         before = self._start if state is None else self.state(state)
         with np.errstate(all="ignore"):  # what overflows is clipped, or has no say
             after, judged = self._model.step(before, event)
-        return self._bytes(after), Judgement(float(judged[0]), float(judged[1]), bool(judged[2]), *map(float, judged[3:]))
+        score, threshold, ready, *quantiles = judged
+        return self._bytes(after), Judgement(float(score), float(threshold), bool(ready), *map(float, quantiles))
 
     def state(self, state: bytes) -> Any:
         """The model's own state, in NumPy. Raises CheckpointError for bytes that another model made."""
         if state[:4] != self._head or len(state) != 4 + self._layout.itemsize:
             raise CheckpointError(
-                f"a state of {len(state)} bytes is none of {type(self._model).__name__} with {self._n_features} "
+                f"a state of {len(state)} bytes is none of {type(self._model).__name__} with {self.n_features} "
                 "feature(s); give the model and the number of features that it was made with, or start without it"
             )
         leaves = np.frombuffer(state, self._layout, offset=4)[0]
