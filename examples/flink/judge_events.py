@@ -107,7 +107,8 @@ def main() -> None:
     bundle = {"python.fn-execution.bundle.size": f"{given.bundle}"}
     env = environment(given.checkpoints, given.parallelism, **bundle)
     judge_lines(lines_of(env, given.events), given.out, JudgeSlice(Detector(), given.features))
-    env.execute("onlineguard")
+    result = env.execute("onlineguard")
+    print(f"ran for {result.get_net_runtime() / 1_000:.1f} s")
 
 
 if __name__ == "__main__":
