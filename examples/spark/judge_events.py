@@ -1,6 +1,6 @@
 """Judges events in Spark: one small model for every slice, whose state lies in Spark's checkpointed state store.
 
-    python judge_events.py EVENTS OUT CHECKPOINT --features N [--files N]
+    python judge_events.py EVENTS OUT CHECKPOINT --features N [--files N] [--partitions N]
 
 EVENTS is a folder of files of JSON lines, {"id": 17, "slice": "web-1", "x": [0.5, 12.0]}. The files in OUT say of each
 event how odd it was under what its slice had taught until then. All files that are new since the last run are judged,
@@ -63,11 +63,17 @@ def judged(keyed: KeyedModel, state: bytes | None, event: dict[str, Any]) -> tup
     return state, verdict
 
 
-def session(**options: str) -> SparkSession:
-    """A local Spark whose state store can hold the state of a `StatefulProcessor`."""
+def session(partitions: int, **options: str) -> SparkSession:
+    """A Spark whose state store can hold the state of a `StatefulProcessor`, divided into so many partitions.
+
+    options: settings of Spark by their names, which are added to these or replace them.
+    """
     provider = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
-    chosen = {"spark.sql.streaming.stateStore.providerClass": provider, "spark.sql.shuffle.partitions": "2"}
-    builder = SparkSession.builder.appName("onlineguard").master("local[2]")
+    chosen = {
+        "spark.sql.streaming.stateStore.providerClass": provider,
+        "spark.sql.shuffle.partitions": f"{partitions}",
+    }
+    builder = SparkSession.builder.appName("onlineguard")
     for name, value in (chosen | options).items():
         builder = builder.config(name, value)
     return builder.getOrCreate()
@@ -94,9 +100,12 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--features", type=int, required=True)
     parser.add_argument("--files", type=int, default=1, help="files that are judged as one batch")
+    parser.add_argument("--partitions", type=int, default=2, help="of the state; a checkpoint keeps their number")
     given = parser.parse_args()
     judge = JudgeSlice(Detector(), given.features)
-    judge_files(session(), given.events, given.out, given.checkpoint, judge, given.files).awaitTermination()
+    judge_files(
+        session(given.partitions), given.events, given.out, given.checkpoint, judge, given.files
+    ).awaitTermination()
 
 
 if __name__ == "__main__":

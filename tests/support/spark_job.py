@@ -43,7 +43,9 @@ def main() -> None:
         verdicts.append(verdict)
     save(folder / "plain.json", verdicts, states)
 
-    spark = session(**{"spark.ui.enabled": "false", "spark.local.dir": str(folder / "spark")})
+    spark = session(
+        2, **{"spark.master": "local[2]", "spark.ui.enabled": "false", "spark.local.dir": str(folder / "spark")}
+    )
     places = (folder / "events", folder / "out", folder / "checkpoint")
     query = judge_files(spark, *places, FailsOnce(folder, len(lines) // 2), 1)
     try:

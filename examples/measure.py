@@ -1,0 +1,123 @@
+"""What an event costs in the examples of Flink and Spark, beside a plain loop over the same model in the same run.
+
+    python examples/measure.py flink PYTHON       PYTHON has PyFlink and onlineguard; likewise spark
+    python examples/measure.py spark PYTHON
+
+Starting takes much longer than judging, so each job runs over few events and over many, and the difference counts. It
+prints events a second of wall time, and events a CPU second of all processes of the job, which depends less on what
+else the machine does. Linux only: it reads /proc.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from onlineguard import Detector, KeyedModel
+
+SIZES = (4_096, 32_768)  # events of the two runs
+SLICES = 1_000
+BATCHES = (64, 512, 4_096)
+HERE = Path(__file__).parent
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+class Spent(NamedTuple):
+    """Seconds."""
+
+    wall: float
+    cpu: float
+
+    def rates(self, less: "Spent", events: int) -> str:
+        """Events a second of wall time and of CPU time, beyond what a shorter run spent."""
+        return f"{events / (self.wall - less.wall):8,.0f} {events / (self.cpu - less.cpu):8,.0f}"
+
+
+def main() -> None:
+    engine, python = sys.argv[1:]
+    print(f"{'':12} {'a second':>8} {'a CPU second':>8}")
+    print(f"{'plain loop':12} {plain_loop().rates(Spent(0, 0), SIZES[1])}")
+    for batch in BATCHES:
+        few, many = (job(engine, python, n, batch) for n in SIZES)
+        print(f"{engine} {batch:6} {many.rates(few, SIZES[1] - SIZES[0])}", flush=True)
+
+
+def events(n: int) -> list[str]:
+    """Lines of events of two features."""
+    rng = np.random.default_rng(0)
+    x, slices = rng.normal([0.5, 12.0], [0.1, 3.0], (n, 2)).tolist(), rng.integers(SLICES, size=n)
+    return [json.dumps({"id": i, "slice": f"web-{slices[i]}", "x": x[i]}) for i in range(n)]
+
+
+def plain_loop() -> Spent:
+    """The model alone."""
+    keyed, states = KeyedModel(Detector(), 2), {}
+    lines = events(SIZES[1])
+    wall, cpu = time.perf_counter(), time.process_time()
+    for line in lines:
+        event = json.loads(line)
+        states[event["slice"]], _ = keyed.step(states.get(event["slice"]), event["x"])
+    return Spent(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def job(engine: str, python: str, n: int, batch: int) -> Spent:
+    """A whole job over n events, a bundle or a file of `batch` of them at a time."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, lines = Path(name), events(n)
+        (folder / "events").mkdir()
+        size = n if engine == "flink" else batch
+        files = [folder / "events" / f"{at:06}.ndjson" for at in range(0, n, size)]
+        for number, path in enumerate(files):
+            path.write_text("\n".join(lines[number * size : (number + 1) * size]))
+            os.utime(path, (1_700_000_000 + number,) * 2)
+        program = [python, str(HERE / engine / "judge_events.py")]
+        if engine == "flink":
+            program += [str(files[0]), f"{folder / 'out'}", "--checkpoints", f"{folder / 'c'}", "--bundle", f"{batch}"]
+        else:
+            program += [str(folder / "events"), f"{folder / 'out'}", f"{folder / 'c'}"]
+        return spent([*program, "--features", "2"])
+
+
+def spent(program: list[str]) -> Spent:
+    """What a program and all that it starts take, but for the last moment of each process."""
+    variables = {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), "PYSPARK_PYTHON": program[0]}
+    begun, cpu = time.perf_counter(), dict[int, float]()
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            program, env=os.environ | variables, stdout=said, stderr=said, start_new_session=True
+        )
+        try:
+            while process.poll() is None:
+                time.sleep(0.1)
+                cpu |= cpu_of_session(process.pid)
+        finally:
+            if cpu_of_session(process.pid):
+                os.killpg(process.pid, signal.SIGTERM)
+        if process.returncode:
+            said.seek(0)
+            sys.exit(said.read().decode(errors="replace"))
+    return Spent(time.perf_counter() - begun, sum(cpu.values()))
+
+
+def cpu_of_session(session: int) -> dict[int, float]:
+    """CPU seconds of each process of a session."""
+    found: dict[int, float] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        if int(fields[3]) == session:
+            found[int(path.parent.name)] = (int(fields[11]) + int(fields[12])) / TICK
+    return found
+
+
+if __name__ == "__main__":
+    main()
