@@ -38,12 +38,12 @@ class Owners:
         """The URL of the owner of a user."""
         return self._of(key_of_user(user_id))
 
-    def of(self, item: Mapping[str, Any] | msgspec.Struct, name: str) -> str:
+    def of(self, item: Any, name: str) -> str:
         """The URL of the owner of an event or a click. Raises InvalidArgument, by its `name`, if it is neither."""
         if not isinstance(item, Mapping | msgspec.Struct):
             raise InvalidArgument(name, f"is of type {type(item).__name__}; it must be a dict, or a struct")
         try:
-            return self._of(key_of(item))  # pyright: ignore[reportArgumentType]
+            return self._of(key_of(item))
         except KeyError as error:
             raise InvalidArgument(name, f"has no {error}, by which its owner is found") from error
 

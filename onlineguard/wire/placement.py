@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from onlineguard.wire.requests import Click, Event, SliceKey
+from onlineguard.wire.requests import SliceKey
 
 _M, _MASK = 0x5BD1E995, 0xFFFFFFFF
 
@@ -32,10 +32,10 @@ def partition_of(key: bytes, partitions: int) -> int:
     return ((h ^ h >> 15) & 0x7FFFFFFF) % partitions
 
 
-def key_of(item: Event | Click | Mapping[str, Any]) -> bytes:
+def key_of(item: Mapping[str, Any] | msgspec.Struct) -> bytes:
     """The key of an item: that of an event's slice, or a click's user, without one its session, else its own id.
 
-    Raises KeyError for a mapping that is neither, by the name of the field that it lacks.
+    Raises KeyError for an item that is neither, by the name of the field that it lacks.
     """
     fields = item if isinstance(item, Mapping) else msgspec.structs.asdict(item)
     if "click_id" in fields:

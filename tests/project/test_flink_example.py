@@ -11,6 +11,7 @@ import pytest
 from tests.support.event_lines import event_lines
 
 ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "flink"
 EVENTS, SLICES = 4_000, 20
 PYTHON = os.environ.get("ONLINEGUARD_FLINK")
 
@@ -26,8 +27,8 @@ def written(folder):
 @pytest.mark.skipif(shutil.which("java") is None, reason="Java is not installed")
 def test_a_job_that_failed_and_was_restarted_ends_like_a_plain_loop_over_the_same_events(tmp_path):
     (tmp_path / "events.ndjson").write_text("\n".join(event_lines(EVENTS, SLICES)), encoding="utf-8")
-    here = os.pathsep.join([str(ROOT), str(ROOT / "examples" / "flink")])
-    program = [PYTHON, str(ROOT / "tests" / "support" / "flink_job.py"), str(tmp_path)]
+    here = os.pathsep.join([str(ROOT), str(EXAMPLE)])
+    program = [PYTHON, str(EXAMPLE / "fails_once.py"), str(tmp_path)]
     ran = subprocess.run(
         program, env=os.environ | {"PYTHONPATH": here}, capture_output=True, text=True, timeout=600, check=False
     )

@@ -13,6 +13,7 @@ import pytest
 from tests.support.event_lines import event_lines
 
 ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "spark"
 FILES, EVENTS, SLICES = 6, 300, 8  # files, events a file
 PYTHON = os.environ.get("ONLINEGUARD_SPARK", sys.executable if find_spec("pyspark") else None)
 
@@ -32,9 +33,9 @@ def write_events(folder):
 def test_a_job_that_failed_and_was_repeated_ends_like_a_plain_loop_over_the_same_events(tmp_path):
     (tmp_path / "events").mkdir()
     write_events(tmp_path / "events")
-    here = os.pathsep.join([str(ROOT), str(ROOT / "examples" / "spark")])
+    here = os.pathsep.join([str(ROOT), str(EXAMPLE)])
     chosen = {"PYTHONPATH": here, "PYSPARK_PYTHON": PYTHON, "SPARK_LOCAL_IP": "127.0.0.1"}
-    program = [PYTHON, str(ROOT / "tests" / "support" / "spark_job.py"), str(tmp_path)]
+    program = [PYTHON, str(EXAMPLE / "fails_once.py"), str(tmp_path)]
     ran = subprocess.run(program, env=os.environ | chosen, capture_output=True, text=True, timeout=600, check=False)
     assert ran.returncode == 0, ran.stderr
 

@@ -40,7 +40,7 @@ def test_two_services_answer_and_know_what_one_does_that_gets_all_events(service
     numbers = np.where(np.isnan(x), None, x.astype(object)).tolist()
     slices = [f"web-{i}" for i in rng.integers(SLICES, size=EVENTS)]
     events = [{"slice": slices[i], "x": numbers[i], "id": f"{i}", "ts": 1_700_000_000_000 + i} for i in range(EVENTS)]
-    probes = [{"slice": f"web-{i}", "x": [4.0, at]} for i in range(SLICES) for at in (4.0, 9.0, 99.0)]
+    probes = [{"slice": f"web-{i}", "x": [4.0, at], "id": f"{at}"} for i in range(SLICES) for at in (4.0, 9.0, 99.0)]
     one, first, second = services
     with Client(one.url) as client, Router([first.url, second.url], batch=64) as router:
         answers = client.update(events)

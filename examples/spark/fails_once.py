@@ -1,6 +1,6 @@
-"""The job of `examples/spark`, failed once on purpose, and the plain loop over the same events.
+"""The job of `judge_events.py`, failed once on purpose, and the plain loop over the same events.
 
-    python spark_job.py FOLDER     by a Python that has PySpark; see tests/project/test_spark_example.py
+    python fails_once.py FOLDER     see tests/project/test_spark_example.py
 
 Reads FOLDER/events/*.ndjson. Leaves `failed_at`, the event that the job failed at; `judged.json`, the verdicts of the
 job and the states in its state store; and `plain.json`, those of the loop.
@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from judge_events import JudgeSlice, judge_files, judged, session  # of examples/spark, by PYTHONPATH
+from judge_events import JudgeSlice, judge_files, judged, session
 from pyspark.errors import StreamingQueryException
 
 from onlineguard import Detector, KeyedModel

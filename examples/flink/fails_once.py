@@ -1,6 +1,6 @@
-"""The job of `examples/flink`, failed once on purpose, and the plain loop over the same events.
+"""The job of `judge_events.py`, failed once on purpose, and the plain loop over the same events.
 
-    python flink_job.py FOLDER     by a Python that has PyFlink; see tests/project/test_flink_example.py
+    python fails_once.py FOLDER     see tests/project/test_flink_example.py
 
 Reads FOLDER/events.ndjson. Leaves `verdicts` of the job and `plain.ndjson` of the loop, in which each verdict has the
 state after it; `failed_at`, the event that the job failed at; and `resumed_at`, the first event of each process then.
@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from judge_events import JudgeSlice, environment, judge_lines, judged, lines_of  # of examples/flink, by PYTHONPATH
+from judge_events import JudgeSlice, environment, judge_lines, judged, lines_of
 from pyflink.common import Types
 
 from onlineguard import Detector, KeyedModel
