@@ -81,3 +81,12 @@ def test_an_event_of_another_width_is_refused():
 def test_a_model_that_learns_from_pairs_is_refused():
     with pytest.raises(InvalidArgument, match="learns from pairs"):
         KeyedModel(Judged(linear_regression(2)), 2)
+
+
+def test_a_state_of_other_numbers_is_refused():
+    class Wide(Detector):
+        def init(self, n_features):
+            return super().init(n_features)._replace(median=np.float64(1.0))
+
+    with pytest.raises(InvalidArgument, match=r"the state of Wide holds float64; it may hold float32, int32, bool"):
+        KeyedModel(Wide(), 2)
