@@ -7,9 +7,9 @@ one event loop) the time runs from the call to the answer, and `late_p99_us` say
 is the loop's timer, more is a loop that commits have blocked. "closed" are 1 and 16 tasks that commit again and again.
 The peer is a table in SQLite, WAL mode, one transaction an entry, in the same loop: `synchronous=NORMAL` promises what
 level async does, `FULL` what group and sync do. The rounds of all are interleaved, so that a busy disk meets each of
-them. `fdatasync` is what the disk itself takes for an appended entry, `during a snapshot` a run at 1,000 a second while
-a snapshot of 100 MB is written, and a new one begun three seconds later. Redis is a redis-server that the benchmark
-starts on a free port; without one on PATH its figures are left out.
+them. `sync of an entry` is what the disk itself takes, by how the file was made beforehand. `during a snapshot` is a
+run at 1,000 a second while a snapshot of 100 MB is written, and a new one begun three seconds later. Redis is a
+redis-server that the benchmark starts on a free port; without one on PATH its figures are left out.
 """
 
 import argparse
@@ -184,16 +184,35 @@ async def during_snapshots(folder: Path, seconds: float, size: int) -> None:
         emit(figure="snapshot", mb=round(size / 1e6), seconds=round(float(np.median(written)), 2), written=len(written))
 
 
-def fdatasync(folder: Path, n: int) -> None:
-    file = os.open(folder / "plain", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    took: list[float] = []
-    for _ in range(n):
-        os.write(file, ENTRY)
-        start = time.perf_counter()
-        os.fdatasync(file)
-        took.append(time.perf_counter() - start)
-    os.close(file)
-    emit(figure="fdatasync", **percentiles(took))
+def syncs(folder: Path, n: int) -> None:
+    """What the disk takes for one entry, by how the file was made beforehand; the ways take turns."""
+    room = (n + 1) * len(ENTRY)
+
+    def zeroed(file: int) -> None:
+        os.pwrite(file, bytes(room), 0)
+
+    ways: dict[str, tuple[Callable[[int], None], int]] = {
+        "appended": (lambda file: None, 0),
+        "room reserved": (lambda file: os.posix_fallocate(file, 0, room), 0),
+        "zeros overwritten": (zeroed, 0),
+        "zeros overwritten, O_DSYNC": (zeroed, os.O_DSYNC),
+    }
+    files: dict[str, int] = {}
+    for way, (prepare, flags) in ways.items():
+        files[way] = os.open(folder / way, os.O_WRONLY | os.O_CREAT | flags)
+        prepare(files[way])
+        os.fsync(files[way])
+    took: dict[str, list[float]] = defaultdict(list)
+    for i in range(n):
+        for way, file in files.items():
+            start = time.perf_counter()
+            os.pwrite(file, ENTRY, i * len(ENTRY))
+            if not ways[way][1]:
+                os.fdatasync(file)
+            took[way].append(time.perf_counter() - start)
+    for way, file in files.items():
+        os.close(file)
+        emit(figure="sync of an entry", file=way, **percentiles(took[way]))
 
 
 def recovery(folder: Path, n: int) -> None:
@@ -226,7 +245,7 @@ def main() -> None:
     emit(figure="machine", processor=platform.processor() or platform.machine(), python=platform.python_version())
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name, redis_server() as client:
         folder = Path(name)
-        fdatasync(folder, 100 if quick else 2_000)
+        syncs(folder, 100 if quick else 2_000)
         url = None
         if client is None:
             emit(figure="commit", journal="journal in Redis, async", skipped="no redis-server on PATH")
