@@ -7,9 +7,10 @@
 It runs in NumPy, one event at a time, and needs no JAX where the model's own module needs none. After every event the
 state is rounded to what its bytes hold, so it does not matter where an engine cuts the stream, stops and goes on: the
 same events give the same bytes. The compiled loop of `Engine` differs from it in the last digits, and takes a thirtieth
-of the time in batches of 64, less in larger ones (`examples/measure.py`). Every slice starts from `init`: there is no
-pooled model, and no origin, so values are taken as float32 holds them. A feature that needs more than seven digits, such
-as a time, is better given as a difference.
+of the time in batches of 64, less in larger ones (`examples/measure.py`).
+
+Every slice starts from `init`: there is no pooled model, and no origin, so values are taken as float32 holds them. A
+feature that needs more than seven digits, such as a time, is better given as a difference.
 """
 
 import zlib
@@ -42,8 +43,8 @@ class KeyedModel:
         leaves = [np.asarray(leaf) for leaf in _leaves(self._start)]
         if other := {leaf.dtype.name for leaf in leaves} - KINDS.keys():
             raise InvalidArgument(
-                f"the state of {type(model).__name__} holds {', '.join(sorted(other))}; it may hold {', '.join(KINDS)}, "
-                "e.g. np.float32(0.0)"
+                f"the state of {type(model).__name__} holds {', '.join(sorted(other))}; "
+                f"it may hold {', '.join(KINDS)}, e.g. np.float32(0.0)"
             )
         self._layout = np.dtype([(f"{i}", KINDS[leaf.dtype.name], leaf.shape) for i, leaf in enumerate(leaves)])
         described = f"{type(model).__name__} {self._layout.descr}"
