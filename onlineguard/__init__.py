@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from onlineguard.models.detector import Detector
     from onlineguard.models.joint.detector import JointDetector
     from onlineguard.models.judged import Judged
+    from onlineguard.models.keyed import KeyedModel
     from onlineguard.models.series import Series
 
 __version__ = "0.1.0"
@@ -55,6 +56,7 @@ __all__ = [
     "JointDetector",
     "Judged",
     "Judgement",
+    "KeyedModel",
     "LinearRegression",
     "LogScale",
     "LogisticRegression",
@@ -87,6 +89,7 @@ _NAMES = {
     "models.detector": ["Detector"],
     "models.joint.detector": ["JointDetector"],
     "models.judged": ["Judged"],
+    "models.keyed": ["KeyedModel"],
     "engine.engine": ["Engine"],
     "errors": ["CheckpointError", "InvalidArgument", "OnlineguardError", "SourceError"],
     "core.estimands": ["Covariance", "LinearRegression", "LogScale", "LogisticRegression", "Mean", "Quantile"],

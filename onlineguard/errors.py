@@ -8,10 +8,11 @@ OnlineguardError(Exception)                 catch this one to catch them all
 ├── MissingExtra(…, ImportError)            an optional part was not installed: install the extra that is named
 ├── SourceError                             the event source is wrong: mend or name another source
 └── ServiceError                            the service refused a request, or failed at it: mend what `detail` names
-    └── ServiceUnavailable                  it could not be reached, is not ready, or is too busy: try again later
+    ├── ServiceUnavailable                  it could not be reached, is not ready, or is too busy: try again later
+    └── PartlyAnswered                      some of several services failed: see what `failures` says of each
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 
@@ -96,6 +97,23 @@ class ServiceError(OnlineguardError):
 
     def __reduce__(self) -> tuple[type["ServiceError"], tuple[str, str, int | None, list[Any]]]:
         return type(self), (self.title, self.detail, self.status, self.answers)
+
+
+class PartlyAnswered(ServiceError):
+    """A router of `onlineguard.client` raises this when some of the services that it asked failed.
+
+    answers: one for each item, in order; None where the item's owner gave none. What was answered is done.
+    failures: why, by the URL of the service.
+    """
+
+    def __init__(self, answers: Sequence[Any], failures: Mapping[str, ServiceError]):
+        missing = sum(answer is None for answer in answers)
+        reasons = "; ".join(f"{url}: {error}" for url, error in failures.items())
+        super().__init__("Partly answered", f"{missing} of {len(answers)} have no answer. {reasons}", None, answers)
+        self.failures = dict(failures)
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.answers, self.failures)
 
 
 class ServiceUnavailable(ServiceError):

@@ -28,6 +28,8 @@ and not before the time that Retry-After names. Sending again is harmless:
 A promotion and a rollback in the registry are sent once, since a second rollback would lead further back.
 
 Any other refusal is a `ServiceError` at once.
+
+**Several services**, each the owner of some slices and users, are asked by a `Router` or an `AsyncRouter`.
 """
 
 try:
@@ -39,8 +41,9 @@ except ModuleNotFoundError:
     raise
 
 from onlineguard.client.aio import AsyncClient
+from onlineguard.client.routers import AsyncRouter, Router
 from onlineguard.client.sync import Client
 
 del _installed
 
-__all__ = ["AsyncClient", "Client"]
+__all__ = ["AsyncClient", "AsyncRouter", "Client", "Router"]

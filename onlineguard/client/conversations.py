@@ -134,7 +134,7 @@ class Conversations:
         if hasattr(objects, "to_batches"):
             return (yield from self._tables(operation, objects, name))
         answers: list[Any] = []
-        single, rows = _rows(objects, name)
+        single, rows = rows_of(objects, name)
         for bodies in _requests(rows, name, self._batch):
             try:
                 call = Call(operation.method, operation.path, b"[" + b",".join(bodies) + b"]")
@@ -304,7 +304,7 @@ def alarms_query(
     )
 
 
-def _rows(objects: Any, name: str) -> tuple[bool, Iterator[One]]:
+def rows_of(objects: Any, name: str) -> tuple[bool, Iterator[One]]:
     """Whether one object was given rather than many, and the objects."""
     if isinstance(objects, Mapping | msgspec.Struct):
         return True, iter([cast("One", objects)])

@@ -7,7 +7,6 @@ time is made of such scalars. Those in float64 are plain Python floats where the
 import math
 from typing import Any
 
-import jax
 import numpy as np
 
 from onlineguard.core.protocols import Array
@@ -130,9 +129,13 @@ def smaller(a: Array, b: Array) -> Array:
 
 def barrier(*values: Array) -> tuple[Array, ...]:
     """The same values, computed once: left alone, XLA computes a sum again for every element that depends on it."""
-    return jax.lax.optimization_barrier(values) if isinstance(values[0], jax.Array) else values
+    if isinstance(values[0], _NUMPY):
+        return values
+    import jax  # here and not above: NumPy needs no JAX, which may not be installed
+
+    return jax.lax.optimization_barrier(values)
 
 
 def in_one_loop(x: Array) -> Array:
     """The same values, computed once, in one loop over all of them: XLA makes scalar code of one over short rows."""
-    return barrier(x.reshape(-1))[0].reshape(x.shape) if isinstance(x, jax.Array) else x
+    return x if isinstance(x, _NUMPY) else barrier(x.reshape(-1))[0].reshape(x.shape)

@@ -5,7 +5,6 @@ a minimum or a maximum of integers into vector instructions, which it may not do
 order and whose minima on NaN.
 """
 
-import jax
 import numpy as np
 
 from onlineguard.core.arrays import namespace
@@ -20,12 +19,12 @@ QUARTERS = tuple(int(np.float32(2.0 ** (i / 4)).view(np.int32)) & REST for i in 
 
 def bits(x: Float32[Array, "*shape"]) -> Int32[Array, "*shape"]:
     """The bits of numbers that are not negative; in their order."""
-    return x.view(np.int32) if isinstance(x, np.ndarray | np.generic) else jax.lax.bitcast_convert_type(x, np.int32)
+    return _viewed(x, np.int32)
 
 
 def from_bits(x: Int32[Array, "*shape"]) -> Float32[Array, "*shape"]:
     """The numbers that have these bits."""
-    return x.view(np.float32) if isinstance(x, np.ndarray | np.generic) else jax.lax.bitcast_convert_type(x, np.float32)
+    return _viewed(x, np.float32)
 
 
 def octave(x: Float32[Array, "*shape"]) -> Int32[Array, "*shape"]:
@@ -48,3 +47,12 @@ def quarter(x: Float32[Array, "*shape"]) -> Int32[Array, "*shape"]:
 def least(x: Float32[Array, "*lead n"]) -> Float32[Array, "*lead"]:
     """The smallest along the last axis of numbers that are not negative."""
     return from_bits(namespace(x).min(bits(x), -1))
+
+
+def _viewed(x: Array, kind: type[np.generic]) -> Array:
+    """The same bits as numbers of another type."""
+    if isinstance(x, np.ndarray | np.generic):
+        return x.view(kind)
+    import jax  # here and not above: NumPy needs no JAX, which may not be installed
+
+    return jax.lax.bitcast_convert_type(x, kind)

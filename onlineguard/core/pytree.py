@@ -8,7 +8,10 @@ Constructors check nothing, since JAX also calls them with placeholders; shells 
 import dataclasses
 from typing import Any, dataclass_transform
 
-import jax
+try:
+    import jax
+except ModuleNotFoundError:  # models then run on NumPy alone, e.g. beside PyFlink, whose NumPy is too old for JAX
+    jax = None
 
 
 def static(**kwargs: Any) -> Any:
@@ -21,6 +24,8 @@ def pytree[T](cls: type[T]) -> type[T]:
     """Make `cls` a frozen dataclass and a JAX pytree; `static()` fields become its structure, all others its leaves."""
     frozen = dataclasses.dataclass(frozen=True)(cls)
     fields = dataclasses.fields(frozen)  # type: ignore[arg-type]
+    if jax is None:
+        return frozen
     leaves = [f.name for f in fields if not f.metadata.get("static", False)]
     structure = [f.name for f in fields if f.metadata.get("static", False)]
     jax.tree_util.register_dataclass(frozen, leaves, structure)

@@ -90,6 +90,17 @@ def test_the_engine_needs_nothing_but_its_own_packages():
     assert run(program) == (0, "")
 
 
+def test_models_run_on_numpy_where_jax_is_not_installed():
+    program = without("jax", "jaxlib", "jaxtyping", "msgspec", "polars", "safetensors") + (
+        "from onlineguard import Detector, JointDetector, KeyedModel, Series\n"
+        "for model in (Detector(), JointDetector(), Series()):\n"
+        "    keyed = KeyedModel(model, 1)\n"
+        "    state, _ = keyed.step(None, [0.5])\n"
+        "    keyed.step(state, [0.6])"
+    )
+    assert run(program) == (0, "")
+
+
 def test_the_packages_that_are_looked_for_are_those_that_the_extras_bring():
     distributions = {name: found[0].lower() for name, found in packages_distributions().items()}
     for extra, requirements in PROJECT["project"]["optional-dependencies"].items():
