@@ -21,7 +21,6 @@ from onlineguard_service.history import recorder as history
 from onlineguard_service.history.recorder import PART, Recorder
 from onlineguard_service.journal.journal import FolderJournal, Journal
 from onlineguard_service.journal.packing import unpack
-from onlineguard_service.journal.redis_journal import RedisJournal
 from onlineguard_service.models import Models
 
 log = logging.getLogger("onlineguard.service")
@@ -31,6 +30,8 @@ def journal_of(settings: Settings) -> Journal:
     if settings.journal == "redis":
         if settings.redis is None:
             raise InvalidArgument("journal is 'redis', but no redis is named; give its URL, or keep the journal here")
+        from onlineguard_service.journal.redis_journal import RedisJournal  # redis-py takes as long to import as NumPy
+
         return RedisJournal(settings.redis, settings.redis_prefix, settings.durability)
     return FolderJournal(settings.state / "journal", settings.durability)
 
