@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import jax
 
+from onlineguard import programs
 from onlineguard.slidr.lookups.lookups import Lookups
 from onlineguard_service import entries, tracing
 from onlineguard_service.answering import CLICKS_AT_ONCE, EVENTS_AT_ONCE, Answering, Shared
@@ -146,6 +147,7 @@ class Core(Answering):
             if guard is not None and guard.recorder is not None:
                 guard.recorder.close()
             raise
+        programs.write()
         await core._deciding.begin(settings.registry_every)
         core._timer = asyncio.create_task(core._snapshots())
         core._ahead = asyncio.create_task(core._compiling_ahead())

@@ -23,6 +23,8 @@ from onlineguard_service.journal.journal import FolderJournal, Journal
 from onlineguard_service.journal.packing import unpack
 from onlineguard_service.models import Models
 
+ENGINES = ("events", "watch")  # parts of a snapshot that an engine copies, the largest by far
+
 log = logging.getLogger("onlineguard.service")
 
 
@@ -56,7 +58,8 @@ def recovered(journal: Journal, options: Options, models: Models, recording: Rec
 def restored(parts: dict[str, bytes], models: Models, recording: Recording | None = None) -> Guard:
     """The guard of a snapshot."""
     recorded = parts.pop(PART, None)
-    guard = Guard.restored({name: unpack(part) for name, part in parts.items()}, models.get)
+    unpacked = {name: unpack(part, copy=name not in ENGINES) for name, part in parts.items()}
+    guard = Guard.restored(unpacked, models.get)
     guard.recorder = recording and recording(guard, recorded)
     return guard
 
