@@ -19,8 +19,9 @@ import logging
 import os
 import platform
 import secrets
+import shutil
 import threading
-import time
+import zlib
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -38,7 +39,7 @@ from onlineguard import atomic
 from onlineguard.compilation import keep_programs
 
 FOLDER = "whole"  # inside that of `keep_programs`
-UNUSED = 30 * 86_400.0  # seconds after which what another version or processor kept is removed
+OTHERS = 3  # versions, settings or processors whose programs stay beside those of now: the ones used last
 DIGEST = hashlib.sha256().digest_size
 
 _log = logging.getLogger(__name__)
@@ -107,7 +108,9 @@ class Program:
 
     def _keep(self, path: Path, compiled: Any, shapes: tuple[Any, ...]) -> None:
         """Write an executable, which must not be one that JAX has loaded: of those a part is lost."""
-        if compiled is None:  # JAX's cache had it, but it knows nothing under another name
+        if compiled is None:  # JAX's cache had it, but has nothing under another name
+            if _Kept.ending:
+                return
 
             def anew(*args: Any) -> Any:
                 return self._function(*args)
@@ -121,7 +124,7 @@ class Program:
         n = out_tree.num_leaves
         if out_tree not in (_out_tree(0), _out_tree(n)):
             return
-        contents = bytes([0 if out_tree == _out_tree(0) else n]) + written
+        contents = bytes([0 if out_tree == _out_tree(0) else n]) + zlib.compress(written, 1)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         atomic.write(path, hashlib.sha256(contents).digest() + contents)
 
@@ -150,11 +153,9 @@ def begin() -> None:
     with suppress(OSError):
         os.utime(_Kept.folder)
     with suppress(OSError):
-        for each in kept.iterdir():
-            if time.time() - each.stat().st_mtime > UNUSED:
-                for file in each.iterdir():
-                    file.unlink()
-                each.rmdir()
+        others = [each for each in kept.iterdir() if each != _Kept.folder]
+        for each in sorted(others, key=lambda each: each.stat().st_mtime)[:-OTHERS]:
+            shutil.rmtree(each, ignore_errors=True)
 
 
 def write() -> None:
@@ -167,9 +168,10 @@ def write() -> None:
 
 
 def end() -> None:
-    """Keep nothing more; what is being written is finished."""
+    """Write the rest, and keep nothing more; what would have to be compiled once more for that is left out."""
+    _Kept.ending = True
     if _Kept.thread is not None:
-        _Kept.thread.shutdown(cancel_futures=True)
+        _Kept.thread.shutdown()
 
 
 class _Kept:
@@ -178,6 +180,7 @@ class _Kept:
     folder: Path | None = None
     counts = threading.local()
     thread: ThreadPoolExecutor | None = None
+    ending = False
     waiting: ClassVar[list[Callable[[], None]]] = []  # until there is a thread
 
     @classmethod
@@ -218,7 +221,8 @@ def _loaded(path: Path, given: tuple[Any, ...]) -> Any:
         if hashlib.sha256(contents).digest() != whole[:DIGEST]:
             return None
         in_tree = jax.tree.structure((given, {}))
-        return serialize_executable.deserialize_and_load(bytes(contents[1:]), in_tree, _out_tree(contents[0]))
+        written = zlib.decompress(contents[1:])
+        return serialize_executable.deserialize_and_load(written, in_tree, _out_tree(contents[0]))
     except FileNotFoundError:
         return None
     except Exception as error:  # whatever it is, the program is compiled
