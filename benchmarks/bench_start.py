@@ -5,8 +5,8 @@
 "first" has no state and a cache of programs that is empty; it makes a model of simulated clicks, too. "second" has
 both, with no slices of events, and then with so many: the median of several starts, and the least and most of them.
 "takeover" is a standby of the service with all slices, from the service's kill -9 until the standby's /readyz answers
-200. `cpu` is the process's own time, which other work on the machine changes little; `wall` is what somebody waits. With
---quick the cache is the user's, and no service is started again.
+200. `cpu` is the process's own time, which other work on the machine changes little; `wall` is what somebody waits.
+With --quick the cache is the user's, and no service is started again.
 
 Python keeps its bytecode in a temporary folder, whatever the environment says of that: an installed package has it, and
 without it a start takes three seconds longer.

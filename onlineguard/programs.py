@@ -16,11 +16,13 @@ keeps an executable in a pickle. Nothing is read from a folder that another user
 import dataclasses
 import hashlib
 import logging
+import math
 import os
 import platform
 import secrets
 import shutil
 import threading
+import time
 import zlib
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,11 +37,11 @@ import numpy as np
 from jax.core import Tracer
 from jax.experimental import serialize_executable
 
-from onlineguard import atomic
 from onlineguard.compilation import keep_programs
 
 FOLDER = "whole"  # inside that of `keep_programs`
 OTHERS = 3  # versions, settings or processors whose programs stay beside those of now: the ones used last
+LONGEST = 3.0  # seconds that a service takes to write the rest when it stops
 DIGEST = hashlib.sha256().digest_size
 
 _log = logging.getLogger(__name__)
@@ -109,7 +111,7 @@ class Program:
     def _keep(self, path: Path, compiled: Any, shapes: tuple[Any, ...]) -> None:
         """Write an executable, which must not be one that JAX has loaded: of those a part is lost."""
         if compiled is None:  # JAX's cache had it, but has nothing under another name
-            if _Kept.ending:
+            if _Kept.until < math.inf:
                 return
 
             def anew(*args: Any) -> Any:
@@ -126,7 +128,10 @@ class Program:
             return
         contents = bytes([0 if out_tree == _out_tree(0) else n]) + zlib.compress(written, 1)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        atomic.write(path, hashlib.sha256(contents).digest() + contents)
+        # Without a sync, which may take long: what a power cut leaves of it is seen to be damaged.
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_bytes(hashlib.sha256(contents).digest() + contents)
+        temporary.replace(path)
 
     def _without_statics(self, compiled: Callable[..., Any]) -> Callable[..., Any]:
         if not self._static:
@@ -168,8 +173,8 @@ def write() -> None:
 
 
 def end() -> None:
-    """Write the rest, and keep nothing more; what would have to be compiled once more for that is left out."""
-    _Kept.ending = True
+    """Write the rest, for `LONGEST` seconds, and nothing more; what is to be compiled once more for that is left out."""
+    _Kept.until = time.monotonic() + LONGEST
     if _Kept.thread is not None:
         _Kept.thread.shutdown()
 
@@ -180,7 +185,7 @@ class _Kept:
     folder: Path | None = None
     counts = threading.local()
     thread: ThreadPoolExecutor | None = None
-    ending = False
+    until = math.inf  # by the monotonic clock
     waiting: ClassVar[list[Callable[[], None]]] = []  # until there is a thread
 
     @classmethod
@@ -192,7 +197,8 @@ class _Kept:
     def later(cls, keep: Callable[[], None]) -> None:
         def kept() -> None:
             try:
-                keep()
+                if time.monotonic() < cls.until:
+                    keep()
             except Exception as error:  # the next start compiles as this one did
                 _log.debug("a program is not kept: %s", error)
 

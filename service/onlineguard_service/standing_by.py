@@ -15,6 +15,7 @@ where what was read of it turns out not to be in it, the guard is made anew from
 import logging
 import time
 
+from onlineguard import programs
 from onlineguard.errors import CheckpointError
 from onlineguard_service.config import Settings
 from onlineguard_service.entries import Options
@@ -130,6 +131,7 @@ class _Follower:
     def _prepare(self, guard: Guard) -> None:
         check(guard.options, self._options)
         guard.warmup(*self._most)
+        programs.write()
 
 
 class Watch:
