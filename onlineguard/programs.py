@@ -173,7 +173,7 @@ def write() -> None:
 
 
 def end() -> None:
-    """Write the rest, for `LONGEST` seconds, and nothing more; what is to be compiled once more for that is left out."""
+    """Write the rest, for `LONGEST` seconds, and nothing more; nothing is compiled once more for that."""
     _Kept.until = time.monotonic() + LONGEST
     if _Kept.thread is not None:
         _Kept.thread.shutdown()
