@@ -16,6 +16,7 @@ import numpy as np
 from onlineguard.core.protocols import Array
 from onlineguard.engine.table import Layout, stepped
 from onlineguard.models.base import FIELDS
+from onlineguard.programs import Program
 
 
 class Front(Protocol):
@@ -69,7 +70,7 @@ class Tail(NamedTuple):
 
 
 @functools.lru_cache
-def advance_from(front: Front, layout: Layout, width: int) -> Callable[..., tuple[Array, Array]]:
+def advance_from(front: Front, layout: Layout, width: int) -> Program:
     """The compiled loop for events that the front computes, padded with missing values to `width` columns.
 
     It takes the estimator, the front's weights, the table, which is donated, and the memory: the front's part, then the
@@ -77,7 +78,6 @@ def advance_from(front: Front, layout: Layout, width: int) -> Callable[..., tupl
     """
     tail = Tail.of(front)
 
-    @functools.partial(jax.jit, donate_argnums=(2,))
     def run(params: Any, weights: Any, table: Array, memory: Array) -> tuple[Array, Array]:
         def body(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
             table, memory = carry
@@ -96,7 +96,7 @@ def advance_from(front: Front, layout: Layout, width: int) -> Callable[..., tupl
         # than a few parts to a pool of threads, which takes ten times as long.
         return jax.lax.fori_loop(memory[tail.first], memory[tail.end], body, (table, memory))
 
-    return run
+    return Program(run, donate_argnums=(2,), of=(front, layout, width))
 
 
 @functools.lru_cache

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from onlineguard.core.protocols import Array
+from onlineguard.engine.arrays import as_params
 from onlineguard.engine.batches import EventBatch
 from onlineguard.engine.fronts import Front
 from onlineguard.engine.origins import Origins
-from onlineguard.engine.parts import FRESH, TYPICAL, WASTE
+from onlineguard.engine.parts import FIRST_ROW, FRESH, TYPICAL, WASTE
 from onlineguard.engine.slices import UNKNOWN
 from onlineguard.engine.stepper import Stepper
 from onlineguard.engine.table import Layout
@@ -51,8 +51,9 @@ class States:
         self._sample: tuple[Callable[[], np.ndarray], np.ndarray] | None = None  # rows and origins still to be pooled
         self.table = Stepper(model, self.layout, self._width, self._origins, most_cores, device)
         self.use(model)
-        self._put(FRESH, start)
-        self._put(TYPICAL, start)
+        rows = np.zeros((FIRST_ROW, self.layout.length), np.float32)
+        rows[[FRESH, TYPICAL]] = np.asarray(self.layout.pack(start))
+        self.table.restore(rows)
         self._anchored = self._is_anchored(start)
 
     @property
@@ -69,7 +70,7 @@ class States:
         """Go on with a model of other numbers; programs are not compiled again."""
         self._pool_sample()
         self._model = model
-        self._params = jax.tree.map(jnp.float32, model)
+        self._params = as_params(model)
         self.table.use(self._params)
 
     @property

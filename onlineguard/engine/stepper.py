@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from onlineguard.core.protocols import Array
+from onlineguard.engine.arrays import as_params
 from onlineguard.engine.batches import (
     LARGEST_BATCH,
     SMALLEST_BATCH,
@@ -31,6 +32,7 @@ from onlineguard.engine.origins import Origins
 from onlineguard.engine.parts import FRESH, WASTE, Parts, at_once
 from onlineguard.engine.table import Layout
 from onlineguard.models.base import FIELDS, SliceModel
+from onlineguard.programs import Program
 
 FIRST_CAPACITY = 1_024  # rows; doubled when full
 # Events of a call that is large: several cores step it, or an accelerator, unless `warmup` has measured another number.
@@ -53,6 +55,7 @@ class Stepper:
         "_layout",
         "_origins",
         "_params",
+        "_running",
         "_small",
         "_small_place",
         "_supervised",
@@ -66,7 +69,7 @@ class Stepper:
     ):
         self._layout, self._width, self._origins = layout, width, origins
         self._supervised = model.supervised
-        params = jax.tree.map(jnp.float32, model)
+        params = as_params(model)
         self._small_place, self._large_place = places(device, most_cores, params, layout, width + model.supervised)
         self.place = self._small_place
         self.use(params)
@@ -75,6 +78,8 @@ class Stepper:
         self._large_from = SPLIT_FROM
         # By part and batch size. New memory would take a third of the time of every call.
         self._buffers: dict[tuple[int, int], np.ndarray] = {}
+        # By schedule, parts and rows of the table, and batch size. To look for it by all arguments would take some us.
+        self._running: dict[tuple[Program, int, int, int], Callable[..., Any]] = {}
         self._last_front: tuple[Front, Tail, Any] | None = None  # the last front, with its tail and its program
 
     def use(self, params: Any) -> None:
@@ -196,8 +201,19 @@ class Stepper:
     def _advanced(self, part: int, rows: np.ndarray, padded: Array, n: int) -> Array:
         """The judgements of the first n events, whose rows in a part of the table are `rows`; see `table.advance`."""
         table, params = self.parts.arrays[part], self._here[part % len(self._here)]
-        self.parts.arrays[part], judgements = self.place.advance(params, self._layout, table, rows, padded, np.int32(n))
+        args = params, self._layout, table, rows, padded, np.int32(n)
+        self.parts.arrays[part], judgements = self._runs(self.place.advance, rows.shape[1], args)(*args)
         return judgements
+
+    def _runs(self, schedule: Callable[..., Any], size: int, args: tuple[Any, ...]) -> Callable[..., Any]:
+        """What runs a schedule on batches of a size in the table as large as it is now."""
+        if not isinstance(schedule, Program):
+            return schedule
+        key = (schedule, len(self.parts.arrays), self.parts.capacity, size)
+        run = self._running.get(key)
+        if run is None:
+            run = self._running[key] = schedule.at(*args)
+        return run
 
     def padded(
         self, homes: np.ndarray, events: EventBatch, size: int, part: int = 0, at: np.ndarray | None = None
@@ -303,7 +319,8 @@ class Stepper:
 
             def one_by_one(weights: Any, memory: np.ndarray, rows: Any) -> Array:
                 self._settle(self._small_place)
-                self.parts.arrays[0], after = run(self._here[0], weights, self.parts.arrays[0], memory)
+                args = self._here[0], weights, self.parts.arrays[0], memory
+                self.parts.arrays[0], after = self._runs(run, front.size, args)(*args)
                 return after
 
             return one_by_one
@@ -357,9 +374,8 @@ class Stepper:
 
     def restore(self, table: np.ndarray) -> None:
         """Go on with another table."""
-        self.parts = Parts(len(table), self._layout.length, self.place.devices)
-        self.parts.arrays[0] = jnp.array(table, device=self.place.devices[0])
-        self.parts.reserve(max(FIRST_CAPACITY, 1 << (len(table) - 1).bit_length()))
+        capacity = max(FIRST_CAPACITY, 1 << (len(table) - 1).bit_length())
+        self.parts = Parts.of(table, capacity, self.place.devices)
 
     def _settle(self, place: Place) -> None:
         """Bring the table to a place, unless it is there."""

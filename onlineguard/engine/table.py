@@ -20,6 +20,7 @@ from onlineguard.core.protocols import Array
 from onlineguard.errors import InvalidArgument
 from onlineguard.models.base import FIELDS
 from onlineguard.plugins import say_failures_in_one_line
+from onlineguard.programs import program
 
 # A call with one event takes 10 us instead of 20 if the calling thread runs it. The option only works before the first
 # array is made on the CPU, so it is set on import.
@@ -112,7 +113,7 @@ def _from_floats(part: Array, dtype: str, xp: Any) -> Array:
     return whole.astype(dtype)
 
 
-@functools.partial(jax.jit, static_argnums=(1,), donate_argnums=(2,))
+@program(static_argnums=(1,), donate_argnums=(2,))
 def advance(params: Any, layout: Layout, table: Array, rows: Array, events: Array, n: Array) -> Any:
     """Step the first n events in order; returns the table and the judgements, (events, FIELDS), of which n are filled.
 
@@ -145,19 +146,19 @@ def stepped(params: Any, layout: Layout, table: Array, rows: tuple[Array, Array]
     return jax.lax.dynamic_update_index_in_dim(table, layout.pack(state), rows[1], 0), fields
 
 
-@jax.jit
+@program()
 def taken_rows(table: Array, at: Array) -> Array:
     """Rows of the table."""
     return table[at]
 
 
-@functools.partial(jax.jit, donate_argnums=(0,))
+@program(donate_argnums=(0,))
 def put_rows(table: Array, rows: Array, at: Array) -> Array:
     """The table with some rows replaced, in place."""
     return table.at[at].set(rows)
 
 
-@functools.partial(jax.jit, static_argnums=(1,))
+@program(static_argnums=(1,))
 def grown(table: Array, rows: int) -> Array:
     """The table with zero rows appended up to `rows`."""
     return jnp.pad(table, ((0, rows - table.shape[0]), (0, 0)))

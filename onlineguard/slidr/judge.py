@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from onlineguard.core.protocols import Array
+from onlineguard.engine.arrays import placed
 from onlineguard.engine.engine import Engine
 from onlineguard.engine.table import Layout
 from onlineguard.engine.verdicts import Verdicts
@@ -308,7 +309,7 @@ def _gathered(tree: Any) -> list[Array]:
     """The leaves of a tree, the small ones together in one: each array that a call is given takes it 0.4 us."""
     leaves = jax.tree.leaves(tree)
     small = np.concatenate([np.ravel(leaf) for leaf in leaves if leaf.size < _SMALL])
-    return [jnp.asarray(leaf) for leaf in (small, *(leaf for leaf in leaves if leaf.size >= _SMALL))]
+    return [placed(np.asarray(leaf)) for leaf in (small, *(leaf for leaf in leaves if leaf.size >= _SMALL))]
 
 
 def _taken_apart(gathered: list[Array], layout: Layout) -> Any:

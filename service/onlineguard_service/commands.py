@@ -1,5 +1,6 @@
 """`onlineguard serve` and `onlineguard worker`: parse, check, call. What they need is imported when they run."""
 
+import gc
 import importlib
 import inspect
 import os
@@ -87,18 +88,26 @@ simulated ones.
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         from onlineguard_service import logs, tracing
+        from onlineguard_service.journal import snapshots
         from onlineguard_service.standing import Standing
 
         if loaded.settings.traces == "on":
             tracing.begin()
         logs.configure(loaded.settings.log_level)
+        if loaded.settings.journal == "folder":
+            snapshots.read_ahead(loaded.settings.state / "journal")
         # onlineguard_service.core imports JAX, and so comes after the environment
-        server, core = (
-            importlib.import_module("onlineguard_service.http.server"),
-            importlib.import_module("onlineguard_service.core"),
+        gc.disable()  # nothing of what is imported ever goes
+        server, core, programs = map(
+            importlib.import_module,
+            ("onlineguard_service.http.server", "onlineguard_service.core", "onlineguard.programs"),
         )
+        gc.freeze()
+        gc.enable()
+        programs.begin()
         standing = Standing() if loaded.settings.standby == "on" else None
         code = server.run(loaded.settings, partial(core.Core.open, standing=standing), standing)
+        programs.end()
     raise typer.Exit(code)
 
 

@@ -10,15 +10,17 @@ import contextlib
 import logging
 import secrets
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import jax
 
+from onlineguard import programs
 from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard.slidr.lookups.lookups import Lookups
 from onlineguard_service import entries, tracing
@@ -35,7 +37,6 @@ from onlineguard_service.history.recorder import Recorder
 from onlineguard_service.journal import forked
 from onlineguard_service.journal.journal import Journal
 from onlineguard_service.journal.packing import Packed
-from onlineguard_service.journal.redis_journal import RedisJournal
 from onlineguard_service.models import Models
 from onlineguard_service.recovery import Fits, check, first_model, journal_of, options_of, recorder_of, recovered
 from onlineguard_service.redis.counting import Counting
@@ -43,6 +44,9 @@ from onlineguard_service.standing import Standing
 from onlineguard_service.standing_by import BEAT_EVERY, stood_by, tail_of
 from onlineguard_service.versions import Versions
 from onlineguard_service.webhook import Webhook, keys_for
+
+if TYPE_CHECKING:
+    from onlineguard_service.journal.redis_journal import RedisJournal
 
 ROOM = 10_000  # slices that the engines have room for at the start
 WARM = (max(CLICKS_AT_ONCE, EVENTS_AT_ONCE), ROOM)  # what is compiled before the service is ready
@@ -147,6 +151,7 @@ class Core(Answering):
             if guard is not None and guard.recorder is not None:
                 guard.recorder.close()
             raise
+        programs.write()
         await core._deciding.begin(settings.registry_every)
         core._timer = asyncio.create_task(core._snapshots())
         core._ahead = asyncio.create_task(core._compiling_ahead())
@@ -154,7 +159,7 @@ class Core(Answering):
             core._looks = asyncio.create_task(core._looking(lookups, settings.lookups_every))
         if core._webhook is not None:
             core._telling = asyncio.create_task(core._webhook.run())
-        if isinstance(journal, RedisJournal):
+        if _in_redis(journal):
             journal.on_lost = core._journal_lost
         return core
 
@@ -360,7 +365,7 @@ class Core(Answering):
                 "bytes": self._journal.size,
                 "waiting": self._journal.waiting,
                 "slow": self._journal.trouble is not None,
-                "syncs": None if isinstance(self._journal, RedisJournal) else self._journal.seconds,
+                "syncs": None if _in_redis(self._journal) else self._journal.seconds,
             },
             "snapshot": {
                 **self._snapshot,
@@ -382,8 +387,9 @@ class Core(Answering):
 
     def _redis(self) -> dict[str, Any] | None:
         """How Redis answers, by what it is asked for; None where it is not used."""
-        used = {"counters": self._counting, "journal": self._journal}
-        found = {of: part for of, part in used.items() if isinstance(part, Counting | RedisJournal)}
+        found: dict[str, Counting | RedisJournal] = {} if self._counting is None else {"counters": self._counting}
+        if _in_redis(self._journal):
+            found["journal"] = self._journal
         if not found:
             return None
         return {
@@ -413,7 +419,7 @@ class Core(Answering):
             await asyncio.sleep(0.01)
         try:
             # Redis may have lost what it had, which nobody knows of before something is written
-            if self._guard.sequence > self._snapshot["sequence"] or isinstance(self._journal, RedisJournal):
+            if self._guard.sequence > self._snapshot["sequence"] or _in_redis(self._journal):
                 await self.snapshot()
         except Exception as error:  # all of it is in the journal
             log.error("the last snapshot could not be written: %s", error)
@@ -430,7 +436,7 @@ class Core(Answering):
     def _journal_lost(self) -> None:
         """Redis came back without entries that were answered: it takes none until it has all state from here."""
 
-        async def restore(journal: RedisJournal) -> None:
+        async def restore(journal: "RedisJournal") -> None:
             while journal.lost and not self._closing:
                 try:
                     await self.snapshot()
@@ -438,7 +444,7 @@ class Core(Answering):
                     log.warning("Redis has lost entries, and the state could not be written to it yet: %s", error)
                     await asyncio.sleep(1.0)
 
-        if isinstance(self._journal, RedisJournal):
+        if _in_redis(self._journal):
             self._restoring = asyncio.create_task(restore(self._journal))
 
     async def _write(self, entry: entries.Entry) -> Any:
@@ -514,6 +520,12 @@ class Core(Answering):
                     await asyncio.to_thread(self._guard.compile_ahead)
                 except Exception as error:  # an event will compile, and wait for it
                     log.warning("could not compile ahead: %s", error)
+
+
+def _in_redis(journal: Journal) -> "TypeGuard[RedisJournal]":
+    """Whether a journal is kept in Redis. Where it is not, redis-py is not imported, which would take a while."""
+    module = sys.modules.get("onlineguard_service.journal.redis_journal")
+    return module is not None and isinstance(journal, module.RedisJournal)
 
 
 def _took(measured: Histogram) -> dict[str, float]:

@@ -21,8 +21,9 @@ from onlineguard_service.history import recorder as history
 from onlineguard_service.history.recorder import PART, Recorder
 from onlineguard_service.journal.journal import FolderJournal, Journal
 from onlineguard_service.journal.packing import unpack
-from onlineguard_service.journal.redis_journal import RedisJournal
 from onlineguard_service.models import Models
+
+ENGINES = ("events", "watch")  # parts of a snapshot that an engine copies, the largest by far
 
 log = logging.getLogger("onlineguard.service")
 
@@ -31,6 +32,8 @@ def journal_of(settings: Settings) -> Journal:
     if settings.journal == "redis":
         if settings.redis is None:
             raise InvalidArgument("journal is 'redis', but no redis is named; give its URL, or keep the journal here")
+        from onlineguard_service.journal.redis_journal import RedisJournal  # redis-py takes as long to import as NumPy
+
         return RedisJournal(settings.redis, settings.redis_prefix, settings.durability)
     return FolderJournal(settings.state / "journal", settings.durability)
 
@@ -56,7 +59,8 @@ def recovered(journal: Journal, fits: Fits, models: Models, recording: Recording
 def restored(parts: dict[str, bytes], models: Models, recording: Recording | None = None) -> Guard:
     """The guard of a snapshot."""
     recorded = parts.pop(PART, None)
-    guard = Guard.restored({name: unpack(part) for name, part in parts.items()}, models.get)
+    unpacked = {name: unpack(part, copy=name not in ENGINES) for name, part in parts.items()}
+    guard = Guard.restored(unpacked, models.get)
     guard.recorder = recording and recording(guard, recorded)
     return guard
 

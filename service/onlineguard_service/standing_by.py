@@ -15,13 +15,14 @@ where what was read of it turns out not to be in it, the guard is made anew from
 import logging
 import time
 
+from onlineguard import programs
 from onlineguard.errors import CheckpointError
 from onlineguard_service.config import Settings
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.guard import Guard
 from onlineguard_service.history.recorder import PART
 from onlineguard_service.journal.journal import Journal
-from onlineguard_service.journal.tails import Astray, FolderTail, RedisTail, Tail
+from onlineguard_service.journal.tails import Astray, FolderTail, Tail
 from onlineguard_service.models import Models
 from onlineguard_service.recovery import Fits, recovered, replayed, restored
 from onlineguard_service.standing import Standing
@@ -37,6 +38,8 @@ log = logging.getLogger("onlineguard.service")
 def tail_of(settings: Settings) -> Tail:
     """Where the entries come from. Raises InvalidArgument where they could not be taken over."""
     if settings.journal == "redis":
+        from onlineguard_service.journal.redis_tail import RedisTail  # redis-py takes as long to import as NumPy
+
         assert settings.redis is not None
         return RedisTail(settings.redis, settings.redis_prefix, settings.durability)
     return FolderTail(settings.state / "journal", settings.durability)
@@ -127,6 +130,7 @@ class _Follower:
     def _prepare(self, guard: Guard) -> None:
         self._fits(guard.options)
         guard.warmup(*self._most)
+        programs.write()
 
 
 class Watch:

@@ -26,9 +26,8 @@ import logging
 import random
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import httpx2
 import msgspec
 
 from onlineguard import atomic
@@ -37,6 +36,9 @@ from onlineguard.wire.alarms import AlarmState
 from onlineguard_service.alarms import Alarm, name_of, shown
 from onlineguard_service.config import Settings, hidden
 from onlineguard_service.guard import Guard
+
+if TYPE_CHECKING:
+    import httpx2  # at run time where it is used: a service without a webhook starts sooner
 
 EVERY = 0.5  # seconds between looks for news
 TIMEOUT = 15.0  # seconds for the whole of an attempt
@@ -117,7 +119,7 @@ class Webhook:
 
     async def run(self) -> None:
         """Tell of alarms, for ever."""
-        client = await asyncio.to_thread(httpx2.AsyncClient, timeout=self._timeout, follow_redirects=False)
+        client = await asyncio.to_thread(_client, self._timeout)
         async with client:
             while True:
                 try:
@@ -126,7 +128,7 @@ class Webhook:
                     _log.exception("the webhook failed")
                     await asyncio.sleep(LONGEST_WAIT * self._scale)
 
-    async def _turn(self, client: httpx2.AsyncClient) -> float:
+    async def _turn(self, client: "httpx2.AsyncClient") -> float:
         """Send the message that is due, if there is one. Returns the seconds to wait then."""
         if self._due is None:
             self._due = None if self.gone else self._next()
@@ -173,8 +175,10 @@ class Webhook:
         body = msgspec.json.encode(Message(f"alarm.{what}", t, state))
         return _Due(notice, f"{name_of(alarm, self._guard.source)}.{what}", t, body)
 
-    async def _attempt(self, client: httpx2.AsyncClient, due: _Due) -> tuple[int, float]:
+    async def _attempt(self, client: "httpx2.AsyncClient", due: _Due) -> tuple[int, float]:
         """The status, 0 without an answer, and the seconds that the answer asks to wait. The body is not read."""
+        import httpx2
+
         headers = {"content-type": "application/json", **signed(self._keys, due.id, int(time.time()), due.body)}
         try:
             async with (
@@ -223,6 +227,12 @@ def keys_for(settings: Settings) -> list[bytes]:
                 f"webhook_secret_file {settings.webhook_secret_file} cannot be read: {error}"
             ) from error
     return keys_of(secret or "")
+
+
+def _client(timeout: float) -> "httpx2.AsyncClient":
+    import httpx2
+
+    return httpx2.AsyncClient(timeout=timeout, follow_redirects=False)
 
 
 def keys_of(secret: str) -> list[bytes]:

@@ -131,10 +131,10 @@ def test_score_answers_as_update_will_and_learns_nothing():
 def test_a_thousand_batch_sizes_compile_at_most_three_programs():
     keys, X = stream(n=2_000)
     engine = Engine(3)
-    before = advance._cache_size()  # type: ignore[attr-defined]
+    before = advance.n_compiled
     for n in range(1, 1_001):
         engine.update(keys[:n], X[:n])
-    assert advance._cache_size() - before <= 3  # type: ignore[attr-defined]
+    assert advance.n_compiled - before <= 3
 
 
 @pytest.mark.parametrize("options", [{"batch": 1_000}, pytest.param({}, marks=pytest.mark.slow)], ids=str)
@@ -142,11 +142,11 @@ def test_no_program_compiles_after_warmup(options):
     keys, X = stream(n=options.get("batch", 3_000))
     engine = Engine(3)
     engine.warmup(**options)
-    before = advance._cache_size()  # type: ignore[attr-defined]
+    before = advance.n_compiled
     for n in (1, 63, 65, 500, len(X)):
         engine.update(keys[:n], X[:n])
         engine.score(keys[:n], X[:n])
-    assert advance._cache_size() == before  # type: ignore[attr-defined]
+    assert advance.n_compiled == before
 
 
 def test_warmup_learns_nothing():

@@ -24,6 +24,7 @@ ROOMS = [
     "onlineguard.atomic",
     "onlineguard.compilation",
     "onlineguard.plugins",
+    "onlineguard.programs",
     "onlineguard.core",
     "onlineguard.models",
     "onlineguard.engine",

@@ -25,6 +25,7 @@ from onlineguard_service.journal.journal import FolderJournal
 from onlineguard_service.redis.worker import WorkerSettings
 from starlette.routing import Match
 
+from onlineguard.compilation import VARIABLE
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.wire.requests import Event, Label
 from tests.support.double import Double
@@ -48,6 +49,7 @@ FILES = (
 
 SETTINGS = {config.PREFIX + name.upper() for name in config.FIELDS} | {config.CONFIG}
 CLIENTS = {"ONLINEGUARD_URL", "ONLINEGUARD_API_KEY"}  # what a worker reads, and a client
+PROCESSES = {VARIABLE}  # what every process reads that runs compiled programs
 API = msgspec.json.decode(document(True))
 
 
@@ -120,6 +122,14 @@ def test_the_image_is_built_from_files_that_are_there_and_not_ignored():
     assert {"constraints.txt", "pyproject.toml", "onlineguard", "service"} <= sources
     assert "pip install '.[otel,serve]'" in DOCKERFILE
     assert "PIP_CONSTRAINT=/source/constraints.txt" in DOCKERFILE
+
+
+def test_an_image_and_a_unit_keep_what_was_compiled_where_they_may_write():
+    environment = dockerfile_environment()
+    assert environment[VARIABLE].startswith(environment["ONLINEGUARD_STATE"] + "/")
+    (cache,) = unit("CacheDirectory")
+    assert unit_environment()[VARIABLE] == f"/var/cache/{cache}"
+    assert unit("CacheDirectoryMode") == ["0700"]  # programs that others could write are not used
 
 
 def healthy(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -293,7 +303,7 @@ def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path):
 @pytest.mark.parametrize("name", [*FILES, "docs/service.md"])
 def test_every_variable_in_a_file_is_a_setting(name):
     found = set(re.findall(r"ONLINEGUARD_[A-Z_]*[A-Z]", (ROOT / name).read_text("utf-8")))
-    assert found <= SETTINGS | CLIENTS
+    assert found <= SETTINGS | CLIENTS | PROCESSES
 
 
 @pytest.mark.parametrize("name", FILES)

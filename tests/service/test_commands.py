@@ -1,3 +1,4 @@
+import subprocess
 import sys
 import types
 from dataclasses import dataclass
@@ -59,3 +60,18 @@ def test_both_commands_stand_in_the_help():
     shown = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "200"}).stdout
     assert "serve" in shown
     assert "worker" in shown
+
+
+LOADED = """
+import sys
+import onlineguard_service.http.server, onlineguard_service.core
+print(*sorted({name.partition(".")[0] for name in sys.modules} & set(sys.argv)))
+"""
+UNUSED = ("fsspec", "httpx2", "optax", "opentelemetry", "pandas", "redis", "river", "scipy", "sklearn")
+
+
+@pytest.mark.slow
+def test_a_service_imports_nothing_that_it_may_not_need():
+    command = [sys.executable, "-c", LOADED, "polars", *UNUSED]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ran.stdout == "polars\n"

@@ -7,7 +7,7 @@ each sees. The program steps the rows in place; the store reads them from the me
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ from jaxtyping import Int32
 
 from onlineguard.core.protocols import Array
 from onlineguard.engine.batches import aligned
+from onlineguard.programs import Program
 from onlineguard.slidr.counting.windows import (
     BUCKET_MS,
     CAP,
@@ -147,15 +148,14 @@ class BatchMemory:
 
 
 @functools.lru_cache
-def advance(size: int) -> Callable[[Array], Array]:
+def advance(size: int) -> Program:
     """The compiled loop for batches of at most `size`: from a memory to that after its clicks, in order."""
     sheet = Sheet(size)
 
-    @jax.jit
     def run(memory: Array) -> Array:
         return jax.lax.fori_loop(0, memory[sheet.clicks], lambda i, memory: counted(sheet, memory, i), memory)
 
-    return run
+    return Program(run, of=(size,))
 
 
 def counted(sheet: Sheet, memory: Array, i: Array) -> Array:

@@ -33,9 +33,12 @@ class Packed(Mapping[str, bytes]):
         return len(self._values)
 
 
-def unpack(data: bytes) -> Any:
-    """What was packed. Raises msgspec.DecodeError for anything else."""
-    return _decoder.decode(data)
+def unpack(data: bytes, copy: bool = True) -> Any:
+    """What was packed. Raises msgspec.DecodeError for anything else.
+
+    Without `copy` the arrays are read-only views of the data: for those who copy them anyway.
+    """
+    return (_decoder if copy else _viewing).decode(data)
 
 
 def _encode(value: Any) -> Any:
@@ -48,12 +51,17 @@ def _encode(value: Any) -> Any:
 
 
 def _decode(code: int, data: memoryview) -> Any:
+    return _view(code, data).copy()  # a view could not be written
+
+
+def _view(code: int, data: memoryview) -> Any:
     if code != _ARRAY:
         raise msgspec.DecodeError(f"extension {code} is unknown")
     end = 2 + int.from_bytes(data[:2])
     dtype, shape = msgspec.msgpack.decode(data[2:end])
-    return np.frombuffer(data[end:], np.dtype(dtype)).reshape(shape).copy()  # a view could not be written
+    return np.frombuffer(data[end:], np.dtype(dtype)).reshape(shape)
 
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_encode)
 _decoder = msgspec.msgpack.Decoder(ext_hook=_decode)
+_viewing = msgspec.msgpack.Decoder(ext_hook=_view)

@@ -16,8 +16,11 @@ import hashlib
 import json
 import os
 import struct
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 
 from onlineguard import atomic
@@ -32,6 +35,9 @@ _MAGIC = b"OGSNAPSH"
 _LEAD = struct.Struct("<8sII")
 _DIGEST = hashlib.sha256().digest_size
 _NAME = "snapshot-"
+
+Reading = Future[tuple[int, dict[str, bytes]]]  # what `read` will return
+_ahead: dict[Path, tuple[tuple[int, ...], Reading]] = {}  # the file that is read before it is asked for, with its mark
 
 
 class DamagedSnapshot(CheckpointError):
@@ -57,8 +63,42 @@ def _for_us(path: str, flags: int) -> int:
     return os.open(path, flags, 0o640)
 
 
+def read_ahead(folder: Path) -> None:
+    """Begin to read the newest snapshot in a thread, for the `read` of it that comes soon: while modules are imported.
+
+    That it is damaged, or missing, is for `read` to tell.
+    """
+    for sequence in found(folder)[:1]:
+        path, reading = path_of(folder, sequence), Reading()
+        with suppress(OSError):
+            _ahead[path] = _mark(path), reading
+            threading.Thread(target=_read_for, args=(path, reading), name="onlineguard-snapshot", daemon=True).start()
+
+
 def read(path: Path) -> tuple[int, dict[str, bytes]]:
     """The sequence number and the parts. Raises DamagedSnapshot, or CheckpointError where the format is newer."""
+    mark, reading = _ahead.pop(path, (None, None))
+    _ahead.clear()
+    with suppress(OSError):
+        if reading is not None and mark == _mark(path):
+            return reading.result()
+    return _read(path)
+
+
+def _read_for(path: Path, reading: Reading) -> None:
+    try:
+        reading.set_result(_read(path))
+    except BaseException as error:
+        reading.set_exception(error)
+
+
+def _mark(path: Path) -> tuple[int, ...]:
+    """What is another where a file was written anew."""
+    about = path.stat()
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+
+
+def _read(path: Path) -> tuple[int, dict[str, bytes]]:
     try:
         with open(path, "rb", buffering=0) as file:
             return whole(iter(lambda: file.read(PIECE), b""), str(path))

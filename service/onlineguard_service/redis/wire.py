@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import hiredis
-from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 
 
 class Wire:
@@ -51,6 +50,9 @@ class Wire:
         return await asyncio.shield(self._connecting)
 
     async def _connect(self) -> "_Connection":
+        # redis-py takes as long to import as NumPy, and a service without Redis needs none of it
+        from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
+
         options: dict[str, Any] = dict(parse_url(self._url))
         loop = asyncio.get_running_loop()
         kind = options.get("connection_class")

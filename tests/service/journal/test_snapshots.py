@@ -88,3 +88,35 @@ def test_a_disk_that_fails_leaves_the_older_one_and_no_rest(tmp_path, monkeypatc
     monkeypatch.undo()
     assert read(path_of(tmp_path, 7)) == (7, PARTS)
     assert len(os.listdir(tmp_path)) == 1
+
+
+def test_a_file_that_is_read_ahead_is_read_once(tmp_path, monkeypatch):
+    write(tmp_path, 3, PARTS)
+    write(tmp_path, 4, PARTS | {"newest": b"4"})
+    taken: list[str] = []
+    monkeypatch.setattr(snapshots, "whole", lambda pieces, name: (taken.append(name), whole(pieces, name))[1])
+    snapshots.read_ahead(tmp_path)
+    assert read(path_of(tmp_path, 4)) == (4, PARTS | {"newest": b"4"})
+    assert taken == [str(path_of(tmp_path, 4))]
+    assert read(path_of(tmp_path, 4)) == (4, PARTS | {"newest": b"4"})
+    assert len(taken) == 2
+
+
+def test_what_came_after_a_file_was_read_ahead_is_read(tmp_path):
+    write(tmp_path, 4, PARTS)
+    snapshots.read_ahead(tmp_path)
+    write(tmp_path, 5, PARTS | {"newest": b"5"})
+    assert read(path_of(tmp_path, 5))[0] == 5
+    assert not snapshots._ahead  # pyright: ignore[reportPrivateUsage]
+    snapshots.read_ahead(tmp_path)
+    write(tmp_path, 5, PARTS | {"again": b"5"})
+    assert read(path_of(tmp_path, 5)) == (5, PARTS | {"again": b"5"})
+
+
+def test_damage_that_was_read_ahead_is_told_by_the_read(tmp_path):
+    path = write(tmp_path, 4, PARTS)
+    path.write_bytes(path.read_bytes()[:-1])
+    snapshots.read_ahead(tmp_path)
+    with pytest.raises(DamagedSnapshot, match="its checksum"):
+        read(path)
+    snapshots.read_ahead(tmp_path / "nowhere")

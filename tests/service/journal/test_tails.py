@@ -5,7 +5,8 @@ import itertools
 import pytest
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.journal import fencing
-from onlineguard_service.journal.tails import Astray, FolderTail, RedisTail
+from onlineguard_service.journal.redis_tail import RedisTail
+from onlineguard_service.journal.tails import Astray, FolderTail
 
 from onlineguard.errors import InvalidArgument
 from tests.support.journals import InFolder, InRedis, folder_in_memory, numbered, run

@@ -1,0 +1,85 @@
+"""The tail of a journal in Redis; a module of its own, so that redis-py is imported only where it is used."""
+
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from onlineguard_service.journal import snapshots
+from onlineguard_service.journal.journal import Durability
+from onlineguard_service.journal.redis_journal import BULK_TIMEOUT, PATIENCE, RedisJournal, beat_key
+from onlineguard_service.journal.tails import Astray, Tail
+
+TOGETHER = 1_000  # entries that are read from Redis at a time
+
+
+class RedisTail(Tail):
+    """Of a `RedisJournal`."""
+
+    def __init__(self, url: str, name: str, durability: Durability):
+        self._opened: tuple[str, str, Durability] = (url, name, durability)
+        self._name, self._id = name, "0-0"
+        options: dict[str, Any] = {"socket_connect_timeout": PATIENCE, "socket_timeout": BULK_TIMEOUT}
+        self._client = redis.Redis.from_url(url, **options, retry=Retry(NoBackoff(), 0))
+
+    def begin(self) -> dict[str, bytes] | None:
+        """See `Tail.begin`."""
+        self.sequence, self._id = 0, "0-0"
+        with _as_os_errors():
+            held: Any = self._client.hgetall(f"{{{self._name}}}:snapshots")
+            for number, newest in sorted(((int(n), held[n].decode()) for n in held), reverse=True):
+                key = f"{{{self._name}}}:snapshot:{number}"
+                count: Any = self._client.hlen(key)
+                taken: Any = (self._client.hget(key, str(i)) or b"" for i in range(count))
+                with suppress(snapshots.DamagedSnapshot):  # or it was removed meanwhile
+                    self.sequence, parts = snapshots.whole(taken, f"{key} in Redis")
+                    self._id = newest
+                    return parts
+        return None
+
+    def entries(self) -> list[bytes]:
+        """See `Tail.entries`."""
+        with _as_os_errors():
+            chunk: Any = self._client.xrange(f"{{{self._name}}}:entries", min=f"({self._id}", count=TOGETHER)
+        found: list[bytes] = []
+        for place, fields in chunk:
+            sequence = int(place.decode().partition("-")[2])
+            if sequence != self.sequence + 1:
+                raise Astray(f"the journal {self._name!r} in Redis goes on with {sequence} after {self.sequence}")
+            self.sequence, self._id = sequence, place.decode()
+            found.append(fields[b"e"])
+        return found
+
+    def beat(self) -> str:
+        """See `Tail.beat`."""
+        with _as_os_errors():
+            found: Any = self._client.get(beat_key(self._name))
+        return (found or b"").decode()
+
+    def is_gone(self) -> bool:
+        """See `Tail.is_gone`: a writer that stops in order says so; of others nobody knows but by their silence."""
+        return not self.beat()
+
+    def take_over(self) -> tuple[RedisJournal, bool]:
+        """See `Tail.take_over`."""
+        journal = RedisJournal(*self._opened)
+        with _as_os_errors():
+            there: Any = self._client.xrange(f"{{{self._name}}}:entries", min=self._id, max=self._id)
+        self.close()
+        return journal, (bool(there) or not self.sequence) and journal.sequence >= self.sequence
+
+    def close(self) -> None:
+        """See `Tail.close`."""
+        self._client.close()
+
+
+@contextmanager
+def _as_os_errors() -> Generator[None]:
+    """Redis cannot be reached: as a disk that cannot be read."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise OSError(f"Redis does not answer: {error}") from error
