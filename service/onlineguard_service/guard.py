@@ -108,7 +108,6 @@ class Guard:
         self.options = options
         self._models = models
         self.events: Engine | None = None
-        self._first_pool: Sample | None = None  # to adopt once the events begin
         self._estimator = self._named()
         self._expected: tuple[int, int] | None = None  # what `warmup` was given
         self._ahead: dict[Of, int] = {}  # slices that programs were last compiled for, or tried to be
@@ -207,7 +206,7 @@ class Guard:
 
     def apply_together(
         self, entries: Sequence[Events] | Sequence[Clicks], sequence: int, after: Callable[[int], None]
-    ) -> list[Sequence[EventAnswer]] | list[Sequence[ClickAnswer]]:
+    ) -> list[Sequence[EventAnswer | ClickAnswer]]:
         """The answers to entries of one kind, exactly as if each were applied by itself; quicker, for many small ones.
 
         No id may stand twice in them or be remembered, see `remembers`, and of clicks there may be `most_clicks`.
@@ -217,8 +216,8 @@ class Guard:
         assert not self.explaining
         self.sequence = sequence
         spans = [Span(len(items_of(entry)), entry.t, partial(after, i)) for i, entry in enumerate(entries)]
-        together = [item for entry in entries for item in items_of(entry)]
-        answers: Sequence[Any]
+        together: list[Any] = [item for entry in entries for item in items_of(entry)]
+        answers: Sequence[EventAnswer | ClickAnswer]
         if isinstance(entries[0], Events):
             answers = self._event_answers.answered(
                 together, ids_of(together), lambda places: self._learned(together, places, spans)
@@ -428,18 +427,20 @@ class Guard:
         engine = self.watch if alarm.of == "clicks" else self.events
         return () if engine is None else engine.features or range(engine.n_features)
 
+    def stream(self, of: Of) -> Stream | None:
+        """What all events of a stream have in common; None before the first."""
+        engine = self._engine(of)
+        return None if engine is None else Stream.of(engine)
+
     def sample(self, of: Of, most: int) -> Sample | None:
-        """The states of some slices of a stream, see `Engine.sample`; None before its first event."""
+        """The states of some slices of a stream that has begun, see `Engine.sample`."""
         engine = self._engine(of)
         return None if engine is None else engine.sample(most)
 
-    def adopt(self, of: Of, sample: Sample) -> None:
-        """Pool these from now on, once the stream has begun, in place of its own slices; see `Engine.adopt`."""
+    def adopt(self, of: Of, sample: Sample) -> bool:
+        """Pool these in place of the slices of a stream that has begun; see `Engine.adopt`."""
         engine = self._engine(of)
-        if engine is None:
-            self._first_pool = sample
-        else:
-            engine.adopt(sample)
+        return engine is not None and engine.adopt(sample)
 
     def n_learned(self, of: Of) -> int:
         """Events or clicks that the engine of a stream has taken."""
@@ -604,7 +605,7 @@ class Guard:
         start = 0
         for span in spans:
             part = slice(start, start + span.n)
-            own = JudgedClicks(*(each[part] for each in judged))
+            own = JudgedClicks(judged.features[part], judged.p_robot[part], judged.watched[part], judged.verdicts[part])
             answers += self._decided(places[part], clicks[part], names[part], own, span)
             start += span.n
         return answers
@@ -713,9 +714,6 @@ class Guard:
         self.events = self._engine_for(stream)
         if self._expected is not None:
             self.events.warmup(*self._expected)
-        if self._first_pool is not None:
-            self.events.adopt(self._first_pool)
-            self._first_pool = None
 
     @property
     def again(self) -> tuple[int, int]:
@@ -756,7 +754,6 @@ class Guard:
             "replacing": self._replacing.dump(),
             "purchased": self._purchased.dump(),
             "alarms": self.alarms.dump(),
-            **({} if self._first_pool is None else {"first_pool": list(self._first_pool)}),
             **({"namespaces": {name: one.dump() for name, one in born.items()}} if (born := self.born) else {}),
         }
 
@@ -795,8 +792,6 @@ class Guard:
         guard._hear()
         if "alarms" in dump:  # of old there were none
             guard.alarms.restore(dump["alarms"])
-        if "first_pool" in dump:
-            guard._first_pool = Sample(*dump["first_pool"])
         for name, inner in dump.get("namespaces", {}).items():
             guard.namespaces[name] = cls.restored(inner, models)
         return guard
