@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from onlineguard.core.protocols import Array
+from onlineguard.engine.arrays import placed
 from onlineguard.engine.table import grown, put_rows, taken_rows
 
 # The first rows of a table belong to no slice.
@@ -32,7 +32,17 @@ class Parts:
     def __init__(self, capacity: int, length: int, devices: Sequence[Any] = (None,)):
         self.capacity = max(capacity, FIRST_ROW)
         self.devices = devices  # jax.Device, None for the one that JAX prefers
-        self.arrays: list[Array] = [jnp.zeros((self.capacity, length), jnp.float32, device=devices[0])]
+        self.arrays: list[Array] = [placed(np.zeros((self.capacity, length), np.float32), devices[0])]
+
+    @classmethod
+    def of(cls, table: np.ndarray, capacity: int, devices: Sequence[Any] = (None,)) -> "Parts":
+        """A table of one part with these rows, and room for so many."""
+        parts = cls(FIRST_ROW, table.shape[1], devices)
+        parts.capacity = capacity
+        whole = np.zeros((capacity, table.shape[1]), np.float32)
+        whole[: len(table)] = table
+        parts.arrays = [placed(whole, devices[0])]
+        return parts
 
     @property
     def count(self) -> int:
@@ -58,7 +68,7 @@ class Parts:
             array = np.zeros((size, whole.shape[1]), np.float32)
             rows = whole[FIRST_ROW + part :: count]
             array[:FIRST_ROW], array[FIRST_ROW : FIRST_ROW + len(rows)] = whole[:FIRST_ROW], rows
-            arrays.append(jnp.array(array, device=devices[part % len(devices)]))
+            arrays.append(placed(array, devices[part % len(devices)]))
         self.arrays = arrays
 
     def places(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -170,18 +170,26 @@ class SliceTable:
         size = FIRST_CAPACITY + self.end
         self._last_used, self._used = np.zeros(size, np.int64), np.zeros(size, bool)
         self._numbers = np.full(size + 1, UNKNOWN, np.int64)
-        self._last_used[tensors["rows"]] = tensors["last_used"]
-        numbers = tensors.get("numbers", np.arange(len(plain["keys"]))).tolist()
-        for key, row, number in zip(plain["keys"], tensors["rows"].tolist(), numbers, strict=True):
-            self._set(tuple(key) if isinstance(key, list) else key, row, number)
+        rows = tensors["rows"]
+        self._last_used[rows], self._used[rows] = tensors["last_used"], True
+        self._numbers[rows] = tensors.get("numbers", np.arange(len(rows)))
+        keys = [tuple(key) if isinstance(key, list) else key for key in plain["keys"]]
+        self.rows = dict(zip(keys, rows.tolist(), strict=True))
+        self._direct = np.zeros(0, np.int32)
+        for key, row in self.rows.items():
+            if _is_direct(key):
+                self._set_direct(key, row)  # type: ignore[arg-type]
 
     def _set(self, key: Hashable, row: int, number: int) -> None:
         self.rows[key] = row
         self._used[row] = True
         self._numbers[row] = number
         if _is_direct(key):
-            self._cover(key)  # type: ignore[arg-type]
-            self._direct[key] = row  # type: ignore[index]
+            self._set_direct(key, row)  # type: ignore[arg-type]
+
+    def _set_direct(self, key: int, row: int) -> None:
+        self._cover(key)
+        self._direct[key] = row
 
     def _cover(self, largest: int) -> None:
         if largest >= len(self._direct):

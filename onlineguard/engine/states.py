@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from onlineguard.core.protocols import Array
+from onlineguard.engine.arrays import as_params
 from onlineguard.engine.batches import EventBatch
 from onlineguard.engine.fronts import Front
 from onlineguard.engine.origins import Origins
@@ -76,7 +76,7 @@ class States:
         """Go on with a model of other numbers; programs are not compiled again."""
         self._pool_sample()
         self._model = model
-        self._params = jax.tree.map(jnp.float32, model)
+        self._params = as_params(model)
         self.table.use(self._params)
 
     @property

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from onlineguard.core.protocols import Array
+from onlineguard.engine.arrays import as_params
 from onlineguard.engine.batches import (
     LARGEST_BATCH,
     SMALLEST_BATCH,
@@ -66,7 +67,7 @@ class Stepper:
     ):
         self._layout, self._width, self._origins = layout, width, origins
         self._supervised = model.supervised
-        params = jax.tree.map(jnp.float32, model)
+        params = as_params(model)
         self._small_place, self._large_place = places(device, most_cores, params, layout, width + model.supervised)
         self.place = self._small_place
         self.use(params)
@@ -357,9 +358,8 @@ class Stepper:
 
     def restore(self, table: np.ndarray) -> None:
         """Go on with another table."""
-        self.parts = Parts(len(table), self._layout.length, self.place.devices)
-        self.parts.arrays[0] = jnp.array(table, device=self.place.devices[0])
-        self.parts.reserve(max(FIRST_CAPACITY, 1 << (len(table) - 1).bit_length()))
+        capacity = max(FIRST_CAPACITY, 1 << (len(table) - 1).bit_length())
+        self.parts = Parts.of(table, capacity, self.place.devices)
 
     def _settle(self, place: Place) -> None:
         """Bring the table to a place, unless it is there."""
