@@ -5,7 +5,7 @@ went, and has their records in order. A member applies them and publishes what c
 
     turn = member.poll(1.0, 500)
     for each in turn.read: ...                          # apply its records to the shard of its partition
-    member.publish([Done(owned, upto, outputs), ...])   # all of them, or Fenced and nothing
+    member.publish([Done(owned, upto, outputs), ...])   # or Fenced
 
 **Exactly once, in effect.** `publish` keeps the outputs of a partition and the offset `upto` in one step, and refuses
 who does not own the partition any more. A member that comes to own a partition is told how far its outputs go,
@@ -20,6 +20,8 @@ reads no clock but this one.
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from onlineguard.errors import OnlineguardError
+
 NOTHING = -1  # the offset before a partition's first record
 
 
@@ -29,6 +31,10 @@ class Fenced(Exception):
     def __init__(self, partition: int):
         super().__init__(f"another process owns partition {partition} now")
         self.partition = partition
+
+
+class RecordsGone(OnlineguardError):
+    """The log dropped records before they were applied. The message says which, and how to go on without them."""
 
 
 class Record(NamedTuple):
@@ -69,7 +75,7 @@ class Turn(NamedTuple):
     """What a poll found."""
 
     gained: Sequence[Owned] = ()  # read on from where `seek` says; nothing is read of them before
-    lost: Sequence[Owned] = ()  # nothing more can be published for them
+    lost: Sequence[Owned] = ()  # nothing more can be published for them; they come before those gained
     read: Sequence[Read] = ()
 
 
@@ -90,11 +96,17 @@ class Member(Protocol):
         ...
 
     def poll(self, seconds: float, most: int) -> Turn:
-        """At most `most` records, waited for up to so many seconds; returns early with what there is."""
+        """At most `most` records, waited for up to so many seconds; returns early with what there is.
+
+        Nothing comes while the log is away, which is logged.
+        """
         ...
 
     def seek(self, owned: Owned, after: int) -> None:
-        """Read a partition from the record after this offset on. Called once for each partition that is gained."""
+        """Read a partition from the record after this offset on. Called once for each partition that is gained.
+
+        Records after it that the log has dropped are noticed here or by the next `poll`, which raise RecordsGone.
+        """
         ...
 
     def pause(self, owned: Owned, paused: bool) -> None:
@@ -102,7 +114,13 @@ class Member(Protocol):
         ...
 
     def publish(self, done: Sequence[Done]) -> None:
-        """Keep the outputs of several partitions, each with its offset, in one step. Raises Fenced."""
+        """Keep the outputs of several partitions, each partition's with its offset in one step.
+
+        Outputs of records that were published before are dropped, so that to publish again adds nothing. Raises Fenced
+        where a partition belongs to another member by now: nothing of it was kept, and the next `poll` names it among
+        those lost. The partitions before it in `done` may have been kept. Waits while the log is away, and raises
+        JournalUnavailable only if the member is told to stop meanwhile.
+        """
         ...
 
     def end(self, partition: int) -> int:

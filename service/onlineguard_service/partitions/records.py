@@ -5,11 +5,11 @@
 | `events` | one event, or several | its slice: `key_of` |
 | `clicks` | one click, or several | its user; without one its session, else itself |
 | `labels` | one label, or several | the user of its click, which only the producer knows |
-| `control` | an entry of the operator as `controlled` encodes it: a switch, a tuning, a trial, an erasure | every partition |
+| `control` | an entry of the operator, encoded by `controlled`: a switch, a tuning, an erasure | every partition |
 
 Events, clicks and labels are what a request to the service holds: one JSON object, an array of them, or a stream of
-Arrow, which is told by its first bytes. The same checks and limits hold, and messages are the same too. A record's items
-stand or fall together. All items of a record belong to one partition; `parted` divides a batch so.
+Arrow, which is told by its first bytes. The same checks and limits hold, and messages are the same too. A record's
+items stand or fall together. All items of a record belong to one partition; `parted` divides a batch so.
 
 A record becomes an entry of `entries`, whose time is the record's, so that a shard that reads its log again does the
 same again.

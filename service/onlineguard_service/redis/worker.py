@@ -60,41 +60,21 @@ from typing import Any, NamedTuple
 import msgspec
 from redis.asyncio import Redis, RedisCluster
 from redis.crc import key_slot
-from redis.exceptions import (
-    BusyLoadingError,
-    ClusterDownError,
-    MasterDownError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    ResponseError,
-    TryAgainError,
-)
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import ResponseError
 
 from onlineguard.client import AsyncClient
 from onlineguard.errors import InvalidArgument, ServiceError, ServiceUnavailable
 from onlineguard.slidr.clicks.clicks import Click, decode_click
 from onlineguard.wire.answers import ClickAnswer
+from onlineguard_service.redis.patient import FIRST_BACKOFF, LONGEST_BACKOFF, REDIS_GONE
 
 log = logging.getLogger("onlineguard.worker")
 
-FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 30.0  # seconds
 REFUSED = frozenset({400, 409, 413, 422})  # the click is wrong, and will be whenever it is sent
 BLOCK = 250  # ms to wait for a click; a worker without any stops within that
 REPORT_EVERY = 10.0  # seconds between two lines of progress
 MOST_FIELDS = 1_000  # of a dead letter: a script's call takes no more than some thousand texts
 GONE_AFTER = 3_600.0  # seconds that a consumer without entries was silent before it is taken off the group
-REDIS_GONE = (  # wait, and it may be there again
-    RedisConnectionError,
-    RedisTimeoutError,
-    BusyLoadingError,
-    ClusterDownError,
-    MasterDownError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    TryAgainError,
-)
 _WORDS = {b"true": True, b"True": True, b"1": True, b"false": False, b"False": False, b"0": False}
 
 # KEYS: clicks, output, dead letters. ARGV: group, most entries to keep; then for each entry its id, the number of the

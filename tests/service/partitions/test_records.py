@@ -1,11 +1,10 @@
+from contextlib import suppress
+
 import msgspec
 import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-
-from onlineguard.wire import arrow
-from onlineguard.wire.requests import Click, Event, Label
 from onlineguard_service import entries
 from onlineguard_service.partitions.division import divided, partition_of
 from onlineguard_service.partitions.log import Record
@@ -21,6 +20,9 @@ from onlineguard_service.partitions.records import (
     key_of_slice,
     parted,
 )
+
+from onlineguard.wire import arrow
+from onlineguard.wire.requests import Click, Event, Label
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SLICES = TEXT | st.integers(-(2**63), 2**63 - 1) | st.lists(TEXT | st.integers(0, 9), min_size=1, max_size=3).map(tuple)
@@ -80,10 +82,9 @@ def test_a_record_that_is_nothing_is_refused_with_the_reason(value, kind, reason
 
 @given(st.sampled_from(["events", "clicks", "labels", "control", ""]), st.binary(max_size=40))
 def test_any_bytes_are_an_entry_or_poison(kind, value):
-    try:
-        assert decoded(Record(0, 3, value, kind)).t == 3
-    except Poison as error:
-        assert str(error)
+    record = Record(0, 3, value, kind)
+    with suppress(Poison):
+        assert decoded(record).t == 3
 
 
 @given(st.binary(max_size=30) | st.just(b"\xff" * (MOST_VALUE + 1)) | st.just(b"x" * (MOST_VALUE + 1)))

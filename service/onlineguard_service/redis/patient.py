@@ -1,0 +1,111 @@
+"""A Redis that may be away for a while: which errors pass by themselves, and a connection that waits for that."""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from threading import Event
+from typing import Any
+
+from redis import Redis, RedisCluster
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from onlineguard_service.errors import JournalUnavailable
+
+FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 30.0  # seconds
+REDIS_GONE = (  # wait, and it may be there again
+    RedisConnectionError,
+    RedisTimeoutError,
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+)
+
+_log = logging.getLogger(__name__)
+
+
+class PatientRedis:
+    """A connection to one Redis, or to the cluster that it is a node of.
+
+    stop: nothing is waited for once it is set.
+    most: seconds that `patiently` waits; by default without end.
+    longest: seconds between two tries, at most.
+    """
+
+    def __init__(self, url: str, stop: Event, most: float = float("inf"), longest: float = LONGEST_BACKOFF):
+        self._url, self._stop, self._most, self._longest = url, stop, most, longest
+        self._client: Any = None
+        self._backoff = FIRST_BACKOFF
+        self.alone = True  # known once there is a client: one Redis, where all keys are in one place
+
+    @property
+    def client(self) -> Any:
+        """Connected when it is first used, which may raise one of `REDIS_GONE`."""
+        if self._client is None:
+            options: dict[str, Any] = {"socket_timeout": 10.0, "socket_connect_timeout": 5.0, "protocol": 2}
+            once = Retry(NoBackoff(), 0)  # no silent second try
+            client = Redis.from_url(self._url, **options, retry=once)
+            try:
+                told: Any = client.info("cluster")
+                self.alone = not told.get("cluster_enabled")
+            except BaseException:
+                client.close()
+                raise
+            if not self.alone:
+                client.close()
+                client = RedisCluster.from_url(self._url, **options)
+            self._client = client
+        return self._client
+
+    def run(self, script: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """What a script returns for each of several keys and arguments, in one round trip to each Redis."""
+        if len(calls) == 1:
+            ((keys, arguments),) = calls
+            return [self.client.eval(script, len(keys), *keys, *arguments)]
+        with self.client.pipeline(transaction=False) as pipeline:
+            for keys, arguments in calls:
+                pipeline.eval(script, len(keys), *keys, *arguments)
+            return pipeline.execute()
+
+    def patiently[T](self, call: Callable[[], T]) -> T:
+        """What the call returns, tried again while Redis is away. Raises JournalUnavailable when told to stop."""
+        until = time.monotonic() + self._most
+        while True:
+            try:
+                result = call()
+                self.is_there()
+                return result
+            except REDIS_GONE as error:
+                if self._stop.is_set() or time.monotonic() >= until:
+                    raise JournalUnavailable(f"Redis is away: {error}") from error
+                self.wait(error, until - time.monotonic())
+
+    def wait(self, error: Exception, most: float) -> None:
+        """Longer each time, but no longer than `most` seconds."""
+        seconds = min(self._backoff * random.uniform(0.5, 1.0), most)
+        self._backoff = min(2 * self._backoff, self._longest)
+        _log.warning("Redis is away: %s; waiting %.1f s", error, seconds)
+        self._stop.wait(seconds)
+
+    def is_there(self) -> None:
+        """Redis answered."""
+        self._backoff = FIRST_BACKOFF
+
+    def close(self) -> None:
+        """Let the connections go."""
+        if self._client is not None:
+            self._client.close()
