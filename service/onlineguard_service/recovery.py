@@ -108,13 +108,13 @@ def options_of(settings: Settings) -> Options:
     )
 
 
-def check(kept: Options, asked: Options) -> None:
-    """Raises CheckpointError where the settings ask for what a state cannot become."""
+def check(kept: Options, asked: Options, anew: str = "another --state folder") -> None:
+    """Raises CheckpointError where the settings ask for what a state cannot become. `anew`: what begins another."""
     for name in kept.__struct_fields__:
         if name not in entries.CHANGEABLE and getattr(kept, name) != getattr(asked, name):
             raise CheckpointError(
                 f"the state was begun with {name} = {getattr(kept, name)!r}, now it is {getattr(asked, name)!r}; keep "
-                "what it was, or name another --state folder to begin anew"
+                f"what it was, or name {anew} to begin anew"
             )
 
 

@@ -13,7 +13,7 @@ NOON = 1_700_000_000_000
 OPTIONS = {"n_features": 2, "detector": "marginal", "remember": 60, "max_alarms": 30, "max_slices": 2_000}
 
 
-def records(n, seed=0, clicks=(), versions=(), slices=6):
+def records(n, seed=0, clicks=(), versions=(), slices=2):
     """Records with one item or a few: odd events among usual ones, repeats, poison, labels and switches of the model."""
     rng, sent, found, t, offset = np.random.default_rng(seed), [], [], NOON, -1
     clicks = iter(clicks)
@@ -48,7 +48,9 @@ def records(n, seed=0, clicks=(), versions=(), slices=6):
 
 
 def shard(models, partition=0, partitions=1, **options):
-    return Shard(partition, partitions, Options(**OPTIONS | options), models.first, models.get)
+    one = Shard(partition, partitions, Options(**OPTIONS | options), models.first, models.get)
+    one.warmup(0)
+    return one
 
 
 def one_by_one(one, given):

@@ -37,6 +37,7 @@ STREAMS: tuple[Of, ...] = ("events", "clicks")
 class Append(NamedTuple):
     """A record that a shard has appended to the log."""
 
+    offset: int  # of the record that led to it
     partition: int | None  # None: every one
     kind: str
     value: bytes
@@ -85,7 +86,7 @@ class Pooling:
             sample, stream = guard.sample(of, self._most), guard.stream(of)
             if sample is not None and stream is not None and len(sample.rows):
                 told = Sampled(of, self._partition, offset, list(stream), *sample)
-                appended.append(Append(MERGER, SAMPLES, pack(list(told))))
+                appended.append(Append(offset, MERGER, SAMPLES, pack(list(told))))
         return appended
 
     def merged(self, record: Record) -> list[Append]:
@@ -103,7 +104,7 @@ class Pooling:
             return []
         self._news[sampled.of] = 0
         parts = [list(each) for each in merge([known[partition] for partition in sorted(known)])]
-        return [Append(None, POOLS, pack([sampled.of, record.offset, parts]))]
+        return [Append(record.offset, None, POOLS, pack([sampled.of, record.offset, parts]))]
 
     def take(self, record: Record, guard: Guard) -> None:
         """Adopt a pool, or keep it until the stream has begun. Raises Poison for a record that holds none."""
