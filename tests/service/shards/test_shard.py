@@ -5,7 +5,7 @@ import json
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from onlineguard_service.entries import Erase, Options, Switch, Tune
 from onlineguard_service.journal.packing import pack, unpack
@@ -44,7 +44,7 @@ def test_the_records_hold_every_kind_of_case(whole):
     assert any(not alarm["drivers"] for alarm in alarms)
 
 
-@settings(max_examples=3)
+@settings(max_examples=3, phases=[Phase.generate])
 @given(data=st.data())
 def test_records_that_are_applied_together_lead_to_the_same_as_one_by_one(whole, models, data):
     given, (outputs, _), digest = whole
