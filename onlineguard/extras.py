@@ -11,12 +11,13 @@ PACKAGES = {
     "cli": ("rich", "typer"),
     "client": ("httpx2",),
     "registry": ("fsspec",),
+    "kafka": ("confluent_kafka",),
     "redis": ("hiredis", "redis"),
     "river": ("river",),
     "serve": ("httptools", "starlette", "uvicorn"),
     "slidr": ("optax", "scipy", "sklearn"),
 }
-INSTALLED_AS = {"sklearn": "scikit-learn"}  # where the names differ
+INSTALLED_AS = {"confluent_kafka": "confluent-kafka", "sklearn": "scikit-learn"}  # where the names differ
 
 
 def require(part: str, extra: str, packages: Sequence[str] = ()) -> None:

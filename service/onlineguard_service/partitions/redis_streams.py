@@ -29,8 +29,8 @@ partition and how far they go are lost together or not at all. The log is as dur
 everysec` a crash may take the last second, and a failover takes what was not replicated yet.
 
 **Memory.** Streams of outputs keep about their newest `keep` entries. Records stay until a writer's `keep_records`
-drops them. It must be more than what comes between two snapshots and while no worker runs: where records were dropped before
-they were applied, RecordsGone is raised.
+drops them. It must be more than what comes between two snapshots and while no worker runs. Where records were dropped
+before they were applied, RecordsGone is raised.
 """
 
 import logging
