@@ -14,7 +14,7 @@ OPTIONS = {"n_features": 2, "detector": "marginal", "remember": 60, "max_alarms"
 
 
 def records(n, seed=0, clicks=(), versions=(), slices=2):
-    """Records with one item or a few: odd events among usual ones, repeats, poison, labels and switches of the model."""
+    """Records of one item or a few: odd events among usual ones, repeats, poison, labels, switches of the model."""
     rng, sent, found, t, offset = np.random.default_rng(seed), [], [], NOON, -1
     clicks = iter(clicks)
 

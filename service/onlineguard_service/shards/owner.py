@@ -32,6 +32,7 @@ from onlineguard_service.shards.shard import Shard
 from onlineguard_service.shards.snapshots import Snapshots
 
 AGAIN = 5.0  # seconds until what failed is tried again
+LOOK_EVERY = 1.0  # seconds between two looks at how far the log goes
 REPORT_EVERY = 10.0  # seconds between two lines of progress
 LONG, SHORT = 2.0, 0.5  # seconds of a turn after which fewer, or more, records are read at once
 
@@ -99,6 +100,8 @@ class Owner:
         self.held: dict[int, Held] = {}
         self.progress = Progress()
         self.turned = time.monotonic()  # when the last turn ended
+        self.lags: Mapping[int, float] = {}  # seconds, by partition; see `_look_behind`
+        self._looked = 0.0
         self._member, self._writer, self._snapshots, self._make = member, writer, snapshots, make
         self._pace, self._choosing = pace or Pace(), choosing
         self._most = self._pace.most
@@ -140,6 +143,7 @@ class Owner:
         self._snapshot_when_due()
         self._choose()
         self._adapt(time.monotonic() - began, sum(len(read.records) for read in turn.read))
+        self._look_behind()
         self._report()
         self.turned = time.monotonic()
 
@@ -157,18 +161,9 @@ class Owner:
         """Why it is not ready: partitions that are not restored, or that wait."""
         return [
             f"partition {partition}: {held.waits or 'its shard is being restored'}"
-            for partition, held in sorted(self.held.items())
+            for partition, held in sorted(self.held.copy().items())
             if held.shard is None or held.waits
         ]
-
-    def lags(self) -> Mapping[int, float]:
-        """How many seconds ago the log took the record that each shard applied last; 0 where it has applied all."""
-        now, found = time.time() * 1_000, dict[int, float]()
-        for partition, held in sorted(self.held.items()):
-            if held.shard is not None:
-                behind = self._member.end(partition) > held.shard.offset
-                found[partition] = max(0.0, now - held.shard.t) / 1_000 if behind and held.shard.t else 0.0
-        return found
 
     def _gain(self, owned: Owned) -> None:
         self.progress.gained += 1
@@ -258,7 +253,7 @@ class Owner:
                 self.progress.outputs[output.to] = self.progress.outputs.get(output.to, 0) + 1
 
     def _append(self) -> None:
-        """Returns when what was to be appended is durable. If it fails some is appended twice, which changes nothing."""
+        """Returns when what was to be appended is durable. What is appended twice, after a failure, changes nothing."""
         if self._pending:
             for each in self._pending:
                 for partition in range(self._member.partitions) if each.partition is None else [each.partition]:
@@ -323,6 +318,18 @@ class Owner:
             return  # it may be in the log already
         self._pending += self._choosing.look(held.shard)
 
+    def _look_behind(self) -> None:
+        """How many seconds ago the log took the record that each shard applied last; 0 where it has applied all."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_EVERY:
+            return
+        self._looked, found = now, dict[int, float]()
+        for partition, held in sorted(self.held.items()):
+            if held.shard is not None:
+                behind = self._member.end(partition) > held.shard.offset
+                found[partition] = max(0.0, time.time() - held.shard.t / 1_000) if behind and held.shard.t else 0.0
+        self.lags = found
+
     def _adapt(self, took: float, n: int) -> None:
         """Read fewer records at once where a turn takes long, so that the group does not take this process for dead."""
         if took > LONG:
@@ -333,6 +340,6 @@ class Owner:
     def _report(self) -> None:
         now, (last, before) = time.monotonic(), self._reported
         if now - last >= REPORT_EVERY and self.progress.records > before:
-            rate, lag = (self.progress.records - before) / (now - last), max(self.lags().values(), default=0.0)
+            rate, lag = (self.progress.records - before) / (now - last), max(self.lags.values(), default=0.0)
             log.info("%s; %.0f records/s, %.1f s behind", self.progress, rate, lag)
             self._reported = now, self.progress.records

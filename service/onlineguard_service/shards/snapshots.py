@@ -18,6 +18,7 @@ The two newest that count are kept, with the claims that lead to them.
 import json
 import logging
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 from onlineguard.slidr.registry.stores import Store
@@ -105,8 +106,7 @@ class Snapshots:
         """
         partition, claims, snapshots = owned.partition, self._check(owned), self._snapshots(owned.partition)
         walked = list[int]()
-        counting = self._counting(partition, claims, snapshots, walked)
-        kept = [at for at, _ in zip(counting, range(KEPT), strict=False)]
+        kept = list(islice(self._counting(partition, claims, snapshots, walked), KEPT))
         for at in snapshots:
             if at not in kept and at.generation <= owned.generation:
                 self._store.remove(_snapshot(partition, at))

@@ -1,7 +1,6 @@
 """Owners of a log's partitions: whoever dies when, each record is applied once and its outputs are there once."""
 
 import json
-import logging
 from concurrent.futures import Future
 from contextlib import suppress
 
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from onlineguard_service.entries import Options, Switch
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.models import Models
-from onlineguard_service.partitions.log import NOTHING, Owned
+from onlineguard_service.partitions.log import NOTHING
 from onlineguard_service.partitions.memory import MemoryLog
 from onlineguard_service.partitions.records import controlled
 from onlineguard_service.shards.choosing import Choosing
@@ -146,4 +145,139 @@ def test_a_process_that_is_killed_anywhere_leaves_no_trace(models, clicks, tmp_p
     deployment.start("last")
     deployment.log.rebalance()
     deployment.drained()
+    deployment.check()
+
+
+def test_a_zombie_that_wakes_up_publishes_nothing_and_leaves_no_snapshot(models, clicks, tmp_path):
+    deployment = Deployment(models, tmp_path, 1)
+    deployment.append(0, records(120, 1, clicks))
+    zombie = deployment.start("first")
+    deployment.log.rebalance()
+    zombie.turn()
+    publish, snapshots = zombie._member.publish, zombie._snapshots
+
+    def stopped(done):
+        """While it was stopped its partition moved, and the next owner went on."""
+        zombie._member.publish = publish
+        deployment.start("second")
+        deployment.log.give(0, "second")
+        for _ in range(3):
+            deployment.owners["second"].turn()
+        publish(done)
+
+    zombie._member.publish = stopped
+    zombie.turn()
+    assert zombie.held == {}
+    assert zombie.progress.fenced == 1
+    newest = snapshots.newest(0)
+    zombie.close()
+    assert snapshots.newest(0) == newest
+    del deployment.owners["first"]
+    deployment.drained()
+    deployment.check()
+
+
+def test_partitions_move_to_a_third_process_under_load(models, clicks, tmp_path):
+    deployment = Deployment(models, tmp_path, 4)
+    streams = [records(120, seed, clicks[seed * 50 : seed * 50 + 50]) for seed in range(4)]
+    for name in ("first", "second"):
+        deployment.start(name)
+    deployment.log.rebalance()
+    for at in range(0, 120, 30):
+        for partition, stream in enumerate(streams):
+            deployment.append(partition, stream[at : at + 30])
+        for owner in list(deployment.owners.values()):
+            owner.turn()
+        if at == 30:
+            deployment.start("third")
+            deployment.log.rebalance()
+    deployment.drained()
+    assert len(deployment.owners["third"].held) >= 1
+    deployment.check()
+
+
+def test_pools_of_all_partitions_are_in_the_log_and_a_replay_repeats_them(models, tmp_path):
+    deployment = Deployment(models, tmp_path, 2)
+    deployment.start("only", Pace(most=200, wait=0.0, snapshot_every=0.0))
+    deployment.log.rebalance()
+    rng = np.random.default_rng(0)
+    for partition, centre in enumerate((100.0, 5_000.0)):
+        for _ in range(30):
+            some = [Event(f"{partition}.{k % 4}", rng.normal(centre, 5.0, 2).tolist()) for k in range(80)]
+            deployment.log.append(partition, msgspec.json.encode(some))
+    deployment.drained()
+    kinds = [[record.kind for record in given] for given in deployment.log.records]
+    assert kinds[0].count("sample") == 4  # after 1,024 and 2,048 events of both
+    assert kinds[0].count("pool") == kinds[1].count("pool") >= 2
+    for partition, key in ((0, "new"), (1, "new")):
+        for value in (101.0, 5_002.0):
+            deployment.log.append(partition, msgspec.json.encode(Event(f"{key} {value}", [value, value])))
+    deployment.drained()
+    deployment.check()
+    answers = [json.loads(each.output.value) for each in deployment.log.outputs[-4:]]
+    assert [answer["score"] for answer in answers[:2]] == [answer["score"] for answer in answers[2:]]
+
+
+def test_a_shard_that_waits_holds_few_records_and_the_others_go_on(models, tmp_path, monkeypatch):
+    there = []
+
+    def get(version):
+        if version == models.second and not there:
+            raise CheckpointError("it is not there yet")
+        return models.get(version)
+
+    deployment = Deployment(models, tmp_path, 2, get)
+    owner = deployment.start("only")
+    deployment.log.rebalance()
+    deployment.log.append(0, controlled(Switch(models.second, 0)), "control")
+    for partition in (0, 1):
+        deployment.append(partition, records(300, partition))
+    for _ in range(20):
+        owner.turn()
+    assert deployment.log.published[1] == deployment.log.end(1)
+    assert deployment.log.published[0] == NOTHING
+    assert len(owner.held[0].unread) <= PACE.most
+    assert owner.reasons() == ["partition 0: record 0: it is not there yet"]
+    there.append(True)
+    owner.held[0].again = 0.0
+    deployment.drained()
+    assert owner.reasons() == []
+    deployment.check()
+
+
+def test_a_log_that_is_away_is_waited_for_and_nothing_is_published_twice(models, tmp_path, monkeypatch):
+    monkeypatch.setattr("onlineguard_service.shards.owner.AGAIN", 0.0)
+    deployment = Deployment(models, tmp_path, 1)
+    owner = deployment.start("only")
+    deployment.log.rebalance()
+    deployment.append(0, records(100, 2))
+    publish, away = owner._member.publish, [True, True, False]
+
+    def tried(done):
+        if away and away.pop(0):
+            raise JournalUnavailable("it is away")
+        publish(done)
+
+    owner._member.publish = tried
+    deployment.drained()
+    deployment.check()
+
+
+def test_what_operators_choose_is_said_in_the_log_of_every_partition(models, tmp_path):
+    deployment = Deployment(models, tmp_path, 2)
+    chosen = Options(**OPTIONS | {"target_rate": 0.05})
+    shared = []
+    choosing = Choosing(chosen, models.get(models.second), share=shared.append)
+    owner = deployment.start("only", choosing=choosing)
+    deployment.log.rebalance()
+    for partition in (0, 1):
+        deployment.append(partition, records(60, partition))
+    deployment.drained()
+    for _ in range(4):
+        owner.turn()
+    assert [[record.kind for record in given].count("control") for given in deployment.log.records] == [2, 2]
+    assert [model.version for model in shared] == [models.second]
+    for held in owner.held.values():
+        assert held.shard.guard.model.version == models.second
+        assert held.shard.guard.events.target_rate == np.float32(0.05)
     deployment.check()
