@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import redis
 from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 from onlineguard_service.partitions.kafka import KafkaMember
 from onlineguard_service.partitions.kafka_writer import KafkaWriter
 from onlineguard_service.partitions.log import NOTHING, Done, Member, Output, Owned, Record, Turn, Writer
@@ -207,7 +209,6 @@ def until(holds: Callable[[], bool], *followers: Follower) -> None:
 
 
 def _create(topic: str, partitions: int) -> None:
-    from confluent_kafka.admin import AdminClient, NewTopic
-
-    (made,) = AdminClient({"bootstrap.servers": REAL}).create_topics([NewTopic(topic, partitions, 1)]).values()
+    admin = AdminClient({"bootstrap.servers": REAL})
+    (made,) = admin.create_topics([NewTopic(topic, partitions, 1)]).values()
     made.result()

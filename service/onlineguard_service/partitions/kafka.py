@@ -5,21 +5,20 @@ records to the group, together with the group's metadata. A consumer that reads 
 sees all of it or nothing. Each output also has the headers `partition`, `offset` and `number` of what led to it.
 
 **Fencing.** The broker takes the offsets only from a member of the group's current generation (KIP-447). So a process
-that was taken for dead cannot publish when it wakes up, though its transactional id is like no other's. Two things are
-done here as well, since a broker takes offsets without any check from a member that has no generation, as those of
-before KIP-447 had none: the metadata is read once and checked before it is sent, and the partition must be one that this
-member was assigned and was not told to give up. A broker that ignores the generation fences nothing: see docs/scale.md
-for those that were tried.
+that was taken for dead cannot publish when it wakes up, though its transactional id is like no other's. Two checks are
+made here as well. The partition must be one that this member was assigned and was not told to give up. And the metadata
+must name a member and a generation: a broker asks nothing of who names neither, as clients from before KIP-447 did. A
+broker that ignores the generation fences nothing; docs/scale.md says which were tried.
 
-**Generation.** `Owned.generation` is that of the group when the partition came to the member. Each rebalance has a larger
-one, and with the cooperative protocol a partition goes to its next owner one rebalance after its last one gave it up.
-librdkafka has no function for it, but it stands in the metadata that `consumer_group_metadata` returns for the broker:
-`CGMDv2:`, then 32 bits. Another beginning is refused when the member is opened. A group that Kafka forgot, e.g. after
-`offsets.retention.minutes` without members, begins again at 1; snapshots of before then count as newer. Delete them, or
-name another group.
+**Generation.** `Owned.generation` is that of the group when the partition came to the member. Each rebalance has a
+larger one, and a partition goes to its next owner in a later one than it came to its last. librdkafka has no function
+that tells it, but it stands in the metadata that `consumer_group_metadata` returns for the broker: `CGMDv2:`, 32 bits of
+generation, then group and member, each ended by a zero. Another beginning is refused when the member is opened. A group
+that Kafka forgot, e.g. after `offsets.retention.minutes` without members, begins again at 1, so that snapshots of before
+count as newer: delete them, or name another group.
 
-**Published.** What the group has committed, less one. It is asked for with `read_committed`, by which the broker answers
-only once no transaction of the partition is open.
+**Published.** What the group has committed, less one. It is asked for with `read_committed`, by which the broker
+answers only once no transaction of the partition is open.
 
 **Time.** A record's time is the broker's where the topic has `message.timestamp.type=LogAppendTime`, as it should; else
 it is the producer's, and need not grow.
@@ -117,7 +116,7 @@ class KafkaMember:
         try:
             if not self._consumer.consumer_group_metadata().startswith(TELLS_GENERATION):
                 raise OnlineguardError(
-                    "confluent-kafka of this version does not tell the group's generation; install the version in constraints.txt"
+                    "this confluent-kafka does not tell a group's generation; install the one in constraints.txt"
                 )
             self._partitions = self._kafka.count(self._consumer, topic, partitions)
             self._producer: Any = self._opened()
@@ -256,7 +255,8 @@ class KafkaMember:
         """The group's generation as this member knows it, -1 outside of one, and the metadata that it stands in."""
         metadata: bytes = self._consumer.consumer_group_metadata()
         (generation,) = struct.unpack_from("=i", metadata, len(TELLS_GENERATION))
-        return generation, metadata
+        _, name, *_ = metadata[len(TELLS_GENERATION) + 4 :].split(b"\0")
+        return generation if name else -1, metadata
 
     def _settle(self, generation: int, done: Sequence[Done]) -> None:
         """Wait until the group has another generation, or has taken one of the partitions; then `_is_new` tells."""
@@ -278,8 +278,12 @@ class KafkaMember:
                 self._told(message, error)
                 continue
             partition, offset = message.partition(), message.offset()
-            assert partition is not None and offset is not None
-            if partition in self._places and offset > self._places[partition]:
+            if (
+                partition is not None
+                and offset is not None
+                and partition in self._places
+                and offset > self._places[partition]
+            ):
                 self._places[partition] = offset
                 found.setdefault(partition, []).append(_record(message, offset))
         return [Read(self._owned[partition], records) for partition, records in found.items()]
@@ -290,8 +294,9 @@ class KafkaMember:
             partition = message.partition()
             raise RecordsGone(
                 f"partition {partition} of topic {self._topic} has no record after offset "
-                f"{self._places.get(partition or 0, NOTHING)}: it was dropped before it was applied, or the topic was made "
-                "anew. Let the topic keep records longer (retention.ms); to go on without them, add missing=skip to the URL"
+                f"{self._places.get(partition or 0, NOTHING)}: it was dropped before it was applied, or the topic was "
+                "made anew. Let the topic keep records longer (retention.ms); to go on without them, add missing=skip "
+                "to the URL"
             )
         if error.fatal():
             raise OnlineguardError(f"the member of the group cannot go on: {error.str()}")

@@ -27,34 +27,39 @@ OURS = {  # options that exactly once rests on, and where they come from
         "this program",
     ),
 }
-_CONSUMERS = (
+_CONSUMERS = (  # what options begin with that are for consumers alone
     "auto.",
     "check.crcs",
     "fetch.",
     "group.",
     "heartbeat.",
-    "max.poll.",
+    "isolation.",
     "max.partition.",
+    "max.poll.",
     "partition.assignment.",
+    "queued.",
+    "session.",
 )
-_CONSUMERS += ("queued.", "session.", "isolation.")
-_PRODUCERS = (
+_PRODUCERS = (  # and for producers
     "acks",
     "batch.",
     "compression.",
     "delivery.",
     "linger.",
     "message.timeout",
+    "partitioner",
     "queue.buffering.",
-    "request.",
+    "request.timeout",
+    "retries",
+    "sticky.",
+    "transaction",
 )
-_PRODUCERS += ("retries", "transaction", "partitioner", "sticky.")
 _HELPLESS = {  # what no waiting mends, and the way out
-    KafkaError._AUTHENTICATION: "give security.protocol, sasl.mechanisms, sasl.username and sasl.password that it takes",
+    KafkaError._AUTHENTICATION: "give security.protocol, sasl.mechanisms, sasl.username and sasl.password",
     KafkaError.SASL_AUTHENTICATION_FAILED: "give sasl.username and sasl.password that it takes",
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "let this user read the topic, and write those of outputs",
     KafkaError.GROUP_AUTHORIZATION_FAILED: "let this user read as a member of the group",
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "let this user write with transactional ids that begin with the group",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "let this user write with ids that begin with the group",
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "let this user write idempotently",
     KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT: "use brokers from version 2.5 on, which have transactions of groups",
 }
@@ -79,7 +84,7 @@ class Kafka:
 
     def made[C](self, kind: Callable[..., C], **own: Any) -> C:
         """A client with the options that are for its kind. Raises InvalidArgument for one that librdkafka refuses."""
-        others = _PRODUCERS if "group.id" in own else _CONSUMERS
+        others = _PRODUCERS if "group_id" in own else _CONSUMERS
         given = {name: value for name, value in self._options.items() if not name.startswith(others)}
         names = {name.replace("_", "."): value for name, value in own.items()}
         try:
@@ -89,6 +94,7 @@ class Kafka:
 
     def count(self, client: Any, topic: str, partitions: int | None) -> int:
         """How many partitions a topic has. Raises InvalidArgument where there is no such topic, or with others."""
+        found: Any = None
         for _ in range(TRIES):
             found = self.patiently(lambda: client.list_topics(topic, TIMEOUT)).topics[topic]
             if found.error is None and found.partitions:

@@ -51,7 +51,7 @@ class KafkaWriter:
         self._producer.poll(0)
 
     def flush(self) -> None:
-        """See `Writer.flush`: all replicas in sync have it then. What waits is still written after JournalUnavailable."""
+        """See `Writer.flush`: all replicas in sync have it then. What waits may be written after JournalUnavailable."""
         left = self._producer.flush(PATIENCE)
         self._kafka.check()
         if failed := self._failed:

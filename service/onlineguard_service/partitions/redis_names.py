@@ -28,7 +28,7 @@ def offset_of(id: bytes) -> int:
     if int(number) >> BITS:
         raise OnlineguardError(
             f"entry {id.decode()} is one of more than {1 << BITS:,} in a millisecond, so that it has no offset; "
-            "the clock of Redis was set back, or ids were given by hand. Begin the log under a new name, with ids of Redis"
+            "the clock of Redis was set back, or ids were given by hand. Begin the log anew, with ids of Redis"
         )
     return int(ms) << BITS | int(number)
 

@@ -18,7 +18,7 @@
 | any name with a dot | Kafka | one of those options |
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Event
 from typing import Any, NamedTuple, Protocol
@@ -79,8 +79,10 @@ def open_member(url: str, stop: Event | None = None, to: str | None = None) -> M
         require("a log in Redis", "redis")
         from onlineguard_service.partitions.redis_streams import RedisMember
 
-        own = {"lease": _number(log, "lease", float), "keep": _number(log, "keep", int)}
-        return RedisMember(log.where, log.name, **given, **{k: v for k, v in own.items() if v is not None})
+        for name, kind in (("lease", float), ("keep", int)):
+            if (value := _number(log, name, kind)) is not None:
+                given[name] = value
+        return RedisMember(log.where, log.name, **given)
     require("a log in Kafka", "kafka")
     from onlineguard_service.partitions.kafka import KafkaMember
 
@@ -159,8 +161,8 @@ def _topics_of(log: Log, to: Log) -> dict[str, str]:
     """The topics of outputs under another name. Raises InvalidArgument where they are not beside the log."""
     if (log.kind, log.where) != (to.kind, to.where):
         raise InvalidArgument(
-            f"outputs to {to.kind} at {to.where} of a log in {log.kind} at {log.where}: they must be in the same place, so "
-            "that what is read and what is written go forward in one step"
+            f"outputs to {to.kind} at {to.where} of a log in {log.kind} at {log.where}: they must be in one place, "
+            "so that what is read and what is written go forward in one step"
         )
     if log.kind == "redis":
         base = "" if to.name == log.name else f"{to.name}:"  # all keys of a partition lie in one slot
@@ -168,7 +170,7 @@ def _topics_of(log: Log, to: Log) -> dict[str, str]:
     return {name: to.query.get(name, f"{to.name}.{name}") for name in OUTPUTS}
 
 
-def _number[N: (int, float)](log: Log, name: str, kind: type[N]) -> N | None:
+def _number[N: (int, float)](log: Log, name: str, kind: Callable[[str], N]) -> N | None:
     if (text := log.query.get(name)) is None:
         return None
     try:

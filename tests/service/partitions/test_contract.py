@@ -1,7 +1,7 @@
 """What holds for every partitioned log: in this process, in Redis, in Kafka.
 
-Kafka is librdkafka's mock cluster, which speaks the protocol but forgets the offsets of transactions, refuses nobody, and
-shows what was aborted; and the brokers that ONLINEGUARD_KAFKA names, if it is set.
+Kafka is librdkafka's mock cluster, which speaks the protocol, but forgets the offsets of transactions, refuses nobody
+and shows what was aborted; and the brokers that ONLINEGUARD_KAFKA names, if it is set.
 """
 
 import pytest
