@@ -114,7 +114,8 @@ class KafkaWorld(World):
 
     def member(self, **options: str) -> KafkaMember:
         ms = str(int(self.lease * 1_000))
-        given = {"session.timeout.ms": ms, "max.poll.interval.ms": ms, "heartbeat.interval.ms": "200", "log_level": "0"}
+        given = {"session.timeout.ms": ms, "max.poll.interval.ms": ms, "heartbeat.interval.ms": "200"}
+        given |= {"reconnect.backoff.max.ms": "200", "log_level": "0"}
         return KafkaMember(self.servers, self.topic, self.group, options=given | options)
 
     def writer(self) -> KafkaWriter:

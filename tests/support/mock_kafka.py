@@ -51,6 +51,10 @@ class MockKafka:
         """Which broker coordinates a group."""
         self._library.rd_kafka_mock_coordinator_set(self._cluster, b"group", group.encode(), broker)
 
+    def drop(self, topic: str, partition: int, before: int) -> None:
+        """Drop the records of a partition before an offset."""
+        self._library.rd_kafka_mock_partition_delete_records(self._cluster, topic.encode(), partition, before)
+
     def refuse(self, request: str, *why: str) -> None:
         """Refuse the next requests of a kind, each for its reason."""
         errors = (c_int * len(why))(*(REFUSALS[each] for each in why))
@@ -94,6 +98,7 @@ def _library() -> ctypes.CDLL:
         ("rd_kafka_mock_broker_set_up", c_int, pointer, c_int32),
         ("rd_kafka_mock_partition_set_leader", c_int, pointer, text, c_int32, c_int32),
         ("rd_kafka_mock_coordinator_set", c_int, pointer, text, text, c_int32),
+        ("rd_kafka_mock_partition_delete_records", c_int, pointer, text, c_int32, ctypes.c_int64),
         ("rd_kafka_mock_push_request_errors_array", None, pointer, ctypes.c_int16, c_size_t, pointer),
     ):
         function = getattr(library, name)

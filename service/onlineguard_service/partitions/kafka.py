@@ -12,10 +12,10 @@ broker that ignores the generation fences nothing; docs/scale.md says which were
 
 **Generation.** `Owned.generation` is that of the group when the partition came to the member. Each rebalance has a
 larger one, and a partition goes to its next owner in a later one than it came to its last. librdkafka has no function
-that tells it, but it stands in the metadata that `consumer_group_metadata` returns for the broker: `CGMDv2:`, 32 bits of
-generation, then group and member, each ended by a zero. Another beginning is refused when the member is opened. A group
-that Kafka forgot, e.g. after `offsets.retention.minutes` without members, begins again at 1, so that snapshots of before
-count as newer: delete them, or name another group.
+that tells it, but it stands in the metadata that `consumer_group_metadata` returns for the broker: `CGMDv2:`, 32 bits
+of generation, then group and member, each ended by a zero. Another beginning is refused when the member is opened. A
+group that Kafka forgot, e.g. after `offsets.retention.minutes` without members, begins again at 1, so that snapshots of
+before count as newer: delete them, or name another group.
 
 **Published.** What the group has committed, less one. It is asked for with `read_committed`, by which the broker
 answers only once no transaction of the partition is open.
@@ -38,6 +38,7 @@ import socket
 import struct
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from threading import Event
 from typing import Any
 
@@ -201,10 +202,12 @@ class KafkaMember:
         if self._closed:
             return
         self._closed = True
-        self._consumer.close()
+        try:
+            self._consumer.close()
+        except KafkaException as error:
+            _log.warning("the group %s was not left in order: %s", self._group, error.args[0].str())
         self._owned.clear()
-        self._producer.purge()  # what an open transaction holds is nobody's
-        self._producer.flush(0)
+        self._give_up_producer()
 
     # --- who owns what. The three methods are called by the consumer, within its `poll` and `close`.
 
@@ -341,11 +344,16 @@ class KafkaMember:
     def _reopen(self, error: KafkaError) -> None:
         """Open the transactional id anew, which ends its open transaction, and look whether that was published."""
         _log.warning("the transactional producer is opened anew: %s", error.str())
-        self._producer.purge()
-        self._producer.flush(0)
+        self._give_up_producer()
         self._producer = self._opened()
         if self._owned:
             self._published |= self._kafka.patiently(lambda: self._committed(list(self._owned)))
+
+    def _give_up_producer(self) -> None:
+        """What an open transaction holds is nobody's."""
+        with suppress(KafkaException):  # of a producer that was fenced
+            self._producer.purge()
+            self._producer.flush(0)
 
     def _place(self, partition: int, offset: int | None = None) -> TopicPartition:
         return (

@@ -141,10 +141,11 @@ class Kafka:
             raise self._hopeless(self._helpless)
 
     def _noted(self, error: KafkaError) -> None:
-        """What librdkafka tells beside any call."""
+        """What librdkafka tells beside any call; that one broker is away for a while is no news."""
         if error.code() in _HELPLESS:
             self._helpless = error
-        _log.warning("Kafka at %s: %s", self.servers, error.str())
+        passes = error.code() in (KafkaError._TRANSPORT, KafkaError._RESOLVE, KafkaError._TIMED_OUT)
+        _log.log(logging.DEBUG if passes else logging.WARNING, "Kafka at %s: %s", self.servers, error.str())
 
     def _hopeless(self, error: KafkaError) -> OnlineguardError:
         return OnlineguardError(f"Kafka at {self.servers} refuses: {error.str()}; {_HELPLESS[error.code()]}")

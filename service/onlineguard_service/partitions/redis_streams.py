@@ -29,8 +29,8 @@ partition and how far they go are lost together or not at all. The log is as dur
 everysec` a crash may take the last second, and a failover takes what was not replicated yet.
 
 **Memory.** Streams of outputs keep about their newest `keep` entries. Records stay until a writer's `keep_records`
-drops them. It must be more than what comes between two snapshots and while no worker runs. Where records were dropped
-before they were applied, RecordsGone is raised.
+drops them. It must be more than what comes between two snapshots and while no worker runs. Where the record that was
+applied last is gone, others may be that were not applied, and RecordsGone is raised.
 """
 
 import logging
@@ -94,12 +94,10 @@ redis.call('HSET', KEYS[1], 'until', now + ARGV[3], 'published', ARGV[4])
 return 1
 """
 
-# KEYS records. ARGV id, count. The largest id that was ever dropped, and entries after the id.
+# KEYS records. ARGV id, count. Whether the entry is still there, and those after it.
 _READ = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return {'0-0', {}} end
-local told, dropped = redis.call('XINFO', 'STREAM', KEYS[1]), '0-0'
-for i = 1, #told, 2 do if told[i] == 'max-deleted-entry-id' then dropped = told[i + 1] end end
-return {dropped, redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])}
+local is_there = #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])
+return {is_there, redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])}
 """
 
 
@@ -267,8 +265,9 @@ class RedisMember:
         calls = [([key(self._stream, partition)], [id_of(self._places[partition]), each]) for partition in partitions]
         read: list[Read] = []
         found = self._redis.run(_READ, calls)
-        for partition, (dropped, _) in zip(partitions, found, strict=True):  # before any of them counts as read
-            self._check_dropped(partition, offset_of(dropped))
+        for partition, (is_there, entries) in zip(partitions, found, strict=True):  # before any of them counts as read
+            if entries and not is_there:
+                self._check_dropped(partition)
         for partition, (_, entries) in zip(partitions, found, strict=True):
             records = [_record(*entry) for entry in entries[:most]]
             if records:
@@ -288,13 +287,14 @@ class RedisMember:
         else:
             time.sleep(min(seconds, IDLE) if names else seconds)
 
-    def _check_dropped(self, partition: int, dropped: int) -> None:
-        """Whether records were dropped behind the one that was read last, and so not read."""
+    def _check_dropped(self, partition: int) -> None:
+        """The record that was read last is gone, and so others may be that were not read."""
         place = self._places[partition]
-        if NOTHING < place < dropped and not self._skip_missing:
+        if place > NOTHING and not self._skip_missing:
             raise RecordsGone(
-                f"stream {key(self._stream, partition)} dropped records after {id_of(place)} before they were applied. "
-                "Let writers keep more (keep_records); to go on without the records, add missing=skip to the URL"
+                f"stream {key(self._stream, partition)} dropped {id_of(place)}, the record that was applied last, and "
+                "maybe others after it. Let writers keep more (keep_records); to go on with what is there, add "
+                "missing=skip to the URL"
             )
 
     def _is_new(self, done: Done) -> bool:

@@ -78,7 +78,7 @@ class PatientRedis:
             return [self.client.eval(script, len(keys), *keys, *arguments)]
         with self.client.pipeline(transaction=False) as pipeline:
             for keys, arguments in calls:
-                pipeline.eval(script, len(keys), *keys, *arguments)
+                pipeline.execute_command("EVAL", script, len(keys), *keys, *arguments)  # a cluster's has no `eval`
             return pipeline.execute()
 
     def patiently[T](self, call: Callable[[], T]) -> T:

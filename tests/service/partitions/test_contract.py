@@ -10,7 +10,9 @@ from onlineguard_service.partitions.log import NOTHING, Done, Fenced, Output
 
 from tests.support.logs import PARTITIONS, REAL, Follower, until, worlds
 
-KINDS = ["memory", "redis", "kafka mock", *(["kafka"] if REAL else [])]
+KINDS = ["memory", "redis", pytest.param("kafka mock", marks=pytest.mark.slow)]
+if REAL:
+    KINDS.append(pytest.param("kafka", marks=pytest.mark.slow))
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -1,0 +1,210 @@
+"""What a log in Redis does beside what every log does."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+from onlineguard_service.errors import JournalUnavailable
+from onlineguard_service.partitions.log import Done, Fenced, Output, RecordsGone
+from onlineguard_service.partitions.redis_names import digits, id_of, key, offset_of
+from onlineguard_service.partitions.redis_streams import RedisMember
+from onlineguard_service.partitions.redis_writer import RedisWriter
+
+from onlineguard.errors import InvalidArgument, OnlineguardError
+from tests.support.logs import PARTITIONS, Follower, RedisWorld, until
+from tests.support.redis_server import serving
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("redis")) as port:
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@pytest.fixture
+def world(url):
+    return RedisWorld(url)
+
+
+IDS = st.tuples(st.integers(1, 2**42 - 1), st.integers(0, 2**21 - 1))
+
+
+@given(IDS, IDS)
+def test_offsets_grow_as_ids_do_and_fit_64_bits(one, other):
+    offsets = [offset_of(b"%d-%d" % id) for id in (one, other)]
+    assert (offsets[0] < offsets[1]) == (one < other)
+    assert id_of(offsets[0]) == f"{one[0]}-{one[1]}"
+    assert (digits(offsets[0]) < digits(offsets[1])) == (one < other)
+    assert max(offsets) < 2**63
+
+
+def test_an_id_without_an_offset_is_refused():
+    with pytest.raises(OnlineguardError, match=r"entry 5-2097152 is one of more than 2,097,152 in a millisecond"):
+        offset_of(b"5-2097152")
+
+
+def test_the_number_of_partitions_is_given_once_and_checked(url):
+    with pytest.raises(InvalidArgument, match=r"partitions is not given, and Redis has no log 'unknown' yet"):
+        RedisWriter(url, "unknown")
+    RedisWriter(url, "counted", partitions=3).close()
+    assert RedisWriter(url, "counted").partitions == 3
+    with pytest.raises(InvalidArgument, match=r"partitions is 4, but the log 'counted' has 3"):
+        RedisMember(url, "counted", partitions=4)
+    with pytest.raises(InvalidArgument, match="text without braces"):
+        RedisMember(url, "a{b}", partitions=4)
+
+
+def test_a_record_that_anybody_adds_is_read_with_the_time_of_redis(world):
+    follower = Follower(world.member())
+    with redis.Redis.from_url(world.url) as client:
+        client.xadd(key(world.name, 2), {"value": b"hello"}, id="1700000000123-7")
+    until(lambda: len(follower.read) == 1, follower)
+    ((partition, record),) = follower.read
+    assert (partition, record.t, record.value, record.kind) == (2, 1_700_000_000_123, b"hello", "events")
+    follower.member.close()
+
+
+def test_streams_of_outputs_keep_about_as_many_entries_as_they_may(world):
+    world.writer().close()
+    follower = Follower(world.member(keep=100))
+    until(lambda: len(follower.owned) == PARTITIONS, follower)
+    for i in range(10):
+        outputs = [Output(100 * i + n, 0, "decisions", b"", b"") for n in range(100)]
+        follower.member.publish([Done(follower.owned[0], 100 * i + 99, outputs)])
+    assert 100 <= len(world.outputs()) < 300
+    follower.member.close()
+
+
+def test_records_that_were_dropped_before_they_were_read_are_noticed(world):
+    writer = RedisWriter(world.url, world.name, partitions=PARTITIONS, keep_records=100)
+    follower = Follower(world.member())
+    writer.write(0, b"", b"first")
+    writer.flush()
+    until(lambda: len(follower.read) == 1, follower)
+    for i in range(1_000):
+        writer.write(0, b"", b"%d" % i)
+    writer.close()
+    with pytest.raises(RecordsGone, match=r"dropped \d+-\d+, the record that was applied last, and.*missing=skip"):
+        until(lambda: len(follower.read) > 1, follower)
+    skips = Follower(world.member(skip_missing=True), {0: follower.read[0][1].offset})
+    follower.member.close()
+    until(lambda: len(skips.read) >= 100, skips)
+    assert skips.read[-1][1].value == b"999"
+    skips.member.close()
+
+
+def test_a_redis_that_is_away_is_waited_for_and_nothing_is_lost_or_done_twice(tmp_path):
+    """It is killed, and restarted from its append-only file."""
+    durable = ["--appendonly", "yes", "--appendfsync", "always"]
+    with serving(tmp_path, *durable) as port:
+        world = RedisWorld(f"redis://127.0.0.1:{port}/0")
+        world.lease = 30.0
+        follower, writer = Follower(world.member()), world.writer()
+        until(lambda: len(follower.owned) == PARTITIONS, follower)
+        for i in range(10):
+            writer.write(i % PARTITIONS, b"", b"before %d" % i)
+        writer.flush()
+        until(lambda: len(follower.read) == 10, follower)
+        follower.publish(follower.read[:5])
+    for _ in range(3):
+        assert not follower.poll(0.1).read  # nobody is there
+    published = threading.Thread(target=follower.publish, args=[follower.read])
+    published.start()  # waits
+    for i in range(10):
+        writer.write(i % PARTITIONS, b"", b"after %d" % i)
+    time.sleep(0.3)
+    assert published.is_alive()
+    with serving(tmp_path, *durable, port=port):
+        published.join(30)
+        writer.close()
+        until(lambda: len(follower.read) == 20, follower)
+        follower.publish(follower.read[10:])
+        assert sorted(kept.value for kept in world.outputs()) == sorted(record.value for _, record in follower.read)
+        assert len({record.value for _, record in follower.read}) == 20
+        follower.member.close()
+
+
+def test_a_member_that_is_told_to_stop_waits_no_longer(tmp_path):
+    stop = threading.Event()
+    with serving(tmp_path) as port:
+        follower = Follower(RedisMember(f"redis://127.0.0.1:{port}/0", "log", partitions=1, stop=stop))
+        until(lambda: len(follower.owned) == 1, follower)
+    stop.set()
+    with pytest.raises(JournalUnavailable, match="Redis is away"):
+        follower.member.publish([Done(follower.owned[0], 5)])
+    follower.member.close()
+
+
+def test_a_redis_that_forgot_all_fences_who_owned_and_begins_anew(world):
+    follower = Follower(world.member())
+    until(lambda: len(follower.owned) == PARTITIONS, follower)
+    before = follower.owned[0]
+    with redis.Redis.from_url(world.url) as client:
+        client.delete(*(key(world.name, p, "group:onlineguard") for p in range(PARTITIONS)))
+    with pytest.raises(Fenced):
+        follower.member.publish([Done(before, 5)])
+    until(lambda: follower.owned.get(0, before) != before, follower)
+    assert follower.owned[0].generation > before.generation
+    follower.member.close()
+
+
+FROZEN = """
+import sys
+from onlineguard_service.partitions.log import Done, Fenced, NOTHING, Output
+from onlineguard_service.partitions.redis_streams import RedisMember
+member = RedisMember(sys.argv[1], sys.argv[2], lease=1.0)
+gained = []
+while len(gained) < member.partitions:
+    gained += member.poll(0.1, 100).gained
+print("owns", flush=True)
+sys.stdin.readline()  # it is stopped here, and woken up long after its lease
+try:
+    member.publish([Done(owned, 2**60, [Output(2**60, 0, "decisions", b"", b"zombie")]) for owned in gained])
+    print("published", flush=True)
+except Fenced as error:
+    print(error, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_is_stopped_and_wakes_up_after_its_partitions_moved_publishes_nothing(world):
+    world.writer().close()
+    command = [sys.executable, "-c", FROZEN, world.url, world.name]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "owns\n"
+        process.send_signal(signal.SIGSTOP)
+        follower = Follower(world.member())
+        until(lambda: len(follower.owned) == PARTITIONS, follower)
+        process.send_signal(signal.SIGCONT)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert "another process owns partition" in process.stdout.readline()
+    assert world.outputs() == []
+    follower.member.close()
+
+
+def test_a_cluster_holds_a_log_each_script_touching_one_slot(tmp_path):
+    with serving(tmp_path, "--cluster-enabled", "yes") as port, redis.Redis(port=port) as own:
+        own.execute_command("CLUSTER ADDSLOTSRANGE 0 16383")
+        while "ok" not in str(own.execute_command("CLUSTER INFO")["cluster_state"]):
+            time.sleep(0.05)
+        world = RedisWorld(f"redis://127.0.0.1:{port}/0")
+        follower, writer = Follower(world.member()), world.writer()
+        for i in range(12):
+            writer.write(i % PARTITIONS, b"", b"%d" % i)
+        writer.close()
+        until(lambda: len(follower.read) == 12, follower)
+        follower.publish(follower.read)
+        follower.publish(follower.read)
+        own.close()
+        streams = [own.xlen(key(world.name, partition, "decisions")) for partition in range(PARTITIONS)]
+        assert streams == [3] * PARTITIONS
+        follower.member.close()
