@@ -77,6 +77,10 @@ class Admission:
             self.pooling_at = _after(self.pooling_at)
         return due
 
+    def stop_pooling(self) -> None:
+        """The slices are pooled elsewhere from now on."""
+        self.pooling_at = NEVER
+
     def _until_pooling(self, n: int, unknown: list[int]) -> int:
         """How many of the next n events come before a pooling that cannot be left out."""
         at, end = self.pooling_at, self.n_events + n

@@ -39,7 +39,7 @@ from onlineguard.engine.feedback import Feedback
 from onlineguard.engine.fronts import Front, Tail
 from onlineguard.engine.parts import FIRST_ROW
 from onlineguard.engine.slices import UNKNOWN, SliceKeys, SliceTable, as_keys, check_key, first_unknown
-from onlineguard.engine.states import SAMPLE, States
+from onlineguard.engine.states import SAMPLE, Sample, States
 from onlineguard.engine.table import Layout
 from onlineguard.engine.verdicts import Verdict, Verdicts
 from onlineguard.errors import InvalidArgument
@@ -547,6 +547,28 @@ class Engine:
                 self.dump(), self.model, self.layout, columns, tuple(sorted({*new, *stay}))
             )
             return self._made(model, config | {"features": names}, tensors)
+
+    @_serialised
+    def sample(self, most: int = SAMPLE) -> Sample | None:
+        """The states of at most so many slices, up to 64, to be pooled with those of other engines; see `adopt`.
+
+        They are the oldest that have seen enough. None where the model cannot be pooled.
+        """
+        if not self._states.pools:
+            return None
+        return Sample(*(part[:most] for part in self._states.sampled(self._slices.used()[:SAMPLE])))
+
+    @_serialised
+    def adopt(self, sample: Sample) -> bool:
+        """Have new slices start from the pool of these states, and pool no more here; whether it was done.
+
+        It is not where the states are those of other models or features, or this one cannot be pooled: then nothing
+        changes. The states may come from several engines that each judge a part of the slices of a stream.
+        """
+        if not self._states.pools or not self._states.adopt(sample):
+            return False
+        self._admission.stop_pooling()
+        return True
 
     @_serialised
     def warmup(self, batch: int = LARGEST_BATCH, slices: int = 0) -> None:

@@ -4,7 +4,7 @@ This module knows rows, not slices. The Engine decides which slice has which row
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -24,6 +24,13 @@ SAMPLE = 64  # slices that are pooled
 APART = 256  # states moved at once; also events judged at once where states have to be copied for it
 LIKELY = 10.0  # a new slice starts from the typical state if its first event scores less than this there
 LARGEST_SCORE = 3e38  # an infinite score counts as this where scores are compared
+
+
+class Sample(NamedTuple):
+    """The states of some slices, for engines of the same model and features to pool; see `Engine.sample`."""
+
+    rows: np.ndarray  # int32 (n, length), packed
+    origins: np.ndarray  # float64 (n, d)
 
 
 class States:
@@ -223,6 +230,24 @@ class States:
             rows[: len(sample)] = sample
             self._sample = self.table.parts.taking(rows), self._origins.of(sample)
 
+    def sampled(self, rows: np.ndarray) -> Sample:
+        """Copies of those of at most SAMPLE rows that have seen enough to be pooled."""
+        wide = np.full(SAMPLE, WASTE, np.int32)
+        wide[: len(rows)] = rows
+        taken, origins = self.table.parts.take(wide)[: len(rows)], self._origins.of(rows)
+        seasoned = self._model.seen(self.layout.unpack(taken)) >= MIN_SEEN
+        return Sample(taken[seasoned].view(np.int32), origins[seasoned])
+
+    def adopt(self, sample: Sample) -> bool:
+        """Have new slices start from the median of these states, if they are of such a table; whether they are."""
+        rows, origins = sample
+        if rows.ndim != 2 or rows.shape[1] != self.layout.length or origins.shape != (len(rows), self._n_features):
+            return False
+        self._sample = None
+        if len(rows):
+            self._pool(self.layout.unpack(np.ascontiguousarray(rows, np.int32).view(np.float32)), origins)
+        return True
+
     def _put(self, row: int, state: Any) -> None:
         """Set the state in a row."""
         self.table.parts.put(np.array([row], np.int32), self.layout.pack(state)[None])
@@ -234,11 +259,14 @@ class States:
         (take, origins), self._sample = self._sample, None
         states = self.layout.unpack(take()[: len(origins)])
         seasoned = self._model.seen(states) >= MIN_SEEN
-        if not seasoned.any():
-            return
-        padded = np.zeros((int(seasoned.sum()), self._width))
-        padded[:, : self._n_features] = origins[seasoned]
-        pooled = self._model.pooled(jax.tree.map(lambda leaf: leaf[seasoned], states), padded)
+        if seasoned.any():
+            self._pool(jax.tree.map(lambda leaf: leaf[seasoned], states), origins[seasoned])
+
+    def _pool(self, states: Any, origins: np.ndarray) -> None:
+        """Put the median of states in place, if the model finds one."""
+        padded = np.zeros((len(origins), self._width))
+        padded[:, : self._n_features] = origins
+        pooled = self._model.pooled(states, padded)
         if pooled is not None:
             self._put(TYPICAL, pooled.typical)
             self._put(FRESH, pooled.fresh)

@@ -204,6 +204,16 @@ class Alarms:
                 return at, self._kept[number]
         return None
 
+    def noticed(self, notice: int) -> list[Alarm]:
+        """The alarms that began or ended after this notice, if they are kept; one that did both stands there twice."""
+        found: list[Alarm] = []
+        for at, number in reversed(self._notices):
+            if at <= notice:
+                break
+            if number in self._kept:
+                found.append(self._kept[number])
+        return found[::-1]
+
     def keep(self, most: int) -> None:
         """Keep so many from now on; the oldest go."""
         self._most = most

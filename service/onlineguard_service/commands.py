@@ -4,6 +4,7 @@ import gc
 import importlib
 import inspect
 import os
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,13 +41,26 @@ The same state with other features; what was learned of latency stays:
 Exit codes: 0 stopped by SIGTERM or Ctrl-C, with all that was under way finished; 2 wrong use.
 """
 
-WORKER_EPILOG = """[bold]Example[/bold]
+WORKER_EPILOG = """[bold]Examples[/bold]
+
+Shards over Kafka; start as many of them as there are cores, up to the number of partitions:
+
+  [cyan]onlineguard worker --from 'kafka://broker:9092/events?group=guards' --snapshots s3://bucket/guards \
+--features ms,bytes --metrics-port 9100[/cyan]
+
+Over Redis, in eight partitions, with a model for clicks:
+
+  [cyan]onlineguard worker --from 'redis://db:6379/0?stream=clicks&partitions=8' --snapshots /shared/guards \
+--model model[/cyan]
+
+A worker that asks a service, which keeps all that is learned:
 
   [cyan]redis-cli XADD '{onlineguard}:clicks' '*' click '{"click_id": "1", ...}'[/cyan]
 
   [cyan]onlineguard worker --url http://127.0.0.1:8080[/cyan]
 
-The API key, with scope update, is taken from ONLINEGUARD_API_KEY. Stops on SIGTERM after the batch under way.
+The API key, with scope update, is taken from ONLINEGUARD_API_KEY. Stops on SIGTERM after the batch under way. A \
+worker of shards leaves snapshots then, and its partitions to the others.
 """
 
 # Before JAX and BLAS are loaded: one thread each, for the requests, so that no pool of threads takes turns with them.
@@ -111,42 +125,134 @@ simulated ones.
     raise typer.Exit(code)
 
 
+ASKING, SHARDING = "A worker that asks a service (no --from)", "A worker of shards (--from)"
+FROM, SNAPSHOTS = "ONLINEGUARD_FROM", "ONLINEGUARD_SNAPSHOTS"
+_OPTIONS = (
+    *("features", "n_features", "categories", "detector", "target_rate", "patience", "max_slices", "max_alarms"),
+    *("max_entities", "remember", "follow_drift"),
+)  # settings of `serve` that decide what a state is
+
+
+def _asks(*flags: str, **told: Any) -> Any:
+    return typer.Option(*flags, rich_help_panel=ASKING, **told)
+
+
+def _shards(*flags: str, **told: Any) -> Any:
+    return typer.Option(*flags, rich_help_panel=SHARDING, **told)
+
+
+def _option(name: str) -> Any:
+    default = config.default(name)
+    told = config.about(name) + ("" if default is None else f" Default {default}.")
+    panel, variable = "What shards learn, as `serve` has it", config.PREFIX + name.upper()
+    return typer.Option(rich_help_panel=panel, envvar=variable, metavar=config.metavar(name), help=told)
+
+
 def worker(
-    url: Annotated[str | None, typer.Option(help="Of the service; else ONLINEGUARD_URL, else port 8080 here.")] = None,
-    redis: Annotated[str | None, typer.Option(help="URL of the Redis that holds the streams.")] = None,
-    stream: Annotated[str | None, typer.Option(help="Stream of clicks that is read.")] = None,
-    output: Annotated[str | None, typer.Option("--out", help="Stream that decisions are written to.")] = None,
-    dead: Annotated[str | None, typer.Option(help="Stream of entries that cannot be answered, with reasons.")] = None,
-    group: Annotated[str | None, typer.Option(help="Consumer group; workers of one share the clicks.")] = None,
-    consumer: Annotated[str | None, typer.Option(help="This worker's name in the group; else made up.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Most clicks in a request.")] = None,
+    source: Annotated[
+        str | None, _shards("--from", envvar=FROM, help="URL of the log: kafka://host:9092/topic or redis://host:6379.")
+    ] = None,
+    to: Annotated[str | None, _shards(help="URL of the outputs in the same place; else beside the log.")] = None,
+    snapshots: Annotated[
+        str | None, _shards(envvar=SNAPSHOTS, help="Folder or URL (s3://, gs://, abfs://) that all workers share.")
+    ] = None,
+    model: Annotated[Path | None, _shards(help="Folder of a model that decides from now on.")] = None,
+    registry: Annotated[str | None, _shards(help="Registry of models, whose current version decides.")] = None,
+    registry_every: Annotated[float | None, _shards(metavar="SECONDS", help="Between looks at it.")] = None,
+    most: Annotated[int | None, _shards(help="Most records that are read at once.")] = None,
+    snapshot_every: Annotated[float | None, _shards(metavar="SECONDS", help="Between snapshots of a shard.")] = None,
+    snapshot_records: Annotated[int | None, _shards(help="After which there is one before that time.")] = None,
+    metrics_port: Annotated[int | None, _shards(help="Port of /metrics, /livez and /readyz; else none.")] = None,
+    metrics_host: Annotated[str | None, _shards(help="Address that it listens on; else 127.0.0.1.")] = None,
+    features: Annotated[str | None, _option("features")] = None,
+    n_features: Annotated[str | None, _option("n_features")] = None,
+    categories: Annotated[str | None, _option("categories")] = None,
+    detector: Annotated[str | None, _option("detector")] = None,
+    target_rate: Annotated[str | None, _option("target_rate")] = None,
+    patience: Annotated[str | None, _option("patience")] = None,
+    max_slices: Annotated[str | None, _option("max_slices")] = None,
+    max_alarms: Annotated[str | None, _option("max_alarms")] = None,
+    max_entities: Annotated[str | None, _option("max_entities")] = None,
+    remember: Annotated[str | None, _option("remember")] = None,
+    follow_drift: Annotated[str | None, _option("follow_drift")] = None,
+    url: Annotated[str | None, _asks(help="Of the service; else ONLINEGUARD_URL, else port 8080 here.")] = None,
+    redis: Annotated[str | None, _asks(help="URL of the Redis that holds the streams.")] = None,
+    stream: Annotated[str | None, _asks(help="Stream of clicks that is read.")] = None,
+    output: Annotated[str | None, _asks("--out", help="Stream that decisions are written to.")] = None,
+    dead: Annotated[str | None, _asks(help="Stream of entries that cannot be answered, with reasons.")] = None,
+    group: Annotated[str | None, _asks(help="Consumer group; workers of one share the clicks.")] = None,
+    consumer: Annotated[str | None, _asks(help="This worker's name in the group; else made up.")] = None,
+    batch: Annotated[int | None, _asks(help="Most clicks in a request.")] = None,
     claim_after: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="After which a dead worker's clicks are taken over.")
+        float | None, _asks(metavar="SECONDS", help="After which a dead worker's clicks are taken over.")
     ] = None,
-    deliveries: Annotated[int | None, typer.Option(help="How often an entry is tried.")] = None,
+    deliveries: Annotated[int | None, _asks(help="How often an entry is tried.")] = None,
     keep: Annotated[
-        int | None, typer.Option(help="Entries that each stream keeps; a click also stays until it is answered.")
+        int | None, _asks(help="Entries that each stream keeps; a click also stays until it is answered.")
     ] = None,
-    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="To wait for an answer.")] = None,
+    timeout: Annotated[float | None, _asks(metavar="SECONDS", help="To wait for an answer.")] = None,
     log_level: Annotated[str, typer.Option(help="Least level that is logged: debug, info, warning, error.")] = "info",
 ) -> None:
-    """Read clicks from a Redis stream, have the service judge them, and publish the decisions."""
-    given = {name: value for name, value in locals().items() if value is not None and name != "log_level"}
-    with one_line_errors():
-        checked = config.load({"log_level": log_level}, {}).settings
-        require("`onlineguard worker`", "serve", PACKAGES["client"] + PACKAGES["redis"])
-        from onlineguard_service import logs
+    """Judge the events and clicks of a log, or have a service judge the clicks of a Redis stream.
 
-        logs.configure(checked.log_level)
-        module = importlib.import_module("onlineguard_service.redis.worker")
-        try:
-            settings = module.WorkerSettings(**given)
-        except InvalidArgument as error:
-            if error.argument is None:
-                raise
-            flag = "--out" if error.argument == "output" else "--" + error.argument.replace("_", "-")
-            raise InvalidArgument(flag, error.problem) from None
-        print(module.run(settings))
+    With --from it is one of the processes that share a partitioned log in Kafka or Redis. Each keeps what the slices \
+of its partitions have taught, and publishes verdicts and alarms. Without it, it asks a service.
+    """
+    given = {name: value for name, value in locals().items() if value is not None and name != "log_level"}
+    sharding = source is not None
+    with one_line_errors():
+        settings = config.load(
+            {"log_level": log_level, **{n: given.pop(n) for n in _OPTIONS if n in given}}, {}
+        ).settings
+        if sharding:
+            _work_shards(settings, given)
+        else:
+            _ask_service(settings, given)
+
+
+def _work_shards(options: config.Settings, given: dict[str, Any]) -> None:
+    if "snapshots" not in given:
+        raise InvalidArgument("--snapshots", "is not given; name a folder, or a URL, that all workers share")
+    require("`onlineguard worker --from`", "serve")
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from onlineguard_service import logs
+
+    logs.configure(options.log_level)
+    module, recovery = (  # they import JAX, and so come after the environment
+        importlib.import_module("onlineguard_service.shards.running"),
+        importlib.import_module("onlineguard_service.recovery"),
+    )
+    known = {each.name for each in fields(module.ShardSettings)}
+    if others := sorted(given.keys() - known):
+        raise InvalidArgument(_flag(others[0]), "is for a worker that asks a service; leave it out, or --from")
+    print(module.run(_checked(module.ShardSettings, {**given, "options": recovery.options_of(options)})))
+
+
+def _ask_service(options: config.Settings, given: dict[str, Any]) -> None:
+    require("`onlineguard worker`", "serve", PACKAGES["client"] + PACKAGES["redis"])
+    from onlineguard_service import logs
+
+    logs.configure(options.log_level)
+    module = importlib.import_module("onlineguard_service.redis.worker")
+    known = {each.name for each in fields(module.WorkerSettings)}
+    if others := sorted(given.keys() - known):
+        raise InvalidArgument(_flag(others[0]), "is for a worker of shards; give --from too, or leave it out")
+    print(module.run(_checked(module.WorkerSettings, given)))
+
+
+def _checked(kind: Any, given: dict[str, Any]) -> Any:
+    """The settings; an error names the flag."""
+    try:
+        return kind(**given)
+    except InvalidArgument as error:
+        if error.argument is None:
+            raise
+        raise InvalidArgument(_flag(error.argument), error.problem) from None
+
+
+def _flag(name: str) -> str:
+    return {"output": "--out", "source": "--from"}.get(name, "--" + name.replace("_", "-"))
 
 
 def _with_settings() -> Any:

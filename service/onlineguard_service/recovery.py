@@ -23,6 +23,7 @@ from onlineguard_service.journal.journal import FolderJournal, Journal
 from onlineguard_service.journal.packing import unpack
 from onlineguard_service.models import Models
 
+ANEW = "another --state folder"
 ENGINES = ("events", "watch")  # parts of a snapshot that an engine copies, the largest by far
 
 log = logging.getLogger("onlineguard.service")
@@ -113,15 +114,19 @@ def options_of(settings: Settings) -> Options:
     )
 
 
-def check(kept: Options, asked: Options, carry: bool = False) -> None:
-    """Raises CheckpointError where the settings ask for what a state cannot become. `carry`: for other features too."""
+def check(kept: Options, asked: Options, carry: bool = False, anew: str = ANEW) -> None:
+    """Raises CheckpointError where the settings ask for what a state cannot become.
+
+    carry: whether it may go on with other features; anew: what begins another.
+    """
     for name in kept.__struct_fields__:
         may = name in entries.CHANGEABLE or (carry and name in entries.CARRIED)
         if not may and getattr(kept, name) != getattr(asked, name):
-            way_out = "set other_features to carry to go on with it, " if name in entries.CARRIED else ""
+            can = name in entries.CARRIED and anew == ANEW
+            way_out = "set other_features to carry to go on with it, " if can else ""
             raise CheckpointError(
                 f"the state was begun with {name} = {getattr(kept, name)!r}, now it is {getattr(asked, name)!r}; keep "
-                f"what it was, {way_out}or name another --state folder to begin anew"
+                f"what it was, {way_out}or name {anew} to begin anew"
             )
 
 

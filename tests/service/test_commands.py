@@ -75,3 +75,20 @@ def test_a_service_imports_nothing_that_it_may_not_need():
     command = [sys.executable, "-c", LOADED, "polars", *UNUSED]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
     assert ran.stdout == "polars\n"
+
+
+def test_a_worker_takes_the_flags_of_one_kind_and_names_the_other(tmp_path):
+    runner = CliRunner()
+    for flags, said in (
+        (["--from", "redis://db"], "--snapshots is not given"),
+        (
+            ["--from", "redis://db", "--snapshots", "s", "--url", "http://x"],
+            "--url is for a worker that asks a service",
+        ),
+        (["--snapshots", "s"], "--snapshots is for a worker of shards"),
+        (["--from", "redis://db", "--snapshots", "s", "--most", "0"], "--most is 0; it must be more than 0"),
+        (["--from", "nothing", "--snapshots", str(tmp_path)], "is no log; name one as kafka://"),
+    ):
+        result = runner.invoke(cli.app, ["worker", *flags])
+        assert result.exit_code == 2
+        assert said in " ".join(result.output.split())

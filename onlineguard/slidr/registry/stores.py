@@ -12,6 +12,7 @@ left behind.
 """
 
 import os
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,6 +42,10 @@ class Store(Protocol):
         """The sorted names of what a folder holds; none if there is no such folder."""
         ...
 
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there. A registry never does."""
+        ...
+
 
 class Folder:
     """A `Store` on a local disk."""
@@ -63,6 +68,9 @@ class Folder:
             return sorted(each.name for each in (self.path / folder).iterdir() if not each.name.startswith("."))
         except FileNotFoundError:
             return []
+
+    def remove(self, name: str) -> None:
+        (self.path / name).unlink(missing_ok=True)
 
 
 class Remote:
@@ -89,6 +97,10 @@ class Remote:
         except FileNotFoundError:
             return []
         return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
+
+    def remove(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            self._files.rm_file(f"{self._root}/{name}")
 
 
 def opened(url: str | os.PathLike[str]) -> Store:

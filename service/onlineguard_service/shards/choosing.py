@@ -1,0 +1,79 @@
+"""What operators choose anew, said in the log: which model decides, and the choices that may change.
+
+Every shard reads it there, at a place that never changes. The owner of the first partition says it, when its shard has
+applied all that is in the log:
+
+- a process that is started with other choices, or with the folder of another model, says so once;
+- while a registry is followed, its current version is said whenever that is another one.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+from onlineguard.slidr.model import Model
+from onlineguard_service import entries
+from onlineguard_service.entries import CHANGEABLE, Entry, Options, Switch, Tune
+from onlineguard_service.following import Following
+from onlineguard_service.partitions.records import controlled
+from onlineguard_service.shards.pooling import Append
+from onlineguard_service.shards.shard import Shard
+
+log = logging.getLogger("onlineguard.worker")
+
+
+class Choosing:
+    """See this module.
+
+    options, model: those that this process was started with; no model: that of the deployment stays.
+    share: has every process find a model.
+    every: seconds between looks at the registry.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        model: Model | None = None,
+        following: Following | None = None,
+        share: Callable[[Model], None] = lambda model: None,
+        every: float = 30.0,
+    ):
+        self._options, self._model, self._following, self._share, self._every = options, model, following, share, every
+        self._tuned = False
+        self._again = 0.0  # when the registry is looked at next, by the monotonic clock
+
+    def look(self, shard: Shard) -> list[Append]:
+        """The records that say it, for every partition. What prevents that is logged, and tried again."""
+        found = [*self._tune(shard), *self._switch(shard)]
+        return [Append(shard.offset, None, "control", controlled(entry)) for entry in found]
+
+    def _tune(self, shard: Shard) -> list[Entry]:
+        if self._tuned:
+            return []
+        self._tuned, kept = True, shard.guard.options
+        changed = [name for name in CHANGEABLE if getattr(kept, name) != getattr(self._options, name)]
+        if not changed:
+            return []
+        log.info("other choices are said in the log: %s", ", ".join(changed))
+        return [Tune(self._options, entries.now())]
+
+    def _switch(self, shard: Shard) -> list[Entry]:
+        model, promises = self._model, b""
+        self._model = None
+        if self._following is not None and time.monotonic() >= self._again:
+            self._again = time.monotonic() + self._every
+            try:
+                head = self._following.look()
+                if head is not None:
+                    model, promises = self._following.fetch(head.current)
+                    self._following.dealt_with = head.generation
+            except Exception as error:
+                log.warning("the registry cannot be followed now: %s", error)
+        if model is None or (model.version, promises) == (shard.guard.model.version, shard.guard.watching.promises):
+            return []
+        if model.looks_up:
+            log.error("model %s is not used: it was trained with lookups, and shards have none", model.version)
+            return []
+        self._share(model)
+        log.info("from here on model %s decides, the log says", model.version)
+        return [Switch(model.version, entries.now(), promises)]

@@ -1,0 +1,89 @@
+"""What a worker says of itself over HTTP: /metrics for Prometheus, /livez and /readyz for Kubernetes."""
+
+import json
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+from onlineguard_service.http import process_metrics
+from onlineguard_service.http.exposition import MEDIA, Exposition
+from onlineguard_service.shards.owner import Owner
+
+STUCK = 300.0  # seconds without a turn after which the process counts as stuck
+
+
+@contextmanager
+def serving(owner: Owner, host: str, port: int) -> Generator[int]:
+    """Answer until the block ends; gives the port, which is a free one for 0."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/metrics":
+                self._answer(200, MEDIA, metrics(owner))
+            elif self.path == "/livez":
+                silent = time.monotonic() - owner.turned
+                self._say(f"no turn for {silent:.0f} s" if silent > STUCK else None)
+            elif self.path == "/readyz":
+                self._say("; ".join(owner.reasons()) or None)
+            else:
+                self._answer(404, "text/plain", b"there are /metrics, /livez and /readyz\n")
+
+        def _say(self, reason: str | None) -> None:
+            body = {"status": "ok"} if reason is None else {"status": "unavailable", "reason": reason}
+            self._answer(200 if reason is None else 503, "application/json", json.dumps(body).encode())
+
+        def _answer(self, status: int, media: str, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", media)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Scrapes are not logged."""
+
+    with ThreadingHTTPServer((host, port), Handler) as server:
+        thread = Thread(target=server.serve_forever, name="metrics", daemon=True)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def metrics(owner: Owner) -> bytes:
+    """The families of a scrape."""
+    told, progress = Exposition(), owner.progress
+    told.counter("worker_records", "Records that were applied.", progress.records)
+    told.counters("worker_outputs", "Outputs that were published, by topic.", "topic", dict(progress.outputs))
+    told.counter("worker_partitions_gained", "Partitions that came to this process.", progress.gained)
+    told.counter("worker_partitions_lost", "Partitions that went from it.", progress.lost)
+    told.counter("worker_partitions_fenced", "Those of them that went unnoticed.", progress.fenced)
+    told.counter("worker_snapshots", "Snapshots that were kept.", progress.snapshots)
+    told.counter("worker_snapshot_failures", "Snapshots that could not be kept.", progress.failures)
+    told.gauge("worker_ready", "Whether all shards of this process go on.", float(not owner.reasons()))
+    shards = {str(partition): held.shard for partition, held in sorted(owner.held.copy().items()) if held.shard}
+    told.gauges(
+        "shard_lag_seconds",
+        "Since when there are records that the shard has not applied; 0: it has applied all.",
+        "partition",
+        {str(partition): lag for partition, lag in owner.lags.items()},
+    )
+    told.gauges(
+        "shard_offset",
+        "Of the record that was applied last.",
+        "partition",
+        {at: float(shard.offset) for at, shard in shards.items()},
+    )
+    for of in ("events", "clicks"):
+        told.gauges(
+            f"shard_{of}",
+            f"{of.capitalize()} that the shard has learned.",
+            "partition",
+            {at: float(shard.guard.n_learned(of)) for at, shard in shards.items()},
+        )
+    process_metrics.tell(told)
+    return told.text()

@@ -1,0 +1,156 @@
+"""Snapshots of shards in a folder or on an object store, fenced: an owner that was replaced changes nothing any more.
+
+| file | |
+|---|---|
+| `begin` | what the deployment was begun with, once: the operator's choices, the first model, how many partitions |
+| `models/<version>/...` | models, so that every process has them; complete with `models/<version>.complete` |
+| `shards/<partition>/claims/<generation>` | that an owner of the partition began, and from which snapshot |
+| `shards/<partition>/snapshots/<generation>-<offset>` | a shard as that owner had it, after the record of that offset |
+
+Every file is made once and never changed, see `registry.stores`. A new owner looks for the newest snapshot that is
+whole, and claims its generation, which says so. Who comes next goes by the newest claim: the snapshots of that
+generation, then the one that it began from and those before, and so on. A snapshot that an older owner wrote after it
+was replaced is in none of them. It would be a state of the same log, but nobody needs to rely on that.
+
+The two newest that count are kept, with the claims that lead to them.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import NamedTuple
+
+from onlineguard.slidr.registry.stores import Store
+from onlineguard_service.journal.snapshots import DamagedSnapshot, pieces, whole
+from onlineguard_service.partitions.log import Fenced, Owned
+
+KEPT = 2
+
+log = logging.getLogger("onlineguard.worker")
+
+
+class At(NamedTuple):
+    """Which snapshot of a partition."""
+
+    generation: int  # of the owner that wrote it
+    offset: int
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{self.generation:020}-{self.offset:020}"
+
+
+class Snapshots:
+    """See this module."""
+
+    def __init__(self, store: Store):
+        self._store = store
+
+    def begin(self, owned: Owned) -> tuple[int, dict[str, bytes]] | None:
+        """Claim a partition, and what its shard goes on from: an offset and the parts of a state; None: nothing yet.
+
+        Raises Fenced where this owner was replaced already, CheckpointError for a snapshot of a newer version.
+        """
+        partition, generation = owned.partition, owned.generation
+        claims = self._claims(partition)
+        if claims and claims[-1] >= generation:
+            log.error(
+                "partition %d is owned in generation %d, but was claimed for generation %d: another process has taken "
+                "it over, or the group of the log was made anew; then name another folder of snapshots",
+                partition,
+                generation,
+                claims[-1],
+            )
+            raise Fenced(partition)
+        found, at = None, None
+        for at in self._counting(partition, claims, self._snapshots(partition)):
+            try:
+                found = whole([self._store.read(_snapshot(partition, at))], _snapshot(partition, at))
+                break
+            except (DamagedSnapshot, FileNotFoundError) as error:
+                log.warning("a snapshot of partition %d is passed over: %s", partition, error)
+        claim = json.dumps(None if found is None or at is None else [at.generation, at.offset]).encode()
+        if not self._store.create(_claim(partition, generation), claim):
+            raise Fenced(partition)
+        self._prune(owned)
+        return found
+
+    def write(self, owned: Owned, offset: int, parts: Mapping[str, bytes | memoryview]) -> None:
+        """Keep a snapshot of the shard as it is after a record. Raises Fenced where this owner was replaced."""
+        partition, at = owned.partition, At(owned.generation, offset)
+        self._check(owned)
+        self._store.create(_snapshot(partition, at), b"".join(pieces(offset, parts)))
+        self._prune(owned)
+
+    def newest(self, partition: int) -> At | None:
+        """The newest snapshot that counts, whether it is whole or not."""
+        return next(self._counting(partition, self._claims(partition), self._snapshots(partition)), None)
+
+    def read(self, partition: int, at: At) -> tuple[int, dict[str, bytes]]:
+        """Its offset and its parts. Raises DamagedSnapshot, FileNotFoundError, CheckpointError."""
+        return whole([self._store.read(_snapshot(partition, at))], _snapshot(partition, at))
+
+    def _check(self, owned: Owned) -> list[int]:
+        claims = self._claims(owned.partition)
+        if not claims or claims[-1] != owned.generation:
+            raise Fenced(owned.partition)
+        return claims
+
+    def _prune(self, owned: Owned) -> None:
+        """Remove all but the snapshots that are kept, and the claims that lead to them.
+
+        An owner that was replaced removes nothing that its successor began from: that is one of the two newest as this
+        owner knew them, and what came later it does not know.
+        """
+        partition, claims, snapshots = owned.partition, self._check(owned), self._snapshots(owned.partition)
+        walked = list[int]()
+        kept = list(islice(self._counting(partition, claims, snapshots, walked), KEPT))
+        for at in snapshots:
+            if at not in kept and at.generation <= owned.generation:
+                self._store.remove(_snapshot(partition, at))
+        for generation in claims:
+            if generation not in walked and generation < owned.generation:
+                self._store.remove(_claim(partition, generation))
+
+    def _counting(
+        self, partition: int, claims: list[int], snapshots: list[At], walked: list[int] | None = None
+    ) -> Iterator[At]:
+        """The snapshots that count, the newest first. `walked` gets the generations that are looked at."""
+        generation, most = (claims[-1], None) if claims else (None, None)
+        while generation is not None:
+            if walked is not None:
+                walked.append(generation)
+            for at in reversed(snapshots):
+                if at.generation == generation and (most is None or at.offset <= most):
+                    yield at
+            try:
+                began = json.loads(self._store.read(_claim(partition, generation)))
+            except FileNotFoundError:  # nothing before it is kept
+                return
+            generation, most = began or (None, None)
+
+    def _claims(self, partition: int) -> list[int]:
+        return sorted(int(name) for name in self._store.names(f"{_folder(partition)}/claims") if name.isdecimal())
+
+    def _snapshots(self, partition: int) -> list[At]:
+        """All of them, in order."""
+        names = self._store.names(f"{_folder(partition)}/snapshots")
+        return sorted(
+            At(int(generation), int(offset))
+            for generation, _, offset in (name.partition("-") for name in names)
+            if generation.isdecimal() and offset.isdecimal()
+        )
+
+
+def _folder(partition: int) -> str:
+    return f"shards/{partition:06}"
+
+
+def _claim(partition: int, generation: int) -> str:
+    return f"{_folder(partition)}/claims/{generation:020}"
+
+
+def _snapshot(partition: int, at: At) -> str:
+    return f"{_folder(partition)}/snapshots/{at.name}"

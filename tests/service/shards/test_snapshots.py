@@ -1,0 +1,78 @@
+"""Snapshots of shards: the newest that counts is found, and an owner that was replaced changes nothing."""
+
+import logging
+
+import pytest
+from onlineguard_service.partitions.log import Fenced, Owned
+from onlineguard_service.shards.snapshots import At, Snapshots
+
+from onlineguard.slidr.registry.stores import opened
+
+
+@pytest.fixture(params=["folder", "memory"])
+def snapshots(request, tmp_path):
+    return Snapshots(opened(tmp_path if request.param == "folder" else f"memory://{tmp_path}"))
+
+
+def owned(generation, partition=3):
+    return Owned(partition, generation)
+
+
+def names(snapshots):
+    return snapshots._store.names("shards/000003/snapshots"), snapshots._store.names("shards/000003/claims")
+
+
+def test_a_new_owner_goes_on_from_the_newest_snapshot(snapshots):
+    assert snapshots.begin(owned(1)) is None
+    for offset in (4, 9):
+        snapshots.write(owned(1), offset, {"a": b"%d" % offset})
+    assert snapshots.begin(owned(2)) == (9, {"a": b"9"})
+    assert snapshots.begin(owned(3)) == (9, {"a": b"9"})
+    assert snapshots.begin(owned(1, partition=4)) is None
+
+
+def test_a_snapshot_that_a_replaced_owner_writes_late_does_not_count(snapshots):
+    snapshots.begin(owned(1))
+    snapshots.write(owned(1), 4, {"a": b"4"})
+    late, looked = Snapshots(snapshots._store), [[1]]  # it looked before the next owner began, and was stopped then
+    late._check = lambda one: looked.pop() if looked else snapshots._check(one)
+    snapshots.begin(owned(2))
+    with pytest.raises(Fenced):
+        late.write(owned(1), 7, {"a": b"late"})
+    assert At(1, 7).name in names(snapshots)[0]
+    with pytest.raises(Fenced):
+        snapshots.write(owned(1), 9, {"a": b"late"})
+    assert snapshots.begin(owned(5)) == (4, {"a": b"4"})
+
+
+def test_nobody_begins_where_a_later_owner_has(snapshots, caplog):
+    snapshots.begin(owned(7))
+    for generation in (6, 7):
+        with pytest.raises(Fenced), caplog.at_level(logging.ERROR):
+            snapshots.begin(owned(generation))
+    assert "name another folder of snapshots" in caplog.text
+
+
+def test_a_damaged_snapshot_is_passed_over_with_a_warning(snapshots, caplog):
+    snapshots.begin(owned(1))
+    snapshots.write(owned(1), 4, {"a": b"4"})
+    snapshots._store.create(f"shards/000003/snapshots/{At(1, 5).name}", b"cut off")
+    assert snapshots.begin(owned(2)) == (4, {"a": b"4"})
+    assert "is passed over" in caplog.text
+
+
+def test_the_two_newest_are_kept_over_many_owners(snapshots):
+    for generation in range(1, 6):
+        snapshots.begin(owned(generation))
+        snapshots.write(owned(generation), generation, {})
+    snapshots.begin(owned(9))
+    assert names(snapshots) == (
+        [At(4, 4).name, At(5, 5).name],
+        [f"{generation:020}" for generation in (4, 5, 9)],
+    )
+
+
+def test_owners_that_never_wrote_leave_one_claim(snapshots):
+    for generation in range(1, 6):
+        snapshots.begin(owned(generation))
+    assert names(snapshots)[1] == [f"{5:020}"]
