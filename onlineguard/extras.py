@@ -13,6 +13,7 @@ PACKAGES = {
     "registry": ("fsspec",),
     "redis": ("hiredis", "redis"),
     "river": ("river",),
+    "sklearn": ("sklearn",),
     "serve": ("httptools", "starlette", "uvicorn"),
     "slidr": ("optax", "scipy", "sklearn"),
 }
