@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,27 @@ from onlineguard.models.series import PAUSE, USUAL_RATE, Series
 UNKNOWN = (math.nan, math.nan, math.nan, math.nan)  # the quantiles before the first event
 
 
+class Choice:
+    """A number that the operator chose, as a parameter of a river estimator. `mutate` may change it at any time.
+
+    checked: what returns the number, or raises InvalidArgument.
+    """
+
+    def __init__(self, checked: Callable[[Any], Any]):
+        self._checked = checked
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else vars(instance)[self._name]
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        vars(instance)[self._name] = self._checked(value)
+        if "_model" in vars(instance):
+            instance._follow(self._name)
+
+
 class PackedDetector(base.AnomalyDetector):
     """A river anomaly detector whose model is stepped through a compiled program.
 
@@ -29,7 +50,7 @@ class PackedDetector(base.AnomalyDetector):
     features need more columns.
     """
 
-    target_rate: float
+    target_rate: Any
     bounded_score: bool
 
     def __init__(self, estimator: Any, smallest_width: int = SMALLEST_WIDTH):
@@ -37,11 +58,20 @@ class PackedDetector(base.AnomalyDetector):
         self._model = PackedModel(estimator, smallest_width)
 
     @property
+    def _mutable_attributes(self) -> set[str]:
+        chosen = {name for kind in type(self).__mro__ for name, value in vars(kind).items() if isinstance(value, Choice)}
+        return chosen | {"bounded_score"}
+
+    def _follow(self, name: str) -> None:
+        """Have the model follow a choice that was changed; its running quantiles move to a new target rate."""
+        self._model.use(self._model.estimator.changed(**{name: float(getattr(self, name))}))
+
+    @property
     def threshold(self) -> float:
         """The score from which the next event is an anomaly; NaN before the first event."""
         if not self._features.names:
             return math.nan
-        verdict = self.judge_one({})
+        verdict = Verdict.of(self._model.current, self.target_rate)
         at = dataclasses.replace(verdict, score=verdict.threshold)
         return at.bounded_score if self.bounded_score else at.score
 
@@ -77,6 +107,14 @@ class PackedDetector(base.AnomalyDetector):
         if not self._features.names:
             return Verdict(math.nan, math.nan, False, UNKNOWN, self.target_rate)
         return Verdict.of(self._model.judge(self._known(x)), self.target_rate)
+
+    def classify(self, score: float) -> bool:
+        """Whether an event that got this score just now is an anomaly, as `judge_one` says it; see `VerdictFilter`.
+
+        False for NaN, and until enough events were learned. Bounded scores end at 12/13: beyond one event in 10^12 they
+        cannot say on which side of the threshold an event lies.
+        """
+        return self._model.settled and score > self.threshold
 
     def judge_learn_one(self, x: Mapping[Hashable, Any]) -> Verdict:
         """`judge_one`, then `learn_one`."""
@@ -182,8 +220,11 @@ class DriftRobustDetector(PackedDetector):
     (True, True, 'ms')
     """
 
+    target_rate = Choice(lambda value: checked_target_rate(value))
+    patience = Choice(lambda value: checked_patience(value))
+
     def __init__(self, target_rate: float = 0.01, patience: float = 5_000, bounded_score: bool = False):
-        self.target_rate, self.patience = checked_target_rate(target_rate), checked_patience(patience)
+        self.target_rate, self.patience = target_rate, patience
         self.bounded_score = bounded_score
         super().__init__(JointDetector(float(target_rate), float(patience)))
 
@@ -213,8 +254,11 @@ class MarginalDetector(PackedDetector):
     True
     """
 
+    target_rate = Choice(lambda value: checked_target_rate(value))
+    patience = Choice(lambda value: checked_patience(value))
+
     def __init__(self, target_rate: float = 0.01, patience: float = 5_000, bounded_score: bool = False):
-        self.target_rate, self.patience = checked_target_rate(target_rate), checked_patience(patience)
+        self.target_rate, self.patience = target_rate, patience
         self.bounded_score = bounded_score
         super().__init__(Detector(float(target_rate), float(patience)))
 
@@ -252,8 +296,11 @@ class SeriesDetector(PackedDetector):
     (True, False)
     """
 
+    target_rate = Choice(lambda value: checked_target_rate(value))
+    pause = Choice(lambda value: checked_pause(value))
+
     def __init__(self, target_rate: float = USUAL_RATE, pause: float = PAUSE, bounded_score: bool = False):
-        self.target_rate, self.pause = checked_target_rate(target_rate), checked_pause(pause)
+        self.target_rate, self.pause = target_rate, pause
         self.bounded_score = bounded_score
         super().__init__(Series(float(target_rate), float(pause)), smallest_width=1)
 
