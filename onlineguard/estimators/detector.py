@@ -59,8 +59,7 @@ class PackedDetector(base.AnomalyDetector):
 
     @property
     def _mutable_attributes(self) -> set[str]:
-        chosen = {name for kind in type(self).__mro__ for name, value in vars(kind).items() if isinstance(value, Choice)}
-        return chosen | {"bounded_score"}
+        return {"target_rate", "patience", "pause", "bounded_score"}  # those of them that there are
 
     def _follow(self, name: str) -> None:
         """Have the model follow a choice that was changed; its running quantiles move to a new target rate."""

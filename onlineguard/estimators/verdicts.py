@@ -27,7 +27,8 @@ def judge_one(model: Any, x: Mapping[Hashable, Any]) -> Verdict:
 class VerdictFilter(base.AnomalyFilter):
     """Classifies scores by the detector's own threshold, so that river can use its verdicts.
 
-    In a pipeline it keeps anomalies from the steps behind it. With `classify`, measures of classification can be used. `AdaptiveThreshold` is for the detectors of others, which have no threshold.
+    In a pipeline it keeps anomalies from the steps behind it, and its `classify` gives the labels that measures of
+    classification need. `AdaptiveThreshold` is for the detectors of others, which have no threshold.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ class Judging(Streamed):
         return self._learn(self._rows(X, afresh=new), None, slices, afresh=new)
 
     def judge(self, X: Any, slices: Any = None) -> Verdicts:
-        """The verdict on each row as if it came next: score, threshold, p-value, anomalous, ready. Nothing is learned."""
+        """The verdict on each row as if it came next, see `Engine.score`; nothing is learned."""
         rows = self._rows(X)
         return self.engine_.score(self._keys(slices), rows)
 
@@ -134,9 +134,9 @@ class OutlierDetector(OutlierMixin, Judging):
         """-1 for each row that is an outlier under what was learned, and 1 for any other, (n,)."""
         return np.where(self.decision_function(X, slices) < 0.0, -1, 1)
 
-    def fit_predict(self, X: Any, y: Any = None, slices: Any = None) -> np.ndarray:
+    def fit_predict(self, X: Any, y: Any = None, slices: Any = None, **kwargs: Any) -> np.ndarray:
         """`fit`, then `predict` of the same rows: each is judged by all of them. See `update` for those before it."""
-        return self.fit(X, y, slices).predict(X, slices)
+        return self.fit(X, y, slices, **kwargs).predict(X, slices)
 
     def predict_proba(self, X: Any, slices: Any = None) -> np.ndarray:
         """A number from 0 to 1 that a row is usual, and that it is an outlier, (n, 2); 0.5 at the threshold.
@@ -175,6 +175,7 @@ class OutlierDetector(OutlierMixin, Judging):
         super()._restore(kept)
         self.offset_ = -1.0
         self.weights = None if self.weights is None else dict(self.weights)
+        self.categories, self.only_high, self.only_low = map(tuple, (self.categories, self.only_high, self.only_low))
         if kept["own_model"]:
             self.estimator = unwrapped(self.engine_.model)
 

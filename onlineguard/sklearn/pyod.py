@@ -95,9 +95,7 @@ class PyODDetector(Judging):
         return as_probabilities(self.decision_function(X, slices) / max(self.threshold_, np.finfo(np.float32).tiny))
 
     def _made(self, n_features: int, features: list[str] | None) -> Engine:
-        return Engine(
-            n_features, self.target_rate, patience=self.patience, features=features, estimator=self.estimator
-        )
+        return Engine(n_features, self.target_rate, patience=self.patience, features=features, estimator=self.estimator)
 
     def _labelled(self, X: Any, slices: Any) -> Self:
         self.decision_scores_ = self.decision_function(X, slices)

@@ -14,10 +14,11 @@ from onlineguard.sklearn.streamed import Streamed
 
 
 class LinearRegressor(RegressorMixin, Streamed):
-    """Linear regression that follows a drifting stream, and that no corrupted target or feature can move far.
+    """Linear regression that follows a drifting stream, and that no corrupted target or feature can move far
+    once a few were learned.
 
     It takes the rows of X once, in their order, and needs no scaler. Missing features count as lying at their
-    location, and a row without a target (NaN) is not learned. See `onlineguard.linear_regression`.
+    location. See `onlineguard.linear_regression`.
 
     Parameters
     ----------
@@ -32,7 +33,7 @@ class LinearRegressor(RegressorMixin, Streamed):
     >>> from onlineguard.sklearn import LinearRegressor
     >>> X = np.random.default_rng(0).uniform(0.0, 1e6, (2_000, 1))
     >>> y = 3.0 * X[:, 0] + 7.0
-    >>> y[::10] = 1e12  # a tenth of the targets are false
+    >>> y[9::10] = 1e12  # a tenth of the targets are false
     >>> bool(2.9e6 < LinearRegressor().fit(X, y).predict([[1e6]])[0] < 3.1e6)
     True
     """
@@ -50,7 +51,7 @@ class LinearRegressor(RegressorMixin, Streamed):
         return self._taught(X, y, slices, afresh=self._is_new())
 
     def predict(self, X: Any, slices: Any = None) -> np.ndarray:
-        """The target expected with each row, float32 (n,); NaN in a slice that is unknown."""
+        """The target expected with each row, float32 (n,); 0 in a slice that is unknown."""
         rows = self._rows(X)
         return self.engine_.predict(self._keys(slices), rows)
 
@@ -101,7 +102,7 @@ class LogisticClassifier(ClassifierMixin, Streamed):
         return self._taught(X, y, classes, slices, afresh=self._is_new())
 
     def predict_proba(self, X: Any, slices: Any = None) -> np.ndarray:
-        """The probability of each class, in the order of `classes_`, (n, 2); NaN in a slice that is unknown."""
+        """The probability of each class, in the order of `classes_`, (n, 2); a half in an unknown slice."""
         rows = self._rows(X)
         p = self.engine_.predict(self._keys(slices), rows).astype(np.float64)
         return np.column_stack([1.0 - p, p])
@@ -118,7 +119,9 @@ class LogisticClassifier(ClassifierMixin, Streamed):
             self.classes_ = _two(np.unique(labels if classes is None else classes))
         unknown = np.setdiff1d(labels, self.classes_)
         if len(unknown):
-            raise InvalidArgument("y", f"holds {unknown[0]!r}, which is none of the classes {self.classes_.tolist()}")
+            raise InvalidArgument(
+                "y", f"holds {unknown.tolist()[0]!r}, which is none of the classes {self.classes_.tolist()}"
+            )
         self._learn(rows, (labels == self.classes_[1]).astype(float), slices, afresh)
         return self
 

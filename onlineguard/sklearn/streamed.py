@@ -28,6 +28,7 @@ class Streamed(BaseEstimator):
 
     engine_: Engine
     n_features_in_: int
+    feature_names_in_: np.ndarray  # only of frames
     _sliced: bool
 
     def _made(self, n_features: int, features: list[str] | None) -> Engine:
@@ -88,14 +89,13 @@ class Streamed(BaseEstimator):
         if not afresh:
             check_is_fitted(self)
         kind = None if getattr(self, "categories", ()) else "numeric"
-        return validate_data(self, X, reset=afresh, dtype=kind, ensure_all_finite=False)
+        rows: Any = validate_data(self, X, reset=afresh, dtype=kind, ensure_all_finite=False)
+        return rows
 
     def _keys(self, slices: Any) -> Any:
         if (slices is not None) != self._sliced:
             told = "were given to fit, so they must be given here too" if self._sliced else "were not given to fit"
-            raise InvalidArgument(
-                "slices", f"{told}; give one key for each row to all methods, or to none of them"
-            )
+            raise InvalidArgument("slices", f"{told}; give one key for each row to all methods, or to none of them")
         return STREAM if slices is None else slices
 
     def __sklearn_tags__(self) -> Any:
