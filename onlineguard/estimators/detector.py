@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from river import base
@@ -21,22 +21,26 @@ from onlineguard.models.series import PAUSE, USUAL_RATE, Series
 UNKNOWN = (math.nan, math.nan, math.nan, math.nan)  # the quantiles before the first event
 
 
-class Choice:
+class Choice[T]:
     """A number that the operator chose, as a parameter of a river estimator. `mutate` may change it at any time.
 
     checked: what returns the number, or raises InvalidArgument.
     """
 
-    def __init__(self, checked: Callable[[Any], Any]):
+    def __init__(self, checked: Callable[[Any], T]):
         self._checked = checked
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+    @overload
+    def __get__(self, instance: None, owner: type) -> "Choice[T]": ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+    def __get__(self, instance: Any, owner: type) -> Any:
         return self if instance is None else vars(instance)[self._name]
 
-    def __set__(self, instance: Any, value: Any) -> None:
+    def __set__(self, instance: Any, value: T) -> None:
         vars(instance)[self._name] = self._checked(value)
         if "_model" in vars(instance):
             instance._follow(self._name)
@@ -219,8 +223,8 @@ class DriftRobustDetector(PackedDetector):
     (True, True, 'ms')
     """
 
-    target_rate = Choice(lambda value: checked_target_rate(value))
-    patience = Choice(lambda value: checked_patience(value))
+    target_rate = Choice[float](lambda value: checked_target_rate(value))
+    patience = Choice[float](lambda value: checked_patience(value))
 
     def __init__(self, target_rate: float = 0.01, patience: float = 5_000, bounded_score: bool = False):
         self.target_rate, self.patience = target_rate, patience
@@ -253,8 +257,8 @@ class MarginalDetector(PackedDetector):
     True
     """
 
-    target_rate = Choice(lambda value: checked_target_rate(value))
-    patience = Choice(lambda value: checked_patience(value))
+    target_rate = Choice[float](lambda value: checked_target_rate(value))
+    patience = Choice[float](lambda value: checked_patience(value))
 
     def __init__(self, target_rate: float = 0.01, patience: float = 5_000, bounded_score: bool = False):
         self.target_rate, self.patience = target_rate, patience
@@ -295,8 +299,8 @@ class SeriesDetector(PackedDetector):
     (True, False)
     """
 
-    target_rate = Choice(lambda value: checked_target_rate(value))
-    pause = Choice(lambda value: checked_pause(value))
+    target_rate = Choice[float](lambda value: checked_target_rate(value))
+    pause = Choice[float](lambda value: checked_pause(value))
 
     def __init__(self, target_rate: float = USUAL_RATE, pause: float = PAUSE, bounded_score: bool = False):
         self.target_rate, self.pause = target_rate, pause

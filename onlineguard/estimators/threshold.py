@@ -54,8 +54,8 @@ class AdaptiveThreshold(base.AnomalyFilter):
     (False, True)
     """
 
-    target_rate = Choice(checked_target_rate)
-    patience = Choice(lambda patience: None if patience is None else checked_patience(patience))
+    target_rate = Choice[float](checked_target_rate)
+    patience = Choice[float | None](lambda patience: None if patience is None else checked_patience(patience))
 
     def __init__(
         self,

@@ -167,7 +167,9 @@ class OutlierDetector(OutlierMixin, Judging):
 
     def _kept(self) -> dict[str, Any]:
         kept = super()._kept()
-        weights = None if self.weights is None else list(self.weights.items())  # JSON has no numbers as keys
+        weights = (
+            None if self.weights is None else [[*item] for item in self.weights.items()]
+        )  # JSON has no numbers as keys
         kept["params"] |= {"weights": weights}
         return kept | {"own_model": self.estimator is not None}
 

@@ -66,7 +66,8 @@ class Streamed(BaseEstimator):
     def _kept(self) -> dict[str, Any]:
         """What `save` keeps beside the engine, as values that JSON can hold."""
         params = self.get_params(deep=False)
-        return {"params": {name: value for name, value in params.items() if name != "estimator"}}
+        params.pop("estimator", None)
+        return {"params": {name: list(value) if isinstance(value, tuple) else value for name, value in params.items()}}
 
     def _restore(self, kept: dict[str, Any]) -> None:
         self.set_params(**kept["params"])

@@ -28,6 +28,7 @@ ROOMS = [
     "onlineguard.models",
     "onlineguard.engine",
     "onlineguard.estimators",
+    "onlineguard.sklearn",
     "onlineguard.sources",
     "onlineguard.report",
     "onlineguard.slidr.clicks",
