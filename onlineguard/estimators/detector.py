@@ -54,7 +54,7 @@ class PackedDetector(base.AnomalyDetector):
     features need more columns.
     """
 
-    target_rate: Any
+    target_rate = Choice[float](lambda value: checked_target_rate(value))
     bounded_score: bool
 
     def __init__(self, estimator: Any, smallest_width: int = SMALLEST_WIDTH):
@@ -223,7 +223,6 @@ class DriftRobustDetector(PackedDetector):
     (True, True, 'ms')
     """
 
-    target_rate = Choice[float](lambda value: checked_target_rate(value))
     patience = Choice[float](lambda value: checked_patience(value))
 
     def __init__(self, target_rate: float = 0.01, patience: float = 5_000, bounded_score: bool = False):
@@ -257,7 +256,6 @@ class MarginalDetector(PackedDetector):
     True
     """
 
-    target_rate = Choice[float](lambda value: checked_target_rate(value))
     patience = Choice[float](lambda value: checked_patience(value))
 
     def __init__(self, target_rate: float = 0.01, patience: float = 5_000, bounded_score: bool = False):
@@ -299,7 +297,6 @@ class SeriesDetector(PackedDetector):
     (True, False)
     """
 
-    target_rate = Choice[float](lambda value: checked_target_rate(value))
     pause = Choice[float](lambda value: checked_pause(value))
 
     def __init__(self, target_rate: float = USUAL_RATE, pause: float = PAUSE, bounded_score: bool = False):
