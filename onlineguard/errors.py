@@ -32,6 +32,9 @@ class InvalidArgument(OnlineguardError, ValueError):
     ('batch is 0; it must be at least 1, e.g. 1000 events a request', 'batch')
     """
 
+    argument: str | None
+    problem: str
+
     @overload
     def __init__(self, message: str, /) -> None: ...
     @overload

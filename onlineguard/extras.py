@@ -15,6 +15,7 @@ PACKAGES = {
     "kafka": ("confluent_kafka",),
     "redis": ("hiredis", "redis"),
     "river": ("river",),
+    "sklearn": ("sklearn",),
     "serve": ("httptools", "starlette", "uvicorn"),
     "slidr": ("optax", "scipy", "sklearn"),
 }

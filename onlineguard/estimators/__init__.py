@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from onlineguard.estimators.quantile import ClippedQuantile
     from onlineguard.estimators.scale import ClippedScale
     from onlineguard.estimators.threshold import AdaptiveThreshold
+    from onlineguard.estimators.verdicts import VerdictFilter, judge_one
 
 __all__ = [
     "AdaptiveThreshold",
@@ -32,6 +33,8 @@ __all__ = [
     "MarginalDetector",
     "NeighboursDetector",
     "SeriesDetector",
+    "VerdictFilter",
+    "judge_one",
 ]
 
 _NAMES = {
@@ -44,5 +47,6 @@ _NAMES = {
     "quantile": ["ClippedQuantile"],
     "scale": ["ClippedScale"],
     "threshold": ["AdaptiveThreshold"],
+    "verdicts": ["VerdictFilter", "judge_one"],
 }
 __getattr__, __dir__ = loading(__name__, _NAMES, extra="river")

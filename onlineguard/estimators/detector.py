@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Hashable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, overload
 
 import numpy as np
 from river import base
@@ -21,6 +21,31 @@ from onlineguard.models.series import PAUSE, USUAL_RATE, Series
 UNKNOWN = (math.nan, math.nan, math.nan, math.nan)  # the quantiles before the first event
 
 
+class Choice[T]:
+    """A number that the operator chose, as a parameter of a river estimator. `mutate` may change it at any time.
+
+    checked: what returns the number, or raises InvalidArgument.
+    """
+
+    def __init__(self, checked: Callable[[Any], T]):
+        self._checked = checked
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> "Choice[T]": ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else vars(instance)[self._name]
+
+    def __set__(self, instance: Any, value: T) -> None:
+        vars(instance)[self._name] = self._checked(value)
+        if "_model" in vars(instance):
+            instance._follow(self._name)
+
+
 class PackedDetector(base.AnomalyDetector):
     """A river anomaly detector whose model is stepped through a compiled program.
 
@@ -29,7 +54,7 @@ class PackedDetector(base.AnomalyDetector):
     features need more columns.
     """
 
-    target_rate: float
+    target_rate = Choice[float](lambda value: checked_target_rate(value))
     bounded_score: bool
 
     def __init__(self, estimator: Any, smallest_width: int = SMALLEST_WIDTH):
@@ -37,11 +62,19 @@ class PackedDetector(base.AnomalyDetector):
         self._model = PackedModel(estimator, smallest_width)
 
     @property
+    def _mutable_attributes(self) -> set[str]:
+        return {"target_rate", "patience", "pause", "bounded_score"}  # those of them that there are
+
+    def _follow(self, name: str) -> None:
+        """Have the model follow a choice that was changed; its running quantiles move to a new target rate."""
+        self._model.use(self._model.estimator.changed(**{name: float(getattr(self, name))}))
+
+    @property
     def threshold(self) -> float:
         """The score from which the next event is an anomaly; NaN before the first event."""
         if not self._features.names:
             return math.nan
-        verdict = self.judge_one({})
+        verdict = Verdict.of(self._model.current, self.target_rate)
         at = dataclasses.replace(verdict, score=verdict.threshold)
         return at.bounded_score if self.bounded_score else at.score
 
@@ -77,6 +110,14 @@ class PackedDetector(base.AnomalyDetector):
         if not self._features.names:
             return Verdict(math.nan, math.nan, False, UNKNOWN, self.target_rate)
         return Verdict.of(self._model.judge(self._known(x)), self.target_rate)
+
+    def classify(self, score: float) -> bool:
+        """Whether an event that got this score just now is an anomaly, as `judge_one` says it; see `VerdictFilter`.
+
+        False for NaN, and until enough events were learned. Bounded scores end at 12/13: beyond one event in 10^12 they
+        cannot say on which side of the threshold an event lies.
+        """
+        return self._model.settled and score > self.threshold
 
     def judge_learn_one(self, x: Mapping[Hashable, Any]) -> Verdict:
         """`judge_one`, then `learn_one`."""
@@ -182,8 +223,10 @@ class DriftRobustDetector(PackedDetector):
     (True, True, 'ms')
     """
 
+    patience = Choice[float](lambda value: checked_patience(value))
+
     def __init__(self, target_rate: float = 0.01, patience: float = 5_000, bounded_score: bool = False):
-        self.target_rate, self.patience = checked_target_rate(target_rate), checked_patience(patience)
+        self.target_rate, self.patience = target_rate, patience
         self.bounded_score = bounded_score
         super().__init__(JointDetector(float(target_rate), float(patience)))
 
@@ -213,8 +256,10 @@ class MarginalDetector(PackedDetector):
     True
     """
 
+    patience = Choice[float](lambda value: checked_patience(value))
+
     def __init__(self, target_rate: float = 0.01, patience: float = 5_000, bounded_score: bool = False):
-        self.target_rate, self.patience = checked_target_rate(target_rate), checked_patience(patience)
+        self.target_rate, self.patience = target_rate, patience
         self.bounded_score = bounded_score
         super().__init__(Detector(float(target_rate), float(patience)))
 
@@ -252,8 +297,10 @@ class SeriesDetector(PackedDetector):
     (True, False)
     """
 
+    pause = Choice[float](lambda value: checked_pause(value))
+
     def __init__(self, target_rate: float = USUAL_RATE, pause: float = PAUSE, bounded_score: bool = False):
-        self.target_rate, self.pause = checked_target_rate(target_rate), checked_pause(pause)
+        self.target_rate, self.pause = target_rate, pause
         self.bounded_score = bounded_score
         super().__init__(Series(float(target_rate), float(pause)), smallest_width=1)
 

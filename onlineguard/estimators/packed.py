@@ -69,6 +69,13 @@ class Packed:
         self.width = width
         self._put(state)
 
+    def use(self, estimator: Any) -> None:
+        """Go on with an estimator that differs in its numbers alone; no program is compiled again."""
+        kept = None if self._row is None else self.state
+        self.estimator = estimator
+        if kept is not None:
+            self._put(kept)
+
     @property
     def state(self) -> Any:
         """The estimator's state, in NumPy."""

@@ -28,12 +28,27 @@ class PackedModel(Packed):
     def __init__(self, estimator: Any, smallest_width: int = SMALLEST_WIDTH):
         super().__init__(estimator, smallest_width)
         self._feedback = Feedback()
+        self._settled = False
         self._after: tuple[bytes, Any] | None = None  # the event judged last, and the row after it
 
     @property
     def factor(self) -> float:
         """What people's answers have put on the threshold; 1 without any."""
         return self._feedback.of(0)
+
+    @property
+    def settled(self) -> bool:
+        """Whether enough events were learned for the next one to be judged."""
+        if not self._settled and self._row is not None:
+            self._settled = int(self.estimator.seen(self.state)) >= self.estimator.min_seen
+        return self._settled
+
+    @property
+    def current(self) -> np.ndarray:
+        """A judgement (FIELDS,) whose threshold and quantiles are those of now; its score is of any event."""
+        if self._after is not None:
+            return self._moderated(_judgement(self._after[1]))
+        return self.judge(np.full(len(self._origin), np.nan))
 
     def judge(self, values: np.ndarray) -> np.ndarray:
         """The judgement (FIELDS,) of an event (d,); nothing is learned."""
@@ -107,10 +122,10 @@ class PackedModel(Packed):
         self._after = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_feedback": self._feedback}
+        return super().__getstate__() | {"_feedback": self._feedback, "_settled": self._settled}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._after = None
+        self._after, self._settled = None, False  # earlier versions kept neither
         super().__setstate__(state)
 
 

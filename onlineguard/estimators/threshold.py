@@ -10,7 +10,7 @@ from river.utils import dataframe
 
 from onlineguard.engine.events import LARGEST
 from onlineguard.errors import InvalidArgument
-from onlineguard.estimators.detector import checked_patience, checked_target_rate
+from onlineguard.estimators.detector import Choice, checked_patience, checked_target_rate
 from onlineguard.estimators.packed_model import PackedModel
 from onlineguard.estimators.shell import read_frame
 from onlineguard.models.base import MIN_SEEN, READY, SCORE, THRESHOLD
@@ -54,6 +54,9 @@ class AdaptiveThreshold(base.AnomalyFilter):
     (False, True)
     """
 
+    target_rate = Choice[float](checked_target_rate)
+    patience = Choice[float | None](lambda patience: None if patience is None else checked_patience(patience))
+
     def __init__(
         self,
         anomaly_detector: Any,
@@ -67,9 +70,16 @@ class AdaptiveThreshold(base.AnomalyFilter):
                 "learn_one, e.g. river.anomaly.HalfSpaceTrees()"
             )
         super().__init__(anomaly_detector, protect_anomaly_detector)
-        self.target_rate = checked_target_rate(target_rate)
-        self.patience = None if patience is None else checked_patience(patience)
+        self.target_rate, self.patience = target_rate, patience
         self._model = PackedModel(self._one_sided)
+
+    @property
+    def _mutable_attributes(self) -> set[str]:
+        return {"anomaly_detector", "protect_anomaly_detector", "target_rate", "patience"}
+
+    def _follow(self, name: str) -> None:
+        """Have the model follow a choice that was changed."""
+        self._model.use(self._one_sided)
 
     @property
     def _one_sided(self) -> OneSided:

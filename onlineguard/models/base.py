@@ -72,6 +72,7 @@ class SliceModel(ABC):
     supervised: ClassVar[bool] = False  # events are pairs (x, y)
     predicts: ClassVar[bool] = False  # the model has a `predict`
     shiftable: ClassVar[bool] = False  # the model has a `moved`; without it values are taken as float32 holds them
+    min_seen: ClassVar[int] = MIN_SEEN  # events before the first that is judged
     repeatable: ClassVar[bool] = True  # an event may be learned twice; not in a series, where each has its place
     categories: tuple[int, ...] = ()  # features, counted from 0, whose numbers are codes of categories
 

@@ -99,6 +99,7 @@ class Series(SliceModel):
 
     shiftable = True
     repeatable = False
+    min_seen = READY
 
     def init(self, n_features: int, width: int | None = None) -> SeriesState:
         """The state before any event, in NumPy."""

@@ -53,6 +53,11 @@ class Wrapper(SliceModel):
         return self.model.shiftable
 
     @property
+    def min_seen(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """That of the inner model."""
+        return self.model.min_seen
+
+    @property
     def repeatable(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether the inner model may learn an event twice."""
         return self.model.repeatable

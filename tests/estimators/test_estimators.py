@@ -29,6 +29,7 @@ from onlineguard.estimators import (
     MarginalDetector,
     NeighboursDetector,
     SeriesDetector,
+    VerdictFilter,
 )
 from tests.support.river_streams import classification, events, labelled, regression, vanishing
 from tests.support.strategies import streams
@@ -65,7 +66,7 @@ def datasets(model, scale=1):
 
 
 def river_checks():
-    for kind in [*DETECTORS, *SUPERVISED, AdaptiveThreshold, ClippedChangePoint]:
+    for kind in [*DETECTORS, *SUPERVISED, AdaptiveThreshold, VerdictFilter, ClippedChangePoint]:
         for params in kind._unit_test_params():
             yield kind(**params)
 

@@ -29,6 +29,7 @@ ROOMS = [
     "onlineguard.models",
     "onlineguard.engine",
     "onlineguard.estimators",
+    "onlineguard.sklearn",
     "onlineguard.sources",
     "onlineguard.report",
     "onlineguard.slidr.clicks",

@@ -35,6 +35,11 @@ def run(program: str) -> tuple[int, str]:
     ("module", "lacks", "line"),
     [
         ("onlineguard.estimators", "river", "onlineguard.estimators needs river: pip install 'onlineguard[river]'"),
+        (
+            "onlineguard.sklearn",
+            "sklearn",
+            "onlineguard.sklearn needs scikit-learn: pip install 'onlineguard[sklearn]'",
+        ),
         ("onlineguard.client", "httpx2", "onlineguard.client needs httpx2: pip install 'onlineguard[client]'"),
         ("onlineguard.slidr", "sklearn", "onlineguard.slidr needs scikit-learn: pip install 'onlineguard[slidr]'"),
         (

@@ -17,3 +17,10 @@ def assert_same(one, other):
         np.testing.assert_array_equal(one, other)
     else:
         assert one == other
+
+
+def assert_same_engine(one, other):
+    """Two engines have the same slices, states and counts, to the last bit."""
+    (config, tensors), (other_config, other_tensors) = one.dump(), other.dump()
+    assert config == other_config
+    assert_same(tensors, other_tensors)

@@ -1,0 +1,36 @@
+"""A program with the Engine, as a user types it."""
+
+from collections.abc import Hashable
+from typing import Any, assert_type
+
+import numpy as np
+
+from onlineguard import Engine, InvalidArgument, JointDetector, Series, SliceModel, Verdicts
+
+engine = Engine(features=["load", "latency"], target_rate=0.01, max_slices=10_000, weights={"load": 2.0})
+verdicts = engine.update(["web-1", "web-2"], np.zeros((2, 2)))
+assert_type(verdicts, Verdicts)
+assert_type(verdicts.score, np.ndarray)
+assert_type(verdicts.slice_numbers, np.ndarray | None)
+assert_type(engine.n_slices, int)
+assert_type(engine.explain("web-1", {"load": 1.0, "latency": 2.0}), dict[Hashable, float])
+assert_type(engine.describe("web-1"), dict[str, Any])
+assert_type(Engine.load("engine.onlineguard"), Engine)
+
+for verdict in verdicts:
+    assert_type(verdict.anomalous, bool)
+    assert_type(verdict.p_value, float)
+assert_type(verdicts[0].score, float)
+assert_type(verdicts[:1], Verdicts)
+
+model: SliceModel = Series(target_rate=0.001)
+engines: dict[str, Engine] = {"series": Engine(1, estimator=model), "points": Engine(1, estimator=JointDetector())}
+
+
+def changed(engine: Engine, rate: float) -> Engine:
+    """Another target rate; a wrong one is told by the name of its argument."""
+    try:
+        engine.target_rate = rate
+    except InvalidArgument as error:
+        assert_type(error.argument, str | None)
+    return engine
