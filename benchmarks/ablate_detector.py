@@ -96,7 +96,7 @@ def varied() -> list[tuple[Any, str, int | None]]:
     """Every constant of the detector: its module, its name, and the place in a tuple."""
     found: list[tuple[Any, str, int | None]] = []
     for module in (detector, spread, quantiles):
-        imported = {"LEVELS", "LEAST_SCORE", "MIN_SEEN"} if module is detector else set()
+        imported = {"LEVELS", "LEAST_SCORE", "MIN_SEEN", "NEW"} if module is detector else set()
         for name in vars(module):
             if name.isupper() and name not in imported:
                 value = getattr(module, name)

@@ -7,7 +7,6 @@ remains goes along bit for bit; a new one begins as it does in a slice that has 
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 NEW = -1  # in place of a feature that was not there before
@@ -20,6 +19,8 @@ def carried_leaves(blank: Any, stacked: Any, columns: Columns, axis: int = 0) ->
 
     axis: of `blank`, along which features lie.
     """
+    import jax  # here and not above: models run on NumPy where JAX is not installed
+
     return jax.tree.map(lambda one, many: _carried(one, many, columns, axis), blank, stacked)
 
 

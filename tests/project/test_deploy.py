@@ -392,7 +392,7 @@ def test_the_flags_in_the_docs_are_those_of_the_service():
     more = {"show_config", "new_key", "scope", "config", "folder"}  # the last is the benchmark's
     flags = {flag.replace("-", "_") for flag in re.findall(r"(?<=`)--([a-z-]+)(?=[ `])", PAGE)}
     assert flags
-    worker = {"out" if field.name == "output" else field.name for field in fields(WorkerSettings)}
+    worker = {"out" if field.name == "output" else field.name for field in fields(WorkerSettings)} | {"from"}
     assert flags <= set(config.FIELDS) | more | worker
 
 
