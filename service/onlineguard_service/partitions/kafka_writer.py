@@ -7,8 +7,8 @@ from typing import Any
 from confluent_kafka import Producer
 
 from onlineguard.errors import InvalidArgument
+from onlineguard.wire.placement import partition_of
 from onlineguard_service.errors import JournalUnavailable
-from onlineguard_service.partitions.division import partition_of
 from onlineguard_service.partitions.kafka_client import Kafka, produced
 
 PATIENCE = 10.0  # seconds that brokers may be away

@@ -11,7 +11,8 @@ told yet, is refused when it publishes. That is how a process behaves that was s
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from onlineguard_service.partitions.division import divided, partition_of
+from onlineguard.wire.placement import partition_of
+from onlineguard_service.partitions.division import divided
 from onlineguard_service.partitions.log import NOTHING, Done, Fenced, Output, Owned, Read, Record, Turn
 
 

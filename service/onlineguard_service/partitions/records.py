@@ -2,7 +2,7 @@
 
 | kind | value | belongs to the partition of |
 |---|---|---|
-| `events` | one event, or several | its slice: `key_of` |
+| `events` | one event, or several | its slice: `wire.placement` |
 | `clicks` | one click, or several | its user; without one its session, else itself |
 | `labels` | one label, or several | the user of its click, which only the producer knows |
 | `control` | an entry of the operator, encoded by `controlled`: a switch, a tuning, an erasure | every partition |
@@ -20,12 +20,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from onlineguard.wire.requests import Click, Event, Label, SliceKey
+from onlineguard.wire.placement import key_of, partition_of
+from onlineguard.wire.requests import Click, Event, Label
 from onlineguard_service import entries
 from onlineguard_service.entries import Clicks, Entry, Events, Labels
 from onlineguard_service.http.bodies import Items
 from onlineguard_service.http.problems import Refused
-from onlineguard_service.partitions.division import partition_of
 from onlineguard_service.partitions.log import Output, Record
 
 MOST = 10_000  # items of a record
@@ -87,20 +87,6 @@ def dead_letter(partition: int, record: Record, reason: str) -> Output:
         text, coded = "", base64.b64encode(kept).decode()
     letter = DeadLetter(reason, partition, record.offset, record.kind, record.t, len(record.value), text, coded)
     return Output(record.offset, 0, "dead", f"{partition}:{record.offset}".encode(), msgspec.json.encode(letter))
-
-
-def key_of(item: Event | Click) -> bytes:
-    """The key that an item's record has: what belongs together has the same."""
-    if isinstance(item, Event):
-        return key_of_slice(item.slice)
-    return (item.user_id or item.session_id or item.click_id).encode()
-
-
-def key_of_slice(key: SliceKey) -> bytes:
-    """The key of a slice: its text, a number's digits, or the parts of a tuple as JSON without spaces."""
-    if isinstance(key, tuple):
-        return msgspec.json.encode(key)
-    return str(key).encode()
 
 
 def parted(items: Iterable[Event | Click], partitions: int) -> Mapping[int, Sequence[Event | Click]]:

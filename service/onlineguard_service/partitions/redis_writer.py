@@ -4,7 +4,7 @@ import secrets
 from threading import Event
 
 from onlineguard.errors import InvalidArgument
-from onlineguard_service.partitions.division import partition_of
+from onlineguard.wire.placement import partition_of
 from onlineguard_service.partitions.redis_names import count, key
 from onlineguard_service.redis.patient import PatientRedis
 

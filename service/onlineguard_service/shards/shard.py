@@ -23,6 +23,7 @@ import msgspec
 from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard.slidr.model import Model
 from onlineguard.wire.answers import ClickAnswer, EventAnswer
+from onlineguard.wire.placement import key_of_slice
 from onlineguard.wire.requests import Of
 from onlineguard_service.alarms import EXPLAINED, Alarm, name_of, shown
 from onlineguard_service.digest import digest
@@ -39,7 +40,7 @@ from onlineguard_service.entries import (
 from onlineguard_service.event_numbers import check_key
 from onlineguard_service.guard import Answer, Guard, items_of
 from onlineguard_service.partitions.log import NOTHING, Output, Record
-from onlineguard_service.partitions.records import Poison, dead_letter, decoded, key_of_slice
+from onlineguard_service.partitions.records import Poison, dead_letter, decoded
 from onlineguard_service.shards.pooling import POOLS, SAMPLES, Append, Pooling
 
 TOGETHER = 4_096  # events that are applied together, at most

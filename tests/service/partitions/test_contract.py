@@ -5,9 +5,9 @@ and shows what was aborted; and the brokers that ONLINEGUARD_KAFKA names, if it 
 """
 
 import pytest
-from onlineguard_service.partitions.division import partition_of
 from onlineguard_service.partitions.log import NOTHING, Done, Fenced, Output
 
+from onlineguard.wire.placement import partition_of
 from tests.support.logs import PARTITIONS, REAL, Follower, until, worlds
 
 KINDS = ["memory", "redis", pytest.param("kafka mock", marks=pytest.mark.slow)]

@@ -9,13 +9,13 @@ import time
 
 import pytest
 from confluent_kafka import Producer
-from onlineguard_service.partitions.division import partition_of
 from onlineguard_service.partitions.kafka import KafkaMember
 from onlineguard_service.partitions.kafka_writer import KafkaWriter
 from onlineguard_service.partitions.log import Done, Fenced, RecordsGone
 from onlineguard_service.partitions.urls import open_member, open_writer
 
 from onlineguard.errors import InvalidArgument
+from onlineguard.wire.placement import partition_of
 from tests.support.logs import PARTITIONS, Follower, MockWorld, until
 from tests.support.mock_kafka import mocked
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from onlineguard_service import entries
-from onlineguard_service.partitions.division import divided, partition_of
+from onlineguard_service.partitions.division import divided
 from onlineguard_service.partitions.log import Record
 from onlineguard_service.partitions.records import (
     MOST,
@@ -16,12 +16,11 @@ from onlineguard_service.partitions.records import (
     controlled,
     dead_letter,
     decoded,
-    key_of,
-    key_of_slice,
     parted,
 )
 
 from onlineguard.wire import arrow
+from onlineguard.wire.placement import key_of_slice, partition_of
 from onlineguard.wire.requests import Click, Event, Label
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -98,21 +97,6 @@ def test_a_dead_letter_holds_the_value_its_place_and_the_reason_within_bounds(va
     assert kept == value[:MOST_VALUE]
 
 
-@pytest.mark.parametrize(  # the values of Kafka's own test of its hash, made positive
-    ("key", "hashed"),
-    [
-        (b"21", -973932308),
-        (b"foobar", -790332482),
-        (b"a-little-bit-long-string", -985981536),
-        (b"a-little-bit-longer-string", -1486304829),
-        (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
-        (b"abc", 479470107),
-    ],
-)
-def test_a_key_is_where_clients_of_kafka_put_it(key, hashed):
-    assert partition_of(key, 2**31 - 1) == (hashed & 0x7FFFFFFF) % (2**31 - 1)
-
-
 @given(st.binary(max_size=40), st.integers(1, 1000))
 def test_a_key_belongs_to_one_of_the_partitions(key, partitions):
     assert 0 <= partition_of(key, partitions) < partitions
@@ -124,11 +108,6 @@ def test_a_batch_is_divided_by_slice_in_order(events, partitions):
     assert sorted(map(repr, events)) == sorted(repr(item) for items in found.values() for item in items)
     for partition, items in found.items():
         assert items == [event for event in events if partition_of(key_of_slice(event.slice), partitions) == partition]
-
-
-def test_a_click_belongs_to_its_user_else_its_session_else_itself():
-    user = Click(**CLICK, user_id="u", session_id="s")
-    assert [key_of(user), key_of(Click(**CLICK, session_id="s")), key_of(Click(**CLICK))] == [b"u", b"s", b"c"]
 
 
 @example(members={"a"}, partitions=1)

@@ -23,7 +23,7 @@ def alone(kind, keys):
     rows = np.unique(np.array([str(name) for name in names]), return_inverse=True)[1].astype(np.int32)
     users, sessions = (np.array([name is not None for name in who]) for who in (keys.users, keys.sessions))
     user, session = (counted, counted) if kind in ("user", "session") else (counted & users, counted & sessions)
-    pairs = None
+    pairs, known = None, dict[str, int]()
     if kind == "ip":
         members = [
             [None if name is None else f"{number} {ip} {name}" for ip, name in zip(keys.ips, who, strict=True)]
@@ -31,7 +31,7 @@ def alone(kind, keys):
         ]
         known = {name: at for at, name in enumerate(dict.fromkeys(name for each in members for name in each if name))}
         pairs = np.array([[known.get(name, -1) for name in each] for each in members], np.int32)
-    tally = Tally(kind, int(rows.max()) + 1, 0 if pairs is None else len(known))
+    tally = Tally(kind, int(rows.max()) + 1, len(known))
     numbers = np.empty((len(rows), len(columns_of(kind))), np.int32)
     for era in range(int(reading.era.max()) + 1):
         tally.forget()
