@@ -36,6 +36,7 @@ from onlineguard.engine.arguments import (
     with_categories,
 )
 from onlineguard.engine.batches import LARGEST_BATCH, EventBatch, aligned, fetched, joined_there
+from onlineguard.engine.columns import as_columns
 from onlineguard.engine.device import available, checked_device
 from onlineguard.engine.events import CodedEvents, as_events, as_targets, events_there, texts_among
 from onlineguard.engine.feedback import Feedback
@@ -766,6 +767,7 @@ class Engine:
 
     def _events(self, X: Any) -> np.ndarray:
         """X as numbers. Before the first event is learned, features that hold texts become categories."""
+        X = X if (columns := as_columns(X)) is None else columns  # a reader can be read once
         try:
             return as_events(X, self._n_features, self._features, self.categories)
         except InvalidArgument:

@@ -92,7 +92,10 @@ def texts_among(X: Any, n_features: int, features: Sequence[str] | None) -> tupl
     names = range(n_features) if features is None else features
     if (held := as_columns(X)) is not None:
         present = names_of(held)
-        columns = [as_keys(held[name], len(held[name])) if name in present else [] for name in names]
+        whole = [name in present and hasattr(held[name], "__len__") for name in names]
+        columns = [
+            as_keys(held[name], len(held[name])) if is_one else [] for name, is_one in zip(names, whole, strict=True)
+        ]
     elif isinstance(X, Sequence) and len(X) and isinstance(X[0], Mapping):
         columns = [[event.get(name) for event in X if isinstance(event, Mapping)] for name in names]
     else:
