@@ -27,7 +27,7 @@ async def judge(url: str, state: Path, last: str | None = None) -> None:
             found = await server.xread({"readings": engine.notes.get("id", "0")}, count=1_000, block=1_000)
             if not found:
                 continue
-            ids, entries = zip(*found[0][1], strict=True)
+            ids, entries = zip(*found[0][1], strict=True)  # of the one stream
             verdicts = await engine.aupdate([entry["host"] for entry in entries], list(entries))
             async with server.pipeline(transaction=False) as writing:
                 for id_, entry, verdict in zip(ids, entries, verdicts, strict=True):

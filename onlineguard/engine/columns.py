@@ -20,7 +20,7 @@ def as_polars(held: Any) -> pl.DataFrame | pl.Series | None:
     return column.struct.unnest() if isinstance(column.dtype, pl.Struct) else column
 
 
-def as_columns(X: Any) -> Mapping[str, Any] | Any | None:
+def as_columns(X: Any) -> Any:
     """A dict of columns, or a frame of polars or pandas, which is read like one; None for what has no named columns."""
     if isinstance(X, Mapping) or hasattr(X, "iloc"):
         return X

@@ -248,10 +248,12 @@ class Engine:
     def update(self, slices: Any, X: Any, y: Any = None) -> Verdicts:
         """Judge each event by the state from before it, then learn from it, in order.
 
-        slices: one key for each event: a string, an int or a tuple of these. They come as a list, an array, or columns
-            of a frame; several columns make each key a tuple. A single key stands for every event.
-        X: (n, d) numbers, a polars or pandas frame with the engine's features, or a list of dicts. NaN, infinite and
-            absent features are missing. An event without any feature is not learned, and its verdict is not `ready`.
+        slices: one key for each event: a string, an int or a tuple of these; dates, UUIDs and floats become texts. They
+            come as a list, an array, or columns of a frame; several columns make each key a tuple. A single key stands
+            for every event.
+        X: (n, d) numbers, a list of dicts, or named columns with the engine's features: a dict of arrays, a frame of
+            polars or pandas, or what speaks Arrow's C interface. NaN, infinite and absent features are missing. An
+            event without any feature is not learned, and its verdict is not `ready`.
             Arrays of JAX, PyTorch and CuPy on an accelerator that steps this call are taken where they are, and the
             verdicts stay there until they are read; see `Verdicts.on_device`.
         y: (n,) numbers, the targets of a supervised model; NaN for an unknown target, None if all are unknown.
@@ -470,16 +472,17 @@ class Engine:
         from onlineguard.engine.pictures import drawn
 
         found, names = self.describe(slice_), list(self._names)
-        chosen = [name for j, name in enumerate(names) if j not in self.categories] if features is None else features
-        columns = sorted(columns_named("features", chosen, self._n_features, self._features))
-        location, scale = found.get("location"), found.get("scale")
-        told = isinstance(location, dict) and isinstance(scale, dict)
+        numbers = [j for j in range(self._n_features) if j not in self.categories]
+        columns = sorted(columns_named("features", features or numbers, self._n_features, self._features))
+        location, scale, events = found.get("location"), found.get("scale"), self._events(X)
         return drawn(
-            self.score(slice_, X, y),
-            np.asarray(self._events(X))[:, columns],
+            self.score(slice_, CodedEvents(events), y),
+            events[:, columns],
             [str(names[j]) for j in columns],
             title=f"{slice_!r} after {found['events']:,} events",
-            usual={str(names[j]): (location[names[j]], scale[names[j]]) for j in columns} if told else None,
+            usual={str(name): (location[name], scale[name]) for name in names}
+            if isinstance(location, dict) and isinstance(scale, dict)
+            else {},
         )
 
     @_serialised
@@ -767,17 +770,18 @@ class Engine:
 
     def _events(self, X: Any) -> np.ndarray:
         """X as numbers. Before the first event is learned, features that hold texts become categories."""
-        X = X if (columns := as_columns(X)) is None else columns  # a reader can be read once
+        columns = as_columns(X)
+        held = X if columns is None else columns  # a reader can be read once
         try:
-            return as_events(X, self._n_features, self._features, self.categories)
+            return as_events(held, self._n_features, self._features, self.categories)
         except InvalidArgument:
             if self._admission.n_events:
                 raise
-            categories = {*self.categories, *texts_among(X, self._n_features, self._features)}
+            categories = {*self.categories, *texts_among(held, self._n_features, self._features)}
             if len(categories) == len(self.categories):
                 raise
             self._states = self._new_states(with_categories(self.model, tuple(sorted(categories))))
-            return as_events(X, self._n_features, self._features, self.categories)
+            return as_events(held, self._n_features, self._features, self.categories)
 
     def _new_states(self, model: SliceModel) -> States:
         return States(model, self._n_features, self._cores, self._device)

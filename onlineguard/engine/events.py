@@ -89,7 +89,7 @@ def events_there(X: Any, n_features: int) -> jax.Array | None:
 
 def texts_among(X: Any, n_features: int, features: Sequence[str] | None) -> tuple[int, ...]:
     """The features, counted from 0, that hold texts which are no numbers. X is anything that `as_events` takes."""
-    names = range(n_features) if features is None else features
+    names: Sequence[Any] = range(n_features) if features is None else features
     if (held := as_columns(X)) is not None:
         present = names_of(held)
         whole = [name in present and hasattr(held[name], "__len__") for name in names]

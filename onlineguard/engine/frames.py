@@ -1,7 +1,7 @@
 """Batches of rows that are wider than events and more than memory holds, for `Engine.update` one after the other."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, overload
 
 import polars as pl
 
@@ -10,9 +10,17 @@ from onlineguard.engine.columns import as_polars
 from onlineguard.errors import InvalidArgument
 
 
+@overload
+def in_batches(
+    source: Any, slices: str | Sequence[str], y: None = None, *, rows: int = LARGEST_BATCH
+) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]: ...
+@overload
+def in_batches(
+    source: Any, slices: str | Sequence[str], y: str, *, rows: int = LARGEST_BATCH
+) -> Iterator[tuple[pl.DataFrame, pl.DataFrame, pl.Series]]: ...
 def in_batches(
     source: Any, slices: str | Sequence[str], y: str | None = None, *, rows: int = LARGEST_BATCH
-) -> Iterator[tuple[pl.DataFrame, pl.DataFrame] | tuple[pl.DataFrame, pl.DataFrame, pl.Series]]:
+) -> Iterator[Any]:
     """The rows of a source in their order, as (slices, X) or (slices, X, y), for `Engine.update_stream`.
 
     X is a polars frame of all columns, among which an engine finds its features by name.
