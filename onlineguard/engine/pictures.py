@@ -1,7 +1,7 @@
 """Pictures of verdicts, drawn by Matplotlib: values, scores against thresholds, and what is anomalous."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -10,9 +10,6 @@ from onlineguard.engine.columns import as_columns, names_of
 from onlineguard.engine.events import as_events
 from onlineguard.errors import InvalidArgument
 
-if TYPE_CHECKING:
-    from onlineguard.engine.verdicts import Verdicts
-
 MOST_FEATURES = 12  # panels that can still be read
 MOST_POINTS = 20_000  # usual events drawn; more cannot be told apart
 LOWEST_SCORE = 0.02  # what is less odd than this is drawn here
@@ -20,8 +17,20 @@ WIDE = 3.0  # scales on each side of a location that are shaded
 USUAL, ODD, LINE, BAND = "#94a3b8", "#dc2626", "#0f172a", "#dbeafe"
 
 
+class Judged(Protocol):
+    """What is drawn of `Verdicts`."""
+
+    @property
+    def score(self) -> np.ndarray: ...
+    @property
+    def threshold(self) -> np.ndarray: ...
+    @property
+    def anomalous(self) -> np.ndarray: ...
+    def __len__(self) -> int: ...
+
+
 def drawn(
-    verdicts: "Verdicts",
+    verdicts: Judged,
     X: Any = None,
     features: Sequence[str] | None = None,
     *,

@@ -19,6 +19,7 @@ def test_a_query_of_polars_judges_rows_by_structs():
     assert len(found["odd"]) < 40
 
 
+@pytest.mark.slow
 def test_a_relation_of_duckdb_is_judged_batch_by_batch():
     found = runpy.run_path(str(EXAMPLES / "duckdb_reader.py"))
     assert max(row[2] for row in found["odd"]) > 500

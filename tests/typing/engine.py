@@ -4,8 +4,9 @@ from collections.abc import Hashable
 from typing import Any, assert_type
 
 import numpy as np
+import polars as pl
 
-from onlineguard import Engine, InvalidArgument, JointDetector, Series, SliceModel, Verdicts
+from onlineguard import Engine, InvalidArgument, JointDetector, Series, SliceModel, Verdicts, in_batches
 
 engine = Engine(features=["load", "latency"], target_rate=0.01, max_slices=10_000, weights={"load": 2.0})
 verdicts = engine.update(["web-1", "web-2"], np.zeros((2, 2)))
@@ -34,3 +35,11 @@ def changed(engine: Engine, rate: float) -> Engine:
     except InvalidArgument as error:
         assert_type(error.argument, str | None)
     return engine
+
+
+async def in_a_loop(lazy: pl.LazyFrame) -> list[Verdicts]:
+    """The verdicts on the rows of a query."""
+    for _, rows, y in in_batches(lazy, "host", "target"):
+        assert_type(rows, pl.DataFrame)
+        assert_type(y, pl.Series)
+    return [await engine.aupdate(keys, rows) for keys, rows in in_batches(lazy, ["country", "host"])]
