@@ -248,7 +248,7 @@ class Engine:
     def update(self, slices: Any, X: Any, y: Any = None) -> Verdicts:
         """Judge each event by the state from before it, then learn from it, in order.
 
-        slices: one key for each event: a string, an int or a tuple of these; dates, UUIDs and floats become texts. They
+        slices: one key for each event: a string, an int or a tuple of these; dates and UUIDs become texts. They
             come as a list, an array, or columns of a frame; several columns make each key a tuple. A single key stands
             for every event.
         X: (n, d) numbers, a list of dicts, or named columns with the engine's features: a dict of arrays, a frame of

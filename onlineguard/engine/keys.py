@@ -1,7 +1,8 @@
 """Slice keys in any form that callers give them (lists, columns, frames, streams of Arrow), as plain keys.
 
 A key is kept as a string, an int or a tuple of these, so that JSON can hold it. What else has one obvious name becomes
-that: a date and a time the text of ISO 8601, a UUID its text, a float its shortest text, or an int where it is whole.
+that: a date and a time the text of ISO 8601, a UUID its text, and a whole float an int. Other floats are no keys: they
+are events in the wrong place more often than names.
 """
 
 import sys
@@ -88,15 +89,15 @@ def kept(key: Any) -> Any:
         return key if all(map(_is, parts, key)) else parts
     if isinstance(key, np.integer):
         return int(key)
-    if not isinstance(key, NAMED) or key != key or (isinstance(key, (float, np.floating)) and np.isinf(key)):
-        return key  # NaN, NaT and infinity are no keys
+    if not isinstance(key, NAMED) or key != key:
+        return key  # NaN and NaT are no keys
     if isinstance(key, datetime):
         return datetime.isoformat(key)  # also of pandas, whose own has nanoseconds
     if isinstance(key, (date, time)):
         return key.isoformat()
     if isinstance(key, UUID):
         return str(key)
-    return int(key) if key.is_integer() else repr(key.item() if isinstance(key, np.floating) else key)
+    return int(key) if key.is_integer() else key
 
 
 def check_key(key: Any, index: int) -> Hashable:
@@ -108,7 +109,7 @@ def check_key(key: Any, index: int) -> Hashable:
     if not parts or not all(isinstance(part, (str, int)) and not isinstance(part, bool) for part in parts):
         raise InvalidArgument(
             f"slices[{index}] is {key!r}; a key must be a string, an int or a tuple of these, e.g. ('mobile', 'DE'); "
-            "dates, UUIDs and floats become texts; fill what is missing, e.g. with '?'"
+            "dates and UUIDs become texts, whole floats ints; fill what is missing, e.g. with '?'"
         )
     return found
 

@@ -487,7 +487,7 @@ def test_numbers_beyond_float32_are_absurd_not_missing():
         (lambda e: Engine(3, features=["a"]), "1 features are named"),
         (lambda e: e.update(["a"], [[1.0]]), r"X has shape \(1, 1\); it must be \(n, 2\)"),
         (lambda e: e.update(["a", "b"], [[1.0, 2.0]]), "slices has 2 keys for 1 events"),
-        (lambda e: e.update(1.5, [[1.0, 2.0]]), "one key an event"),
+        (lambda e: e.update(1.5, [[1.0, 2.0]]), r"slices\[0\] is 1.5"),
         (lambda e: e.update(["a", 1.5], [[1.0, 2.0]] * 2), r"slices\[1\] is 1.5"),
         (lambda e: e.update(["a", None], [[1.0, 2.0]] * 2), r"slices\[1\] is None"),
         (lambda e: e.update([["a"]], [[1.0, 2.0]]), r"slices\[0\] is \['a'\]"),

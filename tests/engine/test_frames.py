@@ -106,8 +106,7 @@ def test_every_form_of_keys_and_events_gives_the_bits_of_the_plain_one(form, pla
         (dt.time(12, 30), "12:30:00"),
         (uuid.UUID(int=7), "00000000-0000-0000-0000-000000000007"),
         (3.0, 3),
-        (0.1, "0.1"),
-        (np.float64(0.1), "0.1"),
+        (np.float32(3.0), 3),
         (np.int32(3), 3),
         (("de", 3.0, dt.date(2026, 7, 1)), ("de", 3, "2026-07-01")),
     ],
@@ -125,7 +124,9 @@ def test_a_key_with_one_obvious_name_is_kept_by_it(key, plain):
     assert engine.slices == []
 
 
-@pytest.mark.parametrize("missing", [None, float("nan"), pd.NaT, pd.NA, float("inf"), True, b"a", dt.timedelta(1)])
+@pytest.mark.parametrize(
+    "missing", [None, float("nan"), pd.NaT, pd.NA, float("inf"), 0.5, np.float32(0.5), True, b"a", dt.timedelta(1)]
+)
 def test_what_is_missing_or_has_no_obvious_name_is_no_key(missing):
     engine = Engine(1)
     for keys in (["a", missing], [("a", 1), ("a", missing)]):
@@ -138,13 +139,13 @@ def test_what_is_missing_or_has_no_obvious_name_is_no_key(missing):
     ("held", "expected"),
     [
         (pl.Series([dt.date(2026, 1, 2), None, dt.date(2026, 1, 1)]), ["2026-01-02", None, "2026-01-01"]),
-        (pl.Series([0.5, None, 2.0]), ["0.5", None, 2]),
+        (pl.Series([5.0, None, 2.0]), [5, None, 2]),
         (pl.Series([dt.time(1), None, dt.time(0)]), ["01:00:00", None, "00:00:00"]),
         (np.array(["2026-01-02", "NaT", "2026-01-01"], "M8[ns]"), ["2026-01-02T00:00:00", None, "2026-01-01T00:00:00"]),
         (np.ma.MaskedArray(np.array(["a", "b", "c"], object), [False, True, False]), ["a", None, "c"]),
         (np.ma.MaskedArray([3, 4, 5], False), [3, 4, 5]),
         ({"a": ["x"] * 3, "b": [1, None, 2], "c": "z"}, [("x", 1, "z"), ("x", None, "z"), ("x", 2, "z")]),
-        ({"a": np.array(["x", "y", "x"]), "b": np.array([0.5, 1.0, 2.0])}, [("x", "0.5"), ("y", 1), ("x", 2)]),
+        ({"a": np.array(["x", "y", "x"]), "b": np.array([5.0, 1.0, 2.0])}, [("x", 5), ("y", 1), ("x", 2)]),
         (pd.MultiIndex.from_arrays([[1, 2, 3], ["a", "b", "c"]]), [(1, "a"), (2, "b"), (3, "c")]),
         (pd.Index(["a", "b", "a"]), ["a", "b", "a"]),
     ],
