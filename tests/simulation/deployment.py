@@ -1,0 +1,341 @@
+"""A deployment in a simulated world: real owners, shards, snapshots and pools, and everything that may befall them."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from onlineguard_service.entries import Options, Switch
+from onlineguard_service.journal.packing import unpack
+from onlineguard_service.partitions.log import Owned
+from onlineguard_service.partitions.records import controlled
+from onlineguard_service.shards import pooling
+from onlineguard_service.shards.owner import Owner, Pace
+from onlineguard_service.shards.shard import Shard
+from onlineguard_service.shards.snapshots import Snapshots
+
+from onlineguard.errors import CheckpointError
+from tests.simulation import sizes
+from tests.simulation.broker import Broker, SimulatedMember, SimulatedWriter
+from tests.simulation.faults import NONE, Faults
+from tests.simulation.files import Files, SimulatedStore
+from tests.simulation.guard import CheapShard
+from tests.simulation.laws import Laws
+from tests.simulation.world import Broken, Process, Thread, World
+
+NOON = 1_700_000_000_000
+PACE = Pace(sizes.MOST, 0.5, sizes.SNAPSHOT_EVERY, sizes.SNAPSHOT_RECORDS)
+TICK = 0.02  # seconds between two times at which producers write
+CALM = 3_000.0  # seconds after the last fault in which all must have caught up
+FEWEST, MOST = 3, 14  # processes
+
+
+class Deployment:
+    """See this module. `steps`: how many there are faults in; then it comes to rest."""
+
+    def __init__(self, seed: int, steps: int, partitions: int, faults: Faults | None = None, rate: float = 400.0):
+        self.seed, self.steps, self.partitions, self.rate = seed, steps, partitions, rate
+        self.faults = replace(faults or Faults())
+        self.world = World(seed)
+        self.laws = Laws(partitions)
+        self.files = Files()
+        self.broker = Broker(self.world, self.laws, self.faults, partitions)
+        self.broker.t = NOON
+        self.processes: dict[str, tuple[Process, Owner]] = {}
+        self.wanted = 6  # processes that whoever places them keeps up
+        self.counts: dict[str, int] = {}  # of faults
+        self._started = 0
+        self._keys = [0] * partitions  # slices of each partition
+        self._versions = 0
+        self._there: dict[str, float] = {"0": 0.0}  # when each model can be had
+
+    def run(self, progress: Callable[["Deployment"], None] = lambda deployment: None) -> None:
+        """Until all has come to rest. Raises Broken for a law that does not hold."""
+        world = self.world
+        with small():
+            for _ in range(self.wanted):
+                self.start()
+            self.broker.watch()
+            self._produce()
+            self._place()
+            for name in ("kill", "freeze", "rescale", "move", "away", "clock", "model"):
+                self._befall(name)
+            while world.step < self.steps:
+                world.go_on()
+                progress(self)
+            world.tell("faults end")
+            for name in vars(NONE):
+                setattr(self.faults, name, 0.0)
+            end, looked = world.now + CALM, world.now
+            while not self._at_rest():
+                looked = world.now
+                while world.now < looked + 5.0:
+                    world.go_on()
+                    progress(self)
+                if world.now > end:
+                    raise Broken("all partitions catch up", self._behind())
+            self._check_states()
+            self.wanted = 0
+            for process, _ in self.processes.values():
+                process.stop.set()
+            while not all(process.ended for process, _ in self.processes.values()):
+                world.go_on()
+                progress(self)
+        self.laws.ended(self.broker.published)
+
+    def start(self) -> None:
+        """Start a process."""
+        self._started += 1
+        process = Process(self.world, f"w{self._started}", self.world.chance.choice([1.0, 1.0, 1.0, 0.5, 4.0]))
+        self.world.tell(f"{process.name} starts")
+        member = SimulatedMember(self.broker, process)
+        snapshots = CheckedSnapshots(self, SimulatedStore(self.files, process, self.faults), process.name)
+        owner = WatchedOwner(
+            member,
+            SimulatedWriter(self.broker, process),
+            snapshots,
+            self._make,
+            PACE,
+            clock=lambda: self.world.now,
+            thread=Thread(process),
+        )
+        owner.watch = lambda: self._held(process.name, owner)
+        self.processes[process.name] = process, owner
+        process.run(lambda: owner.run(process.stop))  # type: ignore[arg-type]
+
+    def _make(self, partition: int, dump: dict[str, Any] | None) -> Shard:
+        if dump is None:
+            return CheapShard(partition, self.partitions, Options(), "0", self._model)
+        return CheapShard.restored(partition, self.partitions, dump, self._model)
+
+    def _model(self, version: str) -> Any:
+        if self.world.now < self._there[version]:
+            raise CheckpointError(f"model {version} cannot be had yet")
+        return SimpleNamespace(version=version, looks_up=None)
+
+    # What befalls it.
+
+    def _befall(self, name: str) -> None:
+        """Have something happen now and then."""
+        mean = getattr(self.faults, name)
+        if mean > 0.0:
+
+            def happen() -> None:
+                if getattr(self.faults, name) > 0.0:
+                    self.counts[name] = self.counts.get(name, 0) + 1
+                    getattr(self, f"_befell_{name}")()
+                    self._befall(name)
+
+            self.world.at(self.world.chance.expovariate(1.0 / mean), happen)
+
+    def _some_process(self) -> Process | None:
+        running = [process for process, _ in self.processes.values() if not process.ended]
+        return self.world.chance.choice(running) if running else None
+
+    def _befell_kill(self) -> None:
+        if (process := self._some_process()) is not None:
+            self.world.tell(f"{process.name} is killed")
+            process.kill()
+            if self.world.happens(0.5) and process.name in self.broker.names():  # the group hears of it at once
+                self.broker.expel(process.name)
+
+    def _befell_freeze(self) -> None:
+        if (process := self._some_process()) is not None:
+            seconds = self.world.chance.choice([1.0, 10.0, 2.0 * sizes.LEASE])
+            self.world.tell(f"{process.name} stands still for {seconds:.0f} s")
+            process.freeze(seconds)
+
+    def _befell_rescale(self) -> None:
+        self.wanted = self.world.chance.randint(FEWEST, MOST)
+        self.world.tell(f"{self.wanted} processes are wanted")
+
+    def _befell_move(self) -> None:
+        if names := self.broker.names():
+            partition, name = self.world.chance.randrange(self.partitions), self.world.chance.choice(names)
+            self.world.tell(f"partition {partition} moves to {name}")
+            self.broker.give(partition, name)
+
+    def _befell_away(self) -> None:
+        seconds = self.world.chance.uniform(0.5, 20.0)
+        self.world.tell(f"the log is away for {seconds:.0f} s")
+        self.broker.away = self.world.now + seconds
+
+    def _befell_clock(self) -> None:
+        self.broker.t += self.world.chance.choice([-5_000, -1, 1, 3_600_000])
+
+    def _befell_model(self) -> None:
+        self._versions += 1
+        version = str(self._versions)
+        self.world.tell(f"model {version} is to decide")
+        self._there[version] = self.world.now + self.world.chance.choice([0.0, 3.0])
+        for partition in range(self.partitions):
+            self.broker.append(partition, controlled(Switch(version, 0)), "control")
+
+    # What is there anyway.
+
+    def _place(self) -> None:
+        """As many processes run as are wanted; once a second."""
+        for name in [name for name, (process, _) in self.processes.items() if process.ended]:
+            del self.processes[name]
+        staying = [process for process, _ in self.processes.values() if not process.stop.is_set()]
+        for process in staying[self.wanted :]:
+            self.world.tell(f"{process.name} is told to stop")
+            process.stop.set()
+        for _ in range(len(staying), self.wanted):
+            self.start()
+        self.world.at(1.0, self._place)
+
+    def _produce(self) -> None:
+        """Producers write; some partitions get much more than others."""
+        chance = self.world.chance
+        if self.world.step < self.steps:
+            for _ in range(chance.randint(0, round(2 * self.rate * TICK))):
+                partition = min(int(chance.paretovariate(0.7)) - 1, chance.randrange(self.partitions))
+                self._write(partition)
+            self.world.at(TICK, self._produce)
+        self.broker.t += int(1_000 * TICK)
+
+    def _write(self, partition: int) -> None:
+        chance = self.world.chance
+        if chance.random() < 0.01:
+            value = b'[{"slice": "cut off'
+        else:
+            events = list[dict[str, Any]]()
+            for _ in range(chance.choice([1, 1, 2, 5])):
+                self._keys[partition] += chance.random() < 0.1 or not self._keys[partition]
+                key = max(1, self._keys[partition] - chance.randrange(12))
+                events.append({"slice": f"{partition}.{key}", "x": [chance.random()]})
+            value = json.dumps(events).encode()
+        self.broker.append(partition, value, jump=chance.choice([0, 0, 0, 2]))
+
+    # What is looked at.
+
+    def _held(self, who: str, owner: Owner) -> None:
+        waiting = [len(held.unread) for held in owner.held.values() if held.waits]
+        others = sum(len(held.unread) for held in owner.held.values() if not held.waits)
+        self.laws.held(who, sum(waiting), others, sizes.MOST, len(waiting))
+
+    def _at_rest(self) -> bool:
+        return self.broker.published == self.laws.ends and len(self._owners()) == self.partitions
+
+    def _owners(self) -> dict[int, Shard]:
+        """The shards of all partitions, at those who own them, where they have read all."""
+        found: dict[int, Shard] = {}
+        for name, (process, owner) in self.processes.items():
+            for partition, held in owner.held.items():
+                mine = not process.ended and self.broker.owns(name, held.owned)
+                if mine and held.shard is not None and held.shard.offset == self.laws.ends[partition]:
+                    found[partition] = held.shard
+        return found
+
+    def _check_states(self) -> None:
+        for partition, shard in self._owners().items():
+            self.laws.state(partition, shard)
+
+    def _behind(self) -> str:
+        behind = [p for p in range(self.partitions) if self.broker.published[p] < self.laws.ends[p]]
+        some = behind[:3] or sorted(set(range(self.partitions)) - self._owners().keys())[:3]
+        told = [f"partition {p} at {self.broker.published[p]} of {self.laws.ends[p]}, {self._whose(p)}" for p in some]
+        return f"{len(behind)} partitions are behind after {CALM:.0f} s: {'; '.join(told)}"
+
+    def _whose(self, partition: int) -> str:
+        for name, (_, owner) in self.processes.items():
+            held = owner.held.get(partition)
+            if held is not None and self.broker.owns(name, held.owned):
+                return f"{name} has it, {'restored' if held.shard else 'not restored'}, {held.waits or 'waits not'}"
+        return f"owned by {self.broker.owners[partition]}, held by nobody"
+
+
+class WatchedOwner(Owner):
+    """The real owner; after each turn its memory is looked at."""
+
+    watch: Callable[[], None] = staticmethod(lambda: None)
+
+    def turn(self, stop: Any = None) -> None:
+        """See Owner."""
+        super().turn(stop)
+        self.watch()
+
+
+class CheckedSnapshots(Snapshots):
+    """The real snapshots; each that is written is held against the laws."""
+
+    def __init__(self, deployment: Deployment, store: SimulatedStore, by: str):
+        super().__init__(store, by)
+        self._deployment = deployment
+
+    def write(self, owned: Owned, offset: int, parts: Any) -> None:
+        """See Snapshots."""
+        claims = self._deployment.files.folders[f"shards/{owned.partition:06}/claims"]
+        claimed = max(map(int, claims), default=0)
+        super().write(owned, offset, parts)
+        said, head = unpack(parts["shard"])[0], unpack(parts["cheap"])[0]
+        if said != offset:
+            raise Broken("snapshots hold what is published", f"{owned} says {offset} of a state after {said}")
+        self._deployment.laws.snapshot(owned, offset, head, claimed)
+
+
+@contextmanager
+def small() -> Iterator[None]:
+    """Pools that come often, and no lines of logging."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with mock.patch.multiple(
+            pooling, SAMPLE=sizes.SAMPLE, POOL_FIRST=sizes.POOL_FIRST, POOL_EVERY=sizes.POOL_EVERY
+        ):
+            yield
+    finally:
+        logging.disable(level)
+
+
+def simulated(seed: int, steps: int, partitions: int, progress: Callable[[Deployment], None] | None = None) -> Deployment:
+    """A run; of a law that is broken, the seed, the step, the last events and the command that repeats it are told."""
+    deployment = Deployment(seed, steps, partitions)
+    try:
+        deployment.run(progress or (lambda deployment: None))
+    except Broken as broken:
+        raise LawBroken(
+            f"{broken}\nseed {seed}, step {deployment.world.step}; the last events:\n{deployment.world.trace()}\n"
+            f"again: python -m tests.simulation --seed {seed} --steps {steps} --shards {partitions}",
+            broken.law,
+        ) from broken
+    return deployment
+
+
+class LawBroken(AssertionError):
+    """A law that does not hold, and all that is needed to see it again."""
+
+    def __init__(self, told: str, law: str):
+        super().__init__(told)
+        self.law = law
+
+
+class Progress:
+    """A line a second."""
+
+    def __init__(self) -> None:
+        self._began = self._last = time.monotonic()
+        self._step = 0
+
+    def __call__(self, deployment: Deployment) -> None:
+        world, now = deployment.world, time.monotonic()
+        if world.step % 64 or now - self._last < 1.0:
+            return
+        rate = (world.step - self._step) / (now - self._last)
+        self._last, self._step = now, world.step
+        print(summary(deployment), f"{rate:,.0f} steps/s", sep=", ", flush=True)
+
+
+def summary(deployment: Deployment) -> str:
+    """How far it came."""
+    laws, world = deployment.laws, deployment.world
+    return (
+        f"step {world.step:,}, {world.now:,.0f} s simulated, {laws.records:,} records, {laws.outputs:,} outputs, "
+        f"{laws.snapshots:,} snapshots"
+    )
