@@ -4,7 +4,7 @@ import argparse
 import sys
 import time
 
-from tests.simulation.deployment import LawBroken, Progress, simulated, summary
+from tests.simulation.deployment import Deployment, LawBroken, Progress, simulated, summary
 
 
 def main() -> int:
@@ -19,7 +19,7 @@ def main() -> int:
         print(f"seed {seed}", flush=True)
         began = time.monotonic()
         try:
-            deployment = simulated(seed, chosen.steps, chosen.shards, Progress())
+            deployment = simulated(Deployment(seed, chosen.steps, chosen.shards), Progress())
         except LawBroken as broken:
             print(broken, file=sys.stderr)
             return 1

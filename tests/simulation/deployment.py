@@ -1,16 +1,14 @@
 """A deployment in a simulated world: real owners, shards, snapshots and pools, and everything that may befall them."""
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from onlineguard_service.entries import Options, Switch
+from onlineguard_service.entries import Switch
 from onlineguard_service.journal.packing import unpack
 from onlineguard_service.partitions.log import Owned
 from onlineguard_service.partitions.records import controlled
@@ -24,35 +22,50 @@ from tests.simulation import sizes
 from tests.simulation.broker import Broker, SimulatedMember, SimulatedWriter
 from tests.simulation.faults import NONE, Faults
 from tests.simulation.files import Files, SimulatedStore
-from tests.simulation.guard import CheapShard
+from tests.simulation.kinds import Cheap, Kind
 from tests.simulation.laws import Laws
 from tests.simulation.world import Broken, Process, Thread, World
 
 NOON = 1_700_000_000_000
 PACE = Pace(sizes.MOST, 0.5, sizes.SNAPSHOT_EVERY, sizes.SNAPSHOT_RECORDS)
 TICK = 0.02  # seconds between two times at which producers write
-CALM = 3_000.0  # seconds after the last fault in which all must have caught up
+CALM = 600.0  # seconds after the last fault in which all must have caught up
+PATIENCE = 45.0  # seconds, and one a partition, after which a partition that does not move stands still
+EVERY = 5.0  # seconds between two looks at that
 FEWEST, MOST = 3, 14  # processes
 
 
 class Deployment:
-    """See this module. `steps`: how many there are faults in; then it comes to rest."""
+    """See this module.
 
-    def __init__(self, seed: int, steps: int, partitions: int, faults: Faults | None = None, rate: float = 400.0):
+    steps: how many there are faults in; then it comes to rest.
+    rate: records that come in a second of simulated time.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        steps: int,
+        partitions: int,
+        faults: Faults | None = None,
+        rate: float = 400.0,
+        kind: Kind | None = None,
+    ):
         self.seed, self.steps, self.partitions, self.rate = seed, steps, partitions, rate
+        self.kind = kind or Cheap()
         self.faults = replace(faults or Faults())
         self.world = World(seed)
-        self.laws = Laws(partitions)
+        self.laws = Laws([self.kind.fold(partition, partitions) for partition in range(partitions)])
         self.files = Files()
         self.broker = Broker(self.world, self.laws, self.faults, partitions)
         self.broker.t = NOON
         self.processes: dict[str, tuple[Process, Owner]] = {}
         self.wanted = 6  # processes that whoever places them keeps up
         self.counts: dict[str, int] = {}  # of faults
+        self._still: list[tuple[Any, ...]] = [(0.0, None, None)] * partitions  # since when, and where, each stands
         self._started = 0
-        self._keys = [0] * partitions  # slices of each partition
         self._versions = 0
-        self._there: dict[str, float] = {"0": 0.0}  # when each model can be had
+        self._there: dict[str, float] = {}  # when each model can be had
 
     def run(self, progress: Callable[["Deployment"], None] = lambda deployment: None) -> None:
         """Until all has come to rest. Raises Broken for a law that does not hold."""
@@ -63,7 +76,8 @@ class Deployment:
             self.broker.watch()
             self._produce()
             self._place()
-            for name in ("kill", "freeze", "rescale", "move", "away", "clock", "model"):
+            self._watch_progress()
+            for name in ("kill", "freeze", "rescale", "move", "away", "outage", "clock", "model"):
                 self._befall(name)
             while world.step < self.steps:
                 world.go_on()
@@ -71,7 +85,7 @@ class Deployment:
             world.tell("faults end")
             for name in vars(NONE):
                 setattr(self.faults, name, 0.0)
-            end, looked = world.now + CALM, world.now
+            end = world.now + CALM
             while not self._at_rest():
                 looked = world.now
                 while world.now < looked + 5.0:
@@ -109,14 +123,12 @@ class Deployment:
         process.run(lambda: owner.run(process.stop))  # type: ignore[arg-type]
 
     def _make(self, partition: int, dump: dict[str, Any] | None) -> Shard:
-        if dump is None:
-            return CheapShard(partition, self.partitions, Options(), "0", self._model)
-        return CheapShard.restored(partition, self.partitions, dump, self._model)
+        return self.kind.shard(partition, self.partitions, dump, self._model)
 
     def _model(self, version: str) -> Any:
-        if self.world.now < self._there[version]:
+        if self.world.now < self._there.get(version, 0.0):
             raise CheckpointError(f"model {version} cannot be had yet")
-        return SimpleNamespace(version=version, looks_up=None)
+        return self.kind.model(version)
 
     # What befalls it.
 
@@ -165,12 +177,17 @@ class Deployment:
         self.world.tell(f"the log is away for {seconds:.0f} s")
         self.broker.away = self.world.now + seconds
 
+    def _befell_outage(self) -> None:
+        seconds = self.world.chance.uniform(0.5, 20.0)
+        self.world.tell(f"the store is away for {seconds:.0f} s")
+        self.files.away = self.world.now + seconds
+
     def _befell_clock(self) -> None:
         self.broker.t += self.world.chance.choice([-5_000, -1, 1, 3_600_000])
 
     def _befell_model(self) -> None:
         self._versions += 1
-        version = str(self._versions)
+        version = self.kind.version(self._versions)
         self.world.tell(f"model {version} is to decide")
         self._there[version] = self.world.now + self.world.chance.choice([0.0, 3.0])
         for partition in range(self.partitions):
@@ -201,17 +218,8 @@ class Deployment:
         self.broker.t += int(1_000 * TICK)
 
     def _write(self, partition: int) -> None:
-        chance = self.world.chance
-        if chance.random() < 0.01:
-            value = b'[{"slice": "cut off'
-        else:
-            events = list[dict[str, Any]]()
-            for _ in range(chance.choice([1, 1, 2, 5])):
-                self._keys[partition] += chance.random() < 0.1 or not self._keys[partition]
-                key = max(1, self._keys[partition] - chance.randrange(12))
-                events.append({"slice": f"{partition}.{key}", "x": [chance.random()]})
-            value = json.dumps(events).encode()
-        self.broker.append(partition, value, jump=chance.choice([0, 0, 0, 2]))
+        value, kind = self.kind.written(self.world.chance, partition)
+        self.broker.append(partition, value, kind, self.world.chance.choice([0, 0, 0, 2]))
 
     # What is looked at.
 
@@ -219,6 +227,21 @@ class Deployment:
         waiting = [len(held.unread) for held in owner.held.values() if held.waits]
         others = sum(len(held.unread) for held in owner.held.values() if not held.waits)
         self.laws.held(who, sum(waiting), others, sizes.MOST, len(waiting))
+
+    def _watch_progress(self) -> None:
+        """No partition stands still for long while its owner, the log and the store are well."""
+        world, well = self.world, self.world.now >= max(self.broker.away, self.files.away)
+        frozen = {name for name, (process, _) in self.processes.items() if world.now < process.frozen + EVERY}
+        for partition, owned in enumerate(self.broker.owners):
+            holder = self.broker.holder(partition)
+            upto = self.broker.published[partition]
+            since, *state = self._still[partition]
+            moves = state != [owned, upto] or upto == self.laws.ends[partition]
+            if moves or not well or holder not in self.processes or holder in frozen:
+                self._still[partition] = (world.now, owned, upto)
+            elif world.now - since > PATIENCE + self.partitions:
+                raise Broken("partitions make progress", f"for {world.now - since:.0f} s none: {self._place_of(partition)}")
+        world.at(EVERY, self._watch_progress)
 
     def _at_rest(self) -> bool:
         return self.broker.published == self.laws.ends and len(self._owners()) == self.partitions
@@ -240,8 +263,11 @@ class Deployment:
     def _behind(self) -> str:
         behind = [p for p in range(self.partitions) if self.broker.published[p] < self.laws.ends[p]]
         some = behind[:3] or sorted(set(range(self.partitions)) - self._owners().keys())[:3]
-        told = [f"partition {p} at {self.broker.published[p]} of {self.laws.ends[p]}, {self._whose(p)}" for p in some]
-        return f"{len(behind)} partitions are behind after {CALM:.0f} s: {'; '.join(told)}"
+        told = "; ".join(map(self._place_of, some))
+        return f"{len(behind)} partitions are behind after {CALM:.0f} s: {told}"
+
+    def _place_of(self, p: int) -> str:
+        return f"partition {p} at {self.broker.published[p]} of {self.laws.ends[p]}, {self._whose(p)}"
 
     def _whose(self, partition: int) -> str:
         for name, (_, owner) in self.processes.items():
@@ -273,11 +299,13 @@ class CheckedSnapshots(Snapshots):
         """See Snapshots."""
         claims = self._deployment.files.folders[f"shards/{owned.partition:06}/claims"]
         claimed = max(map(int, claims), default=0)
+        published = self._deployment.broker.published[owned.partition]
         super().write(owned, offset, parts)
-        said, head = unpack(parts["shard"])[0], unpack(parts["cheap"])[0]
+        said = unpack(parts["shard"])[0]
         if said != offset:
             raise Broken("snapshots hold what is published", f"{owned} says {offset} of a state after {said}")
-        self._deployment.laws.snapshot(owned, offset, head, claimed)
+        head = self._deployment.kind.head(parts)
+        self._deployment.laws.snapshot(owned, offset, head, claimed, published)
 
 
 @contextmanager
@@ -294,11 +322,11 @@ def small() -> Iterator[None]:
         logging.disable(level)
 
 
-def simulated(seed: int, steps: int, partitions: int, progress: Callable[[Deployment], None] | None = None) -> Deployment:
+def simulated(deployment: Deployment, progress: Callable[[Deployment], None] = lambda deployment: None) -> Deployment:
     """A run; of a law that is broken, the seed, the step, the last events and the command that repeats it are told."""
-    deployment = Deployment(seed, steps, partitions)
+    seed, steps, partitions = deployment.seed, deployment.steps, deployment.partitions
     try:
-        deployment.run(progress or (lambda deployment: None))
+        deployment.run(progress)
     except Broken as broken:
         raise LawBroken(
             f"{broken}\nseed {seed}, step {deployment.world.step}; the last events:\n{deployment.world.trace()}\n"

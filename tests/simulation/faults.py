@@ -20,8 +20,9 @@ class Faults:
     rescale: float = 15.0
     move: float = 2.0  # a partition moves for no reason
     away: float = 40.0  # the log is away for a while
+    outage: float = 60.0  # the store is away for a while
     clock: float = 5.0  # the clock of the log jumps
     model: float = 60.0  # operators switch to another model, which not every process has at once
 
 
-NONE = Faults(*[0.0] * 12)
+NONE = Faults(*[0.0] * 14)

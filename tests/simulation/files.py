@@ -13,6 +13,7 @@ class Files:
 
     def __init__(self):
         self.folders: dict[str, dict[str, bytes]] = defaultdict(dict)
+        self.away = 0.0  # until when nobody reaches it
 
 
 class SimulatedStore:
@@ -62,7 +63,7 @@ class SimulatedStore:
 
     def _arrives(self, name: str) -> None:
         self._process.wait(self._world.delay(SECONDS))
-        if self._world.happens(self._faults.store):
+        if self._world.now < self._files.away or self._world.happens(self._faults.store):
             self._world.tell(f"{self._process.name}: the store fails at {name}")
             raise OSError(f"the store is away, at {name}")
 

@@ -1,18 +1,21 @@
 """What a partition's records lead to, folded one by one without any of the code under test, and the same for pools."""
 
 import json
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 from onlineguard_service.journal.packing import unpack
 from onlineguard_service.partitions.log import NOTHING, Output, Record
 from onlineguard_service.shards.pooling import MERGER
+from onlineguard_service.shards.shard import Shard
 
 from onlineguard.wire.answers import EventAnswer
 from tests.simulation.guard import WIDTH, hashed, learned, verdict
 from tests.simulation.sizes import POOL_EVERY, POOL_FIRST, SAMPLE
+
+KEPT = 4_000  # hashes of a partition's past that are kept at least, to hold snapshots against
 
 
 class Wanted(NamedTuple):
@@ -24,6 +27,28 @@ class Wanted(NamedTuple):
 
 
 NONE = Wanted([])
+
+
+class Fold(Protocol):
+    """What a partition's records lead to, one by one."""
+
+    @property
+    def offset(self) -> int:
+        """Of the record that was folded last."""
+        ...
+
+    @property
+    def heads(self) -> Mapping[int, bytes]:
+        """A hash of everything after each record, by its offset; of some records at least."""
+        ...
+
+    def apply(self, record: Record) -> Wanted:
+        """Fold one record."""
+        ...
+
+    def differs(self, shard: Shard) -> str | None:
+        """How a shard that was given the same records is another; None if it is not."""
+        ...
 
 
 class Reference:
@@ -45,7 +70,25 @@ class Reference:
         found = self._of_kind.get(record.kind, Reference._dead)(self, record)
         self.offset, self.t = record.offset, record.t
         self.heads[record.offset] = self.head
+        if len(self.heads) > 2 * KEPT:
+            self.heads = dict(list(self.heads.items())[-KEPT:])
         return found
+
+    def differs(self, shard: Shard) -> str | None:
+        """See Fold."""
+        guard: Any = shard.guard
+        for name, found, wanted in (
+            ("offset", shard.offset, self.offset),
+            ("time", shard.t, self.t),
+            ("events", guard.n, self.n),
+            ("slices", guard.slices, self.slices),
+            ("model", guard.model.version, self.version),
+            ("the pool that slices start from", guard.start, self.start),
+            ("the hash of all that it was given", guard.head, self.head),
+        ):
+            if found != wanted:
+                return f"{name}: {found!r}, not {wanted!r}"
+        return None
 
     def _events(self, record: Record) -> Wanted:
         try:

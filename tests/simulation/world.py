@@ -94,7 +94,7 @@ class Process:
                 raise Broken("workers live on", f"{self.name} ended by {error!r}") from error
 
         one = greenlet(task, parent=self.world.main)
-        self._tasks.append(one)
+        self._tasks = [*(each for each in self._tasks if not each.dead), one]
         self.world.at(0.0, lambda: self._resume(one))
 
     def wait(self, seconds: float) -> None:

@@ -106,6 +106,10 @@ class MemoryLog:
         """The partitions of a member, as they are since they came to it."""
         return [owned for partition in sorted(self._held.get(name, ())) if (owned := self.owners[partition]) is not None]
 
+    def holder(self, partition: int) -> str | None:
+        """The member that has a partition."""
+        return self._holders[partition]
+
     def owns(self, name: str, owned: Owned) -> bool:
         """Whether a partition is still this member's, in this generation."""
         return self._holders[owned.partition] == name and self.owners[owned.partition] == owned
