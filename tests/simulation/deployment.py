@@ -14,6 +14,7 @@ from onlineguard_service.partitions.log import Owned
 from onlineguard_service.partitions.records import controlled
 from onlineguard_service.shards import pooling
 from onlineguard_service.shards.owner import Owner, Pace
+from onlineguard_service.shards.owner import Progress as OwnersProgress
 from onlineguard_service.shards.shard import Shard
 from onlineguard_service.shards.snapshots import Snapshots
 
@@ -55,13 +56,15 @@ class Deployment:
         self.kind = kind or Cheap()
         self.faults = replace(faults or Faults())
         self.world = World(seed)
-        self.laws = Laws([self.kind.fold(partition, partitions) for partition in range(partitions)])
+        with small():
+            self.laws = Laws([self.kind.fold(partition, partitions) for partition in range(partitions)])
         self.files = Files()
         self.broker = Broker(self.world, self.laws, self.faults, partitions)
         self.broker.t = NOON
         self.processes: dict[str, tuple[Process, Owner]] = {}
         self.wanted = 6  # processes that whoever places them keeps up
         self.counts: dict[str, int] = {}  # of faults
+        self.progress: list[OwnersProgress] = []  # of every process
         self._still: list[tuple[Any, ...]] = [(0.0, None, None)] * partitions  # since when, and where, each stands
         self._started = 0
         self._versions = 0
@@ -120,6 +123,7 @@ class Deployment:
         )
         owner.watch = lambda: self._held(process.name, owner)
         self.processes[process.name] = process, owner
+        self.progress.append(owner.progress)
         process.run(lambda: owner.run(process.stop))  # type: ignore[arg-type]
 
     def _make(self, partition: int, dump: dict[str, Any] | None) -> Shard:
@@ -324,13 +328,12 @@ def small() -> Iterator[None]:
 
 def simulated(deployment: Deployment, progress: Callable[[Deployment], None] = lambda deployment: None) -> Deployment:
     """A run; of a law that is broken, the seed, the step, the last events and the command that repeats it are told."""
-    seed, steps, partitions = deployment.seed, deployment.steps, deployment.partitions
     try:
         deployment.run(progress)
     except Broken as broken:
         raise LawBroken(
-            f"{broken}\nseed {seed}, step {deployment.world.step}; the last events:\n{deployment.world.trace()}\n"
-            f"again: python -m tests.simulation --seed {seed} --steps {steps} --shards {partitions}",
+            f"{broken}\nseed {deployment.seed}, step {deployment.world.step}; the last events:\n"
+            f"{deployment.world.trace()}\nagain: {command(deployment)}",
             broken.law,
         ) from broken
     return deployment
@@ -345,25 +348,33 @@ class LawBroken(AssertionError):
 
 
 class Progress:
-    """A line a second."""
+    """A line a second. `until`: faults end then, by the monotonic clock; None: when the steps are done."""
 
-    def __init__(self) -> None:
-        self._began = self._last = time.monotonic()
-        self._step = 0
+    def __init__(self, until: float | None = None) -> None:
+        self._last, self._until, self._step = time.monotonic(), until, 0
 
     def __call__(self, deployment: Deployment) -> None:
-        world, now = deployment.world, time.monotonic()
-        if world.step % 64 or now - self._last < 1.0:
+        world = deployment.world
+        if world.step % 64 or (now := time.monotonic()) - self._last < 1.0:
             return
+        if self._until is not None and now > self._until:
+            deployment.steps = min(deployment.steps, world.step + 1)
         rate = (world.step - self._step) / (now - self._last)
         self._last, self._step = now, world.step
         print(summary(deployment), f"{rate:,.0f} steps/s", sep=", ", flush=True)
+
+
+def command(deployment: Deployment) -> str:
+    """The command that repeats a run."""
+    it = deployment
+    return f"python -m tests.simulation --seed {it.seed} --steps {it.steps} --shards {it.partitions}"
 
 
 def summary(deployment: Deployment) -> str:
     """How far it came."""
     laws, world = deployment.laws, deployment.world
     return (
-        f"step {world.step:,}, {world.now:,.0f} s simulated, {laws.records:,} records, {laws.outputs:,} outputs, "
+        f"step {world.step:,}, {world.now:,.0f} s simulated, {laws.records:,} records, applied "
+        f"{sum(each.records for each in deployment.progress):,} times, {laws.outputs:,} outputs, "
         f"{laws.snapshots:,} snapshots"
     )
