@@ -144,6 +144,7 @@ class Owner:
                 self._restore(held)
                 if self._clock() - began > LONG:
                     break  # the group is to hear of this process, and what was restored goes on
+        applying = self._clock()
         for owned, records in turn.read:
             held = self.held.get(owned.partition)
             if held is not None and held.owned == owned:
@@ -152,7 +153,7 @@ class Owner:
         self._publish(done, stop or Event())
         self._snapshot_when_due()
         self._choose()
-        self._adapt(self._clock() - began, sum(len(read.records) for read in turn.read))
+        self._adapt(self._clock() - applying, sum(len(each.records) for each in turn.read))
         self._look_behind()
         self._report()
         self.turned = self._clock()
