@@ -18,7 +18,9 @@ STEPS = 20_000  # of each of them
 def main() -> int:
     """0 if every law held."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--seed", type=int, default=int(time.strftime("%Y%m%d")), help="decides everything; today's date")
+    parser.add_argument(
+        "--seed", type=int, default=int(time.strftime("%Y%m%d")), help="decides everything; today's date"
+    )
     parser.add_argument("--steps", type=int, default=1_000_000, help="in which there are faults")
     parser.add_argument("--shards", type=int, default=2_000)
     parser.add_argument("--seconds", type=float, help="worlds of several sizes, for so long")

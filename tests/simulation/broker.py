@@ -3,10 +3,10 @@
 from collections import deque
 from collections.abc import Sequence
 
+from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.partitions.log import NOTHING, Done, Fenced, Owned, Read, Record, Turn
 from onlineguard_service.partitions.memory import MemoryLog, MemoryMember
 
-from onlineguard_service.errors import JournalUnavailable
 from tests.simulation.faults import Faults
 from tests.simulation.laws import Laws
 from tests.simulation.sizes import LEASE

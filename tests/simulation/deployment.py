@@ -244,7 +244,9 @@ class Deployment:
             if moves or not well or holder not in self.processes or holder in frozen:
                 self._still[partition] = (world.now, owned, upto)
             elif world.now - since > PATIENCE + self.partitions:
-                raise Broken("partitions make progress", f"for {world.now - since:.0f} s none: {self._place_of(partition)}")
+                raise Broken(
+                    "partitions make progress", f"for {world.now - since:.0f} s none: {self._place_of(partition)}"
+                )
         world.at(EVERY, self._watch_progress)
 
     def _at_rest(self) -> bool:

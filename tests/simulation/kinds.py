@@ -132,7 +132,7 @@ class Real:
 class OneByOne:
     """A real shard that never moves, and takes one record at a time."""
 
-    heads: Mapping[int, bytes] = {}  # noqa: RUF012  # none is known
+    heads: Mapping[int, bytes] = {}  # none is known
 
     def __init__(self, shard: Shard):
         self._shard = shard
@@ -146,8 +146,12 @@ class OneByOne:
         """See Fold."""
         outcome = self._shard.apply([record])
         kinds = {each.kind for each in outcome.appended}
-        return Wanted([(each.number, each.to, each.value) for each in outcome.outputs], "sample" in kinds, "pool" in kinds)
+        return Wanted(
+            [(each.number, each.to, each.value) for each in outcome.outputs], "sample" in kinds, "pool" in kinds
+        )
 
     def differs(self, shard: Shard) -> str | None:
         """See Fold."""
-        return None if shard.digest() == self._shard.digest() else f"digest {shard.digest()}, not {self._shard.digest()}"
+        return (
+            None if shard.digest() == self._shard.digest() else f"digest {shard.digest()}, not {self._shard.digest()}"
+        )

@@ -3,10 +3,10 @@
 | law | when it is checked |
 |---|---|
 | one owner publishes | at each publication: by the newest generation of its partition, and by no other |
-| outputs are there once, in order, and right | at each publication: they are those of the plain fold from the last one on |
+| outputs are there once, in order, and right | at each publication: those of the plain fold since the last |
 | what is published was read | a publication goes as far as the log, and never back |
 | samples and pools are durable first | at each publication: those of its records are in the log already |
-| snapshots hold what is published | at each snapshot: no further than its partition's outputs, and the plain fold's state |
+| snapshots hold what is published | at each snapshot: no further than outputs go, and the plain fold's state |
 | replaced owners leave no snapshot | one that begins to write one after its successor's claim is refused |
 | memory is bounded | after each turn: records that are held |
 | partitions make progress | every five seconds: none stands still while its owner, the log and the store are well |

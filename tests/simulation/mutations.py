@@ -13,6 +13,7 @@ from onlineguard_service.shards.snapshots import Snapshots
 
 from tests.simulation.faults import Faults
 
+
 def _instead(what: Any, **others: Any) -> Callable[[], AbstractContextManager[Any]]:
     return lambda: mock.patch.multiple(what, **others)
 

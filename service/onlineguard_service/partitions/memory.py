@@ -104,7 +104,9 @@ class MemoryLog:
 
     def owned_by(self, name: str) -> list[Owned]:
         """The partitions of a member, as they are since they came to it."""
-        return [owned for partition in sorted(self._held.get(name, ())) if (owned := self.owners[partition]) is not None]
+        return [
+            owned for partition in sorted(self._held.get(name, ())) if (owned := self.owners[partition]) is not None
+        ]
 
     def holder(self, partition: int) -> str | None:
         """The member that has a partition."""

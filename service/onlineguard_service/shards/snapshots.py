@@ -48,6 +48,7 @@ class Snapshots:
 
     def __init__(self, store: Store, by: str | None = None):
         self._store, self._by = store, by or uuid4().hex
+        self._begun: dict[int, int] = {}  # the generation that this process began in, by partition
 
     def begin(self, owned: Owned) -> tuple[int, dict[str, bytes]] | None:
         """Claim a partition, and what its shard goes on from: an offset and the parts of a state; None: nothing yet.
@@ -57,7 +58,7 @@ class Snapshots:
         """
         partition, generation = owned.partition, owned.generation
         claims = self._claims(partition)
-        claimed = bool(claims) and claims[-1] == generation and self._is_mine(owned)
+        claimed = bool(claims) and claims[-1] == generation and self._is_mine(owned)  # and was not told so
         if claims and claims[-1] >= generation and not claimed:
             log.error(
                 "partition %d is owned in generation %d, but was claimed for generation %d: another process has taken "
@@ -80,6 +81,7 @@ class Snapshots:
             if not self._store.create(_claim(partition, generation), claim) and not self._is_mine(owned):
                 raise Fenced(partition)
         self._prune(owned)
+        self._begun[partition] = generation
         return found
 
     def write(self, owned: Owned, offset: int, parts: Mapping[str, bytes | memoryview]) -> None:
@@ -98,7 +100,9 @@ class Snapshots:
         return whole([self._store.read(_snapshot(partition, at))], _snapshot(partition, at))
 
     def _is_mine(self, owned: Owned) -> bool:
-        """Whether this process made the claim: it may be there though the store did not answer, or was asked twice."""
+        """Whether this process is just making the claim: it is there where only the store's answer was lost."""
+        if self._begun.get(owned.partition) == owned.generation:  # the group was made anew, and counts from 1 again
+            return False
         try:
             return json.loads(self._store.read(_claim(owned.partition, owned.generation)))[0] == self._by
         except FileNotFoundError:  # a later owner removed it
