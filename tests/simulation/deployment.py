@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -315,7 +315,7 @@ class CheckedSnapshots(Snapshots):
 
 
 @contextmanager
-def small() -> Iterator[None]:
+def small() -> Generator[None]:
     """Pools that come often, and no lines of logging."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
