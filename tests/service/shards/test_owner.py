@@ -125,7 +125,7 @@ DEATHS = st.tuples(
 )
 
 
-@settings(max_examples=6, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=4, phases=[Phase.explicit, Phase.generate])
 @given(seed=st.integers(0, 3), deaths=st.lists(DEATHS, min_size=1, max_size=3))
 def test_a_process_that_is_killed_anywhere_leaves_no_trace(models, clicks, tmp_path_factory, seed, deaths):
     deployment = Deployment(models, tmp_path_factory.mktemp("store"), 1)
