@@ -16,7 +16,7 @@ that it was done.
 import logging
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event
@@ -54,7 +54,8 @@ class Held:
     """A partition that this process owns."""
 
     owned: Owned
-    found: tuple[int, dict[str, bytes]] | None  # the snapshot that it begins from
+    claimed: bool = False
+    found: tuple[int, dict[str, bytes]] | None = None  # the snapshot that it begins from, until it is restored
     shard: Shard | None = None  # None until it is restored
     unread: list[Record] = field(default_factory=list)  # that were polled and not applied
     settled: int = NOTHING  # up to which record outputs are published
@@ -86,7 +87,12 @@ class Progress:
 
 
 class Owner:
-    """See this module. `make` gives the shard of a partition, new or from what was dumped."""
+    """See this module.
+
+    make: the shard of a partition, new or from what was dumped.
+    clock: seconds, that never go back.
+    thread: writes snapshots, one at a time.
+    """
 
     def __init__(
         self,
@@ -96,19 +102,21 @@ class Owner:
         make: Callable[[int, dict[str, Any] | None], Shard],
         pace: Pace | None = None,
         choosing: Choosing | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        thread: Executor | None = None,
     ):
+        self._clock, self._thread = clock, thread or ThreadPoolExecutor(1, "snapshots")
         self.held: dict[int, Held] = {}
         self.progress = Progress()
-        self.turned = time.monotonic()  # when the last turn ended
+        self.turned = self._clock()  # when the last turn ended
         self.lags: Mapping[int, float] = {}  # seconds, by partition; see `_look_behind`
         self._looked = 0.0
         self._member, self._writer, self._snapshots, self._make = member, writer, snapshots, make
         self._pace, self._choosing = pace or Pace(), choosing
         self._most = self._pace.most
-        self._thread = ThreadPoolExecutor(1, "snapshots")
         self._pending: list[Append] = []  # that the log does not have yet
         self._writing: tuple[Held, int, Future[None]] | None = None
-        self._reported = time.monotonic(), 0
+        self._reported = self._clock(), 0
 
     def run(self, stop: Event) -> Progress:
         """Turn until told to stop, leave snapshots, and leave the group."""
@@ -126,7 +134,7 @@ class Owner:
     def turn(self, stop: Event | None = None) -> None:
         """Poll, apply, publish. Raises JournalUnavailable where the log cannot be read."""
         turn = self._member.poll(self._pace.wait, self._most)
-        began = time.monotonic()
+        began = self._clock()
         for owned in turn.lost:
             self._lose(owned)
         for owned in turn.gained:
@@ -134,6 +142,9 @@ class Owner:
         for held in list(self.held.values()):
             if held.shard is None and began >= held.again:
                 self._restore(held)
+                if self._clock() - began > LONG:
+                    break  # the group is to hear of this process, and what was restored goes on
+        applying = self._clock()
         for owned, records in turn.read:
             held = self.held.get(owned.partition)
             if held is not None and held.owned == owned:
@@ -142,10 +153,10 @@ class Owner:
         self._publish(done, stop or Event())
         self._snapshot_when_due()
         self._choose()
-        self._adapt(time.monotonic() - began, sum(len(read.records) for read in turn.read))
+        self._adapt(self._clock() - applying, sum(len(each.records) for each in turn.read))
         self._look_behind()
         self._report()
-        self.turned = time.monotonic()
+        self.turned = self._clock()
 
     def close(self) -> None:
         """Leave a snapshot of every shard, and the group, so that others go on at once."""
@@ -167,24 +178,24 @@ class Owner:
 
     def _gain(self, owned: Owned) -> None:
         self.progress.gained += 1
-        try:
-            found = self._snapshots.begin(owned)
-        except Fenced:
-            self.progress.fenced += 1
-            return
-        self.held[owned.partition] = Held(owned, found, settled=owned.published)
+        self.held[owned.partition] = Held(owned, settled=owned.published)
 
     def _restore(self, held: Held) -> None:
-        """Make the shard of a partition and read on; what prevents that is tried again."""
-        owned, found = held.owned, held.found
+        """Claim a partition, make its shard and read on; what prevents that is tried again."""
+        owned = held.owned
         try:
-            dump = None if found is None else {name: unpack(part) for name, part in found[1].items()}
+            if not held.claimed:
+                held.found, held.claimed = self._snapshots.begin(owned), True
+            dump = None if held.found is None else {name: unpack(part) for name, part in held.found[1].items()}
             held.shard = self._make(owned.partition, dump)
+        except Fenced:
+            self._drop(owned.partition)
+            return
         except (OnlineguardError, OSError) as error:
-            held.waits, held.again = str(error), time.monotonic() + AGAIN
+            held.waits, held.again = str(error), self._clock() + AGAIN
             log.error("the shard of partition %d cannot be restored now: %s", owned.partition, error)
             return
-        held.found, held.waits, held.kept, held.kept_at = None, None, held.shard.offset, time.monotonic()
+        held.found, held.waits, held.kept, held.kept_at = None, None, held.shard.offset, self._clock()
         self._member.seek(owned, held.shard.offset)
         log.info(
             "partition %d is owned in generation %d: applied up to %d, published up to %d",
@@ -225,7 +236,7 @@ class Owner:
     def _hold(self, held: Held, waits: str | None) -> None:
         """Read nothing of a partition whose shard waits, and go on when it does not."""
         if waits is not None:
-            held.again = time.monotonic() + AGAIN
+            held.again = self._clock() + AGAIN
             if waits != held.waits:
                 log.error("partition %d waits before %s", held.owned.partition, waits)
         if (waits is None) != (held.waits is None):
@@ -267,7 +278,7 @@ class Owner:
             self._written()
         if self._writing is not None:
             return
-        now, pace = time.monotonic(), self._pace
+        now, pace = self._clock(), self._pace
         for held in sorted(self.held.values(), key=lambda held: held.kept_at):
             due = now - held.kept_at >= pace.snapshot_every or held.since >= pace.snapshot_records
             if due and (parts := self._parts(held)) is not None:
@@ -320,7 +331,7 @@ class Owner:
 
     def _look_behind(self) -> None:
         """How many seconds ago the log took the record that each shard applied last; 0 where it has applied all."""
-        now = time.monotonic()
+        now = self._clock()
         if now - self._looked < LOOK_EVERY:
             return
         self._looked, found = now, dict[int, float]()
@@ -338,7 +349,7 @@ class Owner:
             self._most = min(self._pace.most, 2 * self._most)
 
     def _report(self) -> None:
-        now, (last, before) = time.monotonic(), self._reported
+        now, (last, before) = self._clock(), self._reported
         if now - last >= REPORT_EVERY and self.progress.records > before:
             rate, lag = (self.progress.records - before) / (now - last), max(self.lags.values(), default=0.0)
             log.info("%s; %.0f records/s, %.1f s behind", self.progress, rate, lag)

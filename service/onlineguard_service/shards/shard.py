@@ -65,13 +65,15 @@ class Shard:
     models: the model of a version. Raises CheckpointError where it cannot be had now.
     """
 
+    guards = Guard  # what a shard keeps; a simulation has a cheaper kind
+
     def __init__(self, partition: int, partitions: int, options: Options, version: str, models: Callable[[str], Model]):
         self.partition, self._models = partition, models
         self.offset = NOTHING  # of the record applied last
         self.t = 0  # when the log took that
         self.pooling = Pooling(partition, partitions)
         self._second, self._unexplained = 0, list[int]()  # the alarms that began in it
-        self._use(Guard(options, version, models))
+        self._use(self.guards(options, version, models))
 
     def _use(self, guard: Guard) -> None:
         guard.explaining, guard.source = False, f"p{self.partition}"
@@ -85,7 +87,7 @@ class Shard:
         shard.offset, shard.t, shard._second, shard._unexplained = dump["shard"]
         shard.pooling = Pooling(partition, partitions)
         shard.pooling.restore(dump["pooling"])
-        shard._use(Guard.restored(dump, models))
+        shard._use(cls.guards.restored(dump, models))
         return shard
 
     def warmup(self, slices: int = ROOM) -> None:

@@ -263,6 +263,29 @@ def test_a_log_that_is_away_is_waited_for_and_nothing_is_published_twice(models,
     deployment.check()
 
 
+def test_a_store_that_fails_when_a_partition_comes_ends_nobody(models, tmp_path):
+    deployment = Deployment(models, tmp_path, 2)
+    owner = deployment.start("only")
+    begin, away = owner._snapshots.begin, [True, True]
+
+    def tried(owned):
+        if away and away.pop():
+            raise OSError("the store is away")
+        return begin(owned)
+
+    owner._snapshots.begin = tried
+    deployment.log.rebalance()
+    for partition in (0, 1):
+        deployment.append(partition, records(60, partition))
+    owner.turn()
+    assert owner.reasons() == [f"partition {partition}: the store is away" for partition in (0, 1)]
+    for held in owner.held.values():
+        held.again = 0.0
+    deployment.drained()
+    assert owner.reasons() == []
+    deployment.check()
+
+
 def test_what_operators_choose_is_said_in_the_log_of_every_partition(models, tmp_path):
     deployment = Deployment(models, tmp_path, 2)
     chosen = Options(**OPTIONS | {"target_rate": 0.05})
