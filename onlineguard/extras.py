@@ -12,6 +12,7 @@ PACKAGES = {
     "client": ("httpx2",),
     "excel": ("fastexcel",),
     "registry": ("fsspec",),
+    "plot": ("matplotlib",),
     "kafka": ("confluent_kafka",),
     "redis": ("hiredis", "redis"),
     "river": ("river",),
