@@ -101,7 +101,8 @@ class Owner:
         self.progress = Progress()
         self.turned = time.monotonic()  # when the last turn ended
         self.lags: Mapping[int, float] = {}  # seconds, by partition; see `_look_behind`
-        self._looked = 0.0
+        self.rate = 0.0  # records a second, of late
+        self._looked = time.monotonic(), 0
         self._member, self._writer, self._snapshots, self._make = member, writer, snapshots, make
         self._pace, self._choosing = pace or Pace(), choosing
         self._most = self._pace.most
@@ -319,11 +320,15 @@ class Owner:
         self._pending += self._choosing.look(held.shard)
 
     def _look_behind(self) -> None:
-        """How many seconds ago the log took the record that each shard applied last; 0 where it has applied all."""
-        now = time.monotonic()
-        if now - self._looked < LOOK_EVERY:
+        """How fast it goes, and how many seconds ago the log took the record that each shard applied last.
+
+        The latter is 0 where a shard has applied all.
+        """
+        now, (last, before) = time.monotonic(), self._looked
+        if now - last < LOOK_EVERY:
             return
-        self._looked, found = now, dict[int, float]()
+        self.rate = (self.progress.records - before) / (now - last)
+        self._looked, found = (now, self.progress.records), dict[int, float]()
         for partition, held in sorted(self.held.items()):
             if held.shard is not None:
                 behind = self._member.end(partition) > held.shard.offset
