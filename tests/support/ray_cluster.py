@@ -1,21 +1,26 @@
 """A cluster of Ray with two nodes on this machine, and workers of shards as its actors.
 
-The head has room for one actor, the other node for two. Ray's own `Cluster` keeps the nodes, in a process of its own
-(`python -m tests.support.ray_cluster`), since it forks and JAX does not allow that. It takes a line for each thing to
-be done, and answers with one of JSON.
+Ray's own `Cluster` keeps the nodes, in a process of its own (`python -m tests.support.ray_cluster`), since it forks and
+JAX does not allow that. It takes a line for each thing to be done, and answers with one of JSON. Its head keeps what it
+knows in the Redis of RAY_REDIS_ADDRESS, so that it can be killed and started again.
 """
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+import threading
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
+
+from typer.testing import CliRunner
 
 from tests.support.workers import PATIENCE, Workers
 
-NODE = {"object_store_memory": 80_000_000}  # shards put nothing there
+NODE = {"num_cpus": 3, "object_store_memory": 80_000_000}  # shards put nothing into the store
+HEAD = {**NODE, "include_dashboard": False, "include_log_monitor": False}
 
 
 @contextmanager
@@ -47,15 +52,13 @@ class Actors(Workers):
 
     def __init__(self, ask, *given):
         super().__init__(*given)
-        self.ask, self.address = ask, ask("address")
+        self.ask = ask
 
     def command(self, what, *flags):
-        """What `onlineguard cluster` says on standard output. It must end with exit code 0."""
-        command = [sys.executable, "-m", "onlineguard", "cluster", what, "--address", self.address, *flags]
-        environment = os.environ | self.environment | {"COLUMNS": "200"}
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment, check=False)
-        assert ran.returncode == 0, ran.stdout + ran.stderr
-        return ran.stdout
+        """What `onlineguard cluster` prints. It must end with exit code 0."""
+        code, printed = self.ask(shlex.join(["cluster", what, *flags]))
+        assert code == 0, printed
+        return printed
 
     def start_actors(self, n):
         return self.command("start", "--shards", str(n), *self.flags())
@@ -77,10 +80,31 @@ class Actors(Workers):
         return found
 
     def kill_actor(self, name):
-        """Kill it, and wait until Ray has started it again."""
-        pid = self.status()[name].pid
-        os.kill(pid, signal.SIGKILL)
-        self.until(lambda: (told := self.status()[name]) is not None and told.pid != pid)
+        os.kill(self.status()[name].pid, signal.SIGKILL)
+
+    @contextmanager
+    def load(self):
+        """Write records to every partition all the while."""
+        done, self.written = threading.Event(), 0
+
+        def write():
+            while not done.wait(0.2):
+                self.write(2)
+                self.written += 2
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def go_on(self):
+        """Wait until records are judged that are not written yet."""
+        before = self.written
+        self.until(lambda: self.written >= before + 10)
+        self.settled()
 
 
 def serve():
@@ -88,27 +112,31 @@ def serve():
     from onlineguard_service.cluster import placing
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **NODE})
-    node = cluster.add_node(num_cpus=2, **NODE)
+    from onlineguard.cli import app as cli
+
+    cluster = Cluster(initialize_head=True, head_node_args=HEAD)
+    node = cluster.add_node(**NODE)
     try:
         with placing.connected(cluster.address, "onlineguard"):
+            placing.connected = lambda address, name: nullcontext()  # the commands find that done
             for line in sys.stdin:
                 answer = None
-                match line.strip():
-                    case "address":
-                        answer = cluster.address
-                    case "status":
+                match shlex.split(line):
+                    case ["cluster", *_] as words:
+                        ran = CliRunner().invoke(cli.app, words)
+                        answer = ran.exit_code, ran.output
+                    case ["status"]:
                         answer = {name: told and told._asdict() for name, told in placing.status()}
-                    case "node":
+                    case ["node"]:
                         answer = node.node_id
-                    case "kill node":
+                    case ["kill", "node"]:
                         cluster.remove_node(node, allow_graceful=False)
-                    case "add node":
-                        node = cluster.add_node(num_cpus=2, **NODE)
-                    case "kill head":
+                    case ["kill", "head"]:
                         cluster.head_node.kill_gcs_server()
-                    case "start head":
+                    case ["start", "head"]:
                         cluster.head_node.start_gcs_server()
+                    case words:
+                        raise ValueError(words)
                 os.write(answers, f"{json.dumps(answer)}\n".encode())
     finally:
         cluster.shutdown()

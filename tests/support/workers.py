@@ -34,7 +34,7 @@ class Workers:
         self.version = self.models.put(model_folder).version
         self.shard(0, Options(n_features=2, detector="marginal", max_slices=1_000)).warmup(1_000)  # for all processes
         self.writer = world.writer()
-        self.streams = [iter(records(400, seed)) for seed in range(PARTITIONS)]
+        self.streams = [iter(records(2_000, seed)) for seed in range(PARTITIONS)]
         self.readers = 0
 
     def shard(self, partition, options):

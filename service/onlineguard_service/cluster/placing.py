@@ -93,9 +93,11 @@ def status() -> list[Actor]:
 def wait(seconds: float) -> list[Actor]:
     """How each actor is as soon as all are ready, and else after so many seconds."""
     until = time.monotonic() + seconds
-    while any(actor.reason for actor in status()) and time.monotonic() < until:
+    while True:
+        found = status()
+        if all(actor.reason is None for actor in found) or time.monotonic() >= until:
+            return found
         time.sleep(LOOK_EVERY)
-    return status()
 
 
 def _at_least_one(n: int) -> int:

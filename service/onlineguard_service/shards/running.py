@@ -1,5 +1,6 @@
 """One worker of a deployment of shards, from its settings to its end."""
 
+import gc
 import logging
 import shutil
 import signal
@@ -128,6 +129,10 @@ def _maker(beginning: Beginning, models: Callable[[str], Model]) -> Callable[[in
         else:
             shard = Shard.restored(partition, partitions, dump, models)
         shard.warmup(min(ROOM, shard.guard.options.max_slices))
+        # What is there stays: without it in their way, collections take a third less of all the time.
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
         return shard
 
     return make
