@@ -99,6 +99,7 @@ def test_records_that_were_dropped_before_they_were_read_are_noticed(world):
     skips.member.close()
 
 
+@pytest.mark.slow
 def test_a_redis_that_is_away_is_waited_for_and_nothing_is_lost_or_done_twice(tmp_path):
     """It is killed, and restarted from its append-only file."""
     durable = ["--appendonly", "yes", "--appendfsync", "always"]
@@ -191,6 +192,7 @@ def test_a_process_that_is_stopped_and_wakes_up_after_its_partitions_moved_publi
     follower.member.close()
 
 
+@pytest.mark.slow
 def test_a_cluster_holds_a_log_each_script_touching_one_slot(tmp_path):
     with serving(tmp_path, "--cluster-enabled", "yes") as port, redis.Redis(port=port) as own:
         own.execute_command("CLUSTER ADDSLOTSRANGE 0 16383")
