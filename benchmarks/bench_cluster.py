@@ -53,8 +53,10 @@ from onlineguard.slidr.simulation.simulator import Traffic, simulate
 from onlineguard.wire.requests import Event
 
 PARTITIONS, SLICES = 8, 5_000
-LEASE = 5.0  # seconds after which a killed worker's partitions go to others
+LEASE = 10.0  # seconds after which a killed worker's partitions go to others
 PATIENCE = 300.0  # seconds that anything is waited for
+MOST = 512  # records of a turn, which must be over before the lease is, however many workers share a core
+KEPT_EVERY = 10.0  # seconds between two snapshots of a shard: a new owner reads again what came since
 RATE = 200  # events a second where the rate is modest
 
 
@@ -117,7 +119,12 @@ class OnRay:
         from onlineguard_service.config import load
 
         options = load({"n_features": "2", "log_level": "warning"}, {}).settings
-        given = {"source": log.url, "snapshots": str(folder / "snapshots"), "model": model}
+        given = {
+            "source": log.url,
+            "snapshots": str(folder / "snapshots"),
+            "model": model,
+            "snapshot_every": KEPT_EVERY,
+        }
         self._placing, self._asked = placing, placing.Asked(options, given, {"num_cpus": 1})
 
     def scale(self, n: int) -> None:
@@ -270,7 +277,7 @@ def latency(log: Log, fleet: Fleet, seconds: float) -> None:
 def recovery(log: Log, fleet: Fleet, n: int) -> None:
     """Kill one of n workers while events come. Ray starts it again; for plain workers that is done here."""
     with traffic(log, RATE) as took:
-        time.sleep(2.0)
+        time.sleep(PARTITIONS + KEPT_EVERY)  # a worker writes one snapshot at a time; now all are new
         pid, began = fleet.pids()[0], time.perf_counter()
         os.kill(pid, signal.SIGKILL)
         if isinstance(fleet, Plain):
@@ -290,7 +297,7 @@ def recovery(log: Log, fleet: Fleet, n: int) -> None:
 def rescale(log: Log, fleet: Fleet, n: int) -> None:
     """One worker more while events come."""
     with traffic(log, RATE) as took:
-        time.sleep(1.0)
+        time.sleep(PARTITIONS + KEPT_EVERY)
         began = time.perf_counter()
         fleet.scale(n + 1)
         until(lambda: len(owners := log.owners()) == PARTITIONS and len(set(owners)) == n + 1)
@@ -397,7 +404,7 @@ def small_model(folder: Path) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="only show that it runs")
-    parser.add_argument("--ray", action="store_true", help="the same as actors of Ray")
+    parser.add_argument("--ray", action="store_true", help="two of them as actors of Ray, too")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     asked = parser.parse_args()
     numbers = [1] if asked.quick else asked.workers
@@ -417,7 +424,7 @@ def main() -> None:
             ending.enter_context(ray_here())
             kinds.append(OnRay)
         for kind in kinds:
-            for n in numbers:
+            for n in numbers if kind is Plain or asked.quick else [2]:  # more of them cost what plain ones do
                 own = folder / f"{kind.__name__}-{n}"
                 own.mkdir()
                 log = Log(port, own.name)

@@ -102,7 +102,7 @@ def wait(seconds: float) -> list[Actor]:
 
 def _at_least_one(n: int) -> int:
     if n < 1:
-        raise InvalidArgument("shards", f"is {n}; it must be at least 1. `onlineguard cluster stop` ends all")
+        raise InvalidArgument("--shards", f"is {n}; it must be at least 1. `onlineguard cluster stop` ends all")
     return n
 
 
