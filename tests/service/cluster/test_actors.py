@@ -6,6 +6,7 @@ from onlineguard_service.partitions.redis_streams import RedisMember
 from tests.support.logs import PARTITIONS, worlds
 from tests.support.ray_cluster import Actors, ray_cluster
 
+pytest.importorskip("ray", reason="of the group dev: 220 MB")
 pytestmark = pytest.mark.slow
 
 
