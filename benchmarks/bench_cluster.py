@@ -8,7 +8,8 @@ each event. One JSON line a figure:
 
 - `events`: the log is filled while the workers are stopped (SIGSTOP). The clock runs from a tenth of the decisions to
   the last. `per_cpu_s` counts the seconds that the workers' processors worked, which says more than the clock where
-  others share the machine; Redis's own are apart.
+  others share the machine; Redis's own are apart. `fenced` are partitions that went to others meanwhile, since their
+  worker came too late: what it did since was done twice.
 - `recovery`, `rescale`: while records come at a modest rate, one of two workers is killed (SIGKILL), and a third joins.
   `worst_ms` is the longest that an event waited for its decision; `back_s` is when the new process has partitions.
 - `latency`: from when an event was due to be sent to the arrival of the decision at another client, at a modest rate.
@@ -102,6 +103,10 @@ class Plain:
     def pids(self) -> list[int]:
         return [process.pid for process in self.processes if process.poll() is None]
 
+    def fenced(self) -> int:
+        """Partitions that went unnoticed, since a worker came too late: what it did since was done twice."""
+        return sum(path.read_text().count("unnoticed") for path in self.folder.glob("worker-*.log"))
+
     def close(self) -> None:
         for process in self.processes:
             process.terminate()
@@ -136,6 +141,9 @@ class OnRay:
 
     def pids(self) -> list[int]:
         return [actor.told.pid for actor in self._placing.status() if actor.told is not None]
+
+    def fenced(self) -> int:
+        return 0  # Ray's logs have it
 
     def close(self) -> None:
         with suppress(Exception):
@@ -173,8 +181,8 @@ def ready(log: Log, fleet: Fleet, n: int) -> float:
     fleet.scale(n)
     until(lambda: len(owners := log.owners()) == PARTITIONS and len(set(owners)) == n)
     before = log.decided()
-    written = write(log, events(2_000, seed=n), 100)
-    until(lambda: log.decided() >= before + written)
+    write(log, encoded(events(2_000, seed=n), 100))
+    until(lambda: log.decided() >= before + 2_000)
     return time.perf_counter() - began
 
 
@@ -187,21 +195,29 @@ def events(n: int, seed: int) -> list[Event]:
     ]
 
 
-def write(log: Log, given: Sequence[Event], together: int) -> int:
-    """Append events to the log, so many in a record; how many."""
-    for partition, items in parted(given, PARTITIONS).items():
-        for start in range(0, len(items), together):
-            log.writer.write(partition, b"", msgspec.json.encode(items[start : start + together]))
+def encoded(given: Sequence[Event], together: int) -> list[tuple[int, bytes]]:
+    """Records of so many events, each with its partition."""
+    return [
+        (partition, msgspec.json.encode(items[start : start + together]))
+        for partition, items in parted(given, PARTITIONS).items()
+        for start in range(0, len(items), together)
+    ]
+
+
+def write(log: Log, records: Sequence[tuple[int, bytes]]) -> None:
+    """Append records to the log."""
+    for partition, value in records:
+        log.writer.write(partition, b"", value)
     log.writer.flush()
-    return len(given)
 
 
 def throughput(log: Log, fleet: Fleet, n: int, given: Sequence[Event], together: int) -> None:
     """Drain a log that was filled beforehand."""
-    pids = fleet.pids()
+    pids, records, written = fleet.pids(), encoded(given, together), len(given)
+    before, fenced = log.decided(), fleet.fenced()
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
-    before, written = log.decided(), write(log, given, together)
+    write(log, records)
     worked, redis_worked = sum(map(cpu, pids)), log.client.info("cpu")["used_cpu_user"]
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
@@ -219,6 +235,7 @@ def throughput(log: Log, fleet: Fleet, n: int, given: Sequence[Event], together:
         per_s=round((written - first) / took),
         per_cpu_s=round(written / worked),
         redis_cpu_s_a_million=round(1e6 * redis_worked / written, 1),
+        fenced=fleet.fenced() - fenced,
     )
 
 
