@@ -15,6 +15,8 @@ from onlineguard.cli.exits import one_line_errors
 from onlineguard.errors import InvalidArgument
 from onlineguard.extras import PACKAGES, require
 from onlineguard_service import config
+from onlineguard_service.cluster import commands as cluster
+from onlineguard_service.environment import compute_in_one_thread
 
 SERVE_EPILOG = """[bold]Settings[/bold]
 
@@ -63,18 +65,12 @@ The API key, with scope update, is taken from ONLINEGUARD_API_KEY. Stops on SIGT
 worker of shards leaves snapshots then, and its partitions to the others.
 """
 
-# Before JAX and BLAS are loaded: one thread each, for the requests, so that no pool of threads takes turns with them.
-ENVIRONMENT = {
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-}
-
 
 def register(app: typer.Typer) -> None:
-    """Add both commands to the command line."""
+    """Add the commands to the command line."""
     app.command("serve", epilog=SERVE_EPILOG)(_with_settings())
     app.command("worker", epilog=WORKER_EPILOG)(worker)
+    cluster.register(app, _of_shards(), _asked_of_actors)
 
 
 def serve(
@@ -99,8 +95,7 @@ simulated ones.
             print(config.show(loaded), end="")
             return
         require("`onlineguard serve`", "serve")
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        compute_in_one_thread()
         from onlineguard_service import logs, tracing
         from onlineguard_service.journal import snapshots
         from onlineguard_service.standing import Standing
@@ -211,11 +206,15 @@ of its partitions have taught, and publishes verdicts and alarms. Without it, it
 
 
 def _work_shards(options: config.Settings, given: dict[str, Any]) -> None:
+    settings = _shard_settings("`onlineguard worker --from`", options, given)
+    print(importlib.import_module("onlineguard_service.shards.running").run(settings))
+
+
+def _shard_settings(part: str, options: config.Settings, given: dict[str, Any]) -> Any:
     if "snapshots" not in given:
         raise InvalidArgument("--snapshots", "is not given; name a folder, or a URL, that all workers share")
-    require("`onlineguard worker --from`", "serve")
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    require(part, "serve")
+    compute_in_one_thread()
     from onlineguard_service import logs
 
     logs.configure(options.log_level)
@@ -226,7 +225,29 @@ def _work_shards(options: config.Settings, given: dict[str, Any]) -> None:
     known = {each.name for each in fields(module.ShardSettings)}
     if others := sorted(given.keys() - known):
         raise InvalidArgument(_flag(others[0]), "is for a worker that asks a service; leave it out, or --from")
-    print(module.run(_checked(module.ShardSettings, {**given, "options": recovery.options_of(options)})))
+    return _checked(module.ShardSettings, {**given, "options": recovery.options_of(options)})
+
+
+def _of_shards() -> list[inspect.Parameter]:
+    """The flags of a worker of shards that an actor takes too: not its metrics, since actors may share a machine."""
+    return [
+        each
+        for name, each in inspect.signature(worker).parameters.items()
+        if each.annotation.__metadata__[0].rich_help_panel != ASKING and not name.startswith("metrics_")
+    ]
+
+
+def _asked_of_actors(given: dict[str, Any]) -> tuple[config.Settings, dict[str, Any]]:
+    """Those flags, read and checked: what decides what shards learn, and the other fields of `ShardSettings`."""
+    given = {name: value for name, value in given.items() if value is not None}
+    if "source" not in given:
+        raise InvalidArgument("--from", "is not given; name the log, e.g. kafka://broker:9092/events")
+    options = config.load({n: given.pop(n) for n in (*_OPTIONS, "log_level") if n in given}, {}).settings
+    _shard_settings("`onlineguard cluster`", options, given)
+    for name in ("snapshots", "registry", "model"):  # actors run in other folders
+        if name in given and "://" not in (where := str(given[name])):
+            given[name] = type(given[name])(os.path.abspath(where))
+    return options, given
 
 
 def _ask_service(options: config.Settings, given: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """The loop of one process: it owns some partitions of a log for a while, and keeps their shards.
 
 A turn polls the log, applies the records to their shards, and publishes what comes of them, all in one thread. So at
-most `most` records are in memory, and the log is read no faster than the slowest shard goes.
+most `most` records are in memory, and the log is read no faster than the slowest shard goes. A turn that gets long
+leaves the rest for the next one, so that the group does not take the process for dead.
 
 - A partition that comes is claimed, its shard restored from the newest snapshot, and read on from there. What was
   published before is applied and not published again.
@@ -15,7 +16,7 @@ that it was done.
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from typing import Any
 from onlineguard.errors import OnlineguardError
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.journal.packing import Packed, unpack
-from onlineguard_service.partitions.log import NOTHING, Done, Fenced, Member, Owned, Record, Writer
+from onlineguard_service.partitions.log import NOTHING, Done, Fenced, Member, Output, Owned, Record, Writer
 from onlineguard_service.shards.choosing import Choosing
 from onlineguard_service.shards.pooling import MERGER, Append
 from onlineguard_service.shards.shard import Shard
@@ -35,6 +36,7 @@ AGAIN = 5.0  # seconds until what failed is tried again
 LOOK_EVERY = 1.0  # seconds between two looks at how far the log goes
 REPORT_EVERY = 10.0  # seconds between two lines of progress
 LONG, SHORT = 2.0, 0.5  # seconds of a turn after which fewer, or more, records are read at once
+TOGETHER = 1 << 20  # bytes of records that are applied before a look at the clock
 
 log = logging.getLogger("onlineguard.worker")
 
@@ -110,7 +112,8 @@ class Owner:
         self.progress = Progress()
         self.turned = self._clock()  # when the last turn ended
         self.lags: Mapping[int, float] = {}  # seconds, by partition; see `_look_behind`
-        self._looked = 0.0
+        self.rate = 0.0  # records a second, of late
+        self._looked = self._clock(), 0
         self._member, self._writer, self._snapshots, self._make = member, writer, snapshots, make
         self._pace, self._choosing = pace or Pace(), choosing
         self._most = self._pace.most
@@ -133,7 +136,8 @@ class Owner:
 
     def turn(self, stop: Event | None = None) -> None:
         """Poll, apply, publish. Raises JournalUnavailable where the log cannot be read."""
-        turn = self._member.poll(self._pace.wait, self._most)
+        unread = sum(len(held.unread) for held in self.held.values() if held.waits is None)
+        turn = self._member.poll(0.0 if unread else self._pace.wait, max(self._most - unread, 1))
         began = self._clock()
         for owned in turn.lost:
             self._lose(owned)
@@ -218,20 +222,22 @@ class Owner:
             log.warning("partition %d went to another process, unnoticed: what was done since is dropped", partition)
 
     def _applied(self, held: Held, now: float) -> list[Done]:
-        """Apply what was read of a partition; what is to be published of it."""
-        shard = held.shard
+        """Apply what was read of a partition, or a part of it if the turn gets long; what is to be published."""
+        shard, outputs, waits = held.shard, list[Output](), None
         if shard is None or not held.unread or now < held.again:
             return []
-        outcome = shard.apply(held.unread)
-        left = [record for record in held.unread if record.offset > shard.offset]
-        self.progress.records += len(held.unread) - len(left)
-        held.since += len(held.unread) - len(left)
-        held.unread = left
-        self._hold(held, outcome.waits)
-        self._pending += [each for each in outcome.appended if each.offset > held.settled]
-        if shard.offset <= held.settled:
-            return []
-        return [Done(held.owned, shard.offset, [each for each in outcome.outputs if each.offset > held.settled])]
+        while held.unread and waits is None:
+            found, appended, waits = shard.apply(_first(held.unread))
+            left = [record for record in held.unread if record.offset > shard.offset]
+            self.progress.records += len(held.unread) - len(left)
+            held.since += len(held.unread) - len(left)
+            held.unread = left
+            outputs += [each for each in found if each.offset > held.settled]
+            self._pending += [each for each in appended if each.offset > held.settled]
+            if self._clock() - now > LONG:  # the group may not take this process for dead
+                break
+        self._hold(held, waits)
+        return [Done(held.owned, shard.offset, outputs)] if shard.offset > held.settled else []
 
     def _hold(self, held: Held, waits: str | None) -> None:
         """Read nothing of a partition whose shard waits, and go on when it does not."""
@@ -330,11 +336,15 @@ class Owner:
         self._pending += self._choosing.look(held.shard)
 
     def _look_behind(self) -> None:
-        """How many seconds ago the log took the record that each shard applied last; 0 where it has applied all."""
-        now = self._clock()
-        if now - self._looked < LOOK_EVERY:
+        """How fast it goes, and how many seconds ago the log took the record that each shard applied last.
+
+        The latter is 0 where a shard has applied all.
+        """
+        now, (last, before) = self._clock(), self._looked
+        if now - last < LOOK_EVERY:
             return
-        self._looked, found = now, dict[int, float]()
+        self.rate = (self.progress.records - before) / (now - last)
+        self._looked, found = (now, self.progress.records), dict[int, float]()
         for partition, held in sorted(self.held.items()):
             if held.shard is not None:
                 behind = self._member.end(partition) > held.shard.offset
@@ -354,3 +364,13 @@ class Owner:
             rate, lag = (self.progress.records - before) / (now - last), max(self.lags.values(), default=0.0)
             log.info("%s; %.0f records/s, %.1f s behind", self.progress, rate, lag)
             self._reported = now, self.progress.records
+
+
+def _first(records: Sequence[Record]) -> Sequence[Record]:
+    """The first of them, up to `TOGETHER` bytes; at least one."""
+    size = 0
+    for n, record in enumerate(records):
+        size += len(record.value)
+        if n and size > TOGETHER:
+            return records[:n]
+    return records
