@@ -108,7 +108,10 @@ simulated ones.
             importlib.import_module("onlineguard_service.core"),
         )
         standing = Standing() if loaded.settings.standby == "on" else None
-        code = server.run(loaded.settings, partial(core.Core.open, standing=standing), standing)
+        opening = partial(core.Core.open, standing=standing)
+        if loaded.settings.replica_of is not None:
+            opening = importlib.import_module("onlineguard_service.replicas.replica").Replica.open
+        code = server.run(loaded.settings, opening, standing)
     raise typer.Exit(code)
 
 
@@ -146,6 +149,9 @@ def worker(
     model: Annotated[Path | None, _shards(help="Folder of a model that decides from now on.")] = None,
     registry: Annotated[str | None, _shards(help="Registry of models, whose current version decides.")] = None,
     registry_every: Annotated[float | None, _shards(metavar="SECONDS", help="Between looks at it.")] = None,
+    counted: Annotated[
+        bool, _shards(help="Whether replicas count clicks in Redis, and write them to the log.")
+    ] = False,
     most: Annotated[int | None, _shards(help="Most records that are read at once.")] = None,
     snapshot_every: Annotated[float | None, _shards(metavar="SECONDS", help="Between snapshots of a shard.")] = None,
     snapshot_records: Annotated[int | None, _shards(help="After which there is one before that time.")] = None,
@@ -185,7 +191,7 @@ def worker(
     With --from it is one of the processes that share a partitioned log in Kafka or Redis. Each keeps what the slices \
 of its partitions have taught, and publishes verdicts and alarms. Without it, it asks a service.
     """
-    given = {name: value for name, value in locals().items() if value is not None and name != "log_level"}
+    given = {name: value for name, value in locals().items() if value not in (None, False) and name != "log_level"}
     sharding = source is not None
     with one_line_errors():
         settings = config.load(
@@ -210,10 +216,12 @@ def _work_shards(options: config.Settings, given: dict[str, Any]) -> None:
         importlib.import_module("onlineguard_service.shards.running"),
         importlib.import_module("onlineguard_service.recovery"),
     )
-    known = {each.name for each in fields(module.ShardSettings)}
+    known = {"counted", *(each.name for each in fields(module.ShardSettings))}
     if others := sorted(given.keys() - known):
         raise InvalidArgument(_flag(others[0]), "is for a worker that asks a service; leave it out, or --from")
-    print(module.run(_checked(module.ShardSettings, {**given, "options": recovery.options_of(options)})))
+    chosen = recovery.options_of(options, counting="counted" not in given)
+    given.pop("counted", None)
+    print(module.run(_checked(module.ShardSettings, {**given, "options": chosen})))
 
 
 def _ask_service(options: config.Settings, given: dict[str, Any]) -> None:
