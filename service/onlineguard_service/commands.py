@@ -1,4 +1,4 @@
-"""`onlineguard serve` and `onlineguard worker`: parse, check, call. What they need is imported when they run."""
+"""`onlineguard serve`, `onlineguard worker` and `onlineguard fleet`: parse, check, call. What they need is imported when they run."""
 
 import importlib
 import inspect
@@ -67,9 +67,12 @@ ENVIRONMENT = {
 
 
 def register(app: typer.Typer) -> None:
-    """Add both commands to the command line."""
+    """Add the commands to the command line."""
     app.command("serve", epilog=SERVE_EPILOG)(_with_settings())
     app.command("worker", epilog=WORKER_EPILOG)(worker)
+    fleet = typer.Typer(no_args_is_help=True, help="Several processes as one.")
+    fleet.command("status")(fleet_status)
+    app.add_typer(fleet, name="fleet")
 
 
 def serve(
@@ -201,6 +204,23 @@ of its partitions have taught, and publishes verdicts and alarms. Without it, it
             _work_shards(settings, given)
         else:
             _ask_service(settings, given)
+
+
+def fleet_status(
+    urls: Annotated[list[str], typer.Argument(metavar="URL...", help="Of services, and of workers' --metrics-port.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
+    """Print which models decide where, and IVR, FPR and coverage of all clicks together.
+
+    The figures are sums over the workers of all shards, or over all services behind a router: name each of them once. Of replicas it tells models, trials and the age of their snapshots. The API key, with scope score, is taken from ONLINEGUARD_API_KEY.
+    """
+    import msgspec
+
+    from onlineguard_service import fleet
+
+    with one_line_errors():
+        found = fleet.status(urls, os.environ.get("ONLINEGUARD_API_KEY"))
+        print(msgspec.json.encode(found).decode() if as_json else fleet.shown(found))
 
 
 def _work_shards(options: config.Settings, given: dict[str, Any]) -> None:
