@@ -1,4 +1,4 @@
-"""`onlineguard serve`, `onlineguard worker` and `onlineguard fleet`: parse, check, call. What they need is imported when they run."""
+"""`onlineguard serve`, `worker` and `fleet`: parse, check, call. What they need is imported when they run."""
 
 import importlib
 import inspect
@@ -194,7 +194,7 @@ def worker(
     With --from it is one of the processes that share a partitioned log in Kafka or Redis. Each keeps what the slices \
 of its partitions have taught, and publishes verdicts and alarms. Without it, it asks a service.
     """
-    given = {name: value for name, value in locals().items() if value not in (None, False) and name != "log_level"}
+    given = {name: v for name, v in locals().items() if v is not None and v is not False and name != "log_level"}
     sharding = source is not None
     with one_line_errors():
         settings = config.load(
@@ -212,7 +212,9 @@ def fleet_status(
 ) -> None:
     """Print which models decide where, and IVR, FPR and coverage of all clicks together.
 
-    The figures are sums over the workers of all shards, or over all services behind a router: name each of them once. Of replicas it tells models, trials and the age of their snapshots. The API key, with scope score, is taken from ONLINEGUARD_API_KEY.
+    The figures are sums over the workers of all shards, or over all services behind a router: name each of them \
+once. Of replicas it tells models, trials and the age of their snapshots. The API key, with scope score, is taken from \
+ONLINEGUARD_API_KEY.
     """
     import msgspec
 

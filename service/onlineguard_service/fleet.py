@@ -133,7 +133,7 @@ def _metrics(url: str, api_key: str | None) -> str:
         with urlopen(Request(url.rstrip("/") + "/metrics", headers=headers), timeout=WAIT) as answer:
             return answer.read().decode()
     except (OSError, ValueError) as error:  # a URLError too
-        raise ServiceUnavailable(f"{url} does not tell its metrics: {error}") from error
+        raise ServiceUnavailable(url, f"does not tell its metrics: {error}") from error
 
 
 def _share(part: int, whole: int) -> float | None:

@@ -257,7 +257,11 @@ class Guard:
                 together, ids_of(together), lambda places: self._learned(together, places, spans)
             )
         else:
-            counts = None if self.store is not None else counted(b"".join(each.counts for each in entries if isinstance(each, Clicks)))
+            counts = (
+                None
+                if self.store is not None
+                else counted(b"".join(each.counts for each in entries if isinstance(each, Clicks)))
+            )
             answers = self._click_answers.answered(
                 together,
                 [click.click_id for click in together],

@@ -60,8 +60,8 @@ def test_a_candidate_on_trial_is_told_with_its_share():
 
 
 def test_a_process_that_does_not_answer_is_named():
-    with pytest.raises(ServiceUnavailable, match="http://127.0.0.1:1 does not tell its metrics"):
+    with pytest.raises(ServiceUnavailable, match=r"127\.0\.0\.1:1: does not tell its metrics"):
         fleet.status(["http://127.0.0.1:1"])
     result = CliRunner().invoke(cli.app, ["fleet", "status", "http://127.0.0.1:1"])
     assert result.exit_code == 2
-    assert result.stderr.startswith("error: http://127.0.0.1:1 does not tell its metrics")
+    assert result.stderr.startswith("error: http://127.0.0.1:1: does not tell its metrics")

@@ -41,7 +41,12 @@ class Fleet:
         choosing = Choosing(OPTIONS, None, following, self.models.put, 0.0)
         self.snapshots = Snapshots(self.store)
         self.owner = Owner(
-            self.log.member("only"), self.log.writer(), self.snapshots, self._made, Pace(wait=0.0, snapshot_every=0.0), choosing
+            self.log.member("only"),
+            self.log.writer(),
+            self.snapshots,
+            self._made,
+            Pace(wait=0.0, snapshot_every=0.0),
+            choosing,
         )
 
     def _made(self, partition, dump):

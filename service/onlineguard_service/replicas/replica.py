@@ -181,7 +181,9 @@ class Replica(Core):
     def degraded(self) -> list[str]:
         """See `Core.degraded`; and snapshots that are too old."""
         old = self._stale(range(len(self._views.now)))
-        told = [f"snapshots: those of {_partitions(old)} are older than {self._settings.replica_age:g} s"] if old else []
+        told = (
+            [f"snapshots: those of {_partitions(old)} are older than {self._settings.replica_age:g} s"] if old else []
+        )
         if self._views.trouble is not None:
             told.append(f"snapshots: {self._views.trouble}")
         return [*super().degraded(), *told]

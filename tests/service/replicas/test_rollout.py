@@ -27,9 +27,13 @@ def test_all_replicas_and_shards_follow_the_registry_and_share_its_trial_by_user
         """Of every replica, the version that decided each user's click; each time the clicks are new ones."""
         found = []
         for number, replica in enumerate(fleet.replicas):
-            asked = [msgspec.structs.replace(click, click_id=f"{name} {number} {click.click_id}") for click in clicks[:200]]
+            asked = [
+                msgspec.structs.replace(click, click_id=f"{name} {number} {click.click_id}") for click in clicks[:200]
+            ]
             answers = await fleet.clicked(replica, asked)
-            found.append({click.user_id or click.session_id: a.model_version for click, a in zip(asked, answers, strict=True)})
+            found.append(
+                {click.user_id or click.session_id: a.model_version for click, a in zip(asked, answers, strict=True)}
+            )
         fleet.settle()
         published = fleet.decisions()
         shards = {
