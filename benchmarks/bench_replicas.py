@@ -129,7 +129,9 @@ def _redis(ending: ExitStack, folder: Path) -> int:
     if binary is None:
         raise SystemExit("redis-server is not on PATH")
     port = _free()
-    process = subprocess.Popen([binary, "--port", str(port), "--save", "", "--dir", str(folder)], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [binary, "--port", str(port), "--save", "", "--dir", str(folder)], stdout=subprocess.DEVNULL
+    )
     ending.callback(process.wait)
     ending.callback(process.terminate)
     return port
