@@ -1,6 +1,6 @@
 """How long /v1/score takes: of a replica that answers from snapshots, and of the owner that learns meanwhile.
 
-    python benchmarks/bench_replicas.py [--rate 2000] [--asks 2000]
+    uv run --group dev python -m benchmarks.bench_replicas --rate 2000 --asks 1000
 
 Both are asked for one event at a time by one client, while RATE events a second are learned: by a worker of shards over
 Redis Streams, whose snapshots the replica reads, and by the owner itself, through /v1/update in batches of 100. The
@@ -36,7 +36,7 @@ EVENTS = ["--n-features", "2", "--detector", "marginal", "--max-slices", "10000"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=int, default=2_000, help="events a second that are learned")
-    parser.add_argument("--asks", type=int, default=2_000, help="requests to time")
+    parser.add_argument("--asks", type=int, default=1_000, help="requests to time")
     asked = parser.parse_args()
     with ExitStack() as ending, tempfile.TemporaryDirectory() as name:
         folder = Path(name)

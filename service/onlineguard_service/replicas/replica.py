@@ -43,7 +43,7 @@ from onlineguard_service.redis.counting import Counting
 from onlineguard_service.replicas.answers import SnapshotAnswers
 from onlineguard_service.replicas.appending import Appending
 from onlineguard_service.replicas.replica_guard import ReplicaGuard
-from onlineguard_service.replicas.views import Views
+from onlineguard_service.replicas.views import View, Views
 from onlineguard_service.shards.beginning import SharedModels, beginning
 from onlineguard_service.shards.snapshots import Snapshots
 from onlineguard_service.standing import Standing
@@ -112,7 +112,7 @@ class Replica(Core):
         views, places = self._views.now, dict[int, list[int]]()
         for place, event in enumerate(events):
             places.setdefault(partition_of(key_of(event), len(views)), []).append(place)
-        self._check_age(sorted(places))
+        self._check_age(views, sorted(places))
         answers: dict[int, EventAnswer] = {}
         for partition, of_one in places.items():
             for start in range(0, len(of_one), EVENTS_AT_ONCE):
@@ -180,7 +180,8 @@ class Replica(Core):
 
     def degraded(self) -> list[str]:
         """See `Core.degraded`; and snapshots that are too old."""
-        old = self._stale(range(len(self._views.now)))
+        views = self._views.now
+        old = self._stale(views, range(len(views)))
         told = (
             [f"snapshots: those of {_partitions(old)} are older than {self._settings.replica_age:g} s"] if old else []
         )
@@ -221,11 +222,11 @@ class Replica(Core):
         except (OnlineguardError, OSError) as error:
             log.warning("the model of the snapshots is not used yet: %s", error)
 
-    def _stale(self, partitions: Sequence[int]) -> list[int]:
-        return [each for each in partitions if self._views.now[each].age > self._settings.replica_age]
+    def _stale(self, views: Sequence[View], partitions: Sequence[int]) -> list[int]:
+        return [each for each in partitions if views[each].age > self._settings.replica_age]
 
-    def _check_age(self, partitions: Sequence[int]) -> None:
-        if old := self._stale(partitions):
+    def _check_age(self, views: Sequence[View], partitions: Sequence[int]) -> None:
+        if old := self._stale(views, partitions):
             raise StaleSnapshots(
                 f"the newest snapshots of {_partitions(old)} are older than replica_age, "
                 f"{self._settings.replica_age:g} s; see that their workers run, or ask again later"

@@ -4,9 +4,12 @@ import asyncio
 
 import msgspec
 import pytest
+from onlineguard_service.entries import Switch
+from onlineguard_service.models import Models
+from onlineguard_service.partitions.records import controlled
 
 from onlineguard.slidr.registry.registry import Registry
-from tests.support.fleets import Fleet
+from tests.support.fleets import PARTITIONS, Fleet
 from tests.support.redis_server import serving
 
 REPLICAS = 3
@@ -18,6 +21,23 @@ def registry(tmp_path, model_folder, other_folder):
     registry.first, registry.second = (registry.add(folder).version for folder in (model_folder, other_folder))
     registry.promote(registry.first, "the first")
     return registry
+
+
+def test_a_replica_without_a_registry_decides_by_the_model_of_the_shards(
+    tmp_path, model_folder, other_folder, monkeypatch
+):
+    async def run():
+        fleet = Fleet(tmp_path, None, model_folder)
+        (replica,) = await fleet.start(monkeypatch, 1, replica_log=None)
+        assert replica._guard.model.version == fleet.first.version
+        other = Models(tmp_path / "shards" / "models").put(other_folder)
+        fleet.models.put(other)
+        for partition in range(PARTITIONS):
+            fleet.log.writer().write(partition, b"", controlled(Switch(other.version, 0)), "control")
+        await fleet.until(lambda: replica._guard.model.version == other.version)
+        await fleet.close()
+
+    asyncio.run(run())
 
 
 def test_all_replicas_and_shards_follow_the_registry_and_share_its_trial_by_user(
