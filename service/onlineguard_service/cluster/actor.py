@@ -90,7 +90,9 @@ class ShardActor:
 
         while not self._stop.is_set():
             try:
-                settings = ShardSettings(options=options_of(self._asked.options), **self._asked.flags)
+                flags = {name: value for name, value in self._asked.flags.items() if name != "counted"}
+                chosen = options_of(self._asked.options, counting="counted" not in self._asked.flags)
+                settings = ShardSettings(options=chosen, **flags)
                 with owning(settings, self._stop) as owner:
                     self._owner, self._reason = owner, None
                     owner.run(self._stop)

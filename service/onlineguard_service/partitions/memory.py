@@ -217,6 +217,11 @@ class MemoryWriter:
     def __init__(self, log: MemoryLog):
         self.log = log
 
+    @property
+    def partitions(self) -> int:
+        """How many the log has."""
+        return self.log.partitions
+
     def write(self, partition: int | None, key: bytes, value: bytes, kind: str = "events") -> None:
         """See `Writer.write`."""
         self.log.append(partition_of(key, self.log.partitions) if partition is None else partition, value, kind)

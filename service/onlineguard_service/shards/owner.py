@@ -64,6 +64,8 @@ class Held:
     kept: int = NOTHING  # the offset of the newest snapshot
     kept_at: float = 0.0  # when that was taken, by the monotonic clock
     since: int = 0  # records since
+    caught_up: int = 0  # when it had applied all records last, ms since 1970; 0 if there are some now
+    said_at: float = 0.0  # when the store was told so, by the monotonic clock
     waits: str | None = None  # why it does not go on
     again: float = 0.0  # when that is tried again
 
@@ -291,6 +293,20 @@ class Owner:
                 offset, held.kept_at, held.since = parts[0], now, 0
                 self._writing = held, offset, self._thread.submit(self._snapshots.write, held.owned, *parts)
                 return
+            shard = held.shard
+            quiet = shard is not None and held.caught_up and held.kept == shard.offset and not held.unread
+            if quiet and now - held.said_at >= pace.snapshot_every:
+                held.said_at = now
+                self._thread.submit(self._say_current, held.owned, held.kept, held.caught_up)
+
+    def _say_current(self, owned: Owned, offset: int, t: int) -> None:
+        """Tell replicas that the newest snapshot is as new as the log."""
+        try:
+            self._snapshots.say_current(owned, offset, t)
+        except Fenced:
+            pass
+        except Exception as error:
+            log.warning("it could not be said that the snapshot of partition %d is current: %s", owned.partition, error)
 
     def _parts(self, held: Held) -> tuple[int, Packed] | None:
         """The offset and the state of a shard, if there is something new and all of it is published."""
@@ -349,6 +365,7 @@ class Owner:
             if held.shard is not None:
                 behind = self._member.end(partition) > held.shard.offset
                 found[partition] = max(0.0, time.time() - held.shard.t / 1_000) if behind and held.shard.t else 0.0
+                held.caught_up = 0 if behind else time.time_ns() // 1_000_000
         self.lags = found
 
     def _adapt(self, took: float, n: int) -> None:

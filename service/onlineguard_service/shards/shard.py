@@ -46,6 +46,9 @@ from onlineguard_service.shards.pooling import POOLS, SAMPLES, Append, Pooling
 TOGETHER = 4_096  # events that are applied together, at most
 ROOM = 10_000  # slices of a stream that a shard has room for at the start
 
+_COUNTED = "the clicks were counted by a replica, but these shards count; begin them with --counted"
+_UNCOUNTED = "the clicks come without counts, but these shards do not count; send them to a replica"
+
 Read = Entry | Poison | None  # a record, read; None for a sample or a pool, which are no entries
 Told = tuple[str, bytes, bytes]  # topic, key and value of an output
 
@@ -139,6 +142,8 @@ class Shard:
                     check_key(event.slice, i)
             if getattr(entry, "namespace", ""):
                 raise Poison("the record is for a namespace; shards have none")
+            if isinstance(entry, Clicks) and bool(entry.counts) == self.guard.options.counting:
+                raise Poison(_COUNTED if entry.counts else _UNCOUNTED)
         except (Poison, InvalidArgument) as error:
             return error if isinstance(error, Poison) else Poison(str(error))
         return entry

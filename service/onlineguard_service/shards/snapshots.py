@@ -6,6 +6,7 @@
 | `models/<version>/...` | models, so that every process has them; complete with `models/<version>.complete` |
 | `shards/<partition>/claims/<generation>` | which process began to own the partition, and from which snapshot |
 | `shards/<partition>/snapshots/<generation>-<offset>` | a shard as that owner had it, after the record of that offset |
+| `shards/<partition>/current/<generation>-<time>` | an offset: at that time no record came after it |
 
 Every file is made once and never changed, see `registry.stores`. A new owner looks for the newest snapshot that is
 whole, and claims its generation, which says so. Who comes next goes by the newest claim: the snapshots of that
@@ -24,7 +25,7 @@ from uuid import uuid4
 
 from onlineguard.slidr.registry.stores import Store
 from onlineguard_service.journal.snapshots import DamagedSnapshot, pieces, whole
-from onlineguard_service.partitions.log import Fenced, Owned
+from onlineguard_service.partitions.log import NOTHING, Fenced, Owned
 
 KEPT = 2
 
@@ -90,6 +91,26 @@ class Snapshots:
         self._check(owned)
         self._store.create(_snapshot(partition, at), b"".join(pieces(offset, parts)))
         self._prune(owned)
+
+    def say_current(self, owned: Owned, offset: int, t: int) -> None:
+        """Have readers know that a shard had applied all records at a time, ms since 1970; raises Fenced as `write`."""
+        partition, now = owned.partition, f"{owned.generation:020}-{t:020}"
+        self._check(owned)
+        self._store.create(f"{_folder(partition)}/current/{now}", str(offset).encode())
+        for name in self._store.names(f"{_folder(partition)}/current"):
+            if name < now:
+                self._store.remove(f"{_folder(partition)}/current/{name}")
+
+    def current(self, partition: int) -> tuple[int, int]:
+        """Of the newest owner: an offset, and when it said last that no record came after it; `NOTHING` and 0 if never.
+
+        Raises FileNotFoundError where that changes right now.
+        """
+        claims, names = self._claims(partition), self._store.names(f"{_folder(partition)}/current")
+        generation, _, t = names[-1].partition("-") if names else ("", "", "")
+        if not names or not claims or int(generation) != claims[-1]:
+            return NOTHING, 0
+        return int(self._store.read(f"{_folder(partition)}/current/{names[-1]}")), int(t)
 
     def newest(self, partition: int) -> At | None:
         """The newest snapshot that counts, whether it is whole or not."""
