@@ -5,9 +5,12 @@ pages that they write when they run. A link to a file that the site does not hav
 becomes its path in plain text. Formulas become MathML, so that a reader's browser needs no script for them.
 """
 
+import contextlib
 import html
+import os
 import re
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -48,10 +51,22 @@ def on_files(files: Files, config: Any) -> Files:
     for tutorial in sorted((ROOT / "docs" / "tutorials").glob("*.py")):
         with tempfile.TemporaryDirectory() as folder:
             made = [sys.executable, str(ROOT / "docs" / "notebooks.py"), str(tutorial), folder]
-            subprocess.run(made, cwd=folder, check=True)
+            _run(made, folder)
             for path in sorted(Path(folder).glob(f"{tutorial.stem}*")):
                 files.append(File.generated(config, f"tutorials/{path.name}", content=path.read_bytes()))
     return files
+
+
+def _run(command: list[str], folder: str) -> None:
+    """Run a tutorial to its end. What it started ends with it, even if it fails."""
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "service"), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(command, cwd=folder, start_new_session=True, env={**os.environ, "PYTHONPATH": paths})
+    try:
+        if status := process.wait(600):
+            raise RuntimeError(f"{Path(command[2]).name} ended with {status}; what it wrote is above")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:

@@ -16,6 +16,11 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import matplotlib
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+
 _CELL = re.compile(r"^# %%(.*)\n", re.MULTILINE)
 _NEEDS = re.compile(r"^# needs: (\S+)$", re.MULTILINE)
 
@@ -57,11 +62,6 @@ def write_page(tutorial: Path, folder: Path) -> None:
     A tutorial that needs a program which this machine lacks, as its line `# needs: PROGRAM` says, is shown without
     outputs. Any error of a cell is raised.
     """
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
     program = tutorial.read_text("utf-8")
     name = tutorial.stem
     runs = all(shutil.which(needed) for needed in _NEEDS.findall(program))
@@ -87,14 +87,14 @@ def write_page(tutorial: Path, folder: Path) -> None:
 
 
 def _ran(code: str, names: dict[str, Any], where: str) -> str:
-    """What the code printed, and the value of its last line, as a notebook shows them."""
+    """What the code printed, and the value of its last line, unless the code draws."""
     tree = ast.parse(code, where)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(compile(tree, where, "exec"), names)
         if isinstance(last, ast.Expr):
             value = eval(compile(ast.Expression(last.value), where, "eval"), names)
-            if value is not None:
+            if value is not None and not plt.get_fignums():
                 print(repr(value))
     return printed.getvalue().rstrip()
 
