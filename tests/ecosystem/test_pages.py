@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """The examples of the pages about other libraries, frames and streams, run as they stand."""
+=======
+"""The Python of every page, run as it stands, page by page and from top to bottom."""
+>>>>>>> site
 
 import re
 from pathlib import Path
@@ -6,9 +10,27 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
+ELSEWHERE = {  # pages whose Python is run by a test of their own, or is a piece of a larger whole
+    "extending.md": "tests/project/test_extending.py",
+    "slices.md": "tests/project/test_readme.py",
+    "gpu.md": "arrays that lie on a GPU",
+    "history.md": "a history that a service wrote",
+    "operations.md": "tests/cli/test_bad_day.py",
+    "scale.md": "logs of a cluster",
+    "service.md": "a service that runs",
+    "style.md": "pieces of the code itself",
+}
+
+
+def blocks(page):
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+PAGES = {str(page.relative_to(DOCS)): page for page in sorted(DOCS.rglob("*.md")) if blocks(page)}
 
 
 @pytest.mark.slow
+<<<<<<< HEAD
 @pytest.mark.parametrize("page", ["sklearn", "river", "frames", "streams"])
 def test_the_examples_of_a_page_run_as_they_stand(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -16,3 +38,14 @@ def test_the_examples_of_a_page_run_as_they_stand(page, tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL)
     assert blocks
     exec("\n".join(blocks), {})
+=======
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in ELSEWHERE])
+def test_the_examples_of_a_page_run_as_they_stand(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    program = compile("\n".join(blocks(PAGES[page])), page, "exec")
+    exec(program, {"__name__": "a page"})
+
+
+def test_a_page_whose_python_is_not_run_here_exists_and_has_some():
+    assert ELSEWHERE.keys() <= PAGES.keys()
+>>>>>>> site

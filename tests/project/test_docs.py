@@ -8,15 +8,27 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+ELSEWHERE = {  # pages of the site that stand elsewhere; docs/hooks.py adds them
+    "architecture.md": "ARCHITECTURE.md",
+    "benchmarks.md": "benchmarks/README.md",
+    "changelog.md": "CHANGELOG.md",
+    "contributing.md": "CONTRIBUTING.md",
+}
+PAGES = [*(ROOT / path for path in ELSEWHERE.values()), *sorted(DOCS.rglob("*.md"))]
 DECISIONS = sorted(page for page in (DOCS / "decisions").glob("*.md") if page.name != "README.md")
+
+
+def tutorial(page):
+    """The program that a page of a tutorial is made of."""
+    return page.with_suffix(".py") if page.parent == DOCS / "tutorials" else DOCS / "no such page"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_links_of_a_page_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
-        made_by_the_site = page == DOCS / "index.md" and link == "architecture.md"
-        assert made_by_the_site or (page.parent / link).exists(), link
+        target = (page.parent / link).resolve()
+        made_by_the_site = target in [DOCS / name for name in ELSEWHERE] or tutorial(target).exists()
+        assert made_by_the_site or target.exists(), link
 
 
 @pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.stem)
@@ -34,4 +46,6 @@ def test_a_decision_says_why_what_follows_and_what_would_change_it_on_one_page(p
 
 def test_the_site_shows_every_page():
     listed = re.findall(r"[\w/-]+\.md", str(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
-    assert sorted(listed) == sorted(["architecture.md", *(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))])
+    written = [str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")]
+    run = [f"tutorials/{program.stem}.md" for program in (DOCS / "tutorials").glob("*.py")]
+    assert sorted(listed) == sorted([*ELSEWHERE, *written, *run])

@@ -60,6 +60,11 @@ def test_a_part_without_its_packages_is_one_import_error_that_names_the_extra(mo
     ("arguments", "lacks", "line"),
     [
         ([], ["typer"], "`onlineguard` needs typer: pip install 'onlineguard[cli]'"),
+        (
+            ["cluster", "status"],
+            ["ray"],
+            "error: `onlineguard cluster` needs ray: pip install 'onlineguard[ray]'",
+        ),
         (["demo"], ["optax"], "error: onlineguard.slidr needs optax: pip install 'onlineguard[slidr]'"),
         (["simulate", "nowhere"], ["optax"], "error: onlineguard.slidr needs optax: pip install 'onlineguard[slidr]'"),
         (
