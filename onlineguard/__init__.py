@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from onlineguard.core.standardised import Standardised
     from onlineguard.engine.checking import check_model
     from onlineguard.engine.engine import Engine
+    from onlineguard.engine.frames import in_batches
     from onlineguard.engine.verdicts import Verdicts
     from onlineguard.errors import CheckpointError, InvalidArgument, OnlineguardError, SourceError
     from onlineguard.models.absence import Absence
@@ -71,6 +72,7 @@ __all__ = [
     "State",
     "Verdicts",
     "check_model",
+    "in_batches",
     "linear_regression",
     "logistic_regression",
     "pytree",
@@ -91,6 +93,7 @@ _NAMES = {
     "models.judged": ["Judged"],
     "models.keyed": ["KeyedModel"],
     "engine.engine": ["Engine"],
+    "engine.frames": ["in_batches"],
     "errors": ["CheckpointError", "InvalidArgument", "OnlineguardError", "SourceError"],
     "core.estimands": ["Covariance", "LinearRegression", "LogScale", "LogisticRegression", "Mean", "Quantile"],
     "core.experts": ["Experts"],

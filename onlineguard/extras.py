@@ -12,14 +12,20 @@ PACKAGES = {
     "client": ("httpx2",),
     "excel": ("fastexcel",),
     "registry": ("fsspec",),
+    "plot": ("matplotlib",),
     "kafka": ("confluent_kafka",),
+    "ray": ("grpc", "ray"),
     "redis": ("hiredis", "redis"),
     "river": ("river",),
     "sklearn": ("sklearn",),
     "serve": ("httptools", "starlette", "uvicorn"),
     "slidr": ("optax", "scipy", "sklearn"),
 }
-INSTALLED_AS = {"confluent_kafka": "confluent-kafka", "sklearn": "scikit-learn"}  # where the names differ
+INSTALLED_AS = {
+    "confluent_kafka": "confluent-kafka",
+    "grpc": "grpcio",
+    "sklearn": "scikit-learn",
+}  # where the names differ
 
 
 def require(part: str, extra: str, packages: Sequence[str] = ()) -> None:

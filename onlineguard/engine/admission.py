@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from onlineguard.engine.slices import SliceKeys, SliceTable, check_key, first_unknown
+from onlineguard.engine.keys import SliceKeys, check_key
+from onlineguard.engine.slices import SliceTable, first_unknown
 
 # Slices are pooled after POOL_FIRST events, whenever that number has doubled, and from POOL_EVERY on at its multiples.
 POOL_FIRST, POOL_EVERY = 1_024, 65_536

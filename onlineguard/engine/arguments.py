@@ -132,15 +132,15 @@ def checked_width(n_features: int | None, features: list[str] | None) -> int:
 
 def checked_categories(categories: Sequence[str | int], n_features: int, features: list[str] | None) -> tuple[int, ...]:
     """The numbers of the features that are categories, counted from 0, in their order."""
-    return tuple(sorted(_columns("categories", categories, n_features, features)))
+    return tuple(sorted(columns_named("categories", categories, n_features, features)))
 
 
 def checked_sides(
     only_high: Sequence[str | int], only_low: Sequence[str | int], n_features: int, features: list[str] | None
 ) -> Sides:
     """1 for each feature of which only high values are odd, -1 for only low ones, 0 for both; () if all are 0."""
-    high = _columns("only_high", only_high, n_features, features)
-    low = _columns("only_low", only_low, n_features, features)
+    high = columns_named("only_high", only_high, n_features, features)
+    low = columns_named("only_low", only_low, n_features, features)
     if high & low:
         name = min(high & low) if features is None else features[min(high & low)]
         raise InvalidArgument("only_low", f"names {name!r}, which only_high names too; leave it out of both")
@@ -157,12 +157,12 @@ def checked_weights(weights: Mapping[str | int, float] | None, n_features: int, 
             raise InvalidArgument(
                 "weights", f"gives {feature!r} {weight!r}; it must lie from 0 to {HEAVIEST:g}, e.g. 2"
             )
-        (column,) = _columns("weights", [feature], n_features, features)
+        (column,) = columns_named("weights", [feature], n_features, features)
         found[column] = float(weight)
     return tuple(found)
 
 
-def _columns(argument: str, named: Sequence[str | int], n_features: int, features: list[str] | None) -> set[int]:
+def columns_named(argument: str, named: Sequence[str | int], n_features: int, features: list[str] | None) -> set[int]:
     """The numbers of the features that an argument names, counted from 0."""
     known: list[Any] = list(range(n_features)) if features is None else list(features)
     found: set[int] = set()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from onlineguard.engine.slices import CodedKeys, as_keys
+from onlineguard.engine.keys import CodedKeys, as_keys
 from onlineguard.errors import InvalidArgument
 from onlineguard.models.categories import CODES
 

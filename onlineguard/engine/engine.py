@@ -3,11 +3,13 @@
 Calls from several threads wait for each other, so none is lost. Events of one call are learned one after the other.
 """
 
+import asyncio
 import functools
 import html
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from typing import Any, Concatenate, Literal
 
@@ -28,17 +30,20 @@ from onlineguard.engine.arguments import (
     checked_sides,
     checked_weights,
     checked_width,
+    columns_named,
     fitting_model,
     with_absence,
     with_categories,
 )
 from onlineguard.engine.batches import LARGEST_BATCH, EventBatch, aligned, fetched, joined_there
+from onlineguard.engine.columns import as_columns
 from onlineguard.engine.device import available, checked_device
 from onlineguard.engine.events import CodedEvents, as_events, as_targets, events_there, texts_among
 from onlineguard.engine.feedback import Feedback
 from onlineguard.engine.fronts import Front, Tail
+from onlineguard.engine.keys import SliceKeys, as_keys, kept_keys
 from onlineguard.engine.parts import FIRST_ROW
-from onlineguard.engine.slices import UNKNOWN, SliceKeys, SliceTable, as_keys, check_key, first_unknown
+from onlineguard.engine.slices import UNKNOWN, SliceTable, first_unknown
 from onlineguard.engine.states import SAMPLE, Sample, States
 from onlineguard.engine.table import Layout
 from onlineguard.engine.verdicts import Verdict, Verdicts
@@ -101,6 +106,7 @@ class Engine:
         "_n_features",
         "_slices",
         "_states",
+        "_turns",
         "notes",
     )
 
@@ -123,6 +129,7 @@ class Engine:
         device: str = "auto",
     ):
         self._lock = threading.RLock()
+        self._turns = ThreadPoolExecutor(1, "onlineguard")  # of `aupdate`; it starts no thread before that
         self._features = checked_features(features)
         self._n_features = checked_width(n_features, self._features)
         columns = checked_categories(categories, self._n_features, self._features)
@@ -241,10 +248,12 @@ class Engine:
     def update(self, slices: Any, X: Any, y: Any = None) -> Verdicts:
         """Judge each event by the state from before it, then learn from it, in order.
 
-        slices: one key for each event: a string, an int or a tuple of these. They come as a list, an array, or columns
-            of a frame; several columns make each key a tuple. A single key stands for every event.
-        X: (n, d) numbers, a polars or pandas frame with the engine's features, or a list of dicts. NaN, infinite and
-            absent features are missing. An event without any feature is not learned, and its verdict is not `ready`.
+        slices: one key for each event: a string, an int or a tuple of these; dates, UUIDs and floats become texts. They
+            come as a list, an array, or columns of a frame; several columns make each key a tuple. A single key stands
+            for every event.
+        X: (n, d) numbers, a list of dicts, or named columns with the engine's features: a dict of arrays, a frame of
+            polars or pandas, or what speaks Arrow's C interface. NaN, infinite and absent features are missing. An
+            event without any feature is not learned, and its verdict is not `ready`.
             Arrays of JAX, PyTorch and CuPy on an accelerator that steps this call are taken where they are, and the
             verdicts stay there until they are read; see `Verdicts.on_device`.
         y: (n,) numbers, the targets of a supervised model; NaN for an unknown target, None if all are unknown.
@@ -253,6 +262,14 @@ class Engine:
         has changed, if a key or a number cannot be read.
         """
         return self._told(*self._learned(slices, X, y, wait=True))
+
+    async def aupdate(self, slices: Any, X: Any, y: Any = None) -> Verdicts:
+        """`update` in a thread of the engine's own, while the event loop goes on.
+
+        Calls are learned in the order in which they were made, also where their tasks are awaited together. The arrays
+        must not change until the verdicts are there. A call that is cancelled is learned, unless it was still waiting.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._turns, self.update, slices, X, y)
 
     def update_stream(self, batches: Iterable[tuple[Any, ...]]) -> Iterator[Verdicts]:
         """The verdicts of `update` on each batch, (slices, X) or (slices, X, y), in turn.
@@ -403,7 +420,7 @@ class Engine:
         Features are named, or counted from 0. If the model does not split its score by feature, the event is scored
         again without each feature, whose part is the drop of the score. Raises KeyError for an unknown slice.
         """
-        row, event = self._slices.rows[slice_], self._one_event(x, y)
+        row, event = self._slices.row(slice_), self._one_event(x, y)
         parts = self._states.contributions(row, event, self._slices.end)
         shares = parts / max(parts.sum(), np.finfo(float).tiny)
         names = self._names
@@ -418,7 +435,7 @@ class Engine:
         the `nearest` value seen before, the `forecast`, the value at the `same_time` of an earlier period, and its
         evidence in decades. NaN stands for none. Raises KeyError for an unknown slice.
         """
-        row = self._slices.rows[slice_]
+        row = self._slices.row(slice_)
         found = self._states.reasons(row, self._one_event(x, y), self._slices.end)
         return {
             name: tuple(self._names[i] for i in value) if isinstance(value, tuple) else self._by_feature(value)
@@ -434,13 +451,39 @@ class Engine:
         rightly already moves nothing. If x is usual the model learns it once more, as it learns any event; a series
         does not, since an event has its place there. Raises KeyError for an unknown slice.
         """
-        row, event = self._slices.rows[slice_], self._one_event(x)
+        row, event = self._slices.row(slice_), self._one_event(x)
         at = np.array([row], np.int32)
         ((judgements, _),) = self._states.judge(at, event, self._slices.end)
         self._feedback.teach(row, judgements[0], usual)
         if usual and self.model.repeatable:
             self._states.learn(at, at, event)
         return self.score([slice_], x if isinstance(x, CodedEvents) else [x])[0]
+
+    def plot(self, slice_: Hashable, X: Any, y: Any = None, *, features: Sequence[str | int] | None = None) -> Any:
+        """Draw events, and their scores against the threshold, as the slice would judge them now; nothing is learned.
+
+        X: events as `update` takes them, in their order. Where the model tells each feature's location and scale, three
+            scales on each side are shaded.
+        features: which are drawn, by name or counted from 0, at most 12; else all that are no categories.
+
+        Returns the axes of a new figure of Matplotlib, one for each feature and the last for the score; needs the extra
+        `plot`. Draw the verdicts of `update` with `Verdicts.plot`. Raises KeyError for an unknown slice.
+        """
+        from onlineguard.engine.pictures import drawn
+
+        found, names = self.describe(slice_), list(self._names)
+        numbers = [j for j in range(self._n_features) if j not in self.categories]
+        columns = sorted(columns_named("features", features or numbers, self._n_features, self._features))
+        location, scale, events = found.get("location"), found.get("scale"), self._events(X)
+        return drawn(
+            self.score(slice_, CodedEvents(events), y),
+            events[:, columns],
+            [str(names[j]) for j in columns],
+            title=f"{slice_!r} after {found['events']:,} events",
+            usual={str(name): (location[name], scale[name]) for name in names}
+            if isinstance(location, dict) and isinstance(scale, dict)
+            else {},
+        )
 
     @_serialised
     def describe(self, slice_: Hashable) -> dict[str, Any]:
@@ -450,7 +493,7 @@ class Engine:
         has learned, `idle` the events of all slices since its last one, and `feedback` is the factor that people put on
         the threshold. Raises KeyError for an unknown slice.
         """
-        row = self._slices.rows[slice_]
+        row = self._slices.row(slice_)
         found = self._by_feature(self.model.describe(self.state(slice_)))
         idle = self._admission.n_events - 1 - self._slices.last_used(row)
         return {**found, "idle": idle, "feedback": self._feedback.of(row)}
@@ -462,7 +505,7 @@ class Engine:
         Where events are counted from an origin, floats are float64, so that none of their digits is lost. Raises
         KeyError for a slice that is not known.
         """
-        return self._states.of(self._slices.rows[slice_])
+        return self._states.of(self._slices.row(slice_))
 
     @_serialised
     def forget(self, slice_: Hashable) -> None:
@@ -712,14 +755,13 @@ class Engine:
         x = self._there(X)
         x = self._events(X) if x is None else x
         events = EventBatch(x, self._targets(y, len(x)))
-        keys = as_keys(slices, events.n)
+        found = as_keys(slices, events.n)
         try:
-            rows = self._slices.lookup(keys)
+            rows = self._slices.lookup(found)
         except TypeError:  # a key that cannot be hashed
-            rows = np.full(len(keys), UNKNOWN, np.int32)
-        for i in first_unknown(keys, rows):
-            check_key(keys[i], i)
-        return events, keys, rows
+            rows = np.full(len(found), UNKNOWN, np.int32)
+        keys = kept_keys(found, first_unknown(found, rows))
+        return events, keys, rows if keys is found else self._slices.lookup(keys)
 
     def _there(self, X: Any) -> jax.Array | None:
         """X where it is, if the call is stepped there."""
@@ -728,16 +770,18 @@ class Engine:
 
     def _events(self, X: Any) -> np.ndarray:
         """X as numbers. Before the first event is learned, features that hold texts become categories."""
+        columns = as_columns(X)
+        held = X if columns is None else columns  # a reader can be read once
         try:
-            return as_events(X, self._n_features, self._features, self.categories)
+            return as_events(held, self._n_features, self._features, self.categories)
         except InvalidArgument:
             if self._admission.n_events:
                 raise
-            categories = {*self.categories, *texts_among(X, self._n_features, self._features)}
+            categories = {*self.categories, *texts_among(held, self._n_features, self._features)}
             if len(categories) == len(self.categories):
                 raise
             self._states = self._new_states(with_categories(self.model, tuple(sorted(categories))))
-            return as_events(X, self._n_features, self._features, self.categories)
+            return as_events(held, self._n_features, self._features, self.categories)
 
     def _new_states(self, model: SliceModel) -> States:
         return States(model, self._n_features, self._cores, self._device)

@@ -9,7 +9,8 @@ import numpy as np
 
 from onlineguard.engine.arrays import there
 from onlineguard.engine.categories import as_codes, code
-from onlineguard.engine.slices import CodedKeys, as_keys
+from onlineguard.engine.columns import as_columns, as_numpy, names_of
+from onlineguard.engine.keys import CodedKeys, as_keys
 from onlineguard.errors import InvalidArgument
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -36,16 +37,16 @@ def as_events(X: Any, n_features: int, features: Sequence[str] | None, categorie
 
     categories: the features that are categories, counted from 0; they become codes, see `as_codes`.
 
-    X may be anything that `np.asarray` turns into numbers of shape (n, d), or (n,) where d is 1; a polars or pandas
-    frame or an Arrow table with the named features; or a list of dicts. Masked values of a masked array are missing.
+    X may be anything that `np.asarray` turns into numbers of shape (n, d), or (n,) where d is 1; named columns, see
+    `as_columns`, among which the features are; or a list of dicts. Masked values of a masked array are missing.
     Raises InvalidArgument, naming the index, for anything else, which includes dates and complex numbers.
     """
     if isinstance(X, CodedEvents):
         return X.numbers
     if type(X).__name__ == "LazyFrame":
         raise InvalidArgument("X is a LazyFrame, which holds no rows yet; give X.collect()")
-    if hasattr(X, "columns") or hasattr(X, "column_names"):
-        return _from_frame(X, _names(features, "a frame"), categories)
+    if (columns := as_columns(X)) is not None:
+        return _from_columns(columns, _names(features, "named columns"), categories)
     if isinstance(X, Sequence) and len(X) and isinstance(X[0], Mapping):
         return _from_dicts(X, _names(features, "dicts"), categories)
     try:
@@ -88,10 +89,13 @@ def events_there(X: Any, n_features: int) -> jax.Array | None:
 
 def texts_among(X: Any, n_features: int, features: Sequence[str] | None) -> tuple[int, ...]:
     """The features, counted from 0, that hold texts which are no numbers. X is anything that `as_events` takes."""
-    names = range(n_features) if features is None else features
-    if hasattr(X, "columns") or hasattr(X, "column_names"):
-        present = list(X.column_names if hasattr(X, "column_names") else X.columns)
-        columns = [as_keys(X[name], len(X)) if name in present else [] for name in names]
+    names: Sequence[Any] = range(n_features) if features is None else features
+    if (held := as_columns(X)) is not None:
+        present = names_of(held)
+        whole = [name in present and hasattr(held[name], "__len__") for name in names]
+        columns = [
+            as_keys(held[name], len(held[name])) if is_one else [] for name, is_one in zip(names, whole, strict=True)
+        ]
     elif isinstance(X, Sequence) and len(X) and isinstance(X[0], Mapping):
         columns = [[event.get(name) for event in X if isinstance(event, Mapping)] for name in names]
     else:
@@ -178,8 +182,8 @@ def _is_text(value: Any) -> bool:
     return False
 
 
-def _from_frame(X: Any, features: Sequence[str], categories: Sequence[int]) -> np.ndarray:
-    present = list(X.columns if hasattr(X, "column_names") is False else X.column_names)
+def _from_columns(X: Any, features: Sequence[str], categories: Sequence[int]) -> np.ndarray:
+    present = names_of(X)
     missing = [name for name in features if name not in present]
     if missing:
         raise InvalidArgument(f"X has no column {missing[0]!r}; its columns are {', '.join(map(repr, present))}")
@@ -190,6 +194,10 @@ def _from_frame(X: Any, features: Sequence[str], categories: Sequence[int]) -> n
         as_codes(X[name], f"column {name!r} of X") if j in categories else _column(X[name], name)
         for j, name in enumerate(features)
     ]
+    if len(lengths := {len(column) for column in columns}) > 1:
+        raise InvalidArgument(
+            f"X has columns of {min(lengths)} and of {max(lengths)} values; all must have one an event"
+        )
     return np.column_stack(columns) if columns[0].size else np.empty((0, len(features)))
 
 
@@ -199,8 +207,10 @@ def _column(column: Any, name: str) -> np.ndarray:
             hasattr(column, "iloc") and column.dtype.kind not in NO_NUMBERS
         ):  # pandas, which must be told to turn NA into NaN
             return column.to_numpy(np.float64, na_value=np.nan)
-        arrow = {"zero_copy_only": False} if hasattr(column, "to_pylist") else {}  # else Arrow refuses nulls
-        return _as_float64(column.to_numpy(**arrow))
+        values = as_numpy(column)
+        if values.ndim != 1:
+            raise TypeError(f"it has shape {values.shape}, and must hold one value an event")
+        return np.ma.filled(_as_float64(values), np.nan)
     except UNREADABLE as error:
         raise InvalidArgument(
             f"column {name!r} of X cannot be read as numbers: {error}; cast it, e.g. to float64, or make it a category "

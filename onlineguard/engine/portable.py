@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from onlineguard.engine.keys import check_key
 from onlineguard.engine.parts import FIRST_ROW, FRESH, TYPICAL
-from onlineguard.engine.slices import check_key
 from onlineguard.engine.table import Layout
 from onlineguard.errors import InvalidArgument
 from onlineguard.models.base import SliceModel

@@ -141,6 +141,19 @@ class Verdicts:
 
         return pd.DataFrame(self.to_dict())
 
+    def plot(self, X: Any = None, features: Sequence[str] | None = None) -> Any:
+        """Draw the scores against their thresholds on a log axis, with the anomalous marked, over the values in X.
+
+        X: the events that were judged, in the same order: (n, d) numbers, a frame or other named columns.
+        features: which columns of a frame are drawn, at most 12, or the names of the numbers.
+
+        Returns the axes of a new figure of Matplotlib, one for each feature and the last for the score; needs the extra
+        `plot`. Draw one slice at a time: select it with its `slice_numbers`. `Engine.plot` names the features itself.
+        """
+        from onlineguard.engine.pictures import drawn
+
+        return drawn(self, X, features)
+
     def __repr__(self) -> str:
         ready, anomalous = int(self.ready.sum()), int(self.anomalous.sum())
         return f"Verdicts of {len(self):,} events: {ready:,} ready, {anomalous:,} anomalous at {self.target_rate:g}"
@@ -187,6 +200,13 @@ class Verdict:
     def bounded_score(self) -> float:
         """The score on a scale from 0 to 1. See `Verdicts.bounded_score`."""
         return float(_bounded(self.p_value))
+
+    def _repr_html_(self) -> str:
+        """One row, for notebooks."""
+        said = "anomalous" if self.anomalous else "usual" if self.ready else "not ready"
+        head = "".join(f"<th>{name}</th>" for name in COLUMNS)
+        cells = "".join(f"<td>{_shown(getattr(self, name))}</td>" for name in COLUMNS)
+        return f"<table><caption>Verdict: {said}</caption><tr>{head}</tr><tr>{cells}</tr></table>"
 
 
 def _bounded(p_value: Any) -> Any:

@@ -23,6 +23,7 @@ the pair (x, y), y a float32 number, NaN where the target is not known.
 """
 
 import dataclasses
+import html
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
@@ -142,3 +143,11 @@ class SliceModel(ABC):
     def describe(self, state: Any) -> dict[str, Any]:
         """What the state says, in the unit of the data: plain numbers, and arrays (width,), one number a feature."""
         return {"events": int(self.seen(state))}
+
+    def _repr_html_(self) -> str:
+        """The values that the operator chose, for notebooks."""
+        rows = "".join(
+            f"<tr><th>{field.name}</th><td>{html.escape(repr(getattr(self, field.name)))}</td></tr>"
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]  # every model is a pytree
+        )
+        return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"

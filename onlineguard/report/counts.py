@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from onlineguard.engine.slices import UNKNOWN, SliceKeys, SliceTable
+from onlineguard.engine.keys import SliceKeys
+from onlineguard.engine.slices import UNKNOWN, SliceTable
 
 COUNTED_SLICES = 1_000_000  # beyond it the least recently seen are forgotten; an engine's default as well
 LARGEST_BATCH = COUNTED_SLICES // 4  # events at once, so that no slice of a batch can be forgotten within it

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from onlineguard.engine.slices import UNKNOWN, SliceTable, as_keys
+from onlineguard.engine.keys import as_keys
+from onlineguard.engine.slices import UNKNOWN, SliceTable
 from onlineguard.engine.verdicts import Verdicts
 from onlineguard.sources import NO_TIME
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from onlineguard.engine.slices import SliceKeys, as_keys
+from onlineguard.engine.keys import SliceKeys, as_keys
 from onlineguard.errors import InvalidArgument
 from onlineguard.report.alarms import merge_alarms
 from onlineguard.report.buckets import BUCKET, NO_TIME

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
-from onlineguard.engine.slices import SliceKeys, as_keys
+from onlineguard.engine.keys import SliceKeys, as_keys
 from onlineguard.errors import SourceError
 
 

@@ -83,6 +83,9 @@ class SliceRow(msgspec.Struct, frozen=True, kw_only=True):
     fpr: Annotated[float | None, Meta(description="share of its purchasing clicks that were called robotic")] = None
     p_robot: Annotated[float | None, Meta(description="of its latest click")] = None
     robot_threshold: float | None = None
+    coverage: Annotated[
+        float | None, Meta(description="share called robotic of its clicks of sessions that click as no human does")
+    ] = None
 
 
 class SlicePage(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""`onlineguard serve` and `onlineguard worker`: parse, check, call. What they need is imported when they run."""
+"""`onlineguard serve`, `worker` and `fleet`: parse, check, call. What they need is imported when they run."""
 
 import gc
 import importlib
@@ -15,6 +15,8 @@ from onlineguard.cli.exits import one_line_errors
 from onlineguard.errors import InvalidArgument
 from onlineguard.extras import PACKAGES, require
 from onlineguard_service import config
+from onlineguard_service.cluster import commands as cluster
+from onlineguard_service.environment import compute_in_one_thread
 
 SERVE_EPILOG = """[bold]Settings[/bold]
 
@@ -63,18 +65,15 @@ The API key, with scope update, is taken from ONLINEGUARD_API_KEY. Stops on SIGT
 worker of shards leaves snapshots then, and its partitions to the others.
 """
 
-# Before JAX and BLAS are loaded: one thread each, for the requests, so that no pool of threads takes turns with them.
-ENVIRONMENT = {
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-}
-
 
 def register(app: typer.Typer) -> None:
-    """Add both commands to the command line."""
+    """Add the commands to the command line."""
     app.command("serve", epilog=SERVE_EPILOG)(_with_settings())
     app.command("worker", epilog=WORKER_EPILOG)(worker)
+    cluster.register(app, _of_shards(), _asked_of_actors)
+    fleet = typer.Typer(no_args_is_help=True, help="Several processes as one.")
+    fleet.command("status")(fleet_status)
+    app.add_typer(fleet, name="fleet")
 
 
 def serve(
@@ -99,8 +98,7 @@ simulated ones.
             print(config.show(loaded), end="")
             return
         require("`onlineguard serve`", "serve")
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        compute_in_one_thread()
         from onlineguard_service import logs, tracing
         from onlineguard_service.journal import snapshots
         from onlineguard_service.standing import Standing
@@ -120,7 +118,10 @@ simulated ones.
         gc.enable()
         programs.begin()
         standing = Standing() if loaded.settings.standby == "on" else None
-        code = server.run(loaded.settings, partial(core.Core.open, standing=standing), standing)
+        opening = partial(core.Core.open, standing=standing)
+        if loaded.settings.replica_of is not None:
+            opening = importlib.import_module("onlineguard_service.replicas.replica").Replica.open
+        code = server.run(loaded.settings, opening, standing)
         programs.end()
     raise typer.Exit(code)
 
@@ -159,6 +160,9 @@ def worker(
     model: Annotated[Path | None, _shards(help="Folder of a model that decides from now on.")] = None,
     registry: Annotated[str | None, _shards(help="Registry of models, whose current version decides.")] = None,
     registry_every: Annotated[float | None, _shards(metavar="SECONDS", help="Between looks at it.")] = None,
+    counted: Annotated[
+        bool, _shards(help="Whether replicas count clicks in Redis, and write them to the log.")
+    ] = False,
     most: Annotated[int | None, _shards(help="Most records that are read at once.")] = None,
     snapshot_every: Annotated[float | None, _shards(metavar="SECONDS", help="Between snapshots of a shard.")] = None,
     snapshot_records: Annotated[int | None, _shards(help="After which there is one before that time.")] = None,
@@ -198,7 +202,7 @@ def worker(
     With --from it is one of the processes that share a partitioned log in Kafka or Redis. Each keeps what the slices \
 of its partitions have taught, and publishes verdicts and alarms. Without it, it asks a service.
     """
-    given = {name: value for name, value in locals().items() if value is not None and name != "log_level"}
+    given = {name: v for name, v in locals().items() if v is not None and v is not False and name != "log_level"}
     sharding = source is not None
     with one_line_errors():
         settings = config.load(
@@ -210,12 +214,35 @@ of its partitions have taught, and publishes verdicts and alarms. Without it, it
             _ask_service(settings, given)
 
 
+def fleet_status(
+    urls: Annotated[list[str], typer.Argument(metavar="URL...", help="Of services, and of workers' --metrics-port.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
+    """Print which models decide where, and IVR, FPR and coverage of all clicks together.
+
+    The figures are sums over the workers of all shards, or over all services behind a router: name each of them \
+once. Of replicas it tells models, trials and the age of their snapshots. The API key, with scope score, is taken from \
+ONLINEGUARD_API_KEY.
+    """
+    import msgspec
+
+    from onlineguard_service import fleet
+
+    with one_line_errors():
+        found = fleet.status(urls, os.environ.get("ONLINEGUARD_API_KEY"))
+        print(msgspec.json.encode(found).decode() if as_json else fleet.shown(found))
+
+
 def _work_shards(options: config.Settings, given: dict[str, Any]) -> None:
+    settings = _shard_settings("`onlineguard worker --from`", options, given)
+    print(importlib.import_module("onlineguard_service.shards.running").run(settings))
+
+
+def _shard_settings(part: str, options: config.Settings, given: dict[str, Any]) -> Any:
     if "snapshots" not in given:
         raise InvalidArgument("--snapshots", "is not given; name a folder, or a URL, that all workers share")
-    require("`onlineguard worker --from`", "serve")
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    require(part, "serve")
+    compute_in_one_thread()
     from onlineguard_service import logs
 
     logs.configure(options.log_level)
@@ -223,10 +250,34 @@ def _work_shards(options: config.Settings, given: dict[str, Any]) -> None:
         importlib.import_module("onlineguard_service.shards.running"),
         importlib.import_module("onlineguard_service.recovery"),
     )
-    known = {each.name for each in fields(module.ShardSettings)}
+    known = {"counted", *(each.name for each in fields(module.ShardSettings))}
     if others := sorted(given.keys() - known):
         raise InvalidArgument(_flag(others[0]), "is for a worker that asks a service; leave it out, or --from")
-    print(module.run(_checked(module.ShardSettings, {**given, "options": recovery.options_of(options)})))
+    chosen = recovery.options_of(options, counting="counted" not in given)
+    rest = {name: value for name, value in given.items() if name != "counted"}
+    return _checked(module.ShardSettings, {**rest, "options": chosen})
+
+
+def _of_shards() -> list[inspect.Parameter]:
+    """The flags of a worker of shards that an actor takes too: not its metrics, since actors may share a machine."""
+    return [
+        each
+        for name, each in inspect.signature(worker).parameters.items()
+        if each.annotation.__metadata__[0].rich_help_panel != ASKING and not name.startswith("metrics_")
+    ]
+
+
+def _asked_of_actors(given: dict[str, Any]) -> tuple[config.Settings, dict[str, Any]]:
+    """Those flags, read and checked: what decides what shards learn, and the other fields of `ShardSettings`."""
+    given = {name: value for name, value in given.items() if value is not None}
+    if "source" not in given:
+        raise InvalidArgument("--from", "is not given; name the log, e.g. kafka://broker:9092/events")
+    options = config.load({n: given.pop(n) for n in (*_OPTIONS, "log_level") if n in given}, {}).settings
+    _shard_settings("`onlineguard cluster`", options, given)
+    for name in ("snapshots", "registry", "model"):  # actors run in other folders
+        if name in given and "://" not in (where := str(given[name])):
+            given[name] = type(given[name])(os.path.abspath(where))
+    return options, given
 
 
 def _ask_service(options: config.Settings, given: dict[str, Any]) -> None:

@@ -29,6 +29,9 @@ def _setting(default: Any, about: str, least: float | None = None, most: float |
     return field(default=default, metadata={"about": about, "least": least, "most": most}, **more)
 
 
+_NOT_OF_REPLICAS = {"model": None, "lookups": None, "journal": "folder", "standby": "off", "webhook": None}
+
+
 @dataclass(frozen=True)
 class Settings:
     """How the service runs. Raises InvalidArgument for a value that cannot work."""
@@ -52,6 +55,16 @@ class Settings:
         "off",
         "Whether the thresholds of clicks follow the drift of scores between two trainings, inside the bands that were "
         "set with them.",
+    )
+    replica_of: str | None = _setting(
+        None,
+        "Folder or URL of the snapshots of shards, the --snapshots of their workers; with it the service is a replica "
+        "that answers scores and clicks from them and learns nothing.",
+    )
+    replica_every: float = _setting(5.0, "Seconds between looks for newer snapshots.", 0.1)
+    replica_age: float = _setting(180.0, "Seconds that a snapshot may be old; scores from an older one are refused.", 1)
+    replica_log: str | None = _setting(
+        None, "URL of the shards' log, which a replica writes the clicks to that it has decided about.", repr=False
     )
     lookups: Path | None = _setting(
         None, "Folder of the lookups that `slidr lookups build` makes each night; without it nothing is looked up."
@@ -198,6 +211,21 @@ class Settings:
             raise InvalidArgument("journal is 'redis', but redis is not set; give the URL of the Redis that holds it")
         if self.standby == "on" and self.history == "on":
             raise InvalidArgument("standby is 'on', but so is history, which a standby cannot take over; set that off")
+        if self.replica_of is not None:
+            wrong = [name for name, value in _NOT_OF_REPLICAS.items() if getattr(self, name) != value]
+            if wrong:
+                name = wrong[0]
+                raise InvalidArgument(
+                    f"{name} is {getattr(self, name)}, but replica_of is set, and a replica has none; leave it out"
+                )
+            if (self.redis is None) != (self.replica_log is None):
+                given, absent = ("redis", "replica_log") if self.replica_log is None else ("replica_log", "redis")
+                raise InvalidArgument(
+                    f"{given} is set, but {absent} is not; to decide about clicks a replica needs both, and to score "
+                    "events alone it needs neither"
+                )
+        elif self.replica_log is not None:
+            raise InvalidArgument("replica_log is set, but replica_of is not; name the snapshots of the shards too")
         if self.redis is not None and not self.redis.startswith(("redis://", "rediss://", "unix://")):
             raise InvalidArgument(
                 f"redis is {masked(self.redis)!r}; it must be a URL that begins with redis://, rediss:// or unix://"
@@ -322,7 +350,12 @@ def hidden(url: str) -> str:
     return f"{scheme}://{rest.partition('/')[0].rpartition('@')[2]}/***"
 
 
-SECRETS: dict[str, Callable[[str], str]] = {"redis": masked, "webhook": hidden, "webhook_secret": lambda secret: "***"}
+SECRETS: dict[str, Callable[[str], str]] = {
+    "redis": masked,
+    "replica_log": masked,
+    "webhook": hidden,
+    "webhook_secret": lambda secret: "***",
+}
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -342,6 +342,7 @@ class Core(Answering):
             "labels": {"last_ts": self._guard.label_t},
             "model_version": self._guard.model.version,
             "ivr": self._guard.click_figures.ivr(SHOWN),
+            "rates": self._guard.click_figures.rates(SHOWN),
             "purchases": clicks["purchases"],
             "purchases_robotic": clicks["purchases_robotic"],
             "evicted": _summed([store.evicted for store in stores]) if stores else {},
@@ -418,9 +419,7 @@ class Core(Answering):
         while self._shared.queue:
             await asyncio.sleep(0.01)
         try:
-            # Redis may have lost what it had, which nobody knows of before something is written
-            if self._guard.sequence > self._snapshot["sequence"] or _in_redis(self._journal):
-                await self.snapshot()
+            await self._leave_snapshot()
         except Exception as error:  # all of it is in the journal
             log.error("the last snapshot could not be written: %s", error)
         finally:
@@ -432,6 +431,12 @@ class Core(Answering):
             if self._guard.recorder is not None:
                 await asyncio.gather(*self._recording, return_exceptions=True)
                 self._guard.recorder.close()
+
+    async def _leave_snapshot(self) -> None:
+        """What the next start goes on from, where there is something new."""
+        # Redis may have lost what it had, which nobody knows of before something is written
+        if self._guard.sequence > self._snapshot["sequence"] or _in_redis(self._journal):
+            await self.snapshot()
 
     def _journal_lost(self) -> None:
         """Redis came back without entries that were answered: it takes none until it has all state from here."""

@@ -75,6 +75,11 @@ class Deciding:
             await self._let_decide(model, promises, force, still)
         return version
 
+    async def take(self, model: Model) -> None:
+        """Let a model decide from now on that decides elsewhere already, whatever clicks come here."""
+        if model.version != self._guard.model.version:
+            await self._let_decide(model, b"", True)
+
     async def try_folder(self, folder: Path, share: float, force: bool = False) -> None:
         """Let the model of a folder judge every click beside the live one, and decide those of a share of the users.
 

@@ -27,3 +27,11 @@ class OnTrial(InvalidArgument):
 
     def __init__(self, version: str):
         super().__init__("version", f"cannot be tried now: model {version} is on trial; end that trial first")
+
+
+class LearnsElsewhere(OnlineguardError):
+    """A replica was asked for what only the shards do. The message says where to send it."""
+
+
+class StaleSnapshots(OnlineguardError):
+    """The snapshots that a replica answers from are older than they may be."""

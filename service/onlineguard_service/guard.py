@@ -65,7 +65,7 @@ from onlineguard_service.entries import (
     Tune,
 )
 from onlineguard_service.event_numbers import Stream, check_key, key_of
-from onlineguard_service.figures import ANOMALOUS, JUDGED, ROBOTIC, Figures
+from onlineguard_service.figures import ANOMALOUS, HEAVY, JUDGED, ROBOTIC, Figures
 from onlineguard_service.history.recorder import Recorder
 from onlineguard_service.limits import Limits
 from onlineguard_service.remembered import Remembered, owner
@@ -81,7 +81,7 @@ from onlineguard_service.telling import (
     texts_of,
     verdict_answers,
 )
-from onlineguard_service.trying import Ruling, Trying
+from onlineguard_service.trying import Ruling, Trying, heavy_clicks
 from onlineguard_service.watching import Watching
 
 FLAGGED = ANOMALOUS | JUDGED  # the flags of an anomalous event
@@ -104,6 +104,40 @@ def items_of(entry: Events | Clicks) -> Sequence[Event] | Sequence[Click]:
     return entry.events if isinstance(entry, Events) else entry.clicks
 
 
+def counted(counts: bytes) -> np.ndarray:
+    """Counts (n, 34) that came with an entry."""
+    return np.frombuffer(counts, np.int32).reshape(-1, len(COLUMNS))
+
+
+def engine_for(stream: Stream, options: Options, estimator: SliceModel) -> Engine:
+    """One that has learned nothing of a stream yet."""
+    return Engine(
+        stream.width,
+        features=stream.names,
+        estimator=estimator,
+        categories=stream.categories,
+        max_slices=options.max_slices,
+    )
+
+
+def watching_engine(options: Options) -> Engine:
+    """That which watches how the slices of clicks click, before the first click."""
+    return Engine(features=list(WATCHED), estimator=Detector(UNUSUAL), max_slices=options.max_slices)
+
+
+def scored(
+    events: Sequence[Event], engine: Engine | None, options: Options, estimator: SliceModel
+) -> list[EventAnswer]:
+    """The answers that these events would get if each came next; without an engine none has come before.
+
+    Raises InvalidArgument, which names the index, unless the events fit the engine and each other.
+    """
+    stream = Stream.begun_by(events[0], options.categories) if engine is None else Stream.of(engine)
+    keys, X = [key_of(event.slice, i) for i, event in enumerate(events)], stream.numbers(events)
+    verdicts = (engine or engine_for(stream, options, estimator)).score(keys, CodedEvents(X))
+    return event_answers(events, verdict_answers(verdicts))
+
+
 class Guard:
     """See this module. `version` is that of the first model, `models` gives the model of a version."""
 
@@ -115,7 +149,7 @@ class Guard:
         self._expected: tuple[int, int] | None = None  # what `warmup` was given
         self._ahead: dict[Of, int] = {}  # slices that programs were last compiled for, or tried to be
         self._begin_as_chosen()
-        self.watch = Engine(features=list(WATCHED), estimator=Detector(UNUSUAL), max_slices=options.max_slices)
+        self.watch = watching_engine(options)
         self.store = ProcessStore(options.max_entities or None) if options.counting else None
         self.event_figures, self.click_figures = Figures(options.max_slices), Figures(options.max_slices)
         self._event_answers = Remembered(options.remember, EventAnswer)
@@ -226,9 +260,15 @@ class Guard:
                 together, ids_of(together), lambda places: self._learned(together, places, spans)
             )
         else:
-            assert self.store is not None
+            counts = (
+                None
+                if self.store is not None
+                else counted(b"".join(each.counts for each in entries if isinstance(each, Clicks)))
+            )
             answers = self._click_answers.answered(
-                together, [click.click_id for click in together], lambda places: self._judged(together, places, spans)
+                together,
+                [click.click_id for click in together],
+                lambda places: self._judged(together, places, spans, rows_of(counts, places)),
             )
         ends = np.cumsum([span.n for span in spans]).tolist()
         return [answers[end - span.n : end] for span, end in zip(spans, ends, strict=True)]
@@ -544,10 +584,7 @@ class Guard:
 
         Before the first event was learned nothing is known: such answers are not ready.
         """
-        stream, keys = self._stream_of(events), [key_of(event.slice, i) for i, event in enumerate(events)]
-        X = stream.numbers(events)
-        engine = self.events or self._engine_for(stream)
-        return event_answers(events, verdict_answers(engine.score(keys, CodedEvents(X))))
+        return scored(events, self.events, self.options, self._estimator)
 
     def explain(self, event: Event | Click) -> dict[str, Any]:
         """The verdict on an event or click if it came now, and what each feature has to do with it, largest first.
@@ -610,7 +647,7 @@ class Guard:
         return event_answers(events, verdicts)
 
     def _judge(self, entry: Clicks) -> list[ClickAnswer]:
-        counts = np.frombuffer(entry.counts, np.int32).reshape(-1, len(COLUMNS)) if self.store is None else None
+        counts = counted(entry.counts) if self.store is None else None
         looked_up = np.frombuffer(entry.looked_up, np.float32).reshape(-1, len(LOOKED_UP)) if entry.looked_up else None
 
         def judged(places: list[int]) -> list[ClickAnswer]:
@@ -657,10 +694,13 @@ class Guard:
             ruling = self.trying.judged(clicks, names, judged.features, ruling, warm, t)
             judged = judged._replace(p_robot=ruling.p_robot)
         p_robot, limits, robotic, versions = ruling
-        flags = flags_of(verdicts)
+        flags, heavy = flags_of(verdicts), heavy_clicks(self.model, judged.features)
         self.click_figures.add(
             names,
-            [flag | ROBOTIC * is_robotic for flag, is_robotic in zip(flags, robotic, strict=True)],
+            [
+                flag | ROBOTIC * is_robotic | HEAVY * is_heavy
+                for flag, is_robotic, is_heavy in zip(flags, robotic, heavy, strict=True)
+            ],
             [click.ts for click in clicks],
             judged.verdicts.score,
             judged.verdicts.threshold,
@@ -738,13 +778,7 @@ class Guard:
         return Stream.of(self.events)
 
     def _engine_for(self, stream: Stream) -> Engine:
-        return Engine(
-            stream.width,
-            features=stream.names,
-            estimator=self._estimator,
-            categories=stream.categories,
-            max_slices=self.options.max_slices,
-        )
+        return engine_for(stream, self.options, self._estimator)
 
     def _begin_as_chosen(self) -> None:
         """Begin the stream of events, if the operator says which features it has."""

@@ -94,7 +94,7 @@ def recorder_of(settings: Settings, newest: int, guard: Guard, kept: bytes | Non
     return Recorder(chosen, guard.source, guard.sequence, newest, kept, NAMES, FEATURES)
 
 
-def options_of(settings: Settings) -> Options:
+def options_of(settings: Settings, counting: bool = True) -> Options:
     estimator = named_model(settings.detector, settings.target_rate, settings.patience)
     return Options(
         features=tuple(settings.features),
@@ -107,7 +107,7 @@ def options_of(settings: Settings) -> Options:
         max_alarms=settings.max_alarms,
         rollback=settings.rollback == "on",
         follow_drift=settings.follow_drift == "on",
-        counting=settings.redis is None,
+        counting=counting and settings.redis is None,
         detector=settings.detector,
         categories=tuple(settings.categories),
         namespace_share=settings.namespace_share,

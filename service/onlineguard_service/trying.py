@@ -131,7 +131,7 @@ class Trying:
         self._share = round(entry.share * 2**64)
         if self._judge is None:
             self._judge = FeatureJudge(candidate.scorer, self._engine)
-            self._limits, self._heavy = Limits(candidate, self._follows), math.log1p(candidate.config.heavy + 0.5)
+            self._limits, self._heavy = Limits(candidate, self._follows), _heavy_from(candidate)
 
     def end(self, t: int, why: str, by_itself: bool = False) -> None:
         """The candidate judges no more; what was seen of it stays, until the next one."""
@@ -283,6 +283,16 @@ class Trying:
             self.told(raised)
             if self._share and self._owed is None and alarm.tells_of_the_model:
                 self._owed = raised
+
+
+def heavy_clicks(model: Model, features: Float32[np.ndarray, "n features"]) -> list[bool]:
+    """Which clicks are of sessions that click more in an hour than people do, as the model was told."""
+    return (features[:, _SESSION] > _heavy_from(model)).tolist()
+
+
+def _heavy_from(model: Model) -> float:
+    """Of the feature at `_SESSION`, beyond which a click is heavy."""
+    return math.log1p(model.config.heavy + 0.5)
 
 
 def incomparable(candidate: Model, live: Model) -> str | None:

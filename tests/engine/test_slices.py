@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onlineguard import Engine
-from onlineguard.engine.slices import DIRECT, UNKNOWN, CodedKeys, SliceTable, as_keys
+from onlineguard.engine.keys import CodedKeys, as_keys
+from onlineguard.engine.slices import DIRECT, UNKNOWN, SliceTable
 from onlineguard.errors import InvalidArgument
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=3)

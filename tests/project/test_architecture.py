@@ -59,6 +59,7 @@ ROOMS = [
     "onlineguard.client",
     "onlineguard_service",
     "onlineguard.cli",
+    "onlineguard_service.cluster.commands",
     "onlineguard_service.commands",  # the service's commands: the command line finds them by an entry point
     "onlineguard.__main__",
 ]

@@ -60,6 +60,11 @@ def test_a_part_without_its_packages_is_one_import_error_that_names_the_extra(mo
     ("arguments", "lacks", "line"),
     [
         ([], ["typer"], "`onlineguard` needs typer: pip install 'onlineguard[cli]'"),
+        (
+            ["cluster", "status"],
+            ["ray"],
+            "error: `onlineguard cluster` needs ray: pip install 'onlineguard[ray]'",
+        ),
         (["demo"], ["optax"], "error: onlineguard.slidr needs optax: pip install 'onlineguard[slidr]'"),
         (["simulate", "nowhere"], ["optax"], "error: onlineguard.slidr needs optax: pip install 'onlineguard[slidr]'"),
         (
@@ -116,7 +121,8 @@ def test_the_packages_that_are_looked_for_are_those_that_the_extras_bring():
 
 def test_nothing_that_only_pictures_and_tests_need_is_installed():
     brought = [*PROJECT["project"]["dependencies"]]
-    brought += [each for requirements in PROJECT["project"]["optional-dependencies"].values() for each in requirements]
+    others = {**PROJECT["project"]["optional-dependencies"], "plot": []}
+    brought += [each for requirements in others.values() for each in requirements]
     names = {re.split(r"[\[>; ]", each)[0] for each in brought}
     assert not names & {"matplotlib", "orjson", "pandas", "pytest", "ruff", "pyright", "hypothesis", "cvxpy", "numba"}
     assert PROJECT["tool"]["uv"]["default-groups"] == []

@@ -57,6 +57,8 @@ def test_every_setting_is_explained_and_can_be_given_as_text(name):
     environ = {"ONLINEGUARD_" + name.upper(): text}
     for other in ("tls_cert", "tls_key", "tls_clients") if name.startswith("tls") else ():
         environ["ONLINEGUARD_" + other.upper()] = "x"
+    if name == "replica_log":
+        environ |= {"ONLINEGUARD_REPLICA_OF": "x", "ONLINEGUARD_REDIS": "redis://h"}
     if name.startswith("webhook"):
         environ["ONLINEGUARD_WEBHOOK"] = "https://h"
         environ.setdefault("ONLINEGUARD_WEBHOOK_SECRET" + "_FILE" * (name != "webhook_secret"), "7")
@@ -126,6 +128,9 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
         ({"journal": "redis"}, "redis is not set"),
         ({"features": ("a", "b"), "n_features": 3}, "leave n_features out"),
         ({"features": ("a", "a")}, "each name may stand once"),
+        ({"replica_log": "redis://h"}, "replica_of is not; name the snapshots"),
+        ({"replica_of": "f", "redis": "redis://h"}, "redis is set, but replica_log is not"),
+        ({"replica_of": "f", "model": Path("m")}, "model is m, but replica_of is set"),
         ({"port": "80"}, "it must be a whole number"),
     ],
 )
@@ -141,7 +146,7 @@ def test_what_is_shown_is_a_file_that_gives_the_same_settings(tmp_path, file):
     shown.write_text(show(loaded))
     again = load({}, {}, shown)
     assert again.settings == loaded.settings
-    unset = {"redis", "registry", "keys", "tls_clients", "history_folder", "lookups"}
+    unset = {"redis", "registry", "keys", "tls_clients", "history_folder", "lookups", "replica_of", "replica_log"}
     unset |= {"webhook", "webhook_secret", "webhook_secret_file"}
     assert set(tomllib.loads(show(loaded))["serve"]) == set(config.FIELDS) - unset
 

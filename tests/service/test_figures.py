@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onlineguard_service.figures import ANOMALOUS, JUDGED, LATEST, ROBOTIC, Figures, shown_key
+from onlineguard_service.figures import ANOMALOUS, HEAVY, JUDGED, LATEST, ROBOTIC, Figures, shown_key
 from onlineguard_service.listing import listed
 
 
@@ -100,3 +100,27 @@ def test_a_ring_that_turned_keeps_the_totals_and_the_latest():
 def test_a_slice_that_is_not_known_is_a_key_error():
     with pytest.raises(KeyError):
         Figures(10).history("a", False)
+
+
+def test_rates_are_told_as_counts_and_a_dump_from_before_coverage_goes_on():
+    figures = Figures(10)
+    flags = [ROBOTIC | HEAVY, HEAVY, 0, ROBOTIC]
+    numbers = np.zeros(4, np.float32)
+    figures.add(["a", "a", "a", "b"], flags, [1, 2, 3, 4], numbers, numbers, np.zeros((4, 2)), numbers, [0.5] * 4)
+    figures.label("a", True)
+    assert figures.rates(10) == {
+        "clicks": {"a": 3, "b": 1},
+        "robotic": {"a": 1, "b": 1},
+        "purchases": {"a": 1, "b": 0},
+        "purchases_robotic": {"a": 1, "b": 0},
+        "heavy": {"a": 2, "b": 0},
+        "heavy_robotic": {"a": 1, "b": 0},
+    }
+    assert list(figures.rates(1)["clicks"]) == ["a"]
+    assert figures.row("a", True)["coverage"] == 0.5
+    assert figures.row("b", True)["coverage"] is None
+    dump = figures.dump()
+    old = Figures.restored(dump | {"totals": dump["totals"][:, :5], "all": dump["all"][:5]})
+    assert old.totals() == figures.totals() | {"heavy": 0, "heavy_robotic": 0}
+    old.add(["a"], [HEAVY], [5], numbers[:1], numbers[:1], np.zeros((1, 2)), numbers[:1], [0.5])
+    assert old.rates(10)["heavy"] == {"a": 1, "b": 0}

@@ -12,6 +12,7 @@ import numpy as np
 from onlineguard_service.answering import Inferred
 from onlineguard_service.config import Settings
 from onlineguard_service.errors import JournalUnavailable, OnTrial
+from onlineguard_service.fleet import COUNTS
 from onlineguard_service.histogram import Histogram
 from onlineguard_service.http.app import Application, application
 from onlineguard_service.http.server import _listen, _Server  # pyright: ignore[reportPrivateUsage]
@@ -329,6 +330,8 @@ class Double:
             "labels": {"last_ts": None},
             "model_version": self.version,
             "ivr": {f"slice {n}": 0.5 for n in range(150)},
+            "rates": {name: {"slice 0": 1} for name in COUNTS},
+            "replica": {"loaded": 1, "seconds": 0.1, "ages": {"0": 4.0}},
             "purchases": 3,
             "delayed": {"applied": 4, "repeated": 0, "conflict": 1},
             "alarms": {"begun": {"anomaly": 2, "watch": 0, "trial": 0}, "open": 2},

@@ -34,26 +34,29 @@ class Workers:
         self.version = self.models.put(model_folder).version
         self.shard(0, Options(n_features=2, detector="marginal", max_slices=1_000)).warmup(1_000)  # for all processes
         self.writer = world.writer()
-        self.streams = [iter(records(400, seed)) for seed in range(PARTITIONS)]
+        self.streams = [iter(records(2_000, seed)) for seed in range(PARTITIONS)]
         self.readers = 0
 
     def shard(self, partition, options):
         return Shard(partition, PARTITIONS, options, self.version, self.models.get)
 
+    def flags(self):
+        """What every worker is started with."""
+        given = {
+            "from": self.url,
+            "snapshots": self.folder / "snapshots",
+            "snapshot-every": 0.3,
+            "most": 50,
+            "max-slices": 1_000,
+            "n-features": 2,
+            "detector": "marginal",
+            "model": self.model_folder,
+        }
+        return [part for name, value in given.items() for part in (f"--{name}", str(value))]
+
     def start(self, *names):
         for name in names:
-            command = [sys.executable, "-m", "onlineguard", "worker", "--from", self.url]
-            command += ["--snapshots", str(self.folder / "snapshots"), "--snapshot-every", "0.3", "--most", "50"]
-            command += [
-                "--max-slices",
-                "1000",
-                "--n-features",
-                "2",
-                "--detector",
-                "marginal",
-                "--model",
-                str(self.model_folder),
-            ]
+            command = [sys.executable, "-m", "onlineguard", "worker", *self.flags()]
             with (self.folder / f"{name}.log").open("w") as log:
                 self.running[name] = subprocess.Popen(
                     command, env=os.environ | self.environment, stdout=log, stderr=log

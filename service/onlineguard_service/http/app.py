@@ -69,6 +69,7 @@ from onlineguard_service.http.readers import Readers
 from onlineguard_service.http.registry import RegistryRoutes, Versions
 from onlineguard_service.http.request_ids import request_name
 from onlineguard_service.redis.counting import CountersUnavailable
+from onlineguard_service.replicas.answers import SnapshotAnswers
 from onlineguard_service.standing import Standing
 
 BODY_SECONDS = 30.0  # within which the rest of a body must arrive after its first part
@@ -255,6 +256,8 @@ class Application:
                     raise too_many(count, hot.items.noun, self._settings.batch_limit)
                 answers = await hot.answer(core, items) if items else []
                 answer, headers = _written(answers, single, kind, hot.operation, scope)
+                if isinstance(answers, SnapshotAnswers):
+                    headers += answers.headers
         except Disconnected:
             self._answered(scope, hot.path, 499, began)
             return

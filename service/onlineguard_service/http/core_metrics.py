@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from onlineguard_service.figures import shown_key
 from onlineguard_service.http.exposition import Exposition
 
 _COUNTERS = (
@@ -18,6 +19,14 @@ _COUNTERS = (
     ("duplicates", "Events, clicks and purchases that came again, and were answered as before."),
     ("conflicts", "Requests refused because an id came before with other content."),
     ("compilations", "Programs compiled; after the start only for new models and larger tables."),
+)
+_RATES = (
+    ("clicks", "Clicks"),
+    ("robotic", "Clicks decided robotic"),
+    ("purchases", "Purchases that became known of clicks"),
+    ("purchases_robotic", "Purchases of clicks that had been decided robotic"),
+    ("heavy", "Clicks of sessions that click as no human does"),
+    ("heavy_robotic", "Clicks of such sessions that were decided robotic"),
 )
 
 
@@ -38,6 +47,12 @@ def tell(into: Exposition, status: Mapping[str, Any]) -> None:
         "slice",
         {str(slice_): rate for slice_, rate in (status.get("ivr") or {}).items() if rate is not None},
     )
+    tell_rates(into, status.get("rates") or {})
+    replica = status.get("replica")
+    if replica is not None:
+        into.counter("replica_snapshots", "Snapshots of shards that were loaded.", replica["loaded"])
+        into.gauge("replica_load_seconds", "That the last of them took.", replica["seconds"])
+        into.gauges("replica_age_seconds", "Age of the snapshot, by partition.", "partition", replica["ages"])
     into.counters(
         "delayed_decisions",
         "Decisions that came later than their clicks, by outcome.",
@@ -63,6 +78,13 @@ def tell(into: Exposition, status: Mapping[str, Any]) -> None:
         age = _age(lookups["as_of"])
         into.gauge("lookups_age_seconds", "Time since the day ended that clicks are looked up as of.", age)
         into.gauge("lookups_damaged", "Versions of the lookups that are passed over.", lookups["damaged"])
+
+
+def tell_rates(into: Exposition, rates: Mapping[str, Mapping[Any, int]]) -> None:
+    """What IVR, FPR and coverage of slices are made of: counts, which may be summed over processes."""
+    for name, about in _RATES:
+        told = {shown_key(slice_): count for slice_, count in rates.get(name, {}).items()}
+        into.counters(f"slice_{name}", f"{about}, of the busiest slices.", "slice", told)
 
 
 def _tables(into: Exposition, status: Mapping[str, Any]) -> None:

@@ -7,10 +7,17 @@ import msgspec
 
 from onlineguard.errors import Conflict, InvalidArgument
 from onlineguard.wire.answers import Problem
-from onlineguard_service.errors import IdTaken, JournalUnavailable, OnTrial, RegistryUnavailable
+from onlineguard_service.errors import (
+    IdTaken,
+    JournalUnavailable,
+    LearnsElsewhere,
+    OnTrial,
+    RegistryUnavailable,
+    StaleSnapshots,
+)
 
 RETRY_SECONDS = 1  # that a client is asked to wait before it tries again
-REGISTRY_SECONDS = 5  # the same where a registry, which may be far away, cannot be reached
+REGISTRY_SECONDS = 5  # the same where a registry cannot be reached, or snapshots are too old
 PROBLEM = b"application/problem+json"
 SAFE = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]  # headers of every answer
 
@@ -34,7 +41,9 @@ def problem(error: Exception, route: str) -> tuple[int, bytes, list[tuple[bytes,
         status, detail = 409 if isinstance(error, IdTaken | OnTrial) else 422, str(error)
     elif isinstance(error, Conflict):
         status, detail = 409, str(error)
-    elif isinstance(error, RegistryUnavailable):
+    elif isinstance(error, LearnsElsewhere):
+        status, detail = 421, str(error)
+    elif isinstance(error, RegistryUnavailable | StaleSnapshots):
         status, detail, more = 503, str(error), retry_after(REGISTRY_SECONDS)
     elif isinstance(error, JournalUnavailable):
         status, detail, more = 503, str(error), retry_after(RETRY_SECONDS)

@@ -247,6 +247,11 @@ def _greeting(settings: Settings, address: str) -> list[str]:
     event = msgspec.json.encode({"slice": "web", "x": numbers}).decode()
     place = "Redis" if settings.journal == "redis" else settings.state
     lines = [f"ready; the journal is kept in {place} (durability {settings.durability})"]
+    if settings.replica_of is not None:
+        return [
+            f"ready; a replica of the shards whose snapshots are in {masked(settings.replica_of)}; it learns nothing",
+            f"try: curl -i {address}/v1/score{key} -H 'content-type: application/json' -d '{event}'",
+        ]
     if settings.registry is not None:
         lines.append(f"model: the current one of {masked(settings.registry)}")
     elif settings.model is None:

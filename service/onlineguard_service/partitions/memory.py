@@ -39,6 +39,7 @@ class MemoryLog:
         self._generations = [0] * partitions
         self._members: dict[str, MemoryMember] = {}
         self._holders: list[str | None] = [None] * partitions
+        self._held: dict[str, set[int]] = {}  # partitions by holder
         self._eager = eager
 
     @property
@@ -89,6 +90,10 @@ class MemoryLog:
 
     def give(self, partition: int, name: str | None) -> None:
         """Move a partition to a member, or away from all, at once; a new generation begins even if it stays."""
+        if (before := self._holders[partition]) is not None:
+            self._held[before].remove(partition)
+        if name is not None:
+            self._held.setdefault(name, set()).add(partition)
         self._holders[partition] = name
         self._generations[partition] += 1
         owned = Owned(partition, self._generations[partition], self.published[partition])
@@ -101,16 +106,21 @@ class MemoryLog:
     def owned_by(self, name: str) -> list[Owned]:
         """The partitions of a member, as they are since they came to it."""
         return [
-            owned
-            for owned, holder in zip(self.owners, self._holders, strict=True)
-            if owned is not None and holder == name
+            owned for partition in sorted(self._held.get(name, ())) if (owned := self.owners[partition]) is not None
         ]
+
+    def holder(self, partition: int) -> str | None:
+        """The member that has a partition."""
+        return self._holders[partition]
+
+    def owns(self, name: str, owned: Owned) -> bool:
+        """Whether a partition is still this member's, in this generation."""
+        return self._holders[owned.partition] == name and self.owners[owned.partition] == owned
 
     def _left(self, name: str) -> None:
         self._members.pop(name).expelled = True
-        for partition, holder in enumerate(self._holders):
-            if holder == name:
-                self.give(partition, None)
+        for partition in sorted(self._held.get(name, ())):
+            self.give(partition, None)
 
 
 class MemoryMember:
@@ -143,7 +153,7 @@ class MemoryMember:
                 self.log.join(self)
             return Turn(lost=lost)
         has = self.log.owned_by(self.name)
-        lost = [owned for owned in self._places if owned not in has]
+        lost = [owned for owned in self._places if not self.log.owns(self.name, owned)]
         gained = [owned for owned in has if owned not in self._places]
         for owned in lost:
             del self._places[owned]
@@ -166,7 +176,7 @@ class MemoryMember:
     def publish(self, done: Sequence[Done]) -> None:
         """See `Member.publish`."""
         for each in done:
-            if self.expelled or each.owned not in self.log.owned_by(self.name):
+            if self.expelled or not self.log.owns(self.name, each.owned):
                 raise Fenced(each.owned.partition)
         for (partition, *_), upto, outputs in done:
             before = self.log.published[partition]
@@ -193,7 +203,7 @@ class MemoryMember:
             after = self._places[owned]
             if after is None or owned in self._paused or most <= 0:
                 continue
-            records = _after(self.log.records[owned.partition], after)[:most]
+            records = _after(self.log.records[owned.partition], after, most)
             if records:
                 self._places[owned] = records[-1].offset
                 most -= len(records)
@@ -207,6 +217,11 @@ class MemoryWriter:
     def __init__(self, log: MemoryLog):
         self.log = log
 
+    @property
+    def partitions(self) -> int:
+        """How many the log has."""
+        return self.log.partitions
+
     def write(self, partition: int | None, key: bytes, value: bytes, kind: str = "events") -> None:
         """See `Writer.write`."""
         self.log.append(partition_of(key, self.log.partitions) if partition is None else partition, value, kind)
@@ -218,10 +233,10 @@ class MemoryWriter:
         """See `Writer.close`."""
 
 
-def _after(records: Sequence[Record], offset: int) -> Sequence[Record]:
-    """The records after an offset."""
+def _after(records: Sequence[Record], offset: int, most: int) -> Sequence[Record]:
+    """The first records after an offset."""
     low, high = 0, len(records)
     while low < high:
         middle = (low + high) // 2
         low, high = (middle + 1, high) if records[middle].offset <= offset else (low, middle)
-    return records[low:]
+    return records[low : low + most]

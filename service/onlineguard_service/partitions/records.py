@@ -4,6 +4,7 @@
 |---|---|---|
 | `events` | one event, or several | its slice: `wire.placement` |
 | `clicks` | one click, or several | its user; without one its session, else itself |
+| `counted` | clicks with what the counters say of them, as `counted` makes it | as `clicks` |
 | `labels` | one label, or several | the user of its click, which only the producer knows |
 | `control` | an entry of the operator, encoded by `controlled`: a switch, a tuning, an erasure | every partition |
 
@@ -20,6 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from onlineguard.slidr.counting.windows import COLUMNS
 from onlineguard.wire.placement import key_of, partition_of
 from onlineguard.wire.requests import Click, Event, Label
 from onlineguard_service import entries
@@ -59,8 +61,10 @@ def decoded(record: Record) -> Entry:
     """The entry of a record. Raises Poison with the item, its field, its value and the rule."""
     if record.kind == "control":
         return _of_operator(record)
+    if record.kind == "counted":
+        return _counted(record)
     if (items := _ITEMS.get(record.kind)) is None:
-        raise Poison(f"kind is {record.kind!r}; it must be one of {', '.join(_ITEMS)}, control")
+        raise Poison(f"kind is {record.kind!r}; it must be one of {', '.join(_ITEMS)}, counted, control")
     try:
         if record.value.startswith(_ARROW):
             found = items.of_arrow(record.value, MOST)
@@ -76,6 +80,11 @@ def decoded(record: Record) -> Entry:
 def controlled(entry: Entry) -> bytes:
     """The value of a record of kind `control`. Its time is given by the log."""
     return entries.encode(entry)
+
+
+def counted(clicks: Sequence[Click], counts: bytes) -> bytes:
+    """The value of a record of kind `counted`. counts: int32 (n, 34), as the counters gave them."""
+    return entries.encode(Clicks(list(clicks), 0, counts))
 
 
 def dead_letter(partition: int, record: Record, reason: str) -> Output:
@@ -95,6 +104,18 @@ def parted(items: Iterable[Event | Click], partitions: int) -> Mapping[int, Sequ
     for item in items:
         found.setdefault(partition_of(key_of(item), partitions), []).append(item)
     return found
+
+
+def _counted(record: Record) -> Clicks:
+    try:
+        entry = entries.decode(record.value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Poison(f"the record holds no counted clicks: {error}; make it with `counted`") from None
+    if not isinstance(entry, Clicks) or entry.looked_up or len(entry.counts) != 4 * len(COLUMNS) * len(entry.clicks):
+        raise Poison(f"the record does not hold clicks with {len(COLUMNS)} counts each; make it with `counted`")
+    if len(entry.clicks) > MOST:
+        raise Poison(f"the record holds {len(entry.clicks):,} clicks; it may hold {MOST:,}. Send it in parts")
+    return msgspec.structs.replace(entry, t=record.t)
 
 
 def _of_operator(record: Record) -> Entry:

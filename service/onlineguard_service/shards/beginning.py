@@ -77,12 +77,9 @@ def begun(store: Store, options: Options, partitions: int, first: Model | None) 
     if first is not None:
         mine = Beginning(options, first.version, partitions)
         store.create(BEGIN, msgspec.json.encode(mine))
-    try:
-        found = msgspec.json.decode(store.read(BEGIN), type=Beginning)
-    except FileNotFoundError:
+    found = beginning(store)
+    if found is None:
         return None
-    except msgspec.DecodeError as error:
-        raise CheckpointError(f"the file {BEGIN} of the snapshots cannot be read: {error}") from error
     check(found.options, options, anew=ANEW)
     if found.partitions != partitions:
         raise CheckpointError(
@@ -90,3 +87,13 @@ def begun(store: Store, options: Options, partitions: int, first: Model | None) 
             f"be apart. Name {ANEW} to begin anew"
         )
     return found
+
+
+def beginning(store: Store) -> Beginning | None:
+    """What the deployment was begun with; None: not yet."""
+    try:
+        return msgspec.json.decode(store.read(BEGIN), type=Beginning)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        raise CheckpointError(f"the file {BEGIN} of the snapshots cannot be read: {error}") from error

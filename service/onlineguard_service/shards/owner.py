@@ -1,7 +1,8 @@
 """The loop of one process: it owns some partitions of a log for a while, and keeps their shards.
 
 A turn polls the log, applies the records to their shards, and publishes what comes of them, all in one thread. So at
-most `most` records are in memory, and the log is read no faster than the slowest shard goes.
+most `most` records are in memory, and the log is read no faster than the slowest shard goes. A turn that gets long
+leaves the rest for the next one, so that the group does not take the process for dead.
 
 - A partition that comes is claimed, its shard restored from the newest snapshot, and read on from there. What was
   published before is applied and not published again.
@@ -15,8 +16,8 @@ that it was done.
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event
@@ -25,7 +26,7 @@ from typing import Any
 from onlineguard.errors import OnlineguardError
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.journal.packing import Packed, unpack
-from onlineguard_service.partitions.log import NOTHING, Done, Fenced, Member, Owned, Record, Writer
+from onlineguard_service.partitions.log import NOTHING, Done, Fenced, Member, Output, Owned, Record, Writer
 from onlineguard_service.shards.choosing import Choosing
 from onlineguard_service.shards.pooling import MERGER, Append
 from onlineguard_service.shards.shard import Shard
@@ -35,6 +36,7 @@ AGAIN = 5.0  # seconds until what failed is tried again
 LOOK_EVERY = 1.0  # seconds between two looks at how far the log goes
 REPORT_EVERY = 10.0  # seconds between two lines of progress
 LONG, SHORT = 2.0, 0.5  # seconds of a turn after which fewer, or more, records are read at once
+TOGETHER = 1 << 20  # bytes of records that are applied before a look at the clock
 
 log = logging.getLogger("onlineguard.worker")
 
@@ -54,13 +56,16 @@ class Held:
     """A partition that this process owns."""
 
     owned: Owned
-    found: tuple[int, dict[str, bytes]] | None  # the snapshot that it begins from
+    claimed: bool = False
+    found: tuple[int, dict[str, bytes]] | None = None  # the snapshot that it begins from, until it is restored
     shard: Shard | None = None  # None until it is restored
     unread: list[Record] = field(default_factory=list)  # that were polled and not applied
     settled: int = NOTHING  # up to which record outputs are published
     kept: int = NOTHING  # the offset of the newest snapshot
     kept_at: float = 0.0  # when that was taken, by the monotonic clock
     since: int = 0  # records since
+    caught_up: int = 0  # when it had applied all records last, ms since 1970; 0 if there are some now
+    said_at: float = 0.0  # when the store was told so, by the monotonic clock
     waits: str | None = None  # why it does not go on
     again: float = 0.0  # when that is tried again
 
@@ -86,7 +91,12 @@ class Progress:
 
 
 class Owner:
-    """See this module. `make` gives the shard of a partition, new or from what was dumped."""
+    """See this module.
+
+    make: the shard of a partition, new or from what was dumped.
+    clock: seconds, that never go back.
+    thread: writes snapshots, one at a time.
+    """
 
     def __init__(
         self,
@@ -96,19 +106,22 @@ class Owner:
         make: Callable[[int, dict[str, Any] | None], Shard],
         pace: Pace | None = None,
         choosing: Choosing | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        thread: Executor | None = None,
     ):
+        self._clock, self._thread = clock, thread or ThreadPoolExecutor(1, "snapshots")
         self.held: dict[int, Held] = {}
         self.progress = Progress()
-        self.turned = time.monotonic()  # when the last turn ended
+        self.turned = self._clock()  # when the last turn ended
         self.lags: Mapping[int, float] = {}  # seconds, by partition; see `_look_behind`
-        self._looked = 0.0
+        self.rate = 0.0  # records a second, of late
+        self._looked = self._clock(), 0
         self._member, self._writer, self._snapshots, self._make = member, writer, snapshots, make
         self._pace, self._choosing = pace or Pace(), choosing
         self._most = self._pace.most
-        self._thread = ThreadPoolExecutor(1, "snapshots")
         self._pending: list[Append] = []  # that the log does not have yet
         self._writing: tuple[Held, int, Future[None]] | None = None
-        self._reported = time.monotonic(), 0
+        self._reported = self._clock(), 0
 
     def run(self, stop: Event) -> Progress:
         """Turn until told to stop, leave snapshots, and leave the group."""
@@ -125,8 +138,9 @@ class Owner:
 
     def turn(self, stop: Event | None = None) -> None:
         """Poll, apply, publish. Raises JournalUnavailable where the log cannot be read."""
-        turn = self._member.poll(self._pace.wait, self._most)
-        began = time.monotonic()
+        unread = sum(len(held.unread) for held in self.held.values() if held.waits is None)
+        turn = self._member.poll(0.0 if unread else self._pace.wait, max(self._most - unread, 1))
+        began = self._clock()
         for owned in turn.lost:
             self._lose(owned)
         for owned in turn.gained:
@@ -134,6 +148,9 @@ class Owner:
         for held in list(self.held.values()):
             if held.shard is None and began >= held.again:
                 self._restore(held)
+                if self._clock() - began > LONG:
+                    break  # the group is to hear of this process, and what was restored goes on
+        applying = self._clock()
         for owned, records in turn.read:
             held = self.held.get(owned.partition)
             if held is not None and held.owned == owned:
@@ -142,10 +159,10 @@ class Owner:
         self._publish(done, stop or Event())
         self._snapshot_when_due()
         self._choose()
-        self._adapt(time.monotonic() - began, sum(len(read.records) for read in turn.read))
+        self._adapt(self._clock() - applying, sum(len(each.records) for each in turn.read))
         self._look_behind()
         self._report()
-        self.turned = time.monotonic()
+        self.turned = self._clock()
 
     def close(self) -> None:
         """Leave a snapshot of every shard, and the group, so that others go on at once."""
@@ -167,24 +184,24 @@ class Owner:
 
     def _gain(self, owned: Owned) -> None:
         self.progress.gained += 1
-        try:
-            found = self._snapshots.begin(owned)
-        except Fenced:
-            self.progress.fenced += 1
-            return
-        self.held[owned.partition] = Held(owned, found, settled=owned.published)
+        self.held[owned.partition] = Held(owned, settled=owned.published)
 
     def _restore(self, held: Held) -> None:
-        """Make the shard of a partition and read on; what prevents that is tried again."""
-        owned, found = held.owned, held.found
+        """Claim a partition, make its shard and read on; what prevents that is tried again."""
+        owned = held.owned
         try:
-            dump = None if found is None else {name: unpack(part) for name, part in found[1].items()}
+            if not held.claimed:
+                held.found, held.claimed = self._snapshots.begin(owned), True
+            dump = None if held.found is None else {name: unpack(part) for name, part in held.found[1].items()}
             held.shard = self._make(owned.partition, dump)
+        except Fenced:
+            self._drop(owned.partition)
+            return
         except (OnlineguardError, OSError) as error:
-            held.waits, held.again = str(error), time.monotonic() + AGAIN
+            held.waits, held.again = str(error), self._clock() + AGAIN
             log.error("the shard of partition %d cannot be restored now: %s", owned.partition, error)
             return
-        held.found, held.waits, held.kept, held.kept_at = None, None, held.shard.offset, time.monotonic()
+        held.found, held.waits, held.kept, held.kept_at = None, None, held.shard.offset, self._clock()
         self._member.seek(owned, held.shard.offset)
         log.info(
             "partition %d is owned in generation %d: applied up to %d, published up to %d",
@@ -207,25 +224,27 @@ class Owner:
             log.warning("partition %d went to another process, unnoticed: what was done since is dropped", partition)
 
     def _applied(self, held: Held, now: float) -> list[Done]:
-        """Apply what was read of a partition; what is to be published of it."""
-        shard = held.shard
+        """Apply what was read of a partition, or a part of it if the turn gets long; what is to be published."""
+        shard, outputs, waits = held.shard, list[Output](), None
         if shard is None or not held.unread or now < held.again:
             return []
-        outcome = shard.apply(held.unread)
-        left = [record for record in held.unread if record.offset > shard.offset]
-        self.progress.records += len(held.unread) - len(left)
-        held.since += len(held.unread) - len(left)
-        held.unread = left
-        self._hold(held, outcome.waits)
-        self._pending += [each for each in outcome.appended if each.offset > held.settled]
-        if shard.offset <= held.settled:
-            return []
-        return [Done(held.owned, shard.offset, [each for each in outcome.outputs if each.offset > held.settled])]
+        while held.unread and waits is None:
+            found, appended, waits = shard.apply(_first(held.unread))
+            left = [record for record in held.unread if record.offset > shard.offset]
+            self.progress.records += len(held.unread) - len(left)
+            held.since += len(held.unread) - len(left)
+            held.unread = left
+            outputs += [each for each in found if each.offset > held.settled]
+            self._pending += [each for each in appended if each.offset > held.settled]
+            if self._clock() - now > LONG:  # the group may not take this process for dead
+                break
+        self._hold(held, waits)
+        return [Done(held.owned, shard.offset, outputs)] if shard.offset > held.settled else []
 
     def _hold(self, held: Held, waits: str | None) -> None:
         """Read nothing of a partition whose shard waits, and go on when it does not."""
         if waits is not None:
-            held.again = time.monotonic() + AGAIN
+            held.again = self._clock() + AGAIN
             if waits != held.waits:
                 log.error("partition %d waits before %s", held.owned.partition, waits)
         if (waits is None) != (held.waits is None):
@@ -267,13 +286,27 @@ class Owner:
             self._written()
         if self._writing is not None:
             return
-        now, pace = time.monotonic(), self._pace
+        now, pace = self._clock(), self._pace
         for held in sorted(self.held.values(), key=lambda held: held.kept_at):
             due = now - held.kept_at >= pace.snapshot_every or held.since >= pace.snapshot_records
             if due and (parts := self._parts(held)) is not None:
                 offset, held.kept_at, held.since = parts[0], now, 0
                 self._writing = held, offset, self._thread.submit(self._snapshots.write, held.owned, *parts)
                 return
+            shard = held.shard
+            quiet = shard is not None and held.caught_up and held.kept == shard.offset and not held.unread
+            if quiet and now - held.said_at >= pace.snapshot_every:
+                held.said_at = now
+                self._thread.submit(self._say_current, held.owned, held.kept, held.caught_up)
+
+    def _say_current(self, owned: Owned, offset: int, t: int) -> None:
+        """Tell replicas that the newest snapshot is as new as the log."""
+        try:
+            self._snapshots.say_current(owned, offset, t)
+        except Fenced:
+            pass
+        except Exception as error:
+            log.warning("it could not be said that the snapshot of partition %d is current: %s", owned.partition, error)
 
     def _parts(self, held: Held) -> tuple[int, Packed] | None:
         """The offset and the state of a shard, if there is something new and all of it is published."""
@@ -319,15 +352,20 @@ class Owner:
         self._pending += self._choosing.look(held.shard)
 
     def _look_behind(self) -> None:
-        """How many seconds ago the log took the record that each shard applied last; 0 where it has applied all."""
-        now = time.monotonic()
-        if now - self._looked < LOOK_EVERY:
+        """How fast it goes, and how many seconds ago the log took the record that each shard applied last.
+
+        The latter is 0 where a shard has applied all.
+        """
+        now, (last, before) = self._clock(), self._looked
+        if now - last < LOOK_EVERY:
             return
-        self._looked, found = now, dict[int, float]()
+        self.rate = (self.progress.records - before) / (now - last)
+        self._looked, found = (now, self.progress.records), dict[int, float]()
         for partition, held in sorted(self.held.items()):
             if held.shard is not None:
                 behind = self._member.end(partition) > held.shard.offset
                 found[partition] = max(0.0, time.time() - held.shard.t / 1_000) if behind and held.shard.t else 0.0
+                held.caught_up = 0 if behind else time.time_ns() // 1_000_000
         self.lags = found
 
     def _adapt(self, took: float, n: int) -> None:
@@ -338,8 +376,18 @@ class Owner:
             self._most = min(self._pace.most, 2 * self._most)
 
     def _report(self) -> None:
-        now, (last, before) = time.monotonic(), self._reported
+        now, (last, before) = self._clock(), self._reported
         if now - last >= REPORT_EVERY and self.progress.records > before:
             rate, lag = (self.progress.records - before) / (now - last), max(self.lags.values(), default=0.0)
             log.info("%s; %.0f records/s, %.1f s behind", self.progress, rate, lag)
             self._reported = now, self.progress.records
+
+
+def _first(records: Sequence[Record]) -> Sequence[Record]:
+    """The first of them, up to `TOGETHER` bytes; at least one."""
+    size = 0
+    for n, record in enumerate(records):
+        size += len(record.value)
+        if n and size > TOGETHER:
+            return records[:n]
+    return records

@@ -5,9 +5,9 @@ them teaches all shards, on a schedule that stands in the log:
 
 1. After 1,024 events, whenever that has doubled, and then every 65,536, a shard takes a *sample*: the states of some
    slices. It goes to partition 0 as a record.
-2. The shard of partition 0 keeps the newest sample of each partition. It merges them when a partition sends its first
-   one, and when as many have come as there are partitions that send any. The *pool* goes to every partition as a
-   record.
+2. The shard of partition 0 keeps the newest sample of each partition. It merges them when half as many have come as
+   there are partitions that send any. The *pool* goes to every partition as a record. So of n partitions the first
+   samples lead to some log2(n) pools, not to n, of which each would be n records.
 3. Each shard adopts a pool where it reads it, and from the first one on its engines pool no more by themselves.
 
 Samples and pools are records like all others: whoever reads a partition again adopts the same pools at the same places.
@@ -100,7 +100,7 @@ class Pooling:
             return []
         known[sampled.partition] = sampled
         self._news[sampled.of] += 1
-        if before is not None and self._news[sampled.of] < len(known):
+        if 2 * self._news[sampled.of] < len(known):
             return []
         self._news[sampled.of] = 0
         parts = [list(each) for each in merge([known[partition] for partition in sorted(known)])]

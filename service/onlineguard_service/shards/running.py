@@ -1,12 +1,13 @@
 """One worker of a deployment of shards, from its settings to its end."""
 
+import gc
 import logging
 import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,19 +61,24 @@ def run(settings: ShardSettings) -> Progress:
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
+    with owning(settings, stop) as owner:
+        return owner.run(stop)
+
+
+@contextmanager
+def owning(settings: ShardSettings, stop: threading.Event) -> Generator[Owner]:
+    """An owner as the settings want it, in the group of the log, and its metrics; it is for the caller to run it.
+
+    Whoever comes first begins the deployment. Raises OnlineguardError where the log, the snapshots or the model cannot
+    be had.
+    """
     folder = Path(tempfile.mkdtemp(prefix="onlineguard-models."))
-    try:
-        return _run(settings, folder, stop)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _run(settings: ShardSettings, folder: Path, stop: threading.Event) -> Progress:
     store, models = opened(settings.snapshots), Models(folder)
     following = None if settings.registry is None else Following(settings.registry, models, folder)
     shared = SharedModels(store, models, folder, following)
-    given = None if settings.model is None else models.put(settings.model)
     with ExitStack() as ending:
+        ending.callback(shutil.rmtree, folder, ignore_errors=True)
+        given = None if settings.model is None else models.put(settings.model)
         writer = open_writer(settings.source)
         beginning = _begun(settings, store, writer.partitions, shared, _first(given, following, models))
         make = _maker(beginning, shared.get)
@@ -84,7 +90,7 @@ def _run(settings: ShardSettings, folder: Path, stop: threading.Event) -> Progre
         if settings.metrics_port is not None:
             port = ending.enter_context(serving(owner, settings.metrics_host, settings.metrics_port))
             log.info("metrics are served on port %d", port)
-        return owner.run(stop)
+        yield owner
 
 
 def _begun(
@@ -123,6 +129,10 @@ def _maker(beginning: Beginning, models: Callable[[str], Model]) -> Callable[[in
         else:
             shard = Shard.restored(partition, partitions, dump, models)
         shard.warmup(min(ROOM, shard.guard.options.max_slices))
+        # What is there stays: without it in their way, collections take a third less of all the time.
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
         return shard
 
     return make

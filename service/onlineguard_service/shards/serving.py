@@ -2,15 +2,19 @@
 
 import json
 import time
-from collections.abc import Generator
+from collections import Counter
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from typing import Any
 
-from onlineguard_service.http import process_metrics
+from onlineguard_service.guard import Guard
+from onlineguard_service.http import core_metrics, process_metrics
 from onlineguard_service.http.exposition import MEDIA, Exposition
 from onlineguard_service.shards.owner import Owner
 
+SHOWN = 100  # slices whose rates the metrics show, of each shard those of most clicks
 STUCK = 300.0  # seconds without a turn after which the process counts as stuck
 
 
@@ -85,5 +89,16 @@ def metrics(owner: Owner) -> bytes:
             "partition",
             {at: float(shard.guard.n_learned(of)) for at, shard in shards.items()},
         )
+    _tell_rates(told, [held.shard.guard for held in owner.held.copy().values() if held.shard])
     process_metrics.tell(told)
     return told.text()
+
+
+def _tell_rates(told: Exposition, guards: Sequence[Guard]) -> None:
+    """What IVR, FPR and coverage of clicks are made of, of all shards of this process together."""
+    rates: dict[str, Counter[Any]] = {}
+    for guard in guards:
+        for name, counts in guard.click_figures.rates(SHOWN).items():
+            rates.setdefault(name, Counter()).update(counts)
+    core_metrics.tell_rates(told, rates)
+    told.gauges("model", "The models in use; always 1.", "version", {guard.model.version: 1 for guard in guards})

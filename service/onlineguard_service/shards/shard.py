@@ -46,6 +46,9 @@ from onlineguard_service.shards.pooling import POOLS, SAMPLES, Append, Pooling
 TOGETHER = 4_096  # events that are applied together, at most
 ROOM = 10_000  # slices of a stream that a shard has room for at the start
 
+_COUNTED = "the clicks were counted by a replica, but these shards count; begin them with --counted"
+_UNCOUNTED = "the clicks come without counts, but these shards do not count; send them to a replica"
+
 Read = Entry | Poison | None  # a record, read; None for a sample or a pool, which are no entries
 Told = tuple[str, bytes, bytes]  # topic, key and value of an output
 
@@ -65,13 +68,15 @@ class Shard:
     models: the model of a version. Raises CheckpointError where it cannot be had now.
     """
 
+    guards = Guard  # what a shard keeps; a simulation has a cheaper kind
+
     def __init__(self, partition: int, partitions: int, options: Options, version: str, models: Callable[[str], Model]):
         self.partition, self._models = partition, models
         self.offset = NOTHING  # of the record applied last
         self.t = 0  # when the log took that
         self.pooling = Pooling(partition, partitions)
         self._second, self._unexplained = 0, list[int]()  # the alarms that began in it
-        self._use(Guard(options, version, models))
+        self._use(self.guards(options, version, models))
 
     def _use(self, guard: Guard) -> None:
         guard.explaining, guard.source = False, f"p{self.partition}"
@@ -85,7 +90,7 @@ class Shard:
         shard.offset, shard.t, shard._second, shard._unexplained = dump["shard"]
         shard.pooling = Pooling(partition, partitions)
         shard.pooling.restore(dump["pooling"])
-        shard._use(Guard.restored(dump, models))
+        shard._use(cls.guards.restored(dump, models))
         return shard
 
     def warmup(self, slices: int = ROOM) -> None:
@@ -137,6 +142,8 @@ class Shard:
                     check_key(event.slice, i)
             if getattr(entry, "namespace", ""):
                 raise Poison("the record is for a namespace; shards have none")
+            if isinstance(entry, Clicks) and bool(entry.counts) == self.guard.options.counting:
+                raise Poison(_COUNTED if entry.counts else _UNCOUNTED)
         except (Poison, InvalidArgument) as error:
             return error if isinstance(error, Poison) else Poison(str(error))
         return entry

@@ -4,8 +4,9 @@
 |---|---|
 | `begin` | what the deployment was begun with, once: the operator's choices, the first model, how many partitions |
 | `models/<version>/...` | models, so that every process has them; complete with `models/<version>.complete` |
-| `shards/<partition>/claims/<generation>` | that an owner of the partition began, and from which snapshot |
+| `shards/<partition>/claims/<generation>` | which process began to own the partition, and from which snapshot |
 | `shards/<partition>/snapshots/<generation>-<offset>` | a shard as that owner had it, after the record of that offset |
+| `shards/<partition>/current/<generation>-<time>` | an offset: at that time no record came after it |
 
 Every file is made once and never changed, see `registry.stores`. A new owner looks for the newest snapshot that is
 whole, and claims its generation, which says so. Who comes next goes by the newest claim: the snapshots of that
@@ -20,10 +21,11 @@ import logging
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
+from uuid import uuid4
 
 from onlineguard.slidr.registry.stores import Store
 from onlineguard_service.journal.snapshots import DamagedSnapshot, pieces, whole
-from onlineguard_service.partitions.log import Fenced, Owned
+from onlineguard_service.partitions.log import NOTHING, Fenced, Owned
 
 KEPT = 2
 
@@ -43,19 +45,22 @@ class At(NamedTuple):
 
 
 class Snapshots:
-    """See this module."""
+    """See this module. `by`: tells this process from all others; None: a name that nobody else has."""
 
-    def __init__(self, store: Store):
-        self._store = store
+    def __init__(self, store: Store, by: str | None = None):
+        self._store, self._by = store, by or uuid4().hex
+        self._begun: dict[int, int] = {}  # the generation that this process began in, by partition
 
     def begin(self, owned: Owned) -> tuple[int, dict[str, bytes]] | None:
         """Claim a partition, and what its shard goes on from: an offset and the parts of a state; None: nothing yet.
 
-        Raises Fenced where this owner was replaced already, CheckpointError for a snapshot of a newer version.
+        Raises Fenced where this owner was replaced already, CheckpointError for a snapshot of a newer version, and
+        what the store raises; it may be called again then, since a claim says whose it is.
         """
         partition, generation = owned.partition, owned.generation
         claims = self._claims(partition)
-        if claims and claims[-1] >= generation:
+        claimed = bool(claims) and claims[-1] == generation and self._is_mine(owned)  # and was not told so
+        if claims and claims[-1] >= generation and not claimed:
             log.error(
                 "partition %d is owned in generation %d, but was claimed for generation %d: another process has taken "
                 "it over, or the group of the log was made anew; then name another folder of snapshots",
@@ -71,10 +76,13 @@ class Snapshots:
                 break
             except (DamagedSnapshot, FileNotFoundError) as error:
                 log.warning("a snapshot of partition %d is passed over: %s", partition, error)
-        claim = json.dumps(None if found is None or at is None else [at.generation, at.offset]).encode()
-        if not self._store.create(_claim(partition, generation), claim):
-            raise Fenced(partition)
+        if not claimed:
+            began = None if found is None or at is None else [at.generation, at.offset]
+            claim = json.dumps([self._by, began]).encode()
+            if not self._store.create(_claim(partition, generation), claim) and not self._is_mine(owned):
+                raise Fenced(partition)
         self._prune(owned)
+        self._begun[partition] = generation
         return found
 
     def write(self, owned: Owned, offset: int, parts: Mapping[str, bytes | memoryview]) -> None:
@@ -84,6 +92,26 @@ class Snapshots:
         self._store.create(_snapshot(partition, at), b"".join(pieces(offset, parts)))
         self._prune(owned)
 
+    def say_current(self, owned: Owned, offset: int, t: int) -> None:
+        """Have readers know that a shard had applied all records at a time, ms since 1970; raises Fenced as `write`."""
+        partition, now = owned.partition, f"{owned.generation:020}-{t:020}"
+        self._check(owned)
+        self._store.create(f"{_folder(partition)}/current/{now}", str(offset).encode())
+        for name in self._store.names(f"{_folder(partition)}/current"):
+            if name < now:
+                self._store.remove(f"{_folder(partition)}/current/{name}")
+
+    def current(self, partition: int) -> tuple[int, int]:
+        """Of the newest owner: an offset, and when it said last that no record came after it; `NOTHING` and 0 if never.
+
+        Raises FileNotFoundError where that changes right now.
+        """
+        claims, names = self._claims(partition), self._store.names(f"{_folder(partition)}/current")
+        generation, _, t = names[-1].partition("-") if names else ("", "", "")
+        if not names or not claims or int(generation) != claims[-1]:
+            return NOTHING, 0
+        return int(self._store.read(f"{_folder(partition)}/current/{names[-1]}")), int(t)
+
     def newest(self, partition: int) -> At | None:
         """The newest snapshot that counts, whether it is whole or not."""
         return next(self._counting(partition, self._claims(partition), self._snapshots(partition)), None)
@@ -91,6 +119,15 @@ class Snapshots:
     def read(self, partition: int, at: At) -> tuple[int, dict[str, bytes]]:
         """Its offset and its parts. Raises DamagedSnapshot, FileNotFoundError, CheckpointError."""
         return whole([self._store.read(_snapshot(partition, at))], _snapshot(partition, at))
+
+    def _is_mine(self, owned: Owned) -> bool:
+        """Whether this process is just making the claim: it is there where only the store's answer was lost."""
+        if self._begun.get(owned.partition) == owned.generation:  # the group was made anew, and counts from 1 again
+            return False
+        try:
+            return json.loads(self._store.read(_claim(owned.partition, owned.generation)))[0] == self._by
+        except FileNotFoundError:  # a later owner removed it
+            return False
 
     def _check(self, owned: Owned) -> list[int]:
         claims = self._claims(owned.partition)
@@ -126,7 +163,7 @@ class Snapshots:
                 if at.generation == generation and (most is None or at.offset <= most):
                     yield at
             try:
-                began = json.loads(self._store.read(_claim(partition, generation)))
+                _, began = json.loads(self._store.read(_claim(partition, generation)))
             except FileNotFoundError:  # nothing before it is kept
                 return
             generation, most = began or (None, None)

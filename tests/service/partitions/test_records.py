@@ -67,7 +67,7 @@ def test_what_the_operator_sends_happens_at_the_time_of_the_record():
         (b'[{"slice": "a", "x": [1]}, {"slice": "a", "y": 2}]', "events", "event 1 has a field 'y', which is unknown"),
         (b"\xff\xff\xff\xff\x10", "events", "the body is no stream of Arrow"),
         (msgspec.json.encode(CLICK | {"ts": 1_700_000_000}), "clicks", "which are seconds"),
-        (b"{}", "pictures", "kind is 'pictures'; it must be one of events, clicks, labels, control"),
+        (b"{}", "pictures", "kind is 'pictures'; it must be one of events, clicks, labels, counted, control"),
         (b"\x91\xa4what", "control", "no entry of the operator"),
         (controlled(entries.Events([], 0)), "control", "the record holds Events, which no operator sends"),
         (msgspec.json.encode([{"slice": "a", "x": []}] * (MOST + 1)), "events", "the record holds 10,001 events"),

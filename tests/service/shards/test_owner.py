@@ -196,6 +196,22 @@ def test_partitions_move_to_a_third_process_under_load(models, clicks, tmp_path)
     deployment.check()
 
 
+def test_a_turn_that_gets_long_leaves_records_for_the_next_one_and_changes_nothing(models, tmp_path, monkeypatch):
+    monkeypatch.setattr("onlineguard_service.shards.owner.LONG", -1.0)  # every turn is
+    monkeypatch.setattr("onlineguard_service.shards.owner.TOGETHER", 300)
+    deployment = Deployment(models, tmp_path, 2)
+    only = deployment.start("only")
+    deployment.log.rebalance()
+    for partition in (0, 1):
+        deployment.append(partition, records(100, partition))
+    for _ in range(10):
+        only.turn()
+        assert sum(len(held.unread) for held in only.held.values()) <= PACE.most
+    assert any(held.unread for held in only.held.values())
+    deployment.drained()
+    deployment.check()
+
+
 def test_pools_of_all_partitions_are_in_the_log_and_a_replay_repeats_them(models, tmp_path):
     deployment = Deployment(models, tmp_path, 2)
     deployment.start("only", Pace(most=200, wait=0.0, snapshot_every=0.0))
@@ -260,6 +276,29 @@ def test_a_log_that_is_away_is_waited_for_and_nothing_is_published_twice(models,
 
     owner._member.publish = tried
     deployment.drained()
+    deployment.check()
+
+
+def test_a_store_that_fails_when_a_partition_comes_ends_nobody(models, tmp_path):
+    deployment = Deployment(models, tmp_path, 2)
+    owner = deployment.start("only")
+    begin, away = owner._snapshots.begin, [True, True]
+
+    def tried(owned):
+        if away and away.pop():
+            raise OSError("the store is away")
+        return begin(owned)
+
+    owner._snapshots.begin = tried
+    deployment.log.rebalance()
+    for partition in (0, 1):
+        deployment.append(partition, records(60, partition))
+    owner.turn()
+    assert owner.reasons() == [f"partition {partition}: the store is away" for partition in (0, 1)]
+    for held in owner.held.values():
+        held.again = 0.0
+    deployment.drained()
+    assert owner.reasons() == []
     deployment.check()
 
 

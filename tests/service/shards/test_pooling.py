@@ -6,7 +6,7 @@ import pytest
 from onlineguard_service.journal.packing import pack, unpack
 from onlineguard_service.models import Models
 from onlineguard_service.partitions.log import Record
-from onlineguard_service.shards.pooling import Sampled, merge
+from onlineguard_service.shards.pooling import Pooling, Sampled, merge
 from onlineguard_service.shards.shard import Shard
 
 from onlineguard import Engine
@@ -103,6 +103,15 @@ def test_a_pool_has_at_most_64_slices_and_some_of_each_shard():
         Sampled("events", p, 0, [], np.zeros((n, 3), np.int32), np.zeros((n, 2))) for p, n in ((0, 60), (1, 2), (2, 40))
     ]
     assert [(each.partition, len(each.rows)) for each in merge(samples)] == [(0, 31), (1, 2), (2, 31)]
+
+
+def test_pools_of_many_partitions_are_few():
+    merger, pools = Pooling(0, 100), 0
+    for offset in (0, 1):
+        for partition in range(100):
+            sample = Sampled("events", partition, offset, [], np.zeros((1, 3), np.int32), np.zeros((1, 2)))
+            pools += len(merger.merged(Record(partition, NOON, pack(list(sample)), "sample")))
+    assert pools == 9  # after 1, 2, 4, 8, 16, 32 and 64 first samples, and then after every 50
 
 
 def test_an_engine_adopts_nothing_of_another_model():

@@ -53,6 +53,29 @@ def test_nobody_begins_where_a_later_owner_has(snapshots, caplog):
     assert "name another folder of snapshots" in caplog.text
 
 
+@pytest.mark.parametrize("call", ["create", "remove"])
+def test_a_claim_whose_answer_was_lost_is_this_process_s_own_and_no_other_s(snapshots, call, monkeypatch):
+    snapshots.begin(owned(1))
+    for offset in (4, 9, 12):
+        snapshots.write(owned(1), offset, {"a": b"%d" % offset})
+    snapshots._store.create(f"shards/000003/snapshots/{At(1, 2).name}", b"to be removed")
+    done = getattr(snapshots._store, call)
+
+    def lost(*given):
+        done(*given)
+        raise OSError("the answer is lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(snapshots._store, call, lost)
+        with pytest.raises(OSError, match="lost"):
+            snapshots.begin(owned(2))
+    with pytest.raises(Fenced):
+        Snapshots(snapshots._store).begin(owned(2))
+    assert snapshots.begin(owned(2)) == (12, {"a": b"12"})
+    with pytest.raises(Fenced):
+        snapshots.begin(owned(2))
+
+
 def test_a_damaged_snapshot_is_passed_over_with_a_warning(snapshots, caplog):
     snapshots.begin(owned(1))
     snapshots.write(owned(1), 4, {"a": b"4"})

@@ -1,0 +1,39 @@
+"""Columns as callers hold them: frames of polars and pandas, streams of Arrow, and dicts of arrays."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+
+def as_polars(held: Any) -> pl.DataFrame | pl.Series | None:
+    """A frame or a column of polars, or what speaks Arrow's C interface as one; None for all else, and for pandas.
+
+    Such are tables, batches, arrays and readers of Arrow, and relations of DuckDB. A reader is read to its end.
+    """
+    if isinstance(held, pl.DataFrame | pl.Series):
+        return held
+    if hasattr(held, "iloc") or not (hasattr(held, "__arrow_c_stream__") or hasattr(held, "__arrow_c_array__")):
+        return None
+    column = pl.Series(held)
+    return column.struct.unnest() if isinstance(column.dtype, pl.Struct) else column
+
+
+def as_columns(X: Any) -> Any:
+    """A dict of columns, or a frame of polars or pandas, which is read like one; None for what has no named columns."""
+    if isinstance(X, Mapping) or hasattr(X, "iloc"):
+        return X
+    found = as_polars(X)
+    return found if isinstance(found, pl.DataFrame) else None
+
+
+def as_numpy(column: Any) -> np.ma.MaskedArray[Any, Any]:
+    """A column as an array (n,) of NumPy, of whatever type."""
+    found = as_polars(column)
+    return np.ma.asarray(column if found is None else found.to_numpy())
+
+
+def names_of(columns: Any) -> list[str]:
+    """The names of the columns."""
+    return list(columns if isinstance(columns, Mapping) else columns.columns)

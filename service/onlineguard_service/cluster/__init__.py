@@ -1,0 +1,1 @@
+"""Workers of shards as actors of Ray, which places, restarts and scales them; the log divides the partitions."""

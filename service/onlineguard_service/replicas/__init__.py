@@ -1,0 +1,1 @@
+"""Replicas: services that answer from the snapshots of shards, and learn nothing."""
