@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""The examples of the pages about other libraries, frames and streams, run as they stand."""
-=======
 """The Python of every page, run as it stands, page by page and from top to bottom."""
->>>>>>> site
 
 import re
 from pathlib import Path
@@ -30,22 +26,13 @@ PAGES = {str(page.relative_to(DOCS)): page for page in sorted(DOCS.rglob("*.md")
 
 
 @pytest.mark.slow
-<<<<<<< HEAD
-@pytest.mark.parametrize("page", ["sklearn", "river", "frames", "streams"])
-def test_the_examples_of_a_page_run_as_they_stand(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MPLBACKEND", "Agg")
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert blocks
-    exec("\n".join(blocks), {})
-=======
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in ELSEWHERE])
 def test_the_examples_of_a_page_run_as_they_stand(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
     program = compile("\n".join(blocks(PAGES[page])), page, "exec")
     exec(program, {"__name__": "a page"})
 
 
 def test_a_page_whose_python_is_not_run_here_exists_and_has_some():
     assert ELSEWHERE.keys() <= PAGES.keys()
->>>>>>> site
