@@ -6,6 +6,7 @@ uv run --group dev python docs/pictures.py
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -32,7 +33,7 @@ from onlineguard.slidr.thresholds.allocation import Quadratic
 
 USUAL, ODD, LINE = "#94a3b8", "#dc2626", "#0f172a"
 BLUE, GREEN, ORANGE = "#2563eb", "#16a34a", "#f59e0b"
-STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "font.family": "DejaVu Sans"}
+STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "font.family": "DejaVu Sans"}
 
 
 def draw_together(ax: Axes) -> None:
