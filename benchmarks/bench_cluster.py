@@ -37,9 +37,8 @@ import redis
 from onlineguard_service.entries import Options
 from onlineguard_service.journal.packing import Packed
 from onlineguard_service.models import Models
-from onlineguard_service.partitions.division import partition_of
 from onlineguard_service.partitions.log import Owned, Record
-from onlineguard_service.partitions.records import key_of_slice, parted
+from onlineguard_service.partitions.records import parted
 from onlineguard_service.partitions.redis_names import key, offset_of
 from onlineguard_service.partitions.redis_writer import RedisWriter
 from onlineguard_service.shards.shard import Shard
@@ -51,6 +50,7 @@ from onlineguard.slidr.model import Model, Span, save_model
 from onlineguard.slidr.pipeline import Config, calibrate_model, prepare, train_model
 from onlineguard.slidr.registry.stores import opened
 from onlineguard.slidr.simulation.simulator import Traffic, simulate
+from onlineguard.wire.placement import key_of_slice, partition_of
 from onlineguard.wire.requests import Event
 
 PARTITIONS, SLICES = 8, 5_000

@@ -23,9 +23,9 @@ from pathlib import Path
 import httpx2
 import msgspec
 import numpy as np
-from onlineguard_service.partitions.records import key_of
 from onlineguard_service.partitions.redis_writer import RedisWriter
 
+from onlineguard.wire.placement import key_of
 from onlineguard.wire.requests import Event
 
 SLICES, BATCH = 2_000, 100

@@ -7,10 +7,10 @@ from queue import SimpleQueue
 
 import numpy as np
 
+from onlineguard.wire.placement import key_of, partition_of
 from onlineguard_service.entries import Clicks
 from onlineguard_service.guard import counted as counts_of
-from onlineguard_service.partitions.division import partition_of
-from onlineguard_service.partitions.records import counted, key_of
+from onlineguard_service.partitions.records import counted
 from onlineguard_service.partitions.urls import WriterOfParts
 
 _Waiting = tuple[Clicks, asyncio.AbstractEventLoop, asyncio.Future[None]]

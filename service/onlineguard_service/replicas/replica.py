@@ -25,6 +25,7 @@ from onlineguard.errors import CheckpointError, InvalidArgument, OnlineguardErro
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.registry.stores import opened
 from onlineguard.wire.answers import ClickAnswer, EventAnswer
+from onlineguard.wire.placement import key_of, partition_of
 from onlineguard.wire.requests import Event
 from onlineguard_service import entries
 from onlineguard_service.answering import CLICKS_AT_ONCE, EVENTS_AT_ONCE, Answering
@@ -35,8 +36,6 @@ from onlineguard_service.errors import LearnsElsewhere, StaleSnapshots
 from onlineguard_service.following import Following
 from onlineguard_service.journal.nothing import NoJournal
 from onlineguard_service.models import Models
-from onlineguard_service.partitions.division import partition_of
-from onlineguard_service.partitions.records import key_of
 from onlineguard_service.partitions.urls import open_writer
 from onlineguard_service.patience import give_way
 from onlineguard_service.redis.counting import Counting

@@ -20,11 +20,10 @@ from onlineguard.slidr.judge import MOST, FeatureJudge, JudgedClicks
 from onlineguard.slidr.learning.scorer import Scorer
 from onlineguard.slidr.model import Model
 from onlineguard.slidr.watch import COLUMNS as WATCHED
+from onlineguard.wire.placement import key_of, partition_of
 from onlineguard_service.alarms import Alarms
 from onlineguard_service.entries import Options
 from onlineguard_service.guard import Guard
-from onlineguard_service.partitions.division import partition_of
-from onlineguard_service.partitions.records import key_of
 from onlineguard_service.replicas.views import View, Views
 
 

@@ -11,15 +11,14 @@ import msgspec
 import pytest
 from onlineguard_service import fleet
 from onlineguard_service.models import Models
-from onlineguard_service.partitions.division import partition_of
 from onlineguard_service.partitions.log import NOTHING
-from onlineguard_service.partitions.records import key_of
 from onlineguard_service.partitions.redis_streams import RedisMember
 from onlineguard_service.shards.beginning import beginning
 from onlineguard_service.shards.shard import Shard
 
 from onlineguard.slidr.registry.stores import opened
 from onlineguard.wire.answers import ClickAnswer, EventAnswer
+from onlineguard.wire.placement import key_of, partition_of
 from onlineguard.wire.requests import Event
 from tests.support.logs import PARTITIONS, Follower, RedisWorld
 from tests.support.real import Service

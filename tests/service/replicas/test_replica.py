@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from onlineguard_service.core import Core
 from onlineguard_service.errors import LearnsElsewhere, StaleSnapshots
-from onlineguard_service.partitions.division import partition_of
-from onlineguard_service.partitions.records import key_of
 from onlineguard_service.telling import verdict_answers
 
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.counting.counters import ClickKeys
+from onlineguard.wire.placement import key_of, partition_of
 from onlineguard.wire.requests import Event, Label
 from tests.support.cores import chosen
 from tests.support.fleets import PARTITIONS, Fleet
