@@ -17,7 +17,7 @@ settings.register_profile("fast", deadline=None, max_examples=20)
 settings.register_profile(
     "ci",
     deadline=None,
-    max_examples=100,
+    max_examples=60,
     derandomize=True,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],

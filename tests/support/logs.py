@@ -4,7 +4,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -128,16 +128,16 @@ class KafkaWorld(World):
         consumer.assign([TopicPartition(topic, 0, 0) for topic in topics])
         kept: list[Kept] = []
         ends, until = 0, time.monotonic() + PATIENCE
-        while ends < len(topics) and time.monotonic() < until:
-            if (message := consumer.poll(0.1)) is None:
-                continue
-            if message.error() is not None:
-                ends += 1
-                continue
-            headers = dict(message.headers())
-            numbers = (int(headers[name]) for name in ("partition", "offset", "number"))
-            kept.append(Kept(*numbers, topics[message.topic()], message.key(), message.value()))
-        consumer.close()
+        with closing(consumer):
+            while ends < len(topics) and time.monotonic() < until:
+                if (message := consumer.poll(0.1)) is None:
+                    continue
+                if message.error() is not None:
+                    ends += 1
+                    continue
+                headers = dict(message.headers())
+                numbers = (int(headers[name]) for name in ("partition", "offset", "number"))
+                kept.append(Kept(*numbers, topics[message.topic()], message.key(), message.value()))
         return kept
 
 

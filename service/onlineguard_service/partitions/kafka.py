@@ -204,8 +204,8 @@ class KafkaMember:
         self._closed = True
         try:
             self._consumer.close()
-        except KafkaException as error:
-            _log.warning("the group %s was not left in order: %s", self._group, error.args[0].str())
+        except Exception as error:  # also what the calls within `close` raised; the consumer is gone all the same
+            _log.warning("the group %s was not left in order: %s", self._group, error)
         self._owned.clear()
         self._give_up_producer()
 

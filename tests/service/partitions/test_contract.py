@@ -4,6 +4,8 @@ Kafka is librdkafka's mock cluster, which speaks the protocol, but forgets the o
 and shows what was aborted; and the brokers that ONLINEGUARD_KAFKA names, if it is set.
 """
 
+from contextlib import ExitStack
+
 import pytest
 from onlineguard_service.partitions.log import NOTHING, Done, Fenced, Output
 
@@ -29,15 +31,14 @@ def world(kind):
 @pytest.fixture
 def started(world):
     """Makes followers, which are closed in the end."""
-    followers = []
+    with ExitStack() as all_of_them:  # each, whatever another one says: librdkafka may hang where one is only dropped
 
-    def start(places=None):
-        followers.append(Follower(world.member(), places))
-        return followers[-1]
+        def start(places=None):
+            follower = Follower(world.member(), places)
+            all_of_them.callback(follower.member.close)
+            return follower
 
-    yield start
-    for follower in followers:
-        follower.member.close()
+        yield start
 
 
 def fill(world, n=5, partitions=range(PARTITIONS)):

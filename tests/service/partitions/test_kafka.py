@@ -6,6 +6,7 @@ was aborted or refuses a stale generation; here it is told to refuse.
 
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 from confluent_kafka import Producer
@@ -36,15 +37,14 @@ def world(mock):
 
 @pytest.fixture
 def started(world):
-    followers = []
+    with ExitStack() as all_of_them:  # each, whatever another one says: librdkafka may hang where one is only dropped
 
-    def start(**options):
-        followers.append(Follower(world.member(**options)))
-        return followers[-1]
+        def start(**options):
+            follower = Follower(world.member(**options))
+            all_of_them.callback(follower.member.close)
+            return follower
 
-    yield start
-    for follower in followers:
-        follower.member.close()
+        yield start
 
 
 def fill(world, n=2, partitions=range(PARTITIONS)):
