@@ -55,7 +55,9 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         waited, self._unparsed = bool(self._unparsed), self._unparsed + data
-        if not waited:  # else `on_response_complete` goes on with it
+        if waited:  # `on_response_complete` goes on with it; a request that waits for its body has resumed reading
+            self.flow.pause_reading()
+        else:
             self._parse()
 
     def _parse(self) -> None:

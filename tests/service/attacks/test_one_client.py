@@ -27,8 +27,21 @@ def service(tmp_path_factory, environment, model_folder):
         "--bodies-limit", str(8 * MIB),
     )  # fmt: skip
     service.start()
+    settle(service)
     yield service
     service.kill()
+
+
+def settle(service):
+    """Wait until memory is still: after a first start programs are compiled in the background, so as to be kept."""
+    still, held = 0, 0
+    for _ in range(240):
+        held, before = memory(service), held
+        still = still + 1 if abs(held - before) < MIB else 0
+        if still == 10:
+            return
+        time.sleep(0.5)
+    pytest.fail(f"memory is not still: {held} bytes")
 
 
 @pytest.fixture(scope="module")
