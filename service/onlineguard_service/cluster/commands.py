@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onlineguard.cli.console import print_rows, say
 from onlineguard.cli.exits import one_line_errors
 from onlineguard.extras import require
 
@@ -127,6 +126,8 @@ def _placing() -> Any:
 
 
 def _show(actors: "Sequence[Actor]") -> None:
+    from onlineguard.cli.console import print_rows, say  # which imports NumPy
+
     print_rows("Actors", [_row(actor) for actor in actors])
     if not actors:
         say("no actor of this deployment is there")
