@@ -186,7 +186,7 @@ def test_nothing_is_compiled_once_it_is_ready(service, twin, clicks, compiled):
     assert twin.slice("events", "s1")["drivers"]
     assert twin.slice("clicks", twin.get("/v1/slices?of=clicks")["slices"][0]["slice"])["drivers"]
     twin.post("/v1/snapshot", {})
-    assert compilations(twin) == compiled > 0
+    assert compilations(twin) == compiled  # none at all where a service before it has kept its programs
 
 
 def test_sigterm_under_load_loses_nothing_that_was_answered(service):
