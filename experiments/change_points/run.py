@@ -138,8 +138,8 @@ def _delays(options: common.Options, processes: int | None) -> dict[str, Any]:
 
 
 def _stationary(options: common.Options, processes: int | None) -> dict[str, Any]:
-    lanes, events = (4, 10_000) if options.quick else (LANES, LANE)
-    slow = 2_000 if options.quick else SLOW_EVENTS
+    lanes, events = (2, 5_000) if options.quick else (LANES, LANE)
+    slow = 1_000 if options.quick else SLOW_EVENTS
     keys: list[tuple[str, int, str, int, int, int]] = []
     for law in LAWS:
         together = min(lanes, 20)  # lanes in one call

@@ -63,7 +63,7 @@ class PackedDetector(base.AnomalyDetector):
 
     @property
     def _mutable_attributes(self) -> set[str]:
-        return {"target_rate", "patience", "pause", "bounded_score"}  # those of them that there are
+        return {"target_rate", "patience", "pause", "bounded_score"} & self._get_params().keys()
 
     def _follow(self, name: str) -> None:
         """Have the model follow a choice that was changed; its running quantiles move to a new target rate."""
