@@ -26,6 +26,6 @@ def test_the_script_draws_each_picture_as_it_is(tmp_path):
     for picture in PICTURES:
         drawn, kept = imread(script["draw"](picture.stem, tmp_path)), imread(picture)
         assert drawn.shape == kept.shape, picture.stem
-        # Another processor or other flags may round otherwise: that moves dots, up to 1.1 % of what is drawn, and no line.
+        # Another processor, or other flags, may round otherwise: that moves dots, up to 1.1 % of all, and no line.
         assert np.mean(np.abs(drawn - kept).max(axis=-1) > 0.1) < 0.02, picture.stem
     assert sys.modules["matplotlib"].get_backend() == "agg"
