@@ -4,6 +4,7 @@ They are kept as MessagePack. Their order of fields is part of the format of the
 """
 
 import time
+from collections.abc import Sequence
 
 import msgspec
 
@@ -153,6 +154,11 @@ Entry = Begin | Events | Clicks | Labels | Decisions | Switch | Tune | Features 
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Entry).decode
+
+
+def items_of(entry: Events | Clicks) -> Sequence[Event] | Sequence[Click]:
+    """Its events, or its clicks."""
+    return entry.events if isinstance(entry, Events) else entry.clicks
 
 
 def now() -> int:

@@ -24,13 +24,10 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from onlineguard.engine.arguments import named_model, with_categories
 from onlineguard.engine.engine import Engine
 from onlineguard.engine.events import CodedEvents
 from onlineguard.engine.states import Sample
 from onlineguard.errors import InvalidArgument
-from onlineguard.models.base import SliceModel
-from onlineguard.models.detector import Detector
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from onlineguard.slidr.counting.windows import COLUMNS
@@ -39,12 +36,13 @@ from onlineguard.slidr.guardrails.compatible import incompatible
 from onlineguard.slidr.judge import ClickJudge, FeatureJudge, JudgedClicks
 from onlineguard.slidr.model import Model
 from onlineguard.slidr.watch import COLUMNS as WATCHED_COLUMNS
-from onlineguard.slidr.watch import UNUSUAL, WATCHED
 from onlineguard.wire.answers import ClickAnswer, DecisionAnswer, EventAnswer, LabelAnswer
 from onlineguard.wire.requests import Event, Of
 from onlineguard_service import carrying
-from onlineguard_service.alarms import TOLD, Alarm, Alarms, Said, Why
+from onlineguard_service.alarms import Alarm, Alarms, Said, Why
 from onlineguard_service.digest import digest
+from onlineguard_service.drivers import explained, why
+from onlineguard_service.engines import Engines
 from onlineguard_service.entries import (
     CARRIED,
     CHANGEABLE,
@@ -63,6 +61,7 @@ from onlineguard_service.entries import (
     Switch,
     Trial,
     Tune,
+    items_of,
 )
 from onlineguard_service.event_numbers import Stream, check_key, key_of
 from onlineguard_service.figures import ANOMALOUS, HEAVY, JUDGED, ROBOTIC, Figures
@@ -76,7 +75,6 @@ from onlineguard_service.telling import (
     flags_of,
     ids_of,
     name_of_slice,
-    plain,
     rows_of,
     texts_of,
     verdict_answers,
@@ -99,43 +97,9 @@ class Span(NamedTuple):
     taken: Callable[[], None] = lambda: None  # called when they are dealt with, all but the next ones
 
 
-def items_of(entry: Events | Clicks) -> Sequence[Event] | Sequence[Click]:
-    """Its events, or its clicks."""
-    return entry.events if isinstance(entry, Events) else entry.clicks
-
-
 def counted(counts: bytes) -> np.ndarray:
     """Counts (n, 34) that came with an entry."""
     return np.frombuffer(counts, np.int32).reshape(-1, len(COLUMNS))
-
-
-def engine_for(stream: Stream, options: Options, estimator: SliceModel) -> Engine:
-    """One that has learned nothing of a stream yet."""
-    return Engine(
-        stream.width,
-        features=stream.names,
-        estimator=estimator,
-        categories=stream.categories,
-        max_slices=options.max_slices,
-    )
-
-
-def watching_engine(options: Options) -> Engine:
-    """That which watches how the slices of clicks click, before the first click."""
-    return Engine(features=list(WATCHED), estimator=Detector(UNUSUAL), max_slices=options.max_slices)
-
-
-def scored(
-    events: Sequence[Event], engine: Engine | None, options: Options, estimator: SliceModel
-) -> list[EventAnswer]:
-    """The answers that these events would get if each came next; without an engine none has come before.
-
-    Raises InvalidArgument, which names the index, unless the events fit the engine and each other.
-    """
-    stream = Stream.begun_by(events[0], options.categories) if engine is None else Stream.of(engine)
-    keys, X = [key_of(event.slice, i) for i, event in enumerate(events)], stream.numbers(events)
-    verdicts = (engine or engine_for(stream, options, estimator)).score(keys, CodedEvents(X))
-    return event_answers(events, verdict_answers(verdicts))
 
 
 class Guard:
@@ -144,12 +108,7 @@ class Guard:
     def __init__(self, options: Options, version: str, models: Callable[[str], Model]):
         self.options = options
         self._models = models
-        self.events: Engine | None = None
-        self._estimator = self._named()
-        self._expected: tuple[int, int] | None = None  # what `warmup` was given
-        self._ahead: dict[Of, int] = {}  # slices that programs were last compiled for, or tried to be
-        self._begin_as_chosen()
-        self.watch = watching_engine(options)
+        self._engines = Engines(options)
         self.store = ProcessStore(options.max_entities or None) if options.counting else None
         self.event_figures, self.click_figures = Figures(options.max_slices), Figures(options.max_slices)
         self._event_answers = Remembered(options.remember, EventAnswer)
@@ -179,19 +138,26 @@ class Guard:
         self.watching.told = partial(self.alarms.found, "watch")
         self.trying.told = partial(self.alarms.found, "trial")
 
-    def _named(self) -> SliceModel:
-        return named_model(self.options.detector, self.options.target_rate, self.options.patience)
-
     def _use(self, model: Model) -> None:
         self._limits = Limits(model, self.options.follow_drift)
         self.model = model
         self._columns: Callable[[Click], Any] = attrgetter(*model.config.slices)
         self._featuriser = model.featuriser()
         self._click_judge = self._judge_of(model)
-        self._ahead.pop("clicks", None)  # another model may have another program
+        self._engines.changed("clicks")
 
     def _judge_of(self, model: Model) -> ClickJudge:
         return ClickJudge(model.scorer, self._featuriser, self.watch, self.store, WATCHED_COLUMNS)
+
+    @property
+    def events(self) -> Engine | None:
+        """The engine of events; None before the first, unless the operator chose their features."""
+        return self._engines.events
+
+    @property
+    def watch(self) -> Engine:
+        """The engine that watches how slices click."""
+        return self._engines.watch
 
     def apply(self, entry: Entry, sequence: int) -> Sequence[Answer]:
         """One answer to each event, click, label or decision; none to what the operator changed.
@@ -298,8 +264,8 @@ class Guard:
         one = Guard(self._share_of(self.options), self.model.version, self._models)
         if self.watching.since is not None:
             one.watching.switched(Switch(self.model.version, self.watching.since, self.watching.promises))
-        if self._expected is not None:
-            one.warmup(*self._expected)
+        if self._engines.expected is not None:
+            one.warmup(*self._engines.expected)
         return one
 
     @property
@@ -335,20 +301,13 @@ class Guard:
         follows = self.options.follow_drift
         chosen = {name: getattr(options, name) for name in CHANGEABLE}
         self.options = msgspec.structs.replace(self.options, **chosen)
-        self._estimator = self._named()
+        self._engines.tune(self.options)
         self.watching.allow(options.rollback)
         if options.follow_drift != follows:  # from the thresholds of the calibration on
             self._limits = Limits(self.model, options.follow_drift)
             self.trying.follow(options.follow_drift, self._models)
             self._limits.warmup()
             self.trying.warmup()
-        for engine in (self.events, self.watch):
-            if engine is not None:
-                engine.max_slices = options.max_slices
-        if self.events is not None:
-            self.events.target_rate = options.target_rate
-            if options.patience is not None:
-                self.events.patience = options.patience
         for figures in (self.event_figures, self.click_figures):
             figures.keep(options.max_slices)
         for remembered in (self._event_answers, self._click_answers, self._replacing, self._purchased):
@@ -380,16 +339,11 @@ class Guard:
         """Go on with the features of these options, which the engine has already, if there is one."""
         chosen = {name: getattr(options, name) for name in CARRIED}
         self.options = msgspec.structs.replace(self.options, **chosen)
-        if self.events is None or engine is None:
-            self._begin_as_chosen()
-            return
-        columns = carrying.columns_for(self.events, options)
-        self.event_figures.carry(columns)
-        self.alarms.carry("events", columns)
-        self.events = engine
-        self._ahead.pop("events", None)
-        if self._expected is not None:
-            engine.warmup(*self._expected)
+        if self.events is not None:
+            columns = carrying.columns_for(self.events, options)
+            self.event_figures.carry(columns)
+            self.alarms.carry("events", columns)
+        self._engines.carry(engine, self.options)
 
     def _erase(self, user_id: str) -> None:
         self.erasing[self.sequence] = user_id
@@ -405,10 +359,7 @@ class Guard:
 
     def warmup(self, batch: int, slices: int) -> None:
         """Compile every program that requests of up to `batch` need while there are no more than `slices` slices."""
-        self._expected = (batch, slices)
-        for engine in (self.events, self.watch):
-            if engine is not None:
-                engine.warmup(batch, slices)
+        self._engines.warmup(batch, slices)
         if self.store is not None:
             nothing = ClickKeys([""], np.zeros(1, np.int64), [None], [None], [""], [""], [False])
             self.store.peek(nothing)  # as `explain` does
@@ -420,51 +371,26 @@ class Guard:
 
     def prepare(self, event: Event) -> None:
         """Compile what a stream needs that begins with this event; changes nothing, and may run in another thread."""
-        if self._expected is not None:
-            self._engine_for(Stream.begun_by(event, self.options.categories)).warmup(*self._expected)
+        self._engines.prepare(event)
 
     def warm(self, model: Model) -> None:
         """Compile what a model needs that is to decide soon; changes nothing, and may run in another thread."""
-        self._judge_of(model).warmup(self._twin("clicks"))
+        self._judge_of(model).warmup(self._engines.twin(self.watch))
         Limits(model, self.options.follow_drift).warmup()
 
     @property
     def crowded(self) -> bool:
         """Whether an engine's table is half full, and `compile_ahead` was not yet called for twice its size."""
-        return bool(self._crowded()) or any(one.crowded for one in self.namespaces.values())
-
-    def _crowded(self) -> list[tuple[Of, Engine]]:
-        engines: list[tuple[Of, Engine | None]] = [("events", self.events), ("clicks", self.watch)]
-        return [
-            (of, engine)
-            for of, engine in engines
-            if engine is not None
-            and engine.n_slices > engine.capacity // 2
-            and self._ahead.get(of, 0) <= engine.capacity < self.options.max_slices
-        ]
+        return bool(self._engines.crowded()) or any(one.crowded for one in self.namespaces.values())
 
     def compile_ahead(self) -> None:
         """Compile what tables that are half full need when they have doubled, so that the event that makes them grow
         does not wait for it; changes nothing that is answered, and may run in another thread."""
-        for of, engine in self._crowded():
-            slices = self._ahead[of] = engine.capacity + 1  # noted first: what fails is not tried again and again
-            twin = self._twin(of, slices)
+        for of, twin in self._engines.ahead():
             if of == "clicks":
                 self._judge_of(self.model).warmup(twin)
         for one in list(self.namespaces.values()):
             one.compile_ahead()
-
-    def _twin(self, of: Of, slices: int | None = None) -> Engine:
-        """An engine without events, with room for as many slices as one of the guard's, or for more."""
-        engine = self.watch if of == "clicks" or self.events is None else self.events
-        twin = Engine(
-            engine.n_features,
-            features=engine.features,
-            estimator=engine.model,
-            max_slices=self.options.max_slices,
-        )
-        twin.warmup(1 if self._expected is None else self._expected[0], slices or engine.capacity)
-        return twin
 
     def misfit(self, model: Model) -> str | None:
         """Why a model does not fit the clicks that come, in a sentence; None where it does."""
@@ -492,7 +418,7 @@ class Guard:
 
     def drivers(self, of: Of, key: Any) -> dict[Hashable, float] | None:
         """What each feature had to do with the latest event of a slice, under the model as it is now."""
-        engine, figures = (self.watch, self.click_figures) if of == "clicks" else (self.events, self.event_figures)
+        engine, figures = self._engines.of(of), self.click_figures if of == "clicks" else self.event_figures
         try:
             return None if engine is None else engine.explain(key, CodedEvents(figures.latest(key)[None]))
         except KeyError:  # the engine keeps other slices than the figures
@@ -500,67 +426,49 @@ class Guard:
 
     def alarm_names(self, alarm: Alarm) -> Sequence[Hashable]:
         """The features of an alarm's event, in order."""
-        engine = self.watch if alarm.of == "clicks" else self.events
+        engine = self._engines.of(alarm.of)
         return () if engine is None else engine.features or range(engine.n_features)
 
     def stream(self, of: Of) -> Stream | None:
         """What all events of a stream have in common; None before the first."""
-        engine = self._engine(of)
+        engine = self._engines.of(of)
         return None if engine is None else Stream.of(engine)
 
     def sample(self, of: Of, most: int) -> Sample | None:
         """The states of some slices of a stream that has begun, see `Engine.sample`."""
-        engine = self._engine(of)
+        engine = self._engines.of(of)
         return None if engine is None else engine.sample(most)
 
     def adopt(self, of: Of, sample: Sample) -> bool:
         """Pool these in place of the slices of a stream that has begun; see `Engine.adopt`."""
-        engine = self._engine(of)
+        engine = self._engines.of(of)
         return engine is not None and engine.adopt(sample)
 
     def n_learned(self, of: Of) -> int:
         """Events or clicks that the engine of a stream has taken."""
-        engine = self._engine(of)
+        engine = self._engines.of(of)
         return 0 if engine is None else engine.n_events
-
-    def _engine(self, of: Of) -> Engine | None:
-        return self.watch if of == "clicks" else self.events
 
     def explain_alarm(self, number: int) -> Alarm | None:
         """Keep what drives an alarm, as its slice is now; None where that is not known, or the alarm has gone."""
         alarm = self.alarms.get(number)
         if alarm is None or not alarm.x:
             return None
-        alarm.why = self._why(alarm.of, alarm.slice, alarm.row)
+        alarm.why = why(self._engines.of(alarm.of), alarm.slice, alarm.row)
         return None if alarm.why is None else alarm
 
     def why(self, alarm: Alarm) -> Why | None:
         """What drove an alarm: as it was found then, or else as the slice is now."""
-        return alarm.why or (self._why(alarm.of, alarm.slice, alarm.row) if alarm.x else None)
+        return alarm.why or (why(self._engines.of(alarm.of), alarm.slice, alarm.row) if alarm.x else None)
 
     def _why_now(self, of: Of, key: Any, row: np.ndarray) -> Why | None:
-        return self._why(of, key, row) if self.explaining else None
-
-    def _why(self, of: Of, key: Any, row: np.ndarray) -> Why | None:
-        """What drives an event (1, d) of a slice, and its reasons, of the features that drive it most."""
-        engine = self.watch if of == "clicks" else self.events
-        if engine is None:
-            return None
-        try:
-            found, reasons = engine.explain(key, CodedEvents(row)), engine.reasons(key, CodedEvents(row))
-        except KeyError:  # it was evicted meanwhile
-            return None
-        drivers = {str(name): share for name, share in list(found.items())[:TOLD] if 0.0 < share < math.inf}
-        return drivers, {
-            name: {each: value for each, value in told.items() if each in drivers} if isinstance(told, dict) else told
-            for name, told in ((name, plain(reason)) for name, reason in reasons.items())
-        }
+        return why(self._engines.of(of), key, row) if self.explaining else None
 
     def _note(self, entry: Note) -> None:
         alarm = self.alarms.get(entry.alarm)
         if alarm is None:  # it has gone
             return
-        engine = self.watch if alarm.of == "clicks" else self.events
+        engine = self._engines.of(alarm.of)
         if entry.usual and alarm.x and not alarm.usual and engine is not None:
             with contextlib.suppress(KeyError):  # the slice has gone
                 engine.feedback(alarm.slice, CodedEvents(alarm.row), usual=True)
@@ -570,7 +478,7 @@ class Guard:
     def check(self, events: Sequence[Event]) -> None:
         """Raises InvalidArgument, which names the index, unless the events fit the engine and each other."""
         if events:
-            self._stream_of(events).numbers(events)
+            self._engines.stream_of(events).numbers(events)
         for i, event in enumerate(events):
             check_key(event.slice, i)
         self._event_answers.check(events, ids_of(events))
@@ -584,7 +492,7 @@ class Guard:
 
         Before the first event was learned nothing is known: such answers are not ready.
         """
-        return scored(events, self.events, self.options, self._estimator)
+        return self._engines.score(events)
 
     def explain(self, event: Event | Click) -> dict[str, Any]:
         """The verdict on an event or click if it came now, and what each feature has to do with it, largest first.
@@ -599,17 +507,11 @@ class Guard:
             X = self._featuriser.of_counts(counts, keys.ts, [event.marketplace], [event.logged_in])
             row, engine, key = X[:, WATCHED_COLUMNS].astype(np.float64), self.watch, self.slice_of(event)
         else:
-            row, key = self._stream_of([event]).numbers([event]), key_of(event.slice, 0)
+            row, key = self._engines.stream_of([event]).numbers([event]), key_of(event.slice, 0)
             if self.events is None:
                 raise KeyError(key)
             engine = self.events
-        verdict = engine.score([key], CodedEvents(row))
-        return {
-            "slice": event.slice if isinstance(event, Event) else key,
-            **msgspec.to_builtins(verdict_answers(verdict)[0]),
-            "drivers": engine.explain(key, CodedEvents(row)),
-            "reasons": {name: plain(reason) for name, reason in engine.reasons(key, CodedEvents(row)).items()},
-        }
+        return {"slice": event.slice if isinstance(event, Event) else key, **explained(engine, key, row)}
 
     def _update(self, entry: Events) -> list[EventAnswer]:
         return self._event_answers.answered(
@@ -620,13 +522,10 @@ class Guard:
 
     def _learned(self, given: Sequence[Event], places: list[int], spans: Sequence[Span]) -> list[EventAnswer]:
         events = [given[i] for i in places]
-        stream = self._stream_of(events)
+        stream = self._engines.stream_of(events)
         X = stream.numbers(events)
         keys = [key_of(event.slice, i) for i, event in zip(places, events, strict=True)]
-        if self.events is None:
-            self._begin(stream)
-        assert self.events is not None
-        found = self.events.update(keys, CodedEvents(X))
+        found = self._engines.begun(stream).update(keys, CodedEvents(X))
         came = [span.t for span in spans for _ in range(span.n)]
         times = [t if event.ts is None else event.ts for t, event in zip(came, events, strict=True)]
         verdicts = verdict_answers(found)
@@ -771,28 +670,6 @@ class Guard:
         """The thresholds of slices by their names at present."""
         return self._limits.judged(slices, np.full(len(slices), np.nan, np.float32))[0]  # a NaN moves none of them
 
-    def _stream_of(self, events: Sequence[Event]) -> Stream:
-        """The stream that has begun, or the one that begins with the first of these events."""
-        if self.events is None:
-            return Stream.begun_by(events[0], self.options.categories)
-        return Stream.of(self.events)
-
-    def _engine_for(self, stream: Stream) -> Engine:
-        return engine_for(stream, self.options, self._estimator)
-
-    def _begin_as_chosen(self) -> None:
-        """Begin the stream of events, if the operator says which features it has."""
-        options = self.options
-        if options.features or options.n_features:
-            names = list(options.features) or None
-            known = names or list(map(str, range(options.n_features)))
-            self._begin(Stream(len(known), names, tuple(sorted(map(known.index, options.categories)))))
-
-    def _begin(self, stream: Stream) -> None:
-        self.events = self._engine_for(stream)
-        if self._expected is not None:
-            self.events.warmup(*self._expected)
-
     @property
     def again(self) -> tuple[int, int]:
         """Events, clicks and purchases that came again, and requests whose ids came before with other content."""
@@ -801,9 +678,8 @@ class Guard:
 
     def fetch(self) -> None:
         """Have at hand in memory what lies on a device, so that `dump` asks JAX for nothing: a fork could not."""
-        for engine in (self.events, self.watch):
-            if engine is not None:
-                engine.fetch()
+        for _, engine in self._engines.both():
+            engine.fetch()
         for one in self.namespaces.values():
             one.fetch()
 
@@ -845,12 +721,7 @@ class Guard:
         guard.erasing, guard.erased = dict(dump.get("erasing", [])), dump.get("erased", 0)
         guard.named = set(guard.erasing.values())
         guard.marks = [(t, version) for t, version in dump["marks"]]
-        if dump["events"] is not None:
-            config, tensors = dump["events"]
-            model = with_categories(guard._estimator, tuple(dump.get("categories", ())))  # of old there were none
-            guard.events = Engine.restored(config, model, tensors)
-        config, tensors = dump["watch"]
-        guard.watch = Engine.restored(config, guard.watch.model, tensors)
+        guard._engines.restore(dump["events"], dump.get("categories", ()), dump["watch"])  # of old there were none
         if guard.store is not None:
             guard.store = ProcessStore.restored(dump["store"], options.max_entities or None)
         guard._use(guard.model)  # with this engine and this store

@@ -19,14 +19,14 @@ from typing import Any
 
 import msgspec
 
-from onlineguard.engine.arguments import named_model, with_categories
+from onlineguard.engine.arguments import with_categories
 from onlineguard.engine.engine import Engine
 from onlineguard.errors import OnlineguardError
 from onlineguard.models.base import SliceModel
 from onlineguard.wire.answers import EventAnswer
 from onlineguard.wire.requests import Event
+from onlineguard_service.engines import estimator_of, scored, watching_engine
 from onlineguard_service.entries import Options
-from onlineguard_service.guard import scored, watching_engine
 from onlineguard_service.journal.packing import unpack
 from onlineguard_service.journal.snapshots import DamagedSnapshot
 from onlineguard_service.partitions.log import NOTHING
@@ -55,7 +55,7 @@ class View:
         """That of a snapshot: it answers as the shard did there, to the last bit."""
         dump: dict[str, Any] = {name: unpack(parts[name]) for name in PARTS}
         options = msgspec.convert(dump["options"], Options)
-        estimator, events = _estimator(options), None
+        estimator, events = estimator_of(options), None
         if dump["events"] is not None:
             config, tensors = dump["events"]
             events = Engine.restored(config, with_categories(estimator, tuple(dump["categories"])), tensors)
@@ -66,7 +66,7 @@ class View:
     @classmethod
     def before(cls, options: Options, version: str) -> "View":
         """That of a partition without records."""
-        return cls(None, NOTHING, 0, options, version, _estimator(options), None, watching_engine(options))
+        return cls(None, NOTHING, 0, options, version, estimator_of(options), None, watching_engine(options))
 
     def warmup(self, batch: int, slices: int) -> None:
         """Compile what requests of up to `batch` need, unless the process has done so for another one."""
@@ -121,7 +121,3 @@ class Views:
             self.loaded, self.seconds = self.loaded + 1, time.perf_counter() - began
         offset, t = self._snapshots.current(partition)
         return replace(view, t=t) if offset == view.offset and t > view.t else view
-
-
-def _estimator(options: Options) -> SliceModel:
-    return named_model(options.detector, options.target_rate, options.patience)

@@ -36,9 +36,10 @@ from onlineguard_service.entries import (
     Options,
     Switch,
     Trial,
+    items_of,
 )
 from onlineguard_service.event_numbers import check_key
-from onlineguard_service.guard import Answer, Guard, items_of
+from onlineguard_service.guard import Answer, Guard
 from onlineguard_service.partitions.log import NOTHING, Output, Record
 from onlineguard_service.partitions.records import Poison, dead_letter, decoded
 from onlineguard_service.shards.pooling import POOLS, SAMPLES, Append, Pooling
