@@ -4,7 +4,8 @@ They are kept as MessagePack. Their order of fields is part of the format of the
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -154,6 +155,14 @@ Entry = Begin | Events | Clicks | Labels | Decisions | Switch | Tune | Features 
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Entry).decode
+
+
+class Span(NamedTuple):
+    """Events or clicks that belong to one entry, of several that are applied together."""
+
+    n: int
+    t: int  # the entry's
+    taken: Callable[[], None] = lambda: None  # called when they are dealt with, all but the next ones
 
 
 def items_of(entry: Events | Clicks) -> Sequence[Event] | Sequence[Click]:

@@ -13,6 +13,7 @@ LATEST = 1 << 16  # judgements kept, of all slices together
 TOGETHER = 1_024  # judgements that wait, before they are worked off together
 HISTORY = 256  # of one slice that are shown, at most
 ANOMALOUS, ROBOTIC, JUDGED, HEAVY = 1, 2, 4, 8  # flags of a judgement; the last: its session clicks as no human does
+FLAGGED = ANOMALOUS | JUDGED  # the flags of an anomalous event
 
 _JUDGEMENT = np.dtype(
     [

@@ -6,8 +6,7 @@ It reads no clock, draws no number and opens no socket: the same entries in the 
 same answers, to the last bit. So a snapshot and the entries after it are all that recovery needs. An entry is applied
 whole or, with InvalidArgument, not at all; that too is the same each time.
 
-Events are judged by one engine of the operator's features. Clicks are counted, judged by the network against the
-threshold of their slice, and by a second engine that watches how fast each slice clicks.
+Events are judged by one engine of the operator's features. What clicks lead to is in `judging`.
 
 A namespace is a guard of its own inside the operator's: it shares the model that decides and the operator's choices,
 and nothing that is learned. So each gets the answers that it would get alone, and none can learn of another. Pooling,
@@ -18,8 +17,7 @@ import contextlib
 import math
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -30,10 +28,8 @@ from onlineguard.engine.states import Sample
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
-from onlineguard.slidr.counting.windows import COLUMNS
-from onlineguard.slidr.features import LOOKED_UP
 from onlineguard.slidr.guardrails.compatible import incompatible
-from onlineguard.slidr.judge import ClickJudge, FeatureJudge, JudgedClicks
+from onlineguard.slidr.judge import ClickJudge, FeatureJudge
 from onlineguard.slidr.model import Model
 from onlineguard.slidr.watch import COLUMNS as WATCHED_COLUMNS
 from onlineguard.wire.answers import ClickAnswer, DecisionAnswer, EventAnswer, LabelAnswer
@@ -58,48 +54,26 @@ from onlineguard_service.entries import (
     Note,
     OfNamespace,
     Options,
+    Span,
     Switch,
     Trial,
     Tune,
     items_of,
 )
 from onlineguard_service.event_numbers import Stream, check_key, key_of
-from onlineguard_service.figures import ANOMALOUS, HEAVY, JUDGED, ROBOTIC, Figures
+from onlineguard_service.figures import FLAGGED, Figures
 from onlineguard_service.history.recorder import Recorder
+from onlineguard_service.judging import Judging
 from onlineguard_service.limits import Limits
 from onlineguard_service.remembered import Remembered, owner
-from onlineguard_service.replacing import Replacing
-from onlineguard_service.telling import (
-    event_answers,
-    finite,
-    flags_of,
-    ids_of,
-    name_of_slice,
-    rows_of,
-    texts_of,
-    verdict_answers,
-)
-from onlineguard_service.trying import Ruling, Trying, heavy_clicks
+from onlineguard_service.telling import event_answers, flags_of, ids_of, texts_of, verdict_answers
+from onlineguard_service.trying import Trying
 from onlineguard_service.watching import Watching
 
-FLAGGED = ANOMALOUS | JUDGED  # the flags of an anomalous event
 MARKS = 100  # switches of the model that are remembered
 TELLING = 1_000  # clicks that tell which slices have traffic
 
 Answer = EventAnswer | ClickAnswer | LabelAnswer | DecisionAnswer
-
-
-class Span(NamedTuple):
-    """Events or clicks that belong to one entry, of several that are applied together."""
-
-    n: int
-    t: int  # the entry's
-    taken: Callable[[], None] = lambda: None  # called when they are dealt with, all but the next ones
-
-
-def counted(counts: bytes) -> np.ndarray:
-    """Counts (n, 34) that came with an entry."""
-    return np.frombuffer(counts, np.int32).reshape(-1, len(COLUMNS))
 
 
 class Guard:
@@ -110,11 +84,8 @@ class Guard:
         self._models = models
         self._engines = Engines(options)
         self.store = ProcessStore(options.max_entities or None) if options.counting else None
-        self.event_figures, self.click_figures = Figures(options.max_slices), Figures(options.max_slices)
+        self.event_figures = Figures(options.max_slices)
         self._event_answers = Remembered(options.remember, EventAnswer)
-        self._click_answers = Remembered(options.remember, ClickAnswer, attrgetter("user_id"))
-        self._replacing = Replacing(self._click_answers, options.remember)
-        self._purchased = Remembered(options.remember, int)  # when
         self.marks: list[tuple[int, str]] = []
         self.label_t: int | None = None  # when the last label came
         self.sequence = 0  # of the last entry applied
@@ -122,28 +93,22 @@ class Guard:
         self.namespaces: dict[str, Guard] = {}  # those that an entry came for, and some that wait for their first
         self.turns = 0  # that operators' choices and models have taken: what was made for a namespace before is stale
         self.looking_up = False  # whether clicks come with what lookups have of them; told by whoever sends entries
-        self.recorder: Recorder | None = None  # told of every click that is judged, and of every label
         self.erasing: dict[int, str] = {}  # users to be erased, by the entry that asked for it
         self.named: set[str] = set()  # the same, and who was erased while these entries were replayed
         self.erased = 0  # the entry that said last that what was owed is done
         self.explaining = True  # whether alarms are explained as they are found, which takes the state right then
-        self.watching = Watching(version)
-        self.watching.allow(options.rollback)
-        self.trying = Trying(self.watch, options)
         self.alarms = Alarms(options.max_alarms, self._why_now)
-        self._hear()
-        self._use(models(version))
+        model = models(version)
+        self._featuriser = model.featuriser()
+        self._judging = Judging(options, model, self._judge_of(model), self.watch, self.alarms)
 
     def _hear(self) -> None:
-        self.watching.told = partial(self.alarms.found, "watch")
-        self.trying.told = partial(self.alarms.found, "trial")
+        """Have the alarms hear of what is found, if they are others than they were."""
+        self._judging.tell(self.alarms)
 
     def _use(self, model: Model) -> None:
-        self._limits = Limits(model, self.options.follow_drift)
-        self.model = model
-        self._columns: Callable[[Click], Any] = attrgetter(*model.config.slices)
         self._featuriser = model.featuriser()
-        self._click_judge = self._judge_of(model)
+        self._judging.use(model, self._judge_of(model))
         self._engines.changed("clicks")
 
     def _judge_of(self, model: Model) -> ClickJudge:
@@ -159,6 +124,35 @@ class Guard:
         """The engine that watches how slices click."""
         return self._engines.watch
 
+    @property
+    def model(self) -> Model:
+        """The one that decides."""
+        return self._judging.model
+
+    @property
+    def click_figures(self) -> Figures:
+        """Those of the slices of clicks."""
+        return self._judging.figures
+
+    @property
+    def watching(self) -> Watching:
+        """The live watch of the model."""
+        return self._judging.watching
+
+    @property
+    def trying(self) -> Trying:
+        """The candidate that judges beside the model."""
+        return self._judging.trying
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """It is told of every click that is judged, and of every label and delayed decision."""
+        return self._judging.recorder
+
+    @recorder.setter
+    def recorder(self, recorder: Recorder | None) -> None:
+        self._judging.recorder = recorder
+
     def apply(self, entry: Entry, sequence: int) -> Sequence[Answer]:
         """One answer to each event, click, label or decision; none to what the operator changed.
 
@@ -173,11 +167,12 @@ class Guard:
         if isinstance(entry, Events):
             return self._update(entry)
         if isinstance(entry, Clicks):
-            return self._judge(entry)
+            return self._judging.clicks(entry, sequence)
         if isinstance(entry, Labels):
-            return self._label(entry)
+            self.label_t = entry.t
+            return self._judging.labels(entry, sequence)
         if isinstance(entry, Decisions):
-            return self._replace(entry)
+            return self._judging.decisions(entry, sequence)
         if isinstance(entry, Begin):
             raise InvalidArgument(f"entry {sequence} begins a state, but this one has begun already")
         if isinstance(entry, Tune):
@@ -219,37 +214,29 @@ class Guard:
         assert not self.explaining
         self.sequence = sequence
         spans = [Span(len(items_of(entry)), entry.t, partial(after, i)) for i, entry in enumerate(entries)]
-        together: list[Any] = [item for entry in entries for item in items_of(entry)]
         answers: Sequence[EventAnswer | ClickAnswer]
         if isinstance(entries[0], Events):
+            together = [event for entry in entries if isinstance(entry, Events) for event in entry.events]
             answers = self._event_answers.answered(
                 together, ids_of(together), lambda places: self._learned(together, places, spans)
             )
         else:
-            counts = (
-                None
-                if self.store is not None
-                else counted(b"".join(each.counts for each in entries if isinstance(each, Clicks)))
-            )
-            answers = self._click_answers.answered(
-                together,
-                [click.click_id for click in together],
-                lambda places: self._judged(together, places, spans, rows_of(counts, places)),
-            )
+            clicks = [entry for entry in entries if isinstance(entry, Clicks)]
+            answers = self._judging.together(clicks, spans, sequence)
         ends = np.cumsum([span.n for span in spans]).tolist()
         return [answers[end - span.n : end] for span, end in zip(spans, ends, strict=True)]
 
     @property
     def most_clicks(self) -> int:
         """Clicks that are judged at once."""
-        return self._click_judge.most
+        return self._judging.click_judge.most
 
     def remembers(self, entry: Events | Clicks) -> set[str] | None:
         """The ids in an entry; None if one of them is remembered or stands there twice."""
         if isinstance(entry, Events):
             ids, answers = [id_ for id_ in ids_of(entry.events) if id_ is not None], self._event_answers
         else:
-            ids, answers = [click.click_id for click in entry.clicks], self._click_answers
+            ids, answers = [click.click_id for click in entry.clicks], self._judging.answers
         known = set(ids)
         return None if len(known) < len(ids) or any(answers.get(id_) is not None for id_ in ids) else known
 
@@ -297,22 +284,12 @@ class Guard:
             self.trying.end(entry.t, entry.why, entry.by_itself)
 
     def _tune(self, options: Options) -> None:
-        """Go on with the operator's new choices; a program is compiled only for thresholds that begin to move."""
-        follows = self.options.follow_drift
         chosen = {name: getattr(options, name) for name in CHANGEABLE}
         self.options = msgspec.structs.replace(self.options, **chosen)
         self._engines.tune(self.options)
-        self.watching.allow(options.rollback)
-        if options.follow_drift != follows:  # from the thresholds of the calibration on
-            self._limits = Limits(self.model, options.follow_drift)
-            self.trying.follow(options.follow_drift, self._models)
-            self._limits.warmup()
-            self.trying.warmup()
-        for figures in (self.event_figures, self.click_figures):
-            figures.keep(options.max_slices)
-        for remembered in (self._event_answers, self._click_answers, self._replacing, self._purchased):
-            remembered.keep(options.remember)
-        self.trying.keep(options.remember)
+        self._judging.tune(self.options, self._models)
+        self.event_figures.keep(options.max_slices)
+        self._event_answers.keep(options.remember)
         self.alarms.keep(options.max_alarms)
         if self.store is not None:
             self.store.keep(options.max_entities or None)
@@ -348,10 +325,7 @@ class Guard:
     def _erase(self, user_id: str) -> None:
         self.erasing[self.sequence] = user_id
         self.named.add(user_id)
-        clicks = self._click_answers.of(user_id)
-        self._click_answers.forget(clicks)
-        self._purchased.forget(clicks)
-        self.trying.forget(clicks)
+        clicks = self._judging.forget(user_id)
         self.alarms.forget(owner(user_id))
         if self.store is not None:
             self.store.erase(user_id)
@@ -363,9 +337,7 @@ class Guard:
         if self.store is not None:
             nothing = ClickKeys([""], np.zeros(1, np.int64), [None], [None], [""], [""], [False])
             self.store.peek(nothing)  # as `explain` does
-        self._click_judge.warmup()
-        self._limits.warmup()
-        self.trying.warmup()
+        self._judging.warmup()
         for one in self.namespaces.values():
             one.warmup(batch, slices)
 
@@ -414,7 +386,7 @@ class Guard:
 
     def answered_before(self, click_id: str) -> ClickAnswer | None:
         """The answer that a click got already."""
-        return self._click_answers.get(click_id)
+        return self._judging.answers.get(click_id)
 
     def drivers(self, of: Of, key: Any) -> dict[Hashable, float] | None:
         """What each feature had to do with the latest event of a slice, under the model as it is now."""
@@ -485,7 +457,7 @@ class Guard:
 
     def check_clicks(self, clicks: Sequence[Click]) -> None:
         """Raises IdTaken for a click whose id came before with another click."""
-        self._click_answers.check(clicks, [click.click_id for click in clicks])
+        self._judging.answers.check(clicks, [click.click_id for click in clicks])
 
     def score(self, events: Sequence[Event]) -> list[EventAnswer]:
         """The answers that these events would get if each came next; nothing is learned.
@@ -545,135 +517,18 @@ class Guard:
             start += span.n
         return event_answers(events, verdicts)
 
-    def _judge(self, entry: Clicks) -> list[ClickAnswer]:
-        counts = counted(entry.counts) if self.store is None else None
-        looked_up = np.frombuffer(entry.looked_up, np.float32).reshape(-1, len(LOOKED_UP)) if entry.looked_up else None
-
-        def judged(places: list[int]) -> list[ClickAnswer]:
-            answers: list[ClickAnswer] = []
-            most = self._click_judge.most
-            for start in range(0, len(places), most):
-                part = places[start : start + most]
-                span = Span(len(part), entry.t)
-                answers += self._judged(entry.clicks, part, [span], rows_of(counts, part), rows_of(looked_up, part))
-            return answers
-
-        return self._click_answers.answered(entry.clicks, [click.click_id for click in entry.clicks], judged)
-
-    def _judged(
-        self,
-        given: Sequence[Click],
-        places: list[int],
-        spans: Sequence[Span],
-        counts: np.ndarray | None = None,
-        looked_up: np.ndarray | None = None,
-    ) -> list[ClickAnswer]:
-        clicks = [given[i] for i in places]
-        names = [self.slice_of(click) for click in clicks]
-        judged = self._click_judge.judge(clicks, names, counts, looked_up)
-        if len(spans) == 1:
-            return self._decided(places, clicks, names, judged, spans[0])
-        answers: list[ClickAnswer] = []
-        start = 0
-        for span in spans:
-            part = slice(start, start + span.n)
-            own = JudgedClicks(judged.features[part], judged.p_robot[part], judged.watched[part], judged.verdicts[part])
-            answers += self._decided(places[part], clicks[part], names[part], own, span)
-            start += span.n
-        return answers
-
-    def _decided(
-        self, places: list[int], clicks: list[Click], names: list[str], judged: JudgedClicks, span: Span
-    ) -> list[ClickAnswer]:
-        t = span.t
-        verdicts, version = verdict_answers(judged.verdicts), self.model.version
-        ruling = Ruling(judged.p_robot, *self._limits.judged(names, judged.p_robot), [version] * len(clicks))
-        warm = self.watching.warm(clicks)
-        if self.trying.running:
-            ruling = self.trying.judged(clicks, names, judged.features, ruling, warm, t)
-            judged = judged._replace(p_robot=ruling.p_robot)
-        p_robot, limits, robotic, versions = ruling
-        flags, heavy = flags_of(verdicts), heavy_clicks(self.model, judged.features)
-        self.click_figures.add(
-            names,
-            [
-                flag | ROBOTIC * is_robotic | HEAVY * is_heavy
-                for flag, is_robotic, is_heavy in zip(flags, robotic, heavy, strict=True)
-            ],
-            [click.ts for click in clicks],
-            judged.verdicts.score,
-            judged.verdicts.threshold,
-            judged.watched,
-            p_robot,
-            limits,
-        )
-        if FLAGGED in flags or self.alarms.n_open:
-
-            def said(i: int) -> Said:
-                return Said(clicks[i].click_id, clicks[i].ts, owner(clicks[i].user_id))
-
-            self.alarms.take("clicks", names, flags, verdicts, judged.watched, said, t)
-        self._watch(names, ruling, judged.features, warm, t)
-        if self.recorder is not None:
-            p_values = [verdict.p_value for verdict in verdicts]
-            self.recorder.clicks(self.sequence, t, places, clicks, judged, limits, robotic, p_values, names, versions)
-        span.taken()
-        rows = zip(clicks, robotic, p_robot.tolist(), limits, names, versions, verdicts, strict=True)
-        return [
-            ClickAnswer(
-                click.click_id, "robotic" if is_robotic else "valid", finite(p), finite(limit), name, by, verdict
-            )
-            for click, is_robotic, p, limit, name, by, verdict in rows
-        ]
-
-    def _watch(self, names: list[str], ruling: Ruling, features: np.ndarray, warm: bool, t: int) -> None:
-        """Have the live watch see what the live model decided."""
-        p_robot, _, robotic, versions = ruling
-        mine = [i for i, version in enumerate(versions) if version == self.model.version]
-        if len(mine) < len(names):
-            names, robotic = [names[i] for i in mine], [robotic[i] for i in mine]
-            p_robot, features = p_robot[mine], features[mine]
-        self.watching.clicks(names, p_robot, robotic, features, warm, t)
-
-    def _label(self, entry: Labels) -> list[LabelAnswer]:
-        answers: list[LabelAnswer] = []
-        for label in entry.labels:
-            decided = self._click_answers.get(label.click_id)
-            if decided is None or decided.decision == "unknown":
-                answers.append(LabelAnswer(label.click_id, False))
-                continue
-            if label.purchase_ts is not None and self._purchased.get(label.click_id) is None:
-                self._purchased.put(label.click_id, label.purchase_ts)
-                self.click_figures.label(decided.slice, decided.decision == "robotic")
-                if decided.model_version == self.model.version and decided.replaces is None:  # it decided so itself
-                    self.watching.purchase(decided.slice, decided.decision == "robotic", entry.t)
-                self.trying.purchase(label.click_id, decided.slice, entry.t)
-            elif label.purchase_ts is not None:
-                self._purchased.repeated += 1
-            answers.append(LabelAnswer(label.click_id, True, decided.decision))
-        self.label_t = entry.t
-        if self.recorder is not None:
-            self.recorder.labels(self.sequence, entry.t, entry.labels)
-        return answers
-
-    def _replace(self, entry: Decisions) -> list[DecisionAnswer]:
-        answers, applied = self._replacing.apply(entry.decisions)
-        if self.recorder is not None and applied:
-            self.recorder.decisions(self.sequence, entry.t, applied, [entry.decisions[i] for i in applied])
-        return answers
-
     def slice_of(self, click: Click) -> str:
         """The name of a click's slice under the present model."""
-        return name_of_slice(self._columns(click))
+        return self._judging.slice_of(click)
 
     def limits_of(self, slices: Sequence[str]) -> list[float]:
         """The thresholds of slices by their names at present."""
-        return self._limits.judged(slices, np.full(len(slices), np.nan, np.float32))[0]  # a NaN moves none of them
+        return self._judging.limits_of(slices)
 
     @property
     def again(self) -> tuple[int, int]:
         """Events, clicks and purchases that came again, and requests whose ids came before with other content."""
-        remembered = (self._event_answers, self._click_answers, self._purchased)
+        remembered = (self._event_answers, self._judging.answers, self._judging.purchased)
         return sum(each.repeated for each in remembered), sum(each.conflicts for each in remembered)
 
     def fetch(self) -> None:
@@ -685,6 +540,7 @@ class Guard:
 
     def dump(self) -> dict[str, Any]:
         """A copy of all that the entries taught: nested dictionaries of arrays and of what MessagePack holds."""
+        judging = self._judging
         return {
             "options": msgspec.to_builtins(self.options),
             "sequence": self.sequence,
@@ -696,17 +552,17 @@ class Guard:
             "label_t": self.label_t,
             "events": None if self.events is None else list(self.events.dump()),
             "categories": [] if self.events is None else list(self.events.categories),
-            "watching": self.watching.dump(),
-            "trying": self.trying.dump(),
-            "limits": self._limits.dump(),
+            "watching": judging.watching.dump(),
+            "trying": judging.trying.dump(),
+            "limits": judging.limits.dump(),
             "watch": list(self.watch.dump()),
             "store": None if self.store is None else self.store.dump(),
             "event_figures": self.event_figures.dump(),
-            "click_figures": self.click_figures.dump(),
+            "click_figures": judging.figures.dump(),
             "event_answers": self._event_answers.dump(),
-            "click_answers": self._click_answers.dump(),
-            "replacing": self._replacing.dump(),
-            "purchased": self._purchased.dump(),
+            "click_answers": judging.answers.dump(),
+            "replacing": judging.replacing.dump(),
+            "purchased": judging.purchased.dump(),
             "alarms": self.alarms.dump(),
             **({"namespaces": {name: one.dump() for name, one in born.items()}} if (born := self.born) else {}),
         }
@@ -721,26 +577,17 @@ class Guard:
         guard.erasing, guard.erased = dict(dump.get("erasing", [])), dump.get("erased", 0)
         guard.named = set(guard.erasing.values())
         guard.marks = [(t, version) for t, version in dump["marks"]]
-        guard._engines.restore(dump["events"], dump.get("categories", ()), dump["watch"])  # of old there were none
+        categories = dump.get("categories", ())  # of old there were none
+        guard._engines.restore(dump["events"], categories, dump["watch"])
         if guard.store is not None:
             guard.store = ProcessStore.restored(dump["store"], options.max_entities or None)
-        guard._use(guard.model)  # with this engine and this store
-        guard._limits.restore(dump.get("limits"))  # of old there were none that moved
         guard.event_figures = Figures.restored(dump["event_figures"])
-        guard.click_figures = Figures.restored(dump["click_figures"])
         guard._event_answers.restore(dump["event_answers"])
-        guard._click_answers.restore(dump["click_answers"])
-        guard._purchased.restore(dump["purchased"])
-        if "replacing" in dump:  # of old there was none
-            guard._replacing.restore(dump["replacing"])
-        if "watching" in dump:  # of old there was none
-            guard.watching.restore(dump["watching"])
-        guard.trying = Trying(guard.watch, options)
-        if "trying" in dump:  # of old there was none
-            guard.trying.restore(dump["trying"], models)
-        guard._hear()
         if "alarms" in dump:  # of old there were none
             guard.alarms.restore(dump["alarms"])
+        judge = guard._judge_of(guard.model)  # with this engine and this store
+        guard._judging = Judging(options, guard.model, judge, guard.watch, guard.alarms)
+        guard._judging.restore(dump, models)
         for name, inner in dump.get("namespaces", {}).items():
             guard.namespaces[name] = cls.restored(inner, models)
         return guard

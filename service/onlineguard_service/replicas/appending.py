@@ -9,7 +9,7 @@ import numpy as np
 
 from onlineguard.wire.placement import key_of, partition_of
 from onlineguard_service.entries import Clicks
-from onlineguard_service.guard import counted as counts_of
+from onlineguard_service.judging import counted as counts_of
 from onlineguard_service.partitions.records import counted
 from onlineguard_service.partitions.urls import WriterOfParts
 

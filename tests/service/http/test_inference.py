@@ -150,7 +150,7 @@ def test_the_network_says_of_features_what_it_says_of_clicks_to_the_last_bit_and
         answers = await core.clicks(some)
         names = [guard.slice_of(click) for click in some]
         other = type(guard)(guard.options, guard.model.version, guard._models)
-        judged = other._click_judge.judge(some, names, None, None)
+        judged = other._judging.click_judge.judge(some, names, None, None)
         digest = core.digest()
         inferred = await core.infer(judged.features, None, names)
         assert inferred.p_robot.tolist() == [answer.p_robot for answer in answers]

@@ -90,7 +90,7 @@ def test_the_watch_of_a_click_is_that_of_the_newest_snapshot_of_its_partition(fl
         assert [view.offset for view in replica._views.now] == offsets
         asked = clicks[2_000:2_040]
         counts = await replica._counting.count(ClickKeys.of(asked))
-        judged = replica._guard._click_judge.judge(asked, [replica._guard.slice_of(c) for c in asked], counts)
+        judged = replica._guard._judging.click_judge.judge(asked, [replica._guard.slice_of(c) for c in asked], counts)
         for place, (click, verdict) in enumerate(zip(asked, verdict_answers(judged.verdicts), strict=True)):
             guard = fleet.shards[partition_of(key_of(click), PARTITIONS)].guard
             alone = guard.watch.score([guard.slice_of(click)], judged.watched[place : place + 1].astype(np.float64))
