@@ -71,9 +71,9 @@ class Program:
         return self._jit(*args) if _Kept.folder is None else self.at(*args)(*args)
 
     def at(self, *args: Any) -> Callable[..., Any]:
-        """What runs with these arguments, and with all others of their types and shapes: for calls that shall be quick.
+        """What runs with these arguments, and with all others of their types and shapes: for calls that must be quick.
 
-        It takes the static arguments too, which must be equal ones.
+        The static arguments are given to it again, and must be equal to these.
         """
         if _Kept.folder is None:
             return self._jit

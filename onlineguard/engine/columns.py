@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+PLAIN = (list, tuple, np.ndarray)  # what most callers give: no columns, and not looked at any further
+
 
 def as_polars(held: Any) -> pl.DataFrame | pl.Series | None:
     """A frame or a column of polars, or what speaks Arrow's C interface as one; None for all else, and for pandas.
 
-    Such are tables, batches, arrays and readers of Arrow, and relations of DuckDB. A reader is read to its end.
+    That interface is spoken by Arrow's tables, batches, arrays and readers, and by DuckDB's relations. A reader is read
+    to its end.
     """
     if isinstance(held, pl.DataFrame | pl.Series):
         return held
@@ -22,6 +25,8 @@ def as_polars(held: Any) -> pl.DataFrame | pl.Series | None:
 
 def as_columns(X: Any) -> Any:
     """A dict of columns, or a frame of polars or pandas, which is read like one; None for what has no named columns."""
+    if isinstance(X, PLAIN):
+        return None
     if isinstance(X, Mapping) or hasattr(X, "iloc"):
         return X
     found = as_polars(X)

@@ -522,7 +522,7 @@ class Engine:
         writes the selection to a file. Raises KeyError for a slice that is not known.
         """
         with self._lock:
-            return self._made(self.model, *portable.selected(self.dump(), portable.as_slice_keys(slices)))
+            return self._made(self.model, portable.selected(self.dump(), portable.as_slice_keys(slices)))
 
     def split(self, by: Callable[[Any], Hashable]) -> dict[Hashable, "Engine"]:
         """`select` for each value that `by` gives of the slices' keys: a new engine each, by that value.
@@ -533,10 +533,7 @@ class Engine:
         {'de': [('de', 'web'), ('de', 'app')], 'fr': [('fr', 'web')]}
         """
         with self._lock:
-            dump, groups = self.dump(), dict[Hashable, list[Hashable]]()
-            for key in self._slices.rows:
-                groups.setdefault(by(key), []).append(key)
-            return {name: self._made(self.model, *portable.selected(dump, keys)) for name, keys in groups.items()}
+            return {name: self._made(self.model, part) for name, part in portable.split(self.dump(), by)}
 
     def add(self, other: "Engine", both: Literal["refuse", "keep", "replace"] = "refuse") -> None:
         """Take in all slices of another engine, which stays as it is; their verdicts go on bit for bit.
@@ -579,21 +576,11 @@ class Engine:
         core estimator or a `OneSided`.
         """
         with self._lock:
-            columns = portable.columns_of(features, self._features, self._n_features)
-            names = None if self._features is None else checked_features(features)  # type: ignore[arg-type]
-            new = checked_categories(categories, len(columns), names)
-            portable.check_categories(new, columns, self.categories, names)
-            if columns == list(range(self._n_features)):
-                return self._made(self.model, *self.dump())
-            stay = (j for j, column in enumerate(columns) if column in self.categories)
-            (config, tensors), model = portable.with_columns(
-                self.dump(), self.model, self.layout, columns, tuple(sorted({*new, *stay}))
-            )
-            return self._made(model, config | {"features": names}, tensors)
+            return self._made(*portable.with_features(self.dump(), self.model, self.layout, features, categories))
 
     @_serialised
     def sample(self, most: int = SAMPLE) -> Sample | None:
-        """The states of at most so many slices, up to 64, to be pooled with those of other engines; see `adopt`.
+        """The states of up to `most` slices, never more than 64, to be pooled with those of other engines; see `adopt`.
 
         They are the oldest that have seen enough. None where the model cannot be pooled.
         """
@@ -603,10 +590,10 @@ class Engine:
 
     @_serialised
     def adopt(self, sample: Sample) -> bool:
-        """Have new slices start from the pool of these states, and pool no more here; whether it was done.
+        """Have new slices start from the pool of these states, and pool no more here; returns whether it was done.
 
-        It is not where the states are those of other models or features, or this one cannot be pooled: then nothing
-        changes. The states may come from several engines that each judge a part of the slices of a stream.
+        Nothing changes where the states are those of other models or features, or where this model cannot be pooled.
+        The states may come from several engines that each judge a part of the slices of a stream.
         """
         if not self._states.pools or not self._states.adopt(sample):
             return False
@@ -671,30 +658,38 @@ class Engine:
 
         The arrays are copied, so they may be read-only, or part of a file.
         """
-        engine = cls(
-            config["n_features"], features=config["features"], max_slices=config["max_slices"], estimator=estimator
-        )
-        engine._restore(config, tensors)
+        engine = cls.__new__(cls)
+        engine._become(config, estimator, tensors)
         return engine
 
-    def _restore(self, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+    def _become(
+        self,
+        config: dict[str, Any],
+        model: Any,
+        tensors: dict[str, np.ndarray],
+        cores: int | None = None,
+        device: str = "auto",
+    ) -> None:
+        """Begin as the engine that was dumped, given its model and where it runs from now on."""
+        Engine.__init__(
+            self,
+            config["n_features"],
+            features=config["features"],
+            max_slices=config["max_slices"],
+            estimator=model,
+            cores=cores,
+            device=device,
+        )
         self._admission.n_events, self._admission.pooling_at = config["n_events"], config["pooling_at"]
         self.notes = dict(config.get("notes", {}))  # files of earlier versions have none
         self._slices.restore(config["slices"], tensors)
         self._states.restore(tensors, self._slices.end)
         self._feedback.restore(tensors)
 
-    def _made(self, model: SliceModel, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> "Engine":
+    def _made(self, model: SliceModel, dump: portable.Dump) -> "Engine":
         """An engine of a dump, in the places where this one runs."""
-        engine = Engine(
-            config["n_features"],
-            features=config["features"],
-            max_slices=config["max_slices"],
-            estimator=model,
-            cores=self._cores,
-            device=self._device,
-        )
-        engine._restore(config, tensors)
+        engine, (config, tensors) = Engine.__new__(Engine), dump
+        engine._become(config, model, tensors, self._cores, self._device)
         return engine
 
     def _take_in(self, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
@@ -716,17 +711,8 @@ class Engine:
         return {"config": config, "model": self.model, "tensors": tensors, **places}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        config = state["config"]
-        Engine.__init__(
-            self,
-            config["n_features"],
-            features=config["features"],
-            max_slices=config["max_slices"],
-            estimator=state["model"],
-            cores=state.get("cores"),
-            device=available(state.get("device", "auto")),
-        )
-        self._restore(config, state["tensors"])
+        places = state.get("cores"), available(state.get("device", "auto"))
+        self._become(state["config"], state["model"], state["tensors"], *places)
 
     def __repr__(self) -> str:
         features = f"features={self._features}" if self._features else f"n_features={self._n_features}"

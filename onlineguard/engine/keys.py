@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from onlineguard.engine.arrays import there
-from onlineguard.engine.columns import as_polars
+from onlineguard.engine.columns import PLAIN, as_polars
 from onlineguard.errors import InvalidArgument
 
 NAMED = (date, time, UUID, float, np.floating)  # what becomes a text or an int; a datetime is a date
@@ -77,7 +77,7 @@ def as_keys(slices: Any, n: int) -> SliceKeys:
 
 
 def kept(key: Any) -> Any:
-    """The key as it is kept; itself, if that is a key already, or none.
+    """The key as it is kept. What is a key already comes back as it is, and so does what cannot be one.
 
     >>> kept(("de", date(2026, 7, 1), 3.0))
     ('de', '2026-07-01', 3)
@@ -160,6 +160,8 @@ def _joined(columns: list[SliceKeys], n: int) -> SliceKeys:
 
 def _columns(slices: Any) -> list[SliceKeys] | None:
     """The keys in each column of a frame, or in a single column; None if `slices` is neither."""
+    if isinstance(slices, PLAIN):
+        return None
     if hasattr(slices, "get_level_values"):  # an index of pandas
         return [_of_pandas(slices.get_level_values(i).to_series()) for i in range(slices.nlevels)]
     if hasattr(slices, "iloc"):  # pandas

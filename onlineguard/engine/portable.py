@@ -4,12 +4,13 @@ A dump is the configuration as plain values, and the states as arrays: rows of b
 each slice was last used, and what people said of its verdicts. None of that depends on the row that a slice has.
 """
 
-from collections.abc import Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from onlineguard.engine.arguments import checked_categories, checked_features
 from onlineguard.engine.keys import check_key
 from onlineguard.engine.parts import FIRST_ROW, FRESH, TYPICAL
 from onlineguard.engine.table import Layout
@@ -57,6 +58,14 @@ def selected(dump: Dump, keys: Sequence[Hashable]) -> Dump:
     }
 
 
+def split(dump: Dump, by: Callable[[Any], Hashable]) -> Iterator[tuple[Hashable, Dump]]:
+    """`selected` for each value that `by` gives of the keys, with that value."""
+    groups: dict[Hashable, list[Hashable]] = {}
+    for key in dump[0]["slices"]["keys"]:
+        groups.setdefault(by(key), []).append(key)
+    return ((name, selected(dump, keys)) for name, keys in groups.items())
+
+
 def coming(dump: Dump, known: Collection[Hashable], both: str, max_slices: int) -> Dump:
     """What an engine that knows some slices takes in of another one's dump; see `Engine.add` for `both`."""
     theirs = dump[0]["slices"]["keys"]
@@ -99,6 +108,22 @@ def check_alike(
         )
 
 
+def with_features(
+    dump: Dump, model: SliceModel, layout: Layout, features: Sequence[str] | int, categories: Sequence[str | int]
+) -> tuple[SliceModel, Dump]:
+    """The model and the dump of an engine whose events have other features from now on; see `Engine.with_features`."""
+    config, known = dump[0], dump[0]["features"]
+    columns = columns_of(features, known, config["n_features"])
+    names = None if known is None else checked_features(features)  # type: ignore[arg-type]
+    new = checked_categories(categories, len(columns), names)
+    _check_categories(new, columns, model.categories, names)
+    if columns == list(range(config["n_features"])):
+        return model, dump
+    stay = (j for j, column in enumerate(columns) if column in model.categories)
+    carried, tensors = _carried(dump[1], model, layout, columns, tuple(sorted({*new, *stay})))
+    return carried, (config | {"n_features": len(columns), "features": names}, tensors)
+
+
 def columns_of(asked: Sequence[str] | int, known: Sequence[str] | None, n_features: int) -> list[int]:
     """For each feature that is asked for its number so far, or NEW."""
     if known is None:
@@ -124,7 +149,7 @@ def columns_of(asked: Sequence[str] | int, known: Sequence[str] | None, n_featur
     return columns
 
 
-def check_categories(
+def _check_categories(
     categories: Sequence[int], columns: Columns, before: Sequence[int], names: Sequence[str] | None
 ) -> None:
     """Raises InvalidArgument where a feature that was a number is to become a category."""
@@ -137,14 +162,14 @@ def check_categories(
             )
 
 
-def with_columns(
-    dump: Dump, model: SliceModel, layout: Layout, columns: Columns, categories: tuple[int, ...]
-) -> tuple[Dump, SliceModel]:
-    """The dump of an engine whose events have other features from now on, and its model.
-
-    Raises InvalidArgument for a model that cannot go on with others.
-    """
-    config, tensors = dump
+def _carried(
+    tensors: dict[str, np.ndarray],
+    model: SliceModel,
+    layout: Layout,
+    columns: Columns,
+    categories: tuple[int, ...],
+) -> tuple[SliceModel, dict[str, np.ndarray]]:
+    """The model and the arrays of a dump for other features; raises InvalidArgument where the model cannot go on."""
     rows = np.concatenate([[FRESH, TYPICAL], np.sort(tensors["rows"])])
     after, before = remaining(columns)
     origins = np.zeros((len(tensors["origins"]), len(columns)))
@@ -158,4 +183,4 @@ def with_columns(
         if not len(table):
             table = np.zeros((len(tensors["table"]), packed.shape[1]), np.int32)
         table[part] = packed.view(np.int32)
-    return (config | {"n_features": len(columns)}, tensors | {"table": table, "origins": origins}), new
+    return new, tensors | {"table": table, "origins": origins}

@@ -8,8 +8,10 @@ from sklearn.base import OutlierMixin
 
 from onlineguard.engine.engine import Engine
 from onlineguard.engine.verdicts import Verdicts
+from onlineguard.models.absence import Absence
 from onlineguard.models.base import SliceModel
-from onlineguard.sklearn.streamed import Streamed, unwrapped
+from onlineguard.models.categories import Categories
+from onlineguard.sklearn.streamed import Streamed
 
 
 class Judging(Streamed):
@@ -57,6 +59,14 @@ class Judging(Streamed):
                 engine.target_rate = self.target_rate
             if engine.patience != self.patience:
                 engine.patience = self.patience
+
+    def _kept(self) -> dict[str, Any]:
+        return super()._kept() | {"own_model": self.estimator is not None}
+
+    def _restore(self, kept: dict[str, Any]) -> None:
+        super()._restore(kept)
+        if kept["own_model"]:
+            self.estimator = _unwrapped(self.engine_.model)
 
 
 class OutlierDetector(OutlierMixin, Judging):
@@ -167,19 +177,22 @@ class OutlierDetector(OutlierMixin, Judging):
 
     def _kept(self) -> dict[str, Any]:
         kept = super()._kept()
-        weights = (
-            None if self.weights is None else [[*item] for item in self.weights.items()]
-        )  # JSON has no numbers as keys
-        kept["params"] |= {"weights": weights}
-        return kept | {"own_model": self.estimator is not None}
+        if self.weights is not None:
+            kept["params"]["weights"] = [[*item] for item in self.weights.items()]  # JSON has no numbers as keys
+        return kept
 
     def _restore(self, kept: dict[str, Any]) -> None:
         super()._restore(kept)
         self.offset_ = -1.0
         self.weights = None if self.weights is None else dict(self.weights)
         self.categories, self.only_high, self.only_low = map(tuple, (self.categories, self.only_high, self.only_low))
-        if kept["own_model"]:
-            self.estimator = unwrapped(self.engine_.model)
+
+
+def _unwrapped(model: Any) -> Any:
+    """The model inside the wrappers that an Engine put around it for categories and absence."""
+    while isinstance(model, (Absence, Categories)):
+        model = model.model
+    return model
 
 
 def as_probabilities(odd: np.ndarray) -> np.ndarray:

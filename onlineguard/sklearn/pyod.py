@@ -7,7 +7,6 @@ import numpy as np
 from onlineguard.engine.engine import Engine
 from onlineguard.errors import InvalidArgument
 from onlineguard.sklearn.detector import Judging, as_probabilities
-from onlineguard.sklearn.streamed import unwrapped
 
 MOST = 0.2  # the highest target rate of an engine; a higher contamination moves `threshold_` alone
 
@@ -104,11 +103,9 @@ class PyODDetector(Judging):
 
     def _kept(self) -> dict[str, Any]:
         found = {"threshold": self.threshold_, "scores": self.decision_scores_.tolist()}
-        return super()._kept() | found | {"own_model": self.estimator is not None}
+        return super()._kept() | found
 
     def _restore(self, kept: dict[str, Any]) -> None:
         super()._restore(kept)
         self.threshold_, self.decision_scores_ = kept["threshold"], np.array(kept["scores"], np.float64)
         self.labels_ = (self.decision_scores_ > self.threshold_).astype(int)
-        if kept["own_model"]:
-            self.estimator = unwrapped(self.engine_.model)

@@ -1,5 +1,6 @@
 """The regressions that need no tuning as a scikit-learn regressor and classifier."""
 
+from abc import abstractmethod
 from typing import Any, Self
 
 import numpy as np
@@ -13,7 +14,22 @@ from onlineguard.errors import InvalidArgument
 from onlineguard.sklearn.streamed import Streamed
 
 
-class LinearRegressor(RegressorMixin, Streamed):
+class _Regression(Streamed):
+    """What both share: their parameters, and how an engine is made of them."""
+
+    def __init__(self, l2: float = 0.0, *, max_slices: int = 1_000_000):
+        self.l2 = l2
+        self.max_slices = max_slices
+
+    @abstractmethod
+    def _model(self, n_features: int) -> Any:
+        """The estimator of the core."""
+
+    def _made(self, n_features: int, features: list[str] | None) -> Engine:
+        return Engine(n_features, features=features, max_slices=self.max_slices, estimator=self._model(n_features))
+
+
+class LinearRegressor(RegressorMixin, _Regression):
     """Linear regression that follows a drifting stream, and that no corrupted target or feature can move far
     once a few were learned.
 
@@ -38,10 +54,6 @@ class LinearRegressor(RegressorMixin, Streamed):
     True
     """
 
-    def __init__(self, l2: float = 0.0, *, max_slices: int = 1_000_000):
-        self.l2 = l2
-        self.max_slices = max_slices
-
     def fit(self, X: Any, y: Any, slices: Any = None) -> Self:
         """Forget what was learned, then learn that each y came with its row of X, in their order."""
         return self._taught(X, y, slices, afresh=True)
@@ -60,12 +72,11 @@ class LinearRegressor(RegressorMixin, Streamed):
         self._learn(rows, targets, slices, afresh)
         return self
 
-    def _made(self, n_features: int, features: list[str] | None) -> Engine:
-        model = linear_regression(n_features, self.l2)
-        return Engine(n_features, features=features, max_slices=self.max_slices, estimator=model)
+    def _model(self, n_features: int) -> Any:
+        return linear_regression(n_features, self.l2)
 
 
-class LogisticClassifier(ClassifierMixin, Streamed):
+class LogisticClassifier(ClassifierMixin, _Regression):
     """Logistic regression of two classes that follows a drifting stream, and that no single row can move far.
 
     It takes the rows of X once, in their order, and needs no scaler. See `onlineguard.logistic_regression`.
@@ -88,10 +99,6 @@ class LogisticClassifier(ClassifierMixin, Streamed):
     """
 
     classes_: np.ndarray
-
-    def __init__(self, l2: float = 0.0, *, max_slices: int = 1_000_000):
-        self.l2 = l2
-        self.max_slices = max_slices
 
     def fit(self, X: Any, y: Any, slices: Any = None) -> Self:
         """Forget what was learned, then learn that each label came with its row of X, in their order."""
@@ -125,9 +132,8 @@ class LogisticClassifier(ClassifierMixin, Streamed):
         self._learn(rows, (labels == self.classes_[1]).astype(float), slices, afresh)
         return self
 
-    def _made(self, n_features: int, features: list[str] | None) -> Engine:
-        model = logistic_regression(n_features, self.l2)
-        return Engine(n_features, features=features, max_slices=self.max_slices, estimator=model)
+    def _model(self, n_features: int) -> Any:
+        return logistic_regression(n_features, self.l2)
 
     def _kept(self) -> dict[str, Any]:
         return super()._kept() | {"classes": self.classes_.tolist()}

@@ -3,6 +3,7 @@
 Rows are events. Without `slices` they are all of one slice, whose key in the engine is STREAM.
 """
 
+from abc import ABC, abstractmethod
 from os import PathLike
 from typing import Any, Self
 
@@ -13,14 +14,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from onlineguard.engine.engine import Engine
 from onlineguard.engine.verdicts import Verdicts
 from onlineguard.errors import InvalidArgument
-from onlineguard.models.absence import Absence
-from onlineguard.models.categories import Categories
 
 STREAM = "all"  # the key of the only slice, where the caller names none
 NOTE = "onlineguard.sklearn"  # the note in a saved engine that holds the estimator around it
 
 
-class Streamed(BaseEstimator):
+class Streamed(BaseEstimator, ABC):
     """An Engine behind scikit-learn's methods. A subclass says how its engine is made.
 
     A value that is NaN or infinite is missing, as it is for the Engine.
@@ -31,9 +30,9 @@ class Streamed(BaseEstimator):
     feature_names_in_: np.ndarray  # only of frames
     _sliced: bool
 
+    @abstractmethod
     def _made(self, n_features: int, features: list[str] | None) -> Engine:
         """A new engine, of the parameters that the operator chose."""
-        raise NotImplementedError
 
     def _follow(self) -> None:
         """Have the engine follow parameters that were set after it was made."""
@@ -103,10 +102,3 @@ class Streamed(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
-
-
-def unwrapped(model: Any) -> Any:
-    """The model inside the wrappers that an Engine put around it for categories and absence."""
-    while isinstance(model, (Absence, Categories)):
-        model = model.model
-    return model

@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import json
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -133,6 +134,38 @@ def test_a_sensor_over_mqtt_is_heard_of_when_it_is_odd():
     assert said[0]["p_value"] < 0.001
 
 
-def test_a_loop_answers_while_batches_are_judged(capsys):
+def test_a_loop_judges_what_it_is_sent(capsys):
     asyncio.run(program("in_a_loop").main())
-    assert capsys.readouterr().out.startswith("5000 events, ")
+    events, _, anomalous, _ = capsys.readouterr().out.split()
+    assert events == "5000"
+    assert 5 <= int(anomalous) < 150  # the last reading of each batch is odd
+
+
+def test_a_loop_answers_while_a_batch_is_judged():
+    app, begun, released = program("in_a_loop"), threading.Event(), threading.Event()
+
+    class Slow(Engine):
+        """Begins a batch, and goes on when it is released."""
+
+        def update(self, slices, X, y=None):
+            begun.set()
+            assert released.wait(60.0)
+            return super().update(slices, X, y)
+
+    async def main():
+        app.engine = Slow(features=["load", "latency"])
+        async with await asyncio.start_server(app.answer, "127.0.0.1", 0) as server:
+            address = server.sockets[0].getsockname()
+            (judged, sends), (told, asks) = [await asyncio.open_connection(*address) for _ in range(2)]
+            sends.write(json.dumps(readings()[:100]).encode() + b"\n")
+            while not begun.is_set():
+                await asyncio.sleep(0.001)
+            asks.write(b"\n")
+            meanwhile = await told.readline()
+            released.set()
+            verdicts = json.loads(await judged.readline())
+            for each in (sends, asks):
+                each.close()
+        return meanwhile, verdicts
+
+    assert asyncio.run(main()) == (b"0\n", [False] * 100)
