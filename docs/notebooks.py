@@ -11,7 +11,6 @@ import contextlib
 import io
 import json
 import re
-import shutil
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +21,6 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
 _CELL = re.compile(r"^# %%(.*)\n", re.MULTILINE)
-_NEEDS = re.compile(r"^# needs: (\S+)$", re.MULTILINE)
 
 
 class Cell(NamedTuple):
@@ -59,12 +57,10 @@ def notebook(program: str) -> str:
 def write_page(tutorial: Path, folder: Path) -> None:
     """Run the tutorial; write NAME.md with what it shows, NAME.ipynb, and a PNG for each figure.
 
-    A tutorial that needs a program which this machine lacks, as its line `# needs: PROGRAM` says, is shown without
-    outputs. Any error of a cell is raised.
+    Any error of a cell is raised.
     """
     program = tutorial.read_text("utf-8")
     name = tutorial.stem
-    runs = all(shutil.which(needed) for needed in _NEEDS.findall(program))
     names: dict[str, Any] = {"__name__": "__main__"}
     page: list[str] = []
     for number, cell in enumerate(cells(program)):
@@ -72,8 +68,6 @@ def write_page(tutorial: Path, folder: Path) -> None:
             page.append(cell.text)
             continue
         page.append(f"```python\n{cell.text}\n```")
-        if not runs:
-            continue
         if printed := _ran(cell.text, names, f"{tutorial.name}, cell {number}"):
             page.append(f"```text\n{printed}\n```")
         for figure in plt.get_fignums():

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 import onlineguard
+from onlineguard.cli import inspect, run
 from onlineguard.cli import registry as commands  # the commands of `slidr`, and on top those of a registry
 from onlineguard.cli.exits import one_line_errors
-from onlineguard.cli.run import INSPECT_EPILOG, RUN_EPILOG, inspect, run
 
 if TYPE_CHECKING:
     from onlineguard.slidr.simulation.simulator import World
@@ -48,8 +48,8 @@ def onlineguard_(
         raise typer.Exit
 
 
-app.command(epilog=RUN_EPILOG)(run)
-app.command(epilog=INSPECT_EPILOG)(inspect)
+app.command(epilog=run.EPILOG)(run.run)
+app.command(epilog=inspect.EPILOG)(inspect.inspect)
 
 DEMO_EPILOG = """[bold]Examples[/bold]
 

@@ -7,23 +7,20 @@ from contextlib import contextmanager
 import typer
 
 EXIT_ERROR, EXIT_REJECTED, EXIT_CONFLICT, EXIT_INTERRUPTED = 2, 3, 4, 130
+_ALIKE = (  # whose flag is the name of the argument
+    *("state", "out", "report", "rejects", "slice", "patience", "pause", "keep", "follow"),
+    *("delimiter", "decimal", "encoding", "time_format", "time_zone"),
+    *("clicks", "days", "start", "robots", "seed", "label_outage"),
+    *("kind", "budget", "method", "confidence", "model", "json", "min_coverage", "cap", "rfm_at_least"),
+    *("why", "registry", "calibrate_days", "measure_days", "workers", "parts"),
+)
 # The flag of each argument that the library names in an error.
-FLAGS = {name: f"--{name}" for name in ("patience", "state", "out", "report", "rejects", "slice")} | {
-    **{name: f"--{name.replace('_', '-')}" for name in ("clicks", "days", "start", "robots", "seed", "label_outage")},
+FLAGS = {name: f"--{name.replace('_', '-')}" for name in _ALIKE} | {
     "target_rate": "--rate",
     "feature_columns": "--feature",
     "slice_columns": "--slice",
-    **{name: f"--{name.replace('_', '-')}" for name in ("kind", "budget", "method", "confidence", "model", "json")},
-    **{name: f"--{name.replace('_', '-')}" for name in ("min_coverage", "cap", "rfm_at_least")},
     "slices": "--slice",
-    **{
-        name: f"--{name.replace('_', '-')}" for name in ("delimiter", "decimal", "encoding", "time_format", "time_zone")
-    },
-    **{name: f"--{name}" for name in ("pause", "keep", "follow")},
     "category_columns": "--category",
-    **{name: f"--{name}" for name in ("why", "registry", "days")},
-    **{name: f"--{name.replace('_', '-')}" for name in ("calibrate_days", "measure_days")},
-    **{name: f"--{name}" for name in ("workers", "parts")},
 }
 
 

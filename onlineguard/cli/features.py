@@ -1,16 +1,11 @@
 """`onlineguard slidr features`: more days of clicks than memory holds, counted into a history to train on."""
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from onlineguard.cli.exits import EXIT_CONFLICT, one_line_errors, print_error
-
-if TYPE_CHECKING:
-    from onlineguard.slidr.pipeline import Config, Prepared
 
 EPILOG = """[bold]Memory[/bold]
 
@@ -92,24 +87,3 @@ def features(
             f"{made.clicks:,} clicks with their features{known}",
             f"history: {out}; next: onlineguard slidr train {out} --out model",
         )
-
-
-def prepared_history(folder: Path, config: "Config", unasked: Mapping[str, object]) -> "Prepared":
-    """The clicks of a history for the models, with features in a mapped file.
-
-    unasked: flags that only a log of clicks takes. Raises InvalidArgument where one of them was given.
-    """
-    from onlineguard.errors import InvalidArgument
-    from onlineguard.slidr.history.reading import History
-
-    for flag, value in unasked.items():
-        if value is not None:
-            raise InvalidArgument(f"{flag} is for a log of clicks, and {folder} is a folder; leave it out")
-    history = History(folder)
-    for rest in folder.glob(".features-*.npy"):  # of a process that was killed
-        rest.unlink(missing_ok=True)
-    spool = folder / f".features-{os.getpid()}.npy"
-    try:
-        return history.prepared(config=config, spool=spool)
-    finally:
-        spool.unlink(missing_ok=True)  # what is mapped stays until it is let go

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onlineguard.cli.exits import EXIT_CONFLICT, EXIT_REJECTED, one_line_errors, print_error
-from onlineguard.cli.slidr import KindName, app
+from onlineguard.cli.slidr import app
+from onlineguard.cli.train import KindName
 
 if TYPE_CHECKING:
     from onlineguard.slidr.registry.records import Change

@@ -1,16 +1,24 @@
-"""The commands `run` and `inspect`: judge a stream, and look at a file before."""
+"""`onlineguard run`: every event of a stream judged against its own slice."""
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from onlineguard.cli.configuration import configured
 from onlineguard.cli.exits import EXIT_INTERRUPTED, one_line_errors
-
-if TYPE_CHECKING:
-    from onlineguard.sources import Choices
+from onlineguard.cli.written import (
+    Decimal,
+    Delimiter,
+    Encoding,
+    Header,
+    Missing,
+    SourceName,
+    TimeFormat,
+    TimeZone,
+    choices,
+)
 
 
 class DetectorName(StrEnum):
@@ -20,7 +28,7 @@ class DetectorName(StrEnum):
     series = "series"
 
 
-RUN_EPILOG = """[bold]Examples[/bold]
+EPILOG = """[bold]Examples[/bold]
 
 Server metrics, one series a slice, with alarms in an HTML report:
 
@@ -48,56 +56,7 @@ Exit codes: 0 done; 2 wrong use, or a source or state file that cannot be used; 
 judged until then has been written. A run that breaks off in any other way writes nothing: it can be repeated.
 """
 
-INSPECT_EPILOG = """[bold]Examples[/bold]
-
-  [cyan]onlineguard inspect umsatz.csv[/cyan]
-
-  [cyan]onlineguard inspect export.txt --delimiter ';' --decimal ,[/cyan]
-"""
-
-_WRITTEN, _VERDICTS = "How the file is written, where it is not as was told from its first block", "Verdicts"
-SourceName = Annotated[
-    str,
-    typer.Argument(
-        help="A text (.csv, .tsv, .txt, .ndjson, also .gz, .bz2, .xz, .zst), .parquet, .xlsx or .zip; a folder, a "
-        "pattern in quotes, a URL (https, s3, gs, abfs); or - for a pipe."
-    ),
-]
-Delimiter = Annotated[
-    str | None, typer.Option(metavar="SIGN", help="Between two fields, e.g. ';', or tab.", rich_help_panel=_WRITTEN)
-]
-Decimal = Annotated[
-    str | None, typer.Option(metavar="SIGN", help="The decimal mark: . or , as in 1,5.", rich_help_panel=_WRITTEN)
-]
-Encoding = Annotated[
-    str | None, typer.Option(metavar="NAME", help="utf-8, cp1252, utf-16 and others.", rich_help_panel=_WRITTEN)
-]
-TimeFormat = Annotated[
-    str | None,
-    typer.Option(metavar="FORMAT", help="Of the times, e.g. '%d.%m.%Y %H:%M'.", rich_help_panel=_WRITTEN),
-]
-TimeZone = Annotated[
-    str | None,
-    typer.Option(metavar="ZONE", help="Of times without one, e.g. Europe/Berlin; else UTC.", rich_help_panel=_WRITTEN),
-]
-Missing = Annotated[
-    str | None,
-    typer.Option(
-        "--na",
-        metavar="WORD[,WORD]",
-        help="More words or numbers for a missing value, e.g. -999; those such as - or n/a are known.",
-        rich_help_panel=_WRITTEN,
-    ),
-]
-Header = Annotated[
-    bool | None,
-    typer.Option(
-        "--header/--no-header",
-        help="Whether the first row has the names; else they are column_1, column_2, ...",
-        show_default=False,
-        rich_help_panel=_WRITTEN,
-    ),
-]
+_VERDICTS = "Verdicts"
 
 
 def run(
@@ -240,7 +199,7 @@ def run(
             label,
             strict=strict,
             category_columns=_columns("--category", category) or [],
-            choices=_choices(delimiter, decimal, encoding, time_format, time_zone, na, header),
+            choices=choices(delimiter, decimal, encoding, time_format, time_zone, na, header),
             kept_columns=_columns("--keep", keep) or [],
             follow=follow,
         )
@@ -281,45 +240,6 @@ def run(
         console.print_summary(summary, events, {"verdicts": out, "report": report, "state": state}, aside=follow)
         if summary.interrupted:
             raise typer.Exit(EXIT_INTERRUPTED)
-
-
-def inspect(
-    source: SourceName,
-    rows: Annotated[int, typer.Option(min=1, max=100, help="How many rows are shown.")] = 5,
-    delimiter: Delimiter = None,
-    decimal: Decimal = None,
-    encoding: Encoding = None,
-    time_format: TimeFormat = None,
-    time_zone: TimeZone = None,
-    na: Missing = None,
-    header: Header = None,
-) -> None:
-    """Show how a file would be read: how it is written, its columns and first rows, and a command that judges it."""
-    with one_line_errors():
-        from onlineguard.cli import inspection
-        from onlineguard.sources.looking import look
-
-        choices = _choices(delimiter, decimal, encoding, time_format, time_zone, na, header)
-        flags = {"--delimiter": delimiter, "--decimal": decimal, "--encoding": encoding, "--time-format": time_format}
-        flags |= {"--time-zone": time_zone, "--na": na}
-        given = [part for flag, value in flags.items() if value is not None for part in (flag, value)]
-        given += [] if header is None else ["--header" if header else "--no-header"]
-        inspection.show(source, look(source, choices), rows, given)
-
-
-def _choices(
-    delimiter: str | None,
-    decimal: str | None,
-    encoding: str | None,
-    time_format: str | None,
-    time_zone: str | None,
-    na: str | None,
-    header: bool | None,
-) -> "Choices":
-    from onlineguard.sources import Choices
-
-    words = tuple(word.strip() for word in (na or "").split(",") if word.strip())
-    return Choices(encoding, delimiter, header, decimal, time_format, time_zone, words)
 
 
 def _columns(flag: str, names: str | None) -> list[str] | None:

@@ -43,7 +43,7 @@ class VerdictLines:
     def add(
         self, batch: Batch, verdicts: Verdicts, alarms: np.ndarray | None = None, drivers: Drivers | None = None
     ) -> None:
-        """Write the verdicts of a batch. Nobody who reads them any more is taken for the end of the stream."""
+        """Write the verdicts of a batch. If their reader has gone, the stream ends as by Ctrl-C."""
         frame = _frame(batch, verdicts, self._slice_columns, alarms, drivers)
         try:
             self._stream.write(_as_texts(frame).write_ndjson().encode())

@@ -25,14 +25,11 @@ Visitors, sessions and the curves of slices are gone through in parts too.
 """
 
 import dataclasses
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -42,12 +39,13 @@ import msgspec
 
 import onlineguard
 from onlineguard import atomic
-from onlineguard.errors import CheckpointError, Conflict, InfeasibleBudget, InvalidArgument
+from onlineguard.errors import CheckpointError, InfeasibleBudget, InvalidArgument
 from onlineguard.slidr.guardrails import candidate, distributions, labels, traffic
 from onlineguard.slidr.guardrails.candidate import LEVEL, Comparison
 from onlineguard.slidr.guardrails.checks import Check, Settings, run
 from onlineguard.slidr.guardrails.data import Data
 from onlineguard.slidr.guardrails.promises import canaries, promised
+from onlineguard.slidr.history.keeping import alone
 from onlineguard.slidr.history.reading import History
 from onlineguard.slidr.model import Model, Span, load_model, save_model
 from onlineguard.slidr.pipeline import Config, Mask, Prepared, known_humans, purchasing, train_model
@@ -129,7 +127,7 @@ def retrain(
         return found
     folder = work or history.path.parent / "retrain"
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    with alone(folder, "another retraining is going on in"):
         if (found := _earlier(registry, name)) is not None:
             return found
         until = (last - date(1970, 1, 1)).days * DAY + DAY
@@ -317,16 +315,3 @@ def _earlier(registry: Registry, name: str) -> Run | None:
         raise CheckpointError(
             f"{registry.url}/{name} is damaged: {error}; remove it, and the day is done anew"
         ) from error
-
-
-@contextmanager
-def _alone(folder: Path) -> Generator[None]:
-    """Hold the lock of a work folder. Raises Conflict if another process holds it."""
-    with open(folder / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Conflict(f"another retraining is going on in {folder}; it will do, or name another folder") from None
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield

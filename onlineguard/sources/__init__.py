@@ -1,11 +1,13 @@
-"""Event sources: CSV, NDJSON and Parquet files of any size, read in batches of a bounded number of rows.
+"""Event sources: delimited text, NDJSON, Parquet and Excel, read in batches of a bounded number of rows.
 
 `Source` turns a file, or what is piped in, into `Batch`es for the engine. A row that cannot be read is set aside, with
-its line number and the reason, and reading goes on. A source holds a few blocks of 4 MiB and one batch
-at any time (of Parquet: a few row groups, of the named columns only), whatever the size of the file or of one line.
+its line number and the reason, and reading goes on. A source holds a few blocks of 4 MiB and one batch at any time,
+whatever the size of the file or of one line; of Parquet a few row groups of the named columns, of Excel the sheet.
 
-Bytes become `blocks`, blocks become `lines`, and lines become rows of fields (`delimited`, `ndjson`, `parquet`). A
-`conversion` turns the rows into events, which leave in `batches`; `ahead` reads the next batch while one is judged.
+`places` finds the files, and `opening` opens each. Its bytes come in `blocks`, pass `unpacking` and `encodings`,
+and become `lines`; lines become rows of fields (`delimited`, `ndjson`). Parquet and Excel are `frames`. How a text is
+written is told by `dialect`, `numerals` and `formats`. A `conversion` turns the rows into events, which leave in
+`batches`; `ahead` reads the next batch while one is judged.
 """
 
 from onlineguard.sources.ahead import read_ahead

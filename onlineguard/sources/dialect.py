@@ -25,24 +25,8 @@ _DELIMITERS = (",", ";", "\t", "|")
 _ANNOTATIONS = ("#group", "#datatype", "#default", "#constant")  # lines of InfluxDB before a header
 _TIME = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:\D|$)|\d{1,2}[ /-][A-Z][a-z]{2}[a-z]*[ /-]\d{2,4}|\d{1,2}:\d{2}")
 WORDS = MISSING | {  # that stand for a missing number, in small letters
-    *(
-        "nan",
-        "-",
-        "--",
-        "—",
-        "\u2013",
-        "\\n",
-        "?",
-        ".",
-        "*",
-        "#n/a",
-        "#na",
-        "#null!",
-        "#value!",
-        "#div/0!",
-        "#ref!",
-        "#num!",
-    ),
+    *("nan", "-", "--", "—", "\u2013", "\\n", "?", ".", "*"),
+    *("#n/a", "#na", "#null!", "#value!", "#div/0!", "#ref!", "#num!"),  # Excel's errors
     *("<na>", "<null>", "(null)", "n.a.", "k.a.", "nil", "missing", "undefined", "nat", "unknown", "not available"),
 }
 
@@ -104,7 +88,8 @@ class Dialect:
         delimiter = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
         parts = [self.encoding, f"{delimiter.get(self.delimiter, repr(self.delimiter))} between fields"]
         parts += [] if self.quote == '"' else [f"quotes {self.quote}"]
-        parts += [f"{self.skipped} lines skipped"] * bool(self.skipped) + ["header" if self.header else "no header"]
+        parts += [f"{self.skipped} line{'s' * (self.skipped > 1)} skipped"] * bool(self.skipped)
+        parts += ["header" if self.header else "no header"]
         return ", ".join([*parts, self.numerals.describe()])
 
 

@@ -10,10 +10,9 @@ import polars as pl
 from onlineguard.errors import SourceError
 from onlineguard.extras import require
 from onlineguard.sources.numerals import PLAIN, Numerals, parsed, told_numerals
-from onlineguard.sources.rows import Columns, FieldRows
+from onlineguard.sources.rows import HEAD_ROWS, Columns, FieldRows
 
 UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)  # the errors that polars raises
-HEAD_ROWS = 1_000  # by which the kinds of columns are told
 
 
 class Frames:

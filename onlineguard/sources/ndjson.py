@@ -13,9 +13,7 @@ from onlineguard.sources.kinds import as_cells
 from onlineguard.sources.lines import MAX_LINE_BYTES, Lines
 from onlineguard.sources.numerals import PLAIN
 from onlineguard.sources.rejects import Reject, shortened
-from onlineguard.sources.rows import Columns, FieldRows
-
-HEAD_ROWS = 1_000  # by which the kinds of columns are told
+from onlineguard.sources.rows import HEAD_ROWS, Columns, FieldRows
 
 
 class JsonLines:

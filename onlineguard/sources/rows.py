@@ -14,6 +14,8 @@ from onlineguard.errors import SourceError
 from onlineguard.sources.numerals import Numerals
 from onlineguard.sources.rejects import Reject
 
+HEAD_ROWS = 1_000  # of a table, by which the kinds of its columns are told
+
 
 @dataclass
 class FieldRows:

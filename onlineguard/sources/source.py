@@ -243,7 +243,7 @@ class Source:
     def _told_apart(self, converter: Converter, rows: Iterator[FieldRows]) -> Iterator[FieldRows]:
         """The rows, the first of them once there are enough to tell categories from numbers, or no more come."""
         head: list[FieldRows] = []
-        failure: SourceError | BaseException | None = None
+        failure: BaseException | None = None
         if self._categories is None:
             try:
                 for block in rows:

@@ -5,6 +5,7 @@ import lzma
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -48,18 +49,14 @@ def _decompressor(kind: str) -> Callable[[], Any]:
         from backports import zstd
     else:
         raise MissingExtra("reading what zstd packed", ["backports.zstd"], "zstd")
-    return _ZstdErrors.wrapped(zstd)
+    return partial(_ZstdErrors, zstd)
 
 
 class _ZstdErrors:
-    """A decompressor of zstd whose errors are among `UNREADABLE`."""
+    """A decompressor of zstd whose errors are among `blocks.UNREADABLE`."""
 
     def __init__(self, zstd: Any):
         self._inner, self._error = zstd.ZstdDecompressor(), zstd.ZstdError
-
-    @classmethod
-    def wrapped(cls, zstd: Any) -> Callable[[], "_ZstdErrors"]:
-        return lambda: cls(zstd)
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
         try:

@@ -25,12 +25,6 @@ def test_an_error_of_a_cell_is_raised(tmp_path):
         notebooks["write_page"](tmp_path / "a.py", tmp_path)
 
 
-def test_a_tutorial_whose_program_is_missing_is_shown_without_outputs(tmp_path):
-    (tmp_path / "a.py").write_text("# needs: no-such-program\n# %%\nraise ValueError\n", encoding="utf-8")
-    notebooks["write_page"](tmp_path / "a.py", tmp_path)
-    assert "raise ValueError" in (tmp_path / "a.md").read_text(encoding="utf-8")
-
-
 @pytest.mark.parametrize("tutorial", sorted((DOCS / "tutorials").glob("*.py")), ids=lambda tutorial: tutorial.stem)
 def test_a_tutorial_has_text_code_a_figure_and_a_claim_and_is_short(tutorial):
     text = tutorial.read_text(encoding="utf-8")

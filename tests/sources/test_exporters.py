@@ -177,7 +177,7 @@ def test_what_was_told_is_said_in_one_line(tmp_path):
     read = Source(path, [], None, "Zeit")
     read.peek()
     assert read.described == (
-        "cp1252, semicolons between fields, 1 lines skipped, header, decimal comma and '.' between thousands, "
+        "cp1252, semicolons between fields, 1 line skipped, header, decimal comma and '.' between thousands, "
         "times %d.%m.%Y %H:%M"
     )
     assert read.feature_columns == ["Last", "Anteil"]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from onlineguard.errors import SourceError
+from onlineguard.errors import Conflict, SourceError
 from onlineguard.slidr.history.layout import KINDS, ROWS, Kind, Part, parts, path_of, standing
 from onlineguard.slidr.history.pseudonyms import Pseudonyms
 from onlineguard.slidr.history.writing import write_file
@@ -33,6 +33,17 @@ def locked(root: Path) -> Generator[None]:
         yield
     finally:
         os.close(file)
+
+
+@contextmanager
+def alone(folder: Path, doing: str) -> Generator[None]:
+    """Hold the lock of a work folder. Raises Conflict if another process holds it; `doing` says what for."""
+    with open(folder / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Conflict(f"{doing} {folder}; wait until it is done, or name another folder") from None
+        yield
 
 
 def drop_before(root: Path, day: str) -> None:

@@ -19,12 +19,10 @@ from there too.
 holds some 40 bytes for each click of a piece. More partitions take less memory, and more pieces less disk.
 """
 
-import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -35,11 +33,12 @@ import polars as pl
 
 import onlineguard
 from onlineguard import atomic
-from onlineguard.errors import CheckpointError, Conflict, InvalidArgument
+from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard.slidr.clicks.order import LATE_MS, MOST_LATE, check_order, plausible
 from onlineguard.slidr.counting.click_clock import Clock
 from onlineguard.slidr.counting.entity_step import KINDS, Kind
 from onlineguard.slidr.counting.windows import HOUR_MS
+from onlineguard.slidr.history.keeping import alone
 from onlineguard.slidr.model import FEATURES
 from onlineguard.slidr.offline.assembling import assemble, mark
 from onlineguard.slidr.offline.log import Block, ParquetLog
@@ -103,7 +102,7 @@ def record(
         raise InvalidArgument(f"{root} holds a history that was not counted from a log; name another folder")
     work.mkdir(parents=True, exist_ok=True)
     (root / "clicks").mkdir(exist_ok=True)
-    with _alone(work), pool(workers) as run:
+    with alone(work, "another process is counting into"), pool(workers) as run:
         _remove_rests(root)
         made = _begun(log, work / "made.json", lookups is not None, parts)
         before = made.clicks
@@ -325,14 +324,3 @@ def _remove_rests(root: Path) -> None:
     """Remove what processes were at when they were killed."""
     for rest in root.rglob(".*.tmp"):
         shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
-
-
-@contextmanager
-def _alone(folder: Path) -> Generator[None]:
-    """Hold the lock of the folder. Raises Conflict if another process holds it."""
-    with open(folder / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Conflict(f"another process is counting into {folder}; it will do, or name another folder") from None
-        yield

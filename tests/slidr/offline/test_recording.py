@@ -19,6 +19,7 @@ from onlineguard.errors import Conflict, InvalidArgument, SourceError
 from onlineguard.slidr.clicks.clicks import SCHEMA
 from onlineguard.slidr.counting.counters import ProcessStore
 from onlineguard.slidr.features import NAMES, Featuriser
+from onlineguard.slidr.history.keeping import alone
 from onlineguard.slidr.history.reading import History, features_of
 from onlineguard.slidr.offline import recording
 from onlineguard.slidr.offline.log import ParquetLog
@@ -194,7 +195,7 @@ def _alive(group):
 def test_one_process_counts_into_a_history_at_a_time(days, tmp_path):
     (tmp_path / "out" / "counting").mkdir(parents=True)
     (tmp_path / "out" / "clicks").mkdir()
-    with recording._alone(tmp_path / "out" / "counting"), pytest.raises(Conflict, match="another process"):
+    with alone(tmp_path / "out" / "counting", "a test holds"), pytest.raises(Conflict, match="another process"):
         record(log_of(days), tmp_path / "out")
 
 

@@ -1,0 +1,64 @@
+"""`onlineguard slidr score`: a decision about every click of a log."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onlineguard.cli.clicks import (
+    ClicksFile,
+    LookupsFolder,
+    MappingFile,
+    ModelFolder,
+    Rejects,
+    Since,
+    Until,
+    prepared_clicks,
+    thresholds_of,
+    used_span,
+    write_file,
+)
+from onlineguard.cli.exits import one_line_errors
+
+EPILOG = """[bold]Columns[/bold]
+
+click_id, p_robot, threshold, slice, robotic (whether p_robot is above the threshold), and model (its version).
+
+There is one row for each click, in the order of the log. A click that arrived twice has two rows.
+
+[bold]Examples[/bold]
+
+  [cyan]onlineguard slidr score traffic/clicks.parquet --model model --out decisions.parquet[/cyan]
+"""
+
+
+def score(
+    clicks: ClicksFile,
+    folder: ModelFolder,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where decisions are written: .parquet, .csv or .ndjson.")],
+    mapping: MappingFile = None,
+    rejects: Rejects = None,
+    lookups_: LookupsFolder = None,
+    since: Since = None,
+    until: Until = None,
+) -> None:
+    """Decide about every click of a log. Features are counted from its first click on."""
+    with one_line_errors():
+        from onlineguard.cli import console, runner
+        from onlineguard.errors import InvalidArgument
+        from onlineguard.slidr.model import load_model
+        from onlineguard.slidr.workflow import check_table, decisions
+
+        check_table("out", out)
+        if clicks.is_dir():
+            raise InvalidArgument(f"{clicks} is a folder; onlineguard slidr replay {clicks} judges a history anew")
+        read = {"the source": clicks, "--mapping": mapping}
+        runner.check_destinations(None, {"out": out, "rejects": rejects}, read)
+        model = load_model(folder)
+        thresholds, _ = thresholds_of(model, folder)
+        prepared = prepared_clicks(clicks, mapping, rejects, lookups_, model.config, model)
+        start, end = used_span(prepared, since, until, None, None)
+        rows = (prepared.ts >= start) & (prepared.ts < end)
+        table = decisions(prepared, model, thresholds, rows)
+        write_file(out, lambda path: getattr(table, f"write_{out.suffix.lower()[1:]}")(path))
+        console.say(f"{int(table['robotic'].sum()):,} of {table.height:,} clicks are robotic", f"out: {out}")
