@@ -86,13 +86,12 @@ def test_a_kafka_topic_is_judged_and_goes_on_where_the_state_ends(tmp_path):
 
 
 def consumed(servers, topic, n):
-    consumer = confluent_kafka.Consumer({"bootstrap.servers": servers, "group.id": "test"})
-    consumer.assign([confluent_kafka.TopicPartition(topic, 0, 0)])
-    found = []
-    while len(found) < n:
-        found += [json.loads(record.value()) for record in consumer.consume(n, timeout=1.0)]
-    consumer.close()
-    return found
+    with closing(confluent_kafka.Consumer({"bootstrap.servers": servers, "group.id": "test"})) as consumer:
+        consumer.assign([confluent_kafka.TopicPartition(topic, 0, 0)])
+        found = []
+        while len(found) < n:
+            found += [json.loads(record.value()) for record in consumer.consume(n, timeout=1.0)]
+        return found
 
 
 def test_readings_over_nats_are_judged_in_their_order():

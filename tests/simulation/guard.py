@@ -7,7 +7,7 @@ missing, doubled or out of place, or a pool adopted elsewhere, shows in the next
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 from onlineguard_service.entries import Events, Switch
@@ -69,15 +69,17 @@ class CheapGuard:
             after(i)
         return answers
 
-    def apply(self, entry: Any, sequence: int) -> Sequence[EventAnswer]:
+    def apply(self, entry: Events | Switch, sequence: int) -> Sequence[EventAnswer]:
         """See Guard."""
-        if isinstance(entry, Events):
-            return self._update(entry)
-        if isinstance(entry, Switch):
-            self.head = hashed(self.head, b"switch", entry.version.encode())
-            self._use(entry.version)
-            return []
-        raise NotImplementedError(type(entry).__name__)
+        match entry:
+            case Events():
+                return self._update(entry)
+            case Switch():
+                self.head = hashed(self.head, b"switch", entry.version.encode())
+                self._use(entry.version)
+                return []
+            case _:
+                assert_never(entry)
 
     def _update(self, entry: Events) -> list[EventAnswer]:
         return [self._learn(event, entry.t) for event in entry.events]

@@ -3,8 +3,9 @@
 import os
 import secrets
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,23 +40,23 @@ class Kept(NamedTuple):
     value: bytes
 
 
-class World:
+class World(ABC):
     """One log of `PARTITIONS` partitions and its group."""
 
     remembers = True  # whether the group keeps how far outputs are published, and refuses members that it gave up
     lease = 1.0  # seconds after which a member that does nothing is taken for dead
 
+    @abstractmethod
     def member(self) -> Member:
         """One more member."""
-        raise NotImplementedError
 
+    @abstractmethod
     def writer(self) -> Writer:
         """Appends to the log."""
-        raise NotImplementedError
 
+    @abstractmethod
     def outputs(self) -> list[Kept]:
         """All that was published."""
-        raise NotImplementedError
 
     def bury(self, member: Member) -> None:
         """The group takes a member for dead, which does not know of it."""
@@ -198,6 +199,29 @@ class Follower:
             outputs = [Output(record.offset, 0, to, b"key", record.value) for record in those]
             done.append(Done(self.owned[partition], those[-1].offset, outputs))
         self.member.publish(done)
+
+
+@contextmanager
+def followers(world: Any) -> Generator[Callable[..., Follower]]:
+    """Makes followers, by their places and the options of their members, which are closed in the end.
+
+    Each of them is, whatever another one says: librdkafka may hang where a consumer is only dropped.
+    """
+    with ExitStack() as members:
+
+        def start(places: dict[int, int] | None = None, **options: Any) -> Follower:
+            member = members.enter_context(closing(world.member(**options)))
+            return Follower(member, places)
+
+        yield start
+
+
+def fill(world: World, n: int = 5, partitions: Iterable[int] = range(PARTITIONS)) -> None:
+    """Append n records to each partition: "0 of 3", "1 of 3" and so on."""
+    with closing(world.writer()) as writer:
+        for i in range(n):
+            for partition in partitions:
+                writer.write(partition, b"key", b"%d of %d" % (i, partition))
 
 
 def until(holds: Callable[[], bool], *followers: Follower) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from contextlib import closing
 from itertools import islice
 
 import msgspec
@@ -96,18 +97,17 @@ class Workers:
     def records(self):
         """The log, by partition."""
         self.readers += 1
-        member = self.reader(f"reader-{self.readers}")
-        follower, until = Follower(member), time.monotonic() + PATIENCE
-        found = [[] for _ in range(PARTITIONS)]
-        while len(follower.owned) < PARTITIONS or any(
-            not found[partition] or found[partition][-1].offset < member.end(partition)
-            for partition in range(PARTITIONS)
-        ):
-            assert time.monotonic() < until
-            follower.poll(0.05, 5_000)
-            found = [[record for of, record in follower.read if of == partition] for partition in range(PARTITIONS)]
-        member.close()
-        return found
+        with closing(self.reader(f"reader-{self.readers}")) as member:
+            follower, until = Follower(member), time.monotonic() + PATIENCE
+            found = [[] for _ in range(PARTITIONS)]
+            while len(follower.owned) < PARTITIONS or any(
+                not found[partition] or found[partition][-1].offset < member.end(partition)
+                for partition in range(PARTITIONS)
+            ):
+                assert time.monotonic() < until
+                follower.poll(0.05, 5_000)
+                found = [[record for of, record in follower.read if of == partition] for partition in range(PARTITIONS)]
+            return found
 
     def end(self, name, how):
         process = self.running.pop(name)

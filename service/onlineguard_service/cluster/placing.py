@@ -14,7 +14,10 @@ from typing import Any, NamedTuple
 
 from onlineguard.errors import Conflict, InvalidArgument, OnlineguardError
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray is imported: nothing is sent out
+# Read by Ray as it is imported. Nothing is sent out; and actors run in the Python of their node, though the command was
+# started by `uv run`: Ray would pack the folder it was started in, and have every actor make an environment of that.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
 import ray
 import ray.exceptions

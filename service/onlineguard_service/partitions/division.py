@@ -1,7 +1,10 @@
-"""Which member of a group a partition belongs to: the same on every machine."""
+"""Which member of a group a partition belongs to, and which partition a record: the same on every machine."""
 
 from collections.abc import Sequence
 from hashlib import blake2b
+
+from onlineguard.errors import InvalidArgument
+from onlineguard.wire.placement import partition_of
 
 
 def divided(partitions: int, members: Sequence[str]) -> list[str]:
@@ -23,3 +26,12 @@ def divided(partitions: int, members: Sequence[str]) -> list[str]:
         has[best] += 1
         chosen.append(best)
     return chosen
+
+
+def placed(partition: int | None, key: bytes, partitions: int) -> int:
+    """The partition of a record, or that of its key where none is given. Raises InvalidArgument for one not there."""
+    if partition is None:
+        return partition_of(key, partitions)
+    if not 0 <= partition < partitions:
+        raise InvalidArgument("partition", f"is {partition}; it must be from 0 to {partitions - 1}")
+    return partition

@@ -6,9 +6,8 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from onlineguard.errors import InvalidArgument
-from onlineguard.wire.placement import partition_of
 from onlineguard_service.errors import JournalUnavailable
+from onlineguard_service.partitions.division import placed
 from onlineguard_service.partitions.kafka_client import Kafka, produced
 
 PATIENCE = 10.0  # seconds that brokers may be away
@@ -42,10 +41,7 @@ class KafkaWriter:
 
     def write(self, partition: int | None, key: bytes, value: bytes, kind: str = "events") -> None:
         """See `Writer.write`. Waits where more is written than brokers take."""
-        if partition is None:
-            partition = partition_of(key, self._partitions)
-        elif not 0 <= partition < self._partitions:
-            raise InvalidArgument("partition", f"is {partition}; it must be from 0 to {self._partitions - 1}")
+        partition = placed(partition, key, self._partitions)
         headers = [] if kind == "events" else [("kind", kind.encode())]
         produced(self._producer, self._topic, key, value, headers, partition=partition, on_delivery=self._delivered)
         self._producer.poll(0)

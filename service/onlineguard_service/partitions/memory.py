@@ -8,11 +8,11 @@ A partition that moves does so at once: its new owner gains it at its next poll,
 told yet, is refused when it publishes. That is how a process behaves that was stopped for a while and wakes up.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from onlineguard.wire.placement import partition_of
-from onlineguard_service.partitions.division import divided
+from onlineguard_service.partitions.division import divided, placed
 from onlineguard_service.partitions.log import NOTHING, Done, Fenced, Output, Owned, Read, Record, Turn
 
 
@@ -224,7 +224,7 @@ class MemoryWriter:
 
     def write(self, partition: int | None, key: bytes, value: bytes, kind: str = "events") -> None:
         """See `Writer.write`."""
-        self.log.append(partition_of(key, self.log.partitions) if partition is None else partition, value, kind)
+        self.log.append(placed(partition, key, self.log.partitions), value, kind)
 
     def flush(self) -> None:
         """See `Writer.flush`: all is as durable as this process."""
@@ -235,8 +235,5 @@ class MemoryWriter:
 
 def _after(records: Sequence[Record], offset: int, most: int) -> Sequence[Record]:
     """The first records after an offset."""
-    low, high = 0, len(records)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (middle + 1, high) if records[middle].offset <= offset else (low, middle)
-    return records[low : low + most]
+    first = bisect_right(records, offset, key=lambda record: record.offset)
+    return records[first : first + most]

@@ -4,7 +4,7 @@ import secrets
 from threading import Event
 
 from onlineguard.errors import InvalidArgument
-from onlineguard.wire.placement import partition_of
+from onlineguard_service.partitions.division import placed
 from onlineguard_service.partitions.redis_names import count, key
 from onlineguard_service.redis.patient import PatientRedis
 
@@ -52,10 +52,7 @@ class RedisWriter:
 
     def write(self, partition: int | None, key: bytes, value: bytes, kind: str = "events") -> None:
         """See `Writer.write`. May raise JournalUnavailable as `flush`; the record waits for the next flush then."""
-        if partition is None:
-            partition = partition_of(key, self._partitions)
-        elif not 0 <= partition < self._partitions:
-            raise InvalidArgument("partition", f"is {partition}; it must be from 0 to {self._partitions - 1}")
+        partition = placed(partition, key, self._partitions)
         waiting = self._waiting.setdefault(partition, [])
         waiting += (kind, key, value)
         if len(waiting) >= 3 * TOGETHER:

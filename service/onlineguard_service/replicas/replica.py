@@ -94,6 +94,7 @@ class Replica(Core):
         if settings.replica_log is not None:
             writer = await asyncio.to_thread(open_writer, settings.replica_log)
             if writer.partitions != begun.partitions:
+                writer.close()
                 raise CheckpointError(
                     f"replica_log has {writer.partitions} partitions, but the shards' log has {begun.partitions}; name "
                     "the log that the workers read"

@@ -9,6 +9,7 @@ applied all that is in the log:
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable
 
@@ -42,7 +43,12 @@ class Choosing:
     ):
         self._options, self._model, self._following, self._share, self._every = options, model, following, share, every
         self._tuned = False
-        self._again = 0.0  # when the registry is looked at next, by the monotonic clock
+        # When the registry is looked at next, by the monotonic clock; never where none is followed.
+        self._again = math.inf if following is None else 0.0
+
+    def is_due(self) -> bool:
+        """Whether there may be something to say. If not, nobody need ask the log how far it goes."""
+        return not self._tuned or self._model is not None or time.monotonic() >= self._again
 
     def look(self, shard: Shard) -> list[Append]:
         """The records that say it, for every partition. What prevents that is logged, and tried again."""

@@ -166,13 +166,15 @@ class Owner:
 
     def close(self) -> None:
         """Leave a snapshot of every shard, and the group, so that others go on at once."""
-        for held in list(self.held.values()):
-            self._snapshot_now(held)
-        self.held.clear()
-        self._thread.shutdown()
-        self._member.close()
-        with suppress(JournalUnavailable):
-            self._writer.close()
+        try:
+            for held in list(self.held.values()):
+                self._snapshot_now(held)
+            self.held.clear()
+        finally:
+            self._thread.shutdown()
+            self._member.close()
+            with suppress(JournalUnavailable):
+                self._writer.close()
 
     def reasons(self) -> list[str]:
         """Why it is not ready: partitions that are not restored, or that wait."""
@@ -345,7 +347,9 @@ class Owner:
     def _choose(self) -> None:
         """Have the log say what the operator chose anew, where this process owns the first partition."""
         held = self.held.get(MERGER)
-        if self._choosing is None or held is None or held.shard is None or held.waits:
+        if self._choosing is None or not self._choosing.is_due():
+            return
+        if held is None or held.shard is None or held.waits:
             return
         if held.unread or self._member.end(MERGER) > held.shard.offset:
             return  # it may be in the log already

@@ -79,17 +79,21 @@ def owning(settings: ShardSettings, stop: threading.Event) -> Generator[Owner]:
     with ExitStack() as ending:
         ending.callback(shutil.rmtree, folder, ignore_errors=True)
         given = None if settings.model is None else models.put(settings.model)
+        unowned = ending.enter_context(ExitStack())  # closed here unless there comes to be an owner, who does so
         writer = open_writer(settings.source)
+        unowned.callback(writer.close)
         beginning = _begun(settings, store, writer.partitions, shared, _first(given, following, models))
         make = _maker(beginning, shared.get)
         make(0, None)  # compiles: a member of the group that does so for long would be taken for dead
         member = open_member(settings.source, stop, settings.to)
+        unowned.callback(member.close)
         pace = Pace(settings.most, 0.5, settings.snapshot_every, settings.snapshot_records)
         choosing = Choosing(settings.options, given, following, shared.put, settings.registry_every)
         owner = Owner(member, writer, Snapshots(store), make, pace, choosing)
         if settings.metrics_port is not None:
             port = ending.enter_context(serving(owner, settings.metrics_host, settings.metrics_port))
             log.info("metrics are served on port %d", port)
+        unowned.pop_all()
         yield owner
 
 

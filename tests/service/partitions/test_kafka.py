@@ -6,7 +6,7 @@ was aborted or refuses a stale generation; here it is told to refuse.
 
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import closing
 
 import pytest
 from confluent_kafka import Producer
@@ -17,7 +17,7 @@ from onlineguard_service.partitions.urls import open_member, open_writer
 
 from onlineguard.errors import InvalidArgument
 from onlineguard.wire.placement import partition_of
-from tests.support.logs import PARTITIONS, Follower, MockWorld, until
+from tests.support.logs import PARTITIONS, Follower, MockWorld, fill, followers, until
 from tests.support.mock_kafka import mocked
 
 pytestmark = pytest.mark.slow
@@ -37,27 +37,13 @@ def world(mock):
 
 @pytest.fixture
 def started(world):
-    with ExitStack() as all_of_them:  # each, whatever another one says: librdkafka may hang where one is only dropped
-
-        def start(**options):
-            follower = Follower(world.member(**options))
-            all_of_them.callback(follower.member.close)
-            return follower
-
+    with followers(world) as start:
         yield start
-
-
-def fill(world, n=2, partitions=range(PARTITIONS)):
-    writer = world.writer()
-    for i in range(n):
-        for partition in partitions:
-            writer.write(partition, b"", b"%d of %d" % (i, partition))
-    writer.close()
 
 
 def filled(world, started, **options):
     """A follower that owns all and has read two records of each partition."""
-    fill(world)
+    fill(world, 2)
     follower = started(**options)
     until(lambda: len(follower.read) >= 2 * PARTITIONS, follower)
     return follower
@@ -143,18 +129,17 @@ def test_brokers_that_are_away_are_waited_for(world, mock, started):
     assert len({(of, record.offset) for of, record in follower.read}) == len(follower.read) == 3 * PARTITIONS
 
 
-def test_records_that_the_topic_dropped_before_they_were_applied_are_noticed(world, mock):
+def test_records_that_the_topic_dropped_before_they_were_applied_are_noticed(world, mock, started):
     fill(world, 10, [0])
     mock.drop(world.topic, 0, 8)
-    follower = Follower(world.member(), {0: 4})
+    follower = started({0: 4})
     with pytest.raises(RecordsGone, match=r"partition 0 of topic .* has no record after offset 4.*missing=skip"):
         until(lambda: bool(follower.read), follower)
-    follower.member.close()
     options = {"session.timeout.ms": "2000", "heartbeat.interval.ms": "200", **QUIET}
-    skips = Follower(KafkaMember(world.servers, world.topic, "other", skip_missing=True, options=options), {0: 4})
-    until(lambda: len(skips.read) >= 2, skips)
-    assert [record.offset for _, record in skips.read] == [8, 9]
-    skips.member.close()
+    with closing(KafkaMember(world.servers, world.topic, "other", skip_missing=True, options=options)) as member:
+        skips = Follower(member, {0: 4})
+        until(lambda: len(skips.read) >= 2, skips)
+        assert [record.offset for _, record in skips.read] == [8, 9]
 
 
 def test_a_topic_that_is_not_there_or_has_other_partitions_is_refused(world):
@@ -165,12 +150,12 @@ def test_a_topic_that_is_not_there_or_has_other_partitions_is_refused(world):
 
 
 def test_a_log_in_kafka_is_opened_by_its_url(world):
-    writer = open_writer(f"kafka://{world.servers}/{world.topic}")
-    writer.write(3, b"", b"here", "clicks")
-    writer.close()
-    follower = Follower(open_member(f"kafka://{world.servers}/{world.topic}?group=by-url&dead={world.topic}.alarms"))
-    until(lambda: len(follower.read) == 1, follower)
-    ((partition, record),) = follower.read
-    assert (partition, record.kind, abs(record.t - time.time() * 1_000) < 60_000) == (3, "clicks", True)
-    follower.member.publish([Done(follower.owned[3], record.offset)])
-    follower.member.close()
+    url = f"kafka://{world.servers}/{world.topic}"
+    with closing(open_writer(url)) as writer:
+        writer.write(3, b"", b"here", "clicks")
+    with closing(open_member(f"{url}?group=by-url&dead={world.topic}.alarms")) as member:
+        follower = Follower(member)
+        until(lambda: len(follower.read) == 1, follower)
+        ((partition, record),) = follower.read
+        assert (partition, record.kind, abs(record.t - time.time() * 1_000) < 60_000) == (3, "clicks", True)
+        member.publish([Done(follower.owned[3], record.offset)])

@@ -17,7 +17,7 @@ from onlineguard_service.partitions.redis_streams import RedisMember
 from onlineguard_service.partitions.redis_writer import RedisWriter
 
 from onlineguard.errors import InvalidArgument, OnlineguardError
-from tests.support.logs import PARTITIONS, Follower, RedisWorld, until
+from tests.support.logs import PARTITIONS, Follower, RedisWorld, followers, until
 from tests.support.redis_server import serving
 
 
@@ -30,6 +30,12 @@ def url(tmp_path_factory):
 @pytest.fixture
 def world(url):
     return RedisWorld(url)
+
+
+@pytest.fixture
+def started(world):
+    with followers(world) as start:
+        yield start
 
 
 IDS = st.tuples(st.integers(1, 2**42 - 1), st.integers(0, 2**21 - 1))
@@ -60,30 +66,28 @@ def test_the_number_of_partitions_is_given_once_and_checked(url):
         RedisMember(url, "a{b}", partitions=4)
 
 
-def test_a_record_that_anybody_adds_is_read_with_the_time_of_redis(world):
-    follower = Follower(world.member())
+def test_a_record_that_anybody_adds_is_read_with_the_time_of_redis(world, started):
+    follower = started()
     with redis.Redis.from_url(world.url) as client:
         client.xadd(key(world.name, 2), {"value": b"hello"}, id="1700000000123-7")
     until(lambda: len(follower.read) == 1, follower)
     ((partition, record),) = follower.read
     assert (partition, record.t, record.value, record.kind) == (2, 1_700_000_000_123, b"hello", "events")
-    follower.member.close()
 
 
-def test_streams_of_outputs_keep_about_as_many_entries_as_they_may(world):
+def test_streams_of_outputs_keep_about_as_many_entries_as_they_may(world, started):
     world.writer().close()
-    follower = Follower(world.member(keep=100))
+    follower = started(keep=100)
     until(lambda: len(follower.owned) == PARTITIONS, follower)
     for i in range(10):
         outputs = [Output(100 * i + n, 0, "decisions", b"", b"") for n in range(100)]
         follower.member.publish([Done(follower.owned[0], 100 * i + 99, outputs)])
     assert 100 <= len(world.outputs()) < 300
-    follower.member.close()
 
 
-def test_records_that_were_dropped_before_they_were_read_are_noticed(world):
+def test_records_that_were_dropped_before_they_were_read_are_noticed(world, started):
     writer = RedisWriter(world.url, world.name, partitions=PARTITIONS, keep_records=100)
-    follower = Follower(world.member())
+    follower = started()
     writer.write(0, b"", b"first")
     writer.flush()
     until(lambda: len(follower.read) == 1, follower)
@@ -92,11 +96,10 @@ def test_records_that_were_dropped_before_they_were_read_are_noticed(world):
     writer.close()
     with pytest.raises(RecordsGone, match=r"dropped \d+-\d+, the record that was applied last, and.*missing=skip"):
         until(lambda: len(follower.read) > 1, follower)
-    skips = Follower(world.member(skip_missing=True), {0: follower.read[0][1].offset})
-    follower.member.close()
+    follower.member.close()  # partition 0 is the other's then
+    skips = started({0: follower.read[0][1].offset}, skip_missing=True)
     until(lambda: len(skips.read) >= 100, skips)
     assert skips.read[-1][1].value == b"999"
-    skips.member.close()
 
 
 @pytest.mark.slow
@@ -142,8 +145,8 @@ def test_a_member_that_is_told_to_stop_waits_no_longer(tmp_path):
     follower.member.close()
 
 
-def test_a_redis_that_forgot_all_fences_who_owned_and_begins_anew(world):
-    follower = Follower(world.member())
+def test_a_redis_that_forgot_all_fences_who_owned_and_begins_anew(world, started):
+    follower = started()
     until(lambda: len(follower.owned) == PARTITIONS, follower)
     before = follower.owned[0]
     with redis.Redis.from_url(world.url) as client:
@@ -152,7 +155,6 @@ def test_a_redis_that_forgot_all_fences_who_owned_and_begins_anew(world):
         follower.member.publish([Done(before, 5)])
     until(lambda: follower.owned.get(0, before) != before, follower)
     assert follower.owned[0].generation > before.generation
-    follower.member.close()
 
 
 FROZEN = """
@@ -174,7 +176,7 @@ except Fenced as error:
 
 
 @pytest.mark.slow
-def test_a_process_that_is_stopped_and_wakes_up_after_its_partitions_moved_publishes_nothing(world):
+def test_a_process_that_is_stopped_and_wakes_up_after_its_partitions_moved_publishes_nothing(world, started):
     world.writer().close()
     command = [sys.executable, "-c", FROZEN, world.url, world.name]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -182,14 +184,13 @@ def test_a_process_that_is_stopped_and_wakes_up_after_its_partitions_moved_publi
         assert process.stdout is not None
         assert process.stdout.readline() == "owns\n"
         process.send_signal(signal.SIGSTOP)
-        follower = Follower(world.member())
+        follower = started()
         until(lambda: len(follower.owned) == PARTITIONS, follower)
         process.send_signal(signal.SIGCONT)
         process.stdin.write("\n")
         process.stdin.flush()
         assert "another process owns partition" in process.stdout.readline()
     assert world.outputs() == []
-    follower.member.close()
 
 
 @pytest.mark.slow
