@@ -37,7 +37,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=int, default=2_000, help="events a second that are learned")
     parser.add_argument("--asks", type=int, default=1_000, help="requests to time")
+    parser.add_argument("--quick", action="store_true", help="a few requests, to see that it runs")
     asked = parser.parse_args()
+    if asked.quick:
+        asked.rate, asked.asks = 200, 20
     with ExitStack() as ending, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         redis = f"redis://127.0.0.1:{_redis(ending, folder)}/0"
