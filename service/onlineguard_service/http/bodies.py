@@ -15,6 +15,7 @@ from onlineguard_service.http.problems import Refused, shown
 
 JSON, NDJSON, ARROW = b"application/json", b"application/x-ndjson", b"application/vnd.apache.arrow.stream"
 SECONDS = range(10**9, 4 * 10**9)  # 2001 to 2096 in seconds; in milliseconds some weeks of 1970, which nobody sends
+EXPLAINED = 262_144  # bytes; of a body with more a wrong value is not shown: to find it took a tenth of a second
 _BEGINNINGS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
@@ -42,7 +43,8 @@ class Items:
             else:
                 items, single = [self._one.decode(body)], True
         except msgspec.ValidationError as error:
-            raise Refused(422, self._explained(error, partial(_parsed, body, lines))) from None
+            parsed = partial(_parsed, body, lines) if len(body) <= EXPLAINED else None
+            raise Refused(422, self._explained(error, parsed)) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _no_json(error, body, lines) from None
         self._check(items, single)
@@ -69,7 +71,7 @@ class Items:
         self._check(items, False)
         return items
 
-    def _explained(self, error: Exception, value: Callable[[], Any]) -> str:
+    def _explained(self, error: Exception, value: Callable[[], Any] | None) -> str:
         return _explained(str(error), value, self.noun, self._fields)
 
     def _check(self, items: list[Any], single: bool) -> None:
@@ -143,39 +145,49 @@ def _parsed(body: bytes, lines: bool) -> Any:
         raise _no_json(error, body, lines) from None
 
 
-def _explained(error: str, parsed: Callable[[], Any], noun: str, fields: list[str]) -> str:
-    """The item, field and value that msgspec's message is about, and the rule in words."""
+def _explained(error: str, parsed: Callable[[], Any] | None, noun: str, fields: list[str]) -> str:
+    """The item, field and value that msgspec's message is about, and the rule in words; no value where none is given.
+
+    >>> _explained("Expected `str`, got `int` - at `$[7].id`", None, "event", ["id"])
+    'event 7 field id is wrong: expected `str`, got `int`; id must be text'
+    """
     match = re.search(r" - at `\$([^`]*)`", error)
-    path = match[1] if match else ""
-    where, field = noun, ""
-    try:
-        value = parsed()
-    except msgspec.ValidationError:  # a number that no float holds
-        return f"{where} field {path.removeprefix('.')}: {error.partition(' - at ')[0].lower()}"
-    for index, name in re.findall(r"\[([^\]]*)\]|\.([^.\[]+)", path):
-        if index.isdigit() and isinstance(value, list) and int(index) < len(value):
-            where = where if field else f"{noun} {index}"
-            value = value[int(index)]
-        elif name and isinstance(value, dict):
-            field, value = field or name, value.get(name)
-        elif index == "..." and isinstance(value, dict):
-            # msgspec does not name the member: it is the first that is no number and no text
-            name = next(
-                (name for name, each in value.items() if type(each) not in (int, float, str, type(None))), "..."
-            )
-            path, value = path.replace("[...]", f"[{shown(name)}]"), value.get(name)
+    path, told = match[1] if match else "", error.partition(" - at ")[0]
+    where, field, value = noun, "", None
+    if parsed is None:
+        if (item := re.match(r"\[(\d+)\]", path)) is not None:
+            where = f"{noun} {item[1]}"
+        field = found[1] if (found := re.search(r"\.([^.\[]+)", path)) is not None else ""
+        is_wrong = f"is wrong: {told[:1].lower()}{told[1:]}"
+    else:
+        try:
+            value = parsed()
+        except msgspec.ValidationError:  # a number that no float holds
+            return f"{where} field {path.removeprefix('.')}: {told.lower()}"
+        for index, name in re.findall(r"\[([^\]]*)\]|\.([^.\[]+)", path):
+            if index.isdigit() and isinstance(value, list) and int(index) < len(value):
+                where = where if field else f"{noun} {index}"
+                value = value[int(index)]
+            elif name and isinstance(value, dict):
+                field, value = field or name, value.get(name)
+            elif index == "..." and isinstance(value, dict):
+                # msgspec does not name the member: it is the first that is no number and no text
+                name = next(
+                    (name for name, each in value.items() if type(each) not in (int, float, str, type(None))), "..."
+                )
+                path, value = path.replace("[...]", f"[{shown(name)}]"), value.get(name)
+        is_wrong = f"is {shown(value)}"
     if (unknown := re.search(r"unknown field `(.*?)`", error)) is not None:
         return f"{where} has a field {shown(unknown[1])}, which is unknown; {nearest(unknown[1], fields)}"
     if (missing := re.search(r"missing required field `(\w+)`", error)) is not None:
         return f"{where} has no field {missing[1]}; it {_RULES.get(missing[1], 'must be text')}"
     if not field:
-        return f"{where} is {shown(value)}; it must be a JSON object"
-    if (long := re.search(r"length <= (\d+)", error)) is not None:
+        return f"{where} {is_wrong}; it must be a JSON object"
+    if (long := re.search(r"length <= (\d+)", error)) is not None and isinstance(value, str | list):
         what = "characters" if isinstance(value, str) else "parts"
-        assert isinstance(value, str | list)
         return f"{where} field {field} has {len(value):,} {what}; it may have {int(long[1]):,}"
     place = re.sub(r"^\[\d+\]", "", path).removeprefix(".")
-    return f"{where} field {place} is {shown(value)}; {field} {_RULES.get(field, 'must be text')}"
+    return f"{where} field {place} {is_wrong}; {field} {_RULES.get(field, 'must be text')}"
 
 
 def _no_json(error: Exception, body: bytes, lines: bool) -> Refused:
