@@ -62,8 +62,8 @@ def test_a_standby_takes_over_all_that_was_answered_and_the_old_service_answers_
     state, copies = tmp_path / "state", tmp_path / "copies" / "journal"
     copies.mkdir(parents=True)
     settings = {
-        "state": state, "durability": "async", "n_features": 2, "snapshot_every": 3_600.0, "history": "on", "history_days": 0,
-        "remember": 1_000_000, "max_slices": 1_000,
+        "state": state, "durability": "async", "n_features": 2, "snapshot_every": 3_600.0, "history": "on",
+        "history_days": 0, "remember": 1_000_000, "max_slices": 1_000,
     }  # fmt: skip
     ports = free_port(), free_port()
 

@@ -11,6 +11,7 @@ from onlineguard_service.models import Models
 from onlineguard_service.standing import Standing
 
 from onlineguard.errors import CheckpointError
+from onlineguard.slidr.history.layout import parts, standing
 from onlineguard.slidr.history.reading import History
 from onlineguard.wire.requests import Label
 from tests.support.cores import chosen, crashed
@@ -104,6 +105,8 @@ def test_files_beyond_the_snapshot_are_written_anew_once_the_other_has_let_go(
     asyncio.run(run())
     assert_history(tmp_path / "history", expected(tmp_path))
     assert not History(tmp_path / "history").missing()
+    there = parts(tmp_path / "history", "clicks")
+    assert list(standing(there)) == list(there)  # nothing is left of the files that the other wrote beyond its snapshot
     ids = pl.concat(History(tmp_path / "history").clicks(columns=("click_id",)))["click_id"].to_list()
     sent = [*clicks[: 20 + 10 * snapshots], *clicks[40:70]]
     assert ids == list(dict.fromkeys(click.click_id for click in sent))
@@ -116,7 +119,9 @@ def test_a_history_that_was_too_long_to_keep_is_completed_by_a_restart(tmp_path,
             patched.setattr(recorder, "MOST", 2_000)
             patched.setattr(recorder, "FULL", 2_000)
             opening, standing = await standing_by(tmp_path, old._guard.sequence)
-            patched.setattr(old._guard.recorder, "_keep", lambda kind, block: None)  # it is the standby's that is tested
+            patched.setattr(
+                old._guard.recorder, "_keep", lambda kind, block: None
+            )  # the standby's is tested
             await some(old, clicks[:30])
             while standing.sequence < old._guard.sequence:
                 await asyncio.sleep(0.01)
