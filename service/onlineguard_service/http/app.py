@@ -43,7 +43,7 @@ from onlineguard_service.http import inference, live, page
 from onlineguard_service.http.admission import Admission
 from onlineguard_service.http.alarm_stream import AlarmStream
 from onlineguard_service.http.alarms import AlarmRoutes, Overseeing
-from onlineguard_service.http.bodies import ARROW, JSON, NDJSON, Items, Media, media, plain_json
+from onlineguard_service.http.bodies import ARROW, JSON, NDJSON, Items, Media, decoded, media, plain_json
 from onlineguard_service.http.encoded import accepted, packing, unpacked
 from onlineguard_service.http.limits import (
     Crowded,
@@ -489,11 +489,7 @@ class Application:
 
     async def _erase(self, request: Request) -> Response:
         core, body = await self._within(request.scope), await self._read_object(request)
-        plain_json(body)
-        try:
-            person = msgspec.json.decode(body, type=Person)
-        except msgspec.ValidationError as error:
-            raise Refused(422, f'{error}; send {{"user_id": "the user of clicks to be erased"}}') from None
+        person = decoded(body, Person)
         try:
             erased = await core.erase(person.user_id)
         except CountersUnavailable as error:

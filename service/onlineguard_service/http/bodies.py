@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from onlineguard.errors import MissingExtra
-from onlineguard.slidr.clicks.click import LATEST, RFM, Click
+from onlineguard.slidr.clicks.click import LATEST, RFM
 from onlineguard.wire.requests import Event
 from onlineguard_service.config import nearest
 from onlineguard_service.http.problems import Refused, shown
@@ -16,7 +16,14 @@ from onlineguard_service.http.problems import Refused, shown
 JSON, NDJSON, ARROW = b"application/json", b"application/x-ndjson", b"application/vnd.apache.arrow.stream"
 SECONDS = range(10**9, 4 * 10**9)  # 2001 to 2096 in seconds; in milliseconds some weeks of 1970, which nobody sends
 EXPLAINED = 262_144  # bytes; of a body with more a wrong value is not shown: to find it took a tenth of a second
-_BEGINNINGS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_PACKED = "the body is {0}; say so in the header Content-Encoding: {0}"
+_BEGINNINGS = {
+    b"\x1f\x8b": _PACKED.format("gzip"),
+    b"\x28\xb5\x2f\xfd": _PACKED.format("zstd"),
+    b"\xef\xbb\xbf": "the body begins with a byte order mark; send it without",
+    b"\xff\xfe": "the body is UTF-16; send it in UTF-8",
+    b"\xfe\xff": "the body is UTF-16; send it in UTF-8",
+}
 
 
 class Items:
@@ -26,8 +33,9 @@ class Items:
         self.noun, self._kind = noun, kind
         self._one = msgspec.json.Decoder(kind)
         self._many = msgspec.json.Decoder(list[kind])
-        self._events, self._clicks = kind is Event, kind is Click
+        self._events = kind is Event
         self._fields = list(kind.__struct_fields__)
+        self._times = [name for name in ("ts", "purchase_ts") if name in self._fields]
 
     def decode(self, body: bytes, lines: bool) -> tuple[list[Any], bool]:
         """The items, and whether the body is one object rather than many.
@@ -76,11 +84,11 @@ class Items:
 
     def _check(self, items: list[Any], single: bool) -> None:
         """The rules about several fields, or about what a number means."""
-        if self._clicks:
-            for index, click in enumerate(items):
-                if click.ts in SECONDS:
+        for name in self._times:
+            for index, item in enumerate(items):
+                if (time := getattr(item, name)) is not None and time in SECONDS:
                     where = self.noun if single else f"{self.noun} {index}"
-                    raise Refused(422, f"{where} field ts is {click.ts}, which are seconds; ts {_RULES['ts']}")
+                    raise Refused(422, f"{where} field {name} is {time}, which are seconds; {name} {_RULES[name]}")
         if self._events:
             for index, event in enumerate(items):
                 if (event.x is None) == (event.features is None):
@@ -124,6 +132,24 @@ def plain_json(body: bytes) -> Any:
         raise _no_json(error, body, False) from None
 
 
+def decoded[K: msgspec.Struct](body: bytes, kind: type[K]) -> K:
+    """The one object of a kind that a body holds. Raises Refused."""
+    plain_json(body)
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        told, _, path = str(error).partition(" - at `$")
+        fields = ", ".join(kind.__struct_fields__)
+        if (unknown := re.search(r"unknown field `(.*?)`", told)) is not None:
+            hint = nearest(unknown[1], list(kind.__struct_fields__))
+            why = f"has a field {shown(unknown[1])}, which is unknown; {hint}"
+        elif (field := path.removeprefix(".").removesuffix("`")) and not told.startswith("Object"):
+            why = f"has a field {field} that is wrong: {told[:1].lower()}{told[1:]}"
+        else:
+            why = f"is wrong: {told[:1].lower()}{told[1:]}; it must be an object with the fields {fields}"
+        raise Refused(422, f"the body {why}") from None
+
+
 # The rules of fields for which msgspec's own words would not say everything.
 _RULES = {
     "slice": "must be text, a whole number, or a list of one or more of those",
@@ -154,16 +180,18 @@ def _explained(error: str, parsed: Callable[[], Any] | None, noun: str, fields: 
     match = re.search(r" - at `\$([^`]*)`", error)
     path, told = match[1] if match else "", error.partition(" - at ")[0]
     where, field, value = noun, "", None
+    item = re.match(r"\[(\d+)\]", path)
+    of_item = noun if item is None else f"{noun} {item[1]}"
+    place = path[item.end() if item is not None else 0 :].removeprefix(".")
     if parsed is None:
-        if (item := re.match(r"\[(\d+)\]", path)) is not None:
-            where = f"{noun} {item[1]}"
+        where = of_item
         field = found[1] if (found := re.search(r"\.([^.\[]+)", path)) is not None else ""
         is_wrong = f"is wrong: {told[:1].lower()}{told[1:]}"
     else:
         try:
             value = parsed()
         except msgspec.ValidationError:  # a number that no float holds
-            return f"{where} field {path.removeprefix('.')}: {told.lower()}"
+            return f"{of_item} field {place} is a {told.lower()}; it must be one of up to 1.8e308, as a float holds"
         for index, name in re.findall(r"\[([^\]]*)\]|\.([^.\[]+)", path):
             if index.isdigit() and isinstance(value, list) and int(index) < len(value):
                 where = where if field else f"{noun} {index}"
@@ -186,21 +214,42 @@ def _explained(error: str, parsed: Callable[[], Any] | None, noun: str, fields: 
     if (long := re.search(r"length <= (\d+)", error)) is not None and isinstance(value, str | list):
         what = "characters" if isinstance(value, str) else "parts"
         return f"{where} field {field} has {len(value):,} {what}; it may have {int(long[1]):,}"
-    place = re.sub(r"^\[\d+\]", "", path).removeprefix(".")
+    place = re.sub(r"^\[\d+\]", "", path).removeprefix(".")  # with the name of a member
     return f"{where} field {place} {is_wrong}; {field} {_RULES.get(field, 'must be text')}"
 
 
 def _no_json(error: Exception, body: bytes, lines: bool) -> Refused:
     rule = "one JSON object a line" if lines else "one JSON object, or an array of them"
-    told = f"the body is no JSON in UTF-8: {error}; it must be {rule}"
-    for beginning, encoding in _BEGINNINGS.items():
+    for beginning, whole in _BEGINNINGS.items():
         if body.startswith(beginning):
-            return Refused(400, f"the body is {encoding}; say so in the header Content-Encoding: {encoding}")
+            return Refused(400, whole)
+    if not body.strip():
+        return Refused(400, f"the body is empty; it must be {rule}")
+    what = f"line {line} of the body" if lines and (line := _broken_line(body)) else "the body"
+    if isinstance(error, RecursionError):
+        return Refused(400, f"{what} is nested too deep; it must be {rule}")
+    why = str(error).removeprefix("JSON is malformed: ")
+    if isinstance(error, UnicodeDecodeError):
+        why = f"the byte {error.object[error.start]:#04x} begins no character"
+    elif "truncated" in why:
+        why = "it ends too early"
+    told = f"{what} is no JSON in UTF-8: {why}; it must be {rule}"
     place = re.search(r"\(byte (\d+)\)", str(error))
     about = int(place[1]) if place else 0  # where, or a few bytes behind
     word = re.search(rb"-?\b(nan|inf(inity)?)\b", body[max(about - 9, 0) : about + 9], re.IGNORECASE)
     if word is not None:
         return Refused(400, f"{told}. {word[0].decode()} is no number of JSON: send null where a feature is missing")
-    if not lines and "trailing" in str(error):
+    if not lines and "trailing characters" in why:
         return Refused(400, f"{told}. For one a line send the content type application/x-ndjson")
     return Refused(400, told)
+
+
+def _broken_line(body: bytes) -> int | None:
+    """The first line, from 1, that is no JSON; None where that is not looked for."""
+    for number, line in enumerate(body.split(b"\n") if len(body) <= EXPLAINED else [], 1):
+        try:
+            if line.strip():
+                msgspec.json.decode(line, type=msgspec.Raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return number
+    return None

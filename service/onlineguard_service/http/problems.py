@@ -57,7 +57,7 @@ def problem(error: Exception, route: str) -> tuple[int, bytes, list[tuple[bytes,
 
 
 _TITLES = {
-    400: "Not JSON",
+    400: "Bad request",
     401: "Key needed",
     403: "Key not allowed",
     404: "Not found",

@@ -343,3 +343,42 @@ def test_small_bodies_that_unpack_to_large_ones_take_turns(service):
     finally:
         for connection in connections:
             connection.close()
+
+
+CLICK = {
+    "click_id": "c", "ts": 1_790_000_000_000, "ip": "192.0.2.1", "user_agent": "u", "device": "phone",
+    "marketplace": "US", "ad_id": "a", "logged_in": True,
+}  # fmt: skip
+LINES = "application/x-ndjson"
+GOOD = b'{"slice": "s", "x": [1, 2]}'
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "media", "status", "sentence"),
+    [
+        ("/v1/clicks", {**CLICK, "ts": 1_790_000_000}, None, 422, "click field ts is 1790000000, which are seconds"),
+        ("/v1/update", {"slice": "s", "x": [1, 2], "ts": 1_790_000_000}, None, 422, "event field ts is 1790000000, wh"),
+        ("/v1/labels", {"click_id": "c", "purchase_ts": 1_790_000_000}, None, 422, "purchase_ts is 1790000000, wh"),
+        ("/v1/update", gzip.compress(GOOD), None, 400, "the body is gzip; say so in the header Content-Encoding: gzip"),
+        ("/v1/update", b"\xef\xbb\xbf" + GOOD, None, 400, "begins with a byte order mark; send it without"),
+        ("/v1/update", GOOD.decode().encode("utf-16"), None, 400, "the body is UTF-16; send it in UTF-8"),
+        ("/v1/update", b'{"slice": "\xe9"}', None, 400, "no JSON in UTF-8: the byte 0xe9 begins no character; it must"),
+        ("/v1/update", b'{"slice": "s", "x": [NaN, 2]}', None, 400, "NaN is no number of JSON: send null where"),
+        ("/v1/update", b'[{"slice": "s", "x": [1e999, 2]}]', None, 422, "event 0 field x[0] is a number out of range"),
+        ("/v1/update", GOOD + b"\n" + GOOD, None, 400, "send the content type application/x-ndjson"),
+        ("/v1/update", GOOD + b"\n\n" + GOOD[:9], LINES, 400, "line 3 of the body is no JSON in UTF-8: it ends"),
+        ("/v1/update", GOOD + b"\n" + b'{"slice": 1.5, "x": [1]}', LINES, 422, "event 1 field slice is 1.5; slice must"),
+        ("/v1/update", b"", None, 400, "the body is empty; it must be one JSON object, or an array of them"),
+        ("/v1/update", b"[" * 5_000, None, 400, "the body is nested too deep; it must be"),
+        ("/v1/update", b'{"slice": "s", "x": [1, 2],}', None, 400, "trailing comma in object (byte 27); it must be"),
+        ("/v1/model", {"folder": "/nowhere", "forse": True}, None, 422, '"forse", which is unknown; did you mean force'),
+        ("/v1/trial", {"folder": "/nowhere", "sahre": 0.5}, None, 422, '"sahre", which is unknown; did you mean share'),
+        ("/v1/erase", {"user": "u"}, None, 422, 'the body has a field "user", which is unknown; did you mean user_id?'),
+    ],
+)  # fmt: skip
+def test_bad_input_is_answered_with_one_sentence_that_says_what_to_do(client, route, body, media, status, sentence):
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer = client.post(route, content=content, headers={"content-type": media or "application/json"})
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert sentence in answer.json()["detail"]

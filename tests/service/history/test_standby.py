@@ -119,9 +119,7 @@ def test_a_history_that_was_too_long_to_keep_is_completed_by_a_restart(tmp_path,
             patched.setattr(recorder, "MOST", 2_000)
             patched.setattr(recorder, "FULL", 2_000)
             opening, standing = await standing_by(tmp_path, old._guard.sequence)
-            patched.setattr(
-                old._guard.recorder, "_keep", lambda kind, block: None
-            )  # the standby's is tested
+            patched.setattr(old._guard.recorder, "_keep", lambda kind, block: None)  # the standby's is tested
             await some(old, clicks[:30])
             while standing.sequence < old._guard.sequence:
                 await asyncio.sleep(0.01)
