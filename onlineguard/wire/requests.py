@@ -50,7 +50,7 @@ class Label(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, forbid_un
     rfm: Rfm | None = None
 
 
-class ModelFolder(msgspec.Struct, frozen=True):
+class ModelFolder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The folder of a model, on the machine of the service, or a version of the registry that it follows."""
 
     folder: Annotated[str, Meta(extra_json_schema={"minLength": 1, "pattern": "^[^\\u0000]+$"})] | None = None
@@ -58,7 +58,7 @@ class ModelFolder(msgspec.Struct, frozen=True):
     force: Annotated[bool, Meta(description="Also if it does not fit the clicks that come.")] = False
 
 
-class TrialModel(msgspec.Struct, frozen=True):
+class TrialModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A model that is tried beside the one that decides, and the share of the users whose clicks it decides."""
 
     share: Annotated[float, Meta(ge=0.0, le=1.0, description="0: it judges every click and decides none.")] = 0.0

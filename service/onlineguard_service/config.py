@@ -209,8 +209,6 @@ class Settings:
             raise InvalidArgument(f"tls_clients is {self.tls_clients}, but tls_cert is not set; it takes TLS")
         if self.journal == "redis" and self.redis is None:
             raise InvalidArgument("journal is 'redis', but redis is not set; give the URL of the Redis that holds it")
-        if self.standby == "on" and self.history == "on":
-            raise InvalidArgument("standby is 'on', but so is history, which a standby cannot take over; set that off")
         if self.replica_of is not None:
             wrong = [name for name, value in _NOT_OF_REPLICAS.items() if getattr(self, name) != value]
             if wrong:

@@ -35,10 +35,19 @@ from onlineguard_service.guard import Guard
 from onlineguard_service.histogram import Histogram
 from onlineguard_service.history.recorder import Recorder
 from onlineguard_service.journal import forked
-from onlineguard_service.journal.journal import Journal
+from onlineguard_service.journal.journal import TAKEN, Journal
 from onlineguard_service.journal.packing import Packed
 from onlineguard_service.models import Models
-from onlineguard_service.recovery import Fits, check, first_model, journal_of, options_of, recorder_of, recovered
+from onlineguard_service.recovery import (
+    Fits,
+    Recording,
+    check,
+    first_model,
+    journal_of,
+    options_of,
+    recorder_of,
+    recovered,
+)
 from onlineguard_service.redis.counting import Counting
 from onlineguard_service.standing import Standing
 from onlineguard_service.standing_by import BEAT_EVERY, stood_by, tail_of
@@ -116,7 +125,8 @@ class Core(Answering):
             following = Following(settings.registry, models, settings.state / "models")
         guard: Guard | None = None
         if settings.standby == "on":
-            journal, guard = await _stood_by(settings, fits, models, standing or Standing())
+            recording = None if settings.history == "off" else partial(recorder_of, settings, 0, following=True)
+            journal, guard = await _stood_by(settings, fits, models, standing or Standing(), recording)
         else:
             journal = await asyncio.to_thread(journal_of, settings)
         beating = asyncio.create_task(_beating(journal))
@@ -144,7 +154,12 @@ class Core(Answering):
                 await core._tune(options)
                 if settings.model is not None:
                     await core._deciding.switch(settings.model, force=True)  # the operator starts the service with it
-                await core._erasing.finish()
+                try:
+                    await core._erasing.finish()
+                except JournalUnavailable as error:
+                    if settings.standby == "off":
+                        raise
+                    log.error("an erasure that is owed is finished by the next start, or the next erasure: %s", error)
         except BaseException:
             beating.cancel()
             await journal.close()
@@ -519,6 +534,8 @@ class Core(Answering):
         while True:
             await asyncio.sleep(AHEAD_EVERY)
             self._tell_of_evictions()
+            if self._guard.recorder is not None and _is_taken(self._journal):
+                await asyncio.to_thread(self._guard.recorder.close)  # who took the journal keeps the history too
             if self._guard.crowded:
                 log.info("a table of slices is half full: compiling for twice its size")
                 try:
@@ -533,6 +550,11 @@ def _in_redis(journal: Journal) -> "TypeGuard[RedisJournal]":
     return module is not None and isinstance(journal, module.RedisJournal)
 
 
+def _is_taken(journal: Journal) -> bool:
+    """Whether another process has taken the journal over, as far as this one knows."""
+    return journal.fenced if _in_redis(journal) else journal.refusal == TAKEN
+
+
 def _took(measured: Histogram) -> dict[str, float]:
     """How often something was done, and the seconds that it took in all."""
     return {"count": len(measured), "seconds": measured.sum}
@@ -545,14 +567,16 @@ async def _beating(journal: Journal) -> None:
         await asyncio.sleep(BEAT_EVERY)
 
 
-async def _stood_by(settings: Settings, fits: Fits, models: Models, standing: Standing) -> tuple[Journal, Guard]:
+async def _stood_by(
+    settings: Settings, fits: Fits, models: Models, standing: Standing, recording: Recording | None
+) -> tuple[Journal, Guard]:
     """Follow another service until it is time to take its journal over."""
     loop = asyncio.get_running_loop()
     with contextlib.suppress(NotImplementedError, ValueError):  # Windows; tests in other threads
         loop.add_signal_handler(signal.SIGUSR1, standing.now.set)
     try:
         tail = await asyncio.to_thread(tail_of, settings)
-        found = await asyncio.to_thread(stood_by, tail, fits, models, standing, settings.standby_after, WARM)
+        found = await asyncio.to_thread(stood_by, tail, fits, models, standing, settings.standby_after, WARM, recording)
     finally:
         standing.ended.set()  # if this was cancelled, the thread goes on until it sees that
     assert found is not None  # which only an end without takeover gives

@@ -87,11 +87,11 @@ def replayed(
     return guard
 
 
-def recorder_of(settings: Settings, newest: int, guard: Guard, kept: bytes | None) -> Recorder:
+def recorder_of(settings: Settings, newest: int, guard: Guard, kept: bytes | None, following: bool = False) -> Recorder:
     """What keeps the history of a guard that stands where its snapshot does."""
     key = history_key(settings) if settings.pseudonyms == "on" else None
     chosen = history.Options(history_root(settings), settings.history_days, key)
-    return Recorder(chosen, guard.source, guard.sequence, newest, kept, NAMES, FEATURES)
+    return Recorder(chosen, guard.source, guard.sequence, newest, kept, NAMES, FEATURES, following)
 
 
 def options_of(settings: Settings, counting: bool = True) -> Options:

@@ -14,6 +14,7 @@ where what was read of it turns out not to be in it, the guard is made anew from
 
 import logging
 import time
+from contextlib import suppress
 
 from onlineguard import programs
 from onlineguard.errors import CheckpointError
@@ -22,14 +23,16 @@ from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.guard import Guard
 from onlineguard_service.history.recorder import PART
 from onlineguard_service.journal.journal import Journal
+from onlineguard_service.journal.snapshots import DamagedSnapshot
 from onlineguard_service.journal.tails import Astray, FolderTail, Tail
 from onlineguard_service.models import Models
-from onlineguard_service.recovery import Fits, recovered, replayed, restored
+from onlineguard_service.recovery import Fits, Recording, recovered, replayed, restored
 from onlineguard_service.standing import Standing
 
 BEAT_EVERY = 0.2  # seconds between two signs of a writer
 QUIET = 0.45  # seconds without one after which it is looked whether its process has ended: two were missed
 LOOK_EVERY = 0.02  # seconds between looks for entries
+COVERED_EVERY = 1.0  # seconds between looks for a snapshot, which has the history of the entries before it
 AGAIN_EVERY = 1.0  # seconds between attempts where the journal cannot be read
 
 log = logging.getLogger("onlineguard.service")
@@ -46,15 +49,22 @@ def tail_of(settings: Settings) -> Tail:
 
 
 def stood_by(
-    tail: Tail, fits: Fits, models: Models, standing: Standing, after: float, most: tuple[int, int]
+    tail: Tail,
+    fits: Fits,
+    models: Models,
+    standing: Standing,
+    after: float,
+    most: tuple[int, int],
+    recording: Recording | None = None,
 ) -> tuple[Journal, Guard] | None:
     """Follow until it is time, and take over: the journal, and the guard after its last entry. None once `ended`.
 
-    Waits, so call it in a thread. most: as in `Guard.warmup`.
+    Waits, so call it in a thread. most: as in `Guard.warmup`. recording: makes what keeps the history of a service that
+    is followed, None where none is kept.
 
     Raises what `fits` does of the state that is followed.
     """
-    follower = _Follower(tail, fits, models, standing, most)
+    follower = _Follower(tail, fits, models, standing, most, recording)
     watch = Watch(tail)
     while not standing.ended.is_set():
         try:
@@ -75,8 +85,18 @@ def stood_by(
 class _Follower:
     """The guard, kept where the journal is."""
 
-    def __init__(self, tail: Tail, fits: Fits, models: Models, standing: Standing, most: tuple[int, int]):
+    def __init__(
+        self,
+        tail: Tail,
+        fits: Fits,
+        models: Models,
+        standing: Standing,
+        most: tuple[int, int],
+        recording: Recording | None,
+    ):
         self.guard: Guard | None = None
+        self._recording = recording
+        self._looked, self._covered = 0.0, 0  # when it was looked for a snapshot, and for which it was done
         self._tail, self._fits, self._models, self._standing, self._most = tail, fits, models, standing, most
 
     def follow(self) -> bool:
@@ -89,10 +109,14 @@ class _Follower:
             self._standing.behind_since = time.monotonic()
         for sequence, data in enumerate(found, first):
             fresh = self.guard is None
-            self.guard = replayed(self.guard, sequence, data, self._models)
+            self.guard = replayed(self.guard, sequence, data, self._models, self._recording)
             if fresh:
                 self._prepare(self.guard)
             self._standing.sequence = sequence
+        if self.guard is not None and time.monotonic() > self._looked + COVERED_EVERY:
+            self._looked = time.monotonic()
+            with suppress(DamagedSnapshot):  # or it was removed meanwhile
+                self._cover(self.guard)
         if not found:
             self._standing.behind_since = None
             if self.guard is not None and self.guard.crowded:
@@ -105,27 +129,45 @@ class _Follower:
         assert self.guard is not None
         began = time.monotonic()
         journal, certain = self._tail.take_over()
-        guard = self.guard if certain else recovered(journal, self._fits, self._models)
+        guard = self.guard
+        if certain:
+            try:
+                self._cover(guard)
+            except DamagedSnapshot as error:
+                log.warning("the history that was followed is made anew: %s", error)
+                certain = False
+        if not certain:
+            guard = recovered(journal, self._fits, self._models, self._recording)
         if guard is None:
             raise CheckpointError("the journal that was followed has nothing in it any more")
         for sequence, data in journal.replay(guard.sequence):
-            guard = replayed(guard, sequence, data, self._models)
+            guard = replayed(guard, sequence, data, self._models, self._recording)
+        if guard.recorder is not None:
+            guard.recorder.take_over(guard.sequence)
+        self._tail.close()
         log.warning(
             "the standby has taken the journal over, at entry %d, in %.3f s", guard.sequence, time.monotonic() - began
         )
         return journal, guard
 
     def _begin(self) -> None:
+        self._covered = 0
         parts = self._tail.begin()
         if parts is not None:
-            if PART in parts:
+            if PART in parts and self._recording is None:
                 raise CheckpointError(
-                    "the service that is followed keeps a history, which a standby cannot take over; start it with "
-                    "--history off"
+                    "the service that is followed keeps a history, which would end with a takeover; start its standby "
+                    "with --history on too"
                 )
-            self.guard = restored(parts, self._models)
+            self.guard = restored(parts, self._models, self._recording)
             self._prepare(self.guard)
             self._standing.sequence = self.guard.sequence
+
+    def _cover(self, guard: Guard) -> None:
+        """Let go of the history that the newest snapshot has. Raises DamagedSnapshot, or OSError."""
+        if guard.recorder is not None and (newest := self._tail.snapshot()) > self._covered:
+            guard.recorder.covered(newest, self._tail.part(newest, PART))
+            self._covered = newest
 
     def _prepare(self, guard: Guard) -> None:
         self._fits(guard.options)

@@ -4,12 +4,9 @@ import asyncio
 import time
 
 import pytest
-from onlineguard_service.config import Settings
 from onlineguard_service.journal.journal import FolderJournal
 from onlineguard_service.journal.tails import FolderTail
 from onlineguard_service.standing_by import Watch
-
-from onlineguard.errors import InvalidArgument
 
 LONG = 600.0  # seconds that no test takes
 
@@ -55,8 +52,3 @@ def test_a_journal_that_nobody_was_seen_to_write_is_left_alone_until_its_time(wr
     assert not watch.is_time(LONG)
     time.sleep(0.6)
     assert not watch.is_time(LONG)
-
-
-def test_a_standby_with_a_history_is_refused():
-    with pytest.raises(InvalidArgument, match="cannot take over"):
-        Settings(standby="on")

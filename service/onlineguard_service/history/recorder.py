@@ -5,6 +5,11 @@ written only once the history of all entries before it is in files that are sync
 removes the files of later entries, and gets them again from the replay of the journal: the same, since the guard
 answers a replay as it answered before. Files of entries that the journal has lost are set aside, not removed.
 
+**A standby** comes to the same blocks as the service that it follows, and keeps those that no snapshot of that service
+holds yet (`covered`). Once it has taken over (`take_over`) it is as after a start from the newest snapshot, with the
+blocks in place of a replay. It writes files as soon as the other process has let go of the lock. One that hangs holds
+it until it ends; blocks then wait, as they do where files cannot be made.
+
 **Requests do not wait.** A block is packed in some microseconds. A file is made when a snapshot is written, or when
 `FULL` bytes wait. Where files cannot be made, blocks wait up to `MOST` bytes; then they are let go, and no snapshot
 is written any more: the journal keeps all, and the next start makes the history of it.
@@ -18,6 +23,7 @@ import subprocess
 import sys
 import threading
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +32,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from onlineguard.errors import CheckpointError
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.history.keeping import ASIDE
 from onlineguard.slidr.history.layout import KINDS, parts
@@ -39,6 +46,7 @@ from onlineguard_service.journal.packing import pack, unpack
 FULL = 32 << 20  # bytes of blocks that become files without waiting for a snapshot: some 60,000 clicks
 MOST = 8 * FULL  # that wait where files cannot be made
 PATIENCE = 60.0  # seconds to wait for the process that a killed service was feeding
+SOON = 2.0  # the same after a takeover, at each attempt to write: the process that was taken over may only hang
 TOGETHER = 128  # pieces of one write, half of them lengths: some 2 MB at most
 PART = "history"  # of a snapshot
 
@@ -66,11 +74,13 @@ class Recorder:
 
     source: the journal whose entries these are.
     after: the entry of the snapshot that the service starts from; 0 without one.
-    newest: the newest entry of the journal.
+    newest: the newest entry of the journal; while following what `take_over` is given.
     kept: what the snapshot kept of an earlier recorder; None where there was none.
     features: their names; version: that of the features.
+    following: whether another process writes the history, until `take_over`.
 
-    Raises JournalUnavailable where the folder cannot be used.
+    Raises JournalUnavailable where the folder cannot be used, and CheckpointError where the process that is followed
+    keeps its history in another one.
     """
 
     def __init__(
@@ -82,6 +92,7 @@ class Recorder:
         kept: bytes | None,
         features: Sequence[str],
         version: int,
+        following: bool = False,
     ):
         self._options, self._source, self._features = options, source, tuple(features)
         self._sealed: deque[_Sealed] = deque()
@@ -95,13 +106,19 @@ class Recorder:
         self._snapshots = [0, after]  # the two newest
         self.behind = False  # whether blocks had to be let go
         self.closed = after  # the last entry that is in files
-        self._lock = -1
+        self._following, self._newest = following, newest
+        self._marks: list[tuple[int, str]] = []  # entry and kind of each block, while following
+        self._dropped = 0  # the last entry of which blocks were let go while following
+        self._lock_path = options.root / f".{source or 'service'}.lock"
+        self._lock, self._left = -1, False
+        if following:
+            self._check_shared(kept)
         try:
             for kind in KINDS:
                 (options.root / kind).mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(options.root / f".{source or 'service'}.lock")
             self._key = None if options.key is None else made_key(options.key)
-            _forget(options.root, source, after, newest)
+            if not following:
+                self._begin(PATIENCE)
         except OSError as error:
             self.close()
             raise JournalUnavailable(
@@ -153,12 +170,32 @@ class Recorder:
     @property
     def full(self) -> bool:
         """Whether so much waits that it should be sealed and written."""
-        return self._size >= FULL
+        return self._size >= FULL and not self._following
 
     @property
     def waiting(self) -> int:
         """Bytes that wait to be written."""
         return self._size + sum(sealed.size for sealed in self._sealed)
+
+    def covered(self, sequence: int, kept: bytes | None) -> None:
+        """While following: the other process has written a snapshot after that entry, with this of its history.
+
+        Raises CheckpointError where that history is in another folder.
+        """
+        self._check_shared(kept)
+        n = bisect_right(self._marks, sequence, key=lambda mark: mark[0])
+        self._size -= sum(map(len, self._blocks[:n]))
+        del self._blocks[:n], self._marks[:n]
+        self._kinds = {kind for _, kind in self._marks}
+        self._first = dict.fromkeys(KINDS, sequence + 1) | ({} if kept is None else unpack(kept))
+        self._snapshots, self.closed = [0, sequence], sequence
+
+    def take_over(self, newest: int) -> None:
+        """Keep the history from now on. newest: the newest entry of the journal that was taken over."""
+        self._following, self._newest = False, newest
+        self._marks.clear()
+        if self._dropped > self._snapshots[1]:
+            self._fall_behind()
 
     def seal(self, sequence: int) -> None:
         """What came of all entries up to this one, the last applied, becomes files with the next `write`."""
@@ -181,6 +218,8 @@ class Recorder:
     def write(self) -> None:
         """Make files of what is sealed; waits, so call it in a thread. Raises JournalUnavailable if that fails."""
         with self._writing:
+            if self._sealed and self._lock < 0:
+                self._begin_late()
             while self._sealed:
                 sealed = self._sealed[0]
                 _feed(sealed, self._lock)
@@ -206,23 +245,66 @@ class Recorder:
             )
 
     def close(self) -> None:
-        """Let another process write the history of this journal. What waits is not written."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        """Let another process write the history of this journal, now and for ever. What waits is not written."""
+        with self._writing:
+            self._left = True
+            if self._lock >= 0:
+                os.close(self._lock)
+                self._lock = -1
+
+    def _check_shared(self, kept: bytes | None) -> None:
+        """Raises CheckpointError where the process that is followed has a history that is not in this folder."""
+        if kept is None:
+            return
+        root, key = self._options.root, self._options.key
+        if not self._lock_path.exists():
+            raise CheckpointError(
+                f"the service that is followed keeps its history elsewhere than in {root}; name the folder in "
+                "--history-folder, which both must see"
+            )
+        if key is not None and not key.exists():
+            raise CheckpointError(
+                f"there is no key of pseudonyms in {key}; copy it from the state of the service that is followed"
+            )
+
+    def _begin(self, patience: float) -> None:
+        """Have the folder from whoever wrote this history before. Raises OSError."""
+        self._lock = _locked(self._lock_path, patience)
+        _forget(self._options.root, self._source, self._snapshots[1], self._newest)
+
+    def _begin_late(self) -> None:
+        """The same after a takeover, or JournalUnavailable."""
+        if self._left:
+            raise JournalUnavailable(f"the history in {self._options.root} is written by another process now")
+        try:
+            self._begin(SOON)
+        except OSError as error:
+            raise JournalUnavailable(
+                f"the history in {self._options.root} cannot be written yet: {error.strerror or error}; the service "
+                "that was taken over holds it until it has ended"
+            ) from error
+
+    def _fall_behind(self) -> None:
+        """Let go of what waits: the journal has it until the next start."""
+        self.behind = True
+        self._blocks, self._size = [], 0
+        self._sealed.clear()
+        _log.error("the history in %s cannot be written, and too much of it waits", self._options.root)
 
     def _keep(self, kind: str, block: Block) -> None:
-        if self.behind:
+        if self.behind or block.sequence <= self._snapshots[1]:  # a snapshot was there before its last entry was read
             return
         packed = encode(block)
-        self._blocks += (len(packed).to_bytes(LENGTH, "little"), packed)
+        self._blocks.append(packed)
         self._size += len(packed)
         self._kinds.add(kind)
+        if self._following:
+            self._marks.append((block.sequence, kind))
         if self._size >= FULL and self.waiting > MOST:
-            self.behind = True
-            self._blocks, self._size = [], 0
-            self._sealed.clear()
-            _log.error("the history in %s cannot be written, and too much of it waits", self._options.root)
+            if not self._following:
+                self._fall_behind()
+                return
+            self._blocks, self._marks, self._size, self._dropped = [], [], 0, block.sequence
 
 
 class _After(Mapping[str, bytes | memoryview]):
@@ -251,7 +333,10 @@ def _feed(sealed: _Sealed, lock: int) -> None:
     asks a service to stop may be sent to all its processes: this one finishes, since the last snapshot waits for it.
     """
     header = msgspec.json.encode(sealed.header)
-    pieces = [len(header).to_bytes(LENGTH, "little"), header, *sealed.blocks, bytes(LENGTH)]
+    pieces: list[bytes] = []
+    for each in (header, *sealed.blocks):
+        pieces += (len(each).to_bytes(LENGTH, "little"), each)
+    pieces.append(bytes(LENGTH))
     command = [sys.executable, "-m", "onlineguard_service.history.closing"]
     try:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))  # it inherits that too
@@ -307,10 +392,10 @@ def _forget(root: Path, source: str, after: int, newest: int) -> None:
             )
 
 
-def _locked(path: Path) -> int:
+def _locked(path: Path, patience: float) -> int:
     """The descriptor that holds the lock until it is closed here and in every process that inherited it."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
-    given_up = time.monotonic() + PATIENCE
+    given_up = time.monotonic() + patience
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -43,6 +43,8 @@ class Admission:
             elif name == b"x-api-key":
                 key = value
             elif name == b"host":
+                if host:
+                    raise Refused(400, "the request has two headers Host; it must have one")
                 host = value
             elif name == b"origin":
                 origin = value

@@ -3,14 +3,13 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-import msgspec
 from starlette.requests import Request
 
 from onlineguard.errors import InvalidArgument
 from onlineguard.wire import operations
 from onlineguard.wire.alarms import AlarmNote, AlarmPage, AlarmsQuery, AlarmState
 from onlineguard.wire.operations import Operation
-from onlineguard_service.http.bodies import plain_json
+from onlineguard_service.http.bodies import decoded
 from onlineguard_service.http.problems import Refused, shown
 from onlineguard_service.http.queries import query, who
 
@@ -56,11 +55,10 @@ class AlarmRoutes:
 
     async def _note(self, request: Request) -> AlarmState:
         name, body = request.path_params["id"], await self._read(request)
-        plain_json(body)
+        note = decoded(body, AlarmNote)
         try:
-            note = msgspec.json.decode(body, type=AlarmNote)
             return await (await self._alarms(request)).note(name, note, who(request))
-        except (msgspec.ValidationError, InvalidArgument) as error:
+        except InvalidArgument as error:
             raise Refused(422, str(error)) from None
         except KeyError:
             raise _absent(name) from None

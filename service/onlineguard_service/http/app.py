@@ -4,6 +4,7 @@ A request is checked in this order: route, method, rate, key, content type, read
 check that fails is answered with a problem (RFC 9457). A batch is refused whole or taken whole.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -42,7 +43,7 @@ from onlineguard_service.http import inference, live, page
 from onlineguard_service.http.admission import Admission
 from onlineguard_service.http.alarm_stream import AlarmStream
 from onlineguard_service.http.alarms import AlarmRoutes, Overseeing
-from onlineguard_service.http.bodies import ARROW, JSON, NDJSON, Items, Media, media, plain_json
+from onlineguard_service.http.bodies import ARROW, JSON, NDJSON, Items, Media, decoded, media, plain_json
 from onlineguard_service.http.encoded import accepted, packing, unpacked
 from onlineguard_service.http.limits import (
     Crowded,
@@ -68,10 +69,13 @@ from onlineguard_service.http.queries import keys_of, query
 from onlineguard_service.http.readers import Readers
 from onlineguard_service.http.registry import RegistryRoutes, Versions
 from onlineguard_service.http.request_ids import request_name
+from onlineguard_service.patience import give_way
 from onlineguard_service.redis.counting import CountersUnavailable
 from onlineguard_service.replicas.answers import SnapshotAnswers
 from onlineguard_service.standing import Standing
 
+OBJECT_BYTES = 262_144  # of a body that holds one object; more of any JSON takes a tenth of a second to decode
+LARGE_BYTES = 65_536  # of a body that waits until the large ones before it are decoded
 BODY_SECONDS = 30.0  # within which the rest of a body must arrive after its first part
 
 _JSON_HEADERS = [(b"content-type", JSON), *SAFE]
@@ -129,6 +133,7 @@ class Application:
         self._standing = standing  # of a standby; it has no core before it has taken over
         self._settings = settings
         self._large = LargeBodies(settings.bodies_limit)
+        self._turn = asyncio.Lock()  # of a body that is large, or may be so when it is unpacked
         self._live: live.Live | None = None
         self._alarm_stream: AlarmStream | None = None
         self._reason = "the service is starting: programs are compiled and the state is recovered"
@@ -278,26 +283,34 @@ class Application:
         core, namespace = self._ready(), scope.get("namespace", "")
         return await core.within(namespace) if namespace else core
 
-    async def _read(self, scope: Scope, receive: Receive, take: Callable[[int], None]) -> bytes:
+    async def _read(
+        self, scope: Scope, receive: Receive, take: Callable[[int], None], of_object: bool = False
+    ) -> bytes:
+        """The plain body. Of large ones one is given back at a time, with turns for others before its decoding."""
         limit, encoding = self._settings.body_limit, b""
+        if of_object:
+            limit = min(limit, OBJECT_BYTES)
         for name, value in scope["headers"]:
             if name == b"content-length" and (not value.isdigit() or int(value) > limit):
-                raise too_large(limit)
+                raise too_large(limit, of_object)
             if name == b"content-encoding":
                 encoding = value
         try:
             body = await read(receive, limit, BODY_SECONDS, take)
-            if not encoding:
+            if not encoding and len(body) <= LARGE_BYTES:
                 return body
-            plain = await unpacked(body, encoding, limit)
-            take(len(plain))
-            return plain
+            async with self._turn:
+                if encoding:
+                    body = await unpacked(body, encoding, limit)
+                    take(len(body))
+                await give_way()
+            return body
         except Crowded:
             raise Refused(
                 503, "large requests are being answered; send it again, or in smaller parts", retry_after(RETRY_SECONDS)
             ) from None
         except TooLarge:
-            raise too_large(limit) from None
+            raise too_large(limit, of_object) from None
         except TimeoutError:
             raise Refused(408, f"the body did not arrive within {BODY_SECONDS:g} s") from None
 
@@ -476,11 +489,7 @@ class Application:
 
     async def _erase(self, request: Request) -> Response:
         core, body = await self._within(request.scope), await self._read_object(request)
-        plain_json(body)
-        try:
-            person = msgspec.json.decode(body, type=Person)
-        except msgspec.ValidationError as error:
-            raise Refused(422, f'{error}; send {{"user_id": "the user of clicks to be erased"}}') from None
+        person = decoded(body, Person)
         try:
             erased = await core.erase(person.user_id)
         except CountersUnavailable as error:
@@ -495,12 +504,12 @@ class Application:
         """The body of a request that holds one object, and is soon answered."""
         if media(request.headers.get("content-type", "").encode("latin-1")) != "json":
             raise Refused(415, "this route takes one object as application/json")
-        return await self._read_body(request)
+        return await self._read_body(request, of_object=True)
 
-    async def _read_body(self, request: Request) -> bytes:
+    async def _read_body(self, request: Request, of_object: bool = False) -> bytes:
         self._ready()
         with self._large.holding() as take:
-            return await self._read(request.scope, request.receive, take)
+            return await self._read(request.scope, request.receive, take, of_object)
 
 
 class _Hot(NamedTuple):

@@ -8,14 +8,22 @@ from typing import Any, Literal
 import msgspec
 
 from onlineguard.errors import MissingExtra
-from onlineguard.slidr.clicks.click import LATEST, RFM, Click
+from onlineguard.slidr.clicks.click import LATEST, RFM
 from onlineguard.wire.requests import Event
 from onlineguard_service.config import nearest
 from onlineguard_service.http.problems import Refused, shown
 
 JSON, NDJSON, ARROW = b"application/json", b"application/x-ndjson", b"application/vnd.apache.arrow.stream"
 SECONDS = range(10**9, 4 * 10**9)  # 2001 to 2096 in seconds; in milliseconds some weeks of 1970, which nobody sends
-_BEGINNINGS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+EXPLAINED = 262_144  # bytes; of a body with more a wrong value is not shown: to find it took a tenth of a second
+_PACKED = "the body is {0}; say so in the header Content-Encoding: {0}"
+_BEGINNINGS = {
+    b"\x1f\x8b": _PACKED.format("gzip"),
+    b"\x28\xb5\x2f\xfd": _PACKED.format("zstd"),
+    b"\xef\xbb\xbf": "the body begins with a byte order mark; send it without",
+    b"\xff\xfe": "the body is UTF-16; send it in UTF-8",
+    b"\xfe\xff": "the body is UTF-16; send it in UTF-8",
+}
 
 
 class Items:
@@ -25,8 +33,9 @@ class Items:
         self.noun, self._kind = noun, kind
         self._one = msgspec.json.Decoder(kind)
         self._many = msgspec.json.Decoder(list[kind])
-        self._events, self._clicks = kind is Event, kind is Click
+        self._events = kind is Event
         self._fields = list(kind.__struct_fields__)
+        self._times = [name for name in ("ts", "purchase_ts") if name in self._fields]
 
     def decode(self, body: bytes, lines: bool) -> tuple[list[Any], bool]:
         """The items, and whether the body is one object rather than many.
@@ -42,7 +51,8 @@ class Items:
             else:
                 items, single = [self._one.decode(body)], True
         except msgspec.ValidationError as error:
-            raise Refused(422, self._explained(error, partial(_parsed, body, lines))) from None
+            parsed = partial(_parsed, body, lines) if len(body) <= EXPLAINED else None
+            raise Refused(422, self._explained(error, parsed)) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _no_json(error, body, lines) from None
         self._check(items, single)
@@ -69,16 +79,16 @@ class Items:
         self._check(items, False)
         return items
 
-    def _explained(self, error: Exception, value: Callable[[], Any]) -> str:
+    def _explained(self, error: Exception, value: Callable[[], Any] | None) -> str:
         return _explained(str(error), value, self.noun, self._fields)
 
     def _check(self, items: list[Any], single: bool) -> None:
         """The rules about several fields, or about what a number means."""
-        if self._clicks:
-            for index, click in enumerate(items):
-                if click.ts in SECONDS:
+        for name in self._times:
+            for index, item in enumerate(items):
+                if (time := getattr(item, name)) is not None and time in SECONDS:
                     where = self.noun if single else f"{self.noun} {index}"
-                    raise Refused(422, f"{where} field ts is {click.ts}, which are seconds; ts {_RULES['ts']}")
+                    raise Refused(422, f"{where} field {name} is {time}, which are seconds; {name} {_RULES[name]}")
         if self._events:
             for index, event in enumerate(items):
                 if (event.x is None) == (event.features is None):
@@ -122,6 +132,24 @@ def plain_json(body: bytes) -> Any:
         raise _no_json(error, body, False) from None
 
 
+def decoded[K: msgspec.Struct](body: bytes, kind: type[K]) -> K:
+    """The one object of a kind that a body holds. Raises Refused."""
+    plain_json(body)
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        told, _, path = str(error).partition(" - at `$")
+        fields = ", ".join(kind.__struct_fields__)
+        if (unknown := re.search(r"unknown field `(.*?)`", told)) is not None:
+            hint = nearest(unknown[1], list(kind.__struct_fields__))
+            why = f"has a field {shown(unknown[1])}, which is unknown; {hint}"
+        elif (field := path.removeprefix(".").removesuffix("`")) and not told.startswith("Object"):
+            why = f"has a field {field} that is wrong: {told[:1].lower()}{told[1:]}"
+        else:
+            why = f"is wrong: {told[:1].lower()}{told[1:]}; it must be an object with the fields {fields}"
+        raise Refused(422, f"the body {why}") from None
+
+
 # The rules of fields for which msgspec's own words would not say everything.
 _RULES = {
     "slice": "must be text, a whole number, or a list of one or more of those",
@@ -143,52 +171,85 @@ def _parsed(body: bytes, lines: bool) -> Any:
         raise _no_json(error, body, lines) from None
 
 
-def _explained(error: str, parsed: Callable[[], Any], noun: str, fields: list[str]) -> str:
-    """The item, field and value that msgspec's message is about, and the rule in words."""
+def _explained(error: str, parsed: Callable[[], Any] | None, noun: str, fields: list[str]) -> str:
+    """The item, field and value that msgspec's message is about, and the rule in words; no value where none is given.
+
+    >>> _explained("Expected `str`, got `int` - at `$[7].id`", None, "event", ["id"])
+    'event 7 field id is wrong: expected `str`, got `int`; id must be text'
+    """
     match = re.search(r" - at `\$([^`]*)`", error)
-    path = match[1] if match else ""
-    where, field = noun, ""
-    try:
-        value = parsed()
-    except msgspec.ValidationError:  # a number that no float holds
-        return f"{where} field {path.removeprefix('.')}: {error.partition(' - at ')[0].lower()}"
-    for index, name in re.findall(r"\[([^\]]*)\]|\.([^.\[]+)", path):
-        if index.isdigit() and isinstance(value, list) and int(index) < len(value):
-            where = where if field else f"{noun} {index}"
-            value = value[int(index)]
-        elif name and isinstance(value, dict):
-            field, value = field or name, value.get(name)
-        elif index == "..." and isinstance(value, dict):
-            # msgspec does not name the member: it is the first that is no number and no text
-            name = next(
-                (name for name, each in value.items() if type(each) not in (int, float, str, type(None))), "..."
-            )
-            path, value = path.replace("[...]", f"[{shown(name)}]"), value.get(name)
+    path, told = match[1] if match else "", error.partition(" - at ")[0]
+    where, field, value = noun, "", None
+    item = re.match(r"\[(\d+)\]", path)
+    of_item = noun if item is None else f"{noun} {item[1]}"
+    place = path[item.end() if item is not None else 0 :].removeprefix(".")
+    if parsed is None:
+        where = of_item
+        field = found[1] if (found := re.search(r"\.([^.\[]+)", path)) is not None else ""
+        is_wrong = f"is wrong: {told[:1].lower()}{told[1:]}"
+    else:
+        try:
+            value = parsed()
+        except msgspec.ValidationError:  # a number that no float holds
+            return f"{of_item} field {place} is a {told.lower()}; it must be one of up to 1.8e308, as a float holds"
+        for index, name in re.findall(r"\[([^\]]*)\]|\.([^.\[]+)", path):
+            if index.isdigit() and isinstance(value, list) and int(index) < len(value):
+                where = where if field else f"{noun} {index}"
+                value = value[int(index)]
+            elif name and isinstance(value, dict):
+                field, value = field or name, value.get(name)
+            elif index == "..." and isinstance(value, dict):
+                # msgspec does not name the member: it is the first that is no number and no text
+                name = next(
+                    (name for name, each in value.items() if type(each) not in (int, float, str, type(None))), "..."
+                )
+                path, value = path.replace("[...]", f"[{shown(name)}]"), value.get(name)
+        is_wrong = f"is {shown(value)}"
     if (unknown := re.search(r"unknown field `(.*?)`", error)) is not None:
         return f"{where} has a field {shown(unknown[1])}, which is unknown; {nearest(unknown[1], fields)}"
     if (missing := re.search(r"missing required field `(\w+)`", error)) is not None:
         return f"{where} has no field {missing[1]}; it {_RULES.get(missing[1], 'must be text')}"
     if not field:
-        return f"{where} is {shown(value)}; it must be a JSON object"
-    if (long := re.search(r"length <= (\d+)", error)) is not None:
+        return f"{where} {is_wrong}; it must be a JSON object"
+    if (long := re.search(r"length <= (\d+)", error)) is not None and isinstance(value, str | list):
         what = "characters" if isinstance(value, str) else "parts"
-        assert isinstance(value, str | list)
         return f"{where} field {field} has {len(value):,} {what}; it may have {int(long[1]):,}"
-    place = re.sub(r"^\[\d+\]", "", path).removeprefix(".")
-    return f"{where} field {place} is {shown(value)}; {field} {_RULES.get(field, 'must be text')}"
+    place = re.sub(r"^\[\d+\]", "", path).removeprefix(".")  # with the name of a member
+    return f"{where} field {place} {is_wrong}; {field} {_RULES.get(field, 'must be text')}"
 
 
 def _no_json(error: Exception, body: bytes, lines: bool) -> Refused:
     rule = "one JSON object a line" if lines else "one JSON object, or an array of them"
-    told = f"the body is no JSON in UTF-8: {error}; it must be {rule}"
-    for beginning, encoding in _BEGINNINGS.items():
+    for beginning, whole in _BEGINNINGS.items():
         if body.startswith(beginning):
-            return Refused(400, f"the body is {encoding}; say so in the header Content-Encoding: {encoding}")
+            return Refused(400, whole)
+    if not body.strip():
+        return Refused(400, f"the body is empty; it must be {rule}")
+    what = f"line {line} of the body" if lines and (line := _broken_line(body)) else "the body"
+    if isinstance(error, RecursionError):
+        return Refused(400, f"{what} is nested too deep; it must be {rule}")
+    why = str(error).removeprefix("JSON is malformed: ")
+    if isinstance(error, UnicodeDecodeError):
+        why = f"the byte {error.object[error.start]:#04x} begins no character"
+    elif "truncated" in why:
+        why = "it ends too early"
+    told = f"{what} is no JSON in UTF-8: {why}; it must be {rule}"
     place = re.search(r"\(byte (\d+)\)", str(error))
     about = int(place[1]) if place else 0  # where, or a few bytes behind
     word = re.search(rb"-?\b(nan|inf(inity)?)\b", body[max(about - 9, 0) : about + 9], re.IGNORECASE)
     if word is not None:
         return Refused(400, f"{told}. {word[0].decode()} is no number of JSON: send null where a feature is missing")
-    if not lines and "trailing" in str(error):
+    if not lines and "trailing characters" in why:
         return Refused(400, f"{told}. For one a line send the content type application/x-ndjson")
     return Refused(400, told)
+
+
+def _broken_line(body: bytes) -> int | None:
+    """The first line, from 1, that is no JSON; None where that is not looked for."""
+    for number, line in enumerate(body.split(b"\n") if len(body) <= EXPLAINED else [], 1):
+        try:
+            if line.strip():
+                msgspec.json.decode(line, type=msgspec.Raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return number
+    return None

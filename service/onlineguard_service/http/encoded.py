@@ -7,7 +7,8 @@ from functools import lru_cache
 from starlette.types import Message, Send
 
 from onlineguard.wire.encodings import Encoding, available, packed, unpacker
-from onlineguard_service.http.problems import Refused, shown, too_large
+from onlineguard_service.http.limits import TooLarge
+from onlineguard_service.http.problems import Refused, shown
 from onlineguard_service.patience import give_way
 
 LARGE = 4_096  # bytes of an answer that is packed; a smaller one is some packets in any case
@@ -16,7 +17,10 @@ _UNPACKED_AT_ONCE = 262_144  # bytes, under a millisecond, before others get the
 
 
 async def unpacked(body: bytes, encoding: bytes, limit: int) -> bytes:
-    """A body as it was before its content encoding. Raises Refused for an unknown one, and beyond `limit` bytes."""
+    """A body as it was before its content encoding.
+
+    Raises Refused for an unknown encoding, TooLarge beyond `limit` bytes.
+    """
     name = encoding.strip().lower().removeprefix(b"x-").decode("latin-1")
     if name in ("", "identity"):
         return body
@@ -36,7 +40,7 @@ async def unpacked(body: bytes, encoding: bytes, limit: int) -> bytes:
             raise Refused(400, f"the body is no {name}, as its content encoding says: {error}") from None
         size += len(parts[-1])
         if size > limit:
-            raise too_large(limit)
+            raise TooLarge
         if len(parts[-1]) < _UNPACKED_AT_ONCE:  # all of the body was taken
             break
         await give_way()

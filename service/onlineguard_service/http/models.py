@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
 from starlette.requests import Request
 
 from onlineguard.errors import OnlineguardError
@@ -14,7 +13,7 @@ from onlineguard.wire.answers import ModelVersion
 from onlineguard.wire.operations import Operation
 from onlineguard.wire.requests import ModelFolder, TrialModel
 from onlineguard_service.errors import JournalUnavailable, OnTrial
-from onlineguard_service.http.bodies import plain_json
+from onlineguard_service.http.bodies import decoded
 from onlineguard_service.http.problems import Refused, shown
 
 
@@ -68,16 +67,13 @@ class ModelRoutes:
 
     async def _asked[Asked: (ModelFolder, TrialModel)](self, request: Request, kind: type[Asked]) -> Asked:
         """The body of a request that names a model, by a folder or a version."""
-        body = await self._read(request)
-        plain_json(body)
-        try:
-            asked = msgspec.json.decode(body, type=kind)
-        except msgspec.ValidationError as error:
-            raise Refused(
-                422, f'{error}; send {{"folder": "the model\'s folder"}}, or {{"version": "one of the registry"}}'
-            ) from None
+        asked = decoded(await self._read(request), kind)
         if (asked.folder is None) == (asked.version is None):
-            raise Refused(422, "the body must have one of folder and version")
+            raise Refused(
+                422,
+                'the body must have one of folder and version: {"folder": "the model\'s folder"}, or '
+                '{"version": "one of the registry"}',
+            )
         if asked.folder is not None and (not asked.folder or "\0" in asked.folder):
             raise Refused(
                 422, f"folder is {shown(asked.folder)}; it must be the path of a folder on the service's machine"

@@ -57,7 +57,7 @@ def problem(error: Exception, route: str) -> tuple[int, bytes, list[tuple[bytes,
 
 
 _TITLES = {
-    400: "Not JSON",
+    400: "Bad request",
     401: "Key needed",
     403: "Key not allowed",
     404: "Not found",
@@ -75,9 +75,10 @@ _TITLES = {
 }
 
 
-def too_large(limit: int) -> Refused:
-    """A body has more bytes than the limit."""
-    return Refused(413, f"the body has more than {limit:,} bytes, the body_limit; send it in parts")
+def too_large(limit: int, of_object: bool = False) -> Refused:
+    """A body has more bytes than the limit, which is a constant for a route that takes one object."""
+    way_out = "as many as this route takes" if of_object else "the body_limit; send it in parts"
+    return Refused(413, f"the body has more than {limit:,} bytes, {way_out}")
 
 
 def too_many(count: int, noun: str, limit: int) -> Refused:

@@ -4,6 +4,9 @@ uvicorn has no limits on connections, on a request's headers and time, and on re
 request after request and reads no answer would fill the memory with requests that wait, since uvicorn reads on whenever
 one of them is answered. Here nothing more of a connection is parsed while a request of it waits for the one before, and
 of those that wait one is begun every millisecond. So the system's buffers fill, and the client has to wait.
+
+A request is small until its body comes: its headers are bounded in bytes and in number, and so is whatever else the
+parser would hold or be called for without end, as the value of one header, and chunks of a byte.
 """
 
 import asyncio
@@ -19,6 +22,9 @@ from onlineguard_service.http.limits import network
 from onlineguard_service.http.problems import PROBLEM
 
 HEADER_BYTES = 65_536  # of a request, with its URL
+HEADERS = 256  # of a request; each takes 130 bytes beside its own, so that many small ones would take much
+SILENT_BYTES = HEADER_BYTES + 4 * HEADERS + 2_048  # that may be no part of a body, with what stands between headers
+SCRAPS, SCRAP = 4_096, 16  # parts of a body that may be small, and the bytes that those beyond must have on average
 PARSED_AT_ONCE = 2_048  # bytes, in which a hundred requests may lie; more of a connection wait unparsed
 AHEAD_SECONDS = 0.001  # between requests that were sent ahead: one connection then takes a tenth of a processor at most
 
@@ -33,6 +39,8 @@ class Protocol(HttpToolsProtocol):
     stalled: float | None = None  # since when the client has not read what it was answered
     _network = ""
     _unparsed = b""
+    _silent = 0  # bytes that were parsed since the parser said what it found
+    _header_bytes = _headers = _parts = _part_bytes = 0  # of the request that is arriving
     _refused = False  # whether nothing more is read
     _ended = False  # whether the client has sent all that it will
 
@@ -66,8 +74,12 @@ class Protocol(HttpToolsProtocol):
             if self.pipeline:
                 self.flow.pause_reading()
                 break
+            piece = data[at : at + PARSED_AT_ONCE]
+            self._silent += len(piece)
             try:
-                self.parser.feed_data(data[at : at + PARSED_AT_ONCE])
+                self.parser.feed_data(piece)
+                if self._silent > SILENT_BYTES:
+                    raise httptools.HttpParserError(_TOO_LONG)
             except httptools.HttpParserUpgrade:
                 pass  # refused below
             except httptools.HttpParserError as error:
@@ -80,8 +92,12 @@ class Protocol(HttpToolsProtocol):
         self._refuse(b"400 Bad Request", "Not HTTP", f"the request is no HTTP that this service takes: {msg}")
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """A client that has sent all it will still gets its answers, but over TLS, which asyncio closes."""
-        self._ended = self.scheme == "http" and self._answering
+        """A client that has sent all it will still gets its answers, but over TLS, which asyncio closes.
+
+        One that has left in the middle of a body gets none, and what was read of it is let go at once.
+        """
+        left = self._answering and self.cycle.more_body and not self.pipeline and not self._unparsed
+        self._ended = self.scheme == "http" and self._answering and not left
         return self._ended
 
     @property
@@ -92,9 +108,15 @@ class Protocol(HttpToolsProtocol):
         if self._get_upgrade() == b"websocket":
             self._refuse(b"426 Upgrade Required", "No WebSockets", _NO_WEBSOCKETS, b"upgrade: HTTP/1.1\r\n")
         else:
+            self._silent = 0
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
+        self._silent = 0
+        self._parts += 1
+        self._part_bytes += len(body)
+        if self._parts > SCRAPS + self._part_bytes / SCRAP:
+            raise ValueError(f"more than {SCRAPS} chunks, of less than {SCRAP} bytes on average")
         if not self._refused:
             super().on_body(body)
 
@@ -125,10 +147,11 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._header_bytes = 0
+        self._header_bytes = self._headers = self._parts = self._part_bytes = self._silent = 0
         self.since = time.monotonic()
 
     def on_message_complete(self) -> None:
+        self._silent = 0
         if not self._refused:
             super().on_message_complete()
             self.since = None
@@ -139,12 +162,15 @@ class Protocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value))
+        self._headers += 1
+        if self._headers > HEADERS:
+            raise ValueError(f"more than {HEADERS} headers")
         super().on_header(name, value)
 
     def _count(self, more: int) -> None:
         self._header_bytes += more
         if self._header_bytes > HEADER_BYTES:
-            raise ValueError(f"more than {HEADER_BYTES} bytes of headers")
+            raise ValueError(_TOO_LONG)
 
     def _refuse(self, status: bytes, title: str, detail: str, more: bytes = b"") -> None:
         """Answer with a problem, and close the connection."""
@@ -155,6 +181,7 @@ class Protocol(HttpToolsProtocol):
         self.transport.close()
 
 
+_TOO_LONG = f"more than {HEADER_BYTES} bytes of headers"
 _SOON = b"retry-after: 1\r\n"
 _FULL = "more connections are open than the setting connections allows; try again"
 _FULL_EACH = (

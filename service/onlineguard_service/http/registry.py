@@ -20,7 +20,7 @@ from onlineguard.wire.registry import (
     VersionDiff,
     VersionState,
 )
-from onlineguard_service.http.bodies import plain_json
+from onlineguard_service.http.bodies import decoded
 from onlineguard_service.http.problems import Refused
 from onlineguard_service.http.queries import query, who
 
@@ -74,13 +74,8 @@ class RegistryRoutes:
     async def _rollback(self, request: Request) -> Changed:
         return await self._versions().rollback(await self._asked(request, Rollback), who(request))
 
-    async def _asked[K](self, request: Request, kind: type[K]) -> K:
-        body = await self._read(request)
-        plain_json(body)
-        try:
-            return msgspec.json.decode(body, type=kind)
-        except msgspec.ValidationError as error:
-            raise Refused(422, str(error)) from None
+    async def _asked[K: msgspec.Struct](self, request: Request, kind: type[K]) -> K:
+        return decoded(await self._read(request), kind)
 
 
 async def _there[A](answer: Awaitable[A]) -> A:

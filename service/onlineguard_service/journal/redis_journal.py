@@ -342,6 +342,11 @@ class RedisJournal:
         """Whether Redis lacks entries that were applied, and a snapshot of this process is waited for."""
         return self._lost
 
+    @property
+    def fenced(self) -> bool:
+        """Whether this process was told that another one writes the journal now."""
+        return self._fenced
+
     async def close(self) -> None:
         """See `Journal.close`; a second call does nothing."""
         if self._closed:

@@ -71,6 +71,23 @@ class RedisTail(Tail):
         self.close()
         return journal, (bool(there) or not self.sequence) and journal.sequence >= self.sequence
 
+    def snapshot(self) -> int:
+        """See `Tail.snapshot`."""
+        with _as_os_errors():
+            held: Any = self._client.hkeys(f"{{{self._name}}}:snapshots")
+        return max(map(int, held), default=0)
+
+    def part(self, sequence: int, name: str) -> bytes | None:
+        """See `Tail.part`."""
+        key = f"{{{self._name}}}:snapshot:{sequence}"
+        with _as_os_errors():
+            first: Any = self._client.hget(key, "0")
+            pieces = snapshots.pieces_of(first or b"", name)
+            taken: Any = pieces and [self._client.hget(key, str(i)) for i in pieces]
+        if taken and None in taken:
+            raise snapshots.DamagedSnapshot(f"{key} in Redis was removed while it was read")
+        return None if taken is None else b"".join(taken)
+
     def close(self) -> None:
         """See `Tail.close`."""
         self._client.close()

@@ -106,6 +106,51 @@ def _read(path: Path) -> tuple[int, dict[str, bytes]]:
         raise DamagedSnapshot(f"cannot read {path}: {error.strerror or error}") from error
 
 
+def part_of(path: Path, name: str) -> bytes | None:
+    """One part of a snapshot, None where it has none of that name; nothing else is read, so no checksum is compared.
+
+    Raises DamagedSnapshot.
+    """
+    try:
+        with open(path, "rb") as file:
+            lead = file.read(_LEAD.size)
+            sizes = sizes_of(lead + file.read(_table_bytes(lead)))
+            if name not in sizes:
+                return None
+            for each, size in sizes.items():
+                if each == name:
+                    return file.read(size)
+                file.seek(size, os.SEEK_CUR)
+    except (OSError, ValueError, KeyError, struct.error) as error:
+        raise DamagedSnapshot(f"cannot read the part {name} of {path}: {error}") from error
+
+
+def pieces_of(first: bytes, name: str) -> range | None:
+    """Which of a snapshot's pieces hold a part, by the first of them; None where it has none of that name.
+
+    Raises DamagedSnapshot.
+    """
+    try:
+        at = -(-(_LEAD.size + _table_bytes(first)) // PIECE)
+        for each, size in sizes_of(first).items():
+            count = -(-size // PIECE)
+            if each == name:
+                return range(at, at + count)
+            at += count
+    except (ValueError, KeyError, struct.error) as error:
+        raise DamagedSnapshot(f"the table of a snapshot cannot be read: {error}") from error
+    return None
+
+
+def sizes_of(first: bytes) -> dict[str, int]:
+    """The bytes of each part, in order, of a snapshot that begins so."""
+    return dict(json.loads(first[_LEAD.size : _LEAD.size + _table_bytes(first)])["parts"])
+
+
+def _table_bytes(first: bytes) -> int:
+    return _LEAD.unpack_from(first)[2]
+
+
 def found(folder: Path) -> list[int]:
     """The sequence numbers of the snapshots in a folder, newest first, whether whole or not."""
     names = (path.name.removeprefix(_NAME) for path in folder.glob(f"{_NAME}*"))

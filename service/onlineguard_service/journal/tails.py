@@ -55,8 +55,17 @@ class Tail(ABC):
         that was read is in it. Raises JournalUnavailable or OSError where it cannot be had."""
 
     @abstractmethod
+    def snapshot(self) -> int:
+        """The sequence number of the newest snapshot; 0 without one. Also after `take_over`."""
+
+    @abstractmethod
+    def part(self, sequence: int, name: str) -> bytes | None:
+        """One part of that snapshot, None where it has none of that name. Raises DamagedSnapshot, also where the
+        snapshot was removed meanwhile."""
+
+    @abstractmethod
     def close(self) -> None:
-        """Let go of what is open."""
+        """Let go of what is open; a second call does nothing."""
 
 
 class FolderTail(Tail):
@@ -112,6 +121,14 @@ class FolderTail(Tail):
         self.close()
         journal = FolderJournal(self._folder, self._durability)
         return journal, writer == self._writer and journal.sequence >= self.sequence
+
+    def snapshot(self) -> int:
+        """See `Tail.snapshot`."""
+        return max(snapshots.found(self._folder), default=0)
+
+    def part(self, sequence: int, name: str) -> bytes | None:
+        """See `Tail.part`."""
+        return snapshots.part_of(snapshots.path_of(self._folder, sequence), name)
 
     def close(self) -> None:
         """See `Tail.close`."""

@@ -1,5 +1,6 @@
 """One client, without a key, against the real service: whatever it sends, others are answered and memory is bounded."""
 
+import gzip
 import json
 import re
 import socket
@@ -152,9 +153,23 @@ def test_large_bodies_under_way_are_told_to_wait_and_small_ones_are_answered(ser
     finally:
         for connection in sockets:
             connection.close()
-    time.sleep(0.5)
+    until(lambda: held(client) == 0.0)  # who left in the middle of a body holds nothing
     large = json.dumps([{"slice": "good", "x": [0.0, 1.0]}] * 5_000)
     assert client.post("/v1/score", content=large, headers=JSON).status_code == 200
+
+
+def held(client):
+    """Bytes of large bodies."""
+    return float(re.search(r"^onlineguard_bodies_bytes (\S+)", client.get("/metrics").text, re.MULTILINE)[1])
+
+
+def until(holds):
+    """Wait for it; fails after some seconds, in which nothing ends by a time limit of the service."""
+    for _ in range(200):
+        if holds():
+            return
+        time.sleep(0.05)
+    pytest.fail("it did not come to that")
 
 
 def _readable(connection):
@@ -253,3 +268,117 @@ def test_a_field_that_is_unknown_is_refused_with_the_nearest_name(client):
     answer = client.post("/v1/update", json={"slice": "s", "x": [1, 2], "idd": "1"})
     assert answer.status_code == 422
     assert "did you mean id?" in answer.json()["detail"]
+
+
+POST = b"POST /v1/update HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+CHUNKED = POST + b"transfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (b"GET /livez HTTP/1.1\r\n" + b"a:\r\n" * 60_000, b"more than 256 headers"),
+        (b"GET /livez HTTP/1.1\r\na: " + b"x" * 200_000, b"more than 65536 bytes of headers"),
+        (CHUNKED + b"1\r\n \r\n0\r\na: " + b"x" * 200_000, b"more than 65536 bytes of headers"),
+        (CHUNKED + b"1;" + b"x" * 200_000, b"more than 65536 bytes of headers"),
+        (CHUNKED + b"1\r\n \r\n" * 50_000, b"more than 4096 chunks"),
+        (POST + b"host: other.example\r\ncontent-length: 0\r\n\r\n", b"two headers Host"),
+    ],
+    ids=["many headers", "endless header", "endless trailer", "endless extension", "tiny chunks", "two hosts"],
+)
+def test_what_the_parser_would_hold_without_end_is_refused(service, sent, words):
+    before = memory(service)
+    connections = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(40)]
+    try:
+        for connection in connections:
+            connection.settimeout(30)
+            with suppress(OSError):  # it is closed before all is sent
+                connection.sendall(sent)
+        for connection in connections:
+            with suppress(ConnectionResetError):
+                answer = connection.recv(1_000)
+                assert answer.startswith(b"HTTP/1.1 400 ")
+                assert words in answer
+        assert memory(service) - before < 100 * MIB
+    finally:
+        for connection in connections:
+            connection.close()
+    assert good(service) == 40
+
+
+@pytest.mark.parametrize("chunk", [1_000, 17])
+def test_a_body_in_chunks_is_taken_as_long_as_they_are_not_tiny(service, chunk):
+    body = json.dumps([{"slice": "chunked", "x": [0.0, 1.0]}] * 3_000).encode()
+    parts = [body[start : start + chunk] for start in range(0, len(body), chunk)]
+    sent = CHUNKED + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", service.port)) as connection:
+        connection.settimeout(60)
+        connection.sendall(sent)
+        assert connection.recv(15) == b"HTTP/1.1 200 OK"
+
+
+def test_a_body_that_takes_one_object_is_small_and_a_wrong_value_of_a_large_one_is_named_without_it(client):
+    one = client.post("/v1/explain", content=b"[" + b"{}," * 100_000 + b"{}]", headers=JSON)
+    assert one.status_code == 413
+    assert "262,144 bytes, as many as this route takes" in one.json()["detail"]
+    many = client.post("/v1/update", content=b'[{"slice":"s","x":[[]]}' + b",{}" * 100_000 + b"]", headers=JSON)
+    assert many.status_code == 422
+    assert "event 0 field x[0] is wrong: expected" in many.json()["detail"]
+    assert "x must be a list of numbers" in many.json()["detail"]
+
+
+def test_small_bodies_that_unpack_to_large_ones_take_turns(service):
+    bomb = gzip.compress(b" " * (4 * MIB - 1_000))
+    request = POST + b"content-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(bomb) + bomb
+    before = memory(service)
+    connections = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(40)]
+    try:
+        for connection in connections:
+            connection.settimeout(60)
+            connection.sendall(request)
+        assert good(service) == 40
+        for connection in connections:
+            assert connection.recv(1_000).startswith(b"HTTP/1.1 400 ")  # it is no JSON
+        assert memory(service) - before < 100 * MIB
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+CLICK = {
+    "click_id": "c", "ts": 1_790_000_000_000, "ip": "192.0.2.1", "user_agent": "u", "device": "phone",
+    "marketplace": "US", "ad_id": "a", "logged_in": True,
+}  # fmt: skip
+LINES = "application/x-ndjson"
+GOOD = b'{"slice": "s", "x": [1, 2]}'
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "media", "status", "sentence"),
+    [
+        ("/v1/clicks", {**CLICK, "ts": 1_790_000_000}, None, 422, "click field ts is 1790000000, which are seconds"),
+        ("/v1/update", {"slice": "s", "x": [1, 2], "ts": 1_790_000_000}, None, 422, "event field ts is 1790000000, wh"),
+        ("/v1/labels", {"click_id": "c", "purchase_ts": 1_790_000_000}, None, 422, "purchase_ts is 1790000000, wh"),
+        ("/v1/update", gzip.compress(GOOD), None, 400, "the body is gzip; say so in the header Content-Encoding: gzip"),
+        ("/v1/update", b"\xef\xbb\xbf" + GOOD, None, 400, "begins with a byte order mark; send it without"),
+        ("/v1/update", GOOD.decode().encode("utf-16"), None, 400, "the body is UTF-16; send it in UTF-8"),
+        ("/v1/update", b'{"slice": "\xe9"}', None, 400, "no JSON in UTF-8: the byte 0xe9 begins no character; it must"),
+        ("/v1/update", b'{"slice": "s", "x": [NaN, 2]}', None, 400, "NaN is no number of JSON: send null where"),
+        ("/v1/update", b'[{"slice": "s", "x": [1e999, 2]}]', None, 422, "event 0 field x[0] is a number out of range"),
+        ("/v1/update", GOOD + b"\n" + GOOD, None, 400, "send the content type application/x-ndjson"),
+        ("/v1/update", GOOD + b"\n\n" + GOOD[:9], LINES, 400, "line 3 of the body is no JSON in UTF-8: it ends"),
+        ("/v1/update", GOOD + b"\n" + b'{"slice": 1.5, "x": [1]}', LINES, 422, "event 1 field slice is 1.5; slice must"),
+        ("/v1/update", b"", None, 400, "the body is empty; it must be one JSON object, or an array of them"),
+        ("/v1/update", b"[" * 5_000, None, 400, "the body is nested too deep; it must be"),
+        ("/v1/update", b'{"slice": "s", "x": [1, 2],}', None, 400, "trailing comma in object (byte 27); it must be"),
+        ("/v1/model", {"folder": "/nowhere", "forse": True}, None, 422, '"forse", which is unknown; did you mean force'),
+        ("/v1/trial", {"folder": "/nowhere", "sahre": 0.5}, None, 422, '"sahre", which is unknown; did you mean share'),
+        ("/v1/erase", {"user": "u"}, None, 422, 'the body has a field "user", which is unknown; did you mean user_id?'),
+    ],
+)  # fmt: skip
+def test_bad_input_is_answered_with_one_sentence_that_says_what_to_do(client, route, body, media, status, sentence):
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer = client.post(route, content=content, headers={"content-type": media or "application/json"})
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert sentence in answer.json()["detail"]

@@ -2,7 +2,7 @@
 
 Several clients send to whichever of the two answers, each request until it is answered. Afterwards all entries of the
 journal are applied to a guard that nothing ever happened to. It must be in the state of the one that took over last,
-and must give every answer that any client got.
+and must give every answer that any client got. The history must hold what the journal says, nothing twice.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from onlineguard_service.models import Models
 from onlineguard_service.recovery import check, journal_of, options_of, recovered
 
 from onlineguard.compilation import VARIABLE
+from tests.support.histories import Collected, assert_history
 from tests.support.redis_server import serving
 from tests.support.under_load import CLIENTS, JSON, Client, Starter, applied, free_port, keep, killed, told, until
 
@@ -61,8 +62,8 @@ def test_a_standby_takes_over_all_that_was_answered_and_the_old_service_answers_
     state, copies = tmp_path / "state", tmp_path / "copies" / "journal"
     copies.mkdir(parents=True)
     settings = {
-        "state": state, "durability": "async", "n_features": 2, "snapshot_every": 3_600.0, "history": "off",
-        "remember": 1_000_000, "max_slices": 1_000,
+        "state": state, "durability": "async", "n_features": 2, "snapshot_every": 3_600.0, "history": "on",
+        "history_days": 0, "remember": 1_000_000, "max_slices": 1_000,
     }  # fmt: skip
     ports = free_port(), free_port()
 
@@ -91,9 +92,15 @@ def test_a_standby_takes_over_all_that_was_answered_and_the_old_service_answers_
             await until(lambda: len(told(clients)) > enough, tasks)
 
         async def snapshot(service):
+            """Write one, once the service that was taken over has let go of the history."""
             if kind == "folder":
                 keep(state / "journal", copies)
-            assert (await service.post("/v1/snapshot", timeout=30.0)).status_code == 200
+            for _ in range(20):
+                answer = await service.post("/v1/snapshot", timeout=30.0)
+                if answer.status_code == 200:
+                    return
+                assert "holds it until it has ended" in answer.text
+            pytest.fail("no snapshot could be written", pytrace=False)
 
         async def refuses(service):
             """It is alive, and nothing that it is sent is answered."""
@@ -120,6 +127,9 @@ def test_a_standby_takes_over_all_that_was_answered_and_the_old_service_answers_
         os.kill(second, signal.SIGCONT)
         await refuses(other)
         await some()
+        if kind == "folder":
+            await snapshot(one)
+            await some()
         await killed(second)
 
         second = starter.start(**standby, port=ports[1])
@@ -149,11 +159,13 @@ def test_a_standby_takes_over_all_that_was_answered_and_the_old_service_answers_
         if kind == "folder":
             keep(state / "journal", copies)
         journal = journal_of(Settings(**{**settings, "state": copies.parent}))
-        never_stopped, answers = applied(journal.replay(0), models)
+        collected = Collected()
+        never_stopped, answers = applied(journal.replay(0), models, collected)
         asyncio.run(journal.close())
         journal = journal_of(chosen)
         again = recovered(journal, partial(check, asked=options_of(chosen)), models)
         asyncio.run(journal.close())
     assert never_stopped.digest() == again.digest()
+    assert_history(state / "history", collected)
     for key, answer in told(clients).items():
         assert answers[key] == answer

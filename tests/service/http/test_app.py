@@ -105,7 +105,8 @@ def test_score_learns_nothing_and_update_does(app):
 )
 @pytest.mark.parametrize("path", [path for path, _ in HOT] + ["/v1/explain", "/v1/model"])
 def test_bytes_that_are_no_json_are_400(app, path, body):
-    assert "the body is no JSON in UTF-8" in problem(ask(app, "POST", path, body), 400)
+    told = problem(ask(app, "POST", path, body), 400)
+    assert ("the body is no JSON in UTF-8" if body.strip() else "the body is empty") in told
 
 
 @pytest.mark.parametrize(
@@ -252,7 +253,11 @@ def test_nesting_without_end_is_refused(app):
         ("/v1/model", {"folder": ""}, 'folder is ""; it must be the path'),
         ("/v1/model", {"folder": "elsewhere"}, "model elsewhere is not there"),
         ("/v1/trial", {"share": 0.1}, "the body must have one of folder and version"),
-        ("/v1/trial", {"version": "v2", "share": 1.5}, "Expected `float` <= 1.0 - at `$.share`"),
+        (
+            "/v1/trial",
+            {"version": "v2", "share": 1.5},
+            "the body has a field share that is wrong: expected `float`",
+        ),
         ("/v1/trial", {"folder": "elsewhere"}, "model elsewhere is not there"),
         ("/v1/update", {"slice": "wrong", "x": []}, "event 0: slice is 'wrong'; the double refuses it"),
     ],

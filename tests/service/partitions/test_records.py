@@ -61,7 +61,7 @@ def test_what_the_operator_sends_happens_at_the_time_of_the_record():
 @pytest.mark.parametrize(
     ("value", "kind", "reason"),
     [
-        (b"", "events", "the body is no JSON"),
+        (b"", "events", "the body is empty"),
         (b'{"slice": 1.5, "x": []}', "events", "event field slice is 1.5; slice must be text, a whole number"),
         (b'{"slice": "a"}', "events", "event has neither x nor features"),
         (b'[{"slice": "a", "x": [1]}, {"slice": "a", "y": 2}]', "events", "event 1 has a field 'y', which is unknown"),
