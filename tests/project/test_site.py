@@ -5,6 +5,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,8 @@ def site(tmp_path_factory):
     if folder := os.environ.get("ONLINEGUARD_SITE"):
         return Path(folder)
     pytest.importorskip("mkdocs", reason="the site is built with the group docs: uv run --group docs --group test")
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not on PATH; a tutorial starts one (e.g. apt-get install redis-server)")
     folder = tmp_path_factory.mktemp("site")
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
