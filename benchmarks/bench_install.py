@@ -9,12 +9,14 @@ constraints.txt: once without extras, and once with those that are named. Its se
 With --quick nothing is installed and no network is needed. The packages of this environment that the project asks for,
 directly or not, are counted instead.
 
-A megabyte is 10^6 bytes of files, with the bytecode that pip writes; pip itself does not count. `importing` is the
-median of several new processes that run `from onlineguard import Engine`, less that of as many that run nothing.
+A megabyte is 10^6 bytes of files, with the bytecode that pip writes; pip itself does not count. `importing` is the time
+of the processor that new processes take for `from onlineguard import Engine`: the median of several, less that of as
+many that run nothing.
 """
 
 import argparse
 import re
+import resource
 import statistics
 import subprocess
 import tempfile
@@ -30,7 +32,7 @@ from benchmarks.workloads import emit
 
 ROOT = Path(__file__).parents[1]
 LARGEST = 4  # packages that are named
-STARTS = 7
+STARTS = 9
 
 
 def name_of(text: str) -> str:
@@ -79,13 +81,14 @@ def installed(project: Path, extras: str, folder: Path) -> tuple[Path, float]:
 
 
 def started(python: Path, program: str) -> float:
-    """The median seconds of new processes that run a program."""
+    """The median seconds of the processor that new processes take, which run a program."""
     times: list[float] = []
-    for _ in range(1 + STARTS):
-        began = time.perf_counter()
+    for _ in range(STARTS):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([python, "-I", "-c", program], check=True)
-        times.append(time.perf_counter() - began)
-    return statistics.median(times[1:])  # the first reads the files from the disk
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return statistics.median(times)
 
 
 def figures(packages: Iterable[Distribution]) -> dict[str, object]:
