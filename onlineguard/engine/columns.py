@@ -1,24 +1,28 @@
 """Columns as callers hold them: frames of polars and pandas, streams of Arrow, and dicts of arrays."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
+
+if TYPE_CHECKING:  # it takes a tenth of a second to import, and who gives arrays does without it
+    import polars as pl
 
 PLAIN = (list, tuple, np.ndarray)  # what most callers give: no columns, and not looked at any further
 
 
-def as_polars(held: Any) -> pl.DataFrame | pl.Series | None:
+def as_polars(held: Any) -> "pl.DataFrame | pl.Series | None":
     """A frame or a column of polars, or what speaks Arrow's C interface as one; None for all else, and for pandas.
 
     That interface is spoken by Arrow's tables, batches, arrays and readers, and by DuckDB's relations. A reader is read
     to its end.
     """
-    if isinstance(held, pl.DataFrame | pl.Series):
-        return held
     if hasattr(held, "iloc") or not (hasattr(held, "__arrow_c_stream__") or hasattr(held, "__arrow_c_array__")):
         return None
+    import polars as pl
+
+    if isinstance(held, pl.DataFrame | pl.Series):
+        return held
     column = pl.Series(held)
     return column.struct.unnest() if isinstance(column.dtype, pl.Struct) else column
 
@@ -30,7 +34,7 @@ def as_columns(X: Any) -> Any:
     if isinstance(X, Mapping) or hasattr(X, "iloc"):
         return X
     found = as_polars(X)
-    return found if isinstance(found, pl.DataFrame) else None
+    return found if hasattr(found, "columns") else None  # a single column has none
 
 
 def as_numpy(column: Any) -> np.ma.MaskedArray[Any, Any]:

@@ -9,15 +9,17 @@ import sys
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import numpy as np
-import polars as pl
 
 from onlineguard.engine.arrays import there
 from onlineguard.engine.columns import PLAIN, as_polars
 from onlineguard.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    import polars as pl
 
 NAMED = (date, time, UUID, float, np.floating)  # what becomes a text or an int; a datetime is a date
 ONE_KEY = (str, int, np.integer, tuple, *NAMED)
@@ -169,16 +171,16 @@ def _columns(slices: Any) -> list[SliceKeys] | None:
             return [_of_pandas(slices)]
         return [_of_pandas(slices.iloc[:, i]) for i in range(slices.shape[1])]
     found = as_polars(slices)
-    if isinstance(found, pl.DataFrame):
-        return [_of_polars(part) for column in found.get_columns() for part in _parts(column)]
     return None if found is None else [_of_polars(part) for part in _parts(found)]
 
 
-def _parts(column: pl.Series) -> list[pl.Series]:
-    """The column, or the columns of its fields."""
-    if not isinstance(column.dtype, pl.Struct):
-        return [column]
-    return [part for field in column.struct.unnest().get_columns() for part in _parts(field)]
+def _parts(held: "pl.DataFrame | pl.Series") -> "list[pl.Series]":
+    """The columns of a frame, or a column; in the place of a struct its fields."""
+    import polars as pl
+
+    if isinstance(held, pl.DataFrame):
+        return [part for column in held.get_columns() for part in _parts(column)]
+    return _parts(held.struct.unnest()) if isinstance(held.dtype, pl.Struct) else [held]
 
 
 def _of_array(keys: np.ndarray) -> SliceKeys:
@@ -191,7 +193,9 @@ def _of_array(keys: np.ndarray) -> SliceKeys:
     return keys
 
 
-def _of_polars(column: pl.Series) -> SliceKeys:
+def _of_polars(column: "pl.Series") -> SliceKeys:
+    import polars as pl
+
     if column.dtype.is_integer() and not column.has_nulls():
         return column.to_numpy()
     if column.dtype.is_float() or column.dtype.is_temporal():

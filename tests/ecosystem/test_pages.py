@@ -36,3 +36,17 @@ def test_the_examples_of_a_page_run_as_they_stand(page, tmp_path, monkeypatch):
 
 def test_a_page_whose_python_is_not_run_here_exists_and_has_some():
     assert ELSEWHERE.keys() <= PAGES.keys()
+
+
+def test_each_question_has_an_answer_of_a_few_sentences_code_that_claims_something_and_a_link():
+    text = (DOCS / "asked.md").read_text(encoding="utf-8")
+    questions = text.split("\n## ")[1:]
+    assert len(questions) == 18
+    for question in questions:
+        title, _, answer = question.partition("\n")
+        assert title.endswith("?")
+        (code,) = re.findall(r"```python\n(.*?)```", answer, re.DOTALL)
+        assert "assert" in code or "warmup" in code, title
+        told = " ".join(re.sub(r"```python\n.*?```", "", answer, flags=re.DOTALL).split())
+        assert 2 <= len(re.findall(r"[.:](?= |$)", told)) <= 6, title
+        assert "](" in told, title

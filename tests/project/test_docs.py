@@ -31,6 +31,17 @@ def test_the_links_of_a_page_lead_somewhere(page):
         assert made_by_the_site or target.exists(), link
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_tables_of_a_page_are_whole(page):
+    """The site shows a row after an empty line, and a row with other cells than its head, as something else."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for table in re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE):
+        rows = [re.sub(r"`[^`]*`|\\\|", "", row) for row in table.splitlines()]
+        assert len(rows) > 2, rows[0]
+        assert re.fullmatch(r"\|[ :|-]+\|", rows[1]), rows[0]
+        assert len({row.count("|") for row in rows}) == 1, rows[0]
+
+
 @pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.stem)
 def test_a_decision_says_why_what_follows_and_what_would_change_it_on_one_page(page):
     text = page.read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 import doctest
 import email
 import importlib
+import os
 import subprocess
 import sys
 import tomllib
@@ -34,6 +35,18 @@ def test_importing_the_package_loads_nothing_heavy():
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     heavy = {"jax", "jaxlib", "river", "numpy", "scipy", "pandas", "polars", "matplotlib", "rich", "typer"}
     assert not heavy & set(loaded.stdout.split())
+
+
+def test_an_engine_that_is_given_arrays_loads_no_package_for_frames(tmp_path):
+    code = (
+        "import sys; from onlineguard import Engine; engine = Engine(1); engine.update(['a', 'b'], [[1.0], [2.0]]); "
+        "engine.save('e'); Engine.load('e').score('a', [[1.0]]); print({'pandas', 'polars'} & {*sys.modules})"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == "set()\n"
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=str)

@@ -1,9 +1,12 @@
 """What an index, a citation and a conda channel take: everything is ready to be published, and nothing is."""
 
 import importlib.metadata
+import os
 import re
+import shlex
 import subprocess
 import sys
+import tarfile
 import tomllib
 import venv
 from pathlib import Path
@@ -85,3 +88,29 @@ def test_the_wheel_installs_into_a_clean_environment_without_a_network_and_says_
     command = subprocess.run([python.parent / "onlineguard", "--help"], capture_output=True, text=True, check=False)
     assert command.returncode == 2
     assert "onlineguard[cli]" in command.stderr
+
+
+@pytest.mark.slow
+def test_the_recipe_builds_from_the_archive_by_its_own_script_and_passes_its_own_test(archives, tmp_path):
+    """As conda would: with the packages of `host` the script runs in the archive; then come imports and commands."""
+    (archive,) = [path for path in archives if path.name == Path(RECIPE["source"]["path"]).name]
+    with tarfile.open(archive) as packed:
+        packed.extractall(tmp_path, filter="data")
+    folder = tmp_path / archive.name.removesuffix(".tar.gz")
+    assert (folder / RECIPE["about"]["license_file"]).is_file()
+    venv.create(tmp_path / "prefix", with_pip=True)
+    here = [path for path in sys.path if path.endswith("site-packages")]  # hatchling, and what the package asks for
+    env = {**os.environ, "PIP_NO_INDEX": "1", "PATH": f"{tmp_path / 'prefix' / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    env["PYTHONPATH"] = os.pathsep.join([str(next((tmp_path / "prefix" / "lib").glob("*/site-packages"))), *here])
+
+    def run(line, cwd=tmp_path):
+        done = subprocess.run(shlex.split(line), cwd=cwd, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run(RECIPE["build"]["script"], folder)
+    for line in [*(f"python -c 'import {name}'" for name in RECIPE["test"]["imports"]), *RECIPE["test"]["commands"]]:
+        run(line)
+    assert str(tmp_path / "prefix") in run("python -c 'import onlineguard; print(onlineguard.__file__)'")
+    for entry in RECIPE["build"]["entry_points"]:
+        assert (tmp_path / "prefix" / "bin" / entry.partition(" = ")[0]).exists()

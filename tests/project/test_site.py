@@ -1,16 +1,22 @@
-"""The site as it is built: no page asks another host for anything, and pages are whole.
+"""The site as it is built: no page asks another host for anything, pages are whole, and a browser shows them anywhere.
 
 `.ci/run` builds the site anyway and names its folder in ONLINEGUARD_SITE; otherwise it is built here.
 """
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+
+from tests.support.browser import faint_texts
 
 ROOT = Path(__file__).parents[2]
 FETCHED = re.compile(
@@ -37,12 +43,26 @@ HOSTS = {  # that a reader may be sent to, by a link to click on
 }
 
 
+LOOKED_AT = (
+    "",
+    "asked/",
+    "choose/",
+    "concepts/calibration/",
+    "benchmarks/",
+    "reference/",
+    "service/",
+    "tutorials/dashboard/",
+)
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The folder of the built site."""
     if folder := os.environ.get("ONLINEGUARD_SITE"):
         return Path(folder)
     pytest.importorskip("mkdocs", reason="the site is built with the group docs: uv run --group docs --group test")
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not on PATH; a tutorial starts one (e.g. apt-get install redis-server)")
     folder = tmp_path_factory.mktemp("site")
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -95,3 +115,54 @@ def test_the_search_finds_words_of_every_section(site):
     assert all(
         f'"location":"{page}' in index for page in ("choose/", "concepts/", "howto/", "changelog/", "reference/")
     )
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """A folder's files, without a line for each request."""
+
+    def log_message(self, format, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    """Where the site is served."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_nothing_scrolls_sideways_and_all_can_be_read_by_day_and_by_night(address, browser, scheme):
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    page = context.new_page()
+    asked, errors = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    for path in LOOKED_AT:
+        page.goto(address + path)
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 391, path
+        assert [text for text in faint_texts(page) if not text.startswith("Skip to content")] == [], path
+    context.close()
+    assert not errors
+    assert all(url.startswith((address, "data:", "blob:")) for url in asked)
+
+
+@pytest.mark.slow
+def test_the_search_box_finds_a_section_and_leads_there(address, page):
+    page.goto(address)
+    page.locator(".md-search__input").fill("false alarm")
+    first = page.locator(".md-search-result__link").first
+    first.wait_for()
+    assert "alarm" in first.inner_text().lower()
+    first.click()
+    page.wait_for_url(lambda url: url != address and url.startswith(address))
+    assert page.locator("article mark").count() > 0
