@@ -155,7 +155,7 @@ def run(
             "--follow",
             "-f",
             help="Judge each line as soon as it comes, and write its verdict to standard output as JSON; a file is "
-            "read on when it grows. Ends with the pipe, or by Ctrl-C.",
+            "read on when it grows or is rotated. Ends with the pipe, or by Ctrl-C.",
         ),
     ] = False,
     strict: Annotated[

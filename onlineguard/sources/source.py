@@ -149,6 +149,8 @@ class Source:
                 raise InvalidArgument("rejects", f"is {self.rejects}, the source itself; name another file")
         if self.follow and (len(self.places) > 1 or self.places[0].suffix in WHOLE):
             raise InvalidArgument("follow", f"is for one text, not for {self.name}; name a text file or -")
+        if self.follow and self.places[0].path is not None and self.places[0].size is None:
+            raise SourceError(f"source {self.name} cannot be followed; pipe it in and name the source -")
         if self.total_bytes == 0 and not self.follow:
             raise self._empty()
 
