@@ -68,18 +68,18 @@ def choose_detector(name: str, n_features: int, timed: bool, first: Batch | None
     if name != "auto":
         return name, "as asked for"
     if not timed:
-        return "point", "there is no time column"
+        return "point", "since no --time is named"
     if n_features > FEW_FEATURES:
-        return "point", f"there are more than {FEW_FEATURES} features"
+        return "point", f"since there are more than {FEW_FEATURES} features"
     correlation = math.nan if first is None else _correlation_with_last(first)
     few = "one feature" if n_features == 1 else "only a few features"
     if correlation != correlation:
-        return "series", f"there is a time and {few}"
+        return "series", f"since there is a time and {few}"
     if correlation < DEPENDENT:
-        return "point", f"values hardly depend on those before (rank correlation {correlation:.2f})"
+        return "point", f"since values hardly depend on those before, rank correlation {correlation:.2f}"
     return (
         "series",
-        f"there is a time and {few}, which depend on the values before (rank correlation {correlation:.2f})",
+        f"since there is a time and {few}, which depend on the values before, rank correlation {correlation:.2f}",
     )
 
 

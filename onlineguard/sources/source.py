@@ -93,6 +93,7 @@ class Source:
         self.reasons: list[str] = []
         self.described = ""
         self.proposed_slice: tuple[str, int] | None = None  # a column that may tell slices apart, where none is named
+        self.proposed_categories: dict[str, tuple[int, ...]] = {}  # features, where none is named, that may be codes
         self._style = _style(choices)
         self._request = self._columns = Columns(
             self.name,
@@ -219,6 +220,10 @@ class Source:
         def numbers() -> list[str]:
             missing = self.choices.missing
             found = {name: number_kind(name, cells, table.numerals, missing) for name, cells in table.sample.items()}
+            taken = {*self.slice_columns, self.time_column, self.label_column, *self._request.categories}
+            self.proposed_categories = {
+                name: kind.codes for name, kind in found.items() if kind and kind.codes and name not in taken
+            }
             return [name for name, kind in found.items() if kind and kind.name == "number" and not kind.counter]
 
         if table.names:
