@@ -117,7 +117,7 @@ def checked_features(features: Sequence[str] | None) -> list[str] | None:
     return names
 
 
-def checked_width(n_features: int | None, features: list[str] | None) -> int:
+def checked_width(n_features: Any, features: list[str] | None) -> int:
     """The number of features of an event."""
     if features is not None:
         if n_features not in (None, len(features)):
@@ -125,6 +125,16 @@ def checked_width(n_features: int | None, features: list[str] | None) -> int:
                 "n_features", f"is {n_features}, but {len(features)} features are named; leave it out"
             )
         return len(features)
+    if n_features is None:
+        raise InvalidArgument(
+            "features", "are not named; name them, e.g. Engine(features=['load', 'bytes']), or say how many: Engine(2)"
+        )
+    if hasattr(n_features, "__len__"):
+        kind = type(n_features).__name__
+        raise InvalidArgument(
+            "n_features",
+            f"is a {kind}; it is the number of features. Name them with features=[...], and give events to `update`",
+        )
     if isinstance(n_features, bool) or not isinstance(n_features, (int, np.integer)) or n_features < 1:
         raise InvalidArgument("n_features", f"is {n_features!r}; it must be a whole number of at least 1, e.g. 20")
     return int(n_features)
