@@ -75,9 +75,7 @@ def drawn(
     _dots(below, at, usual_ones, score, odd)
     shown = _thinned(np.arange(len(verdicts)))
     below.plot(at[shown], verdicts.threshold[shown], color=LINE, lw=1.2, label="threshold")
-    below.set(
-        yscale="log", ylabel="score", xlabel="event" if time is None else time if isinstance(time, str) else "time"
-    )
+    below.set(yscale="log", ylabel="score", xlabel=along)
     below.legend(loc="upper left", frameon=False)
     axes[0].set_title(title or repr(verdicts), loc="left", fontsize="medium")
     return axes
