@@ -237,3 +237,21 @@ def test_a_look_names_all_columns_that_may_tell_slices_apart_and_those_that_may_
 )
 def test_codes_are_few_whole_numbers_that_lie_far_apart(numbers, told):
     assert number_kind("status", pl.Series(numbers)).codes == told
+
+
+def test_lags_judge_each_event_by_those_before_it_and_stay_with_the_state(tmp_path):
+    x = np.sin(np.arange(3_000) / 3.0) + np.random.default_rng(0).normal(0.0, 0.05, 3_000)
+    x[2_900] = -x[2_900]
+    pl.DataFrame({"x": x}).write_csv(tmp_path / "wave.csv")
+    options = ["run", tmp_path / "wave.csv", "--lags", "2", "--out", tmp_path / "v.csv", "--state", tmp_path / "s"]
+    first = invoke(*options)
+    assert "detector: point, since --lags is given" in first.stderr
+    odd = pl.read_csv(tmp_path / "v.csv").filter("anomalous")["line"].to_list()
+    assert 2_902 in odd
+    assert len(odd) < 90
+    assert "known from" in invoke(*options).stderr
+    other = invoke(*options[:2], "--state", tmp_path / "s", "--detector", "point")
+    assert "written with lags 2, but this run has 0" in other.stderr
+    refused = invoke(*options[:4], "--detector", "series")
+    assert refused.exit_code == 2
+    assert "error: --lags is 2, but the detector is series" in refused.stderr
