@@ -135,11 +135,15 @@ class Verdicts:
 
         return pl.DataFrame(self.to_dict())
 
-    def to_pandas(self) -> Any:
-        """The columns of `to_dict` as a pandas frame; needs pandas."""
+    def to_pandas(self, index: Any = None) -> Any:
+        """The columns of `to_dict` as a pandas frame; needs pandas.
+
+        index: that of the frame that was judged, `df.index`, so that `df.join` puts each verdict beside its row; else
+            the verdicts are counted from 0.
+        """
         import pandas as pd
 
-        return pd.DataFrame(self.to_dict())
+        return pd.DataFrame(self.to_dict(), index=index)
 
     def plot(self, X: Any = None, features: Sequence[str] | None = None, *, time: Any = None) -> Any:
         """Draw the scores against their thresholds on a log axis, with the anomalous marked, over the values in X.
