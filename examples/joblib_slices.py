@@ -23,7 +23,8 @@ def judged(host: str, rows: pd.DataFrame) -> tuple[Engine, pd.DataFrame]:
 
 
 if __name__ == "__main__":
-    parts = Parallel(n_jobs=2)(delayed(judged)(host, rows) for host, rows in df.groupby("host"))
+    parts: list[tuple[Engine, pd.DataFrame]] = []
+    parts += Parallel(n_jobs=2)(delayed(judged)(host, rows) for host, rows in df.groupby("host")) or ()
     df = df.join(pd.concat([verdicts for _, verdicts in parts]))
     engine = Engine(features=["load", "latency"], target_rate=0.001)
     for part, _ in parts:
