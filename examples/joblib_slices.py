@@ -4,6 +4,8 @@ pip install onlineguard pandas joblib
 python examples/joblib_slices.py
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
@@ -23,8 +25,7 @@ def judged(host: str, rows: pd.DataFrame) -> tuple[Engine, pd.DataFrame]:
 
 
 if __name__ == "__main__":
-    parts: list[tuple[Engine, pd.DataFrame]] = []
-    parts += Parallel(n_jobs=2)(delayed(judged)(host, rows) for host, rows in df.groupby("host")) or ()
+    parts: Any = Parallel(n_jobs=2)(delayed(judged)(host, rows) for host, rows in df.groupby("host"))
     df = df.join(pd.concat([verdicts for _, verdicts in parts]))
     engine = Engine(features=["load", "latency"], target_rate=0.001)
     for part, _ in parts:
