@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from onlineguard.models.joint.detector import JointDetector
     from onlineguard.models.judged import Judged
     from onlineguard.models.keyed import KeyedModel
+    from onlineguard.models.lagged import Lagged
     from onlineguard.models.series import Series
 
 __version__ = "0.1.0"
@@ -58,6 +59,7 @@ __all__ = [
     "Judged",
     "Judgement",
     "KeyedModel",
+    "Lagged",
     "LinearRegression",
     "LogScale",
     "LogisticRegression",
@@ -92,6 +94,7 @@ _NAMES = {
     "models.joint.detector": ["JointDetector"],
     "models.judged": ["Judged"],
     "models.keyed": ["KeyedModel"],
+    "models.lagged": ["Lagged"],
     "engine.engine": ["Engine"],
     "engine.frames": ["in_batches"],
     "errors": ["CheckpointError", "InvalidArgument", "OnlineguardError", "SourceError"],

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from onlineguard.cli.demo import ONLINEGUARD, Comparison
 from onlineguard.cli.exits import clean
+from onlineguard.cli.inspection import codes_hint
 from onlineguard.cli.runner import Summary
 from onlineguard.engine.engine import Engine
 from onlineguard.report.quality import Quality
@@ -34,7 +35,7 @@ _STYLE: dict[str, Any] = {"box": SIMPLE_HEAD, "title_justify": "left", "title_st
 def say_start(detector: str, reason: str, engine: Engine, state: Path | None) -> None:
     """Say which detector judges, and how many events it knows already."""
     known = f"; {engine.n_events:,} events known from {state}" if engine.n_events else ""
-    _remark(f"detector: {detector} ({reason}){known}")
+    _remark(f"detector: {detector}, {reason}{known}")
 
 
 def say_read(source: Source, named: bool) -> None:
@@ -46,6 +47,8 @@ def say_read(source: Source, named: bool) -> None:
         listed = ", ".join(features[:SHOWN]) + (f" and {len(features) - SHOWN:,} more" if len(features) > SHOWN else "")
         as_texts = f"; categories: {', '.join(categories[:SHOWN])}" if categories else ""
         _remark(f"features: {clean(listed + as_texts)}" + ("" if named else " (--feature names others)"))
+    for name, codes in list(source.proposed_categories.items())[:SHOWN]:
+        _remark(codes_hint(name, codes))
     if source.proposed_slice is not None:
         name, distinct = source.proposed_slice
         _remark(f"all events are one slice; --slice {clean(name)} would tell {distinct:,} apart")
@@ -165,6 +168,8 @@ def print_summary(summary: Summary, source: Source, written: dict[str, Path | No
     for name, path in written.items():
         if path is not None:
             _remark(f"{name}: {path}")
+    if odd and not aside and not any(written.values()):
+        _remark("nothing was kept: --report report.html draws the oddest slices, --out verdicts.csv has every verdict")
 
 
 def print_demo(comparison: Comparison, report: Path) -> None:

@@ -8,7 +8,7 @@ import typer
 
 EXIT_ERROR, EXIT_REJECTED, EXIT_CONFLICT, EXIT_INTERRUPTED = 2, 3, 4, 130
 _ALIKE = (  # whose flag is the name of the argument
-    *("state", "out", "report", "rejects", "slice", "patience", "pause", "keep", "follow"),
+    *("state", "out", "report", "rejects", "slice", "patience", "pause", "lags", "keep", "follow"),
     *("delimiter", "decimal", "encoding", "time_format", "time_zone"),
     *("clicks", "days", "start", "robots", "seed", "label_outage"),
     *("kind", "budget", "method", "confidence", "model", "json", "min_coverage", "cap", "rfm_at_least"),

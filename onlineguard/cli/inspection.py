@@ -47,6 +47,19 @@ def show(source: str, found: Look, rows: int, given: Sequence[str]) -> None:
     console.print(table)
     console.print(Text("A command that judges it:", "bold"))
     console.print(Text(command(source, found, given)), soft_wrap=True)
+    others = ", ".join(f"{clean(name)} ({found.kinds[name].distinct:,})" for name in found.proposal.slices[1:NAMED])
+    if others:
+        console.print(Text(f"Others that may tell slices apart: {others}."), soft_wrap=True)
+    for name in found.proposal.codes[:NAMED]:
+        console.print(Text(codes_hint(name, found.kinds[name].codes)), soft_wrap=True)
+
+
+def codes_hint(name: str, codes: Sequence[int]) -> str:
+    """What to do about a column whose numbers may be codes."""
+    return (
+        f"{clean(name)} has few numbers, such as {', '.join(map(str, codes))}: if they are codes, add "
+        f"--category {shlex.quote(clean(name))}"
+    )
 
 
 def command(source: str, found: Look, given: Sequence[str] = ()) -> str:
@@ -54,7 +67,7 @@ def command(source: str, found: Look, given: Sequence[str] = ()) -> str:
     proposal = found.proposal
     parts = ["onlineguard", "run", source]
     if proposal.slices:
-        parts += ["--slice", ",".join(proposal.slices)]
+        parts += ["--slice", proposal.slices[0]]
     if 0 < len(proposal.features) <= NAMED and not any("," in name for name in proposal.features):
         parts += ["--feature", ",".join(proposal.features)]
     if proposal.time is not None:

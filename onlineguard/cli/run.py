@@ -103,6 +103,16 @@ def run(
             help="How long a new regime must last before it counts as usual; else 5,000. Not for a series.",
         ),
     ] = None,
+    lags: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=20,
+            metavar="EVENTS",
+            help="Judge each event together with so many events of its slice before it; else 0. A series looks at its "
+            "past anyhow.",
+        ),
+    ] = None,
     pause: Annotated[
         int | None,
         typer.Option(
@@ -155,7 +165,7 @@ def run(
             "--follow",
             "-f",
             help="Judge each line as soon as it comes, and write its verdict to standard output as JSON; a file is "
-            "read on when it grows. Ends with the pipe, or by Ctrl-C.",
+            "read on when it grows or is rotated. Ends with the pipe, or by Ctrl-C.",
         ),
     ] = False,
     strict: Annotated[
@@ -206,9 +216,9 @@ def run(
         runner.check_destinations(events, {"state": state, "out": out, "report": report})
         first = events.peek()
         features = events.feature_columns
-        kind, reason = runner.choose_detector(detector.value, len(features), time is not None, first)
+        kind, reason = runner.choose_detector(detector.value, len(features), time is not None, first, lags)
         engine = runner.open_engine(
-            features, kind, rate, patience, state, events.slice_columns, events.categories, pause=pause
+            features, kind, rate, patience, state, events.slice_columns, events.categories, pause, lags
         )
         console.say_read(events, named=feature is not None)
         console.say_start(kind, reason, engine, state)

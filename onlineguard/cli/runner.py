@@ -24,6 +24,7 @@ from onlineguard.engine.engine import Engine
 from onlineguard.engine.verdicts import Verdicts
 from onlineguard.errors import CheckpointError, InvalidArgument, SourceError
 from onlineguard.models.categories import Categories
+from onlineguard.models.lagged import Lagged
 from onlineguard.report import SeriesRecorder, SliceReport
 from onlineguard.report.quality import GAP, Labelled, Quality
 from onlineguard.sources import ALL, Batch, Source, read_ahead
@@ -59,7 +60,9 @@ class Summary:
         return self.events / max(self.seconds, 1e-9)
 
 
-def choose_detector(name: str, n_features: int, timed: bool, first: Batch | None = None) -> tuple[str, str]:
+def choose_detector(
+    name: str, n_features: int, timed: bool, first: Batch | None = None, lags: int | None = None
+) -> tuple[str, str]:
     """`point` or `series`, and why.
 
     For `auto`, a few numbers with a time are a series if values of the first batch depend on those before, or if there
@@ -67,19 +70,21 @@ def choose_detector(name: str, n_features: int, timed: bool, first: Batch | None
     """
     if name != "auto":
         return name, "as asked for"
+    if lags:
+        return "point", "since --lags is given"
     if not timed:
-        return "point", "there is no time column"
+        return "point", "since no --time is named"
     if n_features > FEW_FEATURES:
-        return "point", f"there are more than {FEW_FEATURES} features"
+        return "point", f"since there are more than {FEW_FEATURES} features"
     correlation = math.nan if first is None else _correlation_with_last(first)
     few = "one feature" if n_features == 1 else "only a few features"
     if correlation != correlation:
-        return "series", f"there is a time and {few}"
+        return "series", f"since there is a time and {few}"
     if correlation < DEPENDENT:
-        return "point", f"values hardly depend on those before (rank correlation {correlation:.2f})"
+        return "point", f"since values hardly depend on those before, rank correlation {correlation:.2f}"
     return (
         "series",
-        f"there is a time and {few}, which depend on the values before (rank correlation {correlation:.2f})",
+        f"since there is a time and {few}, which depend on the values before, rank correlation {correlation:.2f}",
     )
 
 
@@ -109,6 +114,7 @@ def open_engine(
     slice_columns: Sequence[str] | None = None,
     categories: Sequence[str] = (),
     pause: float | None = None,
+    lags: int | None = None,
 ) -> Engine:
     """The engine that `state` holds, a new one where there is no such file.
 
@@ -116,7 +122,7 @@ def open_engine(
     slices are told apart by other columns than `slice_columns`, where that is given. The columns are kept among the
     engine's notes; of a file without them only the number of columns can be compared.
     """
-    new = Engine(features=features, estimator=named_model(detector, rate, patience, pause), categories=categories)
+    new = Engine(features=features, estimator=named_model(detector, rate, patience, pause, lags), categories=categories)
     columns = None if slice_columns is None else list(slice_columns)
     if columns is not None:
         new.notes[SLICE_COLUMNS] = columns
@@ -294,12 +300,14 @@ def _other_run(state: Path, was: str, now: str) -> CheckpointError:
 def _settings(engine: Engine) -> dict[str, Any]:
     """What of an engine its operator chose, by the names of the command line."""
     model = engine.model.model if isinstance(engine.model, Categories) else engine.model
-    chosen = dataclasses.asdict(cast(Any, model))
+    lags = model.lags if isinstance(model, Lagged) else 0
+    chosen = dataclasses.asdict(cast(Any, model.model if isinstance(model, Lagged) else model))
     features = engine.features or []
     return {
         "features": features,
         "categories": [features[j] for j in engine.categories],
         "detector": detector_of(model),
+        "lags": lags,
         "rate": chosen.pop("target_rate"),
         **chosen,
     }

@@ -16,6 +16,7 @@ from onlineguard.models.categories import Categories
 from onlineguard.models.detector import Detector
 from onlineguard.models.joint.detector import JointDetector
 from onlineguard.models.judged import Judged
+from onlineguard.models.lagged import Lagged
 from onlineguard.models.series import Series
 
 DETECTORS: dict[str, Any] = {"point": JointDetector, "marginal": Detector, "series": Series}  # as operators name them
@@ -71,11 +72,15 @@ def fitting_model(
 
 
 def named_model(
-    detector: str, target_rate: float | None = None, patience: float | None = None, pause: float | None = None
+    detector: str,
+    target_rate: float | None = None,
+    patience: float | None = None,
+    pause: float | None = None,
+    lags: int | None = None,
 ) -> SliceModel:
     """The model of one slice for a name of DETECTORS; None is the model's own default.
 
-    A series has no patience, and only a series has a pause.
+    A series has neither patience nor lags, since it looks at its past anyhow, and only a series has a pause.
     """
     chosen: dict[str, Any] = {} if target_rate is None else {"target_rate": checked_rate(target_rate)}
     if detector == "series" and patience is not None:
@@ -90,11 +95,16 @@ def named_model(
         if not _is_number(pause) or not pause >= 0:
             raise InvalidArgument("pause", f"is {pause!r}; it must be at least 0 events, e.g. 60")
         chosen["pause"] = float(pause)
-    return DETECTORS[detector](**chosen)
+    if not lags:
+        return DETECTORS[detector](**chosen)
+    if detector == "series":
+        raise InvalidArgument("lags", f"is {lags}, but the detector is series, which has a past anyhow; leave it out")
+    return Lagged(DETECTORS[detector](**chosen), lags)
 
 
 def detector_of(model: SliceModel) -> str:
-    """The name of DETECTORS for a model; its class's name where it has none."""
+    """The name of DETECTORS for a model, or for the one that is given lags; its class's name where it has none."""
+    model = model.model if isinstance(model, Lagged) else model
     return next((name for name, kind in DETECTORS.items() if type(model) is kind), type(model).__name__)
 
 
@@ -117,7 +127,7 @@ def checked_features(features: Sequence[str] | None) -> list[str] | None:
     return names
 
 
-def checked_width(n_features: int | None, features: list[str] | None) -> int:
+def checked_width(n_features: Any, features: list[str] | None) -> int:
     """The number of features of an event."""
     if features is not None:
         if n_features not in (None, len(features)):
@@ -125,6 +135,16 @@ def checked_width(n_features: int | None, features: list[str] | None) -> int:
                 "n_features", f"is {n_features}, but {len(features)} features are named; leave it out"
             )
         return len(features)
+    if n_features is None:
+        raise InvalidArgument(
+            "features", "are not named; name them, e.g. Engine(features=['load', 'bytes']), or say how many: Engine(2)"
+        )
+    if hasattr(n_features, "__len__"):
+        kind = type(n_features).__name__
+        raise InvalidArgument(
+            "n_features",
+            f"is a {kind}; it is the number of features. Name them with features=[...], and give events to `update`",
+        )
     if isinstance(n_features, bool) or not isinstance(n_features, (int, np.integer)) or n_features < 1:
         raise InvalidArgument("n_features", f"is {n_features!r}; it must be a whole number of at least 1, e.g. 20")
     return int(n_features)

@@ -32,7 +32,7 @@ def as_columns(X: Any) -> Any:
     if isinstance(X, PLAIN):
         return None
     if isinstance(X, Mapping) or hasattr(X, "iloc"):
-        return X
+        return None if getattr(X, "ndim", 2) == 1 else X  # a column of pandas by itself has no columns
     found = as_polars(X)
     return found if hasattr(found, "columns") else None  # a single column has none
 
@@ -41,6 +41,17 @@ def as_numpy(column: Any) -> np.ma.MaskedArray[Any, Any]:
     """A column as an array (n,) of NumPy, of whatever type."""
     found = as_polars(column)
     return np.ma.asarray(column if found is None else found.to_numpy())
+
+
+def names_at_hand(X: Any) -> list[Any]:
+    """The names of the columns of X as far as nothing must be read for them; none where it has no columns."""
+    if isinstance(X, list | tuple):
+        return list(X[0]) if X and isinstance(X[0], Mapping) else []
+    if isinstance(X, Mapping):
+        return list(X)
+    if isinstance(X, pl.LazyFrame):
+        return []
+    return list(getattr(X, "column_names", None) or getattr(X, "columns", ()))
 
 
 def names_of(columns: Any) -> list[str]:

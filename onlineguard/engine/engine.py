@@ -36,9 +36,9 @@ from onlineguard.engine.arguments import (
     with_categories,
 )
 from onlineguard.engine.batches import LARGEST_BATCH, EventBatch, aligned, fetched, joined_there
-from onlineguard.engine.columns import as_columns
+from onlineguard.engine.columns import as_columns, names_at_hand
 from onlineguard.engine.device import available, checked_device
-from onlineguard.engine.events import CodedEvents, as_events, as_targets, events_there, texts_among
+from onlineguard.engine.events import CodedEvents, as_event, as_events, as_targets, events_there, texts_among
 from onlineguard.engine.feedback import Feedback
 from onlineguard.engine.fronts import Front, Tail
 from onlineguard.engine.keys import SliceKeys, as_keys, kept_keys
@@ -457,7 +457,7 @@ class Engine:
         self._feedback.teach(row, judgements[0], usual)
         if usual and self.model.repeatable:
             self._states.learn(at, at, event)
-        return self.score([slice_], x if isinstance(x, CodedEvents) else [x])[0]
+        return self.score([slice_], CodedEvents(np.asarray(event.x)))[0]
 
     def plot(self, slice_: Hashable, X: Any, y: Any = None, *, features: Sequence[str | int] | None = None) -> Any:
         """Draw events, and their scores against the threshold, as the slice would judge them now; nothing is learned.
@@ -738,6 +738,12 @@ class Engine:
 
     def _read(self, slices: Any, X: Any, y: Any) -> tuple[EventBatch, SliceKeys, np.ndarray]:
         """The events, their checked keys, and the row of each key, or UNKNOWN."""
+        if isinstance(slices, str) and slices in names_at_hand(X) and slices not in (self._features or ()):
+            raise InvalidArgument(
+                "slices",
+                f"is {slices!r}, a column of X; give X[{slices!r}] for a slice for each of its values, or "
+                f"[{slices!r}] * len(X) for one slice of this name",
+            )
         x = self._there(X)
         x = self._events(X) if x is None else x
         events = EventBatch(x, self._targets(y, len(x)))
@@ -773,7 +779,7 @@ class Engine:
         return States(model, self._n_features, self._cores, self._device)
 
     def _one_event(self, x: Any, y: float = np.nan) -> EventBatch:
-        numbers = self._events(x if isinstance(x, CodedEvents) else [x])
+        numbers = self._events(x if isinstance(x, CodedEvents) else as_event(x, self._n_features, self._features))
         return EventBatch(numbers, self._targets(None if y != y else [y], 1))
 
     @property

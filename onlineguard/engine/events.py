@@ -43,8 +43,13 @@ def as_events(X: Any, n_features: int, features: Sequence[str] | None, categorie
     """
     if isinstance(X, CodedEvents):
         return X.numbers
-    if type(X).__name__ == "LazyFrame":
-        raise InvalidArgument("X is a LazyFrame, which holds no rows yet; give X.collect()")
+    if type(X).__name__ == "LazyFrame" or hasattr(X, "scanner"):
+        kind = type(X).__name__
+        whole = "X.collect()" if kind == "LazyFrame" else "X.to_table()"
+        way_out = f"give {whole}, or judge it batch by batch: for keys, rows in in_batches(X, 'host')"
+        raise InvalidArgument("X", f"is a {kind}, which holds no rows yet; {way_out}")
+    if hasattr(X, "iloc") and X.ndim == 1:
+        return _from_one_column(X, n_features, categories)
     if (columns := as_columns(X)) is not None:
         return _from_columns(columns, _names(features, "named columns"), categories)
     if isinstance(X, Sequence) and len(X) and isinstance(X[0], Mapping):
@@ -67,8 +72,23 @@ def as_events(X: Any, n_features: int, features: Sequence[str] | None, categorie
     if array.ndim == 1 and (n_features == 1 or array.size == 0):
         array = array.reshape(-1, n_features)
     if array.ndim != 2 or array.shape[-1] != n_features:
-        raise InvalidArgument(f"X has shape {array.shape}; it must be (n, {n_features}), one row an event")
+        one = "; a single event is [X]" if array.shape == (n_features,) else ""
+        raise InvalidArgument(f"X has shape {array.shape}; it must be (n, {n_features}), one row an event{one}")
     return array
+
+
+def as_event(x: Any, n_features: int, features: Sequence[str] | None) -> Any:
+    """One event as X of `as_events`: numbers, a dict, or a row of a frame, be it a Series of pandas or a frame.
+
+    Raises InvalidArgument for a frame of several rows.
+    """
+    if hasattr(x, "iloc") and x.ndim == 1:
+        return [x.tolist() if features is None else x.to_dict()]
+    if isinstance(x, Mapping) or (columns := as_columns(x)) is None:
+        return [x]
+    if len(columns) != 1:
+        raise InvalidArgument("x", f"has {len(columns)} rows; it must be one event, e.g. x[:1]")
+    return columns
 
 
 def events_there(X: Any, n_features: int) -> jax.Array | None:
@@ -162,6 +182,19 @@ def _as_float64(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float64, copy=False)
 
 
+def _from_one_column(X: Any, n_features: int, categories: Sequence[int]) -> np.ndarray:
+    """A column of pandas by itself."""
+    if n_features != 1:
+        raise InvalidArgument(
+            "X",
+            f"is a Series of {len(X)} values, but an event has {n_features} features; give a frame, which a single row "
+            "is as X.to_frame().T",
+        )
+    name = str(X.name)
+    column = as_codes(X, f"column {name!r} of X") if categories else _column(X, name)
+    return np.asarray(column).reshape(-1, 1)
+
+
 def _names(features: Sequence[str] | None, kind: str) -> Sequence[str]:
     if features is None:
         raise InvalidArgument(f"X holds {kind}, but this engine's features have no names; say Engine(features=[...])")
@@ -183,6 +216,8 @@ def _is_text(value: Any) -> bool:
 
 
 def _from_columns(X: Any, features: Sequence[str], categories: Sequence[int]) -> np.ndarray:
+    if isinstance(X, Mapping) and X and all(isinstance(value, str) or not np.ndim(value) for value in X.values()):
+        raise InvalidArgument("X", "is a single event; put it in a list, [X]")
     present = names_of(X)
     missing = [name for name in features if name not in present]
     if missing:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from onlineguard import extras
-from onlineguard.engine.columns import as_columns, names_of
+from onlineguard.engine.columns import as_columns, as_numpy, names_of
 from onlineguard.engine.events import as_events
 from onlineguard.errors import InvalidArgument
 
@@ -34,13 +34,15 @@ def drawn(
     X: Any = None,
     features: Sequence[str] | None = None,
     *,
+    time: Any = None,
     title: str = "",
     usual: Mapping[Any, tuple[float, float]] | None = None,
 ) -> Any:
     """The axes of a new figure, an array: a panel for each feature, then one for the score on a log axis.
 
     X: the events, (n, d) numbers or named columns; without them only the scores are drawn.
-    features: which of the named columns are drawn, or the names of the numbers.
+    features: which of the named columns are drawn, or the names of the numbers; else those that hold numbers.
+    time: what lies along the axis, (n,) times or numbers, or the name of such a column of X.
     usual: location and scale of features, to be shaded.
 
     Of the usual events at most MOST_POINTS are drawn, evenly spread, and all of the anomalous. Raises MissingExtra
@@ -49,7 +51,9 @@ def drawn(
     extras.require("plot", "plot")
     import matplotlib.pyplot as plt
 
-    names, values = _values(X, features, len(verdicts))
+    at = _times(X, time, len(verdicts))
+    along = time if isinstance(time, str) else "event" if time is None else "time"
+    names, values = _values(X, features, len(verdicts), time if isinstance(time, str) else None)
     _, axes = plt.subplots(
         len(names) + 1,
         1,
@@ -65,21 +69,21 @@ def drawn(
         if usual and name in usual:
             location, scale = usual[name]
             axes[j].axhspan(location - WIDE * scale, location + WIDE * scale, color=BAND, lw=0)
-        _dots(axes[j], usual_ones, values[:, j], odd)
+        _dots(axes[j], at, usual_ones, values[:, j], odd)
         axes[j].set_ylabel(str(name))
     below, score = axes[-1], np.maximum(verdicts.score, LOWEST_SCORE)
-    _dots(below, usual_ones, score, odd)
+    _dots(below, at, usual_ones, score, odd)
     shown = _thinned(np.arange(len(verdicts)))
-    below.plot(shown, verdicts.threshold[shown], color=LINE, lw=1.2, label="threshold")
-    below.set(yscale="log", ylabel="score", xlabel="event")
+    below.plot(at[shown], verdicts.threshold[shown], color=LINE, lw=1.2, label="threshold")
+    below.set(yscale="log", ylabel="score", xlabel=along)
     below.legend(loc="upper left", frameon=False)
     axes[0].set_title(title or repr(verdicts), loc="left", fontsize="medium")
     return axes
 
 
-def _dots(axis: Any, usual: np.ndarray, values: np.ndarray, odd: np.ndarray) -> None:
-    axis.plot(usual, values[usual], ".", ms=2.0, color=USUAL, rasterized=True)
-    axis.plot(odd, values[odd], "o", ms=4.0, color=ODD, label=f"{len(odd):,} anomalous")
+def _dots(axis: Any, at: np.ndarray, usual: np.ndarray, values: np.ndarray, odd: np.ndarray) -> None:
+    axis.plot(at[usual], values[usual], ".", ms=2.0, color=USUAL, rasterized=True)
+    axis.plot(at[odd], values[odd], "o", ms=4.0, color=ODD, label=f"{len(odd):,} anomalous")
     axis.spines[["top", "right"]].set_visible(False)
 
 
@@ -87,7 +91,22 @@ def _thinned(at: np.ndarray) -> np.ndarray:
     return at[:: max(1, -(-len(at) // MOST_POINTS))]
 
 
-def _values(X: Any, features: Sequence[str] | None, n: int) -> tuple[list[Any], np.ndarray]:
+def _times(X: Any, time: Any, n: int) -> np.ndarray:
+    """What lies along the axis of n events."""
+    if time is None:
+        return np.arange(n)
+    if isinstance(time, str):
+        columns = as_columns(X)
+        if columns is None or time not in names_of(columns):
+            raise InvalidArgument("time", f"is {time!r}, which is no column of X; name one, or give the times")
+        time = columns[time]
+    found = np.asarray(as_numpy(time))
+    if found.shape != (n,):
+        raise InvalidArgument("time", f"has shape {found.shape} for {n} verdicts; it must hold one time an event")
+    return found
+
+
+def _values(X: Any, features: Sequence[str] | None, n: int, time: str | None) -> tuple[list[Any], np.ndarray]:
     """The names of the features that are drawn, and their values (n, d)."""
     if X is None:
         return [], np.empty((n, 0))
@@ -95,9 +114,11 @@ def _values(X: Any, features: Sequence[str] | None, n: int) -> tuple[list[Any], 
     if features is not None:
         names: list[Any] = list(features)
     elif columns is not None:
-        names = names_of(columns)
+        names = [name for name in names_of(columns) if name != time and _holds_numbers(columns[name])]
     else:
         names = list(range(np.shape(X)[1] if np.ndim(X) > 1 else 1))
+    if not names:
+        return [], np.empty((n, 0))
     if len(names) > MOST_FEATURES:
         raise InvalidArgument(
             "X", f"has {len(names)} features; a figure shows at most {MOST_FEATURES}: name them, features=[...]"
@@ -106,3 +127,11 @@ def _values(X: Any, features: Sequence[str] | None, n: int) -> tuple[list[Any], 
     if len(values) != n:
         raise InvalidArgument("X", f"has {len(values)} events for {n} verdicts; give the events that were judged")
     return names, values
+
+
+def _holds_numbers(column: Any) -> bool:
+    try:
+        as_events({"x": column}, 1, ["x"])
+    except InvalidArgument:
+        return False
+    return True

@@ -27,6 +27,7 @@ from onlineguard.engine.batches import (
 )
 from onlineguard.engine.device import Place, places
 from onlineguard.engine.events import whole_rows
+from onlineguard.engine.forks import check_fork
 from onlineguard.engine.fronts import Front, Tail, advance_at_once, advance_from
 from onlineguard.engine.origins import Origins
 from onlineguard.engine.parts import FRESH, WASTE, Parts, at_once
@@ -67,6 +68,7 @@ class Stepper:
     def __init__(
         self, model: SliceModel, layout: Layout, width: int, origins: Origins, most_cores: int | None, device: str
     ):
+        check_fork()
         self._layout, self._width, self._origins = layout, width, origins
         self._supervised = model.supervised
         params = as_params(model)
@@ -127,6 +129,7 @@ class Stepper:
         where large calls are stepped once small ones have brought as many events as it has rows, so that copying it
         costs less than they do.
         """
+        check_fork()
         large = events.n >= self._large_from
         self._small = 0 if large else self._small + events.n
         if large:

@@ -135,24 +135,30 @@ class Verdicts:
 
         return pl.DataFrame(self.to_dict())
 
-    def to_pandas(self) -> Any:
-        """The columns of `to_dict` as a pandas frame; needs pandas."""
+    def to_pandas(self, index: Any = None) -> Any:
+        """The columns of `to_dict` as a pandas frame; needs pandas.
+
+        index: that of the frame that was judged, `df.index`, so that `df.join` puts each verdict beside its row; else
+            the verdicts are counted from 0.
+        """
         import pandas as pd
 
-        return pd.DataFrame(self.to_dict())
+        return pd.DataFrame(self.to_dict(), index=index)
 
-    def plot(self, X: Any = None, features: Sequence[str] | None = None) -> Any:
+    def plot(self, X: Any = None, features: Sequence[str] | None = None, *, time: Any = None) -> Any:
         """Draw the scores against their thresholds on a log axis, with the anomalous marked, over the values in X.
 
         X: the events that were judged, in the same order: (n, d) numbers, a frame or other named columns.
-        features: which columns of a frame are drawn, at most 12, or the names of the numbers.
+        features: which columns of a frame are drawn, at most 12, or the names of the numbers; else all with numbers.
+        time: when the events were, (n,) times or numbers, or the name of that column of X; else events are counted.
 
         Returns the axes of a new figure of Matplotlib, one for each feature and the last for the score; needs the extra
-        `plot`. Draw one slice at a time: select it with its `slice_numbers`. `Engine.plot` names the features itself.
+        `plot`. Draw one slice at a time, `verdicts[here].plot(X[here])` with `here = X["host"] == "web-1"`.
+        `Engine.plot` names the features itself.
         """
         from onlineguard.engine.pictures import drawn
 
-        return drawn(self, X, features)
+        return drawn(self, X, features, time=time)
 
     def __repr__(self) -> str:
         ready, anomalous = int(self.ready.sum()), int(self.anomalous.sum())

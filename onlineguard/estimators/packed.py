@@ -17,6 +17,7 @@ import numpy as np
 from onlineguard.core.protocols import Array
 from onlineguard.engine.batches import padded_size
 from onlineguard.engine.events import as_float32
+from onlineguard.engine.forks import check_fork
 from onlineguard.engine.origins import LOST, inexact
 from onlineguard.engine.table import Layout
 
@@ -139,11 +140,13 @@ class Packed:
 
     def _run(self, values: np.ndarray) -> Any:
         """The row after an event (d,); the row itself stays."""
+        check_fork()
         self._write(values)
         return self._one(self._row, self._buffer)
 
     def _run_many(self, values: np.ndarray, learn: bool, extra: np.ndarray | None = None) -> np.ndarray:
         """Answers (n, answers) to events (n, d), for which no origin has to move; `extra` is (n, extra)."""
+        check_fork()
         answers = [np.zeros((0, self.answers), np.float32)]
         for start in range(0, len(values), LARGEST_BATCH):
             chunk = values[start : start + LARGEST_BATCH] - self._origin

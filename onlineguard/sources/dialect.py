@@ -25,7 +25,7 @@ _DELIMITERS = (",", ";", "\t", "|")
 _ANNOTATIONS = ("#group", "#datatype", "#default", "#constant")  # lines of InfluxDB before a header
 _TIME = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:\D|$)|\d{1,2}[ /-][A-Z][a-z]{2}[a-z]*[ /-]\d{2,4}|\d{1,2}:\d{2}")
 WORDS = MISSING | {  # that stand for a missing number, in small letters
-    *("nan", "-", "--", "—", "\u2013", "\\n", "?", ".", "*"),
+    *("nan", "-", "--", "---", "—", "\u2013", "\\n", "?", ".", "*"),
     *("#n/a", "#na", "#null!", "#value!", "#div/0!", "#ref!", "#num!"),  # Excel's errors
     *("<na>", "<null>", "(null)", "n.a.", "k.a.", "nil", "missing", "undefined", "nat", "unknown", "not available"),
 }

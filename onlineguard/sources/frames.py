@@ -1,4 +1,7 @@
-"""Frames: a Parquet file, of the columns that are asked for and no others; and the sheet of an Excel file."""
+"""Frames: a Parquet file, of the columns that are asked for and no others; and the sheet of an Excel file.
+
+A field of a struct is a column whose name has a dot: service.name.
+"""
 
 import json
 from collections.abc import Callable, Iterator
@@ -26,9 +29,9 @@ class Frames:
         described: str,
         first_line: int = 1,
     ):
-        self._frame, self._batch_rows, self._progress = frame, batch_rows, progress
+        self._frame, self._batch_rows, self._progress = _flat(frame), batch_rows, progress
         self._described, self._first_line, self.numerals = described, first_line, PLAIN
-        self._schema = frame.collect_schema()
+        self._schema = self._frame.collect_schema()
         self.names = self._schema.names()
         self._sample: dict[str, pl.Series] | None = None
 
@@ -91,6 +94,23 @@ def excel_table(
         frame = frame.with_columns(_plain(frame[name], numerals) for name in frame.columns)
         described += f", texts with {numerals.describe()}"
     return Frames(frame.lazy(), batch_rows, progress, described, 2)
+
+
+def _flat(frame: pl.LazyFrame) -> pl.LazyFrame:
+    """The frame with the fields of structs as columns, at any depth; a name that is there already stays."""
+    schema = frame.collect_schema()
+    structs = {name: dtype for name, dtype in schema.items() if isinstance(dtype, pl.Struct)}
+    if not structs:
+        return frame
+    columns: list[pl.Expr] = []
+    for name in schema:
+        within = structs[name].fields if name in structs else ()
+        columns += [
+            pl.col(name).struct.field(field.name).alias(f"{name}.{field.name}")
+            for field in within
+            if f"{name}.{field.name}" not in schema
+        ] or [pl.col(name)] * (name not in structs)
+    return _flat(frame.select(columns))
 
 
 def _plain(cells: pl.Series, numerals: Numerals) -> pl.Series:

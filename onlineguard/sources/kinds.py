@@ -15,6 +15,7 @@ from onlineguard.sources.times import NO_TIME, TimeParser
 
 _UNIX = (9e8, 4e9)  # seconds of the years from 1998 to 2096
 _COUNTER = re.compile(r"(?i)(?:index|idx|id|row|row_?(?:number|id|nr)|nr|no|unnamed:? ?\d*|column_1|table)$")
+_MOST_CODES, _EACH_CODE, _GAPS = 12, 10, 4  # of codes at most, rows of each at least, and how wide their range is
 _MOST_SLICES = 1 / 3  # of the cells that differ: beyond, a text is no name that comes again
 
 
@@ -23,13 +24,15 @@ class Kind:
     """What a column holds, by its first cells.
 
     name: "number", "time", "text", "yes/no" or "empty". distinct: how many of them differ. missing: the words seen for
-    a missing number. counter: whether it numbers the rows.
+    a missing number. counter: whether it numbers the rows. codes: the first of a few whole numbers with gaps between
+    them, such as 200, 404 and 500, which are names more often than amounts.
     """
 
     name: str
     distinct: int = 0
     missing: tuple[str, ...] = ()
     counter: bool = False
+    codes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,9 @@ class Proposal:
     """What a run would take the columns for."""
 
     features: list[str]
-    slices: list[str]
+    slices: list[str]  # the first that may tell slices apart, and others that may as well
     time: str | None
+    codes: list[str]  # of the features those whose numbers may be codes
 
 
 def kind_of(name: str, cells: pl.Series, numerals: Numerals = PLAIN, missing: Sequence[str] = ()) -> Kind:
@@ -78,7 +82,17 @@ def number_kind(name: str, cells: pl.Series, numerals: Numerals = PLAIN, missing
     seen = texts.filter(words & (texts != "")).unique(maintain_order=True).to_list()
     steps = np.diff(finite)
     counts = len(finite) == len(filled) > 1 and bool(((steps == 1) | (steps == 0)).all())
-    return Kind("number", len(np.unique(finite)), tuple(seen), counts and _COUNTER.match(name) is not None)
+    unique = np.unique(finite)
+    return Kind("number", len(unique), tuple(seen), counts and _COUNTER.match(name) is not None, _codes(unique, finite))
+
+
+def _codes(unique: np.ndarray, numbers: np.ndarray) -> tuple[int, ...]:
+    """The first numbers where they are few, whole and far apart; else none."""
+    if not 2 <= len(unique) <= _MOST_CODES or len(numbers) < _EACH_CODE * len(unique):
+        return ()
+    if (unique != np.floor(unique)).any() or np.ptp(unique) < _GAPS * len(unique) or unique[0] < 0:
+        return ()
+    return tuple(int(number) for number in unique[:3])
 
 
 def kinds_of(
@@ -93,7 +107,7 @@ def proposed(kinds: Mapping[str, Kind], rows: int) -> Proposal:
     features = [name for name, kind in kinds.items() if kind.name == "number" and not kind.counter]
     time = next((name for name, kind in kinds.items() if kind.name == "time"), None)
     slices = [name for name, kind in kinds.items() if _may_be_slice(kind, rows)]
-    return Proposal(features, slices[:1], time)
+    return Proposal(features, slices, time, [name for name in features if kinds[name].codes])
 
 
 def slice_among(sample: Mapping[str, pl.Series]) -> tuple[str, int] | None:

@@ -1,4 +1,4 @@
-"""Rows of NDJSON: one JSON object a line."""
+"""Rows of NDJSON: one JSON object a line. What stands in an object within it has a name with a dot: service.name."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -102,4 +102,16 @@ def _object(line: bytes) -> dict[str, Any]:
         json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is no text
     if not isinstance(row, dict):
         raise ValueError("JSON, but not an object")
-    return row  # pyright: ignore[reportUnknownVariableType]
+    return _flat(row) if dict in map(type, row.values()) else row  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """The object without objects in it, whose fields come in their place; a name that is there already stays."""
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, dict) and value:
+            inner: dict[str, Any] = _flat(value)  # pyright: ignore[reportUnknownArgumentType]
+            found.update({f"{name}.{key}": item for key, item in inner.items() if f"{name}.{key}" not in row})
+        else:
+            found[name] = value
+    return found

@@ -1,23 +1,19 @@
 """Opening a file of a source: its bytes, its format, and how it is written, told from its head."""
 
-import time
 from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
 
-from onlineguard.errors import SourceError
 from onlineguard.sources import blocks
 from onlineguard.sources.delimited import Delimited
 from onlineguard.sources.dialect import HEAD_BYTES, Choices, told_dialect, whole_lines
 from onlineguard.sources.encodings import as_utf8, told_encoding
+from onlineguard.sources.following import Followed
 from onlineguard.sources.frames import excel_table, parquet_table
 from onlineguard.sources.lines import Lines
 from onlineguard.sources.ndjson import JsonLines
 from onlineguard.sources.places import DELIMITERS, EXCEL, JSON_LINES, PARQUET, Place
 from onlineguard.sources.rows import Table
 from onlineguard.sources.unpacking import unpacked
-
-POLL = 0.02  # seconds between looks at a file that is followed
 
 
 @contextmanager
@@ -50,22 +46,27 @@ def opened_table(
                 yield excel_table(path, batch_rows, progress, choices.decimal)
         return
     with place.opened() as stream:
-        read = _followed(stream, place) if follow else iter(lambda: blocks.read_block(stream), b"")
+        followed = Followed(stream, place) if follow else None
 
         def counted() -> Iterator[bytes]:
-            for block in read:
+            for block in followed or iter(lambda: blocks.read_block(stream), b""):
                 taken(len(block))
                 yield block
 
-        yield _text(counted(), place, choices, asked, follow)
+        try:
+            yield _text(counted(), place, choices, asked, followed)
+        finally:
+            if followed is not None:
+                followed.close()
 
 
 def _text(
-    packed: Iterator[bytes], place: Place, choices: Choices, asked: Collection[str], follow: bool
+    packed: Iterator[bytes], place: Place, choices: Choices, asked: Collection[str], followed: Followed | None
 ) -> Delimited | JsonLines:
     """The table of a text: NDJSON by its name or its first sign, else delimited."""
-    needed = (1 if choices.header is False else 2) if follow else None  # lines
-    text = packed if follow else unpacked(packed, place.name)
+    headed = place.suffix not in JSON_LINES and choices.header is not False
+    needed = 1 + headed if followed else None  # lines
+    text = packed if followed else unpacked(packed, place.name)
     raw, _, text = blocks.with_head(text, HEAD_BYTES, needed)
     encoding = choices.encoding or told_encoding(raw)
     utf8 = as_utf8(text, encoding)
@@ -74,18 +75,7 @@ def _text(
     if place.suffix in JSON_LINES or (place.suffix not in DELIMITERS and head.lstrip().startswith(b"{")):
         return JsonLines(lines)
     usual = DELIMITERS.get(place.suffix)
-    return Delimited(lines, told_dialect(whole_lines(head, ended), encoding, choices, usual, asked), place.name)
-
-
-def _followed(stream: BinaryIO, place: Place) -> Iterator[bytes]:
-    """What is there, as it comes; of a file also what is written behind its end later."""
-    if place.path is not None and place.size is None:
-        raise SourceError(f"source {place.name} cannot be followed; pipe it in and name the source -")
-    while True:
-        block = stream.read(blocks.BLOCK_BYTES)
-        if block:
-            yield block
-        elif place.path is None:
-            return
-        else:
-            time.sleep(POLL)
+    dialect = told_dialect(whole_lines(head, ended), encoding, choices, usual, asked)
+    if followed is not None and dialect.header:
+        followed.opening = dialect.skipped + 1
+    return Delimited(lines, dialect, place.name)

@@ -93,6 +93,7 @@ class Source:
         self.reasons: list[str] = []
         self.described = ""
         self.proposed_slice: tuple[str, int] | None = None  # a column that may tell slices apart, where none is named
+        self.proposed_categories: dict[str, tuple[int, ...]] = {}  # features, where none is named, that may be codes
         self._style = _style(choices)
         self._request = self._columns = Columns(
             self.name,
@@ -149,6 +150,8 @@ class Source:
                 raise InvalidArgument("rejects", f"is {self.rejects}, the source itself; name another file")
         if self.follow and (len(self.places) > 1 or self.places[0].suffix in WHOLE):
             raise InvalidArgument("follow", f"is for one text, not for {self.name}; name a text file or -")
+        if self.follow and self.places[0].path is not None and self.places[0].size is None:
+            raise SourceError(f"source {self.name} cannot be followed; pipe it in and name the source -")
         if self.total_bytes == 0 and not self.follow:
             raise self._empty()
 
@@ -217,6 +220,10 @@ class Source:
         def numbers() -> list[str]:
             missing = self.choices.missing
             found = {name: number_kind(name, cells, table.numerals, missing) for name, cells in table.sample.items()}
+            taken = {*self.slice_columns, self.time_column, self.label_column, *self._request.categories}
+            self.proposed_categories = {
+                name: kind.codes for name, kind in found.items() if kind and kind.codes and name not in taken
+            }
             return [name for name, kind in found.items() if kind and kind.name == "number" and not kind.counter]
 
         if table.names:

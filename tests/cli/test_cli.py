@@ -54,7 +54,7 @@ def test_a_run_prints_what_it_found_and_writes_every_file_asked_for(csv_file, tm
     assert result.exit_code == 0, result.output
     for words in ("Events", "2,000", "ROC-AUC", "Windows caught", "Median delay in time", "The oddest slices"):
         assert words in result.stdout
-    assert "detector: point (values hardly depend on those before" in result.stderr
+    assert "detector: point, since values hardly depend on those before" in result.stderr
     assert "events.csv: 2,000 events in" in result.stderr
     assert len(pl.read_parquet(out)) == 2_000
     assert "<html" in report.read_text()

@@ -20,6 +20,7 @@ from onlineguard.cli.app import app
 from onlineguard.errors import InvalidArgument
 from onlineguard.report.quality import GAP
 from onlineguard.sources import Source
+from onlineguard.sources.kinds import number_kind
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(onlineguard.__file__).parents[1])}
 
@@ -189,3 +190,68 @@ def test_a_line_in_is_a_verdict_out_before_the_next_line(tmp_path, piped):
         finally:
             process.kill()
     assert pl.read_csv(tmp_path / "v.csv")["line"].to_list() == list(range(2, 8))
+
+
+@pytest.fixture
+def web_log(tmp_path) -> Path:
+    """Latencies with a status, which is a number and no amount, and objects within the lines."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"level": "info", "service": {"name": "ab"[i % 2]}, "status": int(status), "ms": float(ms)}
+        for i, (status, ms) in enumerate(zip(rng.choice([200, 404, 500], 600), rng.normal(20.0, 2.0, 600), strict=True))
+    ]
+    rows[550]["ms"], rows[0]["level"] = 90.0, "warn"
+    path = tmp_path / "web.ndjson"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_a_run_that_keeps_nothing_says_how_to_get_a_picture_and_numbers_that_may_be_codes_are_named(web_log, tmp_path):
+    said = invoke("run", web_log).stderr
+    assert "status has few numbers, such as 200, 404, 500: if they are codes, add --category status" in said
+    assert "nothing was kept: --report report.html draws the oddest slices" in said
+    options = ("--category", "status", "--slice", "service.name", "--out", tmp_path / "v.csv")
+    said = invoke("run", web_log, *options).stderr
+    assert "few numbers" not in said
+    assert "nothing was kept" not in said
+    assert pl.read_csv(tmp_path / "v.csv").filter("anomalous")["service.name"].to_list() == ["a"]
+
+
+def test_a_look_names_all_columns_that_may_tell_slices_apart_and_those_that_may_be_codes(web_log):
+    shown = invoke("inspect", web_log).stdout
+    assert "--slice level --feature status,ms --report" in shown
+    assert "Others that may tell slices apart: service.name (2)." in shown
+    assert "add --category status" in shown
+
+
+@pytest.mark.parametrize(
+    ("numbers", "told"),
+    [
+        ([200, 404, 500] * 20, (200, 404, 500)),
+        ([0, 1, 2, 3] * 20, ()),  # amounts
+        ([0.5, 100.5] * 20, ()),
+        (list(range(0, 600, 10)), ()),  # too many
+        ([-100, 100] * 20, ()),
+        ([200, 500], ()),  # seen too seldom
+    ],
+)
+def test_codes_are_few_whole_numbers_that_lie_far_apart(numbers, told):
+    assert number_kind("status", pl.Series(numbers)).codes == told
+
+
+def test_lags_judge_each_event_by_those_before_it_and_stay_with_the_state(tmp_path):
+    x = np.sin(np.arange(3_000) / 3.0) + np.random.default_rng(0).normal(0.0, 0.05, 3_000)
+    x[2_900] = -x[2_900]
+    pl.DataFrame({"x": x}).write_csv(tmp_path / "wave.csv")
+    options = ["run", tmp_path / "wave.csv", "--lags", "2", "--out", tmp_path / "v.csv", "--state", tmp_path / "s"]
+    first = invoke(*options)
+    assert "detector: point, since --lags is given" in first.stderr
+    odd = pl.read_csv(tmp_path / "v.csv").filter("anomalous")["line"].to_list()
+    assert 2_902 in odd
+    assert len(odd) < 90
+    assert "known from" in invoke(*options).stderr
+    other = invoke(*options[:2], "--state", tmp_path / "s", "--detector", "point")
+    assert "written with lags 2, but this run has 0" in other.stderr
+    refused = invoke(*options[:4], "--detector", "series")
+    assert refused.exit_code == 2
+    assert "error: --lags is 2, but the detector is series" in refused.stderr

@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pytest
+
+from onlineguard import Engine
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -25,6 +28,39 @@ def test_a_relation_of_duckdb_is_judged_batch_by_batch():
     assert max(row[2] for row in found["odd"]) > 500
     assert (found["engine"].n_events, found["engine"].n_slices) == (60_000, 35)
     assert ("shop-0", "2026-07-01") in found["engine"].slices
+
+
+def test_a_frame_of_pandas_gets_verdicts_beside_its_rows_and_groups_go_on():
+    found = runpy.run_path(str(EXAMPLES / "pandas_groupby.py"))
+    df = found["df"]
+    assert len(df) < 6_000  # the index has gaps
+    assert df.loc[5_000:5_040, "anomalous"].mean() > 0.9
+    assert df["anomalous"].drop(range(5_000, 5_041), errors="ignore").mean() < 0.005
+    assert {*found["odd"].groups} == {"press 1", "press 2", "oven"}
+    one = df[df["machine"] == "oven"]
+    alone = Engine(1).update("oven", one["celsius"].to_numpy())
+    np.testing.assert_array_equal(one["alone"], alone.score)
+
+
+@pytest.mark.slow
+def test_slices_are_judged_in_processes_of_joblib_and_their_engines_put_together():
+    found = runpy.run_path(str(EXAMPLES / "joblib_slices.py"), run_name="__main__")
+    engine, df = found["engine"], found["df"]
+    assert engine.slices == ["web-1", "web-2", "web-3"]
+    assert df.loc[8_990, "anomalous"]
+    one = df[df["host"] == "web-2"]
+    alone = Engine(features=["load", "latency"], target_rate=0.001)
+    np.testing.assert_array_equal(alone.update("web-2", one).score, one["score"])
+    np.testing.assert_array_equal(alone.score("web-2", one[:5]).score, engine.score("web-2", one[:5]).score)
+
+
+def test_a_dataset_of_arrow_is_judged_in_batches_and_its_odd_rows_are_a_dataset():
+    found = runpy.run_path(str(EXAMPLES / "arrow_dataset.py"))
+    seconds = found["found"]["seconds"].to_pylist()
+    assert max(seconds) == 500.0
+    assert 1 <= len(seconds) < 100
+    assert found["engine"].n_events == 40_000
+    assert sorted(found["engine"].slices) == [(c, d) for c in ("DE", "FR") for d in ("desktop", "phone")]
 
 
 def shown(cell: str, names: dict) -> object:
@@ -93,6 +129,8 @@ def test_a_reader_of_a_gigabyte_is_judged_in_the_memory_of_few_batches():
     assert grown < 200e6
 
 
-@pytest.mark.parametrize("name", ["polars_structs", "duckdb_reader", "notebook"])
+@pytest.mark.parametrize(
+    "name", ["polars_structs", "duckdb_reader", "notebook", "pandas_groupby", "joblib_slices", "arrow_dataset"]
+)
 def test_such_a_program_is_short(name):
     assert len((EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines()) <= 42

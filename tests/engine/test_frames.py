@@ -158,7 +158,7 @@ def test_a_column_holds_the_keys_of_its_values(held, expected):
     ("events", "message"),
     [
         ({"load": [1.0], "latency": [1.0, 2.0]}, "X has columns of 1 and of 2 values"),
-        ({"load": 1.0, "latency": 2.0}, r"column 'load' of X cannot be read as numbers: it has shape \(\)"),
+        ({"load": 1.0, "latency": 2.0}, r"X is a single event; put it in a list, \[X\]"),
         ({"load": [1.0]}, "X has no column 'latency'; its columns are 'load'"),
     ],
 )
@@ -274,3 +274,54 @@ def test_groups_are_judged_as_the_whole_is():
     again = Engine(features=FEATURES)
     for (host,), part in POLARS.group_by("host", maintain_order=True):
         np.testing.assert_array_equal(again.update(host, part).score, expected.score[host == HOSTS])
+
+
+def test_one_row_of_a_frame_is_explained_by_the_names_of_its_columns(plain):
+    engine, _ = plain
+    frame = POLARS.to_pandas()
+    names = dict(zip(FEATURES, X[7].tolist(), strict=True))
+    expected = engine.explain(PLAIN[7], names)
+    for row in (frame.iloc[7], frame[FEATURES[::-1]].iloc[7], frame.iloc[7:8], POLARS[7], POLARS.row(7, named=True)):
+        assert engine.explain(PLAIN[7], row) == expected
+        assert engine.reasons(PLAIN[7], row) == engine.reasons(PLAIN[7], names)
+    with pytest.raises(InvalidArgument, match=r"x has 2 rows; it must be one event, e.g. x\[:1\]"):
+        engine.explain(PLAIN[7], POLARS[:2])
+
+
+def test_one_row_of_a_frame_can_be_feedback():
+    engine, other = Engine(features=FEATURES), Engine(features=FEATURES)
+    for each in (engine, other):
+        each.update("a", X)
+    odd = pd.Series({"host": "x", "latency": 60.0, "load": 0.5})
+    assert engine.feedback("a", odd, usual=True) == other.feedback("a", [0.5, 60.0], usual=True)
+
+
+def test_a_column_of_pandas_is_events_of_one_feature():
+    plain, series = Engine(1), pd.Series(X[:, 1], name="latency")
+    expected = plain.update("a", X[:, 1:])
+    for engine in (Engine(1), Engine(features=["latency"])):
+        assert_same(engine.update("a", series), expected)
+    assert_same(Engine(1).update("a", series.astype("Float64")), expected)
+    with pytest.raises(InvalidArgument, match="X is a Series of 600 values, but an event has 2 features; give a frame"):
+        Engine(2).update("a", series)
+
+
+@pytest.mark.parametrize("events", [POLARS, POLARS.to_pandas(), POLARS.to_arrow(), POLARS.to_dict(), POLARS.to_dicts()])
+def test_the_name_of_a_column_is_no_key_for_all_its_rows(events):
+    engine = Engine(features=FEATURES)
+    with pytest.raises(InvalidArgument, match=r"slices is 'country', a column of X; give X\['country'\] for a slice"):
+        engine.update("country", events)
+    assert engine.update("load", events).slice_numbers.tolist() == [0] * N  # a feature may be the name of its slice
+
+
+def test_an_engine_without_features_or_with_a_frame_in_their_place_says_what_it_needs():
+    with pytest.raises(InvalidArgument, match=r"features are not named; name them, e.g. Engine\(features="):
+        Engine()
+    with pytest.raises(InvalidArgument, match=r"n_features is a DataFrame; it is the number of features"):
+        Engine(POLARS)
+
+
+def test_a_dataset_is_to_be_judged_in_batches(tmp_path):
+    POLARS.write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(InvalidArgument, match=r"X is a FileSystemDataset.*in_batches\(X"):
+        Engine(features=FEATURES).update("a", pyarrow.dataset.dataset(tmp_path))

@@ -13,6 +13,7 @@ from onlineguard import Absence, Detector, Engine, InvalidArgument, JointDetecto
 from onlineguard.engine.pictures import MOST_POINTS
 
 mpl.use("Agg")
+import matplotlib.dates
 import matplotlib.pyplot as plt
 
 FEATURES = ["load", "latency"]
@@ -150,3 +151,31 @@ def test_an_engine_its_model_and_its_verdicts_are_tables_in_a_notebook(judged):
         caption, *cells = Table(model._repr_html_()).cells
         assert caption == type(model).__name__
         assert "0.02" in cells[1] or "target_rate=0.02" in cells[1]
+
+
+@pytest.mark.parametrize("kind", ["polars", "pandas"])
+def test_verdicts_of_one_slice_are_drawn_over_its_times_with_the_numbers_of_a_frame(judged, kind):
+    _, verdicts = judged
+    start = np.datetime64("2026-07-01T00:00", "us")
+    frame = pl.DataFrame(
+        {
+            "at": start + np.arange(len(X)) * np.timedelta64(60_000_000, "us"),
+            "host": ["a", "b"] * (len(X) // 2),
+            **dict(zip(FEATURES, X.T, strict=True)),
+        }
+    )
+    one = frame["host"] == "a"
+    held = frame.filter(one)
+    if kind == "pandas":
+        one, held = one.to_pandas(), held.to_pandas()
+    axes = verdicts[one].plot(held, time="at")
+    assert [axis.get_ylabel() for axis in axes] == [*FEATURES, "score"]
+    assert axes[-1].get_xlabel() == "at"
+    x = drawn(axes[0])[0][:, 0]
+    assert mpl.dates.num2date(x[0]).replace(tzinfo=None) == start.item()
+    same = verdicts[one].plot(held, time=held["at"])
+    np.testing.assert_array_equal(drawn(same[-1])[0], drawn(axes[-1])[0])
+    with pytest.raises(InvalidArgument, match="time is 'when', which is no column of X"):
+        verdicts[one].plot(held, time="when")
+    with pytest.raises(InvalidArgument, match=r"time has shape \(3,\) for 500 verdicts"):
+        verdicts[one].plot(held, time=np.arange(3))

@@ -21,6 +21,7 @@ from onlineguard import (
     JointDetector,
     Judged,
     Judgement,
+    Lagged,
     LinearRegression,
     LogisticRegression,
     LogScale,
@@ -122,6 +123,10 @@ MODELS = {
     "Absence": (Absence(Detector()), 3),
     "Absence around Categories": (Absence(Categories(Detector(), (1,))), 3),
     "Categories": (Categories(Detector(), (0, 2)), 3),
+    "Lagged": (Lagged(Detector(), 2), 3),
+    "Lagged of 9 features": (Lagged(Detector(), 1), 9),
+    "Lagged JointDetector": (Lagged(JointDetector(), 2), 3),
+    "Categories and Absence around Lagged": (Absence(Categories(Lagged(Detector(), 2), (1,))), 3),
     "a model of one's own": (RunningRange(), 3),
     "an estimator of one's own": (LastValue(3), 3),
 }
@@ -138,6 +143,7 @@ QUICK = (
     "logistic_regression",
     "Absence",
     "Categories",
+    "Lagged",
     "a model of one's own",
     "an estimator of one's own",
 )

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from onlineguard.sources import Source
 from tests.support.reading import rows, set_aside, source
 
 
@@ -55,3 +56,25 @@ def test_broken_json_is_set_aside(tmp_path):
     assert reasons[4].startswith("not UTF-8")
     assert read.reasons[0] == "line 5: feature 'cpu' is '{}', not a number"
     assert read.bad_fields == {"cpu": 1}
+
+
+def test_what_stands_in_an_object_within_has_a_name_with_a_dot(tmp_path):
+    path = tmp_path / "e.ndjson"
+    lines = [
+        {"at": {"host": {"name": "a"}}, "cpu": {"user": 1.5, "system": 2.5}},
+        {"at": {"host": {"name": "b"}}, "cpu": {"user": 3.5}},
+        {"at": {}, "at.host.name": "c", "cpu": None, "cpu.user": 4.5},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    read = Source(path, ["at.host.name"], ["cpu.*"])
+    (batch,) = read
+    assert read.feature_columns == ["cpu.user", "cpu.system"]
+    assert batch.slices.to_list() == ["a", "b", "c"]
+    np.testing.assert_array_equal(batch.X, [[1.5, 2.5], [3.5, np.nan], [4.5, np.nan]])
+
+
+def test_a_name_with_a_dot_comes_before_an_object_within(tmp_path):
+    path = tmp_path / "e.ndjson"
+    path.write_text('{"x.y": 1, "x": {"y": 2}}\n{"x": {"y": 4}, "x.y": 3}\n', encoding="utf-8")
+    (batch,) = Source(path, [], ["x.y"])
+    assert batch.X.tolist() == [[1.0], [3.0]]

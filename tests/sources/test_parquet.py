@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from onlineguard.errors import SourceError
-from onlineguard.sources import Batch
+from onlineguard.sources import Batch, Source
 from tests.support.reading import rows, source
 
 
@@ -31,3 +31,10 @@ def test_a_parquet_column_of_the_wrong_type_is_one_clear_error(tmp_path):
         SourceError, match=r"feature column 'cpu' of .* is of type List\(Float64\), which is no number; cast it"
     ):
         rows(source(path))
+
+
+def test_a_field_of_a_struct_is_a_column_whose_name_has_a_dot(tmp_path):
+    frame = pl.DataFrame({"at": [{"host": {"name": "a"}, "n": 1}, {"host": {"name": "b"}, "n": 2}], "at.n": [5.0, 6.0]})
+    frame.write_parquet(tmp_path / "e.parquet")
+    (batch,) = Source(tmp_path / "e.parquet", ["at.host.name"], None)
+    assert (batch.slices.to_list(), batch.X.tolist()) == (["a", "b"], [[5.0], [6.0]])

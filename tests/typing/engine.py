@@ -6,7 +6,7 @@ from typing import Any, assert_type
 import numpy as np
 import polars as pl
 
-from onlineguard import Engine, InvalidArgument, JointDetector, Series, SliceModel, Verdicts, in_batches
+from onlineguard import Engine, InvalidArgument, JointDetector, Lagged, Series, SliceModel, Verdicts, in_batches
 
 engine = Engine(features=["load", "latency"], target_rate=0.01, max_slices=10_000, weights={"load": 2.0})
 verdicts = engine.update(["web-1", "web-2"], np.zeros((2, 2)))
@@ -23,8 +23,10 @@ for verdict in verdicts:
     assert_type(verdict.p_value, float)
 assert_type(verdicts[0].score, float)
 assert_type(verdicts[:1], Verdicts)
+verdicts.plot(pl.DataFrame({"load": [1.0, 2.0]}), time=np.arange(2))
 
 model: SliceModel = Series(target_rate=0.001)
+lagged: SliceModel = Lagged(JointDetector(target_rate=0.01), lags=2)
 engines: dict[str, Engine] = {"series": Engine(1, estimator=model), "points": Engine(1, estimator=JointDetector())}
 
 
