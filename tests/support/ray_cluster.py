@@ -11,7 +11,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import threading
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
@@ -81,30 +80,6 @@ class Actors(Workers):
 
     def kill_actor(self, name):
         os.kill(self.status()[name].pid, signal.SIGKILL)
-
-    @contextmanager
-    def load(self):
-        """Write records to every partition all the while."""
-        done, self.written = threading.Event(), 0
-
-        def write():
-            while not done.wait(0.2):
-                self.write(2)
-                self.written += 2
-
-        thread = threading.Thread(target=write)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-
-    def go_on(self):
-        """Wait until records are judged that are not written yet."""
-        before = self.written
-        self.until(lambda: self.written >= before + 10)
-        self.settled()
 
 
 def serve():

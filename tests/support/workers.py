@@ -4,9 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import defaultdict
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import islice
 
 import msgspec
@@ -69,6 +70,30 @@ class Workers:
             for record in islice(stream, n):
                 self.writer.write(partition, b"", record.value, record.kind)
         self.writer.flush()
+
+    @contextmanager
+    def load(self):
+        """Write records to every partition all the while."""
+        done, self.written = threading.Event(), 0
+
+        def write():
+            while not done.wait(0.2):
+                self.write(2)
+                self.written += 2
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def go_on(self):
+        """Wait until records are judged that are not written yet."""
+        before = self.written
+        self.until(lambda: self.written >= before + 10)
+        self.settled()
 
     def told(self, name, text):
         """Wait until a worker's log says something."""

@@ -7,7 +7,8 @@ leaves the rest for the next one, so that the group does not take the process fo
 - A partition that comes is claimed, its shard restored from the newest snapshot, and read on from there. What was
   published before is applied and not published again.
 - A partition that goes leaves a snapshot, unless its next owner has begun already.
-- `Fenced` means that it went unnoticed: its shard is dropped, with all that was done since.
+- `Fenced` means that it went unnoticed: its shard is dropped, with all that was done since. So it is where the log went
+  back, and the partition is restored from a snapshot that knows only what is still there.
 - A shard that waits, e.g. for a model that cannot be had now, is paused; the others go on.
 
 Nothing is in a snapshot that is not published. What shards append to the log is durable before what is published says
@@ -141,6 +142,8 @@ class Owner:
         unread = sum(len(held.unread) for held in self.held.values() if held.waits is None)
         turn = self._member.poll(0.0 if unread else self._pace.wait, max(self._most - unread, 1))
         began = self._clock()
+        for owned in turn.undone:
+            self._drop(owned.partition, "the log lost what was published last: it is restored from an older snapshot")
         for owned in turn.lost:
             self._lose(owned)
         for owned in turn.gained:
@@ -218,12 +221,12 @@ class Owner:
             self.progress.lost += 1
             log.info("partition %d went to another process", owned.partition)
 
-    def _drop(self, partition: int) -> None:
-        """Forget a shard that is another process's."""
+    def _drop(self, partition: int, why: str = "it went to another process, unnoticed") -> None:
+        """Forget a shard with what was done since."""
         if self.held.pop(partition, None) is not None:
             self.progress.lost += 1
             self.progress.fenced += 1
-            log.warning("partition %d went to another process, unnoticed: what was done since is dropped", partition)
+            log.warning("what was done since of partition %d is dropped: %s", partition, why)
 
     def _applied(self, held: Held, now: float) -> list[Done]:
         """Apply what was read of a partition, or a part of it if the turn gets long; what is to be published."""

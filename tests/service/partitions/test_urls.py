@@ -33,6 +33,13 @@ def test_a_url_of_redis_names_the_stream_and_keeps_the_rest_for_redis():
         ("redis://host/0?security.protocol=SSL", r"has 'security.protocol', which is unknown"),
         ("redis://host/0?partitions=many", r"partitions is 'many'; it must be a number"),
         ("redis://host/0?missing=perhaps", r"missing is 'perhaps'; it must be stop or skip"),
+        (
+            "redis+sentinel://me:secret@host:26379/?stream=a",
+            r"names no Sentinel or no primary; write redis\+sentinel://",
+        ),
+        ("redis+sentinel:///primary", r"names no Sentinel or no primary"),
+        ("redis+sentinel://host:port/primary", r"names no Sentinel or no primary"),
+        ("redis+sentinel://host/primary/first", r"the database after 'primary' is 'first'; it must be a number"),
         ("kafka://host/topic?options=/no/such/file", r"options is '/no/such/file', which cannot be read"),
         ("kafka://host/topic?enable.idempotence=false", r"it is decided by this program; leave it out"),
         ("kafka://host/topic?no.such.option=1", r"an option of Kafka is wrong: No such configuration property"),
