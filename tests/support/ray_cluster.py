@@ -60,7 +60,9 @@ class Actors(Workers):
         return printed
 
     def start_actors(self, n):
-        return self.command("start", "--shards", str(n), *self.flags())
+        return self.command(
+            "start", "--shards", str(n), "--metrics-port", "0", "--metrics-host", "0.0.0.0", *self.flags()
+        )
 
     def status(self):
         """What each actor tells, by its name; None of one that does not answer."""
@@ -77,6 +79,10 @@ class Actors(Workers):
 
         self.until(holds)
         return found
+
+    def targets(self):
+        """Where their metrics are, as Prometheus is told."""
+        return {target for each in json.loads(self.command("status", "--targets")) for target in each["targets"]}
 
     def kill_actor(self, name):
         os.kill(self.status()[name].pid, signal.SIGKILL)

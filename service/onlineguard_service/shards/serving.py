@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
+from onlineguard.errors import InvalidArgument
 from onlineguard_service.guard import Guard
 from onlineguard_service.http import core_metrics, process_metrics
 from onlineguard_service.http.exposition import MEDIA, Exposition
@@ -20,7 +21,7 @@ STUCK = 300.0  # seconds without a turn after which the process counts as stuck
 
 @contextmanager
 def serving(owner: Owner, host: str, port: int) -> Generator[int]:
-    """Answer until the block ends; gives the port, which is a free one for 0."""
+    """Answer until the block ends; gives the port, a free one for 0. Raises InvalidArgument where it is taken."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -48,7 +49,14 @@ def serving(owner: Owner, host: str, port: int) -> Generator[int]:
         def log_message(self, format: str, *args: object) -> None:
             """Scrapes are not logged."""
 
-    with ThreadingHTTPServer((host, port), Handler) as server:
+    try:
+        server = ThreadingHTTPServer((host, port), Handler)
+    except OSError as error:
+        problem = (
+            f"is {port}, where nothing can be served on {host}: {error.strerror}; take another one, or 0 for a free one"
+        )
+        raise InvalidArgument("metrics_port", problem) from error
+    with server:
         thread = Thread(target=server.serve_forever, name="metrics", daemon=True)
         thread.start()
         try:

@@ -11,6 +11,7 @@ from onlineguard_service.shards.owner import Held, Owner
 from onlineguard_service.shards.serving import STUCK, serving
 from onlineguard_service.shards.snapshots import Snapshots
 
+from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.registry.stores import opened
 
 
@@ -21,6 +22,17 @@ def got(url):
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read()
+
+
+def test_a_port_of_metrics_that_is_taken_is_told_by_its_name(owner):
+    with (
+        serving(owner, "127.0.0.1", 0) as port,
+        pytest.raises(
+            InvalidArgument, match=rf"metrics_port is {port}, where nothing can be served on 127.0.0.1: .*in use"
+        ),
+        serving(owner, "127.0.0.1", port),
+    ):
+        pass
 
 
 @pytest.fixture
