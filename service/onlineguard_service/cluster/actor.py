@@ -11,7 +11,6 @@ nothing depends on what Ray knows: it starts the process again somewhere, and th
 import logging
 import os
 import threading
-import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -22,7 +21,6 @@ from onlineguard_service.config import Settings
 from onlineguard_service.environment import compute_in_one_thread
 
 AGAIN = 5.0  # seconds until what failed is tried again
-STUCK = 300.0  # seconds without a turn after which a worker counts as stuck
 
 log = logging.getLogger("onlineguard.worker")
 
@@ -70,10 +68,7 @@ class ShardActor:
         context, owner = ray.get_runtime_context(), self._owner
         partitions, lag, rate, reason, port = (), 0.0, 0.0, self._reason, self._port
         if owner is not None:
-            reasons, silent = owner.reasons(), time.monotonic() - owner.turned
-            if silent > STUCK:
-                reasons.append(f"no turn has ended for {silent:.0f} s")
-            reason = "; ".join(reasons) or None
+            reason = "; ".join([*owner.reasons(), *filter(None, [owner.stuck()])]) or None
             partitions = tuple(sorted(at for at, held in owner.held.copy().items() if held.shard is not None))
             lag, rate = max(owner.lags.values(), default=0.0), owner.rate
         node, address = context.get_node_id(), ray.util.get_node_ip_address()

@@ -36,6 +36,7 @@ from onlineguard_service.shards.snapshots import Snapshots
 AGAIN = 5.0  # seconds until what failed is tried again
 LOOK_EVERY = 1.0  # seconds between two looks at how far the log goes
 REPORT_EVERY = 10.0  # seconds between two lines of progress
+STUCK = 300.0  # seconds without the end of a turn after which a process counts as stuck
 LONG, SHORT = 2.0, 0.5  # seconds of a turn after which fewer, or more, records are read at once
 TOGETHER = 1 << 20  # bytes of records that are applied before a look at the clock
 
@@ -186,6 +187,11 @@ class Owner:
             for partition, held in sorted(self.held.copy().items())
             if held.shard is None or held.waits
         ]
+
+    def stuck(self) -> str | None:
+        """Why it counts as stuck; None: it does not."""
+        silent = self._clock() - self.turned
+        return f"no turn has ended for {silent:.0f} s" if silent > STUCK else None
 
     def _gain(self, owned: Owned) -> None:
         self.progress.gained += 1
@@ -361,7 +367,7 @@ class Owner:
     def _look_behind(self) -> None:
         """How fast it goes, and how many seconds ago the log took the record that each shard applied last.
 
-        The latter is 0 where a shard has applied all.
+        The latter is 0 where a shard has applied all. Before the first one, it goes by the record that comes next.
         """
         now, (last, before) = self._clock(), self._looked
         if now - last < LOOK_EVERY:
@@ -371,7 +377,8 @@ class Owner:
         for partition, held in sorted(self.held.items()):
             if held.shard is not None:
                 behind = self._member.end(partition) > held.shard.offset
-                found[partition] = max(0.0, time.time() - held.shard.t / 1_000) if behind and held.shard.t else 0.0
+                since = held.shard.t or (held.unread[0].t if held.unread else 0)
+                found[partition] = max(0.0, time.time() - since / 1_000) if behind and since else 0.0
                 held.caught_up = 0 if behind else time.time_ns() // 1_000_000
         self.lags = found
 

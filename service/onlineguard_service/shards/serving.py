@@ -1,7 +1,6 @@
 """What a worker says of itself over HTTP: /metrics for Prometheus, /livez and /readyz for Kubernetes."""
 
 import json
-import time
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ from onlineguard_service.http.exposition import MEDIA, Exposition
 from onlineguard_service.shards.owner import Owner
 
 SHOWN = 100  # slices whose rates the metrics show, of each shard those of most clicks
-STUCK = 300.0  # seconds without a turn after which the process counts as stuck
 
 
 @contextmanager
@@ -28,8 +26,7 @@ def serving(owner: Owner, host: str, port: int) -> Generator[int]:
             if self.path == "/metrics":
                 self._answer(200, MEDIA, metrics(owner))
             elif self.path == "/livez":
-                silent = time.monotonic() - owner.turned
-                self._say(f"no turn for {silent:.0f} s" if silent > STUCK else None)
+                self._say(owner.stuck())
             elif self.path == "/readyz":
                 self._say("; ".join(owner.reasons()) or None)
             else:

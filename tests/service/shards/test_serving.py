@@ -7,8 +7,8 @@ import urllib.request
 
 import pytest
 from onlineguard_service.partitions.memory import MemoryLog
-from onlineguard_service.shards.owner import Held, Owner
-from onlineguard_service.shards.serving import STUCK, serving
+from onlineguard_service.shards.owner import STUCK, Held, Owner
+from onlineguard_service.shards.serving import serving
 from onlineguard_service.shards.snapshots import Snapshots
 
 from onlineguard.errors import InvalidArgument
@@ -54,6 +54,7 @@ def test_a_worker_tells_whether_it_lives_is_ready_and_what_it_did(owner):
         assert got(f"{url}/else")[0] == 404
         owner.held[0] = Held(None, None, waits="record 3: the model is not there")
         owner.turned = time.monotonic() - STUCK - 1
-        assert got(f"{url}/livez")[0] == 503
+        status, body = got(f"{url}/livez")
+        assert (status, json.loads(body)["reason"]) == (503, f"no turn has ended for {STUCK + 1:.0f} s")
         status, body = got(f"{url}/readyz")
         assert (status, json.loads(body)["reason"]) == (503, "partition 0: record 3: the model is not there")
