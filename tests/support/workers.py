@@ -42,10 +42,10 @@ class Workers:
     def shard(self, partition, options):
         return Shard(partition, PARTITIONS, options, self.version, self.models.get)
 
-    def flags(self):
-        """What every worker is started with."""
+    def flags(self, url=None):
+        """What every worker is started with; `url` is of the log, as this worker reaches it."""
         given = {
-            "from": self.url,
+            "from": url or self.url,
             "snapshots": self.folder / "snapshots",
             "snapshot-every": 0.3,
             "most": 50,
@@ -56,9 +56,10 @@ class Workers:
         }
         return [part for name, value in given.items() for part in (f"--{name}", str(value))]
 
-    def start(self, *names):
+    def start(self, *names, url=None, within=()):
+        """Start workers. `within` are words before the command, of what is to run it."""
         for name in names:
-            command = [sys.executable, "-m", "onlineguard", "worker", *self.flags()]
+            command = [*within, sys.executable, "-m", "onlineguard", "worker", *self.flags(url)]
             with (self.folder / f"{name}.log").open("w") as log:
                 self.running[name] = subprocess.Popen(
                     command, env=os.environ | self.environment, stdout=log, stderr=log

@@ -127,7 +127,7 @@ def parsed(url: str) -> Log:
         if not value:
             raise InvalidArgument(f"{url!r} has {name} without a value; give one, or leave it out")
     if kind == "redis":
-        where = parts._replace(query="").geturl()
+        where = url.partition("?")[0]  # `geturl` would make unix:/path of unix:///path
         return Log(kind, where, query.get("stream", "onlineguard"), query, {})
     name = parts.path.removeprefix("/")
     if not parts.netloc or not name or "/" in name:

@@ -17,6 +17,7 @@ def test_a_url_of_kafka_names_brokers_topic_and_options(tmp_path):
 def test_a_url_of_redis_names_the_stream_and_keeps_the_rest_for_redis():
     log = parsed("rediss://user:secret@host:6380/2?stream=clicks&partitions=8&lease=5")
     assert (log.kind, log.where, log.name) == ("redis", "rediss://user:secret@host:6380/2", "clicks")
+    assert parsed("unix:///run/redis.sock?stream=clicks").where == "unix:///run/redis.sock"
 
 
 @pytest.mark.parametrize(
