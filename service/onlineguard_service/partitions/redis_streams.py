@@ -74,13 +74,14 @@ redis.call('HSET', KEYS[1], 'member', ARGV[1], 'until', now + ARGV[2], 'token', 
 return {{token, held[4] or ''}}
 """
 
-# KEYS owner. ARGV member, token, lease (0: gives it up), published as the member knows it. 1: it was this member's;
-# 0: it was not; 2: outputs go less far than it knows.
+# KEYS owner. ARGV member, token, lease (0: gives it up), published as the member knows it. 2: outputs go less far than
+# that, whoever owns it; else 1: it was this member's; 0: it was not.
 _HOLD = f"""{_NOW}
 local held = redis.call('HMGET', KEYS[1], 'member', 'token', 'published')
-if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then return 0 end
+local is_less = (held[3] or '') < ARGV[4]
+if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then return is_less and 2 or 0 end
 redis.call('HSET', KEYS[1], 'until', now + ARGV[3])
-return (held[3] or '') < ARGV[4] and 2 or 1
+return is_less and 2 or 1
 """
 
 # KEYS owner, streams of outputs. ARGV member, token, lease, upto, entries to keep, published as the member knows it;

@@ -147,6 +147,24 @@ def test_what_is_published_after_a_failover_that_lost_some_is_refused(servers):
     follower.member.close()
 
 
+def test_a_member_whose_partitions_another_took_after_a_failover_that_lost_some_is_told_so(servers):
+    world = RedisWorld(servers.url)
+    one = Follower(world.member())
+    until(lambda: len(one.owned) == PARTITIONS, one)
+    before = one.owned[0]
+    servers.part()
+    one.member.publish([Done(before, 5, [Output(5, 0, "decisions", b"", b"lost")])])
+    servers.kill_primary()
+    servers.promote()
+    world.bury(one.member)
+    other = Follower(world.member())
+    until(lambda: len(other.owned) == PARTITIONS, other)
+    turn = one.poll(1.0)
+    assert set(turn.undone) == {before} < set(turn.lost)  # it leaves no snapshot of that one
+    for each in (one, other):
+        each.member.close()
+
+
 @pytest.mark.slow
 def test_workers_go_on_with_the_replica_when_their_redis_is_killed_under_load(
     servers, tmp_path, model_folder, environment
