@@ -83,6 +83,7 @@ class Progress:
     gained: int = 0
     lost: int = 0
     fenced: int = 0  # partitions that went unnoticed
+    undone: int = 0  # partitions whose log went back
 
     def __str__(self) -> str:
         told = ", ".join(f"{n} {topic}" for topic, n in sorted(self.outputs.items())) or "nothing"
@@ -143,6 +144,7 @@ class Owner:
         unread = sum(len(held.unread) for held in self.held.values() if held.waits is None)
         turn = self._member.poll(0.0 if unread else self._pace.wait, max(self._most - unread, 1))
         began = self._clock()
+        self.progress.undone += len(turn.undone)
         for owned in turn.undone:
             self._drop(owned.partition, "the log lost what was published last: it is restored from an older snapshot")
         for owned in turn.lost:

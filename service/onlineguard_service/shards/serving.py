@@ -71,6 +71,7 @@ def metrics(owner: Owner) -> bytes:
     told.counter("worker_partitions_gained", "Partitions that came to this process.", progress.gained)
     told.counter("worker_partitions_lost", "Partitions that went from it.", progress.lost)
     told.counter("worker_partitions_fenced", "Those of them that went unnoticed.", progress.fenced)
+    told.counter("worker_partitions_undone", "Partitions whose log lost what was published last.", progress.undone)
     told.counter("worker_snapshots", "Snapshots that were kept.", progress.snapshots)
     told.counter("worker_snapshot_failures", "Snapshots that could not be kept.", progress.failures)
     told.gauge("worker_ready", "Whether all shards of this process go on.", float(not owner.reasons()))

@@ -1,5 +1,10 @@
+from contextlib import closing
+from threading import Event
+
 import pytest
 from onlineguard_service.partitions.urls import open_member, open_writer, parsed
+from onlineguard_service.redis.patient import PatientRedis
+from redis.connection import SSLConnection
 
 from onlineguard.errors import InvalidArgument
 from tests.support.logs import Follower, until
@@ -18,6 +23,22 @@ def test_a_url_of_redis_names_the_stream_and_keeps_the_rest_for_redis():
     log = parsed("rediss://user:secret@host:6380/2?stream=clicks&partitions=8&lease=5")
     assert (log.kind, log.where, log.name) == ("redis", "rediss://user:secret@host:6380/2", "clicks")
     assert parsed("unix:///run/redis.sock?stream=clicks").where == "unix:///run/redis.sock"
+
+
+def test_a_url_of_sentinels_has_the_primary_s_name_database_and_password():
+    url = parsed("rediss+sentinel://me:s%40cret@one:1,two/primary/2?stream=clicks").where
+    with closing(PatientRedis(url, Event())) as redis:
+        pool = redis.client.connection_pool
+        assert pool.service_name == "primary"
+        given = pool.connection_kwargs
+        assert (given["username"], given["password"], given["db"]) == ("me", "s@cret", 2)
+        addresses = [each.connection_pool.connection_kwargs for each in pool.sentinel_manager.sentinels]
+        assert [(each["host"], each["port"], each["password"]) for each in addresses] == [
+            ("one", 1, None),
+            ("two", 26_379, None),
+        ]
+        for each in (pool, pool.sentinel_manager.sentinels[0].connection_pool):
+            assert issubclass(each.connection_class, SSLConnection)
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,7 @@ def test_a_shard_that_is_ahead_of_the_log_goes_on_from_a_snapshot_that_is_not(se
     until(lambda: held_of(owner).settled > ahead, Turns(owner))
     one.settled(owner)
     one.check(owner)
+    assert owner.progress.undone == lives_on
     owner.close()
 
 
