@@ -259,11 +259,11 @@ def _shard_settings(part: str, options: config.Settings, given: dict[str, Any]) 
 
 
 def _of_shards() -> list[inspect.Parameter]:
-    """The flags of a worker of shards that an actor takes too: not its metrics, since actors may share a machine."""
+    """The flags of a worker of shards, which an actor takes too."""
     return [
         each
-        for name, each in inspect.signature(worker).parameters.items()
-        if each.annotation.__metadata__[0].rich_help_panel != ASKING and not name.startswith("metrics_")
+        for each in inspect.signature(worker).parameters.values()
+        if each.annotation.__metadata__[0].rich_help_panel != ASKING
     ]
 
 

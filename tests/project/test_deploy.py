@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import tomllib
 from dataclasses import fields
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -22,6 +23,7 @@ from onlineguard_service import config
 from onlineguard_service.http.app import application
 from onlineguard_service.http.openapi import document
 from onlineguard_service.journal.journal import FolderJournal
+from onlineguard_service.partitions.urls import parsed
 from onlineguard_service.redis.worker import WorkerSettings
 from starlette.routing import Match
 
@@ -31,6 +33,7 @@ from onlineguard.wire.requests import Event, Label
 from tests.support.double import Double
 from tests.support.exported import RULES, check, metrics
 from tests.support.redis_server import CI
+from tests.support.worker_flags import told
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "service" / "deploy"
@@ -120,7 +123,11 @@ def test_the_image_is_built_from_files_that_are_there_and_not_ignored():
     assert sources == let_in
     assert all((ROOT / source).exists() for source in sources)
     assert {"constraints.txt", "pyproject.toml", "onlineguard", "service"} <= sources
-    assert "pip install '.[otel,serve]'" in DOCKERFILE
+    assert 'pip install ".[$EXTRAS]"' in DOCKERFILE
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    named = re.findall(r"EXTRAS=(\S+)", DOCKERFILE)
+    assert named[-1] == "otel,serve"
+    assert all(set(each.split(",")) <= set(extras) for each in named)
     assert "PIP_CONSTRAINT=/source/constraints.txt" in DOCKERFILE
 
 
@@ -188,7 +195,7 @@ def test_the_healthcheck_is_healthy_when_readyz_answers_200_and_says_why_not_oth
 
 def test_compose_names_volumes_files_and_services_that_there_are():
     services, volumes = COMPOSE["services"], set(COMPOSE["volumes"])
-    assert set(services) == {"onlineguard", "worker", "redis", "prometheus", "grafana"}
+    assert set(services) == {"onlineguard", "worker", "shards", "redis", "prometheus", "grafana"}
     used: set[str] = set()
     for service in services.values():
         for mount in service.get("volumes", []):
@@ -234,6 +241,20 @@ def test_composes_worker_is_called_with_flags_that_it_takes():
     assert set(worker["environment"]) <= CLIENTS
 
 
+def test_composes_shards_read_a_log_in_its_redis_and_are_asked_by_the_healthcheck():
+    service = COMPOSE["services"]["shards"]
+    given = told(service["command"], service["environment"])
+    assert COMPOSE["services"][str(urlsplit(parsed(given["source"]).where).hostname)]["image"].startswith("redis:")
+    [volume] = [mount.split(":")[1] for mount in service["volumes"]]
+    assert volume == dockerfile("VOLUME")[0]
+    assert given["snapshots"].startswith(f"{volume}/")
+    assert (given["metrics_host"], str(given["metrics_port"])) == (
+        "0.0.0.0",
+        service["environment"]["ONLINEGUARD_PORT"],
+    )
+    assert service["image"] == COMPOSE["services"]["onlineguard"]["image"]
+
+
 def test_prometheus_scrapes_the_service_and_reads_the_alerts_where_compose_puts_them():
     prometheus = COMPOSE["services"]["prometheus"]
     mounted = dict(mount.split(":")[:2] for mount in prometheus["volumes"])
@@ -247,11 +268,14 @@ def test_prometheus_scrapes_the_service_and_reads_the_alerts_where_compose_puts_
     mounted = dict(mount.split(":")[:2] for mount in grafana["volumes"])
     assert Path(mounted["./deploy/dashboard.json"]).parent == Path(provider["options"]["path"])
     assert {each["source"] for each in grafana["configs"]} == set(files)
-    [job] = SCRAPE["scrape_configs"]
+    job, of_shards = SCRAPE["scrape_configs"]
     [target] = job["static_configs"][0]["targets"]
     assert target == f"onlineguard:{dockerfile('EXPOSE')[0]}"
     assert "onlineguard" in COMPOSE["services"]
     assert job.get("metrics_path", "/metrics") in API["paths"]
+    [found] = of_shards["dns_sd_configs"]
+    assert found["names"] == ["shards"]
+    assert str(found["port"]) == COMPOSE["services"]["shards"]["environment"]["ONLINEGUARD_PORT"]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=[rule.get("alert") or rule["record"] for rule in RULES])

@@ -13,6 +13,7 @@ from tests.simulation.sizes import LEASE
 from tests.simulation.world import Process, World
 
 SECONDS = 0.002  # of a message
+LAG = 3.0  # seconds that a replica may be behind
 AT_ONCE = 64  # records that a message of a writer carries
 
 
@@ -25,6 +26,8 @@ class Broker(MemoryLog):
         self.away = 0.0  # until when nobody reaches it
         self.seen: dict[str, float] = {}  # when each member called last
         self._divided: list[str] = []
+        # When each partition was published, how far its records went then, and how far its outputs went.
+        self._past: list[list[tuple[float, int, int]]] = [[] for _ in range(partitions)]
 
     def append(self, partition: int, value: bytes, kind: str = "events", jump: int = 0) -> Record:
         """See MemoryLog."""
@@ -44,6 +47,24 @@ class Broker(MemoryLog):
         added = [each.output for each in self.outputs]
         self.outputs.clear()
         self.laws.published(done, before, added)
+        partition = done.owned.partition
+        self._past[partition].append((self.world.now, self.end(partition), self.published[partition]))
+
+    def fail_over(self, partition: int) -> None:
+        """A replica is promoted, which has what came to a partition up to a moment within the last seconds."""
+        past = self._past[partition]
+        while len(past) > 1 and past[0][0] < self.world.now - LAG:
+            del past[0]
+        if not past:  # a log that forgot the whole group is another matter
+            return
+        n = self.world.chance.randrange(len(past))
+        del past[n + 1 :]
+        _, end, published = past[n]
+        ends = [record.offset for record in self.records[partition] if record.offset >= end]
+        last = self.world.chance.choice(ends or [end])
+        self.world.tell(f"partition {partition} forgets: it has records up to {last}, and outputs up to {published}")
+        self.go_back(partition, last, published)
+        self.laws.went_back(partition, self.records[partition], published)
 
     def watch(self) -> None:
         """Once a second: who is silent is dead, and who is new gets partitions."""

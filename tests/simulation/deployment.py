@@ -57,7 +57,7 @@ class Deployment:
         self.faults = replace(faults or Faults())
         self.world = World(seed)
         with small():
-            self.laws = Laws([self.kind.fold(partition, partitions) for partition in range(partitions)])
+            self.laws = Laws(partitions, lambda partition: self.kind.fold(partition, partitions))
         self.files = Files()
         self.broker = Broker(self.world, self.laws, self.faults, partitions)
         self.broker.t = NOON
@@ -80,7 +80,8 @@ class Deployment:
             self._produce()
             self._place()
             self._watch_progress()
-            for name in ("kill", "freeze", "rescale", "move", "away", "outage", "clock", "model"):
+            self._mend()
+            for name in ("kill", "freeze", "rescale", "move", "away", "outage", "clock", "failover", "model"):
                 self._befall(name)
             while world.step < self.steps:
                 world.go_on()
@@ -97,13 +98,14 @@ class Deployment:
                 if world.now > end:
                     raise Broken("all partitions catch up", self._behind())
             self._check_states()
+            ends = list(self.laws.ends)  # who stood still may append a sample yet, which nobody is left to read
             self.wanted = 0
             for process, _ in self.processes.values():
                 process.stop.set()
             while not all(process.ended for process, _ in self.processes.values()):
                 world.go_on()
                 progress(self)
-        self.laws.ended(self.broker.published)
+        self.laws.ended(self.broker.published, ends)
 
     def start(self) -> None:
         """Start a process."""
@@ -189,6 +191,10 @@ class Deployment:
     def _befell_clock(self) -> None:
         self.broker.t += self.world.chance.choice([-5_000, -1, 1, 3_600_000])
 
+    def _befell_failover(self) -> None:
+        for partition in self.world.chance.sample(range(self.partitions), self.world.chance.randint(1, 3)):
+            self.broker.fail_over(partition)
+
     def _befell_model(self) -> None:
         self._versions += 1
         version = self.kind.version(self._versions)
@@ -210,6 +216,16 @@ class Deployment:
         for _ in range(len(staying), self.wanted):
             self.start()
         self.world.at(1.0, self._place)
+
+    def _mend(self) -> None:
+        """Operators do what a shard that waits for it says."""
+        for _, owner in self.processes.values():
+            for partition, held in owner.held.items():
+                if held.waits and "Remove the files in" in held.waits:
+                    self.world.tell(f"the snapshots of partition {partition} are removed")
+                    self.counts["mended"] = self.counts.get("mended", 0) + 1
+                    self.files.folders[f"shards/{partition:06}/snapshots"].clear()
+        self.world.at(1.0, self._mend)
 
     def _produce(self) -> None:
         """Producers write; some partitions get much more than others."""

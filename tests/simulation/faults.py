@@ -22,7 +22,8 @@ class Faults:
     away: float = 40.0  # the log is away for a while
     outage: float = 60.0  # the store is away for a while
     clock: float = 5.0  # the clock of the log jumps
+    failover: float = 20.0  # some partitions of the log forget what came to them last
     model: float = 60.0  # operators switch to another model, which not every process has at once
 
 
-NONE = Faults(*[0.0] * 14)
+NONE = Faults(*[0.0] * 15)

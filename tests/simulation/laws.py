@@ -5,7 +5,7 @@
 | one owner publishes | at each publication: by the newest generation of its partition, and by no other |
 | outputs are there once, in order, and right | at each publication: those of the plain fold since the last |
 | what is published was read | a publication goes as far as the log, and never back |
-| samples and pools are durable first | at each publication: those of its records are in the log already |
+| samples and pools are durable first | at each publication: those of its records are in the log already, or were |
 | snapshots hold what is published | at each snapshot: no further than outputs go, and the plain fold's state |
 | replaced owners leave no snapshot | one that begins to write one after its successor's claim is refused |
 | memory is bounded | after each turn: records that are held |
@@ -14,9 +14,12 @@
 | every record is applied once, every pool at its place | at the end: each state is the plain fold of a partition |
 | nothing is dropped | at the end: every record of every partition is published |
 | all partitions catch up | when faults have ended, within simulated time |
+
+Where the log goes back, the laws go back with it: the fold is begun anew of what is left. A snapshot of an owner from
+before that may hold what is lost, and its successor must not rely on it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from onlineguard_service.journal.packing import unpack
 from onlineguard_service.partitions.log import NOTHING, Done, Output, Owned, Record
@@ -29,8 +32,8 @@ from tests.simulation.world import Broken
 class Laws:
     """See this module. It knows of the log what happened there, and asks nobody."""
 
-    def __init__(self, references: Sequence[Fold]):
-        self.references, partitions = references, len(references)
+    def __init__(self, partitions: int, fold: Callable[[int], Fold]):
+        self._fold, self.references = fold, [fold(partition) for partition in range(partitions)]
         self.partitions = partitions
         self.generations = [0] * partitions  # the newest owner of each
         self.ends = [NOTHING] * partitions
@@ -38,6 +41,7 @@ class Laws:
         self._unread: list[list[Record]] = [[] for _ in range(partitions)]  # that the fold has not taken
         self._samples: set[tuple[int, int]] = set()  # partition and offset of those in the log
         self._pools: dict[int, set[int]] = {}  # partitions that have one, by its number
+        self._undone = [0] * partitions  # the newest generation from before each went back
 
     def given(self, owned: Owned) -> None:
         """A partition came to another owner."""
@@ -52,6 +56,15 @@ class Laws:
             self._samples.add((of, offset))
         elif record.kind == "pool":
             self._pools.setdefault(opened(record.value)[0], set()).add(partition)
+
+    def went_back(self, partition: int, records: Sequence[Record], published: int) -> None:
+        """The log has just these records now, and outputs up to an offset; a new generation has begun."""
+        self.references[partition] = self._fold(partition)
+        self.ends[partition] = records[-1].offset if records else NOTHING
+        self._unread[partition] = list(records)
+        self.records -= sum(record.offset <= published for record in records)
+        self._folded(partition, published)
+        self._undone[partition] = self.generations[partition] - 1
 
     def published(self, done: Done, before: int, found: Sequence[Output]) -> None:
         """The log kept a publication. `before`: how far the partition's outputs went; found: what was added."""
@@ -80,12 +93,14 @@ class Laws:
         where = f"partition {owned.partition}, generation {owned.generation}, up to {offset}"
         if claimed != owned.generation:
             raise Broken("replaced owners leave no snapshot", f"{where}, when {claimed} had claimed it")
+        self.snapshots += 1
+        if owned.generation <= self._undone[owned.partition]:
+            return  # it may hold what the log has lost, and who comes next must see to that
         reference = self.references[owned.partition]
         if offset > published:
             raise Broken("snapshots hold what is published", f"{where}, published up to {published}")
         if head is not None and reference.heads.get(offset, head) != head:
             raise Broken("snapshots hold what is published", f"{where}: another state than the fold's")
-        self.snapshots += 1
 
     def held(self, who: str, waiting: int, others: int, most: int, waiting_partitions: int) -> None:
         """The records that a process holds after a turn, of partitions that wait and of all others."""
@@ -97,10 +112,10 @@ class Laws:
         if (different := self.references[partition].differs(shard)) is not None:
             raise Broken("every record is applied once, every pool at its place", f"partition {partition}: {different}")
 
-    def ended(self, published: Sequence[int]) -> None:
-        """At the end: nothing is missing."""
-        for partition, (upto, end) in enumerate(zip(published, self.ends, strict=True)):
-            if upto != end:
+    def ended(self, published: Sequence[int], ends: Sequence[int]) -> None:
+        """At the end: nothing is missing of what was there when all had come to rest."""
+        for partition, (upto, end) in enumerate(zip(published, ends, strict=True)):
+            if upto < end:
                 raise Broken("nothing is dropped", f"partition {partition} is published up to {upto} of {end}")
 
     def _folded(self, partition: int, upto: int) -> list[tuple[int, Wanted]]:

@@ -51,6 +51,13 @@ def _gain_from_nothing(self: Owner, owned: Owned) -> None:
     self.held[owned.partition] = Held(owned, settled=NOTHING)
 
 
+_begin = Snapshots.begin
+
+
+def _begin_from_the_newest(self: Snapshots, owned: Owned) -> Any:
+    return _begin(self, owned._replace(published=NOTHING))
+
+
 _snapshot_parts, _publish_done = Owner._parts, Owner._publish
 
 
@@ -129,6 +136,10 @@ MUTATIONS: dict[str, tuple[Callable[[], AbstractContextManager[Any]], Faults]] =
     "a pool that comes twice is adopted twice": (_instead(Pooling, take=_take_again), ROUGH),
     "pools are appended after the outputs": (_instead(Owner, _publish=_publish_then_append), ROUGH),
     "what waits for a model is forgotten": (_instead(Owner, _applied=_forget_unread), CALM),
+    "a snapshot that is ahead of what was published counts": (
+        _instead(Snapshots, begin=_begin_from_the_newest),
+        Faults(failover=2.0),
+    ),
     "a claim whose answer was lost is taken for another's": (_instead(Snapshots, _is_mine=_never), CALM),
     "a restored shard knows nothing of pools": (_instead(Pooling, restore=_restore_nothing), ROUGH),
 }

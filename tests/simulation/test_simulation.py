@@ -19,10 +19,10 @@ def models(model_folder, other_folder, tmp_path_factory):
 
 
 def test_the_laws_hold_and_the_same_seed_repeats_the_same_world():
-    faults = Faults(kill=1.0, freeze=2.0, rescale=2.0, move=0.5)
+    faults = Faults(kill=1.0, freeze=2.0, rescale=2.0, move=0.5, failover=2.0)
     one, other = (simulated(Deployment(3, 3_000, 12, faults, rate=150.0)) for _ in range(2))
     assert one.laws.records > 1_000
-    assert min(one.counts.get(name, 0) for name in ("kill", "freeze", "rescale", "move")) > 0
+    assert min(one.counts.get(name, 0) for name in ("kill", "freeze", "rescale", "move", "failover")) > 0
     assert (summary(one), one.world.trace()) == (summary(other), other.world.trace())
     assert one.broker.records == other.broker.records
     assert [each.heads for each in one.laws.references] == [each.heads for each in other.laws.references]
@@ -60,9 +60,9 @@ def test_the_laws_find_a_bug_that_is_planted(name):
 @pytest.mark.slow
 def test_the_laws_hold_of_real_guards(models, clicks):
     streams = [records(700, seed, clicks[40 * seed : 40 * seed + 40], slices=6) for seed in range(4)]
-    faults = Faults(kill=1.5, freeze=4.0, rescale=3.0, move=1.0, clock=2.0, model=4.0)
+    faults = Faults(kill=1.5, freeze=4.0, rescale=3.0, move=1.0, clock=2.0, failover=10.0, model=4.0)
     kind = Real(models, (models.first, models.second), Options(**OPTIONS), streams)
     held = simulated(Deployment(2, 2_500, len(streams), faults, 60.0, kind))
-    assert min(held.counts.get(name, 0) for name in ("kill", "model", "move")) > 0
+    assert min(held.counts.get(name, 0) for name in ("kill", "failover", "model", "move")) > 0
     kinds = {record.kind for given in held.broker.records for record in given}
     assert kinds == {"events", "clicks", "labels", "control", "sample", "pool"}

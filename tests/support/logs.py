@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any, NamedTuple
 
-import redis
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
@@ -20,6 +20,7 @@ from onlineguard_service.partitions.memory import MemoryLog
 from onlineguard_service.partitions.redis_names import key
 from onlineguard_service.partitions.redis_streams import RedisMember
 from onlineguard_service.partitions.redis_writer import RedisWriter
+from onlineguard_service.redis.patient import PatientRedis
 
 from tests.support.mock_kafka import mocked
 from tests.support.redis_server import serving
@@ -93,10 +94,10 @@ class RedisWorld(World):
 
     def outputs(self) -> list[Kept]:
         kept: list[Kept] = []
-        with redis.Redis.from_url(self.url) as client:
+        with closing(PatientRedis(self.url, Event())) as redis:
             for partition in range(PARTITIONS):
                 for to in ("decisions", "alarms", "dead"):
-                    found: Any = client.xrange(key(self.name, partition, to))
+                    found: Any = redis.client.xrange(key(self.name, partition, to))
                     for _, fields in found:
                         numbers = (int(fields[name]) for name in (b"partition", b"offset", b"number"))
                         kept.append(Kept(*numbers, to, fields[b"key"], fields[b"value"]))

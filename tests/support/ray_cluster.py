@@ -11,7 +11,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import threading
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
@@ -61,7 +60,9 @@ class Actors(Workers):
         return printed
 
     def start_actors(self, n):
-        return self.command("start", "--shards", str(n), *self.flags())
+        return self.command(
+            "start", "--shards", str(n), "--metrics-port", "0", "--metrics-host", "0.0.0.0", *self.flags()
+        )
 
     def status(self):
         """What each actor tells, by its name; None of one that does not answer."""
@@ -79,32 +80,12 @@ class Actors(Workers):
         self.until(holds)
         return found
 
+    def targets(self):
+        """Where their metrics are, as Prometheus is told."""
+        return {target for each in json.loads(self.command("status", "--targets")) for target in each["targets"]}
+
     def kill_actor(self, name):
         os.kill(self.status()[name].pid, signal.SIGKILL)
-
-    @contextmanager
-    def load(self):
-        """Write records to every partition all the while."""
-        done, self.written = threading.Event(), 0
-
-        def write():
-            while not done.wait(0.2):
-                self.write(2)
-                self.written += 2
-
-        thread = threading.Thread(target=write)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-
-    def go_on(self):
-        """Wait until records are judged that are not written yet."""
-        before = self.written
-        self.until(lambda: self.written >= before + 10)
-        self.settled()
 
 
 def serve():

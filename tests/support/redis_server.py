@@ -16,8 +16,11 @@ CI = os.environ.get("CI") == "true"
 
 
 @contextmanager
-def serving(folder: Path, *options: str, port: int | None = None) -> Generator[int]:
-    """The port of a running redis-server, by default a free one; skips where there is none, and fails where CI=true."""
+def serving(folder: Path, *options: str, port: int | None = None, sentinel: Path | None = None) -> Generator[int]:
+    """The port of a running redis-server, by default a free one; skips where there is none, and fails where CI=true.
+
+    sentinel: its settings, where it is to be a Sentinel.
+    """
     binary = shutil.which("redis-server")
     if binary is None:
         reason = "redis-server is not on PATH; install it (e.g. apt-get install redis-server) to run this test"
@@ -25,7 +28,9 @@ def serving(folder: Path, *options: str, port: int | None = None) -> Generator[i
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
     port = port or _free_port()
-    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *options]
+    listening = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    kind = ["--save", ""] if sentinel is None else ["--sentinel"]
+    command = [binary, *([] if sentinel is None else [str(sentinel)]), *listening, *kind, *options]
     with (folder / "redis.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:

@@ -4,9 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import defaultdict
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import islice
 
 import msgspec
@@ -41,10 +42,10 @@ class Workers:
     def shard(self, partition, options):
         return Shard(partition, PARTITIONS, options, self.version, self.models.get)
 
-    def flags(self):
-        """What every worker is started with."""
+    def flags(self, url=None):
+        """What every worker is started with; `url` is of the log, as this worker reaches it."""
         given = {
-            "from": self.url,
+            "from": url or self.url,
             "snapshots": self.folder / "snapshots",
             "snapshot-every": 0.3,
             "most": 50,
@@ -55,9 +56,10 @@ class Workers:
         }
         return [part for name, value in given.items() for part in (f"--{name}", str(value))]
 
-    def start(self, *names):
+    def start(self, *names, url=None, within=()):
+        """Start workers. `within` are words before the command, of what is to run it."""
         for name in names:
-            command = [sys.executable, "-m", "onlineguard", "worker", *self.flags()]
+            command = [*within, sys.executable, "-m", "onlineguard", "worker", *self.flags(url)]
             with (self.folder / f"{name}.log").open("w") as log:
                 self.running[name] = subprocess.Popen(
                     command, env=os.environ | self.environment, stdout=log, stderr=log
@@ -69,6 +71,30 @@ class Workers:
             for record in islice(stream, n):
                 self.writer.write(partition, b"", record.value, record.kind)
         self.writer.flush()
+
+    @contextmanager
+    def load(self):
+        """Write records to every partition all the while."""
+        done, self.written = threading.Event(), 0
+
+        def write():
+            while not done.wait(0.2):
+                self.write(2)
+                self.written += 2
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def go_on(self):
+        """Wait until records are judged that are not written yet."""
+        before = self.written
+        self.until(lambda: self.written >= before + 10)
+        self.settled()
 
     def told(self, name, text):
         """Wait until a worker's log says something."""

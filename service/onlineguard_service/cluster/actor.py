@@ -11,7 +11,6 @@ nothing depends on what Ray knows: it starts the process again somewhere, and th
 import logging
 import os
 import threading
-import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -22,7 +21,6 @@ from onlineguard_service.config import Settings
 from onlineguard_service.environment import compute_in_one_thread
 
 AGAIN = 5.0  # seconds until what failed is tried again
-STUCK = 300.0  # seconds without a turn after which a worker counts as stuck
 
 log = logging.getLogger("onlineguard.worker")
 
@@ -46,34 +44,36 @@ class Told(NamedTuple):
     lag: float  # seconds; the largest of these partitions
     rate: float  # records a second
     reason: str | None  # why it is not ready
+    metrics: str | None = None  # where it serves them, as host:port
 
 
 class ShardActor:
-    """See this module. Ray makes it in a process of its own, and again in another one when that is gone."""
+    """See this module. Ray makes it in a process of its own, and again in another one when that is gone.
 
-    def __init__(self, asked: Asked):
+    number: of this actor in its deployment. Its metrics are at `metrics_port` and so many more, or at a free one for 0.
+    """
+
+    def __init__(self, asked: Asked, number: int = 0):
         compute_in_one_thread()
         from onlineguard_service import logs
 
         logs.configure(asked.options.log_level)
-        self._asked, self._stop = asked, threading.Event()
-        self._owner, self._reason = None, "it is starting"
+        self._asked, self._number, self._stop = asked, number, threading.Event()
+        self._owner, self._port, self._reason = None, None, "it is starting"
         self._thread = threading.Thread(target=self._work, name="shards")
         self._thread.start()
 
     def told(self) -> Told:
         """How it is."""
         context, owner = ray.get_runtime_context(), self._owner
-        partitions, lag, rate, reason = (), 0.0, 0.0, self._reason
+        partitions, lag, rate, reason, port = (), 0.0, 0.0, self._reason, self._port
         if owner is not None:
-            reasons, silent = owner.reasons(), time.monotonic() - owner.turned
-            if silent > STUCK:
-                reasons.append(f"no turn has ended for {silent:.0f} s")
-            reason = "; ".join(reasons) or None
+            reason = "; ".join([*owner.reasons(), *filter(None, [owner.stuck()])]) or None
             partitions = tuple(sorted(at for at, held in owner.held.copy().items() if held.shard is not None))
             lag, rate = max(owner.lags.values(), default=0.0), owner.rate
         node, address = context.get_node_id(), ray.util.get_node_ip_address()
-        return Told(os.getpid(), node, address, _restarts(), partitions, lag, rate, reason)
+        metrics = None if port is None else f"{address}:{port}"
+        return Told(os.getpid(), node, address, _restarts(), partitions, lag, rate, reason, metrics)
 
     def asked(self) -> Asked:
         """What it was started with, so that others like it can be."""
@@ -91,10 +91,12 @@ class ShardActor:
         while not self._stop.is_set():
             try:
                 flags = {name: value for name, value in self._asked.flags.items() if name != "counted"}
+                if base := flags.get("metrics_port"):
+                    flags["metrics_port"] = base + self._number
                 chosen = options_of(self._asked.options, counting="counted" not in self._asked.flags)
                 settings = ShardSettings(options=chosen, **flags)
-                with owning(settings, self._stop) as owner:
-                    self._owner, self._reason = owner, None
+                with owning(settings, self._stop) as (owner, port):
+                    self._owner, self._port, self._reason = owner, port, None
                     owner.run(self._stop)
             except (OnlineguardError, OSError) as error:
                 self._reason = _told_of(error)
@@ -104,7 +106,7 @@ class ShardActor:
                 self._stop.wait(AGAIN)  # not to start and end without pause
                 os._exit(1)
             finally:
-                self._owner = None
+                self._owner = self._port = None
             self._stop.wait(AGAIN)
 
 

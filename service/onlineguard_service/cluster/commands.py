@@ -1,6 +1,7 @@
 """`onlineguard cluster`: parse, call, print. Ray is imported when a command runs."""
 
 import inspect
+import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,6 +41,10 @@ Address = Annotated[
 ]
 Name = Annotated[str, typer.Option(help="Of the deployment; several may share a cluster.")]
 Shards = Annotated[int, typer.Option(help="Actors that share the partitions; more than partitions are idle.")]
+Targets = Annotated[
+    bool,
+    typer.Option("--targets", help="Print where metrics are served instead, as JSON for Prometheus' file_sd_configs."),
+]
 Wait = Annotated[float, typer.Option(metavar="SECONDS", help="For all actors to be ready.")]
 CPUs = Annotated[float, typer.Option(help="That Ray reserves for an actor.")]
 GPUs = Annotated[float, typer.Option(help="That Ray reserves for an actor, which then computes there.")]
@@ -59,13 +64,16 @@ def register(
     app.add_typer(cluster, name="cluster")
 
 
-def status(address: Address = None, name: Name = "onlineguard") -> None:
+def status(address: Address = None, name: Name = "onlineguard", targets: Targets = False) -> None:
     """Actors, their nodes and partitions, how far behind they are and how fast."""
     with one_line_errors():
         placing = _placing()
         with placing.connected(address, name):
             found = placing.status()
-    _show(found)
+    if targets:
+        print(json.dumps(_targets(found)))
+    else:
+        _show(found)
 
 
 def rescale(shards: Shards, address: Address = None, name: Name = "onlineguard", wait: Wait = 120.0) -> None:
@@ -136,10 +144,19 @@ def _show(actors: "Sequence[Actor]") -> None:
         raise typer.Exit(1)
 
 
+def _targets(actors: "Sequence[Actor]") -> list[dict[str, Any]]:
+    """Those that serve metrics, each with its name."""
+    return [
+        {"targets": [actor.told.metrics], "labels": {"actor": actor.name}}
+        for actor in actors
+        if actor.told is not None and actor.told.metrics is not None
+    ]
+
+
 def _row(actor: "Actor") -> dict[str, str]:
     told = actor.told
     if told is None:
-        figures = ["?"] * 6
+        figures = ["?"] * 7
     else:
         figures = [
             f"{told.address} {told.node[:8]}",
@@ -148,6 +165,7 @@ def _row(actor: "Actor") -> dict[str, str]:
             f"{told.lag:.1f} s",
             f"{told.rate:,.0f}",
             f"{told.restarts}",
+            told.metrics or "none",
         ]
-    headings = ("node", "pid", "partitions", "lag", "records/s", "restarts")
+    headings = ("node", "pid", "partitions", "lag", "records/s", "restarts", "metrics")
     return {"actor": actor.name, **dict(zip(headings, figures, strict=True))}

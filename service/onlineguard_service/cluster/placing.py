@@ -127,15 +127,15 @@ def _there() -> list[str]:
 
 def _add(n: int, asked: Asked) -> None:
     kind: Any = ray.remote(ShardActor)
-    for name in [_name(i) for i in range(n)]:
+    for i in range(n):
         kind.options(
-            name=name,
+            name=_name(i),
             lifetime="detached",
             get_if_exists=True,
             max_restarts=-1,
             scheduling_strategy="SPREAD",
             **asked.resources,
-        ).remote(asked)
+        ).remote(asked, i)
 
 
 def _asked(names: Sequence[str]) -> Asked:

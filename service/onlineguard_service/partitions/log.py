@@ -13,6 +13,10 @@ who does not own the partition any more. A member that comes to own a partition 
 nothing again for records up to `published`. So each record is applied once in the state that remains, and its outputs
 are there once, whoever dies when.
 
+**A log that goes back.** A failover may lose what was written last: records, outputs, and how far they go, in that
+order from the end. A snapshot that is ahead of `Owned.published` then knows of records that may not be there, and an
+older one is taken, from which all that is left is applied. A member that lives through it is told by `Turn.undone`.
+
 A record has an offset, which grows along its partition and may jump, and the time at which the log took it. A shard
 reads no clock but this one.
 """
@@ -77,6 +81,7 @@ class Turn(NamedTuple):
     gained: Sequence[Owned] = ()  # read on from where `seek` says; nothing is read of them before
     lost: Sequence[Owned] = ()  # nothing more can be published for them; they come before those gained
     read: Sequence[Read] = ()
+    undone: Sequence[Owned] = ()  # those lost whose log went back, e.g. in a failover: what was done is not wanted
 
 
 class Done(NamedTuple):

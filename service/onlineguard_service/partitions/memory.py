@@ -99,6 +99,13 @@ class MemoryLog:
         owned = Owned(partition, self._generations[partition], self.published[partition])
         self.owners[partition] = owned if name is not None else None
 
+    def go_back(self, partition: int, end: int, published: int) -> None:
+        """Forget a partition's records after one offset, and what was published after another, as a failover does."""
+        del self.records[partition][bisect_right(self.records[partition], end, key=_offset) :]
+        self.outputs = [each for each in self.outputs if each.partition != partition or each.output.offset <= published]
+        self.published[partition] = published
+        self.give(partition, self._holders[partition])
+
     def names(self) -> list[str]:
         """The members, in the order in which they joined."""
         return list(self._members)
@@ -130,6 +137,7 @@ class MemoryMember:
         self.log, self.name = log, name
         self.expelled = self._closed = False
         self._places: dict[Owned, int | None] = {}  # the offset read last; None before `seek`
+        self._published: dict[Owned, int] = {}  # how far outputs go, as this member knows it
         self._paused: set[Owned] = set()
         self._first = 0  # which partition is read first: they take turns
 
@@ -144,6 +152,7 @@ class MemoryMember:
             return Turn()
         if self.expelled:
             lost = list(self._places)
+            undone = self._undone(lost)
             self._places.clear()
             self._paused.clear()
             self.expelled = False
@@ -151,15 +160,17 @@ class MemoryMember:
                 self._closed = True
             else:
                 self.log.join(self)
-            return Turn(lost=lost)
+            return Turn(lost=lost, undone=undone)
         has = self.log.owned_by(self.name)
         lost = [owned for owned in self._places if not self.log.owns(self.name, owned)]
         gained = [owned for owned in has if owned not in self._places]
+        undone = self._undone(lost)
         for owned in lost:
             del self._places[owned]
             self._paused.discard(owned)
         self._places |= dict.fromkeys(gained)
-        return Turn(gained, lost, self._read(most))
+        self._published |= {owned: owned.published for owned in gained}
+        return Turn(gained, lost, self._read(most), undone)
 
     def seek(self, owned: Owned, after: int) -> None:
         """See `Member.seek`."""
@@ -182,6 +193,7 @@ class MemoryMember:
             before = self.log.published[partition]
             self.log.outputs += [Published(partition, output) for output in outputs if output.offset > before]
             self.log.published[partition] = max(before, upto)
+        self._published |= {owned: self.log.published[owned.partition] for owned, *_ in done}
 
     def end(self, partition: int) -> int:
         """See `Member.end`."""
@@ -192,6 +204,10 @@ class MemoryMember:
         if not self._closed and not self.expelled:
             self.log.expel(self.name)
         self._closed = True
+
+    def _undone(self, lost: Sequence[Owned]) -> list[Owned]:
+        """Those whose outputs go less far than this member knows."""
+        return [owned for owned in lost if self.log.published[owned.partition] < self._published.pop(owned, NOTHING)]
 
     def _read(self, most: int) -> list[Read]:
         """Records of the partitions, each in its turn, at most so many in all."""
@@ -235,5 +251,9 @@ class MemoryWriter:
 
 def _after(records: Sequence[Record], offset: int, most: int) -> Sequence[Record]:
     """The first records after an offset."""
-    first = bisect_right(records, offset, key=lambda record: record.offset)
+    first = bisect_right(records, offset, key=_offset)
     return records[first : first + most]
+
+
+def _offset(record: Record) -> int:
+    return record.offset

@@ -26,7 +26,9 @@ member that was taken for dead is refused whenever it wakes up.
 
 **What goes wrong.** While Redis is away, `poll` finds nothing and `publish` waits, with backoff. The outputs of a
 partition and how far they go are lost together or not at all. The log is as durable as Redis: with `appendfsync
-everysec` a crash may take the last second, and a failover takes what was not replicated yet.
+everysec` a crash may take the last second, and a failover takes what was not replicated yet. A member compares how far
+outputs go with what it knows itself, about once a second and whenever it publishes. Where Redis knows less, it lost
+something: the partition is lost as in `Turn.undone`, and taken anew.
 
 **Memory.** Streams of outputs keep about their newest `keep` entries. Records stay until a writer's `keep_records`
 drops them. It must be more than what comes between two snapshots and while no worker runs. Where the record that was
@@ -72,21 +74,25 @@ redis.call('HSET', KEYS[1], 'member', ARGV[1], 'until', now + ARGV[2], 'token', 
 return {{token, held[4] or ''}}
 """
 
-# KEYS owner. ARGV member, token, lease (0: gives it up). Whether it was this member's.
+# KEYS owner. ARGV member, token, lease (0: gives it up), published as the member knows it. 2: outputs go less far than
+# that, whoever owns it; else 1: it was this member's; 0: it was not.
 _HOLD = f"""{_NOW}
-local held = redis.call('HMGET', KEYS[1], 'member', 'token')
-if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then return 0 end
+local held = redis.call('HMGET', KEYS[1], 'member', 'token', 'published')
+local is_less = (held[3] or '') < ARGV[4]
+if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then return is_less and 2 or 0 end
 redis.call('HSET', KEYS[1], 'until', now + ARGV[3])
-return 1
+return is_less and 2 or 1
 """
 
-# KEYS owner, streams of outputs. ARGV member, token, lease, upto, entries to keep; then of each output the number of
-# its stream's key, and partition, offset, number, key, value. What may fail comes before `published` moves.
+# KEYS owner, streams of outputs. ARGV member, token, lease, upto, entries to keep, published as the member knows it;
+# then of each output the number of its stream's key, and partition, offset, number, key, value. What may fail comes
+# before `published` moves. Returns as `_HOLD`.
 _PUBLISH = f"""{_NOW}
 local held = redis.call('HMGET', KEYS[1], 'member', 'token', 'published')
 if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then return 0 end
 if held[3] and held[3] >= ARGV[4] then return 1 end
-for i = 6, #ARGV, 6 do
+if (held[3] or '') ~= ARGV[6] then return 2 end
+for i = 7, #ARGV, 6 do
   redis.call('XADD', KEYS[tonumber(ARGV[i])], 'MAXLEN', '~', ARGV[5], '*', 'partition', ARGV[i + 1],
     'offset', ARGV[i + 2], 'number', ARGV[i + 3], 'key', ARGV[i + 4], 'value', ARGV[i + 5])
 end
@@ -94,17 +100,24 @@ redis.call('HSET', KEYS[1], 'until', now + ARGV[3], 'published', ARGV[4])
 return 1
 """
 
-# KEYS records. ARGV id, count. Whether the entry is still there, and those after it.
+# KEYS records. ARGV id, count. Whether the entry is still there, and those after it; where neither is, the last id that
+# the stream gave.
 _READ = """
 local is_there = #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])
-return {is_there, redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])}
+local entries = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])
+local last = '0-0'
+if is_there + #entries == 0 and redis.call('EXISTS', KEYS[1]) == 1 then
+  local about = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #about, 2 do if about[i] == 'last-generated-id' then last = about[i + 1] end end
+end
+return {is_there, entries, last}
 """
 
 
 class RedisMember:
     """A `Member` of a log in Redis; see this module's docstring.
 
-    url: of Redis, or of a node of its cluster.
+    url: of Redis, of a node of its cluster, or of Sentinels, see `redis.patient`.
     stream, group: names of the log and of the group that shares it.
     partitions: of the log, if it is new; must be as many as it has otherwise. None: those it has.
     lease: seconds without a call after which the member's partitions go to others.
@@ -143,6 +156,7 @@ class RedisMember:
         self._paused: set[int] = set()
         self._gained: list[Owned] = []  # to be told
         self._lost: list[Owned] = []
+        self._undone: list[Owned] = []
         self._next_beat, self._turn, self._closed = 0.0, 0, False
         self._partitions = self._redis.patiently(lambda: count(self._redis.client, stream, partitions))
 
@@ -166,8 +180,10 @@ class RedisMember:
         except REDIS_GONE as error:
             self._redis.wait(error, max(until - time.monotonic(), 0.0))
         gained, lost, self._gained, self._lost = self._gained, self._lost, [], []
+        undone, self._undone = self._undone, []
         both = {owned for owned in gained if owned in lost}  # that came and went while Redis was away
-        return Turn([each for each in gained if each not in both], [each for each in lost if each not in both], read)
+        gained, lost = ([each for each in some if each not in both] for some in (gained, lost))
+        return Turn(gained, lost, read, undone)
 
     def seek(self, owned: Owned, after: int) -> None:
         """See `Member.seek`."""
@@ -186,10 +202,10 @@ class RedisMember:
         new = [each for each in done if self._is_new(each)]
         calls = [self._published_by(each) for each in new]
         kept = self._redis.patiently(lambda: self._redis.run(_PUBLISH, calls)) if calls else []
-        refused = {each.owned.partition for each, was in zip(new, kept, strict=True) if not was}
+        refused = {each.owned.partition: was for each, was in zip(new, kept, strict=True) if was != 1}
         self._published |= {each.owned.partition: each.upto for each in new}
-        for partition in refused:
-            self._lose(partition)
+        for partition, was in refused.items():
+            self._lose(partition, undone=was == 2)
         if refused:
             raise Fenced(min(refused))
         if time.monotonic() >= self._next_beat:
@@ -239,15 +255,22 @@ class RedisMember:
     def _hold(self, leases: Mapping[int, int]) -> None:
         """Renew the leases of partitions; those of 0 ms are given up. What another took meanwhile is lost."""
         calls = [
-            ([key(self._stream, partition, self._owner)], [self.name, self._owned[partition].generation, lease])
+            (
+                [key(self._stream, partition, self._owner)],
+                [self.name, self._owned[partition].generation, lease, _known(self._published[partition])],
+            )
             for partition, lease in leases.items()
         ]
         for (partition, lease), held in zip(leases.items(), self._redis.run(_HOLD, calls), strict=True):
-            if not held or not lease:
-                self._lose(partition)
+            if held != 1 or not lease:
+                self._lose(partition, undone=held == 2)
 
-    def _lose(self, partition: int) -> None:
-        self._lost.append(self._owned.pop(partition))
+    def _lose(self, partition: int, undone: bool = False) -> None:
+        owned = self._owned.pop(partition)
+        self._lost.append(owned)
+        if undone:
+            self._undone.append(owned)
+            _log.warning("Redis lost what was published last of partition %d: it is done anew", partition)
         self._places.pop(partition, None)
         self._paused.discard(partition)
 
@@ -265,10 +288,12 @@ class RedisMember:
         calls = [([key(self._stream, partition)], [id_of(self._places[partition]), each]) for partition in partitions]
         read: list[Read] = []
         found = self._redis.run(_READ, calls)
-        for partition, (is_there, entries) in zip(partitions, found, strict=True):  # before any of them counts as read
-            if entries and not is_there:
-                self._check_dropped(partition)
-        for partition, (_, entries) in zip(partitions, found, strict=True):
+        for partition, (is_there, entries, last) in zip(partitions, found, strict=True):  # before any counts as read
+            if not is_there:
+                self._check_gone(partition, bool(entries), offset_of(last))
+        for partition, (_, entries, _) in zip(partitions, found, strict=True):
+            if partition not in self._owned:  # Redis lost something of it
+                continue
             records = [_record(*entry) for entry in entries[:most]]
             if records:
                 most -= len(records)
@@ -287,10 +312,24 @@ class RedisMember:
         else:
             time.sleep(min(seconds, IDLE) if names else seconds)
 
-    def _check_dropped(self, partition: int) -> None:
-        """The record that was read last is gone, and so others may be that were not read."""
+    def _check_gone(self, partition: int, others: bool, last: int) -> None:
+        """The record that was read last is gone, and so others may be that were not read.
+
+        others: whether there are records after it; else `last` is the newest that ever was, as Redis knows it.
+        """
         place = self._places[partition]
-        if place > NOTHING and not self._skip_missing:
+        if place <= NOTHING or not (others or last < place):
+            return
+        self._hold({partition: self._lease})
+        if partition not in self._owned:
+            return
+        if not others:
+            raise RecordsGone(
+                f"stream {key(self._stream, partition)} ends before {id_of(place)}, the record that was applied last: "
+                "Redis lost it, e.g. in a failover or a crash, and does not know what was published. Name another "
+                "--snapshots folder and another group to begin anew"
+            )
+        if not self._skip_missing:
             raise RecordsGone(
                 f"stream {key(self._stream, partition)} dropped {id_of(place)}, the record that was applied last, and "
                 "maybe others after it. Let writers keep more (keep_records); to go on with what is there, add "
@@ -309,11 +348,17 @@ class RedisMember:
         (partition, generation, _), upto, outputs = done
         names = sorted({output.to for output in outputs})
         streams = [key(self._stream, partition, self._topics.get(name, name)) for name in names]
-        arguments: list[Any] = [self.name, generation, self._lease, digits(upto), self._keep]
+        published = _known(self._published[partition])
+        arguments: list[Any] = [self.name, generation, self._lease, digits(upto), self._keep, published]
         for offset, number, to, of, value in outputs:
             if offset > self._published[partition]:
                 arguments += [names.index(to) + 2, partition, offset, number, of, value]
         return [key(self._stream, partition, self._owner), *streams], arguments
+
+
+def _known(published: int) -> str:
+    """How far outputs go, as the owner's hash has it."""
+    return digits(published) if published > NOTHING else ""
 
 
 def _record(id: bytes, pairs: Sequence[bytes]) -> Record:

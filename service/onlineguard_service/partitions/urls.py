@@ -3,6 +3,7 @@
     kafka://host:9092,host2:9092/clicks?group=guards&security.protocol=SASL_SSL
     kafka://host:9092/clicks?options=/etc/onlineguard/kafka.properties
     redis://host:6379/0?stream=clicks&group=guards&partitions=8
+    redis+sentinel://host:26379,host2:26379/primary/0?stream=clicks
 
 | in the query | of | |
 |---|---|---|
@@ -31,6 +32,7 @@ from onlineguard_service.partitions.log import Member, Writer
 
 OUTPUTS = ("decisions", "alarms", "dead")
 _SHARED = ("group", "partitions", "missing", *OUTPUTS)
+_REDIS = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 _NAMES = {
     "redis": (*_SHARED, "stream", "lease", "keep", "keep_records"),
     "kafka": (*_SHARED, "options"),
@@ -108,7 +110,7 @@ def open_writer(url: str) -> WriterOfParts:
 def parsed(url: str) -> Log:
     """The parts of a URL. Raises InvalidArgument with what is wrong and how it should look."""
     parts = urlsplit(url)
-    kind = {"kafka": "kafka", "redis": "redis", "rediss": "redis", "unix": "redis"}.get(parts.scheme)
+    kind = "kafka" if parts.scheme == "kafka" else "redis" if parts.scheme in _REDIS else None
     if kind is None:
         raise InvalidArgument(
             f"{url!r} is no log; name one as kafka://host:9092/topic or redis://host:6379/0?stream=name"
@@ -125,7 +127,7 @@ def parsed(url: str) -> Log:
         if not value:
             raise InvalidArgument(f"{url!r} has {name} without a value; give one, or leave it out")
     if kind == "redis":
-        where = parts._replace(query="").geturl()
+        where = url.partition("?")[0]  # `geturl` would make unix:/path of unix:///path
         return Log(kind, where, query.get("stream", "onlineguard"), query, {})
     name = parts.path.removeprefix("/")
     if not parts.netloc or not name or "/" in name:

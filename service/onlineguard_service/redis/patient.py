@@ -1,4 +1,9 @@
-"""A Redis that may be away for a while: which errors pass by themselves, and a connection that waits for that."""
+"""A Redis that may be away for a while: which errors pass by themselves, and a connection that waits for that.
+
+`redis+sentinel://user:password@host:26379,host2:26379/name/0` is the primary that Sentinels know by a name, whichever
+that is at the time. User and password are those of Redis; the Sentinels are asked without any. `rediss+sentinel` speaks
+TLS with both.
+"""
 
 import logging
 import random
@@ -6,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from threading import Event
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
@@ -15,15 +21,20 @@ from redis.exceptions import (
     MasterDownError,
     OutOfMemoryError,
     ReadOnlyError,
+    ResponseError,
     TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
+from redis.sentinel import Sentinel
 
+from onlineguard.errors import InvalidArgument
 from onlineguard_service.errors import JournalUnavailable
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 30.0  # seconds
+SENTINELS = ("redis+sentinel", "rediss+sentinel")  # schemes
+SENTINEL_PORT = 26_379
 REDIS_GONE = (  # wait, and it may be there again
     RedisConnectionError,
     RedisTimeoutError,
@@ -39,15 +50,18 @@ _log = logging.getLogger(__name__)
 
 
 class PatientRedis:
-    """A connection to one Redis, or to the cluster that it is a node of.
+    """A connection to one Redis, to the cluster that it is a node of, or to the primary that Sentinels name.
 
     stop: nothing is waited for once it is set.
     most: seconds that `patiently` waits; by default without end.
     longest: seconds between two tries, at most.
+
+    Raises InvalidArgument for a URL of Sentinels that names none of them, or no primary.
     """
 
     def __init__(self, url: str, stop: Event, most: float = float("inf"), longest: float = LONGEST_BACKOFF):
         self._url, self._stop, self._most, self._longest = url, stop, most, longest
+        self._sentinels = _sentinels(url) if urlsplit(url).scheme in SENTINELS else None
         self._client: Any = None
         self._backoff = FIRST_BACKOFF
         self.alone = True  # known once there is a client: one Redis, where all keys are in one place
@@ -58,6 +72,9 @@ class PatientRedis:
         if self._client is None:
             options: dict[str, Any] = {"socket_timeout": 10.0, "socket_connect_timeout": 5.0, "protocol": 2}
             once = Retry(NoBackoff(), 0)  # no silent second try
+            if self._sentinels is not None:
+                self._client = _primary(self._url, self._sentinels, {**options, "retry": once})
+                return self._client
             client = Redis.from_url(self._url, **options, retry=once)
             try:
                 told: Any = client.info("cluster")
@@ -73,13 +90,20 @@ class PatientRedis:
 
     def run(self, script: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
         """What a script returns for each of several keys and arguments, in one round trip to each Redis."""
-        if len(calls) == 1:
-            ((keys, arguments),) = calls
-            return [self.client.eval(script, len(keys), *keys, *arguments)]
-        with self.client.pipeline(transaction=False) as pipeline:
-            for keys, arguments in calls:
-                pipeline.execute_command("EVAL", script, len(keys), *keys, *arguments)  # a cluster's has no `eval`
-            return pipeline.execute()
+        try:
+            if len(calls) == 1:
+                ((keys, arguments),) = calls
+                return [self.client.eval(script, len(keys), *keys, *arguments)]
+            with self.client.pipeline(transaction=False) as pipeline:
+                for keys, arguments in calls:
+                    pipeline.execute_command("EVAL", script, len(keys), *keys, *arguments)  # a cluster's has no `eval`
+                return pipeline.execute()
+        except ResponseError as error:
+            if "NOREPLICAS" in str(
+                error
+            ):  # it takes no writes that too few replicas would have, see min-replicas-to-write
+                raise TryAgainError(str(error)) from error
+            raise
 
     def patiently[T](self, call: Callable[[], T]) -> T:
         """What the call returns, tried again while Redis is away. Raises JournalUnavailable when told to stop."""
@@ -98,6 +122,8 @@ class PatientRedis:
         """Longer each time, but no longer than `most` seconds."""
         seconds = min(self._backoff * random.uniform(0.5, 1.0), most)
         self._backoff = min(2 * self._backoff, self._longest)
+        if isinstance(error, ReadOnlyError) and self.alone and self._client is not None:
+            self._client.connection_pool.disconnect()  # it is a replica now: the name leads to another one
         _log.warning("Redis is away: %s; waiting %.1f s", error, seconds)
         self._stop.wait(seconds)
 
@@ -109,3 +135,31 @@ class PatientRedis:
         """Let the connections go."""
         if self._client is not None:
             self._client.close()
+
+
+def _sentinels(url: str) -> tuple[list[tuple[str, int]], str, int]:
+    """The addresses of Sentinels, the name of the primary, and the number of the database."""
+    parts = urlsplit(url)
+    name, _, db = parts.path.strip("/").partition("/")
+    found = [host.rpartition(":") if ":" in host else (host, "", "") for host in _hosts(parts.netloc)]
+    if not found or not name or not all(host and (port or "0").isdecimal() for host, _, port in found):
+        raise InvalidArgument(
+            f"{parts._replace(netloc='…').geturl()!r} names no Sentinel or no primary; write "
+            "redis+sentinel://host:26379,host2:26379/name"
+        )
+    if not (db or "0").isdecimal():
+        raise InvalidArgument(f"the database after {name!r} is {db!r}; it must be a number, e.g. 0")
+    return [(host, int(port or SENTINEL_PORT)) for host, _, port in found], unquote(name), int(db or 0)
+
+
+def _hosts(netloc: str) -> list[str]:
+    return [host for host in netloc.rpartition("@")[2].split(",") if host]
+
+
+def _primary(url: str, sentinels: tuple[list[tuple[str, int]], str, int], options: dict[str, Any]) -> Any:
+    """A client that asks the Sentinels whenever it connects."""
+    parts, (addresses, name, db) = urlsplit(url), sentinels
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    own: dict[str, Any] = {"username": unquote(user) or None, "password": unquote(password) or None, "db": db}
+    options |= {"ssl": True} if parts.scheme.startswith("rediss") else {}
+    return Sentinel(addresses, sentinel_kwargs=dict(options)).master_for(name, **options, **own)

@@ -7,7 +7,8 @@ leaves the rest for the next one, so that the group does not take the process fo
 - A partition that comes is claimed, its shard restored from the newest snapshot, and read on from there. What was
   published before is applied and not published again.
 - A partition that goes leaves a snapshot, unless its next owner has begun already.
-- `Fenced` means that it went unnoticed: its shard is dropped, with all that was done since.
+- `Fenced` means that it went unnoticed: its shard is dropped, with all that was done since. So it is where the log went
+  back, and the partition is restored from a snapshot that knows only what is still there.
 - A shard that waits, e.g. for a model that cannot be had now, is paused; the others go on.
 
 Nothing is in a snapshot that is not published. What shards append to the log is durable before what is published says
@@ -35,6 +36,7 @@ from onlineguard_service.shards.snapshots import Snapshots
 AGAIN = 5.0  # seconds until what failed is tried again
 LOOK_EVERY = 1.0  # seconds between two looks at how far the log goes
 REPORT_EVERY = 10.0  # seconds between two lines of progress
+STUCK = 300.0  # seconds without the end of a turn after which a process counts as stuck
 LONG, SHORT = 2.0, 0.5  # seconds of a turn after which fewer, or more, records are read at once
 TOGETHER = 1 << 20  # bytes of records that are applied before a look at the clock
 
@@ -81,6 +83,7 @@ class Progress:
     gained: int = 0
     lost: int = 0
     fenced: int = 0  # partitions that went unnoticed
+    undone: int = 0  # partitions whose log went back
 
     def __str__(self) -> str:
         told = ", ".join(f"{n} {topic}" for topic, n in sorted(self.outputs.items())) or "nothing"
@@ -141,6 +144,9 @@ class Owner:
         unread = sum(len(held.unread) for held in self.held.values() if held.waits is None)
         turn = self._member.poll(0.0 if unread else self._pace.wait, max(self._most - unread, 1))
         began = self._clock()
+        self.progress.undone += len(turn.undone)
+        for owned in turn.undone:
+            self._drop(owned.partition, "the log lost what was published last: it is restored from an older snapshot")
         for owned in turn.lost:
             self._lose(owned)
         for owned in turn.gained:
@@ -184,6 +190,11 @@ class Owner:
             if held.shard is None or held.waits
         ]
 
+    def stuck(self) -> str | None:
+        """Why it counts as stuck; None: it does not."""
+        silent = self._clock() - self.turned
+        return f"no turn has ended for {silent:.0f} s" if silent > STUCK else None
+
     def _gain(self, owned: Owned) -> None:
         self.progress.gained += 1
         self.held[owned.partition] = Held(owned, settled=owned.published)
@@ -218,12 +229,12 @@ class Owner:
             self.progress.lost += 1
             log.info("partition %d went to another process", owned.partition)
 
-    def _drop(self, partition: int) -> None:
-        """Forget a shard that is another process's."""
+    def _drop(self, partition: int, why: str = "it went to another process, unnoticed") -> None:
+        """Forget a shard with what was done since."""
         if self.held.pop(partition, None) is not None:
             self.progress.lost += 1
             self.progress.fenced += 1
-            log.warning("partition %d went to another process, unnoticed: what was done since is dropped", partition)
+            log.warning("what was done since of partition %d is dropped: %s", partition, why)
 
     def _applied(self, held: Held, now: float) -> list[Done]:
         """Apply what was read of a partition, or a part of it if the turn gets long; what is to be published."""
@@ -358,7 +369,7 @@ class Owner:
     def _look_behind(self) -> None:
         """How fast it goes, and how many seconds ago the log took the record that each shard applied last.
 
-        The latter is 0 where a shard has applied all.
+        The latter is 0 where a shard has applied all. Before the first one, it goes by the record that comes next.
         """
         now, (last, before) = self._clock(), self._looked
         if now - last < LOOK_EVERY:
@@ -368,7 +379,8 @@ class Owner:
         for partition, held in sorted(self.held.items()):
             if held.shard is not None:
                 behind = self._member.end(partition) > held.shard.offset
-                found[partition] = max(0.0, time.time() - held.shard.t / 1_000) if behind and held.shard.t else 0.0
+                since = held.shard.t or (held.unread[0].t if held.unread else 0)
+                found[partition] = max(0.0, time.time() - since / 1_000) if behind and since else 0.0
                 held.caught_up = 0 if behind else time.time_ns() // 1_000_000
         self.lags = found
 

@@ -61,13 +61,13 @@ def run(settings: ShardSettings) -> Progress:
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
-    with owning(settings, stop) as owner:
+    with owning(settings, stop) as (owner, _):
         return owner.run(stop)
 
 
 @contextmanager
-def owning(settings: ShardSettings, stop: threading.Event) -> Generator[Owner]:
-    """An owner as the settings want it, in the group of the log, and its metrics; it is for the caller to run it.
+def owning(settings: ShardSettings, stop: threading.Event) -> Generator[tuple[Owner, int | None]]:
+    """An owner as the settings want it, in the group of the log, and the port of its metrics; the caller runs it.
 
     Whoever comes first begins the deployment. Raises OnlineguardError where the log, the snapshots or the model cannot
     be had.
@@ -90,11 +90,12 @@ def owning(settings: ShardSettings, stop: threading.Event) -> Generator[Owner]:
         pace = Pace(settings.most, 0.5, settings.snapshot_every, settings.snapshot_records)
         choosing = Choosing(settings.options, given, following, shared.put, settings.registry_every)
         owner = Owner(member, writer, Snapshots(store), make, pace, choosing)
+        port = None
         if settings.metrics_port is not None:
             port = ending.enter_context(serving(owner, settings.metrics_host, settings.metrics_port))
             log.info("metrics are served on port %d", port)
         unowned.pop_all()
-        yield owner
+        yield owner, port
 
 
 def _begun(

@@ -1,7 +1,6 @@
 """What a worker says of itself over HTTP: /metrics for Prometheus, /livez and /readyz for Kubernetes."""
 
 import json
-import time
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -9,26 +8,25 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
+from onlineguard.errors import InvalidArgument
 from onlineguard_service.guard import Guard
 from onlineguard_service.http import core_metrics, process_metrics
 from onlineguard_service.http.exposition import MEDIA, Exposition
 from onlineguard_service.shards.owner import Owner
 
 SHOWN = 100  # slices whose rates the metrics show, of each shard those of most clicks
-STUCK = 300.0  # seconds without a turn after which the process counts as stuck
 
 
 @contextmanager
 def serving(owner: Owner, host: str, port: int) -> Generator[int]:
-    """Answer until the block ends; gives the port, which is a free one for 0."""
+    """Answer until the block ends; gives the port, a free one for 0. Raises InvalidArgument where it is taken."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/metrics":
                 self._answer(200, MEDIA, metrics(owner))
             elif self.path == "/livez":
-                silent = time.monotonic() - owner.turned
-                self._say(f"no turn for {silent:.0f} s" if silent > STUCK else None)
+                self._say(owner.stuck())
             elif self.path == "/readyz":
                 self._say("; ".join(owner.reasons()) or None)
             else:
@@ -48,7 +46,14 @@ def serving(owner: Owner, host: str, port: int) -> Generator[int]:
         def log_message(self, format: str, *args: object) -> None:
             """Scrapes are not logged."""
 
-    with ThreadingHTTPServer((host, port), Handler) as server:
+    try:
+        server = ThreadingHTTPServer((host, port), Handler)
+    except OSError as error:
+        problem = (
+            f"is {port}, where nothing can be served on {host}: {error.strerror}; take another one, or 0 for a free one"
+        )
+        raise InvalidArgument("metrics_port", problem) from error
+    with server:
         thread = Thread(target=server.serve_forever, name="metrics", daemon=True)
         thread.start()
         try:
@@ -66,6 +71,7 @@ def metrics(owner: Owner) -> bytes:
     told.counter("worker_partitions_gained", "Partitions that came to this process.", progress.gained)
     told.counter("worker_partitions_lost", "Partitions that went from it.", progress.lost)
     told.counter("worker_partitions_fenced", "Those of them that went unnoticed.", progress.fenced)
+    told.counter("worker_partitions_undone", "Partitions whose log lost what was published last.", progress.undone)
     told.counter("worker_snapshots", "Snapshots that were kept.", progress.snapshots)
     told.counter("worker_snapshot_failures", "Snapshots that could not be kept.", progress.failures)
     told.gauge("worker_ready", "Whether all shards of this process go on.", float(not owner.reasons()))

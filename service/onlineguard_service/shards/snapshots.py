@@ -23,6 +23,7 @@ from itertools import islice
 from typing import NamedTuple
 from uuid import uuid4
 
+from onlineguard.errors import CheckpointError
 from onlineguard.slidr.registry.stores import Store
 from onlineguard_service.journal.snapshots import DamagedSnapshot, pieces, whole
 from onlineguard_service.partitions.log import NOTHING, Fenced, Owned
@@ -54,8 +55,11 @@ class Snapshots:
     def begin(self, owned: Owned) -> tuple[int, dict[str, bytes]] | None:
         """Claim a partition, and what its shard goes on from: an offset and the parts of a state; None: nothing yet.
 
-        Raises Fenced where this owner was replaced already, CheckpointError for a snapshot of a newer version, and
-        what the store raises; it may be called again then, since a claim says whose it is.
+        A snapshot that is ahead of what the log says was published is of a log that went back since, and is passed
+        over. (A log that says nothing has forgotten the group; then the newest is as good as any.)
+
+        Raises Fenced where this owner was replaced already, CheckpointError for a snapshot of a newer version or where
+        all of them are ahead, and what the store raises; it may be called again then, since a claim says whose it is.
         """
         partition, generation = owned.partition, owned.generation
         claims = self._claims(partition)
@@ -69,13 +73,23 @@ class Snapshots:
                 claims[-1],
             )
             raise Fenced(partition)
-        found, at = None, None
+        found, at, ahead = None, None, NOTHING
         for at in self._counting(partition, claims, self._snapshots(partition)):
+            if NOTHING < owned.published < at.offset:
+                ahead = at.offset
+                log.warning("the log lost records: the snapshot of partition %d at %d is passed over", partition, ahead)
+                continue
             try:
                 found = whole([self._store.read(_snapshot(partition, at))], _snapshot(partition, at))
                 break
             except (DamagedSnapshot, FileNotFoundError) as error:
                 log.warning("a snapshot of partition %d is passed over: %s", partition, error)
+        if found is None and ahead > NOTHING:
+            raise CheckpointError(
+                f"every snapshot of partition {partition} is ahead of the log, which was published up to "
+                f"{owned.published} while the oldest snapshot is at {ahead}: the log lost records, e.g. in a failover. "
+                f"Remove the files in {_folder(partition)}/snapshots to learn this partition anew from its log"
+            )
         if not claimed:
             began = None if found is None or at is None else [at.generation, at.offset]
             claim = json.dumps([self._by, began]).encode()

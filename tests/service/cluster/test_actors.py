@@ -1,5 +1,7 @@
 """Actors of Ray over Redis Streams: killed, their node killed, more and fewer of them, while records come."""
 
+from urllib.request import urlopen
+
 import pytest
 from onlineguard_service.partitions.redis_streams import RedisMember
 
@@ -24,10 +26,17 @@ def group(tmp_path, model_folder, environment):
                 found.kill()
 
 
+def got(url):
+    with urlopen(url, timeout=30) as answer:
+        return answer.read()
+
+
 def test_actors_leave_every_output_once_whatever_is_killed_and_however_many_they_become(group):
     assert "0.0 s" in group.start_actors(2)
     with group.load():
-        group.shared(2)
+        for told in group.shared(2).values():
+            assert b"onlineguard_worker_ready 1.0" in got(f"http://{told.metrics}/metrics")
+        assert len(group.targets()) == 2
         group.kill_actor("shards-0")
         assert "shards-2" in group.command("rescale", "--shards", "3")
         assert group.shared(3)["shards-0"].restarts == 1

@@ -1,10 +1,16 @@
 """`onlineguard cluster` without a cluster: what is refused, and what an actor tells that cannot work."""
 
+import json
+import time
+from types import SimpleNamespace
+from urllib.request import urlopen
+
 import pytest
 from onlineguard_service.config import load
 from typer.testing import CliRunner
 
 from onlineguard.cli import app as cli
+from tests.support.redis_server import serving
 
 pytest.importorskip("ray", reason="of the group dev: 220 MB")
 
@@ -87,3 +93,56 @@ def test_an_actor_tells_what_an_operator_has_to_mend_and_still_stops(tmp_path):
     assert actor._reason.startswith("'nothing' is no log; name one as kafka://")
     actor.stop()
     assert not actor._thread.is_alive()
+
+
+@pytest.fixture
+def node(monkeypatch):
+    """What an actor asks Ray of itself."""
+    from onlineguard_service.cluster import actor
+
+    monkeypatch.setattr(actor, "_restarts", lambda: 0)
+    monkeypatch.setattr(actor.ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "a" * 32))
+    monkeypatch.setattr(actor.ray.util, "get_node_ip_address", lambda: "127.0.0.1")
+
+
+def test_an_actor_serves_metrics_as_a_worker_does_at_the_port_of_its_number(tmp_path, model_folder, node):
+    from onlineguard_service.cluster.actor import Asked, ShardActor
+
+    options = load({"n_features": "2", "detector": "marginal", "max_slices": "100"}, {}).settings
+    with serving(tmp_path) as port:
+        log = f"redis://127.0.0.1:{port}/0?partitions=1"
+        free = port + 10_000  # see `serving`
+        flags = {"source": log, "snapshots": str(tmp_path / "s"), "model": model_folder, "metrics_port": free - 1}
+        actor = ShardActor(Asked(options, flags, {}), 1)
+        try:
+            until(lambda: actor.told().partitions)
+            assert actor.told().metrics == f"127.0.0.1:{free}"
+            with urlopen(f"http://127.0.0.1:{free}/metrics", timeout=30) as answer:
+                told = answer.read()
+            assert b"onlineguard_worker_ready 1.0\n" in told
+            assert b'onlineguard_shard_offset{partition="0"}' in told
+        finally:
+            actor.stop()
+    assert actor.told().metrics is None
+
+
+def test_prometheus_is_told_of_the_actors_that_serve_metrics(names, monkeypatch):
+    from onlineguard_service.cluster import placing
+    from onlineguard_service.cluster.actor import Told
+
+    told = Told(1, "n", "10.0.0.4", 0, (0,), 0.0, 0.0, None)
+    actors = [
+        placing.Actor("shards-0", told._replace(metrics="10.0.0.4:9100")),
+        placing.Actor("shards-1", None),
+        placing.Actor("shards-2", told),
+    ]
+    monkeypatch.setattr(placing, "status", lambda: actors)
+    code, output = said("status", "--targets")
+    assert (code, json.loads(output)) == (0, [{"targets": ["10.0.0.4:9100"], "labels": {"actor": "shards-0"}}])
+
+
+def until(holds):
+    end = time.monotonic() + 120.0
+    while not holds():
+        assert time.monotonic() < end, "what was waited for did not come"
+        time.sleep(0.05)

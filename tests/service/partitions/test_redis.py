@@ -145,6 +145,33 @@ def test_a_member_that_is_told_to_stop_waits_no_longer(tmp_path):
     follower.member.close()
 
 
+def test_a_redis_that_takes_no_writes_for_a_while_is_waited_for(tmp_path):
+    """It has too few replicas, and then it is a replica itself."""
+    with serving(tmp_path) as port, redis.Redis(port=port) as own:
+        world = RedisWorld(f"redis://127.0.0.1:{port}/0")
+        world.lease = 30.0
+        world.writer().close()
+        follower = Follower(world.member())
+        until(lambda: len(follower.owned) == PARTITIONS, follower)
+        for offset, (refuse, take) in enumerate(
+            [
+                (("CONFIG SET", "min-replicas-to-write", "1"), ("CONFIG SET", "min-replicas-to-write", "0")),
+                (("REPLICAOF", "127.0.0.1", str(port)), ("REPLICAOF", "NO", "ONE")),
+            ]
+        ):
+            own.execute_command(*refuse)
+            done = Done(follower.owned[0], offset, [Output(offset, 0, "decisions", b"", b"")])
+            published = threading.Thread(target=follower.member.publish, args=[[done]])
+            published.start()
+            published.join(0.3)
+            assert published.is_alive()
+            own.execute_command(*take)
+            published.join(30)
+            assert not published.is_alive()
+            assert len(world.outputs()) == offset + 1
+        follower.member.close()
+
+
 def test_a_redis_that_forgot_all_fences_who_owned_and_begins_anew(world, started):
     follower = started()
     until(lambda: len(follower.owned) == PARTITIONS, follower)

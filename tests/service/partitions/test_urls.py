@@ -1,5 +1,10 @@
+from contextlib import closing
+from threading import Event
+
 import pytest
 from onlineguard_service.partitions.urls import open_member, open_writer, parsed
+from onlineguard_service.redis.patient import PatientRedis
+from redis.connection import SSLConnection
 
 from onlineguard.errors import InvalidArgument
 from tests.support.logs import Follower, until
@@ -17,6 +22,23 @@ def test_a_url_of_kafka_names_brokers_topic_and_options(tmp_path):
 def test_a_url_of_redis_names_the_stream_and_keeps_the_rest_for_redis():
     log = parsed("rediss://user:secret@host:6380/2?stream=clicks&partitions=8&lease=5")
     assert (log.kind, log.where, log.name) == ("redis", "rediss://user:secret@host:6380/2", "clicks")
+    assert parsed("unix:///run/redis.sock?stream=clicks").where == "unix:///run/redis.sock"
+
+
+def test_a_url_of_sentinels_has_the_primary_s_name_database_and_password():
+    url = parsed("rediss+sentinel://me:s%40cret@one:1,two/primary/2?stream=clicks").where
+    with closing(PatientRedis(url, Event())) as redis:
+        pool = redis.client.connection_pool
+        assert pool.service_name == "primary"
+        given = pool.connection_kwargs
+        assert (given["username"], given["password"], given["db"]) == ("me", "s@cret", 2)
+        addresses = [each.connection_pool.connection_kwargs for each in pool.sentinel_manager.sentinels]
+        assert [(each["host"], each["port"], each["password"]) for each in addresses] == [
+            ("one", 1, None),
+            ("two", 26_379, None),
+        ]
+        for each in (pool, pool.sentinel_manager.sentinels[0].connection_pool):
+            assert issubclass(each.connection_class, SSLConnection)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +55,13 @@ def test_a_url_of_redis_names_the_stream_and_keeps_the_rest_for_redis():
         ("redis://host/0?security.protocol=SSL", r"has 'security.protocol', which is unknown"),
         ("redis://host/0?partitions=many", r"partitions is 'many'; it must be a number"),
         ("redis://host/0?missing=perhaps", r"missing is 'perhaps'; it must be stop or skip"),
+        (
+            "redis+sentinel://me:secret@host:26379/?stream=a",
+            r"names no Sentinel or no primary; write redis\+sentinel://",
+        ),
+        ("redis+sentinel:///primary", r"names no Sentinel or no primary"),
+        ("redis+sentinel://host:port/primary", r"names no Sentinel or no primary"),
+        ("redis+sentinel://host/primary/first", r"the database after 'primary' is 'first'; it must be a number"),
         ("kafka://host/topic?options=/no/such/file", r"options is '/no/such/file', which cannot be read"),
         ("kafka://host/topic?enable.idempotence=false", r"it is decided by this program; leave it out"),
         ("kafka://host/topic?no.such.option=1", r"an option of Kafka is wrong: No such configuration property"),

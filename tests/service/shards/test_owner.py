@@ -254,6 +254,9 @@ def test_a_shard_that_waits_holds_few_records_and_the_others_go_on(models, tmp_p
     assert deployment.log.published[0] == NOTHING
     assert len(owner.held[0].unread) <= PACE.most
     assert owner.reasons() == ["partition 0: record 0: it is not there yet"]
+    owner._looked = (-np.inf, 0)
+    owner.turn()
+    assert owner.lags[0] > 0.0 == owner.lags[1]  # nothing of it is applied, and it is behind all the same
     there.append(True)
     owner.held[0].again = 0.0
     deployment.drained()

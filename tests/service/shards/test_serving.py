@@ -7,10 +7,11 @@ import urllib.request
 
 import pytest
 from onlineguard_service.partitions.memory import MemoryLog
-from onlineguard_service.shards.owner import Held, Owner
-from onlineguard_service.shards.serving import STUCK, serving
+from onlineguard_service.shards.owner import STUCK, Held, Owner
+from onlineguard_service.shards.serving import serving
 from onlineguard_service.shards.snapshots import Snapshots
 
+from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.registry.stores import opened
 
 
@@ -21,6 +22,17 @@ def got(url):
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read()
+
+
+def test_a_port_of_metrics_that_is_taken_is_told_by_its_name(owner):
+    with (
+        serving(owner, "127.0.0.1", 0) as port,
+        pytest.raises(
+            InvalidArgument, match=rf"metrics_port is {port}, where nothing can be served on 127.0.0.1: .*in use"
+        ),
+        serving(owner, "127.0.0.1", port),
+    ):
+        pass
 
 
 @pytest.fixture
@@ -42,6 +54,7 @@ def test_a_worker_tells_whether_it_lives_is_ready_and_what_it_did(owner):
         assert got(f"{url}/else")[0] == 404
         owner.held[0] = Held(None, None, waits="record 3: the model is not there")
         owner.turned = time.monotonic() - STUCK - 1
-        assert got(f"{url}/livez")[0] == 503
+        status, body = got(f"{url}/livez")
+        assert (status, json.loads(body)["reason"]) == (503, f"no turn has ended for {STUCK + 1:.0f} s")
         status, body = got(f"{url}/readyz")
         assert (status, json.loads(body)["reason"]) == (503, "partition 0: record 3: the model is not there")

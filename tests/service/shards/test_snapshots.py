@@ -6,6 +6,7 @@ import pytest
 from onlineguard_service.partitions.log import Fenced, Owned
 from onlineguard_service.shards.snapshots import At, Snapshots
 
+from onlineguard.errors import CheckpointError
 from onlineguard.slidr.registry.stores import opened
 
 
@@ -82,6 +83,22 @@ def test_a_damaged_snapshot_is_passed_over_with_a_warning(snapshots, caplog):
     snapshots._store.create(f"shards/000003/snapshots/{At(1, 5).name}", b"cut off")
     assert snapshots.begin(owned(2)) == (4, {"a": b"4"})
     assert "is passed over" in caplog.text
+
+
+def test_a_snapshot_that_is_ahead_of_what_was_published_does_not_count(snapshots, caplog):
+    snapshots.begin(owned(1))
+    for offset in (4, 9):
+        snapshots.write(owned(1), offset, {"a": b"%d" % offset})
+    assert snapshots.begin(Owned(3, 2, published=8)) == (4, {"a": b"4"})
+    assert "the log lost records: the snapshot of partition 3 at 9 is passed over" in caplog.text
+    assert snapshots.newest(3) == At(1, 4)
+    before = names(snapshots)
+    with pytest.raises(
+        CheckpointError, match=r"published up to 3 while the oldest snapshot is at 4.*learn this partition"
+    ):
+        snapshots.begin(Owned(3, 3, published=3))
+    assert names(snapshots) == before
+    assert snapshots.begin(owned(4)) == (4, {"a": b"4"})  # of a log that says nothing
 
 
 def test_the_two_newest_are_kept_over_many_owners(snapshots):
