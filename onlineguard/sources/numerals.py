@@ -29,9 +29,6 @@ _GROUPS = {" ": " \u00a0\u202f\u2009", "'": "'\u2019"}  # signs that are put bet
 _MONEY = r"(?:[$€£¥₹]|EUR|USD|GBP|CHF|JPY)"
 _BEFORE = rf"^(?:\(\s*)?[-+\u2212]?\s*{_MONEY}?\s*[-+\u2212]?"
 _BEHIND = rf"\s*(?:{_MONEY}|{_UNIT})?\s*%?\s*[-\u2212]?(?:\s*\))?$"
-    rf"^(?:\(\s*)?[-+\u2212]?\s*{_MONEY}?\s*[-+\u2212]?",
-    rf"\s*(?:{_MONEY}|{_UNIT})?\s*%?\s*[-\u2212]?(?:\s*\))?$",
-)
 _ADDRESS = r"^(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)$"  # of the internet, no number
 _SCALED = rf"(\d[.,]?)\s*({_UNIT})(\s*[-\u2212)]?)$"
 _NOISE = r"[()\s+%$€£¥₹]|EUR|USD|GBP|CHF|JPY"
