@@ -1,6 +1,7 @@
 """The output of the command line: progress and remarks on standard error, tables on standard output."""
 
 import math
+import shlex
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -52,6 +53,8 @@ def say_read(source: Source, named: bool) -> None:
     if source.proposed_slice is not None:
         name, distinct = source.proposed_slice
         _remark(f"all events are one slice; --slice {clean(name)} would tell {distinct:,} apart")
+    if source.proposed_time is not None:
+        _remark(f"{clean(source.proposed_time)} holds times: --time {shlex.quote(clean(source.proposed_time))}")
 
 
 @contextmanager

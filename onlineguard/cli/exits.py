@@ -44,7 +44,10 @@ def one_line_errors() -> Generator[None]:
 
 def clean(text: str) -> str:
     """Without what a terminal would obey: a slice's name comes from the data."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+    return "".join(
+        character if character.isprintable() else " " if character in "\u00a0\u2009\u202f" else "\ufffd"
+        for character in text
+    )
 
 
 def print_error(error: Exception) -> None:

@@ -15,7 +15,8 @@ from onlineguard.sources.batches import Batch, in_batches
 from onlineguard.sources.conversion import HEAD_ROWS, REASONS, Converter
 from onlineguard.sources.dialect import WORDS, Choices
 from onlineguard.sources.fields import Style
-from onlineguard.sources.kinds import number_kind, slice_among
+from onlineguard.sources.kinds import kind_of, number_kind, slice_among
+from onlineguard.sources.numerals import UNITS, unit_among
 from onlineguard.sources.opening import opened_table
 from onlineguard.sources.places import WHOLE, Place, found_places
 from onlineguard.sources.rejects import RejectFile, shortened
@@ -23,6 +24,7 @@ from onlineguard.sources.rows import Columns, FieldRows, Table
 from onlineguard.sources.times import TimeParser, told_time_format
 
 _TOLD = Choices()
+_TIMES = 50  # cells by which a column is told to hold times
 
 
 class Source:
@@ -93,6 +95,7 @@ class Source:
         self.reasons: list[str] = []
         self.described = ""
         self.proposed_slice: tuple[str, int] | None = None  # a column that may tell slices apart, where none is named
+        self.proposed_time: str | None = None  # a column that holds times, where none is named
         self.proposed_categories: dict[str, tuple[int, ...]] = {}  # features, where none is named, that may be codes
         self._style = _style(choices)
         self._request = self._columns = Columns(
@@ -232,6 +235,11 @@ class Source:
                 taken = {*(self._columns.features or ()), self.time_column, self.label_column}
                 free = {name: cells for name, cells in table.sample.items() if name not in taken}
                 self.proposed_slice = slice_among(free)
+            if self.time_column is None:
+                taken = {*(self._columns.features or ()), *self.slice_columns, self.label_column}
+                some = {name: cells.head(_TIMES) for name, cells in table.sample.items() if name not in taken}
+                kinds = ((name, kind_of(name, cells, table.numerals)) for name, cells in some.items())
+                self.proposed_time = next((name for name, kind in kinds if kind.name == "time"), None)
 
     def _converter(self, place: Place, table: Table) -> Converter:
         columns, chosen = self._columns, self.choices
@@ -309,10 +317,14 @@ def _beside(name: str) -> Path:
 def _described(table: Table, columns: Columns, time_format: str | None, missing: Sequence[str]) -> str:
     """How a file is read, with the format of its times, and the words for missing numbers that its head has."""
     seen: dict[str, None] = {}
+    units: dict[str, None] = {}
     for name in (columns.features or ())[:100]:
         cells = table.sample.get(name)
         if cells is not None and cells.dtype == pl.String:
             kind = number_kind(name, cells, table.numerals, missing)
             seen |= dict.fromkeys(kind.missing if kind else ())
+            unit = unit_among(cells) if kind is not None and kind.name == "number" else None
+            units |= {unit: None} if unit else {}
     parts = [table.describe()] + ([f"times {time_format}"] if time_format is not None else [])
+    parts += [f"1 {unit} as {UNITS[unit]:g}" for unit in units if UNITS[unit] != 1.0]
     return ", ".join([*parts, f"missing {', '.join(map(repr, seen))}"] if seen else parts)

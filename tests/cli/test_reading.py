@@ -17,6 +17,7 @@ import onlineguard
 from onlineguard.cli import runner
 from onlineguard.cli.alarms import AlarmNumbers
 from onlineguard.cli.app import app
+from onlineguard.cli.exits import clean
 from onlineguard.errors import InvalidArgument
 from onlineguard.report.quality import GAP
 from onlineguard.sources import Source
@@ -255,3 +256,24 @@ def test_lags_judge_each_event_by_those_before_it_and_stay_with_the_state(tmp_pa
     refused = invoke(*options[:4], "--detector", "series")
     assert refused.exit_code == 2
     assert "error: --lags is 2, but the detector is series" in refused.stderr
+
+
+def test_times_that_nobody_named_are_pointed_out(odd_csv, web_log):
+    assert "wann holds times: --time wann" in invoke("run", odd_csv).stderr
+    assert "holds times" not in invoke("run", odd_csv, "--time", "wann").stderr
+    assert "holds times" not in invoke("run", web_log).stderr
+
+
+def test_units_are_read_and_said(tmp_path):
+    lines = ["endpoint,latency,size"] + [f"/a,{i}.5 ms,{i} kB" for i in range(1, 150)] + ["/a,2 s,1 MiB"]
+    (tmp_path / "units.csv").write_text("\n".join(lines), encoding="utf-8")
+    result = invoke("run", tmp_path / "units.csv", "--out", tmp_path / "v.csv", "--keep", "latency,size")
+    assert "1 ms as 0.001, 1 kB as 1000" in result.stderr
+    read = pl.read_csv(tmp_path / "v.csv")
+    assert read["latency"][[0, -1]].to_list() == pytest.approx([0.0015, 2.0])
+    assert read["size"][[0, -1]].to_list() == pytest.approx([1000.0, 1_048_576.0])
+    assert "could not be read" not in result.stderr
+
+
+def test_a_narrow_space_is_shown_as_a_space():
+    assert clean("1\u202f626,06\x1b[2J") == "1 626,06\ufffd[2J"
