@@ -8,7 +8,8 @@ TLS with both.
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from threading import Event
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -90,7 +91,7 @@ class PatientRedis:
 
     def run(self, script: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
         """What a script returns for each of several keys and arguments, in one round trip to each Redis."""
-        try:
+        with _too_few_replicas_pass():
             if len(calls) == 1:
                 ((keys, arguments),) = calls
                 return [self.client.eval(script, len(keys), *keys, *arguments)]
@@ -98,19 +99,14 @@ class PatientRedis:
                 for keys, arguments in calls:
                     pipeline.execute_command("EVAL", script, len(keys), *keys, *arguments)  # a cluster's has no `eval`
                 return pipeline.execute()
-        except ResponseError as error:
-            if "NOREPLICAS" in str(
-                error
-            ):  # it takes no writes that too few replicas would have, see min-replicas-to-write
-                raise TryAgainError(str(error)) from error
-            raise
 
     def patiently[T](self, call: Callable[[], T]) -> T:
         """What the call returns, tried again while Redis is away. Raises JournalUnavailable when told to stop."""
         until = time.monotonic() + self._most
         while True:
             try:
-                result = call()
+                with _too_few_replicas_pass():
+                    result = call()
                 self.is_there()
                 return result
             except REDIS_GONE as error:
@@ -135,6 +131,17 @@ class PatientRedis:
         """Let the connections go."""
         if self._client is not None:
             self._client.close()
+
+
+@contextmanager
+def _too_few_replicas_pass() -> Generator[None]:
+    """A Redis that takes no writes since too few replicas would have them is waited for, see min-replicas-to-write."""
+    try:
+        yield
+    except ResponseError as error:
+        if "NOREPLICAS" in str(error):
+            raise TryAgainError(str(error)) from error
+        raise
 
 
 def _sentinels(url: str) -> tuple[list[tuple[str, int]], str, int]:

@@ -161,13 +161,17 @@ def test_a_redis_that_takes_no_writes_for_a_while_is_waited_for(tmp_path):
         ):
             own.execute_command(*refuse)
             done = Done(follower.owned[0], offset, [Output(offset, 0, "decisions", b"", b"")])
-            published = threading.Thread(target=follower.member.publish, args=[[done]])
-            published.start()
-            published.join(0.3)
-            assert published.is_alive()
+            threads = [threading.Thread(target=follower.member.publish, args=[[done]])]
+            threads.append(threading.Thread(target=lambda: world.writer().close()))
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(0.2)
+                assert thread.is_alive()
             own.execute_command(*take)
-            published.join(30)
-            assert not published.is_alive()
+            for thread in threads:
+                thread.join(30)
+                assert not thread.is_alive()
             assert len(world.outputs()) == offset + 1
         follower.member.close()
 
