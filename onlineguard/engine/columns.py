@@ -49,7 +49,7 @@ def names_at_hand(X: Any) -> list[Any]:
         return list(X[0]) if X and isinstance(X[0], Mapping) else []
     if isinstance(X, Mapping):
         return list(X)
-    if isinstance(X, pl.LazyFrame):
+    if type(X).__name__ == "LazyFrame":
         return []
     return list(getattr(X, "column_names", None) or getattr(X, "columns", ()))
 
