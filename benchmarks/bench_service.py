@@ -8,7 +8,7 @@ figure: milliseconds at the 50th, 99th and 99.9th percentile and at most, the me
 Every request goes through features, network, engine and the journal. So it does while the model is switched and while
 a candidate is on trial; there it is also told how many requests failed or had answers of two models. The peer
 (`peer_service`) does the job the usual way, over the same Redis, without a journal. Server, Redis and load share the
-machine's cores.
+machine's cores. With `--only busy` a server that does nothing but take processor time shows what a queue alone does.
 """
 
 import argparse
@@ -42,6 +42,7 @@ from onlineguard.slidr.simulation.simulator import Traffic, simulate
 
 RATES = (500, 1_000, 2_000)
 BATCH = 64
+BUSY = (0.0, 0.2, 0.4, 0.5)  # milliseconds that a request takes of a server that does nothing else
 LARGE = 1_024  # clicks of each of the requests beside which single ones are measured, one such under way at any time
 CONNECTIONS = 32
 STARTS_IN = 180.0  # seconds, a model of simulated clicks included
@@ -192,6 +193,20 @@ def measure(name: str, port: int, folder: Path, bodies: Bodies, options: argpars
     return reached
 
 
+def measure_busy(folder: Path, bodies: Bodies, options: argparse.Namespace) -> None:
+    """The tail of servers that only take time."""
+    path, rate = folder / "bodies.ndjson", RATES[1]
+    for each in BUSY[: 2 if options.quick else None]:
+        port = free_port()
+        command = [sys.executable, "-m", "benchmarks.busy_service", str(port), str(each)]
+        with running(command, folder, f"http://127.0.0.1:{port}/readyz"):
+            runs: list[dict[str, Any]] = []
+            for _ in range(options.repeats):
+                bodies.write(path, round(rate * options.seconds), 1)
+                runs.append(load(port, path, float(rate), CONNECTIONS))
+        emit(bench="service", store="none", busy_ms=each, requests_per_s=rate, **percentiles(runs))
+
+
 def measure_switches(name: str, port: int, folder: Path, bodies: Bodies, options: argparse.Namespace) -> None:
     """Single clicks at a rate, alone, while the model is switched to and fro, and while a candidate is on trial.
 
@@ -258,7 +273,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="of each run at a fixed rate")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--durability", default="group", choices=("async", "group", "sync"))
-    parser.add_argument("--only", default="process,redis,peer", help="which of these")
+    parser.add_argument("--only", default="process,redis,peer", help="which of these, and busy")
     options = parser.parse_args()
     if options.quick:
         options.seconds, options.repeats = 1.0, 1
@@ -269,6 +284,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model: tuple[str, ...] = ()
+        if "busy" in only:
+            measure_busy(folder, bodies, options)
         if "process" in only:
             port = free_port()
             with running(serve(folder, port, options), folder, f"http://127.0.0.1:{port}/readyz"):
