@@ -15,7 +15,8 @@ from collections import Counter
 
 import httptools
 import msgspec
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from onlineguard.wire.answers import Problem
 from onlineguard_service.http.limits import network
@@ -37,6 +38,7 @@ class Protocol(HttpToolsProtocol):
     most_each: int
     open: Counter[str]  # connections of each network
     stalled: float | None = None  # since when the client has not read what it was answered
+    _running: RequestResponseCycle | None = None  # the request that was begun last
     _network = ""
     _unparsed = b""
     _silent = 0  # bytes that were parsed since the parser said what it found
@@ -56,6 +58,10 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self.pipeline.clear()
+        if self._running is not None:  # uvicorn tells the newest request alone, which may wait behind this one
+            self._running.disconnected = True
+            self._running.message_event.set()
         self.open[self._network] -= 1
         if not self.open[self._network]:
             del self.open[self._network]
@@ -110,6 +116,10 @@ class Protocol(HttpToolsProtocol):
         else:
             self._silent = 0
             super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         self._silent = 0

