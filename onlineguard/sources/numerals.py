@@ -2,7 +2,7 @@
 
 A style is a decimal mark and a mark between thousands. Whatever the style, a number may have a sign before or behind it
 (SAP writes 12-), stand in brackets where it is negative, or have a currency or a percent sign: 12 % is 0.12. Behind it
-may be a unit of `UNITS`, as dashboards export them: 12 ms is 0.012, and 1.5 kB is 1500.
+may be a unit, as dashboards export them: 12 ms is 0.012, and 1.5 kB is 1500.
 """
 
 from collections.abc import Sequence
@@ -12,25 +12,13 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-_PREFIXES = {"n": 1e-9, "u": 1e-6, "\u00b5": 1e-6, "\u03bc": 1e-6, "m": 1e-3, "": 1.0, "h": 1e2, "k": 1e3, "K": 1e3}
-_PREFIXES |= {"M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
-_BYTES = ("", "k", "K", "M", "G", "T", "Ki", "Mi", "Gi", "Ti")
-_PREFIXED = {
-    **{"s": ("n", "u", "\u00b5", "\u03bc", "m", ""), "B": _BYTES, "B/s": _BYTES, "bps": _BYTES[:6], "b/s": _BYTES[:6]},
-    **{"Hz": ("", "k", "M", "G"), "W": ("m", "", "k", "M"), "V": ("m", "", "k"), "Pa": ("", "h", "k")},
-    "bar": ("m", ""),
-}
-UNITS = {prefix + unit: _PREFIXES[prefix] for unit, prefixes in _PREFIXED.items() for prefix in prefixes}
-UNITS |= {"sec": 1.0, "min": 60.0, "h": 3600.0, "\u00b0C": 1.0, "\u00b0F": 1.0, "rpm": 1.0, "req/s": 1.0, "ops/s": 1.0}
-_APART = "[ \u00a0\u202f]"  # stands before a unit of one letter, or 12B and 3W would be no names
-_UNIT = "(?:" + "|".join(rf"{_APART}+{unit}" if len(unit) == 1 and unit != "s" else unit for unit in UNITS) + ")"
+from onlineguard.sources.units import UNIT, without_units
 
 _GROUPS = {" ": " \u00a0\u202f\u2009", "'": "'\u2019"}  # signs that are put between thousands as the same
 _MONEY = r"(?:[$€£¥₹]|EUR|USD|GBP|CHF|JPY)"
 _BEFORE = rf"^(?:\(\s*)?[-+\u2212]?\s*{_MONEY}?\s*[-+\u2212]?"
-_BEHIND = rf"\s*(?:{_MONEY}|{_UNIT})?\s*%?\s*[-\u2212]?(?:\s*\))?$"
+_BEHIND = rf"\s*(?:{_MONEY}|{UNIT})?\s*%?\s*[-\u2212]?(?:\s*\))?$"
 _ADDRESS = r"^(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)$"  # of the internet, no number
-_SCALED = rf"(\d[.,]?)\s*({_UNIT})(\s*[-\u2212)]?)$"
 _NOISE = r"[()\s+%$€£¥₹]|EUR|USD|GBP|CHF|JPY"
 
 
@@ -85,8 +73,8 @@ def parsed(texts: pl.Series, style: Numerals) -> Float[np.ndarray, " n"]:
     texts = texts.str.strip_chars()
     fits = texts.str.contains(style.pattern).fill_null(False)
     percent = texts.str.contains("%", literal=True).fill_null(False).to_numpy()
-    units = texts.str.extract(_SCALED, 2).str.strip_chars()
-    digits = texts.str.replace(_SCALED, "$1$3").str.replace_all("\u2212", "-", literal=True)
+    digits, sizes = without_units(texts)
+    digits = digits.str.replace_all("\u2212", "-", literal=True)
     digits = digits.str.replace(r"^\((.*)\)$", "-$1").str.replace_all(_NOISE, "")
     digits = digits.str.replace(r"^(.*)-$", "-$1")
     if style.thousands:
@@ -95,15 +83,9 @@ def parsed(texts: pl.Series, style: Numerals) -> Float[np.ndarray, " n"]:
         digits = digits.str.replace(style.decimal, ".", literal=True)
     values = digits.cast(pl.Float64, strict=False).set(~fits, None)
     numbers = np.array(values.to_numpy(), np.float64)
-    if units.null_count() < len(units):
-        numbers *= units.replace_strict(UNITS, default=1.0, return_dtype=pl.Float64).to_numpy()
+    if sizes is not None:
+        numbers *= sizes.to_numpy()
     return np.where(percent, numbers / 100.0, numbers)
-
-
-def unit_among(cells: pl.Series) -> str | None:
-    """A unit that stands behind some of the cells; None where there is none."""
-    found = cells.str.strip_chars().str.extract(_SCALED, 2).drop_nulls()
-    return found[0].strip() if len(found) else None
 
 
 def look_like_numbers(cells: Sequence[str], style: Numerals) -> np.ndarray:

@@ -16,12 +16,12 @@ from onlineguard.sources.conversion import HEAD_ROWS, REASONS, Converter
 from onlineguard.sources.dialect import WORDS, Choices
 from onlineguard.sources.fields import Style
 from onlineguard.sources.kinds import kind_of, number_kind, slice_among
-from onlineguard.sources.numerals import UNITS, unit_among
 from onlineguard.sources.opening import opened_table
 from onlineguard.sources.places import WHOLE, Place, found_places
 from onlineguard.sources.rejects import RejectFile, shortened
 from onlineguard.sources.rows import Columns, FieldRows, Table
 from onlineguard.sources.times import TimeParser, told_time_format
+from onlineguard.sources.units import UNITS, unit_among
 
 _TOLD = Choices()
 _TIMES = 50  # cells by which a column is told to hold times

@@ -4,7 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from onlineguard.sources.numerals import PLAIN, Numerals, parsed, unit_among
+from onlineguard.sources.numerals import PLAIN, Numerals, parsed
+from onlineguard.sources.units import unit_among
 
 NAN = float("nan")
 
