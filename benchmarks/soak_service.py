@@ -5,8 +5,10 @@
 Starts `onlineguard serve` with counters in the process and snapshots every minute, sends clicks at a fixed rate from
 another process (`load`) window by window, and prints one JSON line a window: latency from when each request was due,
 resident memory, and bytes of the journal and snapshots. The last line says by how much memory grew after the first
-window, a click, and the worst window's tail. Entities and answers are kept for a day and for the last 100,000, so
-memory has to grow with new users and clicks until then.
+window, a click, the worst window's tail, and how many answers were none: they are quick, so with any the tail is
+better than it was. Between windows it is quiet for as long as it takes to make the next clicks. The memory is that of
+the process, without the one that writes the history and without the fork that packs a snapshot. Entities and answers
+are kept for a day and for the last 100,000, so memory has to grow with new users and clicks until then.
 """
 
 import argparse
@@ -49,6 +51,7 @@ def main() -> None:
                 run = load(port, path, options.rate, CONNECTIONS)
                 journal = sum(file.stat().st_size for file in (folder / "state" / "journal").iterdir())
                 figures = {k: v for k, v in percentiles([run]).items() if not k.endswith("range_ms")}
+                figures["refused"] = len(run["latencies"]) - run["statuses"].get("200", 0)
                 windows.append({**figures, "rss_mb": resident(process.pid), "journal_mb": round(journal / 1e6, 1)})
                 emit(bench="soak", window=number, clicks=len(run["latencies"]), **windows[-1])
     clicks = options.rate * WINDOW * (len(windows) - 1)
@@ -58,6 +61,7 @@ def main() -> None:
         windows=len(windows),
         rss_grown_mb=round(grown, 1),
         bytes_a_click=round(1e6 * grown / clicks) if clicks else None,
+        refused=sum(window["refused"] for window in windows),
         worst_p999_ms=max(window["p999_ms"] for window in windows),
     )
 
