@@ -7,6 +7,7 @@ python examples/arrow_dataset.py
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +27,8 @@ engine = Engine(features=["seconds"], target_rate=0.0005)
 read = ds.dataset(folder / "log")
 
 
-def odd_rows() -> Iterator[pa.RecordBatch]:
-    """The rows that are odd, as they are found; memory holds one batch."""
+def odd_rows() -> Iterator[Any]:
+    """The rows that are odd as record batches, as they are found; memory holds one batch."""
     batches = in_batches(read, ["country", "device"], rows=rows)
     for keys, frame in track(batches, total=-(-read.count_rows() // rows)):
         yield from frame.filter(engine.update(keys, frame).anomalous).to_arrow().cast(read.schema).to_batches()

@@ -13,8 +13,8 @@ from onlineguard import Absence, Detector, Engine, InvalidArgument, JointDetecto
 from onlineguard.engine.pictures import MOST_POINTS
 
 mpl.use("Agg")
-import matplotlib.dates
 import matplotlib.pyplot as plt
+from matplotlib.dates import num2date
 
 FEATURES = ["load", "latency"]
 RNG = np.random.default_rng(0)
@@ -172,7 +172,7 @@ def test_verdicts_of_one_slice_are_drawn_over_its_times_with_the_numbers_of_a_fr
     assert [axis.get_ylabel() for axis in axes] == [*FEATURES, "score"]
     assert axes[-1].get_xlabel() == "at"
     x = drawn(axes[0])[0][:, 0]
-    assert mpl.dates.num2date(x[0]).replace(tzinfo=None) == start.item()
+    assert num2date(x[0]).replace(tzinfo=None) == start.item()
     same = verdicts[one].plot(held, time=held["at"])
     np.testing.assert_array_equal(drawn(same[-1])[0], drawn(axes[-1])[0])
     with pytest.raises(InvalidArgument, match="time is 'when', which is no column of X"):
