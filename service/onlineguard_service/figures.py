@@ -10,7 +10,9 @@ from onlineguard.engine.slices import UNKNOWN, SliceTable
 from onlineguard.models.carrying import Columns, carried_leaves
 
 LATEST = 1 << 16  # judgements kept, of all slices together
-TOGETHER = 1_024  # judgements that wait, before they are worked off together
+# Judgements that wait before they are worked off together. A thousand of them, which is a second's, took 7 to 25 ms at
+# once, since so many small arrays have left the caches by then.
+TOGETHER = 64
 HISTORY = 256  # of one slice that are shown, at most
 ANOMALOUS, ROBOTIC, JUDGED, HEAVY = 1, 2, 4, 8  # flags of a judgement; the last: its session clicks as no human does
 FLAGGED = ANOMALOUS | JUDGED  # the flags of an anomalous event
