@@ -74,15 +74,19 @@ def reading(path: str) -> Callable[[int], None]:
     return attack
 
 
-def posting(path: str, bodies: Callable[[], bytes], connections: int = 1, **headers: str) -> Callable[[int], None]:
+def posting(
+    path: str, bodies: Callable[[], bytes], connections: int = 1, encoding: str = "identity"
+) -> Callable[[int], None]:
     """One POST after the other on each connection, whose whole answer is read."""
+
+    headers = {"content-type": "application/json", "content-encoding": encoding}
 
     def one(port: int) -> None:
         while True:
             with suppress(OSError, http.client.HTTPException):
                 connection = http.client.HTTPConnection("127.0.0.1", port, 60, source_address=("127.0.0.2", 0))
                 while True:
-                    connection.request("POST", path, bodies(), {"content-type": "application/json", **headers})
+                    connection.request("POST", path, bodies(), headers)
                     connection.getresponse().read()
 
     def attack(port: int) -> None:
@@ -169,8 +173,8 @@ ATTACKS: dict[str, Callable[[int], None]] = {
     "bodies": holding,
     "connections": connecting,
     "users": posting("/v1/clicks", _new_users),
-    "bombs": posting("/v1/update", lambda: _BOMB, **{"content-encoding": "gzip"}),
-    "bombs of 30 connections": posting("/v1/update", lambda: _FITTING, 30, **{"content-encoding": "gzip"}),
+    "bombs": posting("/v1/update", lambda: _BOMB, encoding="gzip"),
+    "bombs of 30 connections": posting("/v1/update", lambda: _FITTING, 30, "gzip"),
     "wrong bodies of 10 connections": posting("/v1/update", lambda: _WRONG, 10),
     "headers": heading,
 }

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET
 from starlette.applications import Starlette
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -378,7 +379,7 @@ class Application:
                     return refused(status, msgspec.json.decode(body, type=Problem).detail)
                 return _raw(body, headers, status)
 
-        path = operation.path.replace("{key}", "{key:path}")  # a key may hold a slash
+        path = operation.path.replace("{key}", "{key:any}")
         return Route(path, guarded, methods=[operation.method], include_in_schema=refused is None)
 
     async def _answer_cold(self, began: float, scope: Scope, receive: Receive, send: Send) -> None:
@@ -423,7 +424,7 @@ class Application:
         if not found:
             return None, set()
         same = [route for route in found if route.path == found[0].path]
-        return same[0].path.replace(":path", ""), {method for route in same for method in route.methods or ()}
+        return same[0].path.replace(":any", ""), {method for route in same for method in route.methods or ()}
 
     async def _livez(self, request: Request) -> Response:
         return _json(Alive())
@@ -540,6 +541,15 @@ def _written(
     else:
         answer, headers = _answers.encode(answers), _JSON_HEADERS
     return answer, [*headers, (b"content-length", b"%d" % len(answer))]
+
+
+class _AnyKey(PathConvertor):
+    """The rest of a path, which is a key of any characters: with slashes, as Starlette's own `path`, and line ends."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("any", _AnyKey())
 
 
 class _Passed(Response):

@@ -2,11 +2,13 @@
 
 import gzip
 import json
+import os
 import re
 import socket
 import struct
 import threading
 import time
+import urllib.parse
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -400,3 +402,53 @@ def test_bad_input_is_answered_with_one_sentence_that_says_what_to_do(client, ro
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert sentence in answer.json()["detail"]
+
+
+def raw(service, sent):
+    """All that comes back to what is sent by a client that sends nothing more."""
+    with socket.create_connection(("127.0.0.1", service.port)) as connection:
+        connection.settimeout(30)
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
+def test_what_is_no_http_and_a_websocket_get_a_problem_once_and_write_nothing_into_the_log(service):
+    before = service.log.read_text()
+    upgrade = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+    for sent, status in [(b"\x16\x03\x01 no HTTP\r\n\r\n", b"400"), (upgrade, b"426")]:
+        head, body = raw(service, sent).split(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 " + status)
+        assert b"application/problem+json" in head
+        assert json.loads(body)["status"] == int(status)
+    assert service.log.read_text() == before
+
+
+def test_a_client_that_has_closed_its_half_gets_its_answer(service):
+    assert raw(service, b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").endswith(b'{"status":"alive"}')
+
+
+@pytest.mark.parametrize("key", ["a/b", "%2F", "?&#=", 'a "quoted" name', "a\n\t\n", "\u65e5\u672c \U0001f600", "["])
+def test_a_slice_is_found_whatever_characters_its_name_has(client, key):
+    assert client.post("/v1/update", json={"slice": key, "x": [1.0, 2.0]}).status_code == 200
+    found = client.get(f"/v1/slices/{urllib.parse.quote(key, safe='')}", params={"of": "events"})
+    assert found.json()["slice"] == key
+
+
+def test_a_folder_that_is_no_model_is_refused_at_once_whatever_is_in_it(client, tmp_path):
+    deep, pipe = tmp_path / "deep", tmp_path / "pipe"
+    deep.mkdir()
+    (deep / "manifest.json").write_text("[" * 100_000)
+    pipe.mkdir()
+    os.mkfifo(pipe / "manifest.json")
+    for folder in (deep, pipe, Path("/dev"), tmp_path / "absent"):
+        answer = client.post("/v1/model", json={"folder": str(folder)})
+        assert answer.status_code == 422
+        assert str(folder) in answer.json()["detail"]
+
+
+def test_other_users_of_the_machine_can_read_nothing_of_the_state(service, client):
+    assert client.post("/v1/snapshot").status_code == 200
+    files = [path for path in (service.log.parent / "state" / "journal").rglob("*") if path.is_file()]
+    assert any(path.name.startswith("snapshot-") for path in files)
+    assert [path for path in files if path.stat().st_mode & 0o007] == []
