@@ -88,6 +88,8 @@ class Answering:
         request that it hits nothing is then learned, and sending all of it again does no harm where events have ids.
         """
         self._guard.check(events)
+        if len(events) > EVENTS_AT_ONCE:
+            await give_way()
         return await self._under_way(self._gathered_events.submit(events) if self._gathering else self._learn(events))
 
     async def _learn(self, events: Sequence[Event]) -> list[EventAnswer]:

@@ -7,7 +7,7 @@ check that fails is answered with a problem (RFC 9457). A batch is refused whole
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -70,7 +70,7 @@ from onlineguard_service.http.queries import keys_of, query
 from onlineguard_service.http.readers import Readers
 from onlineguard_service.http.registry import RegistryRoutes, Versions
 from onlineguard_service.http.request_ids import request_name
-from onlineguard_service.patience import give_way
+from onlineguard_service.patience import AT_ONCE, give_way, let_go
 from onlineguard_service.redis.counting import CountersUnavailable
 from onlineguard_service.replicas.answers import SnapshotAnswers
 from onlineguard_service.standing import Standing
@@ -91,11 +91,11 @@ class Inside(Protocol):
 
     @property
     def alarms(self) -> Overseeing: ...
-    async def update(self, events: list[Event]) -> Sequence[Any]: ...
-    async def score(self, events: list[Event]) -> Sequence[Any]: ...
-    async def clicks(self, clicks: list[Click]) -> Sequence[Any]: ...
-    async def labels(self, labels: list[Label]) -> Sequence[Any]: ...
-    async def decisions(self, decisions: list[Decision]) -> Sequence[Any]: ...
+    async def update(self, events: list[Event]) -> list[Any]: ...
+    async def score(self, events: list[Event]) -> list[Any]: ...
+    async def clicks(self, clicks: list[Click]) -> list[Any]: ...
+    async def labels(self, labels: list[Label]) -> list[Any]: ...
+    async def decisions(self, decisions: list[Decision]) -> list[Any]: ...
     async def erase(self, user_id: str) -> Erased: ...
     async def infer(self, X: np.ndarray, codes: np.ndarray | None, slices: list[str] | None) -> Inferred: ...
     def model_version(self) -> str: ...
@@ -260,8 +260,11 @@ class Application:
                 count = len(items)
                 if count > self._settings.batch_limit:
                     raise too_many(count, hot.items.noun, self._settings.batch_limit)
+                if count > AT_ONCE:  # they took a while to be decoded
+                    await give_way()
                 answers = await hot.answer(core, items) if items else []
-                answer, headers = _written(answers, single, kind, hot.operation, scope)
+                await let_go(items)
+                answer, headers = await _written(answers, single, kind, hot.operation, scope)
                 if isinstance(answers, SnapshotAnswers):
                     headers += answers.headers
         except Disconnected:
@@ -517,15 +520,15 @@ class _Hot(NamedTuple):
     path: str
     operation: Operation
     items: Items
-    answer: Callable[[Inside, list[Any]], Awaitable[Sequence[Any]]]
+    answer: Callable[[Inside, list[Any]], Awaitable[list[Any]]]
 
 
-def _hot(operation: Operation, answer: Callable[[Inside, list[Any]], Awaitable[Sequence[Any]]]) -> _Hot:
+def _hot(operation: Operation, answer: Callable[[Inside, list[Any]], Awaitable[list[Any]]]) -> _Hot:
     return _Hot(operation.path, operation, Items(operation.noun, operation.body[0]), answer)
 
 
-def _written(
-    answers: Sequence[Any], single: bool, kind: Media, operation: Operation, scope: Scope
+async def _written(
+    answers: list[Any], single: bool, kind: Media, operation: Operation, scope: Scope
 ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """Answers as a body with its headers: as the question was, or as Arrow where the client accepts that by name."""
     if any(name == b"accept" and ARROW in value for name, value in scope["headers"]):
@@ -537,10 +540,23 @@ def _written(
     elif single:
         answer, headers = _answers.encode(answers[0]), _JSON_HEADERS
     elif kind == "lines":
-        answer, headers = _answers.encode_lines(answers), _NDJSON_HEADERS
+        answer, headers = await _encoded(answers, True), _NDJSON_HEADERS
     else:
-        answer, headers = _answers.encode(answers), _JSON_HEADERS
+        answer, headers = await _encoded(answers, False), _JSON_HEADERS
     return answer, [*headers, (b"content-length", b"%d" % len(answer))]
+
+
+async def _encoded(answers: list[Any], lines: bool) -> bytes:
+    """Answers as JSON; many of them in parts, which are let go of, with turns for others in between."""
+    if len(answers) <= AT_ONCE:
+        return _answers.encode_lines(answers) if lines else _answers.encode(answers)
+    parts: list[bytes] = []
+    for start in range(0, len(answers), AT_ONCE):
+        part = answers[start : start + AT_ONCE]
+        answers[start : start + AT_ONCE] = [None] * len(part)
+        parts.append(_answers.encode_lines(part) if lines else _answers.encode(part)[1:-1])
+        await give_way()
+    return b"".join(parts) if lines else b"[" + b",".join(parts) + b"]"
 
 
 class _AnyKey(PathConvertor):
