@@ -71,7 +71,10 @@ class Settings:
     )
     lookups_every: float = _setting(30.0, "Seconds between looks at that folder.", 0.1, 300.0)
     redis: str | None = _setting(
-        None, "URL of the Redis that counts, as redis://host:6379/0; without it the process counts.", repr=False
+        None,
+        "URL of the Redis that counts, or of a node of a Redis Cluster, as redis://host:6379/0; without it the process "
+        "counts.",
+        repr=False,
     )
     redis_prefix: str = _setting(
         "onlineguard", "What the names of all keys in Redis begin with; each service on one Redis needs its own."

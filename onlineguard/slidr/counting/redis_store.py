@@ -101,13 +101,6 @@ _CLOCK, _IDS, _ENTITIES, _ADS = (_Script.of(_TEXTS[name]) for name in _PARTS)
 _CLICKS = _Script.of(
     "".join(f"local function {name}(KEYS, ARGV)\n{_TEXTS[name]}end\n" for name in _PARTS) + _TEXTS["clicks"]
 )
-# KEYS: the clock. ARGV: the name of a key before the era and after it. Deletes that key.
-_ERASE = _Script.of("""
-local state = redis.call('GET', KEYS[1])
-if not state then return '' end
-redis.call('DEL', ARGV[1] .. string.format('%d', struct.unpack('<d', state, 17)) .. ARGV[2])
-return ''
-""")
 
 
 class _Call(NamedTuple):
@@ -127,7 +120,7 @@ class _Plan:
         self._namespace = namespace
         self._ttl, self._longer = ttl_hours * HOUR_MS, (ttl_hours + LONGER_HOURS) * HOUR_MS
         self._cluster = cluster
-        self._clock = self._key("clock", 0, b"")
+        self.clock = self._key("clock", 0, b"")
         self._constants = [
             *(f"{{{namespace}:".encode(), GROUPS, AHEAD_MS, BEHIND_MS, STEP_MS, HOUR_MS, DUPLICATE_HOURS),
             *(BUCKET_MS, MOVED_ON, self._ttl, self._longer, FIRST, CAP, *_PAUSING),
@@ -138,7 +131,7 @@ class _Plan:
         if not self._cluster:
             return (yield from self._counting_at_once(keys))
         packed = keys.ts.astype("<f8").tobytes()
-        (answer,) = yield [_Call(_CLOCK, [self._clock], [packed, AHEAD_MS, BEHIND_MS, STEP_MS])]
+        (answer,) = yield [_Call(_CLOCK, [self.clock], [packed, AHEAD_MS, BEHIND_MS, STEP_MS])]
         times, in_time, now, eras = np.frombuffer(answer, "<f8").reshape(-1, 4).T.astype(np.int64)
         seen = yield from self._seen(keys.click_ids, now // HOUR_MS, eras)
         counted = in_time.astype(bool) & ~seen
@@ -191,11 +184,10 @@ class _Plan:
                 counts[rows, _WEEKS + len(LASTING) : -len(OF_AD)] = numbers[:, _EACH + 1 :]
         return counts
 
-    def erasing(self, user_id: str) -> _Call:
-        """The call that deletes the counters of a user."""
-        digest = _digest(user_id)
-        before, after = self._key("user", 0, digest).split(b"}:0:", 1)
-        return _Call(_ERASE, [self._clock], [before + b"}:", b":" + after])
+    def user(self, user_id: str, clock: bytes) -> bytes:
+        """The key of a user in the era that the clock, as it is kept, is in."""
+        era = int(np.frombuffer(clock, "<f8")[2])
+        return self._key("user", era, _digest(user_id))
 
     def _counting_at_once(self, keys: ClickKeys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 34"]]:
         """`counting` in one call."""
@@ -205,7 +197,7 @@ class _Plan:
                 members.append(_NOBODY if name is None else _digest(name))
             members.append(bytes((user is not None, session is not None, signed_in)))
         arguments = [keys.ts.astype("<f8").tobytes(), b"".join(members), *self._constants]
-        (answer,) = yield [_Call(_CLICKS, [self._clock], arguments)]
+        (answer,) = yield [_Call(_CLICKS, [self.clock], arguments)]
         return np.frombuffer(answer, "<i4").reshape(-1, len(COLUMNS))
 
     def _seen(
@@ -271,9 +263,10 @@ class RedisStore:
 
 
 class AsyncRedisStore:
-    """`RedisStore` for asyncio and a single Redis: awaits its answers, so that others get their turn meanwhile.
+    """`RedisStore` for asyncio: awaits its answers, so that others get their turn meanwhile.
 
     execute: sends commands and gives their answers in order, errors of Redis in place of theirs.
+    cluster: whether it sends each command to the node of a Redis Cluster that holds its first key, not to one Redis.
     """
 
     def __init__(
@@ -281,8 +274,9 @@ class AsyncRedisStore:
         execute: Callable[[Sequence[tuple[Any, ...]]], Awaitable[list[Any]]],
         namespace: str = "onlineguard",
         ttl_hours: int = 96,
+        cluster: bool = False,
     ):
-        self._plan = _Plan(namespace, ttl_hours, cluster=False)
+        self._plan = _Plan(namespace, ttl_hours, cluster)
         self._execute = execute
 
     async def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 34"]:
@@ -305,7 +299,15 @@ class AsyncRedisStore:
 
         What stays is a hash of 64 bits in the sets of ips that they clicked from, until those expire.
         """
-        await self._run([self._plan.erasing(user_id)])
+        clock = await self._asked("GET", self._plan.clock)
+        if clock is not None:
+            await self._asked("DEL", self._plan.user(user_id, clock))
+
+    async def _asked(self, *command: Any) -> Any:
+        (answer,) = await self._execute([command])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def _run(self, calls: Sequence[_Call]) -> list[bytes]:
         answers = await self._execute([_command(call) for call in calls])

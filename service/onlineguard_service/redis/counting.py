@@ -10,7 +10,7 @@ from onlineguard.errors import OnlineguardError
 from onlineguard.slidr.counting.counters import ClickKeys
 from onlineguard.slidr.counting.redis_store import AsyncRedisStore
 from onlineguard_service.histogram import Histogram
-from onlineguard_service.redis.wire import Wire
+from onlineguard_service.redis.nodes import Nodes
 
 WAIT = 0.5  # seconds for an answer, and for a connection
 PAUSE = 0.2  # seconds after a failure in which nobody tries again, so that a dead Redis costs a request no time
@@ -21,21 +21,28 @@ class CountersUnavailable(OnlineguardError):
 
 
 class Counting:
-    """The counters at a URL, whose keys begin with the prefix. Does not wait for a connection: Redis may come later."""
+    """The counters at a URL, in one Redis or a cluster, whose keys begin with the prefix.
+
+    Does not wait for a connection: Redis may come later.
+    """
 
     def __init__(self, url: str, prefix: str):
-        self._wire = Wire(url, WAIT)
+        self._nodes = Nodes(url, WAIT)
         self._prefix = prefix
-        self._stores = {"": AsyncRedisStore(self._wire.execute, prefix)}  # by namespace
+        self._stores: dict[str, AsyncRedisStore] = {}  # by namespace
         self._not_before = 0.0
         self.seconds, self.failures = Histogram(), 0  # of round trips
         self.trouble: str | None = None  # why the last one got no answer; None if it did
 
-    def _of(self, namespace: str) -> AsyncRedisStore:
+    async def _of(self, namespace: str) -> AsyncRedisStore:
         """The counters of a namespace, whose keys have names of their own; "" for those of none."""
-        if namespace not in self._stores:
-            self._stores[namespace] = AsyncRedisStore(self._wire.execute, f"{self._prefix}/{namespace}")
-        return self._stores[namespace]
+        store = self._stores.get(namespace)
+        if store is None:
+            cluster = await self._nodes.are_a_cluster()
+            execute = self._nodes.execute if cluster else self._nodes.first.execute
+            name = f"{self._prefix}/{namespace}" if namespace else self._prefix
+            store = self._stores[namespace] = AsyncRedisStore(execute, name, cluster=cluster)
+        return store
 
     async def count(self, keys: ClickKeys, namespace: str = "") -> np.ndarray:
         """See `Store.count`; raises CountersUnavailable."""
@@ -44,7 +51,7 @@ class Counting:
             raise CountersUnavailable("Redis did not answer a moment ago")
         began = time.perf_counter()
         try:
-            counts = await self._of(namespace).count(keys)
+            counts = await (await self._of(namespace)).count(keys)
         except (hiredis.HiredisError, OSError) as error:  # a TimeoutError and a ConnectionError too
             self._not_before = asyncio.get_running_loop().time() + PAUSE
             self.failures += 1
@@ -57,9 +64,9 @@ class Counting:
     async def erase(self, user_id: str, namespace: str = "") -> None:
         """See `AsyncRedisStore.erase`; raises CountersUnavailable."""
         try:
-            await self._of(namespace).erase(user_id)
+            await (await self._of(namespace)).erase(user_id)
         except (hiredis.HiredisError, OSError) as error:
             raise CountersUnavailable(f"{type(error).__name__}: {error}") from error
 
     async def close(self) -> None:
-        await self._wire.close()
+        await self._nodes.close()

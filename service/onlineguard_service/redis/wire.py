@@ -18,10 +18,11 @@ class Wire:
 
     url: redis://, rediss:// or unix://, as redis-py reads it.
     wait: seconds for a connection, and for an answer, which may take a quarter more before it is given up.
+    node: host and port of the node of a cluster, in place of those of the URL; an empty host is that of the URL.
     """
 
-    def __init__(self, url: str, wait: float):
-        self._url, self._wait = url, wait
+    def __init__(self, url: str, wait: float, node: tuple[str, int] | None = None):
+        self._url, self._wait, self._node = url, wait, node
         self._connection: _Connection | None = None
         self._connecting: asyncio.Task[_Connection] | None = None
 
@@ -54,6 +55,9 @@ class Wire:
         from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 
         options: dict[str, Any] = dict(parse_url(self._url))
+        if self._node is not None:
+            host, port = self._node
+            options |= {"host": host or options.get("host", "localhost"), "port": port}
         loop = asyncio.get_running_loop()
         kind = options.get("connection_class")
         async with asyncio.timeout(self._wait):
@@ -68,7 +72,7 @@ class Wire:
             if options.get("password") is not None:
                 user = [options["username"]] if options.get("username") else []
                 greeting.append(("AUTH", *user, options["password"]))
-            if options.get("db"):
+            if options.get("db") and self._node is None:
                 greeting.append(("SELECT", options["db"]))
             for answer in await connection.send(greeting) if greeting else []:
                 if isinstance(answer, Exception):
