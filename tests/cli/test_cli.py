@@ -247,9 +247,10 @@ def test_a_real_process_reads_a_pipe_and_shows_no_bar_where_there_is_no_terminal
     )
     assert result.returncode == 0
     assert b"2,000" in result.stdout
-    first, second, *_ = result.stderr.decode().splitlines()
+    first, second, third, *_ = result.stderr.decode().splitlines()
     assert first == "stdin: utf-8, commas between fields, header, decimal point"
-    assert second.startswith("detector: point")
+    assert second == "t holds times: --time t"
+    assert third.startswith("detector: point")
     assert b"\x1b" not in result.stdout + result.stderr
 
 
