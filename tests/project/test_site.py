@@ -5,7 +5,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.support import redis_server
 from tests.support.browser import faint_texts
 
 ROOT = Path(__file__).parents[2]
@@ -61,8 +61,7 @@ def site(tmp_path_factory):
     if folder := os.environ.get("ONLINEGUARD_SITE"):
         return Path(folder)
     pytest.importorskip("mkdocs", reason="the site is built with the group docs: uv run --group docs --group test")
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not on PATH; a tutorial starts one (e.g. apt-get install redis-server)")
+    redis_server.program()  # a tutorial starts it
     folder = tmp_path_factory.mktemp("site")
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)

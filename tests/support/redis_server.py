@@ -15,18 +15,24 @@ import redis
 CI = os.environ.get("CI") == "true"
 
 
-@contextmanager
-def serving(folder: Path, *options: str, port: int | None = None, sentinel: Path | None = None) -> Generator[int]:
-    """The port of a running redis-server, by default a free one; skips where there is none, and fails where CI=true.
-
-    sentinel: its settings, where it is to be a Sentinel.
-    """
+def program() -> str:
+    """Where redis-server is; skips where there is none, and fails where CI=true."""
     binary = shutil.which("redis-server")
     if binary is None:
         reason = "redis-server is not on PATH; install it (e.g. apt-get install redis-server) to run this test"
         if CI:
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
+    return binary
+
+
+@contextmanager
+def serving(folder: Path, *options: str, port: int | None = None, sentinel: Path | None = None) -> Generator[int]:
+    """The port of a running redis-server, by default a free one; skips where there is none, and fails where CI=true.
+
+    sentinel: its settings, where it is to be a Sentinel.
+    """
+    binary = program()
     port = port or _free_port()
     listening = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
     kind = ["--save", ""] if sentinel is None else ["--sentinel"]
