@@ -49,7 +49,8 @@ from onlineguard.slidr.learning.network import NetworkConfig
 from onlineguard.slidr.model import Model, Span, save_model
 from onlineguard.slidr.pipeline import Config, calibrate_model, prepare, train_model
 from onlineguard.slidr.registry.stores import opened
-from onlineguard.slidr.simulation.simulator import Traffic, simulate
+from onlineguard.slidr.simulation.simulator import simulate
+from onlineguard.slidr.simulation.traffic import Traffic
 from onlineguard.wire.placement import key_of_slice, partition_of
 from onlineguard.wire.requests import Event
 

@@ -17,7 +17,8 @@ import numpy as np
 from benchmarks.workloads import emit
 from onlineguard.slidr.pipeline import Config, Prepared, Thresholds, calibrate_model, prepare, purchasing, train_model
 from onlineguard.slidr.pipeline import scores as scored
-from onlineguard.slidr.simulation.simulator import Traffic, simulate
+from onlineguard.slidr.simulation.simulator import simulate
+from onlineguard.slidr.simulation.traffic import Traffic
 from onlineguard.slidr.thresholds.drift import MEMORY, Drifting
 
 DAY = 86_400_000

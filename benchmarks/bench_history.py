@@ -22,7 +22,8 @@ from onlineguard.slidr.history.reading import History
 from onlineguard.slidr.judge import JudgedClicks
 from onlineguard.slidr.model import FEATURES
 from onlineguard.slidr.pipeline import prepare
-from onlineguard.slidr.simulation.simulator import Traffic, simulate
+from onlineguard.slidr.simulation.simulator import simulate
+from onlineguard.slidr.simulation.traffic import Traffic
 from onlineguard.wire.requests import Label
 
 

@@ -33,7 +33,8 @@ from onlineguard.slidr.features import LOOKED_UP, NAMES, Featuriser
 from onlineguard.slidr.lookups.lookups import Lookups
 from onlineguard.slidr.lookups.nightly import OfLog, build
 from onlineguard.slidr.pipeline import LEFT_OUT, Config, calibrate_model, prepare, scores, train_model
-from onlineguard.slidr.simulation.simulator import Traffic, World, simulate
+from onlineguard.slidr.simulation.simulator import simulate
+from onlineguard.slidr.simulation.traffic import Traffic, World
 from onlineguard.slidr.thresholds import metrics
 
 DAY = 86_400_000  # milliseconds

@@ -24,7 +24,8 @@ import polars as pl
 from benchmarks.bench_retrain import copied
 from benchmarks.workloads import emit
 from onlineguard.slidr.history.layout import ROWS
-from onlineguard.slidr.simulation.simulator import Simulation, Traffic
+from onlineguard.slidr.simulation.simulator import Simulation
+from onlineguard.slidr.simulation.traffic import Traffic
 
 BASE = 500_000  # simulated clicks, which are then copied
 CHILD = """

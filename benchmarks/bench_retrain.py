@@ -27,7 +27,8 @@ from onlineguard.slidr.features import NAMES, Featuriser
 from onlineguard.slidr.history.layout import LABELS, clicks_schema
 from onlineguard.slidr.history.writing import write_part
 from onlineguard.slidr.model import FEATURES
-from onlineguard.slidr.simulation.simulator import Simulation, Traffic
+from onlineguard.slidr.simulation.simulator import Simulation
+from onlineguard.slidr.simulation.traffic import Traffic
 
 DAYS = 15
 CHILD = """

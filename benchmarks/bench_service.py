@@ -38,7 +38,8 @@ import numpy as np
 from benchmarks.workloads import emit
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.model import load_model, save_model
-from onlineguard.slidr.simulation.simulator import Traffic, simulate
+from onlineguard.slidr.simulation.simulator import simulate
+from onlineguard.slidr.simulation.traffic import Traffic
 
 RATES = (500, 1_000, 2_000)
 BATCH = 64

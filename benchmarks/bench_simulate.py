@@ -20,7 +20,8 @@ from pathlib import Path
 import polars as pl
 
 from benchmarks.workloads import emit
-from onlineguard.slidr.simulation.simulator import Traffic, write_traffic
+from onlineguard.slidr.simulation.simulator import write_traffic
+from onlineguard.slidr.simulation.traffic import Traffic
 
 SIZES = (1_000_000, 5_000_000, 20_000_000)
 RUNS = 3

@@ -52,7 +52,9 @@ from onlineguard.slidr.pipeline import (
     slice_name,
     train_model,
 )
-from onlineguard.slidr.simulation.simulator import KINDS, Traffic, World, simulate
+from onlineguard.slidr.simulation.simulator import simulate
+from onlineguard.slidr.simulation.tally import KINDS
+from onlineguard.slidr.simulation.traffic import Traffic, World
 from onlineguard.slidr.thresholds import metrics
 from onlineguard.slidr.thresholds.calibration import calibrate
 from onlineguard.slidr.thresholds.caps import CAP

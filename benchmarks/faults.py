@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 
 from onlineguard.slidr.features import NAMES
-from onlineguard.slidr.simulation.simulator import Traffic, simulate
+from onlineguard.slidr.simulation.simulator import simulate
+from onlineguard.slidr.simulation.traffic import Traffic
 
 DAY, HOUR = 86_400_000, 3_600_000
 BROKEN = 10  # the day of the fault, counted from 0

@@ -15,7 +15,9 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from onlineguard.slidr.simulation.simulator import USUAL_KINDS, Traffic, simulate
+from onlineguard.slidr.simulation.simulator import simulate
+from onlineguard.slidr.simulation.tally import USUAL_KINDS
+from onlineguard.slidr.simulation.traffic import Traffic
 from onlineguard.slidr.simulation.world import DAY, HOUR, TIMEZONES
 
 HERE = Path(__file__).parent

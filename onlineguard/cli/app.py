@@ -16,7 +16,7 @@ from onlineguard.cli import registry as commands  # the commands of `slidr`, and
 from onlineguard.cli.exits import one_line_errors
 
 if TYPE_CHECKING:
-    from onlineguard.slidr.simulation.simulator import World
+    from onlineguard.slidr.simulation.traffic import World
 
 COMMANDS = "onlineguard.commands"  # the entry points by which other packages, the service among them, add commands
 
@@ -148,7 +148,8 @@ def simulate(
     """
     with one_line_errors():
         from onlineguard.cli import console
-        from onlineguard.slidr.simulation.simulator import Traffic, write_traffic
+        from onlineguard.slidr.simulation.simulator import write_traffic
+        from onlineguard.slidr.simulation.traffic import Traffic
 
         traffic = Traffic(
             clicks,

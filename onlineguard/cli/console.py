@@ -27,7 +27,7 @@ from onlineguard.sources import Source
 
 if TYPE_CHECKING:  # both are of the extra `slidr`, which most commands do without
     from onlineguard.cli.story import Group, Story
-    from onlineguard.slidr.simulation.simulator import Tally
+    from onlineguard.slidr.simulation.tally import Tally
 
 SHOWN, REPORTED = 5, 20  # slices in the table, and in the report
 _STYLE: dict[str, Any] = {"box": SIMPLE_HEAD, "title_justify": "left", "title_style": "bold"}

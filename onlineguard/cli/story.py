@@ -34,7 +34,8 @@ from onlineguard.slidr.pipeline import (
     train_model,
 )
 from onlineguard.slidr.simulation.robots import ROBOTS
-from onlineguard.slidr.simulation.simulator import Traffic, simulate
+from onlineguard.slidr.simulation.simulator import simulate
+from onlineguard.slidr.simulation.traffic import Traffic
 from onlineguard.slidr.watch import COLUMNS, UNUSUAL, WATCHED
 
 WEEK = 7 * 86_400_000  # milliseconds

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
         purchasing,
         train_model,
     )
-    from onlineguard.slidr.simulation.simulator import Traffic, simulate
+    from onlineguard.slidr.simulation.simulator import simulate
+    from onlineguard.slidr.simulation.traffic import Traffic
     from onlineguard.slidr.thresholds.calibration import Calibration, calibrate
 
 __all__ = [
@@ -72,7 +73,8 @@ _NAMES = {
         "train_model",
     ],
     "learning.scorer": ["Scorer"],
-    "simulation.simulator": ["Traffic", "simulate"],
+    "simulation.simulator": ["simulate"],
+    "simulation.traffic": ["Traffic"],
     "learning.train": ["Network"],
 }
 __getattr__, __dir__ = loading(__name__, _NAMES, extra="slidr")

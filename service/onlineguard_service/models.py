@@ -8,7 +8,8 @@ from onlineguard import atomic
 from onlineguard.errors import CheckpointError
 from onlineguard.slidr.model import Model, Span, load_model, save_model
 from onlineguard.slidr.pipeline import Config, calibrate_model, known_humans, prepare, purchasing, train_model
-from onlineguard.slidr.simulation.simulator import Traffic, simulate
+from onlineguard.slidr.simulation.simulator import simulate
+from onlineguard.slidr.simulation.traffic import Traffic
 
 WEEK = 7 * 86_400_000
 CLICKS = 150_000  # of two made weeks: a model in some seconds

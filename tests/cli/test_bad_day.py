@@ -22,7 +22,8 @@ from onlineguard.slidr.features import Featuriser
 from onlineguard.slidr.history.reading import History
 from onlineguard.slidr.registry.registry import Registry
 from onlineguard.slidr.replay.replay import replayed
-from onlineguard.slidr.simulation.simulator import Traffic, simulate
+from onlineguard.slidr.simulation.simulator import simulate
+from onlineguard.slidr.simulation.traffic import Traffic
 from tests.support.histories import recorded, told, written
 from tests.support.real import Service
 

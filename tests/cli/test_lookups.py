@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from onlineguard.cli.app import app
 from onlineguard.slidr.features import LOOKED_UP, NAMES
 from onlineguard.slidr.model import load_model
-from onlineguard.slidr.simulation.simulator import Traffic, simulate
+from onlineguard.slidr.simulation.simulator import simulate
+from onlineguard.slidr.simulation.traffic import Traffic
 
 
 def invoke(*arguments, code=0):

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 from onlineguard.cli.app import app
 from onlineguard.slidr.registry.registry import Registry
 from onlineguard.slidr.registry.stores import Folder
-from onlineguard.slidr.simulation.simulator import Traffic, simulate
+from onlineguard.slidr.simulation.simulator import simulate
+from onlineguard.slidr.simulation.traffic import Traffic
 from tests.support.histories import recorded, told, written
 
 DAYS = ["--days", "4", "--calibrate-days", "4"]

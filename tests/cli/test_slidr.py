@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 import onlineguard.slidr
 from onlineguard.cli.app import app
 from onlineguard.slidr.model import load_model
-from onlineguard.slidr.simulation.simulator import Traffic, simulate, write_traffic
+from onlineguard.slidr.simulation.simulator import simulate, write_traffic
+from onlineguard.slidr.simulation.traffic import Traffic
 from tests.support.histories import recorded, told, written
 
 ROOT = Path(onlineguard.slidr.__file__).parents[2]

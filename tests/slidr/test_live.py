@@ -11,7 +11,8 @@ from onlineguard.slidr.live import LiveWatch
 from onlineguard.slidr.model import Model, Span
 from onlineguard.slidr.pipeline import Config, calibrate_model, prepare, purchasing, scores, slice_name, train_model
 from onlineguard.slidr.registry.records import Promises, SlicePromise
-from onlineguard.slidr.simulation.simulator import Traffic, simulate
+from onlineguard.slidr.simulation.simulator import simulate
+from onlineguard.slidr.simulation.traffic import Traffic
 
 DAY = 86_400_000
 FEATURES = np.random.default_rng(0).normal(size=(4_096, WIDTH)).astype(np.float32)

@@ -15,7 +15,8 @@ from onlineguard.slidr.features import NAMES
 from onlineguard.slidr.learning.network import NetworkConfig
 from onlineguard.slidr.model import MANIFEST, SCORER, SPECIFICATION, THRESHOLDS, Model, Span, load_model, save_model
 from onlineguard.slidr.pipeline import Config, calibrate_model, prepare, scores, train_model
-from onlineguard.slidr.simulation.simulator import Traffic, simulate
+from onlineguard.slidr.simulation.simulator import simulate
+from onlineguard.slidr.simulation.traffic import Traffic
 
 OPTIONS = {"budget": 0.05, "confidence": None}
 SPAN = Span(0, 10, 10, 5, 3)

@@ -27,7 +27,8 @@ from onlineguard.slidr.pipeline import (
     train_model,
     weekdays,
 )
-from onlineguard.slidr.simulation.simulator import Traffic, simulate
+from onlineguard.slidr.simulation.simulator import simulate
+from onlineguard.slidr.simulation.traffic import Traffic
 
 DAY = 86_400_000
 

@@ -19,7 +19,8 @@ from onlineguard.slidr.history.reading import History
 from onlineguard.slidr.pipeline import Config
 from onlineguard.slidr.registry.registry import Registry
 from onlineguard.slidr.retrain import Plan, retrain
-from onlineguard.slidr.simulation.simulator import Traffic, simulate
+from onlineguard.slidr.simulation.simulator import simulate
+from onlineguard.slidr.simulation.traffic import Traffic
 from tests.support.histories import recorded, told, written
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,8 @@ import pytest
 from onlineguard.errors import SourceError
 from onlineguard.slidr.model import Model, Span
 from onlineguard.slidr.pipeline import Config, calibrate_model, known_humans, prepare, scores, train_model
-from onlineguard.slidr.simulation.simulator import Traffic, simulate
+from onlineguard.slidr.simulation.simulator import simulate
+from onlineguard.slidr.simulation.traffic import Traffic
 from onlineguard.slidr.workflow import calibrate_scorer, decisions, measure, read_truth
 
 DAY = 86_400_000

@@ -9,7 +9,8 @@ from onlineguard.slidr.clicks.click import Click
 from onlineguard.slidr.learning.network import NetworkConfig
 from onlineguard.slidr.model import Model, Span, save_model
 from onlineguard.slidr.pipeline import Config, calibrate_model, prepare, train_model
-from onlineguard.slidr.simulation.simulator import Traffic, simulate
+from onlineguard.slidr.simulation.simulator import simulate
+from onlineguard.slidr.simulation.traffic import Traffic
 
 
 @pytest.fixture(scope="session")

@@ -20,20 +20,23 @@ The same configuration and seed give the same rows, with the same versions of Nu
 import os
 import shutil
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int
 from polars.io.plugins import register_io_source
 
 from onlineguard import atomic
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr.simulation import wide
-from onlineguard.slidr.simulation.robots import ROBOTS, Today, robots, weights
+from onlineguard.slidr.simulation.arrivals import Arrivals, together
+from onlineguard.slidr.simulation.robots import Today, robots, weights
+from onlineguard.slidr.simulation.tally import KINDS, ROBOTIC, Tally
+from onlineguard.slidr.simulation.traffic import Traffic
 from onlineguard.slidr.simulation.world import (
     AD_IDS,
     AGENTS,
@@ -52,10 +55,6 @@ from onlineguard.slidr.simulation.world import (
     joined,
 )
 
-World = Literal["usual", "wide"]
-USUAL_KINDS = ("person", *ROBOTS)
-KINDS = (*USUAL_KINDS, *wide.ROBOTS, *wide.PEOPLE)
-ROBOTIC = np.array([kind != "person" and kind not in wide.PEOPLE for kind in KINDS])
 CLICKS: dict[str, type[pl.DataType]] = {
     "click_id": pl.String,
     "ts": pl.Int64,
@@ -80,129 +79,7 @@ _IDLE = 30 * MINUTE  # no pause within a session is longer
 _MEAN_DELAY, _SPREAD_DELAY, _LONGEST_DELAY = 20 * MINUTE, 1.5, 24 * HOUR  # median time to a purchase, log spread, cap
 _PEAK = (1.4, 2.5, 1.5)  # people's clicks on the eve of the holiday, on the day, on the day after
 _PEAK_BUYS = 1.5
-_FRONT_ENDS = 8  # one of them has the clock fault
 _CHUNK = 1 << 18  # rows of the small files that are written at once
-_FEWEST = 200  # clicks a day, at least
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """What to simulate. Raises InvalidArgument for values that make no traffic.
-
-    holiday: on one day people click two and a half times as much, and a little more on the days beside it. These clicks
-        come on top of `clicks`.
-    label_outage: for this many hours no purchase is recorded in `purchase_ts`. The shop still has the orders.
-    clock_fault: for two hours one of eight front ends stamps the `ts` and `purchase_ts` of its clicks wrongly: in 1970
-        during the first hour, and a week ahead during the second.
-    biased_purchases: people who are signed in buy more, and more with a higher RFM score. Then the false-positive rate
-        over purchases is not the one over people. Without it all of people's clicks lead to a purchase with the same
-        probability, so purchasing clicks are typical of people's, as SLIDR assumes.
-    world: "usual" has seven kinds of robots, and all people buy alike. "wide" has the robots and people of `wide` too:
-        half of the robots' clicks are theirs, two of the kinds come only in the last seven days, and an eighth of
-        people's clicks is of groups that hardly ever buy.
-    anonymous: the share of visits without a user id or login on top of those that have none anyway, which are a fifth;
-        by default none in the usual world, and half of all in the wide one, where so 60 % of the clicks have no id.
-    """
-
-    clicks: int = 1_000_000  # about this many
-    days: int = 21
-    start: date = date(2026, 3, 2)  # a Monday
-    robots: float = 0.2  # share of the clicks
-    holiday: bool = False
-    label_outage: float = 0.0  # hours
-    clock_fault: bool = False
-    biased_purchases: bool = False
-    world: World = "usual"
-    anonymous: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.world not in get_args(World):
-            raise InvalidArgument("world", f"is {self.world!r}; it must be one of {', '.join(get_args(World))}")
-        if self.anonymous is not None and not 0.0 <= self.anonymous <= 1.0:
-            raise InvalidArgument("anonymous", f"is {self.anonymous}; it must be a share from 0 to 1, e.g. 0.5")
-        if not 1 <= self.days <= 366:
-            raise InvalidArgument("days", f"is {self.days}; it must be 1 to 366, e.g. 21 for three weeks")
-        if not _FEWEST * self.days <= self.clicks <= 2_000_000_000:
-            raise InvalidArgument(
-                "clicks",
-                f"is {self.clicks:,}; it must be {_FEWEST * self.days:,} ({_FEWEST} a day for {self.days} days) "
-                "to 2,000,000,000; ask for more clicks or fewer days",
-            )
-        if not 0.0 <= self.robots <= 0.9:
-            raise InvalidArgument("robots", f"is {self.robots}; it must be a share from 0 to 0.9, e.g. 0.2")
-        if not 0.0 <= self.label_outage <= 24.0 * self.days:
-            raise InvalidArgument(
-                "label_outage", f"is {self.label_outage} hours; it must be 0 to {24 * self.days}, the hours simulated"
-            )
-        if not date(1980, 1, 1) <= self.start <= date(2200, 1, 1):
-            raise InvalidArgument("start", f"is {self.start}; it must be a day from 1980 to 2199, e.g. 2026-03-02")
-
-    @property
-    def begin(self) -> int:
-        """Milliseconds since 1970 UTC of the first midnight."""
-        return int(datetime(self.start.year, self.start.month, self.start.day, tzinfo=UTC).timestamp()) * 1_000
-
-    @property
-    def end(self) -> int:
-        """Milliseconds since 1970 UTC of the midnight after the last day."""
-        return self.begin + self.days * DAY
-
-    @property
-    def attack(self) -> range:
-        """Days, counted from 0, on which a campaign is under attack: two in the second half."""
-        first = self.days * 3 // 5
-        return range(first, min(first + 2, self.days))
-
-    @property
-    def hidden(self) -> float:
-        """The share of visits whose user id and login are taken away."""
-        return (0.5 if self.world == "wide" else 0.0) if self.anonymous is None else self.anonymous
-
-    @property
-    def peak(self) -> int | None:
-        """The day of the holiday."""
-        return self.days * 2 // 3 if self.holiday else None
-
-    @property
-    def outage(self) -> tuple[int, int]:
-        """Start and end of the time without recorded purchases, in milliseconds since 1970 UTC."""
-        first = min(self.begin + self.days // 2 * DAY + 10 * HOUR, self.end - round(self.label_outage * HOUR))
-        return first, first + round(self.label_outage * HOUR)
-
-    @property
-    def fault(self) -> tuple[int, int]:
-        """Start and end of the time in which a front end's clock is wrong, in true milliseconds since 1970 UTC."""
-        first = self.begin + self.days // 3 * DAY + 14 * HOUR
-        return first, first + 2 * HOUR * self.clock_fault
-
-
-@dataclass
-class Tally:
-    """Counts of the simulated clicks, without duplicates."""
-
-    slices: Int[np.ndarray, "devices marketplaces 2 kinds"] = field(
-        default_factory=lambda: np.zeros((len(DEVICES), len(MARKETPLACES), 2, len(KINDS)), np.int64)
-    )
-    purchases: Int[np.ndarray, "devices marketplaces 2"] = field(  # recorded ones
-        default_factory=lambda: np.zeros((len(DEVICES), len(MARKETPLACES), 2), np.int64)
-    )
-    duplicates: int = 0
-    orders: int = 0
-
-    @property
-    def clicks(self) -> int:
-        return int(self.slices.sum())
-
-    @property
-    def kinds(self) -> dict[str, int]:
-        """Clicks by kind; those of the wide world where there are any."""
-        counts = zip(KINDS, self.slices.sum(axis=(0, 1, 2)).tolist(), strict=True)
-        return {kind: count for kind, count in counts if count or kind in USUAL_KINDS}
-
-    @property
-    def robotic(self) -> Int[np.ndarray, "devices marketplaces 2"]:
-        """Clicks of robots."""
-        return self.slices[..., ROBOTIC].sum(axis=-1)
 
 
 class Simulated(NamedTuple):
@@ -280,7 +157,7 @@ class Simulation:
 
     def days(self, progress: Callable[[int], None] | None = None) -> Generator[pl.DataFrame]:
         """The clicks that arrive on each day (UTC), in order of arrival, with the columns of CLICKS."""
-        late: _Clicks | None = None  # clicks of earlier days that arrive on later ones
+        late: Arrivals | None = None  # clicks of earlier days that arrive on later ones
         rfm = self._ledger.scores(self.config.begin)
         done = 0
         for day in range(self.config.days):
@@ -289,13 +166,13 @@ class Simulation:
             yesterday, rfm = rfm, self._ledger.scores(midnight)
             self._ledger.day(midnight, rng)
             clicks = self._expanded(self._planned(day, rfm, rng), rng)
-            waiting = clicks if late is None else _together(late, clicks)
+            waiting = clicks if late is None else together(late, clicks)
             # The row in the lower bits keeps the order of clicks that arrive at the same time.
             key = np.sort(((waiting.arrival - midnight) << 32) | np.arange(len(waiting.arrival)))
             arrived = int(np.searchsorted(key, DAY << 32))
             row = key & 0xFFFFFFFF
-            late = waiting.take(row[arrived:])
-            frame = self._frame(waiting.take_clicks(row[:arrived]), midnight, rfm, yesterday)
+            late = waiting.alone(row[arrived:])
+            frame = self._frame(waiting.take(row[:arrived]), midnight, rfm, yesterday)
             done += len(frame)
             if progress is not None:
                 progress(done)
@@ -359,7 +236,7 @@ class Simulation:
             if last or name not in wide.LAST_WEEK
         ]
 
-    def _expanded(self, sessions: Sessions, rng: np.random.Generator) -> "_Clicks":
+    def _expanded(self, sessions: Sessions, rng: np.random.Generator) -> Arrivals:
         """Every click of the sessions, with late ones and duplicates, in no particular order."""
         row = np.repeat(np.arange(len(sessions), dtype=np.int32), sessions.clicks)
         n = len(row)
@@ -385,8 +262,8 @@ class Simulation:
         self._clicks += n
 
         repeated = rng.integers(0, max(n, 1), rng.binomial(n, _TWICE))
-        first_arrivals = _Clicks(sessions, arrival, ts, row, ad, purchase, number, np.zeros(n, np.bool_))
-        clicks = first_arrivals.take_clicks(np.concatenate([np.arange(n), repeated]))
+        first_arrivals = Arrivals(sessions, arrival, ts, row, ad, purchase, number, np.zeros(n, np.bool_))
+        clicks = first_arrivals.take(np.concatenate([np.arange(n), repeated]))
         clicks.arrival[n:] += rng.integers(50, MINUTE, len(repeated))
         clicks.twice[n:] = True
         return clicks
@@ -410,25 +287,24 @@ class Simulation:
 
     def _frame(
         self,
-        clicks: "_Clicks",
+        arrivals: Arrivals,
         midnight: int,
         today: Float[np.ndarray, " people"],
         yesterday: Float[np.ndarray, " people"],
     ) -> pl.DataFrame:
         """The clicks as they are written. Also counts them, and keeps their truth for later."""
-        sessions, row = clicks.sessions, clicks.row
-        first_time = ~clicks.twice
-        kind = sessions.kind[row]
-        self._truth.append((clicks.number[first_time], kind[first_time]))
-        self._count(clicks, first_time)
+        sessions, row = arrivals.sessions, arrivals.row
+        first = ~arrivals.twice
+        self._truth.append((arrivals.number[first], sessions.kind[row][first]))
+        self.tally.count(arrivals)
 
         user = sessions.user[row]
         person = np.where(user < self._people.n, user, UNKNOWN)
         rfm = today[person]
-        before = np.flatnonzero(clicks.ts < midnight)
+        before = np.flatnonzero(arrivals.ts < midnight)
         rfm[before] = yesterday[person[before]]
         rfm[person == UNKNOWN] = np.nan
-        ts, purchase = self._stamped(clicks)
+        ts, purchase = arrivals.stamped(self.config.fault)
         visits = pl.DataFrame(
             {
                 "user_id": identifiers(sessions.user, self._key + 1),
@@ -441,67 +317,14 @@ class Simulation:
             }
         )
         return visits.select(pl.all().gather(pl.Series(row))).select(
-            pl.lit(identifiers(clicks.number, self._key)).alias("click_id"),
+            pl.lit(identifiers(arrivals.number, self._key)).alias("click_id"),
             pl.lit(pl.Series(ts)).alias("ts"),
             pl.exclude("logged_in"),
-            pl.lit(AD_IDS.gather(pl.Series(clicks.ad))).alias("ad_id"),
+            pl.lit(AD_IDS.gather(pl.Series(arrivals.ad))).alias("ad_id"),
             "logged_in",
             pl.lit(pl.Series(purchase).set(pl.Series(purchase == UNKNOWN), None)).alias("purchase_ts"),
             pl.lit(pl.Series(rfm, dtype=pl.Float64, nan_to_null=True)).alias("rfm"),
         )
-
-    def _stamped(self, clicks: "_Clicks") -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-        """`ts` and `purchase_ts` as the front ends write them."""
-        first, last = self.config.fault
-        session = clicks.sessions.session[clicks.row]
-        wrong = np.flatnonzero((clicks.ts >= first) & (clicks.ts < last) & (session % _FRONT_ENDS == 0))
-        if not len(wrong):
-            return clicks.ts, clicks.purchase
-        ts, purchase = clicks.ts.copy(), clicks.purchase.copy()
-        shift = np.where(ts[wrong] < first + HOUR, -first, 7 * DAY)
-        ts[wrong] += shift
-        purchase[wrong] = np.where(purchase[wrong] == UNKNOWN, UNKNOWN, purchase[wrong] + shift)
-        return ts, purchase
-
-    def _count(self, clicks: "_Clicks", first_time: Num[np.ndarray, " n"]) -> None:
-        sessions, tally = clicks.sessions, self.tally
-        place = (sessions.device.astype(np.int64) * len(MARKETPLACES) + sessions.marketplace) * 2 + sessions.logged_in
-        row = clicks.row[first_time]
-        counts = np.bincount((place * len(KINDS) + sessions.kind)[row], minlength=tally.slices.size)
-        tally.slices += counts.reshape(tally.slices.shape)
-        bought = clicks.row[first_time & (clicks.purchase != UNKNOWN)]
-        tally.purchases += np.bincount(place[bought], minlength=tally.purchases.size).reshape(tally.purchases.shape)
-        tally.duplicates += len(first_time) - len(row)
-
-
-@dataclass(frozen=True)
-class _Clicks:
-    """Clicks of some sessions, arrays (n,)."""
-
-    sessions: Sessions
-    arrival: Int[np.ndarray, " n"]  # milliseconds since 1970
-    ts: Int[np.ndarray, " n"]
-    row: Int[np.ndarray, " n"]  # position of its session
-    ad: Int[np.ndarray, " n"]
-    purchase: Int[np.ndarray, " n"]  # milliseconds since 1970, or UNKNOWN
-    number: Int[np.ndarray, " n"]  # from which its id is made
-    twice: Num[np.ndarray, " n"]  # whether this is its second arrival
-
-    def take_clicks(self, rows: Int[np.ndarray, " m"]) -> "_Clicks":
-        columns = (self.arrival, self.ts, self.row, self.ad, self.purchase, self.number, self.twice)
-        return _Clicks(self.sessions, *(column[rows] for column in columns))
-
-    def take(self, rows: Int[np.ndarray, " m"]) -> "_Clicks":
-        """These clicks with only their own sessions, so that all others can be freed."""
-        taken = self.take_clicks(rows)
-        return replace(taken, sessions=self.sessions.take(taken.row), row=np.arange(len(rows), dtype=np.int32))
-
-
-def _together(a: _Clicks, b: _Clicks) -> _Clicks:
-    row = np.concatenate([a.row, b.row + np.int32(len(a.sessions))])
-    pairs = ((getattr(a, name), getattr(b, name)) for name in ("arrival", "ts", "ad", "purchase", "number", "twice"))
-    arrival, ts, ad, purchase, number, twice = map(np.concatenate, pairs)
-    return _Clicks(joined([a.sessions, b.sessions]), arrival, ts, row, ad, purchase, number, twice)
 
 
 def _source(schema: dict[str, Any], frames: Callable[[], Iterator[pl.DataFrame]]) -> pl.LazyFrame:

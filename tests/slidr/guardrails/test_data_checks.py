@@ -15,7 +15,8 @@ from onlineguard.slidr.guardrails.checks import Settings, run
 from onlineguard.slidr.guardrails.data import DAY, HOUR, Data, arrived
 from onlineguard.slidr.registry.records import Promises
 from onlineguard.slidr.retrain import CHECKS, DATA_CHECKS
-from onlineguard.slidr.simulation.simulator import Traffic, simulate
+from onlineguard.slidr.simulation.simulator import simulate
+from onlineguard.slidr.simulation.traffic import Traffic
 
 SLICES = ("device", "marketplace", "logged_in")
 TRAFFIC = Traffic(clicks=50_000, days=7, start=date(2026, 3, 2))

@@ -8,7 +8,8 @@ from onlineguard.slidr.history.keeping import compact, drop_before, erase
 from onlineguard.slidr.history.layout import parts
 from onlineguard.slidr.history.pseudonyms import BYTES, Pseudonyms, made_key, read_key
 from onlineguard.slidr.history.reading import History
-from onlineguard.slidr.simulation.simulator import Traffic, simulate
+from onlineguard.slidr.simulation.simulator import simulate
+from onlineguard.slidr.simulation.traffic import Traffic
 from tests.support.histories import recorded, told, written
 
 

@@ -14,7 +14,8 @@ from onlineguard.slidr.history.writing import write_part
 from onlineguard.slidr.learning.regulars import regulars
 from onlineguard.slidr.learning.spreading import spread
 from onlineguard.slidr.pipeline import Config, calibrate_model, labelled, prepare, train_model
-from onlineguard.slidr.simulation.simulator import Traffic, simulate
+from onlineguard.slidr.simulation.simulator import simulate
+from onlineguard.slidr.simulation.traffic import Traffic
 from tests.support.histories import ABOUT, recorded, told, written
 
 

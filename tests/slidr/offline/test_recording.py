@@ -24,7 +24,8 @@ from onlineguard.slidr.history.reading import History, features_of
 from onlineguard.slidr.offline import recording
 from onlineguard.slidr.offline.log import ParquetLog
 from onlineguard.slidr.offline.recording import record
-from onlineguard.slidr.simulation.simulator import Traffic, simulate
+from onlineguard.slidr.simulation.simulator import simulate
+from onlineguard.slidr.simulation.traffic import Traffic
 from tests.support.click_frames import frame
 from tests.support.slidr_streams import streams
 

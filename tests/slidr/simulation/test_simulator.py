@@ -24,17 +24,9 @@ from onlineguard.cli.app import app
 from onlineguard.errors import InvalidArgument
 from onlineguard.slidr import features
 from onlineguard.slidr.simulation import wide, world
-from onlineguard.slidr.simulation.simulator import (
-    CLICKS,
-    FILES,
-    KINDS,
-    ORDERS,
-    TRUTH,
-    USUAL_KINDS,
-    Traffic,
-    simulate,
-    write_traffic,
-)
+from onlineguard.slidr.simulation.simulator import CLICKS, FILES, ORDERS, TRUTH, simulate, write_traffic
+from onlineguard.slidr.simulation.tally import KINDS, USUAL_KINDS
+from onlineguard.slidr.simulation.traffic import Traffic
 from onlineguard.slidr.simulation.world import DAY, HISTORY, HOUR, MARKETPLACES, MINUTE, TIMEZONES, Rhythm
 
 CONFIG = Traffic(clicks=120_000, days=14)
