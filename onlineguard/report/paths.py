@@ -1,5 +1,6 @@
-"""Path data of SVG: lines, areas and bands in whole units, in as few characters as possible."""
+"""Path data of SVG: lines, areas, bands, dots and bars in whole units, in as few characters as possible."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,3 +39,27 @@ def line_path(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], floor: int
 def band_path(bands: Sequence[tuple[int, int]], top: int = 0, height: int = HEIGHT) -> str:
     """Rectangles, each over the columns from `low` to `high`."""
     return "".join(f"M{low} {top}h{high - low}v{height}h{low - high}z" for low, high in bands)
+
+
+def dots_path(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> str:
+    """Lines without length, whose round ends show as dots. NaN is left out."""
+    known = ~np.isnan(y)
+    return "".join(f"M{a:.0f} {b:.0f}h0" for a, b in zip(x[known].tolist(), y[known].tolist(), strict=True))
+
+
+def bars_path(x: Float[np.ndarray, " n"], low: Float[np.ndarray, " n"], high: Float[np.ndarray, " n"]) -> str:
+    """Vertical lines. NaN is left out."""
+    known = ~np.isnan(low)
+    ends = zip(x[known].tolist(), low[known].tolist(), high[known].tolist(), strict=True)
+    return "".join(f"M{a:.0f} {b:.0f}V{c:.0f}" for a, b, c in ends)
+
+
+def area_path(x: Float[np.ndarray, " n"], low: Float[np.ndarray, " n"], high: Float[np.ndarray, " n"]) -> str:
+    """The area between two lines. NaN is left out."""
+    known = ~np.isnan(low) & ~np.isnan(high)
+    if not known.any():
+        return ""
+    there, back = (zip(x[known].tolist(), y[known].tolist(), strict=True) for y in (low, high))
+    points = [(round(a), round(b)) for a, b in (*there, *reversed(tuple(back)))]
+    steps = " ".join(f"{c - a} {d - b}" for (a, b), (c, d) in itertools.pairwise(points))
+    return f"M{points[0][0]} {points[0][1]}l{steps}z"
