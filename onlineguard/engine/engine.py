@@ -16,9 +16,7 @@ from typing import Any, Concatenate, Literal
 import jax
 import numpy as np
 
-from onlineguard.core.protocols import Array
 from onlineguard.engine import checkpoint, portable
-from onlineguard.engine.admission import Admission
 from onlineguard.engine.arguments import (
     checked_categories,
     checked_cores,
@@ -35,20 +33,19 @@ from onlineguard.engine.arguments import (
     with_absence,
     with_categories,
 )
-from onlineguard.engine.batches import LARGEST_BATCH, EventBatch, aligned, fetched, joined_there
-from onlineguard.engine.columns import as_columns, names_at_hand
+from onlineguard.engine.batches import LARGEST_BATCH, EventBatch, aligned
 from onlineguard.engine.device import available, checked_device
-from onlineguard.engine.events import CodedEvents, as_event, as_events, as_targets, events_there, texts_among
-from onlineguard.engine.feedback import Feedback
+from onlineguard.engine.events import CodedEvents, as_targets
+from onlineguard.engine.features import Features
 from onlineguard.engine.fronts import Front, Tail
-from onlineguard.engine.keys import SliceKeys, as_keys, kept_keys
+from onlineguard.engine.keys import SliceKeys
+from onlineguard.engine.learner import Learner, Outcome
 from onlineguard.engine.parts import FIRST_ROW
-from onlineguard.engine.slices import UNKNOWN, SliceTable, first_unknown
 from onlineguard.engine.states import SAMPLE, Sample, States
 from onlineguard.engine.table import Layout
 from onlineguard.engine.verdicts import Verdict, Verdicts
 from onlineguard.errors import InvalidArgument
-from onlineguard.models.base import FIELDS, SliceModel
+from onlineguard.models.base import SliceModel
 
 
 def _serialised[**P, R](method: Callable[Concatenate["Engine", P], R]) -> Callable[Concatenate["Engine", P], R]:
@@ -97,15 +94,11 @@ class Engine:
 
     __slots__ = (
         "__weakref__",
-        "_admission",
         "_cores",
         "_device",
         "_features",
-        "_feedback",
+        "_learner",
         "_lock",
-        "_n_features",
-        "_slices",
-        "_states",
         "_turns",
         "notes",
     )
@@ -130,41 +123,40 @@ class Engine:
     ):
         self._lock = threading.RLock()
         self._turns = ThreadPoolExecutor(1, "onlineguard")  # of `aupdate`; it starts no thread before that
-        self._features = checked_features(features)
-        self._n_features = checked_width(n_features, self._features)
-        columns = checked_categories(categories, self._n_features, self._features)
-        sides = checked_sides(only_high, only_low, self._n_features, self._features)
-        weighing = checked_weights(weights, self._n_features, self._features)
+        names = checked_features(features)
+        n = checked_width(n_features, names)
+        self._features = Features(n, names)
+        columns = checked_categories(categories, n, names)
+        sides = checked_sides(only_high, only_low, n, names)
+        weighing = checked_weights(weights, n, names)
         if bytes_per_slice is None:
             model = checked_model(estimator, target_rate, patience, sides, weighing)
         elif estimator is None:
-            model = fitting_model(self._n_features, bytes_per_slice, target_rate, patience, sides, weighing)
+            model = fitting_model(n, bytes_per_slice, target_rate, patience, sides, weighing)
         else:
             raise InvalidArgument(
                 "bytes_per_slice", f"is {bytes_per_slice!r}, but an estimator is named; leave one of them out"
             )
         model = with_categories(model, columns)
         self._cores, self._device = checked_cores(cores), checked_device(device)
-        self._states = self._new_states(with_absence(model) if absence else model)
-        self._slices = SliceTable(checked_max_slices(max_slices), FIRST_ROW)
-        self._feedback = Feedback()
-        self._admission = Admission(self._slices, self._states.pools)
+        states = self._new_states(with_absence(model) if absence else model)
+        self._learner = Learner(states, checked_max_slices(max_slices))
         self.notes: dict[str, Any] = {}  # the caller's own values, of types that JSON can hold; saved with the engine
 
     @property
     def model(self) -> SliceModel:
         """The model of one slice, with the values that the operator chose."""
-        return self._states.model
+        return self._learner.states.model
 
     @property
     def params(self) -> SliceModel:
         """The model as it is given to compiled programs: its numbers are float32 arrays."""
-        return self._states.params
+        return self._learner.states.params
 
     @property
     def layout(self) -> Layout:
         """Where the parts of a slice's state lie in its row of the table."""
-        return self._states.layout
+        return self._learner.states.layout
 
     @property
     def categories(self) -> tuple[int, ...]:
@@ -174,17 +166,17 @@ class Engine:
     @property
     def n_features(self) -> int:
         """Numbers in an event."""
-        return self._n_features
+        return self._features.n
 
     @property
     def features(self) -> list[str] | None:
         """Names of the features, if they have any."""
-        return self._features
+        return self._features.names
 
     @property
     def n_events(self) -> int:
         """Events taken by `update`, over all slices."""
-        return self._admission.n_events
+        return self._learner.admission.n_events
 
     @property
     def target_rate(self) -> float:
@@ -207,42 +199,43 @@ class Engine:
     @property
     def max_slices(self) -> int:
         """The most slices kept; the least recently used are evicted first. A smaller number takes effect at once."""
-        return self._slices.max_slices
+        return self._learner.slices.max_slices
 
     @max_slices.setter
     @_serialised
     def max_slices(self, max_slices: int) -> None:
-        self._slices.max_slices = checked_max_slices(max_slices)
-        while len(self._slices.rows) > self._slices.max_slices:
-            self._slices.evict()
+        slices = self._learner.slices
+        slices.max_slices = checked_max_slices(max_slices)
+        while slices.capacity_left < 0:
+            slices.evict()
 
     @property
     @_serialised
     def slices(self) -> list[Hashable]:
         """Keys of the known slices, oldest first."""
-        return list(self._slices.rows)
+        return list(self._learner.slices.rows)
 
     @property
     def n_slices(self) -> int:
         """The number of known slices."""
-        return len(self._slices.rows)
+        return len(self._learner.slices.rows)
 
     def slice_of(self, number: int) -> Hashable:
         """The key of the slice with this number in `Verdicts.slice_numbers`.
 
         Raises KeyError for a slice that was never known or has been forgotten.
         """
-        return self._slices.key_of(number)
+        return self._learner.slices.key_of(number)
 
     @property
     def capacity(self) -> int:
         """How many slices fit before the table grows. Growing compiles the programs again for the new size."""
-        return min(self._states.table.parts.capacity - FIRST_ROW, self._slices.max_slices)
+        return min(self._learner.states.table.parts.capacity - FIRST_ROW, self._learner.slices.max_slices)
 
     @property
     def evicted(self) -> int:
         """Slices evicted since the start to keep within `max_slices`."""
-        return self._slices.evicted
+        return self._learner.slices.evicted
 
     @_serialised
     def update(self, slices: Any, X: Any, y: Any = None) -> Verdicts:
@@ -261,7 +254,7 @@ class Engine:
         Cutting a stream into other batches changes nothing, to the last bit. Raises InvalidArgument, before anything
         has changed, if a key or a number cannot be read.
         """
-        return self._told(*self._learned(slices, X, y, wait=True))
+        return self._learner.verdicts(self._learned(slices, X, y, wait=True))
 
     async def aupdate(self, slices: Any, X: Any, y: Any = None) -> Verdicts:
         """`update` in a thread of the engine's own, while the event loop goes on.
@@ -277,10 +270,10 @@ class Engine:
         On an accelerator the next batch is read, and its keys are looked up, while the device works on the one before:
         the engine is a batch ahead of the verdicts. Raises as `update` does, after the verdicts of the batches before.
         """
-        if not self._states.table.goes_away:
+        if not self._learner.states.table.goes_away:
             yield from (self.update(*batch) for batch in batches)
             return
-        ahead: deque[tuple[Any, Any, bool]] = deque()
+        ahead: deque[Outcome] = deque()
         failed = None
         for batch in batches:
             try:
@@ -290,55 +283,21 @@ class Engine:
                 failed = error
                 break
             if len(ahead) > 1:
-                yield self._told(*ahead.popleft())
+                yield self._learner.verdicts(ahead.popleft())
         while ahead:
-            yield self._told(*ahead.popleft())
+            yield self._learner.verdicts(ahead.popleft())
         if failed is not None:
             raise failed
 
-    def _learned(
-        self, slices: Any, X: Any, y: Any = None, *, wait: bool
-    ) -> tuple[list[tuple[Array, np.ndarray]], list[np.ndarray], bool]:
-        """Learn a batch; see `Stepper.run` for `wait`.
-
-        Returns its judgements and rows, in parts, its slice numbers, and whether the judgements stay where they are.
-        """
-        events, keys, known = self._read(slices, X, y)
-        stays = isinstance(events.x, jax.Array)
-        parts: list[tuple[Array, np.ndarray]] = []
-        numbers: list[np.ndarray] = []
-        born = self._slices.born
-        start = 0
-        while start < events.n:
-            reads, rows = self._admit(keys, start, lambda born, rows: self._begin(rows, events.part(born)), known)
-            known = known if self._slices.born == born else None  # births and evictions change the rows of keys
-            end = start + len(rows)
-
-            def counted(rows: np.ndarray = rows) -> None:
-                numbers.append(self._slices.numbers(rows))
-                self._admission.count(rows)
-
-            part = events.part(slice(start, end))
-            parts.append((self._states.learn(reads, rows, part, wait and not stays, counted), rows))
-            self._pool_when_due()
-            start = end
-        return parts, numbers, stays
-
-    def _told(self, parts: list[tuple[Array, np.ndarray]], numbers: list[np.ndarray], stays: bool) -> Verdicts:
-        """The verdicts on judgements of events in these rows, in parts, with what people said of the slices."""
-        if stays and parts and self._feedback.silent:
-            return self._verdicts([joined_there([(judgements, len(rows)) for judgements, rows in parts])], numbers)
-        return self._verdicts(
-            [self._feedback.applied(fetched(judgements, len(rows)), rows) for judgements, rows in parts], numbers
-        )
+    def _learned(self, slices: Any, X: Any, y: Any = None, *, wait: bool) -> Outcome:
+        """Learn a batch; see `Stepper.run` for `wait`."""
+        return self._learner.learn(*self._read(slices, X, y), wait)
 
     @_serialised
     def score(self, slices: Any, X: Any, y: Any = None) -> Verdicts:
         """The verdict that `update` would give to each of these events if it came next; nothing is learned."""
         events, _, rows = self._read(slices, X, y)
-        stays = isinstance(events.x, jax.Array)
-        judged = self._states.judge(rows, events, self._slices.end, wait=not stays)
-        return self._told(judged, [self._slices.numbers(rows)], stays)
+        return self._learner.verdicts(self._learner.judge(events, rows))
 
     @_serialised
     def predict(self, slices: Any, X: Any) -> np.ndarray:
@@ -353,7 +312,7 @@ class Engine:
             )
         events, _, rows = self._read(slices, X, None)
         events = events._replace(x=np.asarray(events.x))
-        return self._states.predict(rows, events, self._slices.end)
+        return self._learner.states.predict(rows, events, self._learner.slices.end)
 
     def memory_for(self, front: Front) -> np.ndarray:
         """The memory for `update_from`, int32 zeros: first the front's part, then the engine's."""
@@ -363,11 +322,11 @@ class Engine:
 
     def brought(self, front: Front, weights: Any) -> Any:
         """The weights of a front on the device that runs it."""
-        return self._states.table.brought(front, weights)
+        return self._learner.states.table.brought(front, weights)
 
     def runs_at_once(self, n: int) -> bool:
         """Whether a front of so many events had better compute them all at once, on an accelerator."""
-        return self._states.table.runs_at_once(n)
+        return self._learner.states.table.runs_at_once(n)
 
     @_serialised
     def update_from(
@@ -382,36 +341,16 @@ class Engine:
         zero. Raises InvalidArgument, before anything has changed, if a slice counts its events from an origin, or if
         the model is supervised.
         """
-        if self._states.have_origins:
+        if self._learner.states.have_origins:
             raise InvalidArgument("the engine has slices that count from origins; give all its events to `update`")
         if self.model.supervised:
             raise InvalidArgument(f"{_kind(self.model)} has a target, which no front computes; use `update`")
-        n = len(slices)
-        after, parts = memory, list[np.ndarray]()
-        start = 0
-        while start < n:
-            if start:
-                memory[:] = after
-            rows: Any = list(map(self._slices.rows.get, slices))
-            reads = rows
-            if start or None in rows or self._admission.n_events + n > self._admission.pooling_at:
-                reads, rows = self._admit(
-                    slices,
-                    start,
-                    lambda born, rows: self._begin_from(front, weights, memory, (start, born), rows),  # noqa: B023
-                )
-            after, judgements = self._states.table.run_from(front, weights, memory, start, (reads, rows))
-            end = start + len(rows)
-            parts.append(self._feedback.applied(judgements[start:end], rows))
-            self._admission.count(rows)
-            self._pool_when_due()
-            start = end
-        return after, self._verdicts(parts)
+        return self._learner.learn_from(front, weights, slices, memory)
 
     @_serialised
     def warmup_from(self, front: Front, weights: Any) -> None:
         """Compile the program of a front for the present size of the table."""
-        self._states.table.warmup_from(front, weights, self.memory_for(front))
+        self._learner.states.table.warmup_from(front, weights, self.memory_for(front))
 
     @_serialised
     def explain(self, slice_: Hashable, x: Any, y: float = np.nan) -> dict[Hashable, float]:
@@ -420,10 +359,10 @@ class Engine:
         Features are named, or counted from 0. If the model does not split its score by feature, the event is scored
         again without each feature, whose part is the drop of the score. Raises KeyError for an unknown slice.
         """
-        row, event = self._slices.row(slice_), self._one_event(x, y)
-        parts = self._states.contributions(row, event, self._slices.end)
+        row, event = self._row(slice_), self._one_event(x, y)
+        parts = self._learner.states.contributions(row, event, self._learner.slices.end)
         shares = parts / max(parts.sum(), np.finfo(float).tiny)
-        names = self._names
+        names = self._features.labels
         return {names[i]: float(shares[i]) for i in np.argsort(-shares, kind="stable").tolist()}
 
     @_serialised
@@ -435,10 +374,10 @@ class Engine:
         the `nearest` value seen before, the `forecast`, the value at the `same_time` of an earlier period, and its
         evidence in decades. NaN stands for none. Raises KeyError for an unknown slice.
         """
-        row = self._slices.row(slice_)
-        found = self._states.reasons(row, self._one_event(x, y), self._slices.end)
+        row, names = self._row(slice_), self._features.labels
+        found = self._learner.states.reasons(row, self._one_event(x, y), self._learner.slices.end)
         return {
-            name: tuple(self._names[i] for i in value) if isinstance(value, tuple) else self._by_feature(value)
+            name: tuple(names[i] for i in value) if isinstance(value, tuple) else self._by_feature(value)
             for name, value in found.items()
         }
 
@@ -451,12 +390,8 @@ class Engine:
         rightly already moves nothing. If x is usual the model learns it once more, as it learns any event; a series
         does not, since an event has its place there. Raises KeyError for an unknown slice.
         """
-        row, event = self._slices.row(slice_), self._one_event(x)
-        at = np.array([row], np.int32)
-        ((judgements, _),) = self._states.judge(at, event, self._slices.end)
-        self._feedback.teach(row, judgements[0], usual)
-        if usual and self.model.repeatable:
-            self._states.learn(at, at, event)
+        row, event = self._row(slice_), self._one_event(x)
+        self._learner.teach(row, event, usual)
         return self.score([slice_], CodedEvents(np.asarray(event.x)))[0]
 
     def plot(self, slice_: Hashable, X: Any, y: Any = None, *, features: Sequence[str | int] | None = None) -> Any:
@@ -471,9 +406,9 @@ class Engine:
         """
         from onlineguard.engine.pictures import drawn
 
-        found, names = self.describe(slice_), list(self._names)
-        numbers = [j for j in range(self._n_features) if j not in self.categories]
-        columns = sorted(columns_named("features", features or numbers, self._n_features, self._features))
+        found, names = self.describe(slice_), list(self._features.labels)
+        numbers = [j for j in range(self.n_features) if j not in self.categories]
+        columns = sorted(columns_named("features", features or numbers, self.n_features, self.features))
         location, scale, events = found.get("location"), found.get("scale"), self._events(X)
         return drawn(
             self.score(slice_, CodedEvents(events), y),
@@ -493,10 +428,10 @@ class Engine:
         has learned, `idle` the events of all slices since its last one, and `feedback` is the factor that people put on
         the threshold. Raises KeyError for an unknown slice.
         """
-        row = self._slices.row(slice_)
+        row = self._row(slice_)
         found = self._by_feature(self.model.describe(self.state(slice_)))
-        idle = self._admission.n_events - 1 - self._slices.last_used(row)
-        return {**found, "idle": idle, "feedback": self._feedback.of(row)}
+        idle = self.n_events - 1 - self._learner.slices.last_used(row)
+        return {**found, "idle": idle, "feedback": self._learner.feedback.of(row)}
 
     @_serialised
     def state(self, slice_: Hashable) -> Any:
@@ -505,12 +440,12 @@ class Engine:
         Where events are counted from an origin, floats are float64, so that none of their digits is lost. Raises
         KeyError for a slice that is not known.
         """
-        return self._states.of(self._slices.row(slice_))
+        return self._learner.states.of(self._row(slice_))
 
     @_serialised
     def forget(self, slice_: Hashable) -> None:
         """Drop a slice and its state; raises KeyError for an unknown slice."""
-        self._slices.forget(slice_)
+        self._learner.slices.forget(slice_)
 
     def select(self, slices: Any) -> "Engine":
         """A new engine with these slices alone: a copy of this one that has forgotten all others.
@@ -556,9 +491,9 @@ class Engine:
             dump, model = other.dump(), other.model
         with self._lock:
             portable.check_alike(
-                self.model, model, self._features or self._n_features, other._features or other._n_features
+                self.model, model, self.features or self.n_features, other.features or other.n_features
             )
-            self._take_in(*portable.coming(dump, self._slices.rows, both, self.max_slices))
+            self._learner.take_in(*portable.coming(dump, self._learner.slices.rows, both, self.max_slices))
 
     def with_features(self, features: Sequence[str] | int, *, categories: Sequence[str | int] = ()) -> "Engine":
         """A new engine for events with other features, in which every slice keeps what it learned of those that remain.
@@ -584,9 +519,9 @@ class Engine:
 
         They are the oldest that have seen enough. None where the model cannot be pooled.
         """
-        if not self._states.pools:
+        if not self._learner.states.pools:
             return None
-        return Sample(*(part[:most] for part in self._states.sampled(self._slices.used()[:SAMPLE])))
+        return Sample(*(part[:most] for part in self._learner.sample()))
 
     @_serialised
     def adopt(self, sample: Sample) -> bool:
@@ -595,10 +530,7 @@ class Engine:
         Nothing changes where the states are those of other models or features, or where this model cannot be pooled.
         The states may come from several engines that each judge a part of the slices of a stream.
         """
-        if not self._states.pools or not self._states.adopt(sample):
-            return False
-        self._admission.stop_pooling()
-        return True
+        return self._learner.adopt(sample)
 
     @_serialised
     def warmup(self, batch: int = LARGEST_BATCH, slices: int = 0) -> None:
@@ -608,8 +540,7 @@ class Engine:
         beforehand. For an accelerator it compiles too, a minute or so, and measures from how many events on a call is
         quicker there.
         """
-        self._states.table.parts.reserve(FIRST_ROW + min(slices, self._slices.max_slices))
-        self._states.warmup(batch)
+        self._learner.warmup(batch, slices)
 
     @_serialised
     def save(self, path: str | PathLike[str]) -> None:
@@ -623,7 +554,7 @@ class Engine:
     @_serialised
     def fetch(self) -> None:
         """Bring the states into NumPy, so that until the next event `dump` need not call JAX."""
-        self._states.fetch()
+        self._learner.states.fetch()
 
     @_serialised
     def dump(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -631,18 +562,8 @@ class Engine:
 
         `save` writes it to a file, and the service to its snapshots.
         """
-        slices, tensors = self._slices.dump()
-        config = {
-            "n_features": self.n_features,
-            "features": self.features,
-            "max_slices": self._slices.max_slices,
-            "n_events": self.n_events,
-            "pooling_at": self._admission.pooling_at,
-            "slices": slices,
-            "notes": self.notes,
-        }
-        states = self._states.dump(self._slices.used(), self._slices.end)
-        return config, tensors | states | self._feedback.dump()
+        learned, tensors = self._learner.dump()
+        return {"n_features": self.n_features, "features": self.features, **learned, "notes": self.notes}, tensors
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "Engine":
@@ -680,30 +601,14 @@ class Engine:
             cores=cores,
             device=device,
         )
-        self._admission.n_events, self._admission.pooling_at = config["n_events"], config["pooling_at"]
         self.notes = dict(config.get("notes", {}))  # files of earlier versions have none
-        self._slices.restore(config["slices"], tensors)
-        self._states.restore(tensors, self._slices.end)
-        self._feedback.restore(tensors)
+        self._learner.restore(config, tensors)
 
     def _made(self, model: SliceModel, dump: portable.Dump) -> "Engine":
         """An engine of a dump, in the places where this one runs."""
         engine, (config, tensors) = Engine.__new__(Engine), dump
         engine._become(config, model, tensors, self._cores, self._device)
         return engine
-
-    def _take_in(self, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-        """Take in the slices of a dump, for which there is room."""
-        keys, n_events = config["slices"]["keys"], max(self.n_events, config["n_events"])
-        self._states.table.parts.reserve(self._slices.end + len(keys))
-        self._slices.delay(n_events - self.n_events)
-        rows = np.array([self._slices.rows.get(key, UNKNOWN) for key in keys], np.int64)
-        rows[rows == UNKNOWN] = [self._slices.birth(keys[i]) for i in np.flatnonzero(rows == UNKNOWN).tolist()]
-        self._slices.use(rows, tensors["last_used"] + (n_events - config["n_events"]))
-        self._states.put(rows, tensors["table"][tensors["rows"]], tensors["origins"][tensors["rows"]])
-        self._feedback.put(rows, tensors)
-        self._admission.n_events = n_events
-        self._admission.pooling_at = max(self._admission.pooling_at, config["pooling_at"])
 
     def __getstate__(self) -> dict[str, Any]:
         config, tensors = self.dump()
@@ -715,18 +620,17 @@ class Engine:
         self._become(state["config"], state["model"], state["tensors"], *places)
 
     def __repr__(self) -> str:
-        features = f"features={self._features}" if self._features else f"n_features={self._n_features}"
-        where = f", {self._states.table}" if str(self._states.table) else ""
-        size = f"{self.n_slices:,} slices after {self._admission.n_events:,} events"
-        return f"Engine({features}, estimator={self.model!r}) of {size}{where}"
+        table = str(self._learner.states.table)
+        size = f"{self.n_slices:,} slices after {self.n_events:,} events"
+        return f"Engine({self._features}, estimator={self.model!r}) of {size}{table and f', {table}'}"
 
     def _repr_html_(self) -> str:
         """A small table, for notebooks."""
         rows = {
-            "features": ", ".join(self._features) if self._features else self._n_features,
+            "features": ", ".join(self.features) if self.features else self.n_features,
             "model": repr(self.model),
             "slices": f"{self.n_slices:,} (at most {self.max_slices:,}; {self.evicted:,} evicted)",
-            "events": f"{self._admission.n_events:,}",
+            "events": f"{self.n_events:,}",
         }
         cells = "".join(f"<tr><th>{name}</th><td>{html.escape(str(value))}</td></tr>" for name, value in rows.items())
         return f"<table><caption>onlineguard.Engine</caption>{cells}</table>"
@@ -734,66 +638,42 @@ class Engine:
     @_serialised
     def _change(self, **fields: float) -> None:
         """Change fields of the model; programs are not compiled again."""
-        self._states.use(self.model.changed(**fields))
+        self._learner.states.use(self.model.changed(**fields))
+
+    def _row(self, slice_: Hashable) -> int:
+        """The row of a slice; raises KeyError for an unknown one."""
+        return self._learner.slices.row(slice_)
 
     def _read(self, slices: Any, X: Any, y: Any) -> tuple[EventBatch, SliceKeys, np.ndarray]:
         """The events, their checked keys, and the row of each key, or UNKNOWN."""
-        if isinstance(slices, str) and slices in names_at_hand(X) and slices not in (self._features or ()):
-            raise InvalidArgument(
-                "slices",
-                f"is {slices!r}, a column of X; give X[{slices!r}] for a slice for each of its values, or "
-                f"[{slices!r}] * len(X) for one slice of this name",
-            )
+        self._features.check_key(slices, X)
         x = self._there(X)
         x = self._events(X) if x is None else x
         events = EventBatch(x, self._targets(y, len(x)))
-        found = as_keys(slices, events.n)
-        try:
-            rows = self._slices.lookup(found)
-        except TypeError:  # a key that cannot be hashed
-            rows = np.full(len(found), UNKNOWN, np.int32)
-        keys = kept_keys(found, first_unknown(found, rows))
-        return events, keys, rows if keys is found else self._slices.lookup(keys)
+        return events, *self._learner.looked_up(slices, events.n)
 
     def _there(self, X: Any) -> jax.Array | None:
         """X where it is, if the call is stepped there."""
-        x = None if self.categories else events_there(X, self._n_features)
-        return x if x is not None and self._states.table.takes(x) else None
+        x = None if self.categories else self._features.there(X)
+        return x if x is not None and self._learner.states.table.takes(x) else None
 
     def _events(self, X: Any) -> np.ndarray:
         """X as numbers. Before the first event is learned, features that hold texts become categories."""
-        columns = as_columns(X)
-        held = X if columns is None else columns  # a reader can be read once
-        try:
-            return as_events(held, self._n_features, self._features, self.categories)
-        except InvalidArgument:
-            if self._admission.n_events:
-                raise
-            categories = {*self.categories, *texts_among(held, self._n_features, self._features)}
-            if len(categories) == len(self.categories):
-                raise
-            self._states = self._new_states(with_categories(self.model, tuple(sorted(categories))))
-            return as_events(held, self._n_features, self._features, self.categories)
+        before = self.categories
+        x, categories = self._features.read(X, before, growing=not self.n_events)
+        if categories != before:
+            self._learner.states = self._new_states(with_categories(self.model, categories))
+        return x
 
     def _new_states(self, model: SliceModel) -> States:
-        return States(model, self._n_features, self._cores, self._device)
+        return States(model, self.n_features, self._cores, self._device)
 
     def _one_event(self, x: Any, y: float = np.nan) -> EventBatch:
-        numbers = self._events(x if isinstance(x, CodedEvents) else as_event(x, self._n_features, self._features))
-        return EventBatch(numbers, self._targets(None if y != y else [y], 1))
-
-    @property
-    def _names(self) -> Sequence[Hashable]:
-        """The features by name, or counted from 0."""
-        return self._features or range(self._n_features)
+        return EventBatch(self._events(self._features.one(x)), self._targets(None if y != y else [y], 1))
 
     def _by_feature(self, value: Any) -> Any:
-        """What a model says, for a reader: arrays with a number a feature become dicts."""
-        if isinstance(value, dict):
-            return {name: self._by_feature(item) for name, item in value.items()}
-        if np.shape(value) in ((self._states.width,), (self._n_features,)):
-            return dict(zip(self._names, np.asarray(value)[: self._n_features].tolist(), strict=True))
-        return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+        """What a model says, for a reader; see `Features.told`."""
+        return self._features.told(value, self._learner.states.width)
 
     def _targets(self, y: Any, n: int) -> np.ndarray | None:
         if self.model.supervised:
@@ -804,51 +684,6 @@ class Engine:
                 "model, e.g. ClippedSGD(LinearRegression(2))"
             )
         return None
-
-    def _admit(
-        self,
-        keys: SliceKeys,
-        start: int,
-        begin: Callable[[list[int], np.ndarray], np.ndarray],
-        known: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """See `Admission.admit`; the table has room for the slices that are born."""
-
-        def begun(born: list[int], rows: np.ndarray) -> np.ndarray:
-            self._states.table.parts.reserve(self._slices.end)
-            return begin(born, rows)
-
-        return self._admission.admit(keys, start, self._states.table.place_of(len(keys)).largest, begun, known)
-
-    def _begin(self, rows: np.ndarray, events: EventBatch) -> np.ndarray:
-        """The rows that hold the starting states of new slices, which nobody has said anything of."""
-        self._feedback.clear(rows)
-        return self._states.begin(rows, events)
-
-    def _begin_from(
-        self, front: Front, weights: Any, memory: np.ndarray, born: tuple[int, list[int]], rows: np.ndarray
-    ) -> np.ndarray:
-        """`_begin` for events from number born[0] on that a front computes, of which born[1] begin a slice."""
-        self._feedback.clear(rows)
-        return self._states.begin_from(front, weights, memory, *born)
-
-    def _pool_when_due(self) -> None:
-        """Pool the slices when it is time."""
-        if self._admission.pooling_due():
-            self._states.pool(self._slices.used()[:SAMPLE])
-
-    def _verdicts(self, parts: Sequence[Array], numbers: list[np.ndarray] | None = None) -> Verdicts:
-        slice_numbers = None if numbers is None else _joined(numbers, np.empty(0, np.int64))
-        return Verdicts(_joined(parts), self.target_rate, slice_numbers)
-
-
-NO_JUDGEMENTS = np.empty((0, FIELDS), np.float32)
-
-
-def _joined(parts: Sequence[Array], empty: np.ndarray = NO_JUDGEMENTS) -> Array:
-    if len(parts) == 1:
-        return parts[0]
-    return np.concatenate([empty, *parts])
 
 
 def _kind(model: SliceModel) -> str:

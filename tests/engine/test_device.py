@@ -66,9 +66,9 @@ def test_the_table_moves_to_the_accelerator_for_large_calls_and_comes_back(accel
     keys, X = stream()
     engine = Engine(2, estimator=Detector(), device="auto")
     at = []
-    for n in (10, 100, 10, *[39] * (engine._states.table.parts.capacity // 39 + 1)):
+    for n in (10, 100, 10, *[39] * (engine._learner.states.table.parts.capacity // 39 + 1)):
         engine.update(keys[:n], X[:n])
-        at.append(engine._states.table.place.away)
+        at.append(engine._learner.states.table.place.away)
     assert at[:3] == [False, True, True]
     assert not at[-1]
 
@@ -121,7 +121,7 @@ def float32_stream(n=256):
 def test_arrays_on_the_accelerator_are_taken_and_answered_there_without_a_copy(accelerator, monkeypatch):
     keys, X = float32_stream()
     engine, other = (Engine(2, estimator=Detector(), device="gpu") for _ in range(2))
-    place, x = engine._states.table.place, jnp.asarray(X)
+    place, x = engine._learner.states.table.place, jnp.asarray(X)
     given, answered = [], []
 
     def advance(*args):
@@ -130,9 +130,9 @@ def test_arrays_on_the_accelerator_are_taken_and_answered_there_without_a_copy(a
         answered.append(judgements)
         return table, judgements
 
-    monkeypatch.setattr(engine._states.table, "place", there := dataclasses.replace(place, advance=advance))
-    monkeypatch.setattr(engine._states.table, "_small_place", there)
-    monkeypatch.setattr(engine._states.table, "_large_place", there)
+    monkeypatch.setattr(engine._learner.states.table, "place", there := dataclasses.replace(place, advance=advance))
+    monkeypatch.setattr(engine._learner.states.table, "_small_place", there)
+    monkeypatch.setattr(engine._learner.states.table, "_large_place", there)
     verdicts = engine.update(jnp.asarray(keys), x)
     assert given[-1].unsafe_buffer_pointer() == x.unsafe_buffer_pointer()
     assert verdicts.on_device() is answered[-1]
@@ -196,7 +196,7 @@ def test_warming_up_measures_from_when_on_the_accelerator_is_quicker_and_repr_sa
     engine.warmup(64)
     kind = "the kernel" if accelerator.takes_kernels else "rounds, since cpu takes none"
     assert repr(engine).endswith(f" on cpu by {kind}")
-    assert ("no calls on" in repr(engine)) == (engine._states.table._large_from == stepper.NEVER)
+    assert ("no calls on" in repr(engine)) == (engine._learner.states.table._large_from == stepper.NEVER)
     assert repr(Engine(2, estimator=Detector(), device="gpu")).endswith(f"events, on cpu by {kind}")
 
 
@@ -214,10 +214,10 @@ device.accelerator, device.SMALLEST_BATCH_AWAY, stepper.SPLIT_FROM = lambda: fou
 engine = Engine(2, estimator=Detector(), device="gpu")
 parts = [engine.update(keys[a:b], X[a:b]).score for a, b in ((0, 150), (150, 160), (160, 400))]
 np.testing.assert_allclose(np.concatenate(parts), expected, rtol=1e-5)
-arrays = engine._states.table.parts.arrays
+arrays = engine._learner.states.table.parts.arrays
 assert [list(array.devices()) for array in arrays] == [[each] for each in jax.devices()]
 assert len({array.shape for array in arrays}) == 1
-assert len(arrays[0]) < engine._states.table.parts.capacity / 3
+assert len(arrays[0]) < engine._learner.states.table.parts.capacity / 3
 print(repr(engine))
 """
 

@@ -82,7 +82,9 @@ def test_moved_origins_lie_at_the_same_events_however_the_stream_is_cut(cuts, se
     parts = [cut.update(keys[a:b], x[a:b]) for a, b in itertools.pairwise([0, *sorted(cuts), len(x)])]
     assert_same(whole.update(keys, x), parts)
     assert_same(whole.score(keys, x), [cut.score(keys, x)])
-    np.testing.assert_array_equal(whole._states._origins.of(np.arange(10)), cut._states._origins.of(np.arange(10)))
+    np.testing.assert_array_equal(
+        whole._learner.states._origins.of(np.arange(10)), cut._learner.states._origins.of(np.arange(10))
+    )
 
 
 def test_moved_origins_lie_at_the_same_events_one_by_one_and_after_a_pooling():
@@ -135,7 +137,7 @@ def test_float32_numbers_have_no_origin_and_the_same_verdicts_in_either_type():
     x = x.astype(np.float32)
     narrow, wide = Engine(3), Engine(3)
     assert_same(narrow.update(keys, x), [wide.update(keys, x.astype(np.float64))])
-    assert len(wide._states._origins.table) == 0
+    assert len(wide._learner.states._origins.table) == 0
 
 
 def test_a_constant_stream_that_turns_out_to_have_more_digits_raises_no_alarm_at_the_last_of_them():

@@ -128,11 +128,11 @@ def test_small_calls_put_the_table_together_once_they_brought_as_many_events_as_
     engine, _ = fed([], 2, estimator=Detector())
     keys, X = stream(39, seed=1)
     counts = []
-    for _ in range(engine._states.table.parts.capacity // 39 + 2):
-        counts.append(engine._states.table.parts.count)
+    for _ in range(engine._learner.states.table.parts.capacity // 39 + 2):
+        counts.append(engine._learner.states.table.parts.count)
         engine.update(keys, X)
     assert counts[0] == counts[-2] == 2
-    assert engine._states.table.parts.count == 1
+    assert engine._learner.states.table.parts.count == 1
 
 
 def test_warming_up_leaves_nothing_to_compile_for_large_calls(split_from, compilations):

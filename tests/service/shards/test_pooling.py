@@ -53,8 +53,8 @@ def test_a_new_slice_starts_from_slices_of_the_other_shard(models):
     assert after[0] == after[1]  # one pool, in both
     assert after[1] != before
     assert after[0] != alone
-    typical = one.guard.events._states.of(2)  # the state that new slices start from
-    np.testing.assert_equal(msgspec.to_builtins(str(typical)), str(zero.guard.events._states.of(2)))
+    typical = one.guard.events._learner.states.of(2)  # the state that new slices start from
+    np.testing.assert_equal(msgspec.to_builtins(str(typical)), str(zero.guard.events._learner.states.of(2)))
 
 
 def test_a_pool_that_comes_twice_or_late_changes_nothing(models):
