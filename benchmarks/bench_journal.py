@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from onlineguard_service.journal.journal import FolderJournal
+from onlineguard_service.journal.folder_journal import FolderJournal
 from onlineguard_service.journal.redis_journal import RedisJournal
 
 from benchmarks.bench_features import redis_server

@@ -19,7 +19,8 @@ from onlineguard_service.following import Following
 from onlineguard_service.guard import Guard
 from onlineguard_service.history import recorder as history
 from onlineguard_service.history.recorder import PART, Recorder
-from onlineguard_service.journal.journal import FolderJournal, Journal
+from onlineguard_service.journal.folder_journal import FolderJournal
+from onlineguard_service.journal.journal import Journal
 from onlineguard_service.journal.packing import unpack
 from onlineguard_service.models import Models
 

@@ -22,7 +22,7 @@ import yaml
 from onlineguard_service import config
 from onlineguard_service.http.app import application
 from onlineguard_service.http.openapi import document
-from onlineguard_service.journal.journal import FolderJournal
+from onlineguard_service.journal.folder_journal import FolderJournal
 from onlineguard_service.partitions.urls import parsed
 from onlineguard_service.redis.worker import WorkerSettings
 from starlette.routing import Match

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 import pytest
-from onlineguard_service.journal.journal import FolderJournal
+from onlineguard_service.journal.folder_journal import FolderJournal
 from onlineguard_service.journal.tails import FolderTail
 from onlineguard_service.standing_by import Watch
 

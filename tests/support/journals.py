@@ -13,7 +13,8 @@ import pytest
 import redis
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.journal import snapshots
-from onlineguard_service.journal.journal import SEGMENT_BYTES, Durability, FolderJournal, Journal
+from onlineguard_service.journal.folder_journal import SEGMENT_BYTES, FolderJournal
+from onlineguard_service.journal.journal import Durability, Journal
 from onlineguard_service.journal.redis_journal import RedisJournal
 
 LEVELS: tuple[Durability, ...] = get_args(Durability)
@@ -103,7 +104,7 @@ class InFolder(Place):
         self.synced_later = durability == "async"
         self.opening = (
             "from pathlib import Path\n"
-            "from onlineguard_service.journal.journal import FolderJournal\n"
+            "from onlineguard_service.journal.folder_journal import FolderJournal\n"
             f"journal = FolderJournal(Path({str(folder)!r}), {durability!r}, {segment_bytes})\n"
         )
 

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 from onlineguard_service import entries
 from onlineguard_service.guard import Guard
-from onlineguard_service.journal.journal import FolderJournal
+from onlineguard_service.journal.folder_journal import FolderJournal
 
 from tests.support.events import told as answered
 

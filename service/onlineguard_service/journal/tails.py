@@ -18,7 +18,8 @@ from pathlib import Path
 
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.journal import fencing, segments, snapshots
-from onlineguard_service.journal.journal import BEAT, Durability, FolderJournal, Journal, locked
+from onlineguard_service.journal.folder_journal import BEAT, FolderJournal, locked
+from onlineguard_service.journal.journal import Durability, Journal
 from onlineguard_service.journal.segments import HEADER_BYTES, Segment
 
 CHUNK = 4 << 20  # bytes that are read of a segment at a time

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 from onlineguard_service.config import Settings
 from onlineguard_service.core import Core
-from onlineguard_service.journal.journal import FolderJournal
+from onlineguard_service.journal.folder_journal import FolderJournal
 from onlineguard_service.models import Models
 from onlineguard_service.recovery import check, options_of, recovered
 

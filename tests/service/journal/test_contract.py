@@ -264,7 +264,7 @@ def test_after_kill_9_at_any_moment_all_that_was_answered_is_there_in_order(anew
 
 def test_the_journals_are_imported_without_jax():
     script = (
-        "import sys, onlineguard_service.journal.journal, onlineguard_service.journal.redis_journal; "
+        "import sys, onlineguard_service.journal.folder_journal, onlineguard_service.journal.redis_journal; "
         "sys.exit('jax' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onlineguard_service.errors import JournalUnavailable
-from onlineguard_service.journal import journal, segments, snapshots
-from onlineguard_service.journal.journal import FolderJournal
+from onlineguard_service.journal import folder_journal, segments, snapshots, sync_times
+from onlineguard_service.journal.folder_journal import FolderJournal
 
 from onlineguard.errors import CheckpointError, InvalidArgument
 from tests.support.journals import ENTRIES, GENEROUS, LEVELS, InFolder, folder_in_memory, numbered, refused
@@ -125,7 +125,7 @@ def test_a_newer_format_asks_for_an_upgrade(tmp_path, last):
 
 def test_a_second_process_is_refused_until_the_first_has_closed(tmp_path):
     script = (
-        "import sys, pathlib; from onlineguard_service.journal.journal import FolderJournal; "
+        "import sys, pathlib; from onlineguard_service.journal.folder_journal import FolderJournal; "
         "FolderJournal(pathlib.Path(sys.argv[1]))"
     )
 
@@ -291,7 +291,7 @@ def test_a_full_disk_refuses_entries_until_there_is_room_and_loses_none(place, t
 
 def test_a_file_size_limit_refuses_entries_until_it_is_raised_and_loses_none(tmp_path):
     """In a process of its own, which the limit holds for."""
-    module = "tests.service.journal.test_journal"
+    module = "tests.service.journal.test_folder_journal"
     script = f"import sys; sys.path[:0] = {sys.path!r}; import {module} as own; own.under_a_limit(sys.argv[1])"
     subprocess.run([sys.executable, "-c", script, tmp_path], check=True)
 
@@ -377,8 +377,8 @@ def stalled(monkeypatch):
     """The disk stands still until this is set; already so short a time is slow."""
     actual, goes_on = os.fdatasync, threading.Event()
     monkeypatch.setattr(os, "fdatasync", lambda file: (goes_on.wait(), actual(file)))
-    monkeypatch.setattr(journal, "QUICK", 0.02)
-    monkeypatch.setattr(journal, "SLOW", 0.05)
+    monkeypatch.setattr(sync_times, "QUICK", 0.02)
+    monkeypatch.setattr(sync_times, "SLOW", 0.05)
     yield goes_on
     goes_on.set()
 
@@ -431,8 +431,8 @@ def test_at_async_a_slow_disk_stops_neither_commits_nor_the_next_segment_for_eve
 
 @pytest.mark.parametrize(("postponed", "begin"), [(0.0, True), (3_600.0, False)])
 def test_on_a_disk_that_is_never_quick_a_segment_is_only_postponed(tmp_path, monkeypatch, postponed, begin):
-    monkeypatch.setattr(journal, "QUICK", 0.0)
-    monkeypatch.setattr(journal, "POSTPONED", postponed)
+    monkeypatch.setattr(sync_times, "QUICK", 0.0)
+    monkeypatch.setattr(folder_journal, "POSTPONED", postponed)
 
     async def run():
         journal = FolderJournal(tmp_path, segment_bytes=1)
