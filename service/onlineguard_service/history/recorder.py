@@ -15,39 +15,31 @@ it until it ends; blocks then wait, as they do where files cannot be made.
 is written any more: the journal keeps all, and the next start makes the history of it.
 """
 
-import fcntl
 import logging
 import os
-import signal
-import subprocess
-import sys
 import threading
-import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from onlineguard.errors import CheckpointError
 from onlineguard.slidr.clicks.click import Click
-from onlineguard.slidr.history.keeping import ASIDE
-from onlineguard.slidr.history.layout import KINDS, parts
+from onlineguard.slidr.history.layout import KINDS
 from onlineguard.slidr.history.pseudonyms import Pseudonyms, made_key
 from onlineguard.slidr.judge import JudgedClicks
 from onlineguard.wire.requests import Decision, Label
 from onlineguard_service.errors import JournalUnavailable
-from onlineguard_service.history.blocks import LENGTH, Block, Header, Judged, Labelled, Replaced, encode
+from onlineguard_service.history.blocks import Block, Header, Judged, Labelled, Replaced, encode
+from onlineguard_service.history.feeding import Sealed, feed
+from onlineguard_service.history.holding import forget, locked
 from onlineguard_service.journal.packing import pack, unpack
 
 FULL = 32 << 20  # bytes of blocks that become files without waiting for a snapshot: some 60,000 clicks
 MOST = 8 * FULL  # that wait where files cannot be made
 PATIENCE = 60.0  # seconds to wait for the process that a killed service was feeding
 SOON = 2.0  # the same after a takeover, at each attempt to write: the process that was taken over may only hang
-TOGETHER = 128  # pieces of one write, half of them lengths: some 2 MB at most
 PART = "history"  # of a snapshot
 
 _log = logging.getLogger("onlineguard.history")
@@ -59,14 +51,6 @@ class Options(NamedTuple):
     root: Path
     keep_days: int  # 0: for ever
     key: Path | None  # of the pseudonyms; None: what was sent is kept
-
-
-class _Sealed(NamedTuple):
-    """Blocks that become files, and the header that goes before them."""
-
-    header: Header
-    blocks: list[bytes]
-    size: int
 
 
 class Recorder:
@@ -95,7 +79,7 @@ class Recorder:
         following: bool = False,
     ):
         self._options, self._source, self._features = options, source, tuple(features)
-        self._sealed: deque[_Sealed] = deque()
+        self._sealed: deque[Sealed] = deque()
         self._blocks: list[bytes] = []
         self._size = 0
         self._kinds: set[str] = set()
@@ -211,7 +195,7 @@ class Recorder:
                 self._options.keep_days,
                 self._snapshots[0],
             )
-            self._sealed.append(_Sealed(header, self._blocks, self._size))
+            self._sealed.append(Sealed(header, self._blocks, self._size))
             self._first |= dict.fromkeys(self._kinds, sequence + 1)
             self._blocks, self._size, self._kinds = [], 0, set()
 
@@ -222,7 +206,7 @@ class Recorder:
                 self._begin_late()
             while self._sealed:
                 sealed = self._sealed[0]
-                _feed(sealed, self._lock)
+                feed(sealed, self._lock)
                 self.closed = sealed.header.last
                 self._sealed.popleft()
 
@@ -269,8 +253,8 @@ class Recorder:
 
     def _begin(self, patience: float) -> None:
         """Have the folder from whoever wrote this history before. Raises OSError."""
-        self._lock = _locked(self._lock_path, patience)
-        _forget(self._options.root, self._source, self._snapshots[1], self._newest)
+        self._lock = locked(self._lock_path, patience)
+        forget(self._options.root, self._source, self._snapshots[1], self._newest)
 
     def _begin_late(self) -> None:
         """The same after a takeover, or JournalUnavailable."""
@@ -324,84 +308,3 @@ class _After(Mapping[str, bytes | memoryview]):
 
     def __len__(self) -> int:
         return len(self._state) + len(self._more)
-
-
-def _feed(sealed: _Sealed, lock: int) -> None:
-    """Have a process of its own write the files; raises JournalUnavailable unless it has.
-
-    It inherits the lock, so that a service that is started after this one was killed waits until it has ended too. What
-    asks a service to stop may be sent to all its processes: this one finishes, since the last snapshot waits for it.
-    """
-    header = msgspec.json.encode(sealed.header)
-    pieces: list[bytes] = []
-    for each in (header, *sealed.blocks):
-        pieces += (len(each).to_bytes(LENGTH, "little"), each)
-    pieces.append(bytes(LENGTH))
-    command = [sys.executable, "-m", "onlineguard_service.history.closing"]
-    try:
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))  # it inherits that too
-        try:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=(lock,))
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        with process:
-            assert process.stdin is not None
-            assert process.stderr is not None
-            with suppress(BrokenPipeError):
-                for start in range(0, len(pieces), TOGETHER):
-                    _written(process.stdin.fileno(), pieces[start : start + TOGETHER])
-            with suppress(BrokenPipeError):
-                process.stdin.close()
-            said = process.stderr.read().decode(errors="replace").strip()
-    except OSError as error:
-        raise JournalUnavailable(f"the history cannot be written: {error.strerror or error}") from error
-    if process.returncode:
-        why = said.splitlines()[-1] if said else "killed"
-        raise JournalUnavailable(
-            f"the history in {sealed.header.root} cannot be written: {why}; make room on its disk if that is full: it "
-            "is tried again with the next snapshot"
-        )
-
-
-def _written(file: int, pieces: list[bytes]) -> None:
-    """Write all of them."""
-    left = sum(map(len, pieces)) - os.writev(file, pieces)
-    if left:  # a pipe takes 64 kB at a time, when it takes any
-        rest = memoryview(b"".join(pieces))[-left:]
-        while rest:
-            rest = rest[os.write(file, rest) :]
-
-
-def _forget(root: Path, source: str, after: int, newest: int) -> None:
-    """Remove the files of entries after the snapshot, which the replay brings again. Those of entries that the journal
-    no longer has are set aside."""
-    for unfinished in root.glob(f"*/day=*/.*{source}.parquet.*.tmp"):
-        unfinished.unlink()
-    for kind in KINDS:
-        for part in parts(root, kind):
-            if part.source != source or part.last <= after:
-                continue
-            if part.last <= newest:
-                part.path.unlink()
-                continue
-            aside = root / ASIDE / kind / part.path.parent.name
-            aside.mkdir(parents=True, exist_ok=True)
-            os.replace(part.path, aside / part.path.name)
-            _log.warning(
-                "the journal has lost entries up to %d, which the history has: %s is set aside", part.last, part.path
-            )
-
-
-def _locked(path: Path, patience: float) -> int:
-    """The descriptor that holds the lock until it is closed here and in every process that inherited it."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
-    given_up = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return lock
-        except BlockingIOError as error:
-            if time.monotonic() > given_up:
-                os.close(lock)
-                raise OSError(error.errno, "another process writes it") from error
-            time.sleep(0.02)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -169,7 +170,7 @@ def test_a_snapshot_is_refused_while_its_history_cannot_be_written_and_nothing_i
         core = await Core.open(chosen(tmp_path, model_folder, history="on"))
         await core.clicks(clicks[:40])
         with monkeypatch.context() as patched:
-            patched.setattr(recorder.sys, "executable", "/bin/false")
+            patched.setattr(sys, "executable", "/bin/false")
             with pytest.raises(JournalUnavailable, match="cannot be written"):
                 await core.snapshot()
             await core.clicks(clicks[40:60])
