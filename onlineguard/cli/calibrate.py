@@ -6,21 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from onlineguard.cli.clicks import (
-    TIMES,
-    Clicks,
-    LookupsFolder,
-    MappingFile,
-    ModelFolder,
-    Rejects,
-    Since,
-    Until,
-    prepared_clicks,
-    used_span,
-)
+from onlineguard.cli import clicks as shared
 from onlineguard.cli.exits import one_line_errors
 
-EPILOG = f"""{TIMES}
+EPILOG = f"""{shared.TIMES}
 Without --since, calibration begins where training ended.
 
 Without --until, it ends a week before the end of a log of three weeks or more, and at 71.43% of a shorter one. If the \
@@ -42,13 +31,13 @@ class MethodName(StrEnum):
 
 
 def calibrate(
-    clicks: Clicks,
-    folder: ModelFolder,
-    mapping: MappingFile = None,
-    rejects: Rejects = None,
-    lookups_: LookupsFolder = None,
-    since: Since = None,
-    until: Until = None,
+    clicks: shared.Clicks,
+    folder: shared.ModelFolder,
+    mapping: shared.MappingFile = None,
+    rejects: shared.Rejects = None,
+    lookups_: shared.LookupsFolder = None,
+    since: shared.Since = None,
+    until: shared.Until = None,
     budget: Annotated[float, typer.Option(help="Share of purchasing clicks that may be called robotic.")] = 0.01,
     min_coverage: Annotated[
         float, typer.Option(help="Share of the clicks of heavy sessions that must be called robotic in every slice.")
@@ -90,10 +79,10 @@ def calibrate(
 
         runner.check_destinations(None, {"rejects": rejects}, {"the source": clicks, "--mapping": mapping})
         model = load_model(folder)
-        prepared = prepared_clicks(clicks, mapping, rejects, lookups_, model.config, model)
+        prepared = shared.prepared_clicks(clicks, mapping, rejects, lookups_, model.config, model)
         begins_after_training = prepared.bounds[0] >= model.trained.until
         usual_until = None if begins_after_training else split(*prepared.bounds).calibrate_until
-        start, end = used_span(prepared, since, until, model.trained.until, usual_until)
+        start, end = shared.used_span(prepared, since, until, model.trained.until, usual_until)
         words.warn_of_reuse(start, model.trained, "learned")
         words.warn_of_weekdays((start, end))
         options: dict[str, Any] = {

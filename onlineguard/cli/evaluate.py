@@ -7,20 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onlineguard.cli.clicks import (
-    TIMES,
-    Clicks,
-    LookupsFolder,
-    MappingFile,
-    ModelFolder,
-    Rejects,
-    Since,
-    Until,
-    prepared_clicks,
-    thresholds_of,
-    used_span,
-    write_file,
-)
+from onlineguard.cli import clicks as shared
 from onlineguard.cli.exits import one_line_errors
 from onlineguard.cli.train import train_scorer
 
@@ -28,7 +15,7 @@ if TYPE_CHECKING:
     from onlineguard.slidr.model import Span
     from onlineguard.slidr.pipeline import Prepared
 
-EPILOG = f"""{TIMES}
+EPILOG = f"""{shared.TIMES}
 Without --since, measuring begins where the calibration ended. Without --until, it ends with the log.
 
 [bold]Examples[/bold]
@@ -43,13 +30,13 @@ All are trained and calibrated on the model's own clicks, which the log must hol
 
 
 def evaluate(
-    clicks: Clicks,
-    folder: ModelFolder,
-    mapping: MappingFile = None,
-    rejects: Rejects = None,
-    lookups_: LookupsFolder = None,
-    since: Since = None,
-    until: Until = None,
+    clicks: shared.Clicks,
+    folder: shared.ModelFolder,
+    mapping: shared.MappingFile = None,
+    rejects: shared.Rejects = None,
+    lookups_: shared.LookupsFolder = None,
+    since: shared.Since = None,
+    until: shared.Until = None,
     truth: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The simulator's table of click_id and robot, for true recall and true FPR."),
@@ -75,9 +62,9 @@ def evaluate(
                 "are held; leave it out, or give the log"
             )
         model = load_model(folder)
-        thresholds, calibrated = thresholds_of(model, folder)
-        prepared = prepared_clicks(clicks, mapping, rejects, lookups_, model.config, model)
-        start, end = used_span(prepared, since, until, calibrated.until, None)
+        thresholds, calibrated = shared.thresholds_of(model, folder)
+        prepared = shared.prepared_clicks(clicks, mapping, rejects, lookups_, model.config, model)
+        start, end = shared.used_span(prepared, since, until, calibrated.until, None)
         words.warn_of_reuse(start, calibrated, "calibrated on")
         words.warn_of_weekdays((calibrated.since, calibrated.until), (start, end))
         rows = prepared.between(start, end)
@@ -115,7 +102,7 @@ def evaluate(
                 "facts": facts,
                 "scorers": {name: evaluation.to_dict() for name, evaluation in evaluations.items()},
             }
-            write_file(json_, lambda path: path.write_text(json.dumps(plain, indent=1) + "\n", "utf-8"))
+            shared.write_file(json_, lambda path: path.write_text(json.dumps(plain, indent=1) + "\n", "utf-8"))
             console.say(f"json: {json_}")
 
 

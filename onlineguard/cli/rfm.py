@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from onlineguard.cli.clicks import MappingFile, write_file
+from onlineguard.cli import clicks as shared
 from onlineguard.cli.exits import one_line_errors
 
 EPILOG = """[bold]Columns[/bold]
@@ -42,7 +42,7 @@ def rfm(
         Path | None,
         typer.Option(metavar="CLICKS", help="Write this log with the scores of its accounts, in place of the scores."),
     ] = None,
-    mapping: MappingFile = None,
+    mapping: shared.MappingFile = None,
 ) -> None:
     """Score accounts by recency, frequency and monetary value of their orders, and join the scores to clicks."""
     with one_line_errors():
@@ -60,5 +60,5 @@ def rfm(
         else:
             table, when = joined(bought, clicks, mapping, at)
             said = f"{table['rfm'].count():,} of {table.height:,} clicks are of accounts with a score"
-        write_file(out, lambda path: getattr(table, f"write_{out.suffix.lower()[1:]}")(path))
+        shared.write_file(out, lambda path: getattr(table, f"write_{out.suffix.lower()[1:]}")(path))
         console.say(f"{said}, as of {words.day(when)}", f"out: {out}")

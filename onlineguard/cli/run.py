@@ -6,19 +6,9 @@ from typing import Annotated
 
 import typer
 
+from onlineguard.cli import written
 from onlineguard.cli.configuration import configured
 from onlineguard.cli.exits import EXIT_INTERRUPTED, one_line_errors
-from onlineguard.cli.written import (
-    Decimal,
-    Delimiter,
-    Encoding,
-    Header,
-    Missing,
-    SourceName,
-    TimeFormat,
-    TimeZone,
-    choices,
-)
 
 
 class DetectorName(StrEnum):
@@ -60,7 +50,7 @@ _VERDICTS = "Verdicts"
 
 
 def run(
-    source: SourceName,
+    source: written.SourceName,
     feature: Annotated[
         str | None,
         typer.Option(
@@ -171,13 +161,13 @@ def run(
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first row or field that cannot be read.")
     ] = False,
-    delimiter: Delimiter = None,
-    decimal: Decimal = None,
-    encoding: Encoding = None,
-    time_format: TimeFormat = None,
-    time_zone: TimeZone = None,
-    na: Missing = None,
-    header: Header = None,
+    delimiter: written.Delimiter = None,
+    decimal: written.Decimal = None,
+    encoding: written.Encoding = None,
+    time_format: written.TimeFormat = None,
+    time_zone: written.TimeZone = None,
+    na: written.Missing = None,
+    header: written.Header = None,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -209,7 +199,7 @@ def run(
             label,
             strict=strict,
             category_columns=_columns("--category", category) or [],
-            choices=choices(delimiter, decimal, encoding, time_format, time_zone, na, header),
+            choices=written.choices(delimiter, decimal, encoding, time_format, time_zone, na, header),
             kept_columns=_columns("--keep", keep) or [],
             follow=follow,
         )

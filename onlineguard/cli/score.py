@@ -5,19 +5,7 @@ from typing import Annotated
 
 import typer
 
-from onlineguard.cli.clicks import (
-    ClicksFile,
-    LookupsFolder,
-    MappingFile,
-    ModelFolder,
-    Rejects,
-    Since,
-    Until,
-    prepared_clicks,
-    thresholds_of,
-    used_span,
-    write_file,
-)
+from onlineguard.cli import clicks as shared
 from onlineguard.cli.exits import one_line_errors
 
 EPILOG = """[bold]Columns[/bold]
@@ -33,14 +21,14 @@ There is one row for each click, in the order of the log. A click that arrived t
 
 
 def score(
-    clicks: ClicksFile,
-    folder: ModelFolder,
+    clicks: shared.ClicksFile,
+    folder: shared.ModelFolder,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where decisions are written: .parquet, .csv or .ndjson.")],
-    mapping: MappingFile = None,
-    rejects: Rejects = None,
-    lookups_: LookupsFolder = None,
-    since: Since = None,
-    until: Until = None,
+    mapping: shared.MappingFile = None,
+    rejects: shared.Rejects = None,
+    lookups_: shared.LookupsFolder = None,
+    since: shared.Since = None,
+    until: shared.Until = None,
 ) -> None:
     """Decide about every click of a log. Features are counted from its first click on."""
     with one_line_errors():
@@ -55,10 +43,10 @@ def score(
         read = {"the source": clicks, "--mapping": mapping}
         runner.check_destinations(None, {"out": out, "rejects": rejects}, read)
         model = load_model(folder)
-        thresholds, _ = thresholds_of(model, folder)
-        prepared = prepared_clicks(clicks, mapping, rejects, lookups_, model.config, model)
-        start, end = used_span(prepared, since, until, None, None)
+        thresholds, _ = shared.thresholds_of(model, folder)
+        prepared = shared.prepared_clicks(clicks, mapping, rejects, lookups_, model.config, model)
+        start, end = shared.used_span(prepared, since, until, None, None)
         rows = (prepared.ts >= start) & (prepared.ts < end)
         table = decisions(prepared, model, thresholds, rows)
-        write_file(out, lambda path: getattr(table, f"write_{out.suffix.lower()[1:]}")(path))
+        shared.write_file(out, lambda path: getattr(table, f"write_{out.suffix.lower()[1:]}")(path))
         console.say(f"{int(table['robotic'].sum()):,} of {table.height:,} clicks are robotic", f"out: {out}")

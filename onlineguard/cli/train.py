@@ -7,24 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onlineguard.cli.clicks import (
-    TIMES,
-    Clicks,
-    LookupsFolder,
-    MappingFile,
-    Rejects,
-    Since,
-    Until,
-    prepared_clicks,
-    used_span,
-)
+from onlineguard.cli import clicks as shared
 from onlineguard.cli.exits import one_line_errors
 
 if TYPE_CHECKING:
     from onlineguard.slidr.learning.scorer import Scorer
     from onlineguard.slidr.pipeline import Config, Mask, Prepared
 
-EPILOG = f"""{TIMES}
+EPILOG = f"""{shared.TIMES}
 By default, a model is trained on the first of the last three weeks of a log, or on the first half of a shorter log.
 
 With --until alone, training begins with the log. With --since alone, it ends where it would by default.
@@ -57,11 +47,11 @@ class KindName(StrEnum):
 
 
 def train(
-    clicks: Clicks,
+    clicks: shared.Clicks,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model is written. A model there is replaced.")],
-    mapping: MappingFile = None,
-    rejects: Rejects = None,
-    lookups_: LookupsFolder = None,
+    mapping: shared.MappingFile = None,
+    rejects: shared.Rejects = None,
+    lookups_: shared.LookupsFolder = None,
     kind: Annotated[
         KindName,
         typer.Option(
@@ -72,8 +62,8 @@ def train(
     slice_: Annotated[
         str, typer.Option("--slice", metavar="COLUMN[,COLUMN]", help="Fields of a click whose values make a slice.")
     ] = "device,marketplace,logged_in",
-    since: Since = None,
-    until: Until = None,
+    since: shared.Since = None,
+    until: shared.Until = None,
     rfm_at_least: Annotated[
         float, typer.Option(help="Accounts with at least this RFM score, 3 to 15, are people.")
     ] = 12.0,
@@ -107,9 +97,10 @@ def train(
         if leave_out is not None:
             left_out = tuple(name.strip() for name in leave_out.split(",") if name.strip())
             config = dataclasses.replace(config, left_out=left_out)
-        prepared = prepared_clicks(clicks, mapping, rejects, lookups_, config)
+        prepared = shared.prepared_clicks(clicks, mapping, rejects, lookups_, config)
         parts = split(*prepared.bounds)
-        start, end = used_span(prepared, since, until, parts.train_since if until is None else None, parts.train_until)
+        usual_since = parts.train_since if until is None else None
+        start, end = shared.used_span(prepared, since, until, usual_since, parts.train_until)
         rows = prepared.between(start, end)
         scorer = train_scorer(prepared, rows, end, config)
         trained = Span.of(start, end, rows, known_humans(prepared, end, config))
