@@ -70,21 +70,10 @@ from jaxtyping import Bool, Int32, Int64
 from onlineguard.engine.device import home
 from onlineguard.slidr.clicks.clicks import Click, prefix
 from onlineguard.slidr.counting.click_clock import Clock
-from onlineguard.slidr.counting.counter_step import (
-    AD_DAY,
-    AD_HEAD,
-    AD_LANES,
-    DAY,
-    GATEWAY_LANES,
-    HEAD,
-    LANES,
-    MOVED_ON,
-    BatchMemory,
-    advance,
-)
-from onlineguard.slidr.counting.entities import FREE, NOBODY, EntityTable, Ids
-from onlineguard.slidr.counting.eviction import LOOKED_AT, lately, least
-from onlineguard.slidr.counting.windows import BUCKET_MS, COLUMNS, HOUR_MS, KEEP_HOURS, LONGER_HOURS
+from onlineguard.slidr.counting.counter_step import AD_LANES, GATEWAY_LANES, LANES, MOVED_ON, BatchMemory, advance
+from onlineguard.slidr.counting.entities import NOBODY, Ids
+from onlineguard.slidr.counting.tables import KINDS, Tables, pair_of
+from onlineguard.slidr.counting.windows import BUCKET_MS, COLUMNS, HOUR_MS
 
 
 class ClickKeys(NamedTuple):
@@ -134,23 +123,7 @@ class Store(Protocol):
 # Clicks that a call of the compiled loop takes, padded to the next of them.
 SIZES = (1, 64, 256, 2_048)
 LARGE = SIZES[-1]
-_TABLES = {  # lanes of a row, and the hours for which it is kept
-    "users": (LANES, KEEP_HOURS),
-    "sessions": (LANES, KEEP_HOURS),
-    "ips": (LANES + GATEWAY_LANES, KEEP_HOURS + LONGER_HOURS),
-    "prefixes": (LANES, KEEP_HOURS),
-    "ads": (AD_LANES, KEEP_HOURS),
-    "pairs": (1, KEEP_HOURS),  # a pair: an ip, and a user or session there
-}
-
-
-_NAMES = (*_TABLES,)
-SLACK = (
-    32  # clicks for which there is room before a table lacks any, so that the tables take turns: what one turn brings
-)
-_OF_CLICK = (1,) * (len(_TABLES) - 1) + (2,)  # entities of each table that a click may bring
-PAIRS = 4  # times as many users and sessions at ips as there are users: people have an ip at home, at work and abroad
-CLICKS = 4  # times as many ids of clicks
+CLICKS = 4  # times as many ids of clicks are kept as users
 FEW = SIZES[1]  # clicks that are noted one by one sooner than all together
 
 
@@ -177,46 +150,32 @@ class ProcessStore:
     """
 
     def __init__(self, max_entities: int | None = None) -> None:
-        self._epoch = 0  # how often entities were evicted
-        self.evicted = dict.fromkeys(_TABLES, 0)
-        self._forget(0)
+        self._tables = Tables(max_entities)
+        self._era = 0
         self._clock = Clock()
         self._ids = Ids()
-        self._bind(max_entities)
+        self._bind_ids(max_entities)
         self._memories: dict[int, BatchMemory] = {}  # by size
         # The rows of the clicks that `begin` noted, and which is the first.
         self._begun: tuple[EntityRows, int] = [], 0
 
     def _forget(self, era: int) -> None:
         self._era = era
-        tables = [EntityTable(lanes, keep) for lanes, keep in _TABLES.values()]
-        self._use(tables)
+        self._tables.clear()
 
-    def _use(self, tables: list[EntityTable]) -> None:
-        self._users, self._sessions, self._ips, self._prefixes, self._ads, self._pairs = self._tables = tables
-        for table in tables:
-            table.epoch = self._epoch
-
-    def _bind(self, max_entities: int | None) -> None:
-        each = math.inf if max_entities is None else max_entities
-        self._most = [each] * (len(_TABLES) - 1) + [PAIRS * each]
-        self._ids.most = CLICKS * each
-        # Clicks that surely have room. Whether that is looked at more often changes nothing.
-        self._spare: float = math.inf if max_entities is None else 0
-        self._slack = 0 if max_entities is None else min(SLACK, max_entities // SLACK)
+    def _bind_ids(self, max_entities: int | None) -> None:
+        self._ids.most = math.inf if max_entities is None else CLICKS * max_entities
 
     def keep(self, max_entities: int | None) -> None:
         """Keep so many from now on; what is too much goes at once."""
-        self._bind(max_entities)
+        self._tables.bind(max_entities)
+        self._bind_ids(max_entities)
         if max_entities is not None:
-            self._make_way(0)
+            self._tables.make_way(0, self._now)
 
     def erase(self, user_id: str) -> None:
         """Forget a user, who counts from zero if they come again."""
-        row = self._users.place(user_id)
-        if row:
-            self._users.drop([row])
-            self._begin_epoch()
+        self._tables.erase(user_id)
 
     def forget_ids(self, click_ids: Collection[str]) -> None:
         """Forget that clicks came, which takes longer the more are remembered."""
@@ -224,22 +183,18 @@ class ProcessStore:
 
     def dump(self) -> dict[str, Any]:
         """A copy of everything counted: nested dictionaries of arrays, and of lists that MessagePack holds."""
-        tables = {name: table.dump() for name, table in zip(_TABLES, self._tables, strict=True)}
         clock = [self._clock.now, self._clock.run, self._clock.era]
-        evicted = {"epoch": self._epoch, "evicted": dict(self.evicted)}
-        return {"era": self._era, "clock": clock, "ids": self._ids.dump(), **evicted, **tables}
+        return {"era": self._era, "clock": clock, "ids": self._ids.dump(), **self._tables.dump()}
 
     @classmethod
     def restored(cls, dump: dict[str, Any], max_entities: int | None = None) -> Self:
         """The store that was dumped: it counts on as that one would, to the last bit."""
-        store = cls()
+        store = cls(max_entities)
         store._era = dump["era"]
         store._clock.now, store._clock.run, store._clock.era = dump["clock"]
         store._ids = Ids.restored(dump["ids"])
-        store._bind(max_entities)
-        if "epoch" in dump:  # of old nothing was evicted
-            store._epoch, store.evicted = dump["epoch"], dict(dump["evicted"])
-        store._use([EntityTable.restored(dump[name], keep) for name, (_, keep) in _TABLES.items()])
+        store._bind_ids(max_entities)
+        store._tables.restore(dump)
         return store
 
     def warmup(self) -> None:
@@ -250,11 +205,16 @@ class ProcessStore:
 
     def __len__(self) -> int:
         """Entities now held."""
-        return sum(map(len, self._tables[:-1]))
+        return sum(map(len, self._tables.all[:-1]))
+
+    @property
+    def evicted(self) -> dict[str, int]:
+        """How many of each kind have made room for others."""
+        return self._tables.evicted
 
     def sizes(self) -> dict[str, int]:
         """How many of each kind are held now."""
-        return dict(zip(_TABLES, map(len, self._tables), strict=True))
+        return self._tables.sizes()
 
     def count(self, keys: ClickKeys) -> Int32[np.ndarray, "n 34"]:
         """See `Store.count`."""
@@ -272,13 +232,13 @@ class ProcessStore:
         time, counted, now, era = copy.copy(self._clock).take(int(keys.ts[0]))
         same = era == self._era  # else every counter would be forgotten
         counted = counted and not (same and self._ids.known(keys.click_ids[0], now // HOUR_MS))
-        tables = self._tables[:-1]
+        tables = self._tables
         names = (keys.users[0], keys.sessions[0], keys.ips[0], prefix(keys.ips[0]), keys.ads[0])
-        rows = [table.place(name) if same else 0 for table, name in zip(tables, names, strict=True)]
+        rows = [table.place(name) if same else 0 for table, name in zip(tables.all[:-1], names, strict=True)]
         user, session, ip, *_ = rows
         for kind, at in enumerate((user, session)):
-            pair = self._pairs.place(_pair(ip, at, kind)) if ip and at else 0
-            rows.append(0 if self._gone(pair, ip, kind, at) else pair)
+            pair = tables.pairs.place(pair_of(ip, at, kind)) if ip and at else 0
+            rows.append(0 if tables.gone(pair, ip, kind, at) else pair)
         memory = self._memory(1)
         known = [counted and name is not None for name in names[:2]]
         self._gather_one((*rows, time, *known, counted, keys.signed_in[0]), memory, 0)
@@ -289,10 +249,8 @@ class ProcessStore:
 
         The two are `count` for a caller who has the step in between in a program of its own.
         """
-        size = memory.sheet.size
-        if self._spare < size:
-            self._make_way(size)
-        self._spare -= size
+        tables = self._tables
+        tables.reserve(memory.sheet.size, self._now)
         found: list[tuple[Any, ...]] = []
         start = first = 0  # the first click of this era, and its hour
         for i, (click_id, ts, user_id, session_id, address, ad_id, signed_in) in enumerate(clicks):
@@ -305,35 +263,35 @@ class ProcessStore:
                 found, start = [], i
             if i == start:
                 first = hour
-            user = self._users.find_one(user_id, counted, hour, first)
-            session = self._sessions.find_one(session_id, counted, hour, first)
-            ip = self._ips.find_one(address, counted, hour, first)
-            network = self._prefixes.find_one(prefix(address), counted, hour, first)
-            ad = self._ads.find_one(ad_id, counted, hour, first)
-            user_there = self._pairs.find_one(_pair(ip, user, 0) if user else NOBODY, counted, hour, first)
-            session_there = self._pairs.find_one(_pair(ip, session, 1) if session else NOBODY, counted, hour, first)
-            if self._epoch:
+            user = tables.users.find_one(user_id, counted, hour, first)
+            session = tables.sessions.find_one(session_id, counted, hour, first)
+            ip = tables.ips.find_one(address, counted, hour, first)
+            network = tables.prefixes.find_one(prefix(address), counted, hour, first)
+            ad = tables.ads.find_one(ad_id, counted, hour, first)
+            user_there = tables.pairs.find_one(pair_of(ip, user, 0) if user else NOBODY, counted, hour, first)
+            session_there = tables.pairs.find_one(pair_of(ip, session, 1) if session else NOBODY, counted, hour, first)
+            if tables.epoch:
                 for kind, (pair, at) in enumerate(((user_there, user), (session_there, session))):
-                    if self._gone(pair, ip, kind, at):
-                        self._pairs.table[pair], self._pairs.born[pair] = 0, self._epoch
+                    if tables.gone(pair, ip, kind, at):
+                        tables.renew(pair)
             rows = (user, session, ip, network, ad, user_there, session_there)
             found.append((*rows, time, counted and user > 0, counted and session > 0, counted, signed_in))
         self._gather_found(found, memory, start)
 
     def end(self, after: Int32[np.ndarray, " numbers"], memory: BatchMemory) -> None:
         """Keep the rows that the loop has made of those that `begin` gave it; of an era that is over none is kept."""
-        rows, start = self._begun
+        tables, (rows, start) = self._tables, self._begun
         at = memory.starts(start)
         if len(rows[0]) == 1:  # in a third of the time
             (user,), (session,), (ip,), (network,), (ad,), (user_there, session_there) = rows
-            self._users.table[user] = after[at[0] : at[0] + LANES]
-            self._sessions.table[session] = after[at[1] : at[1] + LANES]
-            self._ips.table[ip] = after[at[2] : at[2] + LANES + GATEWAY_LANES]
-            self._prefixes.table[network] = after[at[3] : at[3] + LANES]
-            self._ads.table[ad] = after[at[4] : at[4] + AD_LANES]
-            self._pairs.table[user_there, 0], self._pairs.table[session_there, 0] = after[at[5]], after[at[5] + 1]
+            tables.users.table[user] = after[at[0] : at[0] + LANES]
+            tables.sessions.table[session] = after[at[1] : at[1] + LANES]
+            tables.ips.table[ip] = after[at[2] : at[2] + LANES + GATEWAY_LANES]
+            tables.prefixes.table[network] = after[at[3] : at[3] + LANES]
+            tables.ads.table[ad] = after[at[4] : at[4] + AD_LANES]
+            tables.pairs.table[user_there, 0], tables.pairs.table[session_there, 0] = after[at[5]], after[at[5] + 1]
             return
-        for table, its_rows, its_start in zip(self._tables, rows, at, strict=True):
+        for table, its_rows, its_start in zip(tables.all, rows, at, strict=True):
             table.copy_from(after, its_start, its_rows)
 
     def _gather_found(self, found: list[tuple[Any, ...]], memory: BatchMemory, start: int) -> None:
@@ -341,8 +299,8 @@ class ProcessStore:
             self._gather_one(found[0], memory, start)
         elif found:
             columns = [*zip(*found, strict=True)]
-            *rows, users_there, sessions_there = columns[: len(_TABLES) + 1]
-            self._gather([*rows, users_there + sessions_there], columns[len(_TABLES) + 1 :], memory, start)
+            *rows, users_there, sessions_there = columns[: len(KINDS) + 1]
+            self._gather([*rows, users_there + sessions_there], columns[len(KINDS) + 1 :], memory, start)
 
     def _gather(self, rows: EntityRows, facts: Sequence[Any], memory: BatchMemory, start: int) -> None:
         """Write clicks into the memory, from click `start` on.
@@ -350,7 +308,7 @@ class ProcessStore:
         facts: when they count, whether the user, the session, and the click at all do, and whether it is signed in.
         """
         self._begun = rows, start
-        work = zip(self._tables, memory.starts(start), rows, strict=True)
+        work = zip(self._tables.all, memory.starts(start), rows, strict=True)
         *places, pairs = [table.copy_to(memory.numbers, at, its_rows) for table, at, its_rows in work]
         times, *facts = map(np.asarray, facts)
         n = len(times)
@@ -363,13 +321,13 @@ class ProcessStore:
         """`_gather` of one, in a third of the time."""
         user, session, ip, network, ad, user_there, session_there, time, *flags = found
         self._begun = [[user], [session], [ip], [network], [ad], [user_there, session_there]], click
-        numbers, at = memory.numbers, memory.starts(click)
-        numbers[at[0] : at[0] + LANES] = self._users.table[user]
-        numbers[at[1] : at[1] + LANES] = self._sessions.table[session]
-        numbers[at[2] : at[2] + LANES + GATEWAY_LANES] = self._ips.table[ip]
-        numbers[at[3] : at[3] + LANES] = self._prefixes.table[network]
-        numbers[at[4] : at[4] + AD_LANES] = self._ads.table[ad]
-        numbers[at[5]], numbers[at[5] + 1] = self._pairs.table[user_there, 0], self._pairs.table[session_there, 0]
+        tables, numbers, at = self._tables, memory.numbers, memory.starts(click)
+        numbers[at[0] : at[0] + LANES] = tables.users.table[user]
+        numbers[at[1] : at[1] + LANES] = tables.sessions.table[session]
+        numbers[at[2] : at[2] + LANES + GATEWAY_LANES] = tables.ips.table[ip]
+        numbers[at[3] : at[3] + LANES] = tables.prefixes.table[network]
+        numbers[at[4] : at[4] + AD_LANES] = tables.ads.table[ad]
+        numbers[at[5]], numbers[at[5] + 1] = tables.pairs.table[user_there, 0], tables.pairs.table[session_there, 0]
         memory.events[click] = (*at, at[5] + 1, time // BUCKET_MS + MOVED_ON, time % BUCKET_MS, *flags)
 
     def _count_many(self, keys: ClickKeys) -> Int32[np.ndarray, "n 34"]:
@@ -395,23 +353,20 @@ class ProcessStore:
         counted: Bool[np.ndarray, " n"],
         hours: Int64[np.ndarray, "2"],
     ) -> Int32[np.ndarray, "n 34"]:
-        n = len(times)
-        if self._spare < n:
-            self._make_way(n)
-        self._spare -= n
-        users = self._users.find(keys.users, counted, hours)
-        sessions = self._sessions.find(keys.sessions, counted, hours)
-        ips = self._ips.find(keys.ips, counted, hours)
-        prefixes = self._prefixes.find([prefix(ip) for ip in keys.ips], counted, hours)
-        ads = self._ads.find(keys.ads, counted, hours)
+        n, tables = len(times), self._tables
+        tables.reserve(n, self._now)
+        users = tables.users.find(keys.users, counted, hours)
+        sessions = tables.sessions.find(keys.sessions, counted, hours)
+        ips = tables.ips.find(keys.ips, counted, hours)
+        prefixes = tables.prefixes.find([prefix(ip) for ip in keys.ips], counted, hours)
+        ads = tables.ads.find(keys.ads, counted, hours)
         places = ips.astype(np.int64)
-        there = np.concatenate([_pair(places, users, 0), _pair(places, sessions, 1)])
+        there = np.concatenate([pair_of(places, users, 0), pair_of(places, sessions, 1)])
         there[np.concatenate([users, sessions]) == 0] = NOBODY
-        pairs = self._pairs.find(there.tolist(), np.concatenate([counted, counted]), hours)
-        if self._epoch:
+        pairs = tables.pairs.find(there.tolist(), np.concatenate([counted, counted]), hours)
+        if tables.epoch:
             for kind, (its, members) in enumerate(((pairs[:n], users), (pairs[n:], sessions))):
-                gone = its[self._are_gone(its, ips, np.full(n, kind), members)]
-                self._pairs.table[gone], self._pairs.born[gone] = 0, self._epoch
+                tables.renew(its[tables.are_gone(its, ips, np.full(n, kind), members)])
 
         memory = self._memory(padded_size(n))
         facts = (times, counted & (users > 0), counted & (sessions > 0), counted, keys.signed_in)
@@ -420,62 +375,10 @@ class ProcessStore:
         self.end(after, memory)
         return memory.counts(after)[:n]
 
-    def _make_way(self, clicks: int) -> None:
-        """Evict, so that these clicks may each be of entities not seen before: none goes while a batch is counted, for
-        its rows are in use. One table a call has its turn, unless more lack room, so that no click waits for all."""
-        now = 0 if self._clock.now is None else self._clock.now // BUCKET_MS + MOVED_ON
-        evicted = False
-        while True:
-            room, kind = min((self._room(kind), kind) for kind in range(len(_TABLES)))
-            table = self._tables[kind]
-            if room >= clicks + self._slack or (evicted and room >= clicks) or not len(table):
-                break
-            rows = table.sample(LOOKED_AT)
-            if len(rows):
-                gone = least(rows, *self._usefulness(kind, rows, now))
-                table.drop(gone)
-                self.evicted[_NAMES[kind]] += len(gone)
-                evicted = True
-        if evicted:
-            self._begin_epoch()
-        self._spare = max(0, room - self._slack)
-
-    def _room(self, kind: int) -> float:
-        """Clicks that may each bring as many new entities of a table as a click can."""
-        return (self._most[kind] - len(self._tables[kind])) // _OF_CLICK[kind]
-
-    def _begin_epoch(self) -> None:
-        self._epoch += 1
-        for table in self._tables:
-            table.epoch = self._epoch
-
-    def _usefulness(
-        self, kind: int, rows: Int32[np.ndarray, " n"], now: int
-    ) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
-        """Of entities, as `eviction` has it: what they are worth, and when they were clicked last."""
-        table = self._tables[kind]
-        if table is self._ads:
-            return lately(table.table[rows], AD_DAY, AD_HEAD, now)
-        if table is not self._pairs:
-            return lately(table.table[rows, :LANES], DAY, HEAD, now)
-        pairs = np.array(table.keys(rows), np.int64)
-        gone = self._are_gone(rows, pairs >> 33, pairs & 1, (pairs & (2**33 - 1)) >> 1)
-        return np.where(gone, 0, 1), table.table[rows, 0].astype(np.int64)
-
-    def _gone(self, pair: int, ip: int, kind: int, member: int) -> bool:
-        """Whether a pair is of entities that were evicted, whose rows others have now; `_are_gone` of one."""
-        if not (pair and self._epoch):
-            return False
-        born = self._pairs.born[pair]
-        return bool(born < self._ips.born[ip] or born < (self._sessions if kind else self._users).born[member])
-
-    def _are_gone(self, pairs: Any, ips: Any, kinds: Any, members: Any) -> Bool[np.ndarray, " n"]:
-        born, ip = self._pairs.born[pairs], self._ips.born[ips]
-        of_user, of_session = (
-            table.born[np.where(kinds == kind, members, 0)] for kind, table in enumerate((self._users, self._sessions))
-        )
-        member = np.where(kinds, of_session, of_user)
-        return (pairs > 0) & ((np.minimum(ip, member) == FREE) | (born < np.maximum(ip, member)))
+    @property
+    def _now(self) -> int:
+        """The shortest bucket of the stream's clock."""
+        return 0 if self._clock.now is None else self._clock.now // BUCKET_MS + MOVED_ON
 
     def _memory(self, size: int) -> BatchMemory:
         memory = self._memories.get(size)
@@ -491,8 +394,3 @@ def _advanced(memory: BatchMemory, n: int) -> Int32[np.ndarray, " numbers"]:
         return np.asarray(program(memory.numbers))
     with jax.default_device(home()):  # click by click: a GPU would launch each operation by itself
         return np.asarray(program(memory.numbers))
-
-
-def _pair(ip: Any, member: Any, kind: int) -> Any:
-    """The key of a user (kind 0) or session (1) at an ip, given their rows; int, or int64 (n,)."""
-    return (ip << 33) + 2 * member + kind

@@ -94,7 +94,7 @@ def test_memory_holds_the_users_of_two_days_and_the_ips_of_eight_and_no_more():
         names = [f"{day}-{i}" for i in range(1_000)]
         ts = NOON + day * DAY + np.arange(1_000) * (DAY // 1_000)
         store.count(ClickKeys(names, ts, names, names, names, names, [False] * 1_000))
-        sizes.append([len(store._ips), len(store._users), len(store._ads)])
+        sizes.append([len(store._tables.ips), len(store._tables.users), len(store._tables.ads)])
     # 194 h and 50 h of 1,000 a day are alive, and others are dropped once all room is taken, which grows by doubling
     ips, users, ads = np.array(sizes).T
     assert max(ips[16:]) <= max(ips) < 16_384

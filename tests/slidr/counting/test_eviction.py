@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onlineguard.slidr.counting.counters import CLICKS, PAIRS, ClickKeys, ProcessStore
+from onlineguard.slidr.counting.counters import CLICKS, ClickKeys, ProcessStore
+from onlineguard.slidr.counting.tables import PAIRS
 from onlineguard.slidr.counting.windows import COLUMNS, PRIOR_SPREAD
 from tests.support.same import assert_same
 from tests.support.slidr_oracle import Oracle
@@ -70,7 +71,7 @@ def test_whatever_comes_no_more_is_held_than_the_bound(flooded):
 
 def test_who_was_evicted_counts_from_zero(flooded):
     store = ProcessStore.restored(flooded.dump(), MOST)
-    gone = next(v for v in range(1_000, 1_100) if not store._users.place(f"user {v}"))
+    gone = next(v for v in range(1_000, 1_100) if not store._tables.users.place(f"user {v}"))
     (counts,) = store.count(visits([gone], NOON + 9 * MINUTE, 20_000))
     assert counts[SEEN].tolist()[:1] == [1]
     assert counts[COLUMNS.index("user_spread")] == PRIOR_SPREAD
@@ -101,7 +102,7 @@ def test_of_those_that_count_the_same_the_one_clicked_longest_ago_goes():
     store = ProcessStore(64)
     for hour in range(5):
         store.count(visits(range(20 * hour, 20 * hour + 20), NOON + hour * HOUR, 20 * hour))
-    kept = [v for v in range(100) if store._users.place(f"user {v}")]
+    kept = [v for v in range(100) if store._tables.users.place(f"user {v}")]
     assert kept[0] >= 30
     assert set(range(80, 100)) <= set(kept)
 
