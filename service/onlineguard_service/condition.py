@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from onlineguard import programs
 from onlineguard_service import entries
 from onlineguard_service.answering import Shared
 from onlineguard_service.guard import Guard
@@ -198,7 +199,7 @@ def _summed(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
 
 
 class Compilations:
-    """How many programs XLA has compiled in this process since `listen` was called."""
+    """How many programs XLA has compiled since `listen` was called, but for those that are only to be kept."""
 
     seen = 0
     _listening = False
@@ -212,4 +213,4 @@ class Compilations:
 
     @classmethod
     def _heard(cls, event: str, duration_secs: float, **kwargs: str | int) -> None:
-        cls.seen += event.endswith("backend_compile_duration")
+        cls.seen += event.endswith("backend_compile_duration") and not programs.keeping()
