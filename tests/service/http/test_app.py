@@ -1,64 +1,27 @@
+"""Requests as they are answered without a socket: what is taken, what is refused and why, and when nothing is."""
+
 import asyncio
-import contextlib
 import json
 import logging
-import socket
-import ssl
-import subprocess
 
-import httpx2
 import msgspec
 import pytest
 from backports import zstd
 from onlineguard_service.config import Settings
-from onlineguard_service.errors import JournalUnavailable, RegistryUnavailable
-from onlineguard_service.http import server
+from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.http.app import application
 from onlineguard_service.logs import JsonLines
 
 from onlineguard.client import Client
-from onlineguard.errors import Conflict, InvalidArgument
-from onlineguard.wire.answers import TrialState
+from onlineguard.errors import InvalidArgument
 from onlineguard.wire.encodings import packed, unpacker
 from tests.support.double import Double, ask, served
-
-EVENT = {"slice": "a", "x": [1.5, None], "id": "1"}
-CLICK = {
-    "click_id": "c",
-    "ts": 1,
-    "ip": "192.0.2.1",
-    "user_agent": "u",
-    "device": "phone",
-    "marketplace": "US",
-    "ad_id": "ad",
-    "logged_in": True,
-}
-LABEL = {"click_id": "c", "purchase_ts": 5}
-WAS = {"model_version": "v0", "decision": "valid", "p_robot": 0.25, "threshold": 0.9}
-DECISION = {"click_id": "c", "slice": "a", **WAS, "decision": "robotic", "model_version": "v1", "replaces": WAS}
-HOT = [
-    ("/v1/update", EVENT),
-    ("/v1/score", EVENT),
-    ("/v1/clicks", CLICK),
-    ("/v1/labels", LABEL),
-    ("/v1/decisions", DECISION),
-]
-NDJSON = "application/x-ndjson"
+from tests.support.requests import CLICK, EVENT, HOT, LABEL, NDJSON, problem
 
 
 @pytest.fixture
 def app():
     return application(Double(), Settings())
-
-
-def problem(answer: tuple[int, dict[str, str], bytes], status: int) -> str:
-    """The detail of a problem, which has the status and is one in all its parts."""
-    assert answer[0] == status
-    assert answer[1]["content-type"] == "application/problem+json"
-    body = json.loads(answer[2])
-    assert body["status"] == status
-    assert body["title"]
-    return body["detail"]
 
 
 @pytest.mark.parametrize(("path", "item"), HOT)
@@ -287,128 +250,6 @@ def test_lines_are_415_where_one_object_is_taken(app):
     assert "one object" in problem(ask(app, "POST", "/v1/explain", json.dumps(EVENT).encode(), NDJSON), 415)
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/v1", "/v1/update/", "/v1/slices/a/../../b", "/static/../app.py", "//"])
-def test_an_unknown_path_is_404(app, path):
-    assert problem(ask(app, "GET", path), 404)
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "allowed"),
-    [
-        ("GET", "/v1/update", "POST, OPTIONS"),
-        ("DELETE", "/v1/slices", "GET, HEAD, OPTIONS"),
-        ("POST", "/v1/slices/web", "GET, HEAD, OPTIONS"),
-        ("PUT", "/v1/snapshot", "POST, OPTIONS"),
-        ("POST", "/livez", "GET, HEAD, OPTIONS"),
-    ],
-)
-def test_a_wrong_method_is_405_and_told_the_right_ones(app, method, path, allowed):
-    answer = ask(app, method, path)
-    assert allowed in problem(answer, 405)
-    assert answer[1]["allow"] == allowed
-    status, headers, body = ask(app, "OPTIONS", path)
-    assert (status, headers["allow"], body) == (204, allowed, b"")
-    assert not any(name.startswith("access-control") for name in headers)  # no other site's page may ask
-
-
-def test_slices_are_listed_as_asked(app):
-    answer = json.loads(ask(app, "GET", "/v1/slices?of=events&sort=name&order=asc&limit=2&offset=1&contains=We")[2])
-    assert [row["slice"] for row in answer["slices"]] == [7, ["a", 1]]
-    assert answer["asked"] == ["events", "name", "We"]
-    assert json.loads(ask(app, "GET", "/v1/slices")[2])["asked"] == [None, "events", ""]
-
-
-@pytest.mark.parametrize(
-    ("query", "detail"),
-    [
-        ("of=labels", 'of is "labels"; it must be one of events, clicks'),
-        ("sort=size", 'sort is "size"; it must be one of events, name'),
-        ("order=up", 'order is "up"; it must be one of desc, asc'),
-        ("limit=0", 'limit is "0"; it must be a whole number from 1 to 1000'),
-        ("limit=1e2", 'limit is "1e2"; it must be a whole number'),
-        ("offset=-1", 'offset is "-1"; it must be a whole number'),
-        ("limt=5", 'the query has "limt", which is unknown; did you mean limit?'),
-        ("limit=5&limit=6", "the query has limit twice"),
-    ],
-)
-def test_a_wrong_query_is_422(app, query, detail):
-    assert problem(ask(app, "GET", f"/v1/slices?{query}"), 422).startswith(detail)
-
-
-@pytest.mark.parametrize(
-    ("path", "key"),
-    [
-        ("phone / US / true", "phone / US / true"),
-        ("web?of=events", "web"),
-        ("7?of=events", 7),
-        ('["a",1]?of=events', ["a", 1]),
-        ('"web"?of=events', "web"),
-    ],
-)
-def test_one_slice_is_found_by_its_text_or_the_json_of_its_key(app, path, key):
-    status, _, answer = ask(app, "GET", f"/v1/slices/{path}")
-    assert (status, json.loads(answer)["slice"]) == (200, key)
-
-
-@pytest.mark.parametrize("path", ["none", "none?of=events", "7", "[]?of=events", "8?of=events", "", "\ufffd"])
-def test_a_slice_that_there_is_not_is_404(app, path):
-    assert "no slice of" in problem(ask(app, "GET", f"/v1/slices/{path}"), 404)
-
-
-def test_a_key_with_slashes_and_signs_comes_through_a_real_server():
-    with served() as address:
-        answer = httpx2.get(f"{address}/v1/slices/phone%20%2F%20US%20%2F%20true")
-        assert answer.json()["slice"] == "phone / US / true"
-        assert httpx2.get(f"{address}/v1/slices/%5B%22a%22%2C1%5D?of=events").json()["slice"] == ["a", 1]
-
-
-@pytest.mark.parametrize("item", [EVENT, CLICK])
-def test_explain_takes_an_event_or_a_click(app, item):
-    answer = json.loads(ask(app, "POST", "/v1/explain", json.dumps(item).encode())[2])
-    assert answer["slice"] == item.get("slice", "phone")
-    assert app.core.learned == []
-
-
-def test_a_person_is_erased_by_their_user_id_alone(app):
-    assert ask(app, "POST", "/v1/erase", b'{"user_id": "u-1"}')[::2] == (200, b'{"clicks":2,"labels":1}')
-    for body, said in [(b'{"user": "u-1"}', b"user_id"), (b'{"user_id": 7}', b"user_id"), (b"[]", b"user_id")]:
-        status, _, problem = ask(app, "POST", "/v1/erase", body)
-        assert (status, said in problem) == (422, True)
-    assert app.core.erased == ["u-1"]
-
-
-def test_a_model_is_switched_and_a_snapshot_written(app):
-    assert ask(app, "POST", "/v1/model", b'{"folder": "models/model-2"}')[::2] == (200, b'{"model_version":"v2"}')
-    assert ask(app, "POST", "/v1/snapshot", kind=None)[::2] == (200, b'{"sequence":1}')
-
-
-def test_what_the_registry_refuses_is_told_in_a_sentence(app):
-    body = b'{"version": "v1", "why": "daily"}'
-    app.core.versions.fails = Conflict("models was changed meanwhile")
-    assert problem(ask(app, "POST", "/v1/registry/promote", body), 409) == "models was changed meanwhile"
-    app.core.versions.fails = InvalidArgument("version", "is v1, which is current already")
-    assert "current already" in problem(ask(app, "POST", "/v1/registry/promote", body), 422)
-    app.core.versions.fails = RegistryUnavailable("the registry cannot be used now: no route")
-    answer = ask(app, "GET", "/v1/registry")
-    assert (problem(answer, 503), answer[1]["retry-after"]) == ("the registry cannot be used now: no route", "5")
-    assert "models has v1" in problem(ask(app, "GET", "/v1/registry/versions/none"), 404)
-    assert "the query has no b" in problem(ask(app, "GET", "/v1/registry/diff?a=v1"), 422)
-    assert "forced" in problem(ask(app, "POST", "/v1/registry/promote", b'{"version": "v", "forced": true}'), 422)
-    assert "why" in problem(ask(app, "POST", "/v1/registry/rollback", b"{}"), 422)
-
-
-def test_a_candidate_is_tried_shown_and_ended_at_one_path(app):
-    status, _, answer = ask(app, "POST", "/v1/trial", b'{"version": "v2", "share": 0.05}')
-    begun = msgspec.json.decode(answer, type=TrialState)
-    assert (status, begun.running, begun.version, begun.share, begun.overall.only_live) == (200, True, "v2", 0.05, 1)
-    assert ask(app, "GET", "/v1/trial")[2] == answer
-    taken = ask(app, "POST", "/v1/trial", b'{"version": "v3"}')
-    assert problem(taken, 409).endswith("model v2 is on trial; end that trial first")
-    assert msgspec.json.decode(ask(app, "DELETE", "/v1/trial", kind=None)[2], type=TrialState).running is False
-    status, headers, _ = ask(app, "PUT", "/v1/trial")
-    assert (status, headers["allow"]) == (405, "DELETE, GET, HEAD, POST, OPTIONS")
-
-
 def test_before_the_core_is_there_only_life_and_the_document_are_answered():
     app = application(None, Settings())
     assert ask(app, "GET", "/livez")[::2] == (200, b'{"status":"alive"}')
@@ -469,125 +310,6 @@ def test_requests_are_logged_only_at_debug(app, caplog):
     assert (caplog.records[-1].route, caplog.records[-1].status) == ("/v1/update", 200)
 
 
-def test_a_real_server_keeps_a_connection_and_hides_what_it_is():
-    core = Double()
-    with served(core=core) as address, httpx2.Client() as client:
-        for number in range(200):
-            answer = client.post(f"{address}/v1/update", json={"slice": "a", "x": [number]})
-            assert answer.status_code == 200
-            assert "server" not in answer.headers
-            assert answer.json()["score"] == number
-        head = client.head(f"{address}/livez")
-        assert (head.status_code, head.content) == (200, b"")
-        many = [{"slice": "a", "x": [n] * 50} for n in range(5_000)]  # over many packets
-        assert len(client.post(f"{address}/v1/update", json=many).json()) == 5_000
-    assert len(core.learned) == 5_200
-
-
-def test_headers_without_end_are_refused():
-    with served() as address:
-        answer = httpx2.get(f"{address}/livez", headers={f"x-{n}": "a" * 1_000 for n in range(80)})
-        assert answer.status_code == 400
-        assert httpx2.get(f"{address}/livez").status_code == 200
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "sent",
-    [b"", b"POST /v1/up", b"POST /v1/update HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n"],
-)
-def test_a_client_that_does_not_go_on_sending_is_let_go(monkeypatch, sent):
-    monkeypatch.setattr(server, "SLOW_SECONDS", 0.5)
-    with served() as address, httpx2.Client() as client:
-        host, _, port = address.removeprefix("http://").partition(":")
-        client.get(f"{address}/livez")
-        with socket.create_connection((host, int(port)), 30) as slow, contextlib.suppress(ConnectionResetError):
-            slow.sendall(sent)
-            assert slow.recv(1_000) == b""
-        assert client.get(f"{address}/livez").status_code == 200  # one that waits between requests is not
-
-
-def test_tls_is_1_2_or_newer(tmp_path):
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = (
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
-    )
-    made = subprocess.run([*command.split(), "-keyout", key, "-out", cert], capture_output=True, timeout=60)
-    assert made.returncode == 0, made.stderr
-    with served(Settings(port=0, tls_cert=cert, tls_key=key, grace=1.0)) as address:
-        trusting = ssl.create_default_context(cafile=cert)
-        assert httpx2.get(f"{address}/livez", verify=trusting).status_code == 200
-        trusting.maximum_version = ssl.TLSVersion.TLSv1_2
-        assert httpx2.get(f"{address}/livez", verify=trusting).status_code == 200
-    config = server._config(application(None, Settings()), Settings(tls_cert=cert, tls_key=key))
-    assert isinstance(config.ssl, ssl.SSLContext)
-    assert config.ssl.minimum_version is ssl.TLSVersion.TLSv1_2
-
-
-def test_with_authorities_of_clients_only_those_with_a_certificate_are_answered(tmp_path):
-    def made(name, *more):
-        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", f"/CN={name}"]
-        paths = tmp_path / f"{name}.pem", tmp_path / f"{name}.key"
-        subprocess.run(
-            [*command, *more, "-out", paths[0], "-keyout", paths[1]], check=True, capture_output=True, timeout=60
-        )
-        return paths
-
-    (cert, key), client = made("localhost", "-addext", "subjectAltName=IP:127.0.0.1"), made("client")
-    with served(Settings(port=0, tls_cert=cert, tls_key=key, tls_clients=client[0], grace=1.0)) as address:
-        trusting = ssl.create_default_context(cafile=cert)
-        with pytest.raises(httpx2.TransportError):
-            httpx2.get(f"{address}/livez", verify=trusting)
-        trusting.load_cert_chain(*client)
-        assert httpx2.get(f"{address}/livez", verify=trusting).status_code == 200
-
-
-def raw(address: str, sent: bytes, half_closed: bool = False) -> bytes:
-    """All that a server answers to these bytes until it closes the connection."""
-    host, _, port = address.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), 30) as connection:
-        connection.sendall(sent)
-        if half_closed:
-            connection.shutdown(socket.SHUT_WR)
-        answer = b""
-        while more := connection.recv(65_536):
-            answer += more
-    return answer
-
-
-@pytest.mark.parametrize(
-    "sent", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nbad header\r\n\r\n", b"\x16\x03\x01\x02\x00"]
-)
-def test_what_is_no_http_is_a_problem_too(sent):
-    with served() as address:
-        head, _, body = raw(address, sent).partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 400 ")
-    assert b"content-type: application/problem+json" in head
-    assert "no HTTP" in json.loads(body)["detail"]
-
-
-def test_a_websocket_is_refused_once_and_quietly(caplog):
-    asked = b"GET /v1/live HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n"
-    with served() as address:
-        head, _, body = raw(address, asked).partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 426 ")
-    assert "server-sent events" in json.loads(body)["detail"]
-    assert caplog.text == ""
-
-
-def test_a_client_that_closes_its_half_gets_its_answer_and_then_the_connection_ends():
-    body = json.dumps(EVENT).encode()
-    asked = (
-        b"POST /v1/update HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
-    )
-    with served() as address:
-        answer = raw(address, asked % (len(body), body), half_closed=True)
-        twice = raw(address, asked % (len(body), body) * 2, half_closed=True)
-    assert answer.startswith(b"HTTP/1.1 200 ")
-    assert json.loads(answer.partition(b"\r\n\r\n")[2])["slice"] == "a"
-    assert twice.count(b"HTTP/1.1 200 ") == 2
-
-
 def test_an_answer_and_the_log_name_the_request(app, caplog, monkeypatch):
     body = json.dumps(EVENT).encode()
     given = ask(app, "POST", "/v1/update", body, headers={"x-request-id": "client-7"})
@@ -607,22 +329,6 @@ def test_an_answer_and_the_log_name_the_request(app, caplog, monkeypatch):
         logging.getLogger("onlineguard_service").removeHandler(handler)
     assert (answer[0], answer[1]["x-request-id"]) == (500, "failing")
     assert json.loads(lines[0])["request_id"] == "failing"
-
-
-def test_requests_at_once_do_not_disturb_each_other():
-    core = Double()
-
-    async def many(address: str) -> list[int]:
-        async with httpx2.AsyncClient(timeout=30) as client:
-
-            async def one(number: int) -> int:
-                answer = await client.post(f"{address}/v1/score", json={"slice": number, "x": [number]})
-                return answer.json()["slice"]
-
-            return list(await asyncio.gather(*map(one, range(100))))  # as many as httpx2 has connections
-
-    with served(core=core) as address:
-        assert asyncio.run(many(address)) == list(range(100))
 
 
 def test_the_answers_of_the_double_are_what_the_schema_says(app):
