@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from typing import Any, Concatenate, Literal
 
-import jax
 import numpy as np
 
 from onlineguard.engine import checkpoint, portable
@@ -647,22 +646,18 @@ class Engine:
     def _read(self, slices: Any, X: Any, y: Any) -> tuple[EventBatch, SliceKeys, np.ndarray]:
         """The events, their checked keys, and the row of each key, or UNKNOWN."""
         self._features.check_key(slices, X)
-        x = self._there(X)
-        x = self._events(X) if x is None else x
+        x = None if self.model.categories else self._features.there(X)
+        if x is None or not self._learner.states.table.takes(x):  # the call is stepped elsewhere than where X is
+            x = self._events(X)
         events = EventBatch(x, self._targets(y, len(x)))
         return events, *self._learner.looked_up(slices, events.n)
 
-    def _there(self, X: Any) -> jax.Array | None:
-        """X where it is, if the call is stepped there."""
-        x = None if self.categories else self._features.there(X)
-        return x if x is not None and self._learner.states.table.takes(x) else None
-
     def _events(self, X: Any) -> np.ndarray:
         """X as numbers. Before the first event is learned, features that hold texts become categories."""
-        before = self.categories
-        x, categories = self._features.read(X, before, growing=not self.n_events)
-        if categories != before:
-            self._learner.states = self._new_states(with_categories(self.model, categories))
+        model = self.model
+        x, categories = self._features.read(X, model.categories, not self._learner.admission.n_events)
+        if categories != model.categories:
+            self._learner.states = self._new_states(with_categories(model, categories))
         return x
 
     def _new_states(self, model: SliceModel) -> States:

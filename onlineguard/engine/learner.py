@@ -22,7 +22,7 @@ from onlineguard.engine.states import SAMPLE, Sample, States
 from onlineguard.engine.verdicts import Verdicts
 from onlineguard.models.base import FIELDS
 
-NO_JUDGEMENTS = np.empty((0, FIELDS), np.float32)
+NO_JUDGEMENTS, NO_NUMBERS = np.empty((0, FIELDS), np.float32), np.empty(0, np.int64)
 
 
 class Outcome(NamedTuple):
@@ -88,7 +88,7 @@ class Learner:
             told = [joined_there([(judgements, len(rows)) for judgements, rows in parts])]
         else:
             told = [self.feedback.applied(fetched(judgements, len(rows)), rows) for judgements, rows in parts]
-        return self._verdicts(told, _joined(numbers, np.empty(0, np.int64)))
+        return self._verdicts(told, _joined(numbers, NO_NUMBERS))
 
     def learn_from(
         self, front: Front, weights: Any, slices: Sequence[Hashable], memory: np.ndarray
