@@ -37,7 +37,6 @@ the envelope and the rounding are ours. The confidence follows Bates, Angelopoul
 """
 
 import bisect
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -45,7 +44,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer
 
-from onlineguard.errors import CheckpointError, InfeasibleBudget, InvalidArgument
+from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard.slidr.thresholds import caps, evidence
 from onlineguard.slidr.thresholds.bands import bands
 from onlineguard.slidr.thresholds.caps import CAP
@@ -53,6 +52,7 @@ from onlineguard.slidr.thresholds.curves import NEVER, Curves, counted, shrunk
 from onlineguard.slidr.thresholds.evidence import Count
 from onlineguard.slidr.thresholds.family import Family
 from onlineguard.slidr.thresholds.metrics import HitRate, as_codes, as_marks, as_scores, coverage, fpr, ivr
+from onlineguard.slidr.thresholds.refusals import check, infeasible, too_few
 from onlineguard.slidr.thresholds.vouching import unvouched
 
 CONFIDENCE = 0.95  # of holding the budget: what nobody asked for must not be exceeded every other time
@@ -157,8 +157,7 @@ def calibrate(
     min_coverage: least robotic coverage, one number for every slice or one for each. A slice without heavy clicks is
         free of it.
     confidence: the probability with which the budget holds for the true FPR, and each cap for its slice. None keeps
-    them
-        on average only.
+        them on average only.
     held_out, seed: the share of the purchases that tests, and which of them.
     earlier: the clicks whose purchases choose the thresholds. All others then test them, and nothing is held out. The
         rates of the result are those of the others.
@@ -177,7 +176,9 @@ def calibrate(
     codes, n_slices = as_codes(slice_ids, n, None if names is None else len(names))
     names = tuple(str(code) for code in range(n_slices)) if names is None else tuple(names)
     needed = np.asarray(min_coverage, np.float64)
-    _check(budget, cap, needed, n_slices, method, confidence, held_out)
+    if method not in get_args(Method):
+        raise InvalidArgument("method", f"is {method!r}; it must be one of {', '.join(get_args(Method))}")
+    check(budget, cap, needed, n_slices, confidence, held_out)
     earlier = np.zeros(n, bool) if earlier is None else as_marks(earlier, "earlier", n)
     whole = method in ("global", "knee")
     if whole or not (human & earlier).any():
@@ -188,16 +189,7 @@ def calibrate(
 
     sample = _Sample(scores, codes, human, heavy, regular, earlier, n_slices)
     if method == "knee":
-        curve = counted(scores, human)
-        asked = np.bincount(codes[heavy], minlength=n_slices)
-        below = _below(scores[heavy], codes[heavy], needed * asked, n_slices).min(initial=np.inf)
-        curve = curve.where(curve.thresholds < below)
-        at = np.argmax(curve.clicks / len(scores) - curve.cost / human.sum())
-        of_slice = np.full(n_slices, curve.thresholds[at])
-        nothing: dict[str, Any] = dict.fromkeys(("budget", "confidence", "cap", "multiplier", "fpr_bound"))
-        return sample.calibration(
-            of_slice, method=method, names=names, default=float(of_slice[0]), warnings=(), **nothing
-        )
+        return _at_knee(sample, needed, names)
 
     if cap is None:
         cap = 1.0 if whole else min(1.0, CAP * budget)
@@ -207,7 +199,7 @@ def calibrate(
         tested = human & ~earlier if earlier.any() else evidence.drawn(scores, codes, human, held_out, seed)
     count = Count(scores[human], codes[human], tested[human], budget, confidence)
     if count.most_tested < 0 and confidence is not None:
-        raise _too_few(count, int((human & ~earlier).sum()), confidence)
+        raise too_few(count, int((human & ~earlier).sum()), confidence)
     used = np.ones(len(scores), bool) if whole else ~tested
     chosen, asked = used & heavy & ~earlier, np.bincount(codes[heavy & ~earlier], minlength=n_slices)
     below = _below(scores[chosen], codes[chosen], needed * asked, n_slices)
@@ -229,24 +221,10 @@ def calibrate(
     speaks = bought >= (np.inf if confidence is None else evidence.enough(cap, confidence))
     choice = _Choice(family, here, floor, speaks, n_slices)
     if not choice.allowed(family.least, [count]):
-        raise _infeasible(count, choice.thresholds(family.least), below, names)
+        raise infeasible(count, choice.thresholds(family.least), below, names)
     apart = regular & ~earlier
     others = Count(scores[apart], codes[apart], np.ones(int(apart.sum()), bool), budget, confidence)
-    nominal = choice.largest([count])
-    warnings: list[str] = []
-    if len(others.scores) and others.most_tested >= 0:
-        held = choice.largest([count, others])
-        if held < nominal:
-            warnings.append(
-                f"people who do not buy are marked first: by the {len(count.scores):,} purchasing clicks alone, "
-                f"{nominal:.1f} of them might be marked, by the {len(others.scores):,} clicks of regulars {held:.1f}"
-            )
-        nominal = held
-    elif len(others.scores):
-        warnings.append(
-            f"nobody vouches for people who do not buy: {len(others.scores):,} clicks of regulars cannot show a budget "
-            f"of {budget:g}, {evidence.enough(budget, confidence):,} would do"
-        )
+    nominal, warnings = _largest(choice, count, others)
     of_slice = choice.thresholds(nominal)
     band = None if whole else bands(scores[~earlier], codes[~earlier], of_slice, floor)
     later = ~earlier
@@ -271,6 +249,38 @@ def calibrate(
         warnings=tuple(warnings),
         band=band,
     )
+
+
+def _at_knee(sample: "_Sample", needed: Float[np.ndarray, " ..."], names: tuple[str, ...]) -> Calibration:
+    """One threshold for all slices, at the knee of their common curve as far as the demand for coverage allows."""
+    scores, codes, human, heavy = sample.scores, sample.codes, sample.human, sample.heavy
+    curve = counted(scores, human)
+    asked = np.bincount(codes[heavy], minlength=sample.n_slices)
+    below = _below(scores[heavy], codes[heavy], needed * asked, sample.n_slices).min(initial=np.inf)
+    curve = curve.where(curve.thresholds < below)
+    at = np.argmax(curve.clicks / len(scores) - curve.cost / human.sum())
+    of_slice = np.full(sample.n_slices, curve.thresholds[at])
+    nothing: dict[str, Any] = dict.fromkeys(("budget", "confidence", "cap", "multiplier", "fpr_bound"))
+    return sample.calibration(of_slice, method="knee", names=names, default=float(of_slice[0]), warnings=(), **nothing)
+
+
+def _largest(choice: "_Choice", count: Count, others: Count) -> tuple[float, list[str]]:
+    """The largest nominal budget that buyers allow, and the others where they are enough to tell; and warnings."""
+    nominal = choice.largest([count])
+    if not len(others.scores):
+        return nominal, []
+    if others.most_tested < 0:
+        return nominal, [
+            f"nobody vouches for people who do not buy: {len(others.scores):,} clicks of regulars cannot show a budget "
+            f"of {count.budget:g}, {evidence.enough(count.budget, count.confidence):,} would do"
+        ]
+    held = choice.largest([count, others])
+    if not held < nominal:
+        return held, []
+    return held, [
+        f"people who do not buy are marked first: by the {len(count.scores):,} purchasing clicks alone, "
+        f"{nominal:.1f} of them might be marked, by the {len(others.scores):,} clicks of regulars {held:.1f}"
+    ]
 
 
 @dataclass(frozen=True)
@@ -391,70 +401,3 @@ def _global_threshold(sample: _Sample, budget: float, confidence: float | None) 
     if most < 0:
         return NEVER
     return float(np.nextafter(sample.scores[later].min(), -np.inf) if most == len(purchasing) else purchasing[most])
-
-
-def _too_few(count: Count, n_purchases: int, confidence: float) -> InfeasibleBudget:
-    """The error for purchases that cannot show the budget, even if none of them is marked."""
-    least = float(evidence.upper(0, count.n_tested, confidence))
-    needed, part = evidence.enough(count.budget, confidence), count.n_tested / n_purchases
-    would = "no number of them shows that" if math.isinf(needed) else f"{math.ceil(needed / (part or 0.5)):,} would do"
-    rounded_up = min(1.0, math.ceil(least * 10_000) / 10_000)
-    testing = "" if part == 1.0 else f", of which {count.n_tested:,} test,"
-    return InfeasibleBudget(
-        f"budget is {count.budget:g} at confidence {confidence:g}; {n_purchases:,} purchasing clicks{testing} "
-        f"show at best {least:.3g}, and {would}. Wait for more purchases, raise budget to {rounded_up:g}, lower "
-        "confidence, or ask for none, which promises nothing",
-        {},
-        least,
-    )
-
-
-def _infeasible(
-    count: Count,
-    thresholds: Float[np.ndarray, " slices"],
-    below: Float[np.ndarray, " slices"],
-    names: Sequence[str],
-) -> InfeasibleBudget:
-    """The error for thresholds that are as high as coverage allows, and still too low for the budget."""
-    n_slices = len(names)
-    marked = np.bincount(count.codes[count.marked(thresholds)], minlength=n_slices)
-    of_slice = marked / np.maximum(np.bincount(count.codes, minlength=n_slices), 1)
-    asking = [s for s in np.argsort(-marked, kind="stable").tolist() if marked[s] and np.isfinite(below[s])]
-    asks = {names[s]: float(of_slice[s]) for s in asking}
-    least = max(float(count.marked(thresholds).mean()), count.bound(thresholds))
-    sure = "" if count.confidence is None else f" at confidence {count.confidence:g}"
-    return InfeasibleBudget(
-        f"budget is {count.budget:g}{sure}; min_coverage needs at least {least:.6g} over all: {caps.listed(asks)}. "
-        "Raise budget to that, or lower min_coverage",
-        asks,
-        least,
-    )
-
-
-def _check(
-    budget: float,
-    cap: float | None,
-    needed: Float[np.ndarray, " ..."],
-    n_slices: int,
-    method: str,
-    confidence: float | None,
-    held_out: float,
-) -> None:
-    if method not in get_args(Method):
-        raise InvalidArgument("method", f"is {method!r}; it must be one of {', '.join(get_args(Method))}")
-    if not 0.0 <= budget <= 1.0:
-        raise InvalidArgument("budget", f"is {budget!r}; it must lie between 0 and 1, e.g. 0.01")
-    if needed.shape not in ((), (n_slices,)) or not np.all((needed >= 0.0) & (needed <= 1.0)):
-        raise InvalidArgument(
-            "min_coverage",
-            f"of shape {needed.shape} must be a number, or one for each of the {n_slices} slices, "
-            "all of them between 0 and 1",
-        )
-    if confidence is not None and not 0.5 < confidence < 1.0:
-        raise InvalidArgument(
-            "confidence", f"is {confidence!r}; it must lie strictly between 0.5 and 1, e.g. 0.95, or be None"
-        )
-    if cap is not None and not 0.0 < cap <= 1.0:
-        raise InvalidArgument("cap", f"is {cap!r}; it must lie above 0 and be at most 1, e.g. 0.03, or be None")
-    if not 0.0 < held_out < 1.0:
-        raise InvalidArgument(f"held_out is {held_out!r}; it must lie strictly between 0 and 1, e.g. 0.5")
