@@ -39,14 +39,10 @@ class State(NamedTuple):
     clipped: Int32[Array, "*lead"]  # those of them whose gradient was shortened
 
 
-@register("ClippedSGD")
-@pytree
-class ClippedSGD:
-    """What the operator chose. Any field may differ by slice, and may change without recompiling."""
+class OfEstimand:
+    """What an estimator says of itself, where its estimand says it."""
 
     estimand: Estimand
-    rate: Rate = Derived()  # eta before an event, in theta's unit per unit of gradient
-    clip: Clip = Adaptive()  # longest gradient used whole, in the gradient's unit
 
     @property
     def supervised(self) -> bool:
@@ -72,6 +68,16 @@ class ClippedSGD:
     def predicts(self) -> bool:
         """Whether there is a `predict`."""
         return getattr(self.estimand, "predicts", False)
+
+
+@register("ClippedSGD")
+@pytree
+class ClippedSGD(OfEstimand):
+    """What the operator chose. Any field may differ by slice, and may change without recompiling."""
+
+    estimand: Estimand
+    rate: Rate = Derived()  # eta before an event, in theta's unit per unit of gradient
+    clip: Clip = Adaptive()  # longest gradient used whole, in the gradient's unit
 
     def init(self) -> State:
         """The state before the first event."""

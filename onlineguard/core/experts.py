@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onlineguard.core.arrays import choose, lengthen, namespace, saturating_add, strong, to_float, where
-from onlineguard.core.clipped_sgd import ClippedSGD, State
+from onlineguard.core.clipped_sgd import ClippedSGD, OfEstimand, State
 from onlineguard.core.clips import Adaptive
 from onlineguard.core.protocols import Array, Clip, Estimand, Event, Observation, Score, Theta
 from onlineguard.core.pytree import pytree, static
@@ -41,7 +41,7 @@ class Mixture(NamedTuple):
 
 @register("Experts")
 @pytree
-class Experts:
+class Experts(OfEstimand):
     """Clipped SGD at several rates, predicting with the weighted mean of their thetas.
 
     The weights forget: event number t moves the share 1 / (t + 1) of them back to all copies alike, or `share` if that
@@ -56,31 +56,6 @@ class Experts:
     # With (a, b) every copy begins at the rate a / (n + b), as long as that is more than its own: a slow one need not
     # crawl from where it starts. It is for estimands whose steps cannot overshoot.
     early: tuple[float, int] | None = static(default=None)
-
-    @property
-    def supervised(self) -> bool:
-        """Whether events are pairs (x, y)."""
-        return getattr(self.estimand, "supervised", False)
-
-    @property
-    def takes_number(self) -> bool:
-        """Whether an event is one number instead of an array of features."""
-        return getattr(self.estimand, "takes_number", False)
-
-    @property
-    def shiftable(self) -> bool:
-        """Whether there is a `moved`."""
-        return getattr(self.estimand, "shiftable", False)
-
-    @property
-    def decides(self) -> bool:
-        """Whether a score above zero is an anomaly."""
-        return getattr(self.estimand, "decides", False)
-
-    @property
-    def predicts(self) -> bool:
-        """Whether there is a `predict`."""
-        return getattr(self.estimand, "predicts", False)
 
     def init(self) -> Mixture:
         """K copies of the state before the first event, all trusted alike."""
