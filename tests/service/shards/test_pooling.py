@@ -91,11 +91,11 @@ def test_a_shard_without_events_adopts_the_pool_when_they_begin(models):
     late.apply([Record(0, NOON, pool.value, "pool")])
     late = Shard.restored(1, 2, unpack(pack(late.dump())), models.get)
     late.apply([Record(1, NOON, msgspec.json.encode(Event("a", [100.0, 100.0])))])
-    assert late.guard.events._admission.pooling_at == NEVER
+    assert late.guard.events._learner.admission.pooling_at == NEVER
     other = shard(models, 1, 2, n_features=0)
     other.apply([Record(0, NOON, pool.value, "pool")])
     other.apply([Record(1, NOON, msgspec.json.encode(Event("a", features={"ms": 100.0, "bytes": 100.0})))])
-    assert other.guard.events._admission.pooling_at != NEVER  # it judges another stream
+    assert other.guard.events._learner.admission.pooling_at != NEVER  # it judges another stream
 
 
 def test_a_pool_has_at_most_64_slices_and_some_of_each_shard():
@@ -121,7 +121,7 @@ def test_an_engine_adopts_nothing_of_another_model():
     assert len(sample.rows) == 1
     assert one.adopt(sample._replace(rows=sample.rows[:, 1:])) is False
     assert one.adopt(sample._replace(origins=np.zeros((1, 3)))) is False
-    assert one._admission.pooling_at != NEVER
+    assert one._learner.admission.pooling_at != NEVER
     assert one.adopt(sample) is True
 
 
