@@ -34,6 +34,19 @@ class Admission:
         """Whether requests need a key."""
         return self._keys is not None
 
+    def client(self, scope: Scope) -> str | None:
+        """The name of the key that a request came with, for the client whose turn it takes; None without a known one."""
+        if self._keys is None:
+            return None
+        key = None
+        for name, value in scope["headers"]:
+            if name == b"x-api-key":
+                key = value
+            elif name == b"authorization" and key is None and value[:7].lower() == b"bearer ":
+                key = value[7:].strip()
+        caller = None if key is None else self._keys.find(key)
+        return None if caller is None else f"key {caller.name}"
+
     def admit(self, scope: Scope, operation: Operation) -> bytes:
         """The content type of a request that may be answered. Raises Refused for a wrong key, or too many requests."""
         content_type, key, host, origin, asked, needed = b"", None, b"", None, "", operation.scope

@@ -27,6 +27,7 @@ import uvicorn
 
 from onlineguard.errors import InvalidArgument
 from onlineguard_service.config import Settings, masked
+from onlineguard_service.fair_queues import FairQueues
 from onlineguard_service.histogram import Histogram
 from onlineguard_service.http.app import BODY_SECONDS, Application, Backend, application
 from onlineguard_service.http.protocol import Protocol
@@ -171,7 +172,13 @@ def _config(app: Application, settings: Settings) -> uvicorn.Config:
         http=type(
             "Limited",
             (Protocol,),
-            {"most": settings.connections, "most_each": settings.connections_each, "open": Counter()},
+            {
+                "most": settings.connections,
+                "most_each": settings.connections_each,
+                "open": Counter(),
+                "queues": FairQueues(),
+                "client_of": staticmethod(app.admission.client),
+            },
         ),
         ws="none",
         lifespan="off",
