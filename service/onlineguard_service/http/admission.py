@@ -35,7 +35,7 @@ class Admission:
         return self._keys is not None
 
     def client(self, scope: Scope) -> str | None:
-        """The name of the key that a request came with, for the client whose turn it takes; None without a known one."""
+        """The name of the key that a request came with, for the client whose turn it takes; None: no known one."""
         if self._keys is None:
             return None
         key = None
