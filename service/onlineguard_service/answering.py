@@ -87,7 +87,7 @@ class Answering:
         Raises InvalidArgument for any that does not fit, JournalUnavailable if nothing can be kept: of the part of the
         request that it hits nothing is then learned, and sending all of it again does no harm where events have ids.
         """
-        await _whole(self._guard.check(events), events)
+        await _whole(self._guard.checking(events), events)
         return await self._under_way(self._gathered_events.submit(events) if self._gathering else self._learn(events))
 
     async def _learn(self, events: Sequence[Event]) -> list[EventAnswer]:
@@ -117,7 +117,7 @@ class Answering:
         Where the counters cannot be reached the answer is "unknown" and says so, and nothing is learned. Raises IdTaken
         for a click_id that came before with another click.
         """
-        await _whole(self._guard.check_clicks(clicks), clicks)
+        await _whole(self._guard.checking_clicks(clicks), clicks)
         return await self._under_way(self._gathered_clicks.submit(clicks) if self._gathering else self._decide(clicks))
 
     async def _decide(self, clicks: Sequence[Click]) -> list[ClickAnswer]:

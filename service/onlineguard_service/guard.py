@@ -448,7 +448,7 @@ class Guard:
                 alarm.usual = True
         self.alarms.acknowledge(alarm, entry.who, entry.note, entry.t)
 
-    def check(self, events: Sequence[Event]) -> Generator[None]:
+    def checking(self, events: Sequence[Event]) -> Generator[None]:
         """Check some events at each step. Raises InvalidArgument, which names the index, for one that does not fit."""
         stream, ids = self._engines.stream_of(events) if events else None, dict[str, int]()
         for first in range(0, len(events), CHECKED_AT_ONCE):
@@ -460,7 +460,7 @@ class Guard:
             self._event_answers.check(part, ids_of(part), first, ids)
             yield
 
-    def check_clicks(self, clicks: Sequence[Click]) -> Generator[None]:
+    def checking_clicks(self, clicks: Sequence[Click]) -> Generator[None]:
         """Check some clicks at each step. Raises IdTaken for one whose id came before with another click."""
         ids: dict[str, int] = {}
         for first in range(0, len(clicks), CHECKED_AT_ONCE):

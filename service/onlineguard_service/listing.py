@@ -32,12 +32,13 @@ async def listed(
     if sort != "name" and not contains:
         shown = _by_number(figures, {of: each.held() for of, each in figures.items()}, sort, descending, page)
     else:
-        texts, places = list[list[_Named]](), {of: [np.empty(0, np.int64)] for of in figures}
+        texts: list[list[_Named]] = []
+        places: dict[Of, list[np.ndarray]] = {of: [np.empty(0, np.int64)] for of in figures}
         found = 0
         async for of, keys in _containing(figures, contains.lower()):
             if sort == "name":
-                run = sorted(((shown_key(key), found + i, of, key) for i, key in enumerate(keys)), reverse=descending)
-                texts.append(run[: page.stop])
+                run: list[_Named] = [(shown_key(key), n, of, key) for n, key in enumerate(keys, found)]
+                texts.append(sorted(run, reverse=descending)[: page.stop])
             else:
                 at = figures[of].places(keys)
                 places[of].append(at[at >= 0])
@@ -45,7 +46,8 @@ async def listed(
         if sort == "name":
             shown = await _merged(texts, descending, page)
         else:
-            shown = _by_number(figures, {of: np.concatenate(at) for of, at in places.items()}, sort, descending, page)
+            joined: dict[Of, np.ndarray] = {of: np.concatenate(at) for of, at in places.items()}
+            shown = _by_number(figures, joined, sort, descending, page)
     rows: list[dict[str, Any]] = []
     for start in range(0, len(shown), ROWS_AT_ONCE):
         await give_way()
@@ -112,7 +114,7 @@ async def _merged(runs: list[list[_Named]], descending: bool, page: slice) -> li
     shown: list[tuple[Of, Hashable]] = []
     seen = 0
     while part := list(itertools.islice(merged, AT_ONCE)):
-        shown += [(of, key) for _, _, of, key in part[max(page.start - seen, 0) :]]
+        shown += [named[2:] for named in part[max(page.start - seen, 0) :]]
         seen += len(part)
         await give_way()
     for n, run in enumerate(runs):  # to free them takes milliseconds

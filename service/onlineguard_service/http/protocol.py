@@ -1,12 +1,13 @@
-"""A connection: uvicorn's protocol with limits, and with problems for all that it refuses by itself.
+"""A connection: uvicorn's protocol with turns and limits, and with problems for all that it refuses by itself.
 
-uvicorn has no limits on connections, on a request's headers and time, and on requests that wait. A client that sends
-request after request and reads no answer would fill the memory with requests that wait, since uvicorn reads on whenever
-one of them is answered. Here nothing more of a connection is parsed while a request of it waits for the one before, and
-of those that wait one is begun every millisecond. So the system's buffers fill, and the client has to wait.
+What was read is worked off in the turn of its client (`fair_queues`): by address, and a request by its key where it has
+one. A request is begun as soon as what came with it is parsed, in the same turn of the loop. Whatever must wait is not
+parsed, and no more is read meanwhile; nor while a request that was sent ahead waits for the one before it. So the
+system's buffers fill, and the client has to wait.
 
-A request is small until its body comes: its headers are bounded in bytes and in number, and so is whatever else the
-parser would hold or be called for without end, as the value of one header, and chunks of a byte.
+uvicorn has no limits on connections, and none on a request's headers and time. A request is small until its body comes:
+its headers are bounded in bytes and in number, and so is whatever else the parser would hold or be called for without
+end, as the value of one header, and chunks of a byte.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ HEADERS = 256  # of a request; each takes 130 bytes beside its own, so that many
 SILENT_BYTES = HEADER_BYTES + 4 * HEADERS + 2_048  # that may be no part of a body, with what stands between headers
 SCRAPS, SCRAP = 4_096, 16  # parts of a body that may be small, and the bytes that those beyond must have on average
 PARSED_AT_ONCE = 2_048  # bytes, in which a hundred requests may lie; more of a connection wait unparsed
+PARSED_A_TURN = 32_768  # bytes, in which two thousand chunks of a body may lie
 
 
 class Protocol(HttpToolsProtocol):
@@ -107,7 +109,9 @@ class Protocol(HttpToolsProtocol):
 
     def _parse(self) -> None:
         data, at = memoryview(self._unparsed), 0
-        while at < len(data) and not (self.pipeline or self._refused or self.transport.is_closing()):
+        while at < min(len(data), PARSED_A_TURN) and self.parser is not None:
+            if self.pipeline or self._refused or self.transport.is_closing():
+                break
             piece = data[at : at + PARSED_AT_ONCE]
             self._silent += len(piece)
             try:
@@ -152,7 +156,7 @@ class Protocol(HttpToolsProtocol):
         """Wait for whatever comes next: for an answer, for more of this connection, or for its end."""
         if self.pipeline or self._unparsed:
             self.flow.pause_reading()
-            if not self._under_way:
+            if not (self.pipeline and self._under_way):
                 self._ask()
         elif self._ended and not self._under_way:
             self.transport.close()
