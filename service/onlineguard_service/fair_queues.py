@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from time import perf_counter
 from weakref import WeakValueDictionary
 
-SLICE = 0.0005  # seconds, after which a turn ends with the part that is under way
+SLICE = 0.002  # seconds, after which a turn ends with the part that is under way
 REST = 4  # turns of the loop after a round in which a turn was used up: to read, to begin, to go on and to send
 
 

@@ -32,7 +32,7 @@ HEADERS = 256  # of a request; each takes 130 bytes beside its own, so that many
 SILENT_BYTES = HEADER_BYTES + 4 * HEADERS + 2_048  # that may be no part of a body, with what stands between headers
 SCRAPS, SCRAP = 4_096, 16  # parts of a body that may be small, and the bytes that those beyond must have on average
 PARSED_AT_ONCE = 2_048  # bytes, in which a hundred requests may lie; more of a connection wait unparsed
-PARSED_A_TURN = 32_768  # bytes, in which two thousand chunks of a body may lie
+PARTS_A_TURN = 1_024  # of a body; a millisecond
 
 
 class Protocol(HttpToolsProtocol):
@@ -108,8 +108,8 @@ class Protocol(HttpToolsProtocol):
             self._wait()
 
     def _parse(self) -> None:
-        data, at = memoryview(self._unparsed), 0
-        while at < min(len(data), PARSED_A_TURN) and self.parser is not None:
+        data, at, begun = memoryview(self._unparsed), 0, self._parts
+        while at < len(data) and self.parser is not None and self._parts - begun < PARTS_A_TURN:
             if self.pipeline or self._refused or self.transport.is_closing():
                 break
             piece = data[at : at + PARSED_AT_ONCE]
@@ -124,8 +124,8 @@ class Protocol(HttpToolsProtocol):
                 self.send_400_response(str(error.__context__ or error))
             at += PARSED_AT_ONCE
             if self._next is not None:
-                begun, self._next = self._next, None
-                self._begin(*begun)
+                next_, self._next = self._next, None
+                self._begin(*next_)
         self._unparsed = b"" if self._refused else bytes(data[at:])
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
