@@ -23,8 +23,8 @@ WAIT = 1.0  # seconds to wait for any answer before the time is looked at again
 class Connection:
     """One HTTP/1.1 connection with one request under way at a time, read by no more than it takes to find its end."""
 
-    def __init__(self, port: int):
-        self.socket = socket.create_connection(("127.0.0.1", port))
+    def __init__(self, port: int, address: str = "127.0.0.1"):
+        self.socket = socket.create_connection(("127.0.0.1", port), source_address=(address, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.due = 0.0  # of the request under way
         self._buffer = b""

@@ -5,7 +5,7 @@ Large requests are worked off in parts, between which others get their turn; eac
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -87,9 +87,7 @@ class Answering:
         Raises InvalidArgument for any that does not fit, JournalUnavailable if nothing can be kept: of the part of the
         request that it hits nothing is then learned, and sending all of it again does no harm where events have ids.
         """
-        self._guard.check(events)
-        if len(events) > EVENTS_AT_ONCE:
-            await give_way()
+        await _whole(self._guard.checking(events), events)
         return await self._under_way(self._gathered_events.submit(events) if self._gathering else self._learn(events))
 
     async def _learn(self, events: Sequence[Event]) -> list[EventAnswer]:
@@ -119,7 +117,7 @@ class Answering:
         Where the counters cannot be reached the answer is "unknown" and says so, and nothing is learned. Raises IdTaken
         for a click_id that came before with another click.
         """
-        self._guard.check_clicks(clicks)
+        await _whole(self._guard.checking_clicks(clicks), clicks)
         return await self._under_way(self._gathered_clicks.submit(clicks) if self._gathering else self._decide(clicks))
 
     async def _decide(self, clicks: Sequence[Click]) -> list[ClickAnswer]:
@@ -243,3 +241,10 @@ class Answering:
             return await answers
         finally:
             self._shared.queue -= 1
+
+
+async def _whole(checking: Generator[None], items: Sequence[Any]) -> None:
+    """Check a request, with turns for others in between if it is large."""
+    for _ in checking:
+        if len(items) > EVENTS_AT_ONCE:
+            await give_way()

@@ -51,17 +51,17 @@ class Stream(NamedTuple):
         texts = {j for j, value in enumerate(values) if isinstance(value, str)}
         return cls(len(values), names, tuple(sorted(texts | {known.index(name) for name in categories})))
 
-    def numbers(self, events: Sequence[Event]) -> np.ndarray:
+    def numbers(self, events: Sequence[Event], first: int = 0) -> np.ndarray:
         """Events as float64 (n, width), missing features as NaN and categories as their codes.
 
-        Raises InvalidArgument with the index of what does not fit.
+        first: the index of the first of them. Raises InvalidArgument with the index of what does not fit.
         """
         rows = np.empty((len(events), self.width))
-        for i, event in enumerate(events):
+        for i, event in enumerate(events, first):
             values = self._values(event, i)
             if self.categories or str in map(type, values):
                 values = [self._number(value, j, event, i) for j, value in enumerate(values)]
-            rows[i] = values  # None becomes NaN
+            rows[i - first] = values  # None becomes NaN
         return rows
 
     def _values(self, event: Event, i: int) -> Sequence[Any]:

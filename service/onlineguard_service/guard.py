@@ -15,7 +15,7 @@ from which new slices start, stays inside a namespace too: the start of a slice 
 
 import contextlib
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from functools import partial
 from typing import Any
 
@@ -70,6 +70,7 @@ from onlineguard_service.telling import event_answers, flags_of, ids_of, texts_o
 from onlineguard_service.trying import Trying
 from onlineguard_service.watching import Watching
 
+CHECKED_AT_ONCE = 512  # events or clicks of a request, before others get their turn; half a millisecond
 MARKS = 100  # switches of the model that are remembered
 TELLING = 1_000  # clicks that tell which slices have traffic
 
@@ -447,17 +448,25 @@ class Guard:
                 alarm.usual = True
         self.alarms.acknowledge(alarm, entry.who, entry.note, entry.t)
 
-    def check(self, events: Sequence[Event]) -> None:
-        """Raises InvalidArgument, which names the index, unless the events fit the engine and each other."""
-        if events:
-            self._engines.stream_of(events).numbers(events)
-        for i, event in enumerate(events):
-            check_key(event.slice, i)
-        self._event_answers.check(events, ids_of(events))
+    def checking(self, events: Sequence[Event]) -> Generator[None]:
+        """Check some events at each step. Raises InvalidArgument, which names the index, for one that does not fit."""
+        stream, ids = self._engines.stream_of(events) if events else None, dict[str, int]()
+        for first in range(0, len(events), CHECKED_AT_ONCE):
+            part = events[first : first + CHECKED_AT_ONCE]
+            assert stream is not None
+            stream.numbers(part, first)
+            for i, event in enumerate(part, first):
+                check_key(event.slice, i)
+            self._event_answers.check(part, ids_of(part), first, ids)
+            yield
 
-    def check_clicks(self, clicks: Sequence[Click]) -> None:
-        """Raises IdTaken for a click whose id came before with another click."""
-        self._judging.answers.check(clicks, [click.click_id for click in clicks])
+    def checking_clicks(self, clicks: Sequence[Click]) -> Generator[None]:
+        """Check some clicks at each step. Raises IdTaken for one whose id came before with another click."""
+        ids: dict[str, int] = {}
+        for first in range(0, len(clicks), CHECKED_AT_ONCE):
+            part = clicks[first : first + CHECKED_AT_ONCE]
+            self._judging.answers.check(part, [click.click_id for click in part], first, ids)
+            yield
 
     def score(self, events: Sequence[Event]) -> list[EventAnswer]:
         """The answers that these events would get if each came next; nothing is learned.

@@ -7,7 +7,7 @@ are answered. What comes or goes meanwhile may be missing in the list.
 
 import heapq
 import itertools
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Hashable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,10 @@ from onlineguard.wire.requests import Of, Sort
 from onlineguard_service.figures import Figures, shown_key
 from onlineguard_service.patience import give_way
 
-AT_ONCE = 1_000  # keys that are looked at before others get their turn; about a millisecond
+AT_ONCE = 500  # keys that are looked at before others get their turn; some tenths of a millisecond
+ROWS_AT_ONCE = 100  # of a page, as well
+
+type _Named = tuple[str, int, Of, Hashable]  # a slice with its text, by which it is sorted, and then by its place
 
 
 async def listed(
@@ -25,34 +28,48 @@ async def listed(
 ) -> dict[str, Any]:
     """The page from `offset` on, how many slices there are, and in how many of them the text was found."""
     total = found = sum(map(len, figures.values()))
+    page = slice(offset, offset + limit)
     if sort != "name" and not contains:
-        shown = _by_number(figures, {of: each.held() for of, each in figures.items()}, sort, descending, offset + limit)
+        shown = _by_number(figures, {of: each.held() for of, each in figures.items()}, sort, descending, page)
     else:
-        names: dict[Of, list[Hashable]] = {
-            of: await _containing(each.names(), contains.lower()) for of, each in figures.items()
-        }
-        found = sum(map(len, names.values()))
+        texts: list[list[_Named]] = []
+        places: dict[Of, list[np.ndarray]] = {of: [np.empty(0, np.int64)] for of in figures}
+        found = 0
+        async for of, keys in _containing(figures, contains.lower()):
+            if sort == "name":
+                run: list[_Named] = [(shown_key(key), n, of, key) for n, key in enumerate(keys, found)]
+                texts.append(sorted(run, reverse=descending)[: page.stop])
+            else:
+                at = figures[of].places(keys)
+                places[of].append(at[at >= 0])
+            found += len(keys)
         if sort == "name":
-            shown = await _by_name([(of, key) for of in names for key in names[of]], descending, offset + limit)
+            shown = await _merged(texts, descending, page)
         else:
-            places: dict[Of, np.ndarray] = {of: figures[of].places(keys) for of, keys in names.items()}
-            there: dict[Of, np.ndarray] = {of: at[at >= 0] for of, at in places.items()}
-            shown = _by_number(figures, there, sort, descending, offset + limit)
-    shown = shown[offset:]
-    entries = {of: _entries(each, of, [key for of_, key in shown if of_ == of]) for of, each in figures.items()}
-    rows = [{"of": of, **row} for of, _ in shown if (row := next(entries[of])) is not None]
+            joined: dict[Of, np.ndarray] = {of: np.concatenate(at) for of, at in places.items()}
+            shown = _by_number(figures, joined, sort, descending, page)
+    rows: list[dict[str, Any]] = []
+    for start in range(0, len(shown), ROWS_AT_ONCE):
+        await give_way()
+        rows += _rows(figures, shown[start : start + ROWS_AT_ONCE])
     return {"slices": rows, "total": total, "found": found}
 
 
+def _rows(figures: Mapping[Of, Figures], shown: list[tuple[Of, Hashable]]) -> list[dict[str, Any]]:
+    """The entries of slices, without those that have gone."""
+    entries = {of: _entries(each, of, [key for of_, key in shown if of_ == of]) for of, each in figures.items()}
+    return [{"of": of, **row} for of, _ in shown if (row := next(entries[of])) is not None]
+
+
 def _by_number(
-    figures: Mapping[Of, Figures], places: Mapping[Of, Int[np.ndarray, " n"]], sort: Sort, descending: bool, most: int
+    figures: Mapping[Of, Figures], places: Mapping[Of, Int[np.ndarray, " n"]], sort: Sort, descending: bool, page: slice
 ) -> list[tuple[Of, Hashable]]:
-    """The first so many of the slices at these places in the order of a column; those that lack it come last."""
+    """A page of the slices at these places in the order of a column; those that lack it come last."""
     columns = [_column(figures[of], of, sort, rows) for of, rows in places.items()]
     at = np.concatenate(list(places.values()))
     ofs = list(places)
     ends = np.cumsum([len(rows) for rows in places.values()])
-    order = _first(np.concatenate(columns) * (-1.0 if descending else 1.0), most)
+    order = _first(np.concatenate(columns) * (-1.0 if descending else 1.0), page.stop)[page.start :]
     owners = np.searchsorted(ends, order, side="right").tolist()
     return [(ofs[owner], figures[ofs[owner]].name(row)) for owner, row in zip(owners, at[order].tolist(), strict=True)]
 
@@ -61,7 +78,11 @@ def _first(values: Float[np.ndarray, " n"], most: int) -> Int[np.ndarray, " m"]:
     """Where the `most` lowest values stand, lowest first; of equal ones the first, and NaN last."""
     near = np.arange(len(values))
     if 0 < most < len(values):
-        near = np.flatnonzero(~(values > np.partition(values, most - 1)[most - 1]))
+        last = np.partition(values, most - 1)[most - 1]
+        absent = np.isnan(values)
+        before, same = (~absent, absent) if np.isnan(last) else (values < last, values == last)
+        near = np.flatnonzero(before)
+        near = np.concatenate([near, np.flatnonzero(same)[: most - len(near)]])
     return near[np.argsort(values[near], kind="stable")][:most]
 
 
@@ -78,28 +99,26 @@ def _entries(figures: Figures, of: Of, keys: list[Hashable]) -> Iterator[dict[st
     return (next(entries) if place >= 0 else None for place in places.tolist())
 
 
-async def _containing(keys: list[Hashable], part: str) -> list[Hashable]:
-    found: list[Hashable] = []
-    if not part:
-        return keys
-    for start in range(0, len(keys), AT_ONCE):
-        if start:
+async def _containing(figures: Mapping[Of, Figures], part: str) -> AsyncGenerator[tuple[Of, list[Hashable]]]:
+    """The slices whose key contains the text, some at a time, with turns for others in between."""
+    for of, each in figures.items():
+        names = each.names()
+        for start in range(0, len(names), AT_ONCE):
             await give_way()
-        found += [key for key in keys[start : start + AT_ONCE] if part in shown_key(key).lower()]
-    return found
+            yield of, [key for key in names[start : start + AT_ONCE] if part in shown_key(key).lower()]
 
 
-async def _by_name(found: list[tuple[Of, Hashable]], descending: bool, most: int) -> list[tuple[Of, Hashable]]:
-    """The first so many slices in the order of their texts."""
-    runs: list[list[tuple[str, int]]] = []
-    for start in range(0, len(found), AT_ONCE):
-        if start:
-            await give_way()
-        run = [(shown_key(key), start + i) for i, (_, key) in enumerate(found[start : start + AT_ONCE])]
-        runs.append(sorted(run, reverse=descending))
-    merged = itertools.islice(heapq.merge(*runs, reverse=descending), most)
-    order: list[int] = []
-    while part := [place for _, place in itertools.islice(merged, AT_ONCE)]:
-        order += part
+async def _merged(runs: list[list[_Named]], descending: bool, page: slice) -> list[tuple[Of, Hashable]]:
+    """A page of the slices in runs that are in the order of their texts. Empties the runs."""
+    merged = itertools.islice(heapq.merge(*runs, reverse=descending), page.stop)
+    shown: list[tuple[Of, Hashable]] = []
+    seen = 0
+    while part := list(itertools.islice(merged, AT_ONCE)):
+        shown += [named[2:] for named in part[max(page.start - seen, 0) :]]
+        seen += len(part)
         await give_way()
-    return [found[place] for place in order]
+    for n, run in enumerate(runs):  # to free them takes milliseconds
+        run.clear()
+        if n % 8 == 7:
+            await give_way()
+    return shown

@@ -78,11 +78,16 @@ class Remembered[Answer]:
             if self._answers.pop(id_, None) is not None:
                 self._characters -= len(id_)
 
-    def check(self, items: Sequence[Any], ids: Sequence[str | None]) -> list[int]:
-        """The mark of each item that has an id. Raises IdTaken, with its place, if that came with other content."""
-        here: dict[str, int] = {}
+    def check(
+        self, items: Sequence[Any], ids: Sequence[str | None], first: int = 0, here: dict[str, int] | None = None
+    ) -> list[int]:
+        """The mark of each item that has an id. Raises IdTaken, with its place, if that came with other content.
+
+        first, here: of a part of a request, the place of its first item, and the marks of the ids before, which grow.
+        """
+        here = {} if here is None else here
         marks = [UNMARKED if id_ is None else mark(item) for item, id_ in zip(items, ids, strict=True)]
-        for i, (now, id_) in enumerate(zip(marks, ids, strict=True)):
+        for i, (now, id_) in enumerate(zip(marks, ids, strict=True), first):
             if id_ is not None:
                 _, before, _ = self._answers.get(id_, (None, UNMARKED, _NOBODY))
                 if before not in (UNMARKED, now) or here.setdefault(id_, now) != now:

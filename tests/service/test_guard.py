@@ -187,11 +187,11 @@ def test_a_text_in_the_first_event_makes_its_feature_a_category(models):
 def test_a_feature_that_is_named_as_a_category_may_begin_without_a_text(models):
     one = guard(models, detector="marginal", categories=("country",))
     one.apply(Events([Event("a", features={"ms": 1.0, "country": None})], 0), 1)
-    one.check([Event("a", features={"ms": 1.0, "country": "de"}), Event("a", features={"country": 404})])
+    list(one.checking([Event("a", features={"ms": 1.0, "country": "de"}), Event("a", features={"country": 404})]))
     by_number = guard(models, detector="marginal", n_features=2, categories=("1",))
-    by_number.check([Event("a", [1.0, "de"])])
+    list(by_number.checking([Event("a", [1.0, "de"])]))
     with pytest.raises(InvalidArgument, match=r"events\[0\] has no feature 'country'.* it has ms"):
-        guard(models, categories=("country",)).check([Event("a", features={"ms": 1.0})])
+        list(guard(models, categories=("country",)).checking([Event("a", features={"ms": 1.0})]))
 
 
 def test_a_state_from_before_there_were_detectors_to_choose_from_has_the_marginal_one(models):
@@ -259,7 +259,7 @@ def test_features_by_name_are_those_of_the_first_event_in_any_order(models):
     answers = one.apply(Events([Event("a", features={"a": 3.0}), Event("a", [1.0, 2.0])], 0), 2)
     assert len(answers) == 2
     with pytest.raises(InvalidArgument, match=r"events\[0\].features has 'c'; this stream has a, b"):
-        one.check([Event("a", features={"c": 1.0})])
+        list(one.checking([Event("a", features={"c": 1.0})]))
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_events_that_do_not_fit_are_refused_whole(models, wrong, message, begun)
         one.apply(Events(events(5), 0), 1)
     before = one.digest()
     with pytest.raises(InvalidArgument, match=message if begun or "2" not in message else None):
-        one.check(wrong)
+        list(one.checking(wrong))
     with pytest.raises(InvalidArgument):
         one.apply(Events(wrong, 0), one.sequence)
     assert one.digest() == before

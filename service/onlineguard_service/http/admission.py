@@ -34,14 +34,20 @@ class Admission:
         """Whether requests need a key."""
         return self._keys is not None
 
+    def client(self, scope: Scope) -> str | None:
+        """By whose turns a request is answered: the name of its key; None: it has none that is known."""
+        caller = None if self._keys is None else self._caller(_key(scope))
+        return None if caller is None else f"key {caller.name}"
+
+    def _caller(self, key: bytes | None) -> Caller | None:
+        return None if self._keys is None or key is None else self._keys.find(key)
+
     def admit(self, scope: Scope, operation: Operation) -> bytes:
         """The content type of a request that may be answered. Raises Refused for a wrong key, or too many requests."""
-        content_type, key, host, origin, asked, needed = b"", None, b"", None, "", operation.scope
+        content_type, host, origin, asked, needed = b"", b"", None, "", operation.scope
         for name, value in scope["headers"]:
             if name == b"content-type":
                 content_type = value
-            elif name == b"x-api-key":
-                key = value
             elif name == b"host":
                 if host:
                     raise Refused(400, "the request has two headers Host; it must have one")
@@ -50,11 +56,10 @@ class Admission:
                 origin = value
             elif name == NAMESPACE:
                 asked = value.decode("latin-1")
-            elif name == b"authorization" and key is None and value[:7].lower() == b"bearer ":
-                key = value[7:].strip()
         if needed is None:
             return content_type
-        caller = self._keys.find(key) if self._keys is not None and key is not None else None
+        key = None if self._keys is None else _key(scope)
+        caller = self._caller(key)
         if self._rate is not None:
             client = scope.get("client")
             if caller is None:
@@ -121,3 +126,14 @@ class Admission:
 
 def _listed(names: frozenset[str]) -> str:
     return ", ".join(sorted(names))
+
+
+def _key(scope: Scope) -> bytes | None:
+    """The key that a request came with."""
+    key = None
+    for name, value in scope["headers"]:
+        if name == b"x-api-key":
+            key = value
+        elif name == b"authorization" and key is None and value[:7].lower() == b"bearer ":
+            key = value[7:].strip()
+    return key

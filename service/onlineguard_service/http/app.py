@@ -4,10 +4,10 @@ A request is checked in this order: route, method, rate, key, content type, read
 check that fails is answered with a problem (RFC 9457). A batch is refused whole or taken whole.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -40,6 +40,7 @@ from onlineguard.wire.requests import (
 from onlineguard_service import logs, tracing
 from onlineguard_service.answering import Inferred
 from onlineguard_service.config import Settings
+from onlineguard_service.fair_queues import QUEUE
 from onlineguard_service.http import inference, live, page
 from onlineguard_service.http.admission import Admission
 from onlineguard_service.http.alarm_stream import AlarmStream
@@ -64,7 +65,6 @@ from onlineguard_service.http.problems import (
     retry_after,
     shown,
     too_large,
-    too_many,
 )
 from onlineguard_service.http.queries import keys_of, query
 from onlineguard_service.http.readers import Readers
@@ -134,7 +134,6 @@ class Application:
         self._standing = standing  # of a standby; it has no core before it has taken over
         self._settings = settings
         self._large = LargeBodies(settings.bodies_limit)
-        self._turn = asyncio.Lock()  # of a body that is large, or may be so when it is unpacked
         self._live: live.Live | None = None
         self._alarm_stream: AlarmStream | None = None
         self._reason = "the service is starting: programs are compiled and the state is recovered"
@@ -256,10 +255,8 @@ class Application:
                     if kind == "arrow":
                         items, single = hot.items.of_arrow(body, self._settings.batch_limit), False
                     else:
-                        items, single = hot.items.decode(body, kind == "lines")
+                        items, single = await hot.items.decoded(body, kind == "lines", self._settings.batch_limit)
                 count = len(items)
-                if count > self._settings.batch_limit:
-                    raise too_many(count, hot.items.noun, self._settings.batch_limit)
                 if count > AT_ONCE:  # they took a while to be decoded
                     await give_way()
                 answers = await hot.answer(core, items) if items else []
@@ -290,7 +287,7 @@ class Application:
     async def _read(
         self, scope: Scope, receive: Receive, take: Callable[[int], None], of_object: bool = False
     ) -> bytes:
-        """The plain body. Of large ones one is given back at a time, with turns for others before its decoding."""
+        """The plain body. Of a client's large ones one is given back at a time, with turns for others before it."""
         limit, encoding = self._settings.body_limit, b""
         if of_object:
             limit = min(limit, OBJECT_BYTES)
@@ -303,7 +300,8 @@ class Application:
             body = await read(receive, limit, BODY_SECONDS, take)
             if not encoding and len(body) <= LARGE_BYTES:
                 return body
-            async with self._turn:
+            queue = QUEUE.get()
+            async with nullcontext() if queue is None else queue.large:
                 if encoding:
                     body = await unpacked(body, encoding, limit)
                     take(len(body))

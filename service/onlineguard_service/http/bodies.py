@@ -11,7 +11,9 @@ from onlineguard.errors import MissingExtra
 from onlineguard.slidr.clicks.click import LATEST, RFM
 from onlineguard.wire.requests import Event
 from onlineguard_service.config import nearest
-from onlineguard_service.http.problems import Refused, shown
+from onlineguard_service.http.cutting import MOST_ITEM, Part, TooLong, parts
+from onlineguard_service.http.problems import Refused, shown, too_many
+from onlineguard_service.patience import give_way
 
 JSON, NDJSON, ARROW = b"application/json", b"application/x-ndjson", b"application/vnd.apache.arrow.stream"
 SECONDS = range(10**9, 4 * 10**9)  # 2001 to 2096 in seconds; in milliseconds some weeks of 1970, which nobody sends
@@ -42,7 +44,32 @@ class Items:
 
         lines: whether the body is NDJSON. Raises Refused with the path, the value and the rule.
         """
-        single = False
+        return self._decode(Part(body), lines, 0)
+
+    async def decoded(self, body: bytes, lines: bool, most: int) -> tuple[list[Any], bool]:
+        """As `decode`. A large body is decoded in parts, with turns for others in between.
+
+        Raises Refused also for more than `most` items, and for an item of more than `MOST_ITEM` bytes.
+        """
+        items, single = list[Any](), False
+        try:
+            for n, part in enumerate(parts(body, lines)):
+                if n:
+                    await give_way()
+                found, single = self._decode(part, lines, len(items))
+                if not found and not lines and len(part.body) < len(body):
+                    raise Refused(400, "the body is no JSON in UTF-8: an item is missing beside a comma")
+                items += found
+                if len(items) > most:
+                    raise too_many(len(items), self.noun, most, len(part.body) < len(body))
+        except TooLong:
+            raise Refused(
+                413, f"{self.noun} {len(items)} or one soon after it has more than {MOST_ITEM:,} bytes"
+            ) from None
+        return items, single
+
+    def _decode(self, part: Part, lines: bool, first: int) -> tuple[list[Any], bool]:
+        single, body = False, part.body
         try:
             if lines:
                 items = self._one.decode_lines(body)
@@ -51,11 +78,11 @@ class Items:
             else:
                 items, single = [self._one.decode(body)], True
         except msgspec.ValidationError as error:
-            parsed = partial(_parsed, body, lines) if len(body) <= EXPLAINED else None
-            raise Refused(422, self._explained(error, parsed)) from None
+            parsed = partial(_parsed, part, lines) if len(body) <= EXPLAINED else None
+            raise Refused(422, self._explained(error, parsed, first)) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise _no_json(error, body, lines) from None
-        self._check(items, single)
+            raise _no_json(error, part, lines) from None
+        self._check(items, single, first)
         return items, single
 
     def of_arrow(self, body: bytes, most: int) -> list[Any]:
@@ -79,18 +106,18 @@ class Items:
         self._check(items, False)
         return items
 
-    def _explained(self, error: Exception, value: Callable[[], Any] | None) -> str:
-        return _explained(str(error), value, self.noun, self._fields)
+    def _explained(self, error: Exception, value: Callable[[], Any] | None, first: int = 0) -> str:
+        return _explained(str(error), value, self.noun, self._fields, first)
 
-    def _check(self, items: list[Any], single: bool) -> None:
-        """The rules about several fields, or about what a number means."""
+    def _check(self, items: list[Any], single: bool, first: int = 0) -> None:
+        """The rules about several fields, or about what a number means; `first` is the place of the first item."""
         for name in self._times:
-            for index, item in enumerate(items):
+            for index, item in enumerate(items, first):
                 if (time := getattr(item, name)) is not None and time in SECONDS:
                     where = self.noun if single else f"{self.noun} {index}"
                     raise Refused(422, f"{where} field {name} is {time}, which are seconds; {name} {_RULES[name]}")
         if self._events:
-            for index, event in enumerate(items):
+            for index, event in enumerate(items, first):
                 if (event.x is None) == (event.features is None):
                     where = self.noun if single else f"{self.noun} {index}"
                     has = "neither x nor features" if event.x is None else "x and features"
@@ -129,7 +156,7 @@ def plain_json(body: bytes) -> Any:
     except msgspec.ValidationError as error:
         raise Refused(422, str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _no_json(error, body, False) from None
+        raise _no_json(error, Part(body), False) from None
 
 
 def decoded[K: msgspec.Struct](body: bytes, kind: type[K]) -> K:
@@ -161,18 +188,20 @@ _RULES = {
 }
 
 
-def _parsed(body: bytes, lines: bool) -> Any:
-    """The values that a body holds, of whatever kind. Raises Refused where it stops being JSON."""
+def _parsed(part: Part, lines: bool) -> Any:
+    """The values that a part holds, of whatever kind. Raises Refused where it stops being JSON."""
     try:
-        return msgspec.json.Decoder().decode_lines(body) if lines else msgspec.json.decode(body)
+        return msgspec.json.Decoder().decode_lines(part.body) if lines else msgspec.json.decode(part.body)
     except msgspec.ValidationError:
         raise
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _no_json(error, body, lines) from None
+        raise _no_json(error, part, lines) from None
 
 
-def _explained(error: str, parsed: Callable[[], Any] | None, noun: str, fields: list[str]) -> str:
+def _explained(error: str, parsed: Callable[[], Any] | None, noun: str, fields: list[str], first: int = 0) -> str:
     """The item, field and value that msgspec's message is about, and the rule in words; no value where none is given.
+
+    first: the place of the item that the message counts as the first.
 
     >>> _explained("Expected `str`, got `int` - at `$[7].id`", None, "event", ["id"])
     'event 7 field id is wrong: expected `str`, got `int`; id must be text'
@@ -181,7 +210,7 @@ def _explained(error: str, parsed: Callable[[], Any] | None, noun: str, fields: 
     path, told = match[1] if match else "", error.partition(" - at ")[0]
     where, field, value = noun, "", None
     item = re.match(r"\[(\d+)\]", path)
-    of_item = noun if item is None else f"{noun} {item[1]}"
+    of_item = noun if item is None else f"{noun} {first + int(item[1])}"
     place = path[item.end() if item is not None else 0 :].removeprefix(".")
     if parsed is None:
         where = of_item
@@ -194,7 +223,7 @@ def _explained(error: str, parsed: Callable[[], Any] | None, noun: str, fields: 
             return f"{of_item} field {place} is a {told.lower()}; it must be one of up to 1.8e308, as a float holds"
         for index, name in re.findall(r"\[([^\]]*)\]|\.([^.\[]+)", path):
             if index.isdigit() and isinstance(value, list) and int(index) < len(value):
-                where = where if field else f"{noun} {index}"
+                where = where if field else f"{noun} {first + int(index)}"
                 value = value[int(index)]
             elif name and isinstance(value, dict):
                 field, value = field or name, value.get(name)
@@ -218,14 +247,15 @@ def _explained(error: str, parsed: Callable[[], Any] | None, noun: str, fields: 
     return f"{where} field {place} {is_wrong}; {field} {_RULES.get(field, 'must be text')}"
 
 
-def _no_json(error: Exception, body: bytes, lines: bool) -> Refused:
+def _no_json(error: Exception, part: Part, lines: bool) -> Refused:
+    body = part.body
     rule = "one JSON object a line" if lines else "one JSON object, or an array of them"
     for beginning, whole in _BEGINNINGS.items():
         if body.startswith(beginning):
             return Refused(400, whole)
     if not body.strip():
         return Refused(400, f"the body is empty; it must be {rule}")
-    what = f"line {line} of the body" if lines and (line := _broken_line(body)) else "the body"
+    what = f"line {part.lines + line} of the body" if lines and (line := _broken_line(body)) else "the body"
     if isinstance(error, RecursionError):
         return Refused(400, f"{what} is nested too deep; it must be {rule}")
     why = str(error).removeprefix("JSON is malformed: ")
@@ -233,6 +263,8 @@ def _no_json(error: Exception, body: bytes, lines: bool) -> Refused:
         why = f"the byte {error.object[error.start]:#04x} begins no character"
     elif "truncated" in why:
         why = "it ends too early"
+    if part.start:
+        why = re.sub(r"\(byte (\d+)\)", lambda found: f"(byte {part.start + int(found[1])})", why)
     told = f"{what} is no JSON in UTF-8: {why}; it must be {rule}"
     place = re.search(r"\(byte (\d+)\)", str(error))
     about = int(place[1]) if place else 0  # where, or a few bytes behind

@@ -81,10 +81,11 @@ def too_large(limit: int, of_object: bool = False) -> Refused:
     return Refused(413, f"the body has more than {limit:,} bytes, {way_out}")
 
 
-def too_many(count: int, noun: str, limit: int) -> Refused:
+def too_many(count: int, noun: str, limit: int, at_least: bool = False) -> Refused:
     """A request holds more items than the limit."""
+    least = "at least " if at_least else ""
     return Refused(
-        413, f"the request holds {count:,} {noun}s, more than the batch_limit of {limit:,}; send it in parts"
+        413, f"the request holds {least}{count:,} {noun}s, more than the batch_limit of {limit:,}; send it in parts"
     )
 
 

@@ -1,24 +1,29 @@
-"""A connection: uvicorn's protocol with limits, and with problems for all that it refuses by itself.
+"""A connection: uvicorn's protocol with turns and limits, and with problems for all that it refuses by itself.
 
-uvicorn has no limits on connections, on a request's headers and time, and on requests that wait. A client that sends
-request after request and reads no answer would fill the memory with requests that wait, since uvicorn reads on whenever
-one of them is answered. Here nothing more of a connection is parsed while a request of it waits for the one before, and
-of those that wait one is begun every millisecond. So the system's buffers fill, and the client has to wait.
+What was read is worked off in the turn of its client (`fair_queues`): by address, and a request by its key where it has
+one. A request is begun as soon as what came with it is parsed, in the same turn of the loop. Whatever must wait is not
+parsed, and no more is read meanwhile; nor while a request that was sent ahead waits for the one before it. So the
+system's buffers fill, and the client has to wait.
 
-A request is small until its body comes: its headers are bounded in bytes and in number, and so is whatever else the
-parser would hold or be called for without end, as the value of one header, and chunks of a byte.
+uvicorn has no limits on connections, and none on a request's headers and time. A request is small until its body comes:
+its headers are bounded in bytes and in number, and so is whatever else the parser would hold or be called for without
+end, as the value of one header, and chunks of a byte.
 """
 
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 
 import httptools
 import msgspec
-from uvicorn._types import ASGI3Application
+from uvicorn._types import ASGI3Application, Scope
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from onlineguard.wire.answers import Problem
+from onlineguard_service.fair_queues import QUEUE, FairQueues, Queue
 from onlineguard_service.http.limits import network
 from onlineguard_service.http.problems import PROBLEM
 
@@ -27,7 +32,7 @@ HEADERS = 256  # of a request; each takes 130 bytes beside its own, so that many
 SILENT_BYTES = HEADER_BYTES + 4 * HEADERS + 2_048  # that may be no part of a body, with what stands between headers
 SCRAPS, SCRAP = 4_096, 16  # parts of a body that may be small, and the bytes that those beyond must have on average
 PARSED_AT_ONCE = 2_048  # bytes, in which a hundred requests may lie; more of a connection wait unparsed
-AHEAD_SECONDS = 0.001  # between requests that were sent ahead: one connection then takes a tenth of a processor at most
+PARTS_A_TURN = 1_024  # of a body; a millisecond
 
 
 class Protocol(HttpToolsProtocol):
@@ -37,10 +42,16 @@ class Protocol(HttpToolsProtocol):
     most: int  # connections, a choice of the operator, as is the next
     most_each: int
     open: Counter[str]  # connections of each network
+    queues: FairQueues
+    client_of: Callable[[Scope], str | None]  # that a request is of, by its key; None: of the network
     stalled: float | None = None  # since when the client has not read what it was answered
     _running: RequestResponseCycle | None = None  # the request that was begun last
     _network = ""
+    _queue: Queue  # of the address
     _unparsed = b""
+    _asked = False  # whether the connection waits for the turn of its client
+    _going_on = False  # whether it has that turn now
+    _next: tuple[RequestResponseCycle, ASGI3Application] | None = None  # a request whose headers have just been read
     _silent = 0  # bytes that were parsed since the parser said what it found
     _header_bytes = _headers = _parts = _part_bytes = 0  # of the request that is arriving
     _refused = False  # whether nothing more is read
@@ -50,6 +61,7 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.since = time.monotonic()
         self._network = network(self.client[0] if self.client else "")
+        self._queue = self.queues.of(self._network)
         self.open[self._network] += 1
         if len(self.connections) > self.most:
             self._refuse(b"503 Service Unavailable", "Not available", _FULL, _SOON)
@@ -59,6 +71,7 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.pipeline.clear()
+        self._unparsed = b""
         if self._running is not None:  # uvicorn tells the newest request alone, which may wait behind this one
             self._running.disconnected = True
             self._running.message_event.set()
@@ -68,17 +81,36 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
+        if self._refused:
+            return
         waited, self._unparsed = bool(self._unparsed), self._unparsed + data
-        if waited:  # `on_response_complete` goes on with it; a request that waits for its body has resumed reading
+        if not waited:  # else it is its turn soon, or once the request before is answered
+            self._ask(at_once=True)
+        if self._unparsed:
             self.flow.pause_reading()
-        else:
-            self._parse()
+
+    def _ask(self, at_once: bool = False) -> None:
+        if not self._asked:
+            self._asked = True
+            self._queue.put(self._go_on, at_once)
+
+    def _go_on(self) -> None:
+        """Begin the next request that was sent ahead, and parse what came, in the turn of this client."""
+        self._asked = False
+        if self.transport.is_closing():
+            return
+        self._going_on = True
+        if self.pipeline and not self._under_way:
+            self._begin(*self.pipeline.pop())
+        self._parse()
+        self._going_on = False
+        if not self.transport.is_closing():
+            self._wait()
 
     def _parse(self) -> None:
-        data, at = memoryview(self._unparsed), 0
-        while at < len(data) and not self._refused and self.parser is not None:  # pyright: ignore[reportUnnecessaryComparison]
-            if self.pipeline:
-                self.flow.pause_reading()
+        data, at, begun = memoryview(self._unparsed), 0, self._parts
+        while at < len(data) and self.parser is not None and self._parts - begun < PARTS_A_TURN:
+            if self.pipeline or self._refused or self.transport.is_closing():
                 break
             piece = data[at : at + PARSED_AT_ONCE]
             self._silent += len(piece)
@@ -91,7 +123,51 @@ class Protocol(HttpToolsProtocol):
             except httptools.HttpParserError as error:
                 self.send_400_response(str(error.__context__ or error))
             at += PARSED_AT_ONCE
+            if self._next is not None:
+                next_, self._next = self._next, None
+                self._begin(*next_)
         self._unparsed = b"" if self._refused else bytes(data[at:])
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Begin a request whose headers have been read, once all else that came with them has been read too."""
+        self._running, self._next = cycle, (cycle, app)
+
+    def _begin(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        client = self.client_of(cycle.scope)
+        queue = self._queue if client is None else self.queues.of(client)
+        begin = partial(self._run, queue, cycle, app)
+        if queue is self._queue:  # whose turn it is
+            begin()
+        else:
+            queue.put(begin)
+
+    def _run(self, queue: Queue, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if cycle.disconnected:
+            return
+        self._unset_keepalive_if_required()
+        QUEUE.set(queue)
+        task = asyncio.Task(cycle.run_asgi(app), loop=self.loop, eager_start=True)
+        if not task.done():
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+
+    def _wait(self) -> None:
+        """Wait for whatever comes next: for an answer, for more of this connection, or for its end."""
+        if self.pipeline or self._unparsed:
+            self.flow.pause_reading()
+            if not (self.pipeline and self._under_way):
+                self._ask()
+        elif self._ended and not self._under_way:
+            self.transport.close()
+        else:
+            if self.cycle is None or len(self.cycle.body) <= HIGH_WATER_LIMIT:  # pyright: ignore[reportUnnecessaryComparison]
+                self.flow.resume_reading()
+            if self.since is None and not self._under_way:
+                self._unset_keepalive_if_required()
+                self.timeout_keep_alive_task = self.loop.call_later(
+                    self.timeout_keep_alive, self.timeout_keep_alive_handler
+                )
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP, or too much of it, is a problem too."""
@@ -102,13 +178,15 @@ class Protocol(HttpToolsProtocol):
 
         One that has left in the middle of a body gets none, and what was read of it is let go at once.
         """
-        left = self._answering and self.cycle.more_body and not self.pipeline and not self._unparsed
-        self._ended = self.scheme == "http" and self._answering and not left
+        more = bool(self.pipeline or self._unparsed)
+        left = self._under_way and self.cycle.more_body and not more
+        self._ended = self.scheme == "http" and (self._under_way or more) and not left
         return self._ended
 
     @property
-    def _answering(self) -> bool:
-        return bool(self.cycle) and not self.cycle.response_complete  # there is none before the first request
+    def _under_way(self) -> bool:
+        """Whether a request was begun, or is about to be, that is not answered yet."""
+        return self._running is not None and not self._running.response_complete
 
     def on_headers_complete(self) -> None:
         if self._get_upgrade() == b"websocket":
@@ -116,10 +194,6 @@ class Protocol(HttpToolsProtocol):
         else:
             self._silent = 0
             super().on_headers_complete()
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._running = cycle
-        super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         self._silent = 0
@@ -131,21 +205,9 @@ class Protocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_response_complete(self) -> None:
-        if self.pipeline or self._unparsed:
-            self.loop.call_later(AHEAD_SECONDS, self._go_on)
-        else:
-            self._go_on()
-
-    def _go_on(self) -> None:
-        super().on_response_complete()
-        if self.transport.is_closing():
-            return
-        if self.pipeline:
-            self.flow.pause_reading()
-        elif self._unparsed:
-            self._parse()
-        elif self._ended and self.cycle.response_complete:
-            self.transport.close()
+        self.server_state.total_requests += 1
+        if not self._going_on and not self.transport.is_closing():
+            self._wait()
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 
 from starlette.types import Receive, Scope, Send
 
+from onlineguard_service.patience import give_way
+
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -86,6 +88,7 @@ class Readers(ABC):
     async def _write(self, waiting: asyncio.Queue[bytes | None], send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         while (part := await waiting.get()) is not None:
+            await give_way()  # one client may have many readers
             await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

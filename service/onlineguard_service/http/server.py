@@ -27,6 +27,7 @@ import uvicorn
 
 from onlineguard.errors import InvalidArgument
 from onlineguard_service.config import Settings, masked
+from onlineguard_service.fair_queues import FairQueues
 from onlineguard_service.histogram import Histogram
 from onlineguard_service.http.app import BODY_SECONDS, Application, Backend, application
 from onlineguard_service.http.protocol import Protocol
@@ -34,6 +35,8 @@ from onlineguard_service.standing import Standing
 
 SLOW_SECONDS = BODY_SECONDS + 5.0  # a connection is closed whose request has not arrived by then, or answer not left
 YOUNG_EVERY = 0.25  # seconds between collections of the youngest objects, each well under a millisecond
+YOUNG = 5_000  # of them, with which no collection waits for its time: of so many it takes half a millisecond
+NEVER = 1 << 30  # collections, after which older objects would be collected too
 MIDDLE_EVERY = 10.0  # seconds between collections that include objects that survived a few of those
 FULL_EVERY = 60.0  # seconds between full collections, which wait until the service is idle
 FULL_AT_LATEST = 3_600.0  # seconds after which a full collection waits no longer
@@ -72,6 +75,7 @@ async def serve(
     address = _url(settings, listening)
     soon = "is ready in a moment" if standing is None else "stands by"
     say(f"listens on {address}, and {soon}: {address}/readyz")
+    thresholds = gc.get_threshold()
     opening = asyncio.ensure_future(open_core(settings))
     serving = asyncio.create_task(server.serve([listening]))
     beside: list[asyncio.Task[None]] = []
@@ -101,7 +105,7 @@ async def serve(
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             gc.unfreeze()
-            gc.enable()
+            gc.set_threshold(*thresholds)
 
 
 class _Server(uvicorn.Server):
@@ -171,7 +175,13 @@ def _config(app: Application, settings: Settings) -> uvicorn.Config:
         http=type(
             "Limited",
             (Protocol,),
-            {"most": settings.connections, "most_each": settings.connections_each, "open": Counter()},
+            {
+                "most": settings.connections,
+                "most_each": settings.connections_each,
+                "open": Counter(),
+                "queues": FairQueues(),
+                "client_of": staticmethod(app.admission.client),
+            },
         ),
         ws="none",
         lifespan="off",
@@ -268,12 +278,13 @@ def _greeting(settings: Settings, address: str) -> list[str]:
 async def _collect(requests: Callable[[], int]) -> None:
     """Collect garbage at fixed times, so that no request waits long for it.
 
-    Objects from before the service was ready are never collected. Young ones are collected often, which is quick. A
-    full collection, of all objects since the service was ready, waits until no request has come for a second.
+    Objects from before the service was ready are never collected. Young ones are collected often, which is quick, and
+    at once where a client has many made. A full collection, of all objects since the service was ready, waits until no
+    request has come for a second.
     """
     gc.collect()
     gc.freeze()
-    gc.disable()
+    gc.set_threshold(YOUNG, NEVER, NEVER)
     began = middle = full = busy = time.monotonic()
     before = requests()
     while True:
