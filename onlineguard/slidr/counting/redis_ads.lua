@@ -1,9 +1,9 @@
 -- Visitors of ads: three rings of 24 h; their sums, and the hour of the head.
 -- Returns the three counts that a click sees.
-local function ad(key, time, is_counted, signed_in, unknown)
+local function visitors(key, time, is_counted, signed_in, unknown)
   local slots, state = row(key, AD, is_counted)
-  local head, hour = state[4], math.floor(time / 360)
-  local to = math.max(head, hour)
+  local head, hour = state[4], floor(time / 360)
+  local to = max(head, hour)
   for k = 1, 3 do
     local start = 24 * k - 23
     if to > head then
@@ -14,5 +14,5 @@ local function ad(key, time, is_counted, signed_in, unknown)
     end
   end
   state[4] = to
-  return struct.pack('<III', state[1], state[2], state[3])
+  return pack('<III', state[1], state[2], state[3])
 end

@@ -5,29 +5,32 @@
 -- Returns the numbers that each click sees, in the order of `windows.COLUMNS`, without those of the keys that it has not;
 -- `unseen` stands for those of a user or session.
 local function count(clicks, counted, unseen)
-  local answers = {}
-  local function answer(bytes)
-    answers[#answers + 1] = bytes
-  end
+  local answers, n = {}, 0
   for i = 1, #counted do
-    local user, session, ip, prefix, ad_, user_there, session_there, time, ms, signed_in, unknown = struct.unpack(
+    local user, session, ip, prefix, ad, user_there, session_there, time, ms, signed_in, unknown = read(
       '<HHHHHHHIHBB', clicks, 22 * i - 21)
-    local is_counted = string.byte(counted, i) == 1
-    answer(user > 0 and entity(user, ENTITY, time, ms, is_counted) or unseen)
-    answer(session > 0 and entity(session, ENTITY, time, ms, is_counted) or unseen)
-    local at_ip = ''
+    local is_counted, slots, state, head = byte(counted, i) == 1, nil, nil, nil
+    local of_user, of_session, of_ip, of_prefix, there, of_ad = unseen, unseen, '', '', '', ''
+    place(time)
+    if user > 0 then
+      of_user = entity(user, ENTITY, time, ms, is_counted)
+    end
+    if session > 0 then
+      of_session = entity(session, ENTITY, time, ms, is_counted)
+    end
     if ip > 0 then
-      local of_ip, slots, state, head = entity(ip, IP, time, ms, is_counted)
-      answer(of_ip)
-      at_ip = members(slots, state, head, time, is_counted, user_there, session_there)
+      of_ip, slots, state, head = entity(ip, IP, time, ms, is_counted)
+      there = members(slots, state, head, time, is_counted, user_there, session_there)
     end
     if prefix > 0 then
-      answer((entity(prefix, ENTITY, time, ms, is_counted)))
+      of_prefix = entity(prefix, ENTITY, time, ms, is_counted)
     end
-    answer(at_ip)
-    if ad_ > 0 then
-      answer(ad(ad_, time, is_counted, signed_in, unknown))
+    if ad > 0 then
+      of_ad = visitors(ad, time, is_counted, signed_in, unknown)
     end
+    answers[n + 1], answers[n + 2], answers[n + 3] = of_user, of_session, of_ip
+    answers[n + 4], answers[n + 5], answers[n + 6] = of_prefix, there, of_ad
+    n = n + 6
   end
   store()
   store_members()

@@ -18,7 +18,7 @@ local function distinct(slots, state, k, before, five, from, to, is_counted)
     if hour > hour_before then
       in_day = turned(slots, hours, 24, in_day, hour_before, hour)
       turned(slots, largest, 24, most, hour_before, hour)
-      most = most > 0 and math.max(unpack(slots, largest, largest + 23)) or 0
+      most = most > 0 and max(unpack(slots, largest, largest + 23)) or 0
     end
   end
   if to > from then
@@ -47,7 +47,7 @@ local function last(key, birth, now)
   if not before then
     local value, of = values[key] or values[keys[key]], nil -- by its name if `old` has made it
     if value then
-      before, of = struct.unpack('<II', value)
+      before, of = read('<II', value)
     end
     before = of == birth and before or 0
   end
@@ -59,19 +59,19 @@ end
 
 -- Returns the count of a week and the six numbers of users and sessions that a click sees of its ip.
 local function members(slots, state, head, time, is_counted, user, session)
-  local to = math.max(head, time)
-  local before, five, now = math.floor(head / 30), math.floor(to / 30), math.floor(time / 30)
+  local to = max(head, time)
+  local before, five, now = floor(head / 30), floor(to / 30), buckets[3]
   local user_last, session_last = now, now
   if is_counted then
     user_last, session_last = last(user, state[11], now), last(session, state[11], now)
   end
   local users_1h, users_24h, most_users = distinct(slots, state, 0, before, five, user_last, now, is_counted)
   local sessions_1h, sessions_24h, most_sessions = distinct(slots, state, 1, before, five, session_last, now, is_counted)
-  return struct.pack('<IIIIIII', state[10], users_1h, users_24h, sessions_1h, sessions_24h, most_users, most_sessions)
+  return pack('<IIIIIII', state[10], users_1h, users_24h, sessions_1h, sessions_24h, most_users, most_sessions)
 end
 
 local function store_members()
   for key, birth in pairs(births) do
-    redis.call('SET', keys[key], struct.pack('<II', newest[key], birth), 'PX', ttl)
+    redis.call('SET', keys[key], pack('<II', newest[key], birth), 'PX', ttl)
   end
 end

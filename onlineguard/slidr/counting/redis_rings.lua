@@ -1,28 +1,30 @@
 -- Rows of counts: rings, each turned so that bucket b is at b modulo its length, and a state of other numbers. A row is
 -- read when it is first needed, and written once, after all clicks. Here and below it is known by the number of its key.
+local byte, char, pack, read, unpack, floor, max = -- each a look-up less, of which there are dozens a click
+  string.byte, string.char, struct.pack, struct.unpack, unpack, math.floor, math.max
 local keys, values, serial, ttl, longer -- KEYS, what stands there, the number of the batch, TTL in ms, and that of ips
 local rings, states, changed = {}, {}, {}
 
-local ENTITY = {slots = 47, numbers = 9, state = '<IHBHIIIII'}
-local IP = {slots = 174, numbers = 17, state = '<IHBHIIIIIIIIIIIII'}
-local AD = {slots = 72, numbers = 4, state = '<IIII'}
+local ENTITY = {slots = 47, numbers = 9, state = '<IHBHIIIII', bytes = 29}
+local IP = {slots = 174, numbers = 17, state = '<IHBHIIIIIIIIIIIII', bytes = 61}
+local AD = {slots = 72, numbers = 4, state = '<IIII', bytes = 16}
 
 -- The rings and the state of a row; copies, if the click is not counted.
 local function row(key, layout, is_counted)
   local slots, state, n = rings[key], states[key], layout.slots
   if not slots then
-    local bytes, after = values[key] or '', struct.size(layout.state)
+    local bytes, after = values[key] or '', layout.bytes
     if #bytes == n + after then
-      slots, state = {string.byte(bytes, 1, n)}, {struct.unpack(layout.state, bytes, n + 1)}
+      slots, state = {byte(bytes, 1, n)}, {read(layout.state, bytes, n + 1)}
     elseif #bytes == 4 * n + after then
-      slots = {struct.unpack('<' .. string.rep('I', n), bytes)}
-      state = {struct.unpack(layout.state, bytes, 4 * n + 1)}
+      slots = {read('<' .. string.rep('I', n), bytes)}
+      state = {read(layout.state, bytes, 4 * n + 1)}
     else
       slots, state = old(keys[key], bytes, values, serial, ttl)
     end
     if not slots then
       local zeros = string.rep('\0', n)
-      slots, state = {string.byte(zeros, 1, n)}, {string.byte(zeros, 1, layout.numbers)}
+      slots, state = {byte(zeros, 1, n)}, {byte(zeros, 1, layout.numbers)}
       if layout == IP then
         state[11] = serial
       end
@@ -40,11 +42,11 @@ end
 local function store()
   for key, layout in pairs(changed) do
     local slots, n = rings[key], layout.slots
-    local fit, bytes = pcall(string.char, unpack(slots, 1, n))
+    local fit, bytes = pcall(char, unpack(slots, 1, n))
     if not fit then
-      bytes = struct.pack('<' .. string.rep('I', n), unpack(slots, 1, n))
+      bytes = pack('<' .. string.rep('I', n), unpack(slots, 1, n))
     end
-    bytes = bytes .. struct.pack(layout.state, unpack(states[key], 1, layout.numbers))
+    bytes = bytes .. pack(layout.state, unpack(states[key], 1, layout.numbers))
     redis.call('SET', keys[key], bytes, 'PX', layout == IP and longer or ttl)
   end
 end
@@ -54,7 +56,7 @@ local function turned(slots, start, size, sum, from, to)
   if sum == 0 then -- so are all its counts
     return 0
   end
-  for bucket = math.max(from, to - size) + 1, to do
+  for bucket = max(from, to - size) + 1, to do
     local at = start + bucket % size
     sum, slots[at] = sum - slots[at], 0
   end
