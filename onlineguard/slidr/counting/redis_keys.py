@@ -8,6 +8,7 @@ from struct import Struct
 from onlineguard.slidr.clicks.clicks import prefix
 from onlineguard.slidr.counting.counter_step import MOVED_ON
 from onlineguard.slidr.counting.counters import ClickKeys
+from onlineguard.slidr.counting.entities import LONGEST_NAME
 from onlineguard.slidr.counting.windows import BUCKET_MS
 
 GROUPS = 64  # a batch of 64 clicks takes at most that many calls a kind under Cluster; enough for ten nodes
@@ -36,7 +37,9 @@ class Keys(dict[str | None, Key]):
         if len(self) > _REMEMBERED:
             self.clear()
             self[None] = None
-        key = self[name] = self.of(prefix(name) if self._is_prefix else name)
+        key = self.of(prefix(name) if self._is_prefix else name)
+        if len(name) <= LONGEST_NAME:
+            self[name] = key
         return key
 
 
@@ -65,7 +68,7 @@ class KeyedClicks:
         self._facts = buckets, ms, keys.signed_in, [user is None for user in keys.users]
 
     def packed(self, *first: bytes) -> tuple[list[bytes], bytes]:
-        """The keys of a call, some of which come first, and the clicks as `redis_batch.lua` takes them."""
+        """The keys of a call, some of which come first, and the clicks as `redis_count.lua` takes them."""
         return _packed((*self.rows, *self._there), self._facts, first)
 
     def packed_of(self, kind: int, clicks: Sequence[int]) -> tuple[list[bytes], bytes]:

@@ -48,7 +48,8 @@ return ids(KEYS, redis.call('MGET', unpack(KEYS)), 1, hours, ARGV[2])
 )
 ENTITIES = _script(
     *_COUNT,
-    call="""keys, values, serial, ttl, longer = KEYS, redis.call('MGET', unpack(KEYS)), tonumber(ARGV[3]), ARGV[4], ARGV[5]
+    call="""keys, values = KEYS, redis.call('MGET', unpack(KEYS))
+serial, ttl, longer = tonumber(ARGV[3]), ARGV[4], ARGV[5]
 return count(ARGV[1], ARGV[2], '')
 """,
 )

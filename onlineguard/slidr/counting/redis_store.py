@@ -1,7 +1,9 @@
 """Counters in Redis, shared by any number of machines; the numbers are those of `counters.ProcessStore`, bit for bit.
 
 A single Redis takes a batch of clicks in one call of a script, which is atomic: batches of several machines are counted
-in the order in which Redis sees them.
+in the order in which Redis sees them. The keys have the era of the stream's clock in their names, so the call says what
+its machine thinks that the clock makes of the clicks. Where another machine has just set the clock, or a click is far
+from its time, the script counts nothing and says what the clock makes of them, and the call is made again.
 
 **Cluster.** Every key has a hash tag, `{<namespace>:<kind><group>}`, where the group is one of `GROUPS` by the hash of
 the entity. With Redis Cluster a call is made for each group in a batch, so that no script touches keys of two slots, in
@@ -9,16 +11,17 @@ three round trips: the stream's clock (one call), the click ids, and the four ki
 is atomic; a machine that dies between two calls leaves its clicks remembered and perhaps not counted, never counted
 twice. Keys are the same with a single Redis.
 
-**Keys and memory** (`<tag>:<era>:<16 bytes of the name's hash>`), as `MEMORY USAGE` counts them:
+**Keys and memory** (`<tag>:<era>:<16 bytes of the name's hash>`), as `MEMORY USAGE` counts them; a row takes more where
+a count of it is above 255:
 
 | key | holds | bytes |
 |---|---|---|
-| clock | newest time, run, era; the only key that stays | 100 |
+| clock | newest time, run, era, number of batches; the only key that stays | 100 |
 | id | hour in which a click id was first seen | 90 |
-| user, session, prefix | 54 counts, head, pauses | 410 |
-| ip | the same and 48 peaks | 600 |
-| ad | 72 counts, head, sums | 410 |
-| its users, its sessions | sorted sets of at most 256 hashes of 8 bytes, by newest click | 100 to 35,000 |
+| user, session, prefix | 47 counts, head, pauses, sums | 180 to 360 |
+| ip | 174 counts, the same, and since when it is kept | 360 to 890 |
+| ad | 72 counts, sums, head | 180 to 440 |
+| a user or session at an ip | its newest click there, and since when the ip is kept | 120 |
 
 **Expiry.** A key expires `ttl_hours` of Redis's time after it was last written, and that of an ip, but not of its users
 and sessions, `LONGER_HOURS` = 144 h later still. That only collects garbage: an entity not clicked for `KEEP_HOURS`
@@ -26,10 +29,13 @@ and sessions, `LONGER_HOURS` = 144 h later still. That only collects garbage: an
 are never handled more than `ttl_hours` - 50 h later than they happened, by default 46 h.
 
 **A full Redis.** With `maxmemory` and the policy `volatile-lfu` the least used keys are dropped, and a flood of new
-names pushes itself out. An entity whose key was dropped counts from zero; an ip whose sets of users and sessions were
-dropped counts these from zero and keeps its largest hours; a click whose id was dropped counts again if it is sent
-again. The clock has no expiry, so it stays. With `noeviction` the script is refused, and so is the click. A policy that
-begins with `allkeys` may drop the clock, and with it what it knows of wrong times: do not take one.
+names pushes itself out. An entity whose key was dropped counts from zero, an ip with all its users and sessions; a user
+or session at an ip whose key was dropped is counted there once more; a click whose id was dropped counts again if it is
+sent again. The clock has no expiry, so it stays. With `noeviction` the script is refused, and so is the click. A policy
+that begins with `allkeys` may drop the clock, and with it what it knows of wrong times: do not take one.
+
+**Upgrades.** What the first version kept is read, and written anew when its entity is clicked. A service of that one
+cannot read the clock any more: Redis refuses its clicks, and it answers them as if Redis were gone.
 
 Needs Redis 6.2. Exact but for two names with the same hash, of 128 bits for entities and of 64 bits within one ip.
 """
@@ -155,9 +161,7 @@ class _Plan:
     ) -> Generator[Sequence[_Call], list[Any], UInt8[np.ndarray, " n"]]:
         """1 for those of n clicks that are new, which are remembered, and 0 for duplicates."""
         groups = _grouped(ids)
-        answers = yield [
-            _Call(IDS, [ids[i] for i in which], [hours[which].tobytes(), self._ttl]) for which in groups
-        ]
+        answers = yield [_Call(IDS, [ids[i] for i in which], [hours[which].tobytes(), self._ttl]) for which in groups]
         new = np.zeros(len(ids), np.uint8)
         for which, answer in zip(groups, answers, strict=True):
             new[which] = np.frombuffer(answer, np.uint8)
@@ -294,4 +298,3 @@ def _unknown(calls: Sequence[_Call], answers: Sequence[Any]) -> list[tuple[int, 
 def _check_unknown(error: Exception) -> None:
     if type(error).__name__ != "NoScriptError" and not str(error).startswith("NOSCRIPT"):  # redis-py's, or hiredis's
         raise error
-
