@@ -16,11 +16,11 @@ a count of it is above 255:
 
 | key | holds | bytes |
 |---|---|---|
-| clock | newest time, run, era, number of batches; the only key that stays | 100 |
+| clock | newest time, run, era, number of batches; the only key that stays | 120 |
 | id | hour in which a click id was first seen | 90 |
-| user, session, prefix | 47 counts, head, pauses, sums | 180 to 360 |
-| ip | 174 counts, the same, and since when it is kept | 360 to 890 |
-| ad | 72 counts, sums, head | 180 to 440 |
+| user, session, prefix | 47 counts, head, pauses, sums | 170 to 310 |
+| ip | 174 counts, the same, and since when it is kept | 350 to 860 |
+| ad | 72 counts, sums, head | 190 to 410 |
 | a user or session at an ip | its newest click there, and since when the ip is kept | 120 |
 
 **Expiry.** A key expires `ttl_hours` of Redis's time after it was last written, and that of an ip, but not of its users
