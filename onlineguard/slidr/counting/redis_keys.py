@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from struct import Struct
 
 from onlineguard.slidr.clicks.clicks import prefix
@@ -63,7 +63,7 @@ class KeyedClicks:
             for kind, column in enumerate(columns)
         ]
         users, sessions, ips, *_ = self.rows
-        self._there = [*_at(ips, users, b":u")], [*_at(ips, sessions, b":s")]
+        self._there = _at(ips, users, b":u"), _at(ips, sessions, b":s")
         buckets, ms = [time // BUCKET_MS + MOVED_ON for time in times], [time % BUCKET_MS for time in times]
         self._facts = buckets, ms, keys.signed_in, [user is None for user in keys.users]
 
@@ -89,10 +89,12 @@ def _packed(
     return [*first, *keys], b"".join(clicks)  # type: ignore
 
 
-def _at(ips: Iterable[Key], members: Iterable[Key], part: bytes) -> Iterator[Key]:
+def _at(ips: Sequence[Key], members: Sequence[Key], part: bytes) -> list[Key]:
     """The keys of members of ips, in the hash slot of the ip."""
-    for ip, member in zip(ips, members, strict=True):
-        yield None if ip is None or member is None else ip + part + member[-_HASH : -_HASH // 2]
+    return [
+        None if ip is None or member is None else ip + part + member[-_HASH : -_HASH // 2]
+        for ip, member in zip(ips, members, strict=True)
+    ]
 
 
 def _hash(name: str) -> bytes:
