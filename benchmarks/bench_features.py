@@ -231,7 +231,9 @@ def over_redis(quick: bool) -> None:
         sizes: dict[str, list[int]] = defaultdict(list)
         for key in client.scan_iter("{bench256:*", count=1_000):
             kind = key.split(b":")[1].rstrip(b"0123456789}").decode()
-            sizes[f"{kind} members" if key[-2:] in (b":u", b":s") else kind].append(client.memory_usage(key) or 0)
+            sizes["user or session at an ip" if key[-10:-8] in (b":u", b":s") else kind].append(
+                client.memory_usage(key) or 0
+            )
         means = {kind: round(statistics.mean(of_kind)) for kind, of_kind in sizes.items()}
         emit(figure="bytes a key in Redis", mean=means, largest={kind: max(of_kind) for kind, of_kind in sizes.items()})
 

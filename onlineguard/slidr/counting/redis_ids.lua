@@ -1,16 +1,18 @@
--- Which of a batch of clicks are duplicates; the others are remembered.
--- KEYS: one for each click's id. ARGV: the hours that the stream's clock reads, as doubles; DUPLICATE_HOURS; TTL in ms.
--- Returns a string of 1 for a duplicate and 0 for any other.
-local hours, ttl = tonumber(ARGV[2]), ARGV[3]
-local answers = {}
-for i, key in ipairs(KEYS) do
-  local hour = struct.unpack('<d', ARGV[1], 8 * i - 7)
-  local seen = redis.call('GET', key)
-  if seen and hour - tonumber(seen) < hours then
-    answers[i] = '1'
-  else
-    redis.call('SET', key, string.format('%d', hour), 'PX', ttl)
-    answers[i] = '0'
+-- Which of a batch of clicks are new; these are remembered.
+-- keys: among them those of the clicks' ids, from `first` on; values: what stands there; hours: what the stream's clock
+-- reads at each click.
+-- Returns for each click a byte: 1 if it is new, 0 if it is a duplicate.
+local function ids(keys, values, first, hours, ttl)
+  local seen, new = {}, {}
+  for i, hour in ipairs(hours) do
+    local key, value = keys[first + i - 1], values[first + i - 1]
+    local before = seen[key] or value and tonumber(value)
+    if before and hour - before < DUPLICATE_HOURS then
+      new[i] = '\0'
+    else
+      seen[key], new[i] = hour, '\1'
+      redis.call('SET', key, string.format('%d', hour), 'PX', ttl)
+    end
   end
+  return table.concat(new)
 end
-return table.concat(answers)

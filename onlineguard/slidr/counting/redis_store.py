@@ -1,7 +1,9 @@
 """Counters in Redis, shared by any number of machines; the numbers are those of `counters.ProcessStore`, bit for bit.
 
 A single Redis takes a batch of clicks in one call of a script, which is atomic: batches of several machines are counted
-in the order in which Redis sees them.
+in the order in which Redis sees them. The keys have the era of the stream's clock in their names, so the call says what
+its machine thinks that the clock makes of the clicks. Where another machine has just set the clock, or a click is far
+from its time, the script counts nothing and says what the clock makes of them, and the call is made again.
 
 **Cluster.** Every key has a hash tag, `{<namespace>:<kind><group>}`, where the group is one of `GROUPS` by the hash of
 the entity. With Redis Cluster a call is made for each group in a batch, so that no script touches keys of two slots, in
@@ -9,16 +11,17 @@ three round trips: the stream's clock (one call), the click ids, and the four ki
 is atomic; a machine that dies between two calls leaves its clicks remembered and perhaps not counted, never counted
 twice. Keys are the same with a single Redis.
 
-**Keys and memory** (`<tag>:<era>:<16 bytes of the name's hash>`), as `MEMORY USAGE` counts them:
+**Keys and memory** (`<tag>:<era>:<16 bytes of the name's hash>`), as `MEMORY USAGE` counts them; a row takes more where
+a count of it is above 255:
 
 | key | holds | bytes |
 |---|---|---|
-| clock | newest time, run, era; the only key that stays | 100 |
+| clock | newest time, run, era, number of batches; the only key that stays | 120 |
 | id | hour in which a click id was first seen | 90 |
-| user, session, prefix | 54 counts, head, pauses | 410 |
-| ip | the same and 48 peaks | 600 |
-| ad | 72 counts, head, sums | 410 |
-| its users, its sessions | sorted sets of at most 256 hashes of 8 bytes, by newest click | 100 to 35,000 |
+| user, session, prefix | 47 counts, head, pauses, sums | 170 to 310 |
+| ip | 174 counts, the same, and since when it is kept | 350 to 860 |
+| ad | 72 counts, sums, head | 190 to 410 |
+| a user or session at an ip | its newest click there, and since when the ip is kept | 120 |
 
 **Expiry.** A key expires `ttl_hours` of Redis's time after it was last written, and that of an ip, but not of its users
 and sessions, `LONGER_HOURS` = 144 h later still. That only collects garbage: an entity not clicked for `KEEP_HOURS`
@@ -26,87 +29,54 @@ and sessions, `LONGER_HOURS` = 144 h later still. That only collects garbage: an
 are never handled more than `ttl_hours` - 50 h later than they happened, by default 46 h.
 
 **A full Redis.** With `maxmemory` and the policy `volatile-lfu` the least used keys are dropped, and a flood of new
-names pushes itself out. An entity whose key was dropped counts from zero; an ip whose sets of users and sessions were
-dropped counts these from zero and keeps its largest hours; a click whose id was dropped counts again if it is sent
-again. The clock has no expiry, so it stays. With `noeviction` the script is refused, and so is the click. A policy that
-begins with `allkeys` may drop the clock, and with it what it knows of wrong times: do not take one.
+names pushes itself out. An entity whose key was dropped counts from zero, an ip with all its users and sessions; a user
+or session at an ip whose key was dropped is counted there once more; a click whose id was dropped counts again if it is
+sent again. The clock has no expiry, so it stays. With `noeviction` the script is refused, and so is the click. A policy
+that begins with `allkeys` may drop the clock, and with it what it knows of wrong times: do not take one.
+
+**Upgrades.** What the first version kept is read, and written anew when its entity is clicked. A service of that one
+cannot read the clock any more: Redis refuses its clicks, and it answers them as if Redis were gone.
 
 Needs Redis 6.2. Exact but for two names with the same hash, of 128 bits for entities and of 64 bits within one ip.
 """
 
-import hashlib
-from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
-from importlib.resources import files
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64
+from jaxtyping import Float64, Int32, UInt8
 
 from onlineguard.errors import InvalidArgument
-from onlineguard.slidr.clicks.clicks import prefix
-from onlineguard.slidr.counting.counter_step import MOVED_ON
 from onlineguard.slidr.counting.counters import ClickKeys
+from onlineguard.slidr.counting.redis_keys import KINDS, Key, KeyedClicks, Names
+from onlineguard.slidr.counting.redis_scripts import CLICKS, CLOCK, ENTITIES, IDS, Script
 from onlineguard.slidr.counting.windows import (
-    AHEAD_MS,
-    BEHIND_MS,
-    BUCKET_MS,
-    CAP,
     COLUMNS,
-    DUPLICATE_HOURS,
-    ENTITIES,
     FIRST,
     HOUR_MS,
     KEEP_HOURS,
-    LASTING,
     LONGER_HOURS,
-    OCTAVE,
     OF_AD,
     OF_EACH,
-    PAUSE_MS,
-    PAUSES,
-    PRIOR_PAUSES,
     PRIOR_SPREAD,
-    STEP_MS,
 )
 
-GROUPS = 64  # a batch of 64 clicks takes at most that many calls a kind under Cluster; enough for ten nodes
 BATCH = 256  # clicks in a call: Redis answers nobody else for the few milliseconds that it takes
 
-_EVENT = np.dtype([("entity", "<u4"), ("time", "<u4"), ("ms", "<u2"), ("counted", "u1")])
 _NEVER_SEEN = {"since": FIRST, "spread": PRIOR_SPREAD}
 _UNKNOWN = np.array([_NEVER_SEEN.get(name.rpartition("_")[2], 0) for name in COLUMNS], np.int32)
-_HOUR = HOUR_MS // BUCKET_MS
-_EACH, _WEEKS = len(OF_EACH), len(OF_EACH) * len(ENTITIES)  # where the weeks begin in `COLUMNS`
-_PAUSING = (PAUSE_MS, PAUSES, OCTAVE, PRIOR_PAUSES, PRIOR_SPREAD)
-_IP_EVENT = np.dtype([*_EVENT.descr, ("has_user", "u1"), ("user", "S8"), ("has_session", "u1"), ("session", "S8")])
-_AD_EVENT = np.dtype([("ad", "<u4"), ("hour", "<u4"), ("counted", "u1"), ("signed", "u1"), ("unknown", "u1")])
-_NOBODY = bytes(16)
-
-
-class _Script(NamedTuple):
-    text: str
-    sha: str
-
-    @staticmethod
-    def of(text: str) -> "_Script":
-        return _Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-
-_TEXTS = {
-    name: files("onlineguard.slidr.counting").joinpath(f"redis_{name}.lua").read_text("utf-8")
-    for name in ("clock", "ids", "entities", "ads", "clicks")
-}
-_PARTS = ("clock", "ids", "entities", "ads")
-_CLOCK, _IDS, _ENTITIES, _ADS = (_Script.of(_TEXTS[name]) for name in _PARTS)
-_CLICKS = _Script.of(
-    "".join(f"local function {name}(KEYS, ARGV)\n{_TEXTS[name]}end\n" for name in _PARTS) + _TEXTS["clicks"]
-)
+_OF_IP = COLUMNS.index("ip_7d")  # where what only an ip has begins in `COLUMNS`
+_READING = np.dtype([("time", "<f8"), ("counted", "u1"), ("era", "<u4")])  # what the clock makes of a click
+_CLOCK = np.dtype([("now", "<f8"), ("run", "<i4"), ("era", "<u4"), ("serial", "<u4")])
 
 
 class _Call(NamedTuple):
-    script: _Script
+    script: Script
     keys: Sequence[bytes]
-    arguments: Sequence[bytes | int]
+    arguments: Sequence[bytes | str | int]
+
+
+_Steps = Generator[Sequence[_Call], list[Any], Int32[np.ndarray, "n 34"]]
 
 
 class _Plan:
@@ -117,119 +87,94 @@ class _Plan:
             raise InvalidArgument(f"namespace is {namespace!r}; it must be text without braces, e.g. 'clicks'")
         if ttl_hours <= KEEP_HOURS:
             raise InvalidArgument(f"ttl_hours is {ttl_hours}; it must be more than {KEEP_HOURS}, e.g. 96")
-        self._namespace = namespace
+        self._namespace, self._cluster = namespace, cluster
         self._ttl, self._longer = ttl_hours * HOUR_MS, (ttl_hours + LONGER_HOURS) * HOUR_MS
-        self._cluster = cluster
-        self.clock = self._key("clock", 0, b"")
-        self._constants = [
-            *(f"{{{namespace}:".encode(), GROUPS, AHEAD_MS, BEHIND_MS, STEP_MS, HOUR_MS, DUPLICATE_HOURS),
-            *(BUCKET_MS, MOVED_ON, self._ttl, self._longer, FIRST, CAP, *_PAUSING),
-        ]
+        self._era, self._names = 0, Names(namespace, 0)  # of the newest batch
+        self.clock = self._names.clock
 
-    def counting(self, keys: ClickKeys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 34"]]:
+    def counting(self, keys: ClickKeys) -> _Steps:
         """Count at most BATCH clicks: yields calls to be made, is sent their answers, and returns the counts."""
-        if not self._cluster:
-            return (yield from self._counting_at_once(keys))
-        packed = keys.ts.astype("<f8").tobytes()
-        (answer,) = yield [_Call(_CLOCK, [self.clock], [packed, AHEAD_MS, BEHIND_MS, STEP_MS])]
-        times, in_time, now, eras = np.frombuffer(answer, "<f8").reshape(-1, 4).T.astype(np.int64)
-        seen = yield from self._seen(keys.click_ids, now // HOUR_MS, eras)
-        counted = in_time.astype(bool) & ~seen
-
-        events = np.zeros(len(keys.ts), _IP_EVENT)
-        events["time"] = times // BUCKET_MS + MOVED_ON
-        events["ms"] = times % BUCKET_MS
-        for name, members in (("user", keys.users), ("session", keys.sessions)):
-            events[f"has_{name}"] = [member is not None for member in members]
-            events[name] = [b"" if member is None else _digest(member)[:8] for member in members]
-        names = {"user": keys.users, "session": keys.sessions, "ip": keys.ips, "prefix": list(map(prefix, keys.ips))}
-        counts = np.empty((len(events), len(COLUMNS)), np.int32)
-        counts[:] = _UNKNOWN
-
-        calls: list[_Call] = []
-        places: list[tuple[np.ndarray, str]] = []
-        for kind in ENTITIES:
-            for rows, called in self._grouped(kind, names[kind], eras):
-                entities, which = _numbered(called)
-                mine = events[rows]
-                mine["entity"], mine["counted"] = which, counted[rows]
-                if kind == "ip":
-                    entities = [key + part for key in entities for part in (b"", b":u", b":s")]
-                else:
-                    mine = mine[list(_EVENT.names or ())].astype(_EVENT)
-                ttl = self._longer if kind in LASTING else self._ttl
-                arguments = [mine.tobytes(), ttl, int(kind == "ip"), FIRST, CAP, *_PAUSING, self._ttl]
-                calls.append(_Call(_ENTITIES, entities, arguments))
-                places.append((rows, kind))
-        visits = np.zeros(len(events), _AD_EVENT)
-        visits["hour"], visits["counted"], visits["signed"] = events["time"] // _HOUR, counted, keys.signed_in
-        visits["unknown"] = events["has_user"] == 0
-        for rows, called in self._grouped("ad", keys.ads, eras):
-            entities, which = _numbered(called)
-            mine = visits[rows]
-            mine["ad"] = which
-            calls.append(_Call(_ADS, entities, [mine.tobytes(), self._ttl]))
-            places.append((rows, "ad"))
-        answers = yield calls
-        for (rows, kind), answer in zip(places, answers, strict=True):
-            numbers = np.frombuffer(answer, "<u4").reshape(len(rows), -1)
-            if kind == "ad":
-                counts[rows, -len(OF_AD) :] = numbers
-                continue
-            start = _EACH * ENTITIES.index(kind)
-            counts[rows, start : start + _EACH] = numbers[:, :_EACH]
-            if kind in LASTING:
-                counts[rows, _WEEKS + LASTING.index(kind)] = numbers[:, _EACH]
-            if kind == "ip":
-                counts[rows, _WEEKS + len(LASTING) : -len(OF_AD)] = numbers[:, _EACH + 1 :]
-        return counts
+        return self._in_parts(keys) if self._cluster else self._at_once(keys)
 
     def user(self, user_id: str, clock: bytes) -> bytes:
         """The key of a user in the era that the clock, as it is kept, is in."""
-        era = int(np.frombuffer(clock, "<f8")[2])
-        return self._key("user", era, _digest(user_id))
+        era = int(np.frombuffer(clock, _CLOCK)["era"][0])
+        return self._named(era).kinds[KINDS.index("user")].of(user_id)
 
-    def _counting_at_once(self, keys: ClickKeys) -> Generator[Sequence[_Call], list[bytes], Int32[np.ndarray, "n 34"]]:
-        """`counting` in one call."""
-        members: list[bytes] = []
-        for click_id, user, session, ip, ad, signed_in in zip(keys.click_ids, *keys[2:], strict=True):
-            for name in (click_id, user, session, ip, prefix(ip), ad):
-                members.append(_NOBODY if name is None else _digest(name))
-            members.append(bytes((user is not None, session is not None, signed_in)))
-        arguments = [keys.ts.astype("<f8").tobytes(), b"".join(members), *self._constants]
-        (answer,) = yield [_Call(_CLICKS, [self.clock], arguments)]
-        return np.frombuffer(answer, "<i4").reshape(-1, len(COLUMNS))
+    def _named(self, era: int) -> Names:
+        if era != self._era:
+            self._era, self._names = era, Names(self._namespace, era)
+        return self._names
 
-    def _seen(
-        self, ids: Sequence[str], hours: Int64[np.ndarray, " n"], eras: Int64[np.ndarray, " n"]
-    ) -> Generator[Sequence[_Call], list[bytes], Bool[np.ndarray, " n"]]:
-        """Which of n clicks are duplicates; the others are remembered."""
-        groups = list(self._grouped("id", ids, eras))
-        calls = [
-            _Call(_IDS, keys, [hours[rows].astype("<f8").tobytes(), DUPLICATE_HOURS, self._ttl])
-            for rows, keys in groups
-        ]
-        duplicates = np.zeros(len(ids), bool)
+    def _keyed(self, keys: ClickKeys, readings: bytes, era: int) -> KeyedClicks:
+        """The clicks as the clock reads them, which is told as `redis_clock.lua` does it."""
+        if not readings:
+            return KeyedClicks(keys, keys.ts.tolist(), [self._named(era)] * len(keys.ts))
+        read = np.frombuffer(readings, _READING)
+        eras = read["era"].tolist()
+        names = {its: self._named(its) for its in sorted(set(eras))}
+        return KeyedClicks(keys, read["time"].astype(int).tolist(), [names[its] for its in eras])
+
+    def _at_once(self, keys: ClickKeys) -> _Steps:
+        """In one call, which is told what the clock is thought to make of the clicks; where it makes something else of
+        them it answers that, and counts nothing."""
+        readings, era, ts = b"", self._era, keys.ts.astype("<f8").tobytes()
+        while True:
+            keyed = self._keyed(keys, readings, era)
+            names, clicks = keyed.packed(self.clock, *keyed.ids)
+            (answer,) = yield [_Call(CLICKS, names, [ts, readings, era, clicks, self._ttl, self._longer])]
+            if isinstance(answer, bytes):
+                return np.frombuffer(answer, "<i4").reshape(-1, len(COLUMNS))
+            readings, era = answer
+
+    def _in_parts(self, keys: ClickKeys) -> _Steps:
+        """In calls of which each stays in one hash slot."""
+        ((readings, era, serial, hours),) = yield [_Call(CLOCK, [self.clock], [keys.ts.astype("<f8").tobytes()])]
+        keyed = self._keyed(keys, readings, era)
+        counted = yield from self._new(keyed.ids, np.frombuffer(hours, "<f8"))
+        if readings:
+            counted &= np.frombuffer(readings, _READING)["counted"]
+        calls: list[_Call] = []
+        places: list[tuple[list[int], str]] = []
+        for number, kind in enumerate(KINDS):
+            for which in _grouped(keyed.rows[number]):
+                names, clicks = keyed.packed_of(number, which)
+                arguments = [clicks, counted[which].tobytes(), serial, self._ttl, self._longer]
+                calls.append(_Call(ENTITIES, names, arguments))
+                places.append((which, kind))
         answers = yield calls
-        for (rows, _), answer in zip(groups, answers, strict=True):
-            duplicates[rows] = np.frombuffer(answer, "u1") == ord("1")
-        return duplicates
+        counts = np.empty((len(keys.ts), len(COLUMNS)), np.int32)
+        counts[:] = _UNKNOWN
+        for (which, kind), answer in zip(places, answers, strict=True):
+            numbers = np.frombuffer(answer, "<u4").reshape(len(which), -1)
+            if kind == "ad":
+                counts[which, -len(OF_AD) :] = numbers
+                continue
+            start = len(OF_EACH) * KINDS.index(kind)
+            counts[which, start : start + len(OF_EACH)] = numbers[:, : len(OF_EACH)]
+            if kind == "ip":
+                counts[which, _OF_IP : -len(OF_AD)] = numbers[:, len(OF_EACH) :]
+        return counts
 
-    def _grouped(
-        self, kind: str, names: Sequence[str | None], eras: Int64[np.ndarray, " n"]
-    ) -> Iterable[tuple[np.ndarray, list[bytes]]]:
-        """The rows of one call, and their keys: all of them, or under Cluster those of one hash slot."""
-        rows = [i for i, name in enumerate(names) if name is not None]
-        digests = {i: _digest(names[i] or "") for i in rows}
-        keys = {i: self._key(kind, int(eras[i]), digests[i]) for i in rows}
-        groups: dict[int, list[int]] = {}
-        for i in rows:
-            groups.setdefault(_group(digests[i]) if self._cluster else 0, []).append(i)
-        for members in groups.values():
-            yield np.array(members), [keys[i] for i in members]
+    def _new(
+        self, ids: Sequence[bytes], hours: Float64[np.ndarray, " n"]
+    ) -> Generator[Sequence[_Call], list[Any], UInt8[np.ndarray, " n"]]:
+        """1 for those of n clicks that are new, which are remembered, and 0 for duplicates."""
+        groups = _grouped(ids)
+        answers = yield [_Call(IDS, [ids[i] for i in which], [hours[which].tobytes(), self._ttl]) for which in groups]
+        new = np.zeros(len(ids), np.uint8)
+        for which, answer in zip(groups, answers, strict=True):
+            new[which] = np.frombuffer(answer, np.uint8)
+        return new
 
-    def _key(self, kind: str, era: int, digest: bytes) -> bytes:
-        return f"{{{self._namespace}:{kind}{_group(digest)}}}:{era}:".encode() + digest
+
+def _grouped(keys: Sequence[Key]) -> list[list[int]]:
+    """Which of the keys are in one hash slot, for each slot; those that are None are in none."""
+    groups: dict[bytes, list[int]] = {}
+    for i, key in enumerate(keys):
+        if key is not None:
+            groups.setdefault(key[: key.index(b"}")], []).append(i)
+    return list(groups.values())
 
 
 class RedisStore:
@@ -353,18 +298,3 @@ def _unknown(calls: Sequence[_Call], answers: Sequence[Any]) -> list[tuple[int, 
 def _check_unknown(error: Exception) -> None:
     if type(error).__name__ != "NoScriptError" and not str(error).startswith("NOSCRIPT"):  # redis-py's, or hiredis's
         raise error
-
-
-def _digest(name: str) -> bytes:
-    return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def _group(digest: bytes) -> int:
-    return int.from_bytes(digest[:2]) % GROUPS
-
-
-def _numbered(keys: Sequence[bytes]) -> tuple[list[bytes], list[int]]:
-    """The different keys, in order of appearance, and the number of each."""
-    numbers: dict[bytes, int] = {}
-    which = [numbers.setdefault(key, len(numbers)) for key in keys]
-    return list(numbers), which
