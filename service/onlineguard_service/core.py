@@ -150,6 +150,8 @@ class Core(Answering):
                 await journal.commit(entries.encode(begin), core._began)
             else:
                 fits(guard.options)  # a standby may have followed the journal to other ones
+                if _in_redis(journal):
+                    await core._restore(journal)
                 await core._carry(options)
                 await core._tune(options)
                 if settings.model is not None:
@@ -455,17 +457,16 @@ class Core(Answering):
 
     def _journal_lost(self) -> None:
         """Redis came back without entries that were answered: it takes none until it has all state from here."""
-
-        async def restore(journal: "RedisJournal") -> None:
-            while journal.lost and not self._closing:
-                try:
-                    await self.snapshot()
-                except JournalUnavailable as error:
-                    log.warning("Redis has lost entries, and the state could not be written to it yet: %s", error)
-                    await asyncio.sleep(1.0)
-
         if _in_redis(self._journal):
-            self._restoring = asyncio.create_task(restore(self._journal))
+            self._restoring = asyncio.create_task(self._restore(self._journal))
+
+    async def _restore(self, journal: "RedisJournal") -> None:
+        while journal.lost and not self._closing:
+            try:
+                await self.snapshot()
+            except JournalUnavailable as error:
+                log.warning("Redis has lost entries, and the state could not be written to it yet: %s", error)
+                await asyncio.sleep(1.0)
 
     async def _write(self, entry: entries.Entry) -> Any:
         return await self._journal.commit(entries.encode(entry), tracing.here(partial(self._applied, entry)))

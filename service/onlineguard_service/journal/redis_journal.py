@@ -49,13 +49,13 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 import redis
-import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ReadOnlyError
 from redis.retry import Retry
 
 from onlineguard.errors import CheckpointError, InvalidArgument
+from onlineguard.sentinels import connected, connected_async
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.histogram import Histogram
 from onlineguard_service.journal import snapshots
@@ -90,25 +90,30 @@ class _Script(NamedTuple):
         return _Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-# ARGV format, owner. Begins the first epoch of a process: {epoch, sequence, id}, or {-1, format} where it is newer.
+# ARGV format, owner. Begins the first epoch of a process: {epoch, sequence, id, the epoch before}, or {-1, format} where
+# that is newer.
 _OPEN = """
 local format = tonumber(redis.call('HGET', KEYS[1], 'format') or ARGV[1])
 if format > tonumber(ARGV[1]) then return {-1, format} end
 local time = redis.call('TIME')
-local epoch = math.max(time[1] * 1000 + math.floor(time[2] / 1000), 1 + (redis.call('HGET', KEYS[1], 'epoch') or 0))
+local before = redis.call('HGET', KEYS[1], 'epoch') or 0
+local epoch = math.max(time[1] * 1000 + math.floor(time[2] / 1000), 1 + before)
 redis.call('HSETNX', KEYS[1], 'sequence', 0)
 redis.call('HSETNX', KEYS[1], 'id', '0-0')
 redis.call('HSET', KEYS[1], 'format', ARGV[1], 'owner', ARGV[2], 'epoch', string.format('%.0f', epoch))
-return {epoch, tonumber(redis.call('HGET', KEYS[1], 'sequence')), redis.call('HGET', KEYS[1], 'id')}
+return {epoch, tonumber(redis.call('HGET', KEYS[1], 'sequence')), redis.call('HGET', KEYS[1], 'id'), tonumber(before)}
 """
 
-# ARGV owner, new epoch, sequence, id. Begins that epoch and deletes the entries after that one.
+# ARGV owner, new epoch, sequence, id. Begins that epoch and deletes the entries after that one, which must be there, or
+# have been: a replica that took over may hold others in its place, which were taken out again elsewhere.
 _RESUME = _Script.of("""
-local head = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'sequence')
+local head = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'sequence', 'id')
 if not head[1] then return 'lost' end
 if head[1] ~= ARGV[1] then return tonumber(head[2]) < tonumber(ARGV[2]) and 'lost' or 'fenced' end
 if tonumber(head[2]) >= tonumber(ARGV[2]) then return 'late' end
 if tonumber(head[3]) < tonumber(ARGV[3]) then return 'lost' end
+if head[4] ~= ARGV[4] and ARGV[3] ~= '0' and #redis.call('XRANGE', KEYS[2], ARGV[4], ARGV[4]) == 0
+  and redis.call('HGET', KEYS[3], ARGV[3]) ~= ARGV[4] then return 'lost' end
 for n = tonumber(ARGV[3]) + 1, tonumber(head[3]) do
   redis.call('XDEL', KEYS[2], head[2] .. '-' .. string.format('%.0f', n))
 end
@@ -208,10 +213,10 @@ class RedisJournal:
         self._keys = [f"{{{name}}}:head", f"{{{name}}}:entries", f"{{{name}}}:snapshots"]
         self._owner, self._beats = secrets.token_hex(8), 0
         options: dict[str, Any] = {"socket_connect_timeout": PATIENCE, "socket_timeout": BULK_TIMEOUT}
-        self._reader = redis.Redis.from_url(url, **options, retry=Retry(NoBackoff(), 0))
+        self._reader = connected(url, **options, retry=Retry(NoBackoff(), 0))
         once = AsyncRetry(NoBackoff(), 0)  # no silent second try
-        self._client = redis.asyncio.Redis.from_url(url, socket_timeout=None, retry=once)  # `_call` has a deadline
-        self._bulk = redis.asyncio.Redis.from_url(url, **options, retry=once)
+        self._client = connected_async(url, socket_timeout=None, retry=once)  # `_call` has a deadline
+        self._bulk = connected_async(url, **options, retry=once)
         self._queue: list[_Waiting] = []
         self._under_way: list[_Waiting] = []
         self._wake = asyncio.Event()
@@ -305,6 +310,17 @@ class RedisJournal:
         if answer != b"yes":
             raise JournalUnavailable(f"another process writes the journal {self._name!r} now; stop one of the two")
 
+    def lacks(self, sequence: int, newest: str) -> None:
+        """This process has applied entries up to that one, of that id, which Redis lost: it takes none until
+        `begin_snapshot` has put the state there."""
+        self.sequence, self._id = sequence, newest
+        self._refusal = self._found_lost()
+
+    @property
+    def newest(self) -> str:
+        """The id of the newest entry, `<epoch>-<sequence>`; 0-0 without one."""
+        return self._id
+
     @property
     def oldest(self) -> int:
         """See `Journal.oldest`."""
@@ -373,6 +389,7 @@ class RedisJournal:
                 f"to {VERSION}; upgrade it"
             )
         self._epoch, self.sequence, self._id = int(answer[0]), int(answer[1]), answer[2].decode()
+        self.epoch_before = int(answer[3])  # in which Redis was when this process opened it
         held: Any = self._reader.hgetall(self._keys[2])
         self._snapshots = {int(n): held[n].decode() for n in held}  # sequence number: id of its newest entry
         self._damaged: list[int] = []
@@ -440,6 +457,7 @@ class RedisJournal:
         """Begin the next epoch at the newest entry that was applied. Raises _Unclear where that is not possible."""
         with suppress(redis.RedisError, OSError):
             await self._client.connection_pool.disconnect()
+            await self._bulk.connection_pool.disconnect(inuse_connections=False)  # that Redis may be a replica now
         self._epoch += 1  # with every attempt, so that one that arrives late does nothing
         answer = await self._call(_RESUME, deadline, self._keys, self._owner, self._epoch, self.sequence, self._id)
         if answer == b"yours":
@@ -485,6 +503,8 @@ class RedisJournal:
                     answer = await self._client.eval(script.text, len(keys), *keys, *arguments)
             self.seconds.add(time.monotonic() - began)
             return answer
+        except ReadOnlyError as error:
+            raise _Unclear("the Redis that it is connected to is a replica now") from error
         except redis.ResponseError:
             raise
         except (redis.RedisError, TimeoutError, OSError) as error:
