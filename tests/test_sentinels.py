@@ -80,7 +80,9 @@ def test_why_no_primary_is_found_is_told_of_each_sentinel_and_no_password_is(ser
 
 @pytest.mark.slow
 def test_with_tls_both_the_sentinel_and_the_primary_are_known_by_their_certificate(tmp_path):
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    )
     files = {"--tls-cert-file": "cert.pem", "--tls-key-file": "key.pem", "--tls-ca-cert-file": "cert.pem"}
     cert = tmp_path / "cert.pem"
     subprocess.run([*command.split(), "-keyout", tmp_path / "key.pem", "-out", cert], check=True, capture_output=True)

@@ -52,16 +52,25 @@ class Failover:
             assert client.wait(1, int(PATIENCE * 1_000)) == 1
 
     def part(self):
-        """The replica hears no more of the primary, and keeps what it has; the Sentinels do not know of it."""
+        """The replica hears no more of the primary, and keeps what it has; the Sentinels know of no replica."""
         self.replicated()
         for sentinel in self.sentinels:
             self.ask(sentinel, "SENTINEL REMOVE", NAME)
         self.ask(self.replica, "REPLICAOF", "NO", "ONE")
+        until(lambda: self.client(self.primary).info("replication")["connected_slaves"] == 0)
+        self._have_named(self.primary)
 
     def promote(self):
         """Have the Sentinels name the replica, which is a primary by now."""
         for sentinel in self.sentinels:
-            self.ask(sentinel, "SENTINEL MONITOR", NAME, "127.0.0.1", str(self.replica), str(len(self.sentinels)))
+            self.ask(sentinel, "SENTINEL REMOVE", NAME)
+        self._have_named(self.replica)
+
+    def _have_named(self, port):
+        for sentinel in self.sentinels:
+            self.ask(sentinel, "SENTINEL MONITOR", NAME, "127.0.0.1", str(port), str(len(self.sentinels)))
+            if self._secret:
+                self.ask(sentinel, "SENTINEL SET", NAME, "auth-pass", PASSWORD)
 
     def kill_primary(self):
         """By SIGKILL. The Sentinels notice, unless they were told otherwise, and have the replica promoted."""
@@ -103,7 +112,9 @@ def failing_over(folder, sentinels=1, secret=False):
             file.write_text(
                 f"sentinel monitor {NAME} 127.0.0.1 {primary} {sentinels // 2 + 1}\n"
                 f"sentinel down-after-milliseconds {NAME} 500\n"
-                f"sentinel failover-timeout {NAME} 5000\n" + _SECRET_SENTINEL * secret
+                f"sentinel failover-timeout {NAME} {5_000 if sentinels == 1 else 1_500}\n"  # after a tie they vote again
+                + _SECRET_SENTINEL
+                * secret
             )
             ports.append(start(f"sentinel{i}", sentinel=file))
         for port in ports:

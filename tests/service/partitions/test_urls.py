@@ -1,4 +1,3 @@
-
 import pytest
 from onlineguard_service.partitions.urls import open_member, open_writer, parsed
 
@@ -23,7 +22,9 @@ def test_a_url_of_redis_names_the_stream_and_keeps_the_rest_for_redis():
 
 
 def test_a_url_of_sentinels_has_the_primary_s_name_database_and_password():
-    log = parsed("rediss+sentinel://me:s%40cret@one:1,two/primary/2?stream=clicks&sentinel_password=a%26b&ssl_ca_certs=c")
+    log = parsed(
+        "rediss+sentinel://me:s%40cret@one:1,two/primary/2?stream=clicks&sentinel_password=a%26b&ssl_ca_certs=c"
+    )
     found = sentinels.parsed(log.where)
     assert log.name == "clicks"
     assert found is not None
