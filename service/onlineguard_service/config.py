@@ -80,6 +80,13 @@ class Settings:
     redis_prefix: str = _setting(
         "onlineguard", "What the names of all keys in Redis begin with; each service on one Redis needs its own."
     )
+    redis_replicas: int = _setting(
+        0,
+        "Replicas of each Redis that must have what was written before a request is answered: with all of them a "
+        "failover loses nothing that was; 0: none.",
+        0,
+        10,
+    )
     journal: Literal["folder", "redis"] = _setting(
         "folder", "Where the journal is: in the folder of the state, or in Redis."
     )

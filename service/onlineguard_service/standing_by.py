@@ -45,7 +45,7 @@ def tail_of(settings: Settings) -> Tail:
         from onlineguard_service.journal.redis_tail import RedisTail  # redis-py takes as long to import as NumPy
 
         assert settings.redis is not None
-        return RedisTail(settings.redis, settings.redis_prefix, settings.durability)
+        return RedisTail(settings.redis, settings.redis_prefix, settings.durability, settings.redis_replicas)
     return FolderTail(settings.state / "journal", settings.durability)
 
 

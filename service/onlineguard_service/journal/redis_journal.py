@@ -193,6 +193,7 @@ class RedisJournal:
     url: of one Redis, e.g. "redis://localhost:6379/0", or a node that holds the hash slot of `{name}`.
     name: what its keys begin with; one service has one.
     on_lost: called in the event loop when Redis turns out to lack entries that were applied. May be set later.
+    replicas: how many of Redis must have an entry before it is applied and answered.
 
     Raises JournalUnavailable where Redis cannot be reached, and CheckpointError where the format is newer.
     """
@@ -203,13 +204,14 @@ class RedisJournal:
         name: str = "onlineguard",
         durability: Durability = "async",
         on_lost: Callable[[], None] | None = None,
+        replicas: int = 0,
     ):
         if not name or set(name) & set("{}"):
             raise InvalidArgument(f"name is {name!r}; it must be text without braces, e.g. 'clicks'")
         if durability not in ("async", "group", "sync"):
             raise InvalidArgument(f"durability is {durability!r}; it must be 'async', 'group' or 'sync'")
         self.on_lost = on_lost
-        self._name = name
+        self._name, self._replicas = name, replicas
         self._keys = [f"{{{name}}}:head", f"{{{name}}}:entries", f"{{{name}}}:snapshots"]
         self._owner, self._beats = secrets.token_hex(8), 0
         options: dict[str, Any] = {"socket_connect_timeout": PATIENCE, "socket_timeout": BULK_TIMEOUT}
@@ -497,10 +499,11 @@ class RedisJournal:
             raise _Unclear("Redis does not answer")
         try:
             async with asyncio.timeout(deadline - began):
+                most = int(500 * (deadline - began))
                 try:
-                    answer = await self._client.evalsha(script.sha, len(keys), *keys, *arguments)
+                    answer = await self._run(("EVALSHA", script.sha, len(keys), *keys, *arguments), most)
                 except NoScriptError:
-                    answer = await self._client.eval(script.text, len(keys), *keys, *arguments)
+                    answer = await self._run(("EVAL", script.text, len(keys), *keys, *arguments), most)
             self.seconds.add(time.monotonic() - began)
             return answer
         except ReadOnlyError as error:
@@ -510,6 +513,21 @@ class RedisJournal:
         except (redis.RedisError, TimeoutError, OSError) as error:
             self.failures += 1
             raise _Unclear(f"Redis does not answer: {str(error) or type(error).__name__}") from error
+
+    async def _run(self, command: tuple[Any, ...], most: int) -> Any:
+        """The answer, once enough replicas have what was written; they are given so many milliseconds."""
+        if not self._replicas:
+            return await self._client.execute_command(*command)
+        async with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.execute_command(*command)
+            pipeline.execute_command("WAIT", self._replicas, most)
+            answer, n = await pipeline.execute(raise_on_error=False)
+        for each in (answer, n):
+            if isinstance(each, Exception):
+                raise each
+        if answer in (b"yes", b"yours") and n < self._replicas:
+            raise _Unclear(f"{n} of {self._replicas} replicas of Redis have what was written")
+        return answer
 
     def _apply(self) -> None:
         done, self._under_way, self._told = self._under_way, [], None

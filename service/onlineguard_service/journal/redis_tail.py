@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import redis
@@ -20,8 +21,8 @@ TOGETHER = 1_000  # entries that are read from Redis at a time
 class RedisTail(Tail):
     """Of a `RedisJournal`."""
 
-    def __init__(self, url: str, name: str, durability: Durability):
-        self._opened: tuple[str, str, Durability] = (url, name, durability)
+    def __init__(self, url: str, name: str, durability: Durability, replicas: int = 0):
+        self._opened = partial(RedisJournal, url, name, durability, replicas=replicas)
         self._name, self._id = name, "0-0"
         self._epochs: list[tuple[int, str]] = []  # each that was read, and its first entry
         options: dict[str, Any] = {"socket_connect_timeout": PATIENCE, "socket_timeout": BULK_TIMEOUT}
@@ -71,7 +72,7 @@ class RedisTail(Tail):
     def take_over(self) -> tuple[RedisJournal, bool]:
         """See `Tail.take_over`. Where Redis lost the last entries that were read, in a failover for example, they count:
         the journal goes on after them, once this process has put its state there."""
-        journal = RedisJournal(*self._opened)
+        journal = self._opened()
         with _as_os_errors():
             there: Any = self._client.xrange(f"{{{self._name}}}:entries", min=self._id, max=self._id)
         self.close()

@@ -27,18 +27,23 @@ class Wire:
         self._connection: _Connection | None = None
         self._connecting: asyncio.Task[_Connection] | None = None
 
-    async def execute(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    async def execute(self, commands: Sequence[tuple[Any, ...]], replicas: int = 0) -> list[Any]:
         """The answers, bytes or numbers or lists of such; an error of Redis stands in place of its answer.
 
+        replicas: how many must have what the commands wrote.
+
         Raises ConnectionError where there is no connection, or it broke before all answers came; TimeoutError where
-        they did not come in time. Some of the commands may then have been carried out.
+        they did not come in time, or too few replicas answered. Some of the commands may then have been carried out.
         """
         connection = self._connection
         if connection is None or connection.broken:
             connection = await self._connected()
-        answers = await connection.send(commands)
+        waiting = [("WAIT", replicas, int(self._wait * 500))] if replicas else []
+        answers = await connection.send([*commands, *waiting])
         if any(isinstance(answer, hiredis.ReplyError) and str(answer).startswith("READONLY") for answer in answers):
             connection.abort()  # it is a replica now: a new connection leads to the primary
+        elif replicas and not (isinstance(n := answers.pop(), int) and n >= replicas):
+            raise TimeoutError(f"{n} of {replicas} replicas of Redis had what was written within {self._wait / 2} s")
         return answers
 
     async def close(self) -> None:
