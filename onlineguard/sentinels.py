@@ -125,7 +125,7 @@ class _Finder:
         options = {**self._sentinels.own, "retry": Retry(NoBackoff(), 0)}
         try:
             with redis.Redis(host, port, **options) as sentinel:
-                return sentinel.sentinel_masters()
+                return sentinel.sentinel_masters(), sentinel.sentinel_get_master_addr_by_name(self._sentinels.name)
         except (redis.RedisError, OSError) as error:
             return error
 
@@ -145,24 +145,35 @@ class _AsyncFinder:
         options = {**self._sentinels.own, "retry": AsyncRetry(NoBackoff(), 0)}
         try:
             async with redis.asyncio.Redis(host=host, port=port, **options) as sentinel:
-                return await sentinel.sentinel_masters()
+                name = self._sentinels.name
+                return await sentinel.sentinel_masters(), await sentinel.sentinel_get_master_addr_by_name(name)
         except (redis.RedisError, OSError) as error:
             return error
 
 
 def _chosen(sentinels: Sentinels, answers: Sequence[Any]) -> tuple[str, int]:
-    """The primary by what Sentinels answered: all that each knows, by name, or an error in place of that."""
+    """The primary by what Sentinels answered: all that each knows, by name, and the address that it names; or an error.
+
+    In a failover the address is that of the replica that was promoted, while the rest is still that of the old primary.
+    """
     usable: list[tuple[int, str, int]] = []
     why: list[str] = []
     for (host, port), answer in zip(sentinels.addresses, answers, strict=True):
         if isinstance(answer, Exception):
             why.append(f"{host}:{port}: {str(answer) or type(answer).__name__}")
-        elif (about := answer.get(sentinels.name)) is None:
+            continue
+        known, address = answer
+        about = known.get(sentinels.name)
+        if about is None or address is None:
             why.append(f"{host}:{port} knows none of that name")
+            continue
+        epoch = int(about["config-epoch"])
+        if address != (about["ip"], about["port"]):
+            usable.append((epoch + 1, *address))
         elif not about["is_master"] or about["is_sdown"] or about["is_odown"]:
             why.append(f"{host}:{port} says that it is down")
         else:
-            usable.append((int(about["config-epoch"]), about["ip"], about["port"]))
+            usable.append((epoch, *address))
     if not usable:
         raise MasterNotFoundError(f"no Sentinel names a primary {sentinels.name!r}: {'; '.join(why)}")
     _, host, port = max(usable)

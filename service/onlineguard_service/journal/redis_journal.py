@@ -499,7 +499,7 @@ class RedisJournal:
             raise _Unclear("Redis does not answer")
         try:
             async with asyncio.timeout(deadline - began):
-                most = int(500 * (deadline - began))
+                most = int(1_000 * (deadline - began)) // 3  # so that there is time for another try
                 try:
                     answer = await self._run(("EVALSHA", script.sha, len(keys), *keys, *arguments), most)
                 except NoScriptError:

@@ -1,8 +1,9 @@
 """A journal in a Redis that fails over to its replica: what was answered is there afterwards, or nothing is taken."""
 
 import asyncio
+import itertools
 import signal
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 from onlineguard_service.errors import JournalUnavailable
@@ -11,7 +12,7 @@ from onlineguard_service.journal.redis_journal import RedisJournal
 from onlineguard_service.journal.redis_tail import RedisTail
 
 from tests.support.journals import refused, run
-from tests.support.redis_failover import failing_over
+from tests.support.redis_failover import failing_over, until
 
 NAME = "clicks"
 
@@ -130,6 +131,52 @@ def test_a_standby_goes_on_from_the_journal_where_its_writer_has_put_the_state_t
 
     run(following())
     assert recovered(servers.url) == ((4, {"state": b"of four"}), [(5, b"fifth")])
+
+
+def test_an_entry_that_the_replicas_do_not_have_is_not_answered_until_they_do(servers):
+    async def waiting():
+        journal = RedisJournal(servers.url, NAME, replicas=1)
+        await committed(journal, b"first")
+        servers.signal(servers.replica, signal.SIGSTOP)
+        try:
+            assert "0 of 1 replicas" in await refused(journal)
+            assert "0 of 1 replicas" in await refused(journal)
+        finally:
+            servers.signal(servers.replica, signal.SIGCONT)
+        while journal.refusal is not None:
+            await asyncio.sleep(0.02)
+        assert await committed(journal, b"second") == [2]
+        await journal.close()
+
+    run(waiting())
+    assert recovered(servers.url) == (None, [(1, b"first"), (2, b"second")])
+
+
+@pytest.mark.slow
+def test_nothing_that_was_answered_is_lost_with_the_primary_where_its_replicas_were_waited_for(servers):
+    async def load():
+        journal, applied = RedisJournal(servers.url, NAME, replicas=1), []
+
+        async def write(i):
+            with suppress(JournalUnavailable):
+                for n in itertools.count():
+                    entry = f"{i} {n}".encode()
+                    await journal.commit(entry, lambda _, entry=entry: applied.append(entry))
+
+        writers = [asyncio.create_task(write(i)) for i in range(8)]
+        while len(applied) < 500:
+            await asyncio.sleep(0.01)
+        servers.kill_primary()
+        await asyncio.gather(*writers)
+        await journal.close()
+        return applied
+
+    applied = run(load())
+    until(lambda: servers.named() == servers.replica)
+    newest, entries = recovered(servers.url)
+    assert newest is None
+    assert [entry for _, entry in entries[: len(applied)]] == applied
+    assert len(entries) <= len(applied) + 8  # what got no answer may be there
 
 
 @pytest.mark.slow
