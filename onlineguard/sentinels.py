@@ -7,13 +7,13 @@ the hosts are those of Redis, and those in the query are the Sentinels'. `rediss
 `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile` in the query are files in PEM, as redis-py has them.
 
 All Sentinels are asked whenever a connection is made, so that a connection that broke leads to the primary of now. Some
-of them may be down. Where they differ, the one counts that knows of the latest failover: another may be cut off from the
-rest, and still name the Redis that was the primary before.
+of them may be down. Where they differ, the one counts that knows of the latest failover: another may be cut off from
+the rest, and still name the Redis that was the primary before.
 """
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
@@ -74,8 +74,8 @@ class Sentinels(NamedTuple):
 
     addresses: Sequence[tuple[str, int]]
     name: str  # of the primary
-    primary: Mapping[str, Any]  # options of a connection to it
-    own: Mapping[str, Any]  # of a connection to a Sentinel
+    primary: dict[str, Any]  # options of a connection to it
+    own: dict[str, Any]  # of a connection to a Sentinel
 
 
 def parsed(url: str) -> Sentinels | None:
@@ -122,7 +122,7 @@ class _Finder:
         return _chosen(self._sentinels, [self._asked(*address) for address in self._sentinels.addresses])
 
     def _asked(self, host: str, port: int) -> Any:
-        options = {**self._sentinels.own, "retry": Retry(NoBackoff(), 0)}
+        options: dict[str, Any] = {**self._sentinels.own, "retry": Retry(NoBackoff(), 0)}
         try:
             with redis.Redis(host, port, **options) as sentinel:
                 return sentinel.sentinel_masters(), sentinel.sentinel_get_master_addr_by_name(self._sentinels.name)
@@ -142,7 +142,7 @@ class _AsyncFinder:
         return _chosen(self._sentinels, answers)
 
     async def _asked(self, host: str, port: int) -> Any:
-        options = {**self._sentinels.own, "retry": AsyncRetry(NoBackoff(), 0)}
+        options: dict[str, Any] = {**self._sentinels.own, "retry": AsyncRetry(NoBackoff(), 0)}
         try:
             async with redis.asyncio.Redis(host=host, port=port, **options) as sentinel:
                 name = self._sentinels.name

@@ -73,8 +73,8 @@ class Settings:
     lookups_every: float = _setting(30.0, "Seconds between looks at that folder.", 0.1, 300.0)
     redis: str | None = _setting(
         None,
-        "URL of the Redis that counts, or of a node of a Redis Cluster, as redis://host:6379/0, or of Sentinels that know "
-        "it, as redis+sentinel://host:26379,host2:26379/primary/0; without it the process counts.",
+        "URL of the Redis that counts, or of a node of a Redis Cluster, as redis://host:6379/0, or of Sentinels, as "
+        "redis+sentinel://host:26379,host2:26379/primary/0; without it the process counts.",
         repr=False,
     )
     redis_prefix: str = _setting(

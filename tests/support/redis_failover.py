@@ -93,7 +93,8 @@ class Failover:
 def failing_over(folder, sentinels=1, secret=False):
     """All of it, until the block ends.
 
-    sentinels: how many, of which more than half must agree (they vote again soon after a tie); secret: whether Redis and they ask for passwords.
+    sentinels: how many, of which more than half must agree; several vote again soon after a tie.
+    secret: whether Redis and they ask for passwords.
     """
     with ExitStack() as servers:
 
@@ -112,9 +113,7 @@ def failing_over(folder, sentinels=1, secret=False):
             file.write_text(
                 f"sentinel monitor {NAME} 127.0.0.1 {primary} {sentinels // 2 + 1}\n"
                 f"sentinel down-after-milliseconds {NAME} 500\n"
-                f"sentinel failover-timeout {NAME} {5_000 if sentinels == 1 else 1_500}\n"
-                + _SECRET_SENTINEL
-                * secret
+                f"sentinel failover-timeout {NAME} {5_000 if sentinels == 1 else 1_500}\n" + _SECRET_SENTINEL * secret
             )
             ports.append(start(f"sentinel{i}", sentinel=file))
         for port in ports:

@@ -23,11 +23,14 @@ opened elsewhere is refused from then on, and so is what is still on its way fro
   JournalUnavailable, as do all that follow, at once, until Redis is back; nothing was applied. Only if the process
   ends before Redis is back can a refused entry be met again, by the replay of the next process: a client that sends it
   again must give the same id, as always.
-- Redis comes back without entries that were applied (it restarted empty, or with an older file): commits raise
-  JournalUnavailable until `begin_snapshot` has put the state of this process there. `on_lost` is called once, so that
-  the owner can do that at once; where it fails, it must be tried again while `lost` is true. A process
-  that starts with an empty Redis cannot know of it and starts from nothing. Where nothing was written since, the next
-  snapshot finds it out, and puts the state there at once.
+- Redis comes back without entries that were applied (it restarted empty, or with an older file, or a replica took over
+  that had not got them, or has others in their place): commits raise JournalUnavailable until `begin_snapshot` has put
+  the state of this process there. `on_lost` is called once, so that the owner can do that at once; where it fails, it
+  must be tried again while `lost` is true. A process that starts with such a Redis cannot know of it: it goes on from
+  what is there, from nothing with an empty one. Where nothing was written since, the next snapshot finds it out, and
+  puts the state there at once.
+- A Redis that was the primary goes on unseen, e.g. cut off from its Sentinels: it takes entries of this process until
+  it hears that it is a replica, while another process may write to the new primary. With `replicas` it takes none.
 - Redis is out of memory (`maxmemory`): commits raise JournalUnavailable while it is. What the journal has does not
   expire, so that no policy that begins with `volatile` drops it.
 - A newer format: CheckpointError.
@@ -35,6 +38,9 @@ opened elsewhere is refused from then on, and so is what is still on its way fro
 **Durability.** "async": an answer means that Redis has the entry; what survives a crash of Redis is what its own
 `appendfsync` keeps. "group" and "sync" are the same here, entries that come together share a write; they are refused
 at the start unless Redis has `appendonly yes` and `appendfsync always`, with which it answers after its fsync.
+
+With `replicas` an entry is answered once so many replicas have it in memory too. Too few of them: commits raise
+JournalUnavailable until they are there again.
 
 **Memory.** Some 140 bytes an entry and its own length, for all entries back to the older of two snapshots, and both.
 """
@@ -90,8 +96,8 @@ class _Script(NamedTuple):
         return _Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-# ARGV format, owner. Begins the first epoch of a process: {epoch, sequence, id, the epoch before}, or {-1, format} where
-# that is newer.
+# ARGV format, owner. Begins the first epoch of a process: {epoch, sequence, id, the epoch before}, or {-1, format}
+# where that is newer.
 _OPEN = """
 local format = tonumber(redis.call('HGET', KEYS[1], 'format') or ARGV[1])
 if format > tonumber(ARGV[1]) then return {-1, format} end
@@ -190,7 +196,7 @@ class _Unclear(Exception):
 class RedisJournal:
     """A `Journal` in Redis; see this module's docstring. Opening it makes this process its writer.
 
-    url: of one Redis, e.g. "redis://localhost:6379/0", or a node that holds the hash slot of `{name}`.
+    url: of one Redis, e.g. "redis://localhost:6379/0", or of Sentinels (`onlineguard.sentinels`).
     name: what its keys begin with; one service has one.
     on_lost: called in the event loop when Redis turns out to lack entries that were applied. May be set later.
     replicas: how many of Redis must have an entry before it is applied and answered.

@@ -70,8 +70,8 @@ class RedisTail(Tail):
         return not self.beat()
 
     def take_over(self) -> tuple[RedisJournal, bool]:
-        """See `Tail.take_over`. Where Redis lost the last entries that were read, in a failover for example, they count:
-        the journal goes on after them, once this process has put its state there."""
+        """See `Tail.take_over`. Entries that were read and that Redis lost, e.g. in a failover, count: the journal goes
+        on after them, once this process has put its state there."""
         journal = self._opened()
         with _as_os_errors():
             there: Any = self._client.xrange(f"{{{self._name}}}:entries", min=self._id, max=self._id)

@@ -172,8 +172,8 @@ def _topics_of(log: Log, to: Log) -> dict[str, str]:
     """The topics of outputs under another name. Raises InvalidArgument where they are not beside the log."""
     if (log.kind, log.where) != (to.kind, to.where):
         raise InvalidArgument(
-            f"outputs to {to.kind} at {masked(to.where)} of a log in {log.kind} at {masked(log.where)}: they must be in "
-            "one place, so that what is read and what is written go forward in one step"
+            f"outputs to {to.kind} at {masked(to.where)} of a log in {log.kind} at {masked(log.where)}: they must be "
+            "in one place, so that what is read and what is written go forward in one step"
         )
     if log.kind == "redis":
         base = "" if to.name == log.name else f"{to.name}:"  # all keys of a partition lie in one slot
