@@ -30,7 +30,8 @@ from onlineguard.errors import InvalidArgument
 
 SCHEMES = ("redis+sentinel", "rediss+sentinel")
 PORT = 26_379
-WAIT = 0.25  # seconds for a connection to a Sentinel, and for its answer
+WAIT = 1.0  # seconds for a connection to a Sentinel, and for its answer
+SHORT_WAIT = 0.25  # the same for asyncio, where requests wait for it
 
 
 def connected(url: str, **options: Any) -> Any:
@@ -107,7 +108,7 @@ def parsed(url: str) -> Sentinels | None:
         [(each[1].strip("[]"), int(each[2] or PORT)) for each in addresses if each is not None],
         unquote(name),
         primary,
-        {**theirs, **shared, "socket_timeout": WAIT, "socket_connect_timeout": WAIT, "protocol": 2},
+        {**theirs, **shared, "protocol": 2},
     )
 
 
@@ -122,7 +123,8 @@ class _Finder:
         return _chosen(self._sentinels, [self._asked(*address) for address in self._sentinels.addresses])
 
     def _asked(self, host: str, port: int) -> Any:
-        options: dict[str, Any] = {**self._sentinels.own, "retry": Retry(NoBackoff(), 0)}
+        timeouts = {"socket_timeout": WAIT, "socket_connect_timeout": WAIT}
+        options: dict[str, Any] = {**self._sentinels.own, **timeouts, "retry": Retry(NoBackoff(), 0)}
         try:
             with redis.Redis(host, port, **options) as sentinel:
                 return sentinel.sentinel_masters(), sentinel.sentinel_get_master_addr_by_name(self._sentinels.name)
@@ -142,7 +144,8 @@ class _AsyncFinder:
         return _chosen(self._sentinels, answers)
 
     async def _asked(self, host: str, port: int) -> Any:
-        options: dict[str, Any] = {**self._sentinels.own, "retry": AsyncRetry(NoBackoff(), 0)}
+        timeouts = {"socket_timeout": SHORT_WAIT, "socket_connect_timeout": SHORT_WAIT}
+        options: dict[str, Any] = {**self._sentinels.own, **timeouts, "retry": AsyncRetry(NoBackoff(), 0)}
         try:
             async with redis.asyncio.Redis(host=host, port=port, **options) as sentinel:
                 name = self._sentinels.name

@@ -9,6 +9,7 @@ import pytest
 import redis
 from onlineguard_service.redis.wire import Wire
 
+from onlineguard import sentinels
 from onlineguard.sentinels import connected, connected_async, found
 from tests.support.redis_failover import NAME, failing_over
 from tests.support.redis_server import serving
@@ -21,11 +22,18 @@ def servers(tmp_path_factory):
         yield servers
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """A busy machine takes its time; not for tests in which a Sentinel hangs."""
+    monkeypatch.setattr(sentinels, "WAIT", 10.0)
+    monkeypatch.setattr(sentinels, "SHORT_WAIT", 10.0)
+
+
 def ports_by(url):
     """The port of the Redis that each kind of client comes to."""
 
     async def others():
-        wire, client = Wire(url, 5.0), connected_async(url)
+        wire, client = Wire(url, 10.0), connected_async(url)
         (told,) = await wire.execute([("CONFIG", "GET", "port")])
         answers = [int(told[1]), int((await client.config_get("port"))["port"]), (await found(url))["port"]]
         await wire.close()
@@ -36,7 +44,11 @@ def ports_by(url):
         return [int(client.config_get("port")["port"]), *asyncio.run(others())]
 
 
-def test_every_client_comes_to_the_primary_with_both_passwords_while_a_sentinel_hangs_and_another_is_nowhere(servers):
+@pytest.mark.slow
+def test_every_client_comes_to_the_primary_with_both_passwords_while_a_sentinel_hangs_and_another_is_nowhere(
+    servers, monkeypatch
+):
+    monkeypatch.setattr(sentinels, "SHORT_WAIT", sentinels.WAIT)  # on a busy machine
     url = servers.url.replace("@", "@127.0.0.1:1,", 1)
     servers.signal(servers.sentinels[0], signal.SIGSTOP)
     try:
@@ -45,7 +57,7 @@ def test_every_client_comes_to_the_primary_with_both_passwords_while_a_sentinel_
         servers.signal(servers.sentinels[0], signal.SIGCONT)
 
 
-def test_a_sentinel_that_names_another_primary_since_it_missed_a_failover_is_not_believed(tmp_path):
+def test_a_sentinel_that_names_another_primary_since_it_missed_a_failover_is_not_believed(tmp_path, patient):
     with ExitStack() as stack:
 
         def start(name, sentinel=None):
@@ -53,17 +65,18 @@ def test_a_sentinel_that_names_another_primary_since_it_missed_a_failover_is_not
             return stack.enter_context(serving(tmp_path / name, sentinel=sentinel))
 
         before, after = start("before"), start("after")
-        sentinels = []
+        ports = []
         for name, port, epoch in (("behind", before, 3), ("agreed", after, 4), ("unknowing", None, 0)):
             file = tmp_path / f"{name}.conf"
             named = f"sentinel monitor {NAME} 127.0.0.1 {port} 2\nsentinel config-epoch {NAME} {epoch}\n"
             file.write_text(named if port else "")
-            sentinels.append(start(name, file))
-        hosts = ",".join(f"127.0.0.1:{port}" for port in sentinels)
+            ports.append(start(name, file))
+        hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
         assert ports_by(f"redis+sentinel://{hosts}/{NAME}") == [after] * 4
 
 
-def test_why_no_primary_is_found_is_told_of_each_sentinel_and_no_password_is(servers):
+@pytest.mark.slow
+def test_why_no_primary_is_found_is_told_of_each_sentinel_and_no_password_is(servers, patient):
     port, hung = servers.sentinels[2], servers.url
     wrong = hung.replace("watch%40it", "wrong").replace(f":{servers.sentinels[1]}", ":1")
     with pytest.raises(redis.ConnectionError) as error:
@@ -79,7 +92,7 @@ def test_why_no_primary_is_found_is_told_of_each_sentinel_and_no_password_is(ser
 
 
 @pytest.mark.slow
-def test_with_tls_both_the_sentinel_and_the_primary_are_known_by_their_certificate(tmp_path):
+def test_with_tls_both_the_sentinel_and_the_primary_are_known_by_their_certificate(tmp_path, patient):
     command = (
         "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
     )

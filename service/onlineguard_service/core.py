@@ -125,11 +125,9 @@ class Core(Answering):
                     guard.source = secrets.token_hex(4)
                     guard.recorder = recording and recording(guard, None)
                 await asyncio.to_thread(guard.warmup, *WARM)
-            counting = (
-                None
-                if settings.redis is None
-                else Counting(settings.redis, settings.redis_prefix, settings.redis_replicas)
-            )
+            counting = None
+            if settings.redis is not None:
+                counting = Counting(settings.redis, settings.redis_prefix, settings.redis_replicas)
             lookups = None if settings.lookups is None else await asyncio.to_thread(Lookups, settings.lookups)
             core = cls(guard, journal, models, counting, settings, following, lookups, keys)
             core._beating = beating

@@ -196,7 +196,8 @@ class _Unclear(Exception):
 class RedisJournal:
     """A `Journal` in Redis; see this module's docstring. Opening it makes this process its writer.
 
-    url: of one Redis, e.g. "redis://localhost:6379/0", or of Sentinels (`onlineguard.sentinels`).
+    url: of one Redis, e.g. "redis://localhost:6379/0", of Sentinels (`onlineguard.sentinels`), or of a node that holds
+        the hash slot of `{name}`.
     name: what its keys begin with; one service has one.
     on_lost: called in the event loop when Redis turns out to lack entries that were applied. May be set later.
     replicas: how many of Redis must have an entry before it is applied and answered.

@@ -11,6 +11,7 @@ from onlineguard_service.journal import redis_journal as module
 from onlineguard_service.journal.redis_journal import RedisJournal
 from onlineguard_service.journal.redis_tail import RedisTail
 
+from onlineguard import sentinels
 from tests.support.journals import refused, run
 from tests.support.redis_failover import failing_over, until
 
@@ -18,7 +19,8 @@ NAME = "clicks"
 
 
 @pytest.fixture
-def servers(tmp_path):
+def servers(tmp_path, monkeypatch):
+    monkeypatch.setattr(sentinels, "WAIT", 10.0)  # the machine may be busy
     with failing_over(tmp_path) as servers:
         yield servers
 
