@@ -20,6 +20,7 @@ from onlineguard.errors import InvalidArgument
 PREFIX = "ONLINEGUARD_"
 CONFIG = PREFIX + "CONFIG"
 TABLE = "serve"
+REDIS = ("redis://", "rediss://", "unix://", "redis+sentinel://", "rediss+sentinel://")
 
 Level = Literal["debug", "info", "warning", "error", "critical"]
 
@@ -72,12 +73,19 @@ class Settings:
     lookups_every: float = _setting(30.0, "Seconds between looks at that folder.", 0.1, 300.0)
     redis: str | None = _setting(
         None,
-        "URL of the Redis that counts, or of a node of a Redis Cluster, as redis://host:6379/0; without it the process "
-        "counts.",
+        "URL of the Redis that counts, or of a node of a Redis Cluster, as redis://host:6379/0, or of Sentinels, as "
+        "redis+sentinel://host:26379,host2:26379/primary/0; without it the process counts.",
         repr=False,
     )
     redis_prefix: str = _setting(
         "onlineguard", "What the names of all keys in Redis begin with; each service on one Redis needs its own."
+    )
+    redis_replicas: int = _setting(
+        0,
+        "Replicas of each Redis that must have what was written before a request is answered: with all of them a "
+        "failover loses nothing that was; 0: none.",
+        0,
+        10,
     )
     journal: Literal["folder", "redis"] = _setting(
         "folder", "Where the journal is: in the folder of the state, or in Redis."
@@ -227,9 +235,10 @@ class Settings:
                 )
         elif self.replica_log is not None:
             raise InvalidArgument("replica_log is set, but replica_of is not; name the snapshots of the shards too")
-        if self.redis is not None and not self.redis.startswith(("redis://", "rediss://", "unix://")):
+        if self.redis is not None and not self.redis.startswith(REDIS):
             raise InvalidArgument(
-                f"redis is {masked(self.redis)!r}; it must be a URL that begins with redis://, rediss:// or unix://"
+                f"redis is {masked(self.redis)!r}; it must be a URL that begins with {', '.join(REDIS[:-1])} or "
+                f"{REDIS[-1]}"
             )
         if self.webhook is not None and not self.webhook.startswith(("http://", "https://")):
             raise InvalidArgument(f"webhook is {hidden(self.webhook)!r}; it must begin with https:// or http://")

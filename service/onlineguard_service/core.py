@@ -125,7 +125,9 @@ class Core(Answering):
                     guard.source = secrets.token_hex(4)
                     guard.recorder = recording and recording(guard, None)
                 await asyncio.to_thread(guard.warmup, *WARM)
-            counting = None if settings.redis is None else Counting(settings.redis, settings.redis_prefix)
+            counting = None
+            if settings.redis is not None:
+                counting = Counting(settings.redis, settings.redis_prefix, settings.redis_replicas)
             lookups = None if settings.lookups is None else await asyncio.to_thread(Lookups, settings.lookups)
             core = cls(guard, journal, models, counting, settings, following, lookups, keys)
             core._beating = beating
@@ -134,6 +136,8 @@ class Core(Answering):
                 await journal.commit(entries.encode(begin), core._began)
             else:
                 fits(guard.options)  # a standby may have followed the journal to other ones
+                if in_redis(journal):
+                    await core._restore(journal)
                 await core._carry(options)
                 await core._tune(options)
                 if settings.model is not None:
@@ -280,17 +284,16 @@ class Core(Answering):
 
     def _journal_lost(self) -> None:
         """Redis came back without entries that were answered: it takes none until it has all state from here."""
-
-        async def restore(journal: "RedisJournal") -> None:
-            while journal.lost and not self._closing:
-                try:
-                    await self.snapshot()
-                except JournalUnavailable as error:
-                    log.warning("Redis has lost entries, and the state could not be written to it yet: %s", error)
-                    await asyncio.sleep(1.0)
-
         if in_redis(self._journal):
-            self._restoring = asyncio.create_task(restore(self._journal))
+            self._restoring = asyncio.create_task(self._restore(self._journal))
+
+    async def _restore(self, journal: "RedisJournal") -> None:
+        while journal.lost and not self._closing:
+            try:
+                await self.snapshot()
+            except JournalUnavailable as error:
+                log.warning("Redis has lost entries, and the state could not be written to it yet: %s", error)
+                await asyncio.sleep(1.0)
 
     async def _write(self, entry: entries.Entry) -> Any:
         return await self._journal.commit(entries.encode(entry), tracing.here(partial(self._applied, entry)))

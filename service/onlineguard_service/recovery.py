@@ -41,7 +41,8 @@ def journal_of(settings: Settings) -> Journal:
             raise InvalidArgument("journal is 'redis', but no redis is named; give its URL, or keep the journal here")
         from onlineguard_service.journal.redis_journal import RedisJournal  # redis-py takes as long to import as NumPy
 
-        return RedisJournal(settings.redis, settings.redis_prefix, settings.durability)
+        replicas = settings.redis_replicas
+        return RedisJournal(settings.redis, settings.redis_prefix, settings.durability, replicas=replicas)
     return FolderJournal(settings.state / "journal", settings.durability)
 
 

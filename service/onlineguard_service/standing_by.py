@@ -9,7 +9,8 @@ opening the journal. It does so
 
 The journal sees to it that the old writer answers nothing more (`onlineguard_service.journal.fencing`, or the epoch in
 Redis), so taking over too early costs a moment of service, never an entry. The state afterwards is that of the journal:
-where what was read of it turns out not to be in it, the guard is made anew from a snapshot and a replay.
+where what was read of it turns out not to be in it, the guard is made anew from a snapshot and a replay. The exception
+is a Redis that lost the last of it, in a failover for example: the journal then goes on from the state of the standby.
 """
 
 import logging
@@ -44,7 +45,7 @@ def tail_of(settings: Settings) -> Tail:
         from onlineguard_service.journal.redis_tail import RedisTail  # redis-py takes as long to import as NumPy
 
         assert settings.redis is not None
-        return RedisTail(settings.redis, settings.redis_prefix, settings.durability)
+        return RedisTail(settings.redis, settings.redis_prefix, settings.durability, settings.redis_replicas)
     return FolderTail(settings.state / "journal", settings.durability)
 
 

@@ -25,6 +25,7 @@ ROOMS = [
     "onlineguard.compilation",
     "onlineguard.plugins",
     "onlineguard.programs",
+    "onlineguard.sentinels",
     "onlineguard.core",
     "onlineguard.models",
     "onlineguard.engine",

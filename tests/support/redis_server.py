@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 CI = os.environ.get("CI") == "true"
 
@@ -58,12 +60,14 @@ def _free_port() -> int:
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], folder: Path) -> None:
-    client = redis.Redis(port=port)
+    client = redis.Redis(port=port, retry=Retry(NoBackoff(), 0))
     for _ in range(200):
         try:
             if client.ping():
                 client.close()
                 return
+        except redis.AuthenticationError:  # it asks for a password, so it is there
+            return
         except redis.ConnectionError:
             if process.poll() is not None:
                 break

@@ -114,7 +114,9 @@ class Stream:
         require("`onlineguard slidr replay --redis`", "redis", PACKAGES["redis"])
         import redis
 
-        self._redis: Any = redis.Redis.from_url(url)
+        from onlineguard.sentinels import connected
+
+        self._redis: Any = connected(url)
         self._error: type[Exception] = redis.RedisError
         self._stream, self._marks, self._where = name, f"{name}:replay:{run}", url
         if "{" not in name:

@@ -23,11 +23,14 @@ opened elsewhere is refused from then on, and so is what is still on its way fro
   JournalUnavailable, as do all that follow, at once, until Redis is back; nothing was applied. Only if the process
   ends before Redis is back can a refused entry be met again, by the replay of the next process: a client that sends it
   again must give the same id, as always.
-- Redis comes back without entries that were applied (it restarted empty, or with an older file): commits raise
-  JournalUnavailable until `begin_snapshot` has put the state of this process there. `on_lost` is called once, so that
-  the owner can do that at once; where it fails, it must be tried again while `lost` is true. A process
-  that starts with an empty Redis cannot know of it and starts from nothing. Where nothing was written since, the next
-  snapshot finds it out, and puts the state there at once.
+- Redis comes back without entries that were applied (it restarted empty, or with an older file, or a replica took over
+  that had not got them, or has others in their place): commits raise JournalUnavailable until `begin_snapshot` has put
+  the state of this process there. `on_lost` is called once, so that the owner can do that at once; where it fails, it
+  must be tried again while `lost` is true. A process that starts with such a Redis cannot know of it: it goes on from
+  what is there, from nothing with an empty one. Where nothing was written since, the next snapshot finds it out, and
+  puts the state there at once.
+- A Redis that was the primary goes on unseen, e.g. cut off from its Sentinels: it takes entries of this process until
+  it hears that it is a replica, while another process may write to the new primary. With `replicas` it takes none.
 - Redis is out of memory (`maxmemory`): commits raise JournalUnavailable while it is. What the journal has does not
   expire, so that no policy that begins with `volatile` drops it.
 - A newer format: CheckpointError.
@@ -35,6 +38,9 @@ opened elsewhere is refused from then on, and so is what is still on its way fro
 **Durability.** "async": an answer means that Redis has the entry; what survives a crash of Redis is what its own
 `appendfsync` keeps. "group" and "sync" are the same here, entries that come together share a write; they are refused
 at the start unless Redis has `appendonly yes` and `appendfsync always`, with which it answers after its fsync.
+
+With `replicas` an entry is answered once so many replicas have it in memory too. Too few of them: commits raise
+JournalUnavailable until they are there again.
 
 **Memory.** Some 140 bytes an entry and its own length, for all entries back to the older of two snapshots, and both.
 """
@@ -49,13 +55,13 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 import redis
-import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ReadOnlyError
 from redis.retry import Retry
 
 from onlineguard.errors import CheckpointError, InvalidArgument
+from onlineguard.sentinels import connected, connected_async
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.histogram import Histogram
 from onlineguard_service.journal import snapshots
@@ -90,25 +96,30 @@ class _Script(NamedTuple):
         return _Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-# ARGV format, owner. Begins the first epoch of a process: {epoch, sequence, id}, or {-1, format} where it is newer.
+# ARGV format, owner. Begins the first epoch of a process: {epoch, sequence, id, the epoch before}, or {-1, format}
+# where that is newer.
 _OPEN = """
 local format = tonumber(redis.call('HGET', KEYS[1], 'format') or ARGV[1])
 if format > tonumber(ARGV[1]) then return {-1, format} end
 local time = redis.call('TIME')
-local epoch = math.max(time[1] * 1000 + math.floor(time[2] / 1000), 1 + (redis.call('HGET', KEYS[1], 'epoch') or 0))
+local before = redis.call('HGET', KEYS[1], 'epoch') or 0
+local epoch = math.max(time[1] * 1000 + math.floor(time[2] / 1000), 1 + before)
 redis.call('HSETNX', KEYS[1], 'sequence', 0)
 redis.call('HSETNX', KEYS[1], 'id', '0-0')
 redis.call('HSET', KEYS[1], 'format', ARGV[1], 'owner', ARGV[2], 'epoch', string.format('%.0f', epoch))
-return {epoch, tonumber(redis.call('HGET', KEYS[1], 'sequence')), redis.call('HGET', KEYS[1], 'id')}
+return {epoch, tonumber(redis.call('HGET', KEYS[1], 'sequence')), redis.call('HGET', KEYS[1], 'id'), tonumber(before)}
 """
 
-# ARGV owner, new epoch, sequence, id. Begins that epoch and deletes the entries after that one.
+# ARGV owner, new epoch, sequence, id. Begins that epoch and deletes the entries after that one, which must be there, or
+# have been: a replica that took over may hold others in its place, which were taken out again elsewhere.
 _RESUME = _Script.of("""
-local head = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'sequence')
+local head = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'sequence', 'id')
 if not head[1] then return 'lost' end
 if head[1] ~= ARGV[1] then return tonumber(head[2]) < tonumber(ARGV[2]) and 'lost' or 'fenced' end
 if tonumber(head[2]) >= tonumber(ARGV[2]) then return 'late' end
 if tonumber(head[3]) < tonumber(ARGV[3]) then return 'lost' end
+if head[4] ~= ARGV[4] and ARGV[3] ~= '0' and #redis.call('XRANGE', KEYS[2], ARGV[4], ARGV[4]) == 0
+  and redis.call('HGET', KEYS[3], ARGV[3]) ~= ARGV[4] then return 'lost' end
 for n = tonumber(ARGV[3]) + 1, tonumber(head[3]) do
   redis.call('XDEL', KEYS[2], head[2] .. '-' .. string.format('%.0f', n))
 end
@@ -185,9 +196,11 @@ class _Unclear(Exception):
 class RedisJournal:
     """A `Journal` in Redis; see this module's docstring. Opening it makes this process its writer.
 
-    url: of one Redis, e.g. "redis://localhost:6379/0", or a node that holds the hash slot of `{name}`.
+    url: of one Redis, e.g. "redis://localhost:6379/0", of Sentinels (`onlineguard.sentinels`), or of a node that holds
+        the hash slot of `{name}`.
     name: what its keys begin with; one service has one.
     on_lost: called in the event loop when Redis turns out to lack entries that were applied. May be set later.
+    replicas: how many of Redis must have an entry before it is applied and answered.
 
     Raises JournalUnavailable where Redis cannot be reached, and CheckpointError where the format is newer.
     """
@@ -198,20 +211,21 @@ class RedisJournal:
         name: str = "onlineguard",
         durability: Durability = "async",
         on_lost: Callable[[], None] | None = None,
+        replicas: int = 0,
     ):
         if not name or set(name) & set("{}"):
             raise InvalidArgument(f"name is {name!r}; it must be text without braces, e.g. 'clicks'")
         if durability not in ("async", "group", "sync"):
             raise InvalidArgument(f"durability is {durability!r}; it must be 'async', 'group' or 'sync'")
         self.on_lost = on_lost
-        self._name = name
+        self._name, self._replicas = name, replicas
         self._keys = [f"{{{name}}}:head", f"{{{name}}}:entries", f"{{{name}}}:snapshots"]
         self._owner, self._beats = secrets.token_hex(8), 0
         options: dict[str, Any] = {"socket_connect_timeout": PATIENCE, "socket_timeout": BULK_TIMEOUT}
-        self._reader = redis.Redis.from_url(url, **options, retry=Retry(NoBackoff(), 0))
+        self._reader = connected(url, **options, retry=Retry(NoBackoff(), 0))
         once = AsyncRetry(NoBackoff(), 0)  # no silent second try
-        self._client = redis.asyncio.Redis.from_url(url, socket_timeout=None, retry=once)  # `_call` has a deadline
-        self._bulk = redis.asyncio.Redis.from_url(url, **options, retry=once)
+        self._client = connected_async(url, socket_timeout=None, retry=once)  # `_call` has a deadline
+        self._bulk = connected_async(url, **options, retry=once)
         self._queue: list[_Waiting] = []
         self._under_way: list[_Waiting] = []
         self._wake = asyncio.Event()
@@ -305,6 +319,17 @@ class RedisJournal:
         if answer != b"yes":
             raise JournalUnavailable(f"another process writes the journal {self._name!r} now; stop one of the two")
 
+    def lacks(self, sequence: int, newest: str) -> None:
+        """This process has applied entries up to that one, of that id, which Redis lost: it takes none until
+        `begin_snapshot` has put the state there."""
+        self.sequence, self._id = sequence, newest
+        self._refusal = self._found_lost()
+
+    @property
+    def newest(self) -> str:
+        """The id of the newest entry, `<epoch>-<sequence>`; 0-0 without one."""
+        return self._id
+
     @property
     def oldest(self) -> int:
         """See `Journal.oldest`."""
@@ -373,6 +398,7 @@ class RedisJournal:
                 f"to {VERSION}; upgrade it"
             )
         self._epoch, self.sequence, self._id = int(answer[0]), int(answer[1]), answer[2].decode()
+        self.epoch_before = int(answer[3])  # in which Redis was when this process opened it
         held: Any = self._reader.hgetall(self._keys[2])
         self._snapshots = {int(n): held[n].decode() for n in held}  # sequence number: id of its newest entry
         self._damaged: list[int] = []
@@ -440,6 +466,7 @@ class RedisJournal:
         """Begin the next epoch at the newest entry that was applied. Raises _Unclear where that is not possible."""
         with suppress(redis.RedisError, OSError):
             await self._client.connection_pool.disconnect()
+            await self._bulk.connection_pool.disconnect(inuse_connections=False)  # that Redis may be a replica now
         self._epoch += 1  # with every attempt, so that one that arrives late does nothing
         answer = await self._call(_RESUME, deadline, self._keys, self._owner, self._epoch, self.sequence, self._id)
         if answer == b"yours":
@@ -479,17 +506,35 @@ class RedisJournal:
             raise _Unclear("Redis does not answer")
         try:
             async with asyncio.timeout(deadline - began):
+                most = int(1_000 * (deadline - began)) // 3  # so that there is time for another try
                 try:
-                    answer = await self._client.evalsha(script.sha, len(keys), *keys, *arguments)
+                    answer = await self._run(("EVALSHA", script.sha, len(keys), *keys, *arguments), most)
                 except NoScriptError:
-                    answer = await self._client.eval(script.text, len(keys), *keys, *arguments)
+                    answer = await self._run(("EVAL", script.text, len(keys), *keys, *arguments), most)
             self.seconds.add(time.monotonic() - began)
             return answer
+        except ReadOnlyError as error:
+            raise _Unclear("the Redis that it is connected to is a replica now") from error
         except redis.ResponseError:
             raise
         except (redis.RedisError, TimeoutError, OSError) as error:
             self.failures += 1
             raise _Unclear(f"Redis does not answer: {str(error) or type(error).__name__}") from error
+
+    async def _run(self, command: tuple[Any, ...], most: int) -> Any:
+        """The answer, once enough replicas have what was written; they are given so many milliseconds."""
+        if not self._replicas:
+            return await self._client.execute_command(*command)
+        async with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.execute_command(*command)
+            pipeline.execute_command("WAIT", self._replicas, most)
+            answer, n = await pipeline.execute(raise_on_error=False)
+        for each in (answer, n):
+            if isinstance(each, Exception):
+                raise each
+        if answer in (b"yes", b"yours") and n < self._replicas:
+            raise _Unclear(f"{n} of {self._replicas} replicas of Redis have what was written")
+        return answer
 
     def _apply(self) -> None:
         done, self._under_way, self._told = self._under_way, [], None

@@ -2,12 +2,14 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from onlineguard.sentinels import connected
 from onlineguard_service.journal import snapshots
 from onlineguard_service.journal.journal import Durability
 from onlineguard_service.journal.redis_journal import BULK_TIMEOUT, PATIENCE, RedisJournal, beat_key
@@ -19,15 +21,16 @@ TOGETHER = 1_000  # entries that are read from Redis at a time
 class RedisTail(Tail):
     """Of a `RedisJournal`."""
 
-    def __init__(self, url: str, name: str, durability: Durability):
-        self._opened: tuple[str, str, Durability] = (url, name, durability)
+    def __init__(self, url: str, name: str, durability: Durability, replicas: int = 0):
+        self._opened = partial(RedisJournal, url, name, durability, replicas=replicas)
         self._name, self._id = name, "0-0"
+        self._epochs: list[tuple[int, str]] = []  # each that was read, and its first entry
         options: dict[str, Any] = {"socket_connect_timeout": PATIENCE, "socket_timeout": BULK_TIMEOUT}
-        self._client = redis.Redis.from_url(url, **options, retry=Retry(NoBackoff(), 0))
+        self._client = connected(url, **options, retry=Retry(NoBackoff(), 0))
 
     def begin(self) -> dict[str, bytes] | None:
         """See `Tail.begin`."""
-        self.sequence, self._id = 0, "0-0"
+        self.sequence, self._id, self._epochs = 0, "0-0", [(0, "0")]
         with _as_os_errors():
             held: Any = self._client.hgetall(f"{{{self._name}}}:snapshots")
             for number, newest in sorted(((int(n), held[n].decode()) for n in held), reverse=True):
@@ -36,7 +39,7 @@ class RedisTail(Tail):
                 taken: Any = (self._client.hget(key, str(i)) or b"" for i in range(count))
                 with suppress(snapshots.DamagedSnapshot):  # or it was removed meanwhile
                     self.sequence, parts = snapshots.whole(taken, f"{key} in Redis")
-                    self._id = newest
+                    self._id, self._epochs = newest, [(self.sequence, newest.partition("-")[0])]
                     return parts
         return None
 
@@ -46,9 +49,12 @@ class RedisTail(Tail):
             chunk: Any = self._client.xrange(f"{{{self._name}}}:entries", min=f"({self._id}", count=TOGETHER)
         found: list[bytes] = []
         for place, fields in chunk:
-            sequence = int(place.decode().partition("-")[2])
+            epoch, _, number = place.decode().partition("-")
+            sequence = int(number)
             if sequence != self.sequence + 1:
                 raise Astray(f"the journal {self._name!r} in Redis goes on with {sequence} after {self.sequence}")
+            if epoch != self._epochs[-1][1]:
+                self._epochs.append((sequence, epoch))
             self.sequence, self._id = sequence, place.decode()
             found.append(fields[b"e"])
         return found
@@ -64,12 +70,25 @@ class RedisTail(Tail):
         return not self.beat()
 
     def take_over(self) -> tuple[RedisJournal, bool]:
-        """See `Tail.take_over`."""
-        journal = RedisJournal(*self._opened)
+        """See `Tail.take_over`. Entries that were read and that Redis lost, e.g. in a failover, count: the journal goes
+        on after them, once this process has put its state there."""
+        journal = self._opened()
         with _as_os_errors():
             there: Any = self._client.xrange(f"{{{self._name}}}:entries", min=self._id, max=self._id)
         self.close()
+        if self._is_lost(journal):
+            journal.lacks(self.sequence, self._id)
+            return journal, True
         return journal, (bool(there) or not self.sequence) and journal.sequence >= self.sequence
+
+    def _is_lost(self, journal: RedisJournal) -> bool:
+        """Whether Redis lost the last entries that were read: it has those before them, and nobody took them out, since
+        that begins an epoch."""
+        if journal.sequence >= self.sequence or journal.epoch_before > int(self._id.partition("-")[0]):
+            return False
+        epoch, _, number = journal.newest.partition("-")
+        begun = [each for first, each in self._epochs if first <= int(number)]
+        return journal.newest == "0-0" or (bool(begun) and begun[-1] == epoch)
 
     def snapshot(self) -> int:
         """See `Tail.snapshot`."""

@@ -3,7 +3,7 @@
     kafka://host:9092,host2:9092/clicks?group=guards&security.protocol=SASL_SSL
     kafka://host:9092/clicks?options=/etc/onlineguard/kafka.properties
     redis://host:6379/0?stream=clicks&group=guards&partitions=8
-    redis+sentinel://host:26379,host2:26379/primary/0?stream=clicks
+    redis+sentinel://host:26379,host2:26379/primary/0?stream=clicks&sentinel_password=secret
 
 | in the query | of | |
 |---|---|---|
@@ -15,6 +15,7 @@
 | `lease` | Redis | seconds without a sign of life after which a member's partitions go to others; 30 |
 | `keep` | Redis | about how many outputs each stream keeps; 1,000,000 |
 | `keep_records` | Redis | about how many records a writer lets a partition keep; 0 is all |
+| `sentinel_user`, `sentinel_password`, any with `ssl_` | Redis | as in `onlineguard.sentinels` |
 | `options` | Kafka | a file of librdkafka's options, a line `name=value` each |
 | any name with a dot | Kafka | one of those options |
 """
@@ -23,11 +24,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Event
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from onlineguard.errors import InvalidArgument
 from onlineguard.extras import require
-from onlineguard_service.config import nearest
+from onlineguard_service.config import masked, nearest
 from onlineguard_service.partitions.log import Member, Writer
 
 OUTPUTS = ("decisions", "alarms", "dead")
@@ -115,19 +116,23 @@ def parsed(url: str) -> Log:
         raise InvalidArgument(
             f"{url!r} is no log; name one as kafka://host:9092/topic or redis://host:6379/0?stream=name"
         )
+    shown = masked(url) if kind == "redis" else url
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     query = dict(pairs)
     if len(query) < len(pairs):
         twice = next(name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1)
-        raise InvalidArgument(f"{url!r} has {twice} twice; give it once")
+        raise InvalidArgument(f"{shown!r} has {twice} twice; give it once")
     options = {name: query.pop(name) for name in list(query) if kind == "kafka" and "." in name}
+    connecting = {name: query.pop(name) for name in list(query) if kind == "redis" and _is_of_connection(name)}
     for name, value in query.items():
         if name not in _NAMES[kind]:
-            raise InvalidArgument(f"{url!r} has {name!r}, which is unknown; {nearest(name, list(_NAMES[kind]))}")
+            raise InvalidArgument(f"{shown!r} has {name!r}, which is unknown; {nearest(name, list(_NAMES[kind]))}")
         if not value:
-            raise InvalidArgument(f"{url!r} has {name} without a value; give one, or leave it out")
+            raise InvalidArgument(f"{shown!r} has {name} without a value; give one, or leave it out")
     if kind == "redis":
         where = url.partition("?")[0]  # `geturl` would make unix:/path of unix:///path
+        if connecting:
+            where += f"?{urlencode(connecting)}"
         return Log(kind, where, query.get("stream", "onlineguard"), query, {})
     name = parts.path.removeprefix("/")
     if not parts.netloc or not name or "/" in name:
@@ -141,6 +146,10 @@ def parsed(url: str) -> Log:
     if "options" in query:
         options = _from_file(query["options"]) | options
     return Log(kind, parts.netloc, name, query, options)
+
+
+def _is_of_connection(name: str) -> bool:
+    return name in ("sentinel_user", "sentinel_password") or name.startswith("ssl_")
 
 
 def _from_file(path: str) -> dict[str, str]:
@@ -163,8 +172,8 @@ def _topics_of(log: Log, to: Log) -> dict[str, str]:
     """The topics of outputs under another name. Raises InvalidArgument where they are not beside the log."""
     if (log.kind, log.where) != (to.kind, to.where):
         raise InvalidArgument(
-            f"outputs to {to.kind} at {to.where} of a log in {log.kind} at {log.where}: they must be in one place, "
-            "so that what is read and what is written go forward in one step"
+            f"outputs to {to.kind} at {masked(to.where)} of a log in {log.kind} at {masked(log.where)}: they must be "
+            "in one place, so that what is read and what is written go forward in one step"
         )
     if log.kind == "redis":
         base = "" if to.name == log.name else f"{to.name}:"  # all keys of a partition lie in one slot

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 
 import hiredis
 import numpy as np
@@ -21,14 +22,18 @@ class CountersUnavailable(OnlineguardError):
 
 
 class Counting:
-    """The counters at a URL, in one Redis or a cluster, whose keys begin with the prefix.
+    """The counters at a URL, in one Redis, a cluster, or the primary of Sentinels, whose keys begin with the prefix.
+
+    replicas: how many must have what is counted before a click is answered. In a cluster they then have the ids of
+    clicks before anything else is counted of these: without that, a failover that loses ids has clicks that are sent
+    again counted twice.
 
     Does not wait for a connection: Redis may come later.
     """
 
-    def __init__(self, url: str, prefix: str):
-        self._nodes = Nodes(url, WAIT)
-        self._prefix = prefix
+    def __init__(self, url: str, prefix: str, replicas: int = 0):
+        self._nodes = Nodes(url, WAIT, replicas)
+        self._prefix, self._replicas = prefix, replicas
         self._stores: dict[str, AsyncRedisStore] = {}  # by namespace
         self._not_before = 0.0
         self.seconds, self.failures = Histogram(), 0  # of round trips
@@ -39,7 +44,7 @@ class Counting:
         store = self._stores.get(namespace)
         if store is None:
             cluster = await self._nodes.are_a_cluster()
-            execute = self._nodes.execute if cluster else self._nodes.first.execute
+            execute = self._nodes.execute if cluster else partial(self._nodes.first.execute, replicas=self._replicas)
             name = f"{self._prefix}/{namespace}" if namespace else self._prefix
             store = self._stores[namespace] = AsyncRedisStore(execute, name, cluster=cluster)
         return store

@@ -1,8 +1,9 @@
 """The nodes of a Redis Cluster, by the keys that they hold: each command is sent to the node of its key.
 
 Which node holds which of the 16,384 slots is asked once. It is asked again when a node says that a slot has moved, or
-cannot be reached: another one may hold its slots by then. A command that was answered so was not carried out, and is
-sent again.
+cannot be reached: its replica may hold them by then. Each time another node is asked first, since one that is cut off
+from the rest does not know. A command that was answered so was not carried out, and is sent again; one that got no
+answer is not.
 """
 
 import asyncio
@@ -34,8 +35,9 @@ def slot_of(key: bytes) -> int:
 class Nodes:
     """The cluster that the Redis at a URL is a node of, or that Redis by itself; see `Wire` for the arguments."""
 
-    def __init__(self, url: str, wait: float):
-        self._url, self._wait = url, wait
+    def __init__(self, url: str, wait: float, replicas: int = 0):
+        self._url, self._wait, self._replicas = url, wait, replicas
+        self._asks = 0  # for slots
         self.first = Wire(url, wait)
         self._wires: dict[tuple[str, int], Wire] = {}
         self._of: list[Wire] | None = None  # by slot
@@ -58,7 +60,7 @@ class Nodes:
             groups: dict[Wire, list[int]] = {}
             for i in left:
                 groups.setdefault(of[slot_of(_key_of(commands[i]))], []).append(i)
-            sent = (wire.execute([commands[i] for i in group]) for wire, group in groups.items())
+            sent = (wire.execute([commands[i] for i in group], self._replicas) for wire, group in groups.items())
             for group, got in zip(groups.values(), await asyncio.gather(*sent, return_exceptions=True), strict=True):
                 if isinstance(got, BaseException):
                     self._of = None
@@ -70,7 +72,8 @@ class Nodes:
                 break
             for i in left:
                 if str(answers[i]).startswith("ASK "):  # of a slot that is on its way
-                    _, answers[i] = await self._at(str(answers[i])).execute([("ASKING",), commands[i]])
+                    node = self._at(str(answers[i]))
+                    _, answers[i] = await node.execute([("ASKING",), commands[i]], self._replicas)
             left = [i for i in left if _not_carried_out(answers[i])]
             self._of = None
             if not left:
@@ -83,9 +86,11 @@ class Nodes:
             await wire.close()
 
     async def _asked(self) -> list[Wire]:
-        """Who holds which slot, as the first node tells that can be reached. Raises as `Wire.execute`."""
+        """Who holds which slot, as a node tells that can be reached. Raises as `Wire.execute`."""
         failed: Exception | None = None
-        for node in (self.first, *self._wires.values()):
+        nodes = [self.first, *self._wires.values()]
+        first, self._asks = self._asks % len(nodes), self._asks + 1
+        for node in nodes[first:] + nodes[:first]:
             try:
                 (told,) = await node.execute([("CLUSTER", "SLOTS")])
             except OSError as error:

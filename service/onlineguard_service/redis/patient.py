@@ -1,9 +1,4 @@
-"""A Redis that may be away for a while: which errors pass by themselves, and a connection that waits for that.
-
-`redis+sentinel://user:password@host:26379,host2:26379/name/0` is the primary that Sentinels know by a name, whichever
-that is at the time. User and password are those of Redis; the Sentinels are asked without any. `rediss+sentinel` speaks
-TLS with both.
-"""
+"""A Redis that may be away for a while: which errors pass by themselves, and a connection that waits for that."""
 
 import logging
 import random
@@ -12,9 +7,8 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from threading import Event
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from redis import Redis, RedisCluster
+from redis import RedisCluster
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     BusyLoadingError,
@@ -28,14 +22,11 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
-from redis.sentinel import Sentinel
 
-from onlineguard.errors import InvalidArgument
+from onlineguard.sentinels import connected
 from onlineguard_service.errors import JournalUnavailable
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 30.0  # seconds
-SENTINELS = ("redis+sentinel", "rediss+sentinel")  # schemes
-SENTINEL_PORT = 26_379
 REDIS_GONE = (  # wait, and it may be there again
     RedisConnectionError,
     RedisTimeoutError,
@@ -57,12 +48,11 @@ class PatientRedis:
     most: seconds that `patiently` waits; by default without end.
     longest: seconds between two tries, at most.
 
-    Raises InvalidArgument for a URL of Sentinels that names none of them, or no primary.
+    `url` may be one of Sentinels, see `onlineguard.sentinels`.
     """
 
     def __init__(self, url: str, stop: Event, most: float = float("inf"), longest: float = LONGEST_BACKOFF):
         self._url, self._stop, self._most, self._longest = url, stop, most, longest
-        self._sentinels = _sentinels(url) if urlsplit(url).scheme in SENTINELS else None
         self._client: Any = None
         self._backoff = FIRST_BACKOFF
         self.alone = True  # known once there is a client: one Redis, where all keys are in one place
@@ -72,11 +62,7 @@ class PatientRedis:
         """Connected when it is first used, which may raise one of `REDIS_GONE`."""
         if self._client is None:
             options: dict[str, Any] = {"socket_timeout": 10.0, "socket_connect_timeout": 5.0, "protocol": 2}
-            once = Retry(NoBackoff(), 0)  # no silent second try
-            if self._sentinels is not None:
-                self._client = _primary(self._url, self._sentinels, {**options, "retry": once})
-                return self._client
-            client = Redis.from_url(self._url, **options, retry=once)
+            client = connected(self._url, **options, retry=Retry(NoBackoff(), 0))  # no silent second try
             try:
                 told: Any = client.info("cluster")
                 self.alone = not told.get("cluster_enabled")
@@ -142,31 +128,3 @@ def _too_few_replicas_pass() -> Generator[None]:
         if "NOREPLICAS" in str(error):
             raise TryAgainError(str(error)) from error
         raise
-
-
-def _sentinels(url: str) -> tuple[list[tuple[str, int]], str, int]:
-    """The addresses of Sentinels, the name of the primary, and the number of the database."""
-    parts = urlsplit(url)
-    name, _, db = parts.path.strip("/").partition("/")
-    found = [host.rpartition(":") if ":" in host else (host, "", "") for host in _hosts(parts.netloc)]
-    if not found or not name or not all(host and (port or "0").isdecimal() for host, _, port in found):
-        raise InvalidArgument(
-            f"{parts._replace(netloc='…').geturl()!r} names no Sentinel or no primary; write "
-            "redis+sentinel://host:26379,host2:26379/name"
-        )
-    if not (db or "0").isdecimal():
-        raise InvalidArgument(f"the database after {name!r} is {db!r}; it must be a number, e.g. 0")
-    return [(host, int(port or SENTINEL_PORT)) for host, _, port in found], unquote(name), int(db or 0)
-
-
-def _hosts(netloc: str) -> list[str]:
-    return [host for host in netloc.rpartition("@")[2].split(",") if host]
-
-
-def _primary(url: str, sentinels: tuple[list[tuple[str, int]], str, int], options: dict[str, Any]) -> Any:
-    """A client that asks the Sentinels whenever it connects."""
-    parts, (addresses, name, db) = urlsplit(url), sentinels
-    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
-    own: dict[str, Any] = {"username": unquote(user) or None, "password": unquote(password) or None, "db": db}
-    options |= {"ssl": True} if parts.scheme.startswith("rediss") else {}
-    return Sentinel(addresses, sentinel_kwargs=dict(options)).master_for(name, **options, **own)

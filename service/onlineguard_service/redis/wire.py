@@ -7,7 +7,7 @@ nothing is done besides. Who wants more than sending commands uses redis-py.
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import hiredis
@@ -16,7 +16,8 @@ import hiredis
 class Wire:
     """Sends commands to the Redis at a URL; connects when first needed, and again after a failure.
 
-    url: redis://, rediss:// or unix://, as redis-py reads it.
+    url: redis://, rediss:// or unix://, as redis-py reads it, or that of Sentinels (`onlineguard.sentinels`), which are
+    asked for their primary with each connection.
     wait: seconds for a connection, and for an answer, which may take a quarter more before it is given up.
     node: host and port of the node of a cluster, in place of those of the URL; an empty host is that of the URL.
     """
@@ -26,16 +27,24 @@ class Wire:
         self._connection: _Connection | None = None
         self._connecting: asyncio.Task[_Connection] | None = None
 
-    async def execute(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    async def execute(self, commands: Sequence[tuple[Any, ...]], replicas: int = 0) -> list[Any]:
         """The answers, bytes or numbers or lists of such; an error of Redis stands in place of its answer.
 
+        replicas: how many must have what the commands wrote.
+
         Raises ConnectionError where there is no connection, or it broke before all answers came; TimeoutError where
-        they did not come in time. Some of the commands may then have been carried out.
+        they did not come in time, or too few replicas answered. Some of the commands may then have been carried out.
         """
         connection = self._connection
         if connection is None or connection.broken:
             connection = await self._connected()
-        return await connection.send(commands)
+        waiting = [("WAIT", replicas, int(self._wait * 500))] if replicas else []
+        answers = await connection.send([*commands, *waiting])
+        if any(isinstance(answer, hiredis.ReplyError) and str(answer).startswith("READONLY") for answer in answers):
+            connection.abort()  # it is a replica now: a new connection leads to the primary
+        elif replicas and not (isinstance(n := answers.pop(), int) and n >= replicas):
+            raise TimeoutError(f"{n} of {replicas} replicas of Redis had what was written within {self._wait / 2} s")
+        return answers
 
     async def close(self) -> None:
         """Break the connection; commands under way fail."""
@@ -52,19 +61,21 @@ class Wire:
 
     async def _connect(self) -> "_Connection":
         # redis-py takes as long to import as NumPy, and a service without Redis needs none of it
-        from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
+        from redis.connection import SSLConnection, UnixDomainSocketConnection
 
-        options: dict[str, Any] = dict(parse_url(self._url))
-        if self._node is not None:
-            host, port = self._node
-            options |= {"host": host or options.get("host", "localhost"), "port": port}
+        from onlineguard.sentinels import found
+
         loop = asyncio.get_running_loop()
-        kind = options.get("connection_class")
         async with asyncio.timeout(self._wait):
+            options = await found(self._url)
+            if self._node is not None:
+                host, port = self._node
+                options |= {"host": host or options.get("host", "localhost"), "port": port}
+            kind = options.get("connection_class")
             if kind is UnixDomainSocketConnection:
                 _, connection = await loop.create_unix_connection(lambda: _Connection(self._wait), options["path"])
             else:
-                context = ssl.create_default_context() if kind is SSLConnection else None
+                context = _context(options) if kind is SSLConnection else None
                 host, port = options.get("host", "localhost"), options.get("port", 6379)
                 made = loop.create_connection(lambda: _Connection(self._wait), host, port, ssl=context)
                 _, connection = await made
@@ -80,6 +91,15 @@ class Wire:
                     raise ConnectionError(f"Redis refuses the connection: {answer}")
         self._connection = connection
         return connection
+
+
+def _context(options: Mapping[str, Any]) -> ssl.SSLContext:
+    """TLS as the query of the URL has it."""
+    context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
+    if (certificate := options.get("ssl_certfile")) is not None:
+        context.load_cert_chain(certificate, options.get("ssl_keyfile"))
+    context.check_hostname = options.get("ssl_check_hostname", True)
+    return context
 
 
 class _Waiting(NamedTuple):

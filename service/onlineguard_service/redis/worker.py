@@ -60,10 +60,11 @@ from typing import Any, NamedTuple
 import msgspec
 from redis.asyncio import Redis, RedisCluster
 from redis.crc import key_slot
-from redis.exceptions import ResponseError
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from onlineguard.client import AsyncClient
 from onlineguard.errors import InvalidArgument, ServiceError, ServiceUnavailable
+from onlineguard.sentinels import connected_async
 from onlineguard.slidr.clicks.clicks import Click, decode_click
 from onlineguard.wire.answers import ClickAnswer
 from onlineguard_service.redis.patient import FIRST_BACKOFF, LONGEST_BACKOFF, REDIS_GONE
@@ -193,6 +194,7 @@ class Worker:
         self.settings, self.stop = settings, stop
         self.progress = Progress()
         self.name = settings.consumer or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._redis: Any = None  # until it is connected
         self._backoff = FIRST_BACKOFF
         self._cursor, self._next_claim = b"0-0", 0.0  # where in the pending entries to look for old ones, and when
         self._next_report = time.monotonic() + REPORT_EVERY
@@ -284,7 +286,7 @@ class Worker:
         """A client of the Redis at the URL, which has the group and can be published to."""
         s = self.settings
         options: dict[str, Any] = {"protocol": 2, "socket_timeout": 10.0, "socket_connect_timeout": 5.0}
-        redis: Any = Redis.from_url(s.redis, **options)
+        redis: Any = connected_async(s.redis, **options)
         try:
             if (await redis.info("cluster")).get("cluster_enabled"):
                 await redis.aclose()
@@ -399,6 +401,8 @@ class Worker:
             except REDIS_GONE as error:
                 if self.stop.is_set():
                     return None
+                if isinstance(error, ReadOnlyError) and isinstance(self._redis, Redis):
+                    await self._redis.connection_pool.disconnect()  # it is a replica now
                 await self._pause(f"Redis is away: {error}")
             except ResponseError as error:
                 if str(error).startswith("UNBLOCKED"):  # a failover while it waited for entries

@@ -88,7 +88,9 @@ class Replica(Core):
             )
         )
         await asyncio.to_thread(guard.warmup, CLICKS_AT_ONCE, 0)
-        counting = None if settings.redis is None else Counting(settings.redis, settings.redis_prefix)
+        counting = (
+            None if settings.redis is None else Counting(settings.redis, settings.redis_prefix, settings.redis_replicas)
+        )
         replica = cls(guard, NoJournal(), models, counting, settings, following)
         replica._views, replica._shared_models, replica._settings = views, shared, settings
         if settings.replica_log is not None:

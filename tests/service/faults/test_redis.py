@@ -5,7 +5,6 @@ Killed means SIGKILL to a real redis-server; it comes back on the same port.
 
 import asyncio
 import os
-import random
 import signal
 import socket
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,9 +20,9 @@ from onlineguard_service.models import Models
 from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from onlineguard.slidr.counting.redis_store import RedisStore
 from onlineguard.slidr.counting.windows import COLUMNS, ENTITIES
-from onlineguard.wire.requests import Event, Label
-from tests.support.events import told
+from onlineguard.wire.requests import Label
 from tests.support.redis_server import serving
+from tests.support.sending import Clicking, Updating
 from tests.support.under_load import applied, crashed, replayed, until
 
 pytestmark = pytest.mark.slow
@@ -80,39 +79,6 @@ def chosen(state, server, **more):
     return Settings(state=state, redis=server.url, **(usual | more))
 
 
-class Clicking:
-    """Sends clicks to a core, each request again until all of it is judged."""
-
-    def __init__(self, core):
-        self._core = core
-        self.answers = {}  # of judged clicks, by id
-        self.unknown = 0
-
-    async def send(self, clicks, seed):
-        draw, start = random.Random(seed), 0
-        while start < len(clicks):
-            n = draw.choice((1, 1, 2, 8, 70))
-            while not self._taken(await self._core.clicks(clicks[start : start + n])):
-                await asyncio.sleep(0.02)
-            start += n
-            await asyncio.sleep(0.001)
-
-    def _taken(self, answers):
-        unknown = 0
-        for answer in told(answers):
-            if answer["decision"] == "unknown":
-                assert answer["degraded"] == ["counters"]
-                assert answer["p_robot"] is answer["threshold"] is answer["anomaly"] is None
-                assert answer["click_id"] not in self.answers  # what was judged once stays judged
-                unknown += 1
-            else:
-                assert answer["decision"] in ("valid", "robotic")
-                assert not answer.get("degraded")
-                assert self.answers.setdefault(answer["click_id"], answer) == answer
-        self.unknown += unknown
-        return not unknown
-
-
 def test_clicks_are_unknown_while_redis_is_gone_and_are_judged_and_counted_once_when_it_is_back(
     tmp_path, model_folder, clicks
 ):
@@ -151,37 +117,6 @@ def test_clicks_are_unknown_while_redis_is_gone_and_are_judged_and_counted_once_
     day = [COLUMNS.index(f"{kind}_24h") for kind in ENTITIES]  # all of these clicks, in whatever order they came
     assert (counted[:, day] <= once[:, day]).all()  # one that Redis died with may be remembered and not counted
     assert counted[:, day].sum() > 0.5 * once[:, day].sum()
-
-
-def events(task, request):
-    draw = random.Random(f"{task} {request}")
-    return [
-        Event(f"s{draw.randrange(9)}", [draw.gauss(10.0, 1.0), draw.gauss(0.0, 5.0)], id=f"{task}-{request}-{i}", ts=i)
-        for i in range(draw.choice((1, 1, 2, 8)))
-    ]
-
-
-class Updating:
-    """Sends events to a core, each request again until it is taken."""
-
-    def __init__(self, core):
-        self._core = core
-        self.answers = {}  # by id
-        self.refused = 0
-
-    async def send(self, task, stop):
-        request = 0
-        while not stop.is_set():
-            sent = events(task, request)
-            try:
-                answers = await self._core.update(sent)
-            except JournalUnavailable:
-                self.refused += 1
-                await asyncio.sleep(0.02)
-                continue
-            self.answers |= {event.id: answer for event, answer in zip(sent, told(answers), strict=True)}
-            request += 1
-            await asyncio.sleep(0.001)
 
 
 def opened_again(settings):

@@ -248,6 +248,31 @@ def test_a_redis_that_restarted_with_an_older_file_takes_nothing_until_it_has_th
     assert not client.exists("{back}:snapshot:1")
 
 
+def test_a_redis_with_other_entries_in_place_of_those_that_were_applied_takes_nothing_until_it_has_the_state(
+    port, client, impatient
+):
+    """As a replica has them that missed the moment in which they were taken out again."""
+
+    async def other():
+        async with lined(port) as line:
+            journal = await opened(line, "other")
+            await journal.commit(b"first", lambda n: n)
+            line.fates = ["unanswered", "held"]
+            await refused(journal, b"refused, but there")
+            older = {key: client.dump(key) for key in client.keys("{other}*")}
+            assert await until_taken(journal, b"second") == 2
+            for key, value in older.items():
+                client.restore(key, 0, value, replace=True)
+            assert [fields[b"e"] for _, fields in client.xrange("{other}:entries")] == [b"first", b"refused, but there"]
+            assert "lacks entries up to 2" in await refused(journal)
+            await journal.begin_snapshot({"state": b"of two"})
+            assert await journal.commit(b"third", lambda n: n) == 3
+            await journal.close()
+
+    run(other())
+    assert InRedis(port, "other").recovered() == ((2, {"state": b"of two"}), [(3, b"third")])
+
+
 @pytest.mark.parametrize("emptied", [False, True])
 def test_a_snapshot_begun_before_the_loss_was_known_brings_the_journal_back_too(port, client, emptied):
     async def before():

@@ -1,6 +1,7 @@
 """A journal that is followed while another process writes it, and then taken over, in a folder and in Redis."""
 
 import itertools
+import time
 
 import pytest
 from onlineguard_service.errors import JournalUnavailable
@@ -15,20 +16,24 @@ from tests.support.redis_server import serving
 ENTRIES = [b"entry %d" % n for n in range(12)]
 
 
+@pytest.fixture(scope="module")
+def port_of_redis(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("redis")) as port:
+        yield port
+
+
 @pytest.fixture(scope="module", params=["folder", "redis"])
-def anew(request, tmp_path_factory):
+def anew(request):
     """Makes an empty place for a journal, and a tail of it."""
     if request.param == "redis":
-        names = map("journal{}".format, itertools.count())
-        with serving(tmp_path_factory.mktemp("redis")) as port:
+        port, names = request.getfixturevalue("port_of_redis"), map("journal{}".format, itertools.count())
 
-            def in_redis(folder):
-                place = InRedis(port, next(names))
-                return place, RedisTail(place.url, place.name, "async")
+        def in_redis(folder):
+            place = InRedis(port, next(names))
+            return place, RedisTail(place.url, place.name, "async")
 
-            yield in_redis
-    else:
-        yield lambda folder: (InFolder(folder / "journal", "group", 60), FolderTail(folder / "journal", "group"))
+        return in_redis
+    return lambda folder: (InFolder(folder / "journal", "group", 60), FolderTail(folder / "journal", "group"))
 
 
 @pytest.fixture
@@ -127,6 +132,26 @@ def test_who_takes_over_has_all_that_was_answered_and_the_old_writer_answers_not
 
     run(taking())
     assert place.recovered() == ((9, {"n": b"of the new one"}), numbered(ENTRIES)[9:])
+
+
+def test_who_takes_over_leaves_out_what_was_read_and_then_taken_out_again(port_of_redis):
+    place = InRedis(port_of_redis, "out")
+    tail = RedisTail(place.url, place.name, "async")
+
+    async def taking():
+        old = place.open()
+        await committed(old, ENTRIES[:3])
+        tail.begin()
+        await committed(old, ENTRIES[3:5])
+        drained(tail)
+        old.sequence, old._id = 3, old._id.replace("-5", "-3")  # as if the last two had got no answer
+        await old._resume(time.monotonic() + 60.0)
+        new, certain = tail.take_over()
+        assert (certain, new.lost, list(new.replay(0))) == (False, False, numbered(ENTRIES[:3]))
+        await new.close()
+        await old.close()
+
+    run(taking())
 
 
 async def refused_or_unclear(old):

@@ -1,11 +1,7 @@
-from contextlib import closing
-from threading import Event
-
 import pytest
 from onlineguard_service.partitions.urls import open_member, open_writer, parsed
-from onlineguard_service.redis.patient import PatientRedis
-from redis.connection import SSLConnection
 
+from onlineguard import sentinels
 from onlineguard.errors import InvalidArgument
 from tests.support.logs import Follower, until
 from tests.support.redis_server import serving
@@ -26,19 +22,16 @@ def test_a_url_of_redis_names_the_stream_and_keeps_the_rest_for_redis():
 
 
 def test_a_url_of_sentinels_has_the_primary_s_name_database_and_password():
-    url = parsed("rediss+sentinel://me:s%40cret@one:1,two/primary/2?stream=clicks").where
-    with closing(PatientRedis(url, Event())) as redis:
-        pool = redis.client.connection_pool
-        assert pool.service_name == "primary"
-        given = pool.connection_kwargs
-        assert (given["username"], given["password"], given["db"]) == ("me", "s@cret", 2)
-        addresses = [each.connection_pool.connection_kwargs for each in pool.sentinel_manager.sentinels]
-        assert [(each["host"], each["port"], each["password"]) for each in addresses] == [
-            ("one", 1, None),
-            ("two", 26_379, None),
-        ]
-        for each in (pool, pool.sentinel_manager.sentinels[0].connection_pool):
-            assert issubclass(each.connection_class, SSLConnection)
+    log = parsed(
+        "rediss+sentinel://me:s%40cret@one:1,two/primary/2?stream=clicks&sentinel_password=a%26b&ssl_ca_certs=c"
+    )
+    found = sentinels.parsed(log.where)
+    assert log.name == "clicks"
+    assert found is not None
+    assert (found.addresses, found.name) == ([("one", 1), ("two", 26_379)], "primary")
+    tls = {"ssl": True, "ssl_ca_certs": "c"}
+    assert found.primary == {"username": "me", "password": "s@cret", "db": 2, **tls}
+    assert {"username": None, "password": "a&b", **tls}.items() <= found.own.items()
 
 
 @pytest.mark.parametrize(

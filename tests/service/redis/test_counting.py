@@ -2,17 +2,15 @@
 
 import asyncio
 import secrets
-import time
 from collections import Counter
-from contextlib import ExitStack, contextmanager
 
 import msgspec
 import numpy as np
 import pytest
-import redis
 from onlineguard_service.redis.counting import CountersUnavailable, Counting
 
 from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
+from tests.support.redis_cluster import cluster
 from tests.support.redis_server import serving
 
 SPACES = ("", "acme", "acme2", "other")
@@ -64,55 +62,33 @@ def test_a_user_who_is_erased_in_one_namespace_is_still_counted_in_the_others(ur
     asyncio.run(run())
 
 
-@contextmanager
-def cluster(folder, n=3):
-    """The ports of a Redis Cluster of n nodes, which divide the slots evenly."""
-    with ExitStack() as ending:
-        nodes = []
-        for i in range(n):
-            (folder / f"{i}").mkdir()
-            port = ending.enter_context(serving(folder / f"{i}", "--cluster-enabled", "yes"))
-            nodes.append(ending.enter_context(redis.Redis(port=port)))
-        ports = [node.connection_pool.connection_kwargs["port"] for node in nodes]
-        ends = np.linspace(0, 16_384, n + 1).astype(int).tolist()
-        for node, begin, end in zip(nodes, ends, ends[1:], strict=False):
-            node.execute_command("CLUSTER", "ADDSLOTSRANGE", begin, end - 1)
-            node.execute_command("CLUSTER", "MEET", "127.0.0.1", ports[0])
-        until = time.monotonic() + 60.0
-        while not all("ok" in str(node.execute_command("CLUSTER INFO")["cluster_state"]) for node in nodes):
-            assert time.monotonic() < until
-            time.sleep(0.05)
-        yield nodes, ports
-
-
 @pytest.mark.slow
 def test_a_cluster_counts_as_a_process_does_while_slots_move_and_forgets_who_is_erased(tmp_path, clicks):
     user, _ = Counter(click.user_id for click in clicks[:200] if click.user_id is not None).most_common(1)[0]
 
-    async def run(nodes, ports):
-        counting, alone = Counting(f"redis://127.0.0.1:{ports[0]}/0", "c"), ProcessStore(None)
-        ids = [node.execute_command("CLUSTER", "MYID").decode() for node in nodes]
+    async def run(nodes):
+        counting, alone = Counting(f"redis://127.0.0.1:{nodes[0].port}/0", "c"), ProcessStore(None)
         for start in range(0, 200, PART):
             keys = ClickKeys.of(clicks[start : start + PART])
             np.testing.assert_array_equal(await counting.count(keys), alone.count(keys))
             if start == 100:  # every slot of the first node that is empty moves to the second
                 for slot in range(5_000):
-                    if not nodes[0].execute_command("CLUSTER", "COUNTKEYSINSLOT", slot):
+                    if not nodes[0].ask("CLUSTER", "COUNTKEYSINSLOT", slot):
                         for node in (nodes[1], nodes[0], nodes[2]):
-                            node.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
-        assert all(node.dbsize() > 100 for node in nodes)
+                            node.ask("CLUSTER", "SETSLOT", slot, "NODE", nodes[1].id)
+        assert all(node.client.dbsize() > 100 for node in nodes)
         await counting.erase(user)
         alone.erase(user)
         await counting.count(again := ClickKeys.of([msgspec.structs.replace(clicks[0], user_id=user, click_id="new")]))
         keys = ClickKeys.of([msgspec.structs.replace(clicks[0], user_id=user, click_id="newer")])
         alone.count(again)
         np.testing.assert_array_equal(await counting.count(keys), alone.count(keys))
-        nodes[2].flushall()
-        nodes[2].execute_command("CLUSTER", "RESET", "SOFT")  # nobody serves its slots
+        nodes[2].client.flushall()
+        nodes[2].ask("CLUSTER", "RESET", "SOFT")  # nobody serves its slots
         others = [msgspec.structs.replace(clicks[1], click_id=secrets.token_hex(4)) for _ in range(100)]
         with pytest.raises(CountersUnavailable):  # some of these ids are in them
             await counting.count(ClickKeys.of(others))
         await counting.close()
 
-    with cluster(tmp_path) as (nodes, ports):
-        asyncio.run(asyncio.wait_for(run(nodes, ports), 120))
+    with cluster(tmp_path) as nodes:
+        asyncio.run(asyncio.wait_for(run(nodes), 120))
