@@ -217,7 +217,8 @@ class KafkaMember:
         if places:
             consumer.pause(places)  # until `seek` says from where to read
         generation, _ = self._membership()
-        self._assigned |= {each.partition: generation for each in came}
+        if generation >= 0:  # else the group has given this member up in the meantime, and takes them away again
+            self._assigned |= {each.partition: generation for each in came}
 
     def _was_revoked(self, consumer: Any, went: Sequence[Any]) -> None:
         for each in went:

@@ -7,7 +7,7 @@ import pytest
 from onlineguard_service.partitions.kafka import KafkaMember
 from onlineguard_service.partitions.redis_streams import RedisMember
 
-from tests.support.logs import PARTITIONS, worlds
+from tests.support.logs import PARTITIONS, REAL, worlds
 from tests.support.workers import Workers
 
 pytestmark = pytest.mark.slow
@@ -30,7 +30,7 @@ def workers(kind, folder, model_folder, environment):
             found.kill()
 
 
-@pytest.mark.parametrize("kind", ["redis", "kafka mock"])
+@pytest.mark.parametrize("kind", ["redis", "kafka mock", *(["kafka"] if REAL else [])])
 def test_workers_that_are_killed_stopped_and_joined_leave_every_output_once(kind, tmp_path, model_folder, environment):
     with workers(kind, tmp_path, model_folder, environment) as group:
         group.write(100)
