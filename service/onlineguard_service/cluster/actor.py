@@ -70,7 +70,7 @@ class ShardActor:
         if owner is not None:
             reason = "; ".join([*owner.reasons(), *filter(None, [owner.stuck()])]) or None
             partitions = tuple(sorted(at for at, held in owner.held.copy().items() if held.shard is not None))
-            lag, rate = max(owner.lags.values(), default=0.0), owner.rate
+            lag, rate = max(owner.behind.lags.values(), default=0.0), owner.behind.rate
         node, address = context.get_node_id(), ray.util.get_node_ip_address()
         metrics = None if port is None else f"{address}:{port}"
         return Told(os.getpid(), node, address, _restarts(), partitions, lag, rate, reason, metrics)
