@@ -21,7 +21,8 @@ def workers(kind, folder, model_folder, environment):
             url = f"{one.url}?stream={one.name}&partitions={PARTITIONS}&lease=4"
             reader = lambda name: RedisMember(one.url, one.name, name, partitions=PARTITIONS)  # noqa: E731
         else:
-            url = f"kafka://{one.servers}/{one.topic}?group={one.group}&session.timeout.ms=6000"
+            lease = "group.protocol=consumer" if one.protocol == "consumer" else "session.timeout.ms=6000"
+            url = f"kafka://{one.servers}/{one.topic}?group={one.group}&{lease}"
             reader = lambda name: KafkaMember(one.servers, one.topic, name, options={"log_level": "0"})  # noqa: E731
         found = Workers(one, url, reader, folder, model_folder, environment)
         try:
