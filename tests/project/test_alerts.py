@@ -33,7 +33,21 @@ def of_instance(series: str, instance: object) -> str:
     return f'{name}{{instance="{instance}"' + (f",{labels}" if labels else "}")
 
 
+def lag(partition: int) -> str:
+    return f'onlineguard_shard_lag_seconds{{partition="{partition}"}}'
+
+
+def unkept(partition: int) -> str:
+    return f'onlineguard_shard_snapshot_behind_seconds{{partition="{partition}"}}'
+
+
+def outputs(topic: str) -> str:
+    return f'onlineguard_worker_outputs_total{{topic="{topic}"}}'
+
+
 UP, START = 'up{job="onlineguard"}', 'process_start_time_seconds{job="onlineguard"}'
+WORKER_UP, WORKER_START = (each.replace('"onlineguard"', '"onlineguard-shards"') for each in (UP, START))
+EVERY = "onlineguard_worker_snapshot_every_seconds"
 ROUTE = f'route="{CLICKS}",'
 WEBHOOK_WELL = {"onlineguard_webhook_dropped_total": "7x120", "onlineguard_webhook_gone": "0x120"}
 CASES: dict[str, tuple[dict[str, str], list[dict[str, str]]]] = {  # series with which it fires, and with which it rests
@@ -157,7 +171,53 @@ CASES: dict[str, tuple[dict[str, str], list[dict[str, str]]]] = {  # series with
         {'process_open_fds{job="onlineguard"}': "900x120", 'process_max_fds{job="onlineguard"}': "1024x120"},
         [{'process_open_fds{job="onlineguard"}': "90x120", 'process_max_fds{job="onlineguard"}': "1024x120"}],
     ),
+    "OnlineguardWorkerDown": (
+        {WORKER_UP: "1x80 0x40"},
+        [{WORKER_UP: "1x120"}, {WORKER_UP: "1x60 0x0 1x60"}, {UP: "0x120"}],
+    ),
+    "OnlineguardWorkerRestarts": (
+        {WORKER_START: "1x72 2x2 3x2 4x2 5x40"},
+        [{WORKER_START: "1x80 2x40", WORKER_UP: "1x80 0x1 1x40"}, {WORKER_START: "1x120", WORKER_UP: "1x120"}],
+    ),
+    "OnlineguardWorkerStuck": (
+        {"onlineguard_worker_silent_seconds": "0x80 0+60x40"},
+        [{"onlineguard_worker_silent_seconds": "0.5x120"}, {"onlineguard_worker_silent_seconds": "0x80 100x0 0x40"}],
+    ),
+    "OnlineguardWorkerNotReady": (
+        {"onlineguard_worker_ready": "1x70 0x50"},
+        [{"onlineguard_worker_ready": "1x120"}, {"onlineguard_worker_ready": "1x80 0x40"}],
+    ),
+    "OnlineguardShardLags": (
+        {lag(0): "0x120", lag(1): "0x70 61+60x50"},
+        [{lag(0): "0x120", lag(1): "59x120"}, {lag(0): "0x82 300x40"}],
+    ),
+    "OnlineguardShardSnapshotOld": (
+        {unkept(0): "0x120", unkept(1): "0x60 0+60x60", EVERY: "60x120"},
+        [
+            {unkept(0): "50x120", EVERY: "60x120"},
+            {unkept(0): "0x60 0+60x60", EVERY: "3600x120"},
+            {unkept(0): "0x80 7200x0 0x40", EVERY: "60x120"},
+        ],
+    ),
+    "OnlineguardDeadLetters": (
+        {outputs("dead"): "0x80 3x40"},
+        [{outputs("dead"): "3x120", outputs("alarms"): "0+9x120"}],
+    ),
+    "OnlineguardOwnerFenced": (
+        {"onlineguard_worker_partitions_fenced_total": "0x60 2x60"},
+        [
+            {
+                "onlineguard_worker_partitions_fenced_total": "2x120",
+                "onlineguard_worker_partitions_lost_total": "0+1x120",
+            }
+        ],
+    ),
+    "OnlineguardLogWentBack": (
+        {"onlineguard_worker_partitions_undone_total": "0x60 2x60"},
+        [{"onlineguard_worker_partitions_undone_total": "2x120"}],
+    ),
 }
+OF_ALL_WORKERS = "OnlineguardPartitionUnowned"  # which no instance has by itself
 
 
 def alerts() -> list[str]:
@@ -190,7 +250,7 @@ def hold(folder: Path, series: dict[str, str], *asked: tuple[str, str, bool]) ->
 
 
 def test_every_alert_fires_where_it_should_and_rests_where_it_should(tmp_path):
-    assert sorted(CASES) == sorted(alerts())
+    assert sorted([*CASES, OF_ALL_WORKERS]) == sorted(alerts())
     told = [(name, given, True) for name, (given, _) in CASES.items()]
     told += [(name, given, False) for name, (_, worlds) in CASES.items() for given in worlds]
     series = {of_instance(name, i): values for i, (_, given, _) in enumerate(told) for name, values in given.items()}
@@ -208,6 +268,29 @@ def test_a_webhook_that_dropped_messages_or_has_gone_is_told_of_too(values, tmp_
 @pytest.mark.parametrize("values", ["1x80 stale", "_x90"], ids=["vanished", "never there"])
 def test_a_target_that_is_not_there_is_down(values, tmp_path):
     hold(tmp_path, {UP: values}, ("OnlineguardDown", "", True))
+
+
+def test_a_partition_that_no_worker_owns_is_told_of(tmp_path):
+    deployments = {  # what is told of its three partitions, and whether it fires
+        "all are owned": (["1x120", "1x120", "1x120"], False),
+        "one never was": (["1x120", "1x120"], True),
+        "one is not any more": (["1x120", "1x120", "1x70 stale"], True),
+        "one just moves": (["1x120", "1x120", "1x82 stale"], False),
+        "none is owned": ([], True),
+    }
+    series, asked = {}, []
+    for workers, told in (("there", "3x120"), ("gone", "3x60 stale")):
+        for name, (owned, fires) in deployments.items():
+            job = f"{name}, workers are {workers}"
+            asked.append((OF_ALL_WORKERS, f'job="{job}"', fires))
+            series[f'onlineguard_worker_log_partitions{{job="{job}", instance="a"}}'] = told
+            for at, values in enumerate(owned):
+                series[f'onlineguard_shard_offset{{job="{job}", instance="{at}", partition="{at}"}}'] = values
+    hold(tmp_path, series, *asked)
+
+
+def test_no_workers_are_missed_where_none_ever_were(tmp_path):
+    hold(tmp_path, {UP: "1x120"}, (OF_ALL_WORKERS, "", False), ("OnlineguardWorkerDown", "", False))
 
 
 def test_faults_that_hid_are_found_and_rest_that_was_none_is_left_alone(tmp_path):

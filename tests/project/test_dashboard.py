@@ -56,7 +56,7 @@ def test_panels_have_ids_of_their_own_and_do_not_lie_on_each_other():
         taken |= cells
     rows = [panel["title"] for panel in PANELS if panel["type"] == "row"]
     about = ["Verdicts", "Alarms", "Models and live watch"]
-    assert rows == ["Now", "Traffic", "Latency", *about, "Durability", "Resources"]
+    assert rows == ["Now", "Traffic", "Latency", *about, "Durability", "Resources", "Workers of shards"]
     assert all(panel["title"] and panel["description"].endswith(".") for panel in SHOWN)
 
 

@@ -31,7 +31,7 @@ from onlineguard.compilation import VARIABLE
 from onlineguard.slidr.clicks.click import Click
 from onlineguard.wire.requests import Event, Label
 from tests.support.double import Double
-from tests.support.exported import RULES, check, metrics
+from tests.support.exported import RULES, SHARDS, check, metrics
 from tests.support.redis_server import CI
 from tests.support.worker_flags import told
 
@@ -273,6 +273,7 @@ def test_prometheus_scrapes_the_service_and_reads_the_alerts_where_compose_puts_
     assert target == f"onlineguard:{dockerfile('EXPOSE')[0]}"
     assert "onlineguard" in COMPOSE["services"]
     assert job.get("metrics_path", "/metrics") in API["paths"]
+    assert of_shards["job_name"] == SHARDS
     [found] = of_shards["dns_sd_configs"]
     assert found["names"] == ["shards"]
     assert str(found["port"]) == COMPOSE["services"]["shards"]["environment"]["ONLINEGUARD_PORT"]
@@ -284,6 +285,8 @@ def test_a_rule_goes_by_metrics_that_the_service_has(rule):
     for routes in re.findall(r'route=~"([^"]*)"', rule["expr"]):
         assert any(re.fullmatch(routes, path) for path in API["paths"])
     assert all(job == SCRAPE["scrape_configs"][0]["job_name"] for job in re.findall(r'job="([^"]*)"', rule["expr"]))
+    for jobs in re.findall(r'job=~"([^"]*)"', rule["expr"]):
+        assert any(re.fullmatch(jobs, job["job_name"]) for job in SCRAPE["scrape_configs"])
     if "alert" in rule:
         assert rule["labels"]["severity"] in ("page", "ticket")
         assert {"summary", "description"} <= set(rule["annotations"])

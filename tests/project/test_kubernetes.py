@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from onlineguard.slidr.registry.stores import opened
 from onlineguard.wire import operations
-from tests.support.exported import names
+from tests.support.exported import SHARDS, names
 from tests.support.worker_flags import told
 
 FOLDER = Path(__file__).parents[2] / "service" / "kubernetes"
@@ -126,6 +126,7 @@ def test_a_worker_answers_its_probes_and_its_monitor(tmp_path):
     assert {container[f"{probe}Probe"]["httpGet"]["port"] for probe in paths} == {container["ports"][0]["name"]}
     (endpoint,) = MANIFESTS["workers/monitor.yaml"]["spec"]["podMetricsEndpoints"]
     assert endpoint["port"] == container["ports"][0]["name"]
+    assert [each["replacement"] for each in endpoint["relabelings"] if each["targetLabel"] == "job"] == [SHARDS]
     log = MemoryLog(1)
     owner = Owner(log.member(), log.writer(), Snapshots(opened(tmp_path)), lambda partition, dump: None)
     with serving(owner, "127.0.0.1", 0) as port:
@@ -144,7 +145,7 @@ def test_workers_are_scaled_by_metrics_that_they_have_up_to_the_number_of_partit
     assert spec["maxReplicaCount"] == int(parsed(url).query["partitions"])
     log = MemoryLog(1)
     owner = Owner(log.member(), log.writer(), Snapshots(opened(tmp_path)), lambda partition, dump: None)
-    owner.lags = {0: 1.5}
+    owner.behind.lags = {0: 1.5}
     known = {sample.name for each in text_string_to_metric_families(metrics(owner).decode()) for sample in each.samples}
     used = [names(trigger["metadata"]["query"]) for trigger in spec["triggers"]]
     assert used == [{"onlineguard_worker_records_total"}, {"onlineguard_shard_lag_seconds"}]

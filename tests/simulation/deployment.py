@@ -13,8 +13,8 @@ from onlineguard_service.journal.packing import unpack
 from onlineguard_service.partitions.log import Owned
 from onlineguard_service.partitions.records import controlled
 from onlineguard_service.shards import pooling
+from onlineguard_service.shards.held import Progress as OwnersProgress
 from onlineguard_service.shards.owner import Owner, Pace
-from onlineguard_service.shards.owner import Progress as OwnersProgress
 from onlineguard_service.shards.shard import Shard
 from onlineguard_service.shards.snapshots import Snapshots
 

@@ -7,7 +7,9 @@ from unittest import mock
 
 from onlineguard_service.partitions.log import NOTHING, Owned
 from onlineguard_service.partitions.memory import MemoryMember, Published
-from onlineguard_service.shards.owner import Held, Owner
+from onlineguard_service.shards.held import Held
+from onlineguard_service.shards.keeping import Keeping
+from onlineguard_service.shards.owner import Owner
 from onlineguard_service.shards.pooling import Pooling
 from onlineguard_service.shards.snapshots import Snapshots
 
@@ -58,10 +60,10 @@ def _begin_from_the_newest(self: Snapshots, owned: Owned) -> Any:
     return _begin(self, owned._replace(published=NOTHING))
 
 
-_snapshot_parts, _publish_done = Owner._parts, Owner._publish
+_snapshot_parts, _publish_done = Keeping._parts, Owner._publish
 
 
-def _parts_unsettled(self: Owner, held: Held) -> Any:
+def _parts_unsettled(self: Keeping, held: Held) -> Any:
     settled, held.settled = held.settled, 2**62
     try:
         return _snapshot_parts(self, held)
@@ -70,7 +72,7 @@ def _parts_unsettled(self: Owner, held: Held) -> Any:
 
 
 def _snapshot_first(self: Owner, done: Any, stop: Any) -> None:
-    self._snapshot_when_due()
+    self.keeping.when_due(self.held.values())
     _publish_done(self, done, stop)
 
 
@@ -124,7 +126,7 @@ ROUGH = Faults(flush=0.2)
 MUTATIONS: dict[str, tuple[Callable[[], AbstractContextManager[Any]], Faults]] = {
     "a publication is kept whoever sends it": (_instead(MemoryMember, publish=_publish_unchecked), ROUGH),
     "a snapshot is taken before its records are published": (
-        _instead(Owner, _parts=_parts_unsettled, _publish=_snapshot_first),
+        _both(_instead(Keeping, _parts=_parts_unsettled), _instead(Owner, _publish=_snapshot_first)),
         ROUGH,
     ),
     "owners that were replaced write snapshots": (_instead(Snapshots, _check=_check_nothing), ROUGH),

@@ -28,6 +28,7 @@ from tests.support.redis_server import serving
 PARTITIONS = 4
 PATIENCE = 60.0  # seconds that a test waits for what must come
 REAL = os.environ.get("ONLINEGUARD_KAFKA", "")  # brokers to test against, e.g. "localhost:9092"
+PROTOCOL = os.environ.get("ONLINEGUARD_KAFKA_PROTOCOL", "classic")  # of their groups; "consumer" is that of KIP-848
 
 
 class Kept(NamedTuple):
@@ -106,6 +107,7 @@ class RedisWorld(World):
 
 class KafkaWorld(World):
     lease = 6.0  # the least that brokers take
+    protocol = PROTOCOL
 
     def __init__(self, servers: str, create: Callable[[str, int], None]):
         self.servers, self.topic = servers, f"test-{secrets.token_hex(4)}"
@@ -116,8 +118,10 @@ class KafkaWorld(World):
 
     def member(self, **options: str) -> KafkaMember:
         ms = str(int(self.lease * 1_000))
-        given = {"session.timeout.ms": ms, "max.poll.interval.ms": ms, "heartbeat.interval.ms": "200"}
-        given |= {"reconnect.backoff.max.ms": "200", "log_level": "0"}
+        given = {"session.timeout.ms": ms, "heartbeat.interval.ms": "200"}
+        if self.protocol == "consumer":  # by which brokers choose these two
+            given = {"group.protocol": "consumer"}
+        given |= {"max.poll.interval.ms": ms, "reconnect.backoff.max.ms": "200", "log_level": "0"}
         return KafkaMember(self.servers, self.topic, self.group, options=given | options)
 
     def writer(self) -> KafkaWriter:
@@ -146,6 +150,7 @@ class KafkaWorld(World):
 class MockWorld(KafkaWorld):
     remembers = False  # librdkafka's mock cluster takes offsets of transactions and forgets them
     lease = 2.0
+    protocol = "classic"
 
 
 @contextmanager

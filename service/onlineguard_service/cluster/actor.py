@@ -70,7 +70,7 @@ class ShardActor:
         if owner is not None:
             reason = "; ".join([*owner.reasons(), *filter(None, [owner.stuck()])]) or None
             partitions = tuple(sorted(at for at, held in owner.held.copy().items() if held.shard is not None))
-            lag, rate = max(owner.lags.values(), default=0.0), owner.rate
+            lag, rate = max(owner.behind.lags.values(), default=0.0), owner.behind.rate
         node, address = context.get_node_id(), ray.util.get_node_ip_address()
         metrics = None if port is None else f"{address}:{port}"
         return Told(os.getpid(), node, address, _restarts(), partitions, lag, rate, reason, metrics)
@@ -90,6 +90,7 @@ class ShardActor:
 
         while not self._stop.is_set():
             try:
+                _find_gpus(self._asked.resources.get("num_gpus", 0))
                 flags = {name: value for name, value in self._asked.flags.items() if name != "counted"}
                 if base := flags.get("metrics_port"):
                     flags["metrics_port"] = base + self._number
@@ -108,6 +109,24 @@ class ShardActor:
             finally:
                 self._owner = self._port = None
             self._stop.wait(AGAIN)
+
+
+def _find_gpus(asked: float) -> None:
+    """Raises InvalidArgument where Ray reserved a GPU for this actor, and JAX would compute on the CPU."""
+    if not asked:
+        return
+    from onlineguard.engine.device import accelerator
+    from onlineguard.plugins import devices
+
+    found = accelerator()
+    if found is None or found.platform != "gpu":
+        given, node = ", ".join(map(str, ray.get_gpu_ids())), ray.util.get_node_ip_address()
+        kinds = ", ".join(sorted({each.platform for each in devices()}))
+        problem = (
+            f"is {asked:g}, and Ray gave GPU {given} of node {node}, but JAX finds only: {kinds}; install a driver and "
+            "'onlineguard[gpu]' there, or start without --gpus"
+        )
+        raise InvalidArgument("gpus", problem)
 
 
 def _told_of(error: Exception) -> str:

@@ -47,9 +47,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from onlineguard.errors import OnlineguardError
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.partitions.kafka_client import FIRST_BACKOFF, LONGEST_BACKOFF, TIMEOUT, Kafka, produced
-from onlineguard_service.partitions.log import NOTHING, Done, Fenced, Owned, Read, Record, RecordsGone, Turn
+from onlineguard_service.partitions.log import NOTHING, OUTPUTS, Done, Fenced, Owned, Read, Record, RecordsGone, Turn
 
-OUTPUTS = ("decisions", "alarms", "dead")
 SLICE = 0.1  # seconds of one call of the consumer: who is assigned something hears of it that soon
 TRANSACTION = 15_000  # ms after which brokers end the transaction of a process that died; readers wait as long
 TELLS_GENERATION = b"CGMDv2:"
@@ -217,7 +216,8 @@ class KafkaMember:
         if places:
             consumer.pause(places)  # until `seek` says from where to read
         generation, _ = self._membership()
-        self._assigned |= {each.partition: generation for each in came}
+        if generation >= 0:  # else the group has given this member up in the meantime, and takes them away again
+            self._assigned |= {each.partition: generation for each in came}
 
     def _was_revoked(self, consumer: Any, went: Sequence[Any]) -> None:
         for each in went:

@@ -27,6 +27,7 @@ from typing import NamedTuple, Protocol
 from onlineguard.errors import OnlineguardError
 
 NOTHING = -1  # the offset before a partition's first record
+OUTPUTS = ("decisions", "alarms", "dead")  # the topics of outputs
 
 
 class Fenced(Exception):

@@ -29,9 +29,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from onlineguard.errors import InvalidArgument
 from onlineguard.extras import require
 from onlineguard_service.config import masked, nearest
-from onlineguard_service.partitions.log import Member, Writer
+from onlineguard_service.partitions.log import OUTPUTS, Member, Writer
 
-OUTPUTS = ("decisions", "alarms", "dead")
 _SHARED = ("group", "partitions", "missing", *OUTPUTS)
 _REDIS = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 _NAMES = {

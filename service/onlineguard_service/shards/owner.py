@@ -17,25 +17,26 @@ that it was done.
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
 from onlineguard.errors import OnlineguardError
 from onlineguard_service.errors import JournalUnavailable
-from onlineguard_service.journal.packing import Packed, unpack
-from onlineguard_service.partitions.log import NOTHING, Done, Fenced, Member, Output, Owned, Record, Writer
+from onlineguard_service.journal.packing import unpack
+from onlineguard_service.partitions.log import Done, Fenced, Member, Output, Owned, Record, Writer
+from onlineguard_service.shards.behind import Behind
 from onlineguard_service.shards.choosing import Choosing
+from onlineguard_service.shards.held import Held, Progress
+from onlineguard_service.shards.keeping import Keeping
 from onlineguard_service.shards.pooling import MERGER, Append
 from onlineguard_service.shards.shard import Shard
 from onlineguard_service.shards.snapshots import Snapshots
 
 AGAIN = 5.0  # seconds until what failed is tried again
-LOOK_EVERY = 1.0  # seconds between two looks at how far the log goes
-REPORT_EVERY = 10.0  # seconds between two lines of progress
 STUCK = 300.0  # seconds without the end of a turn after which a process counts as stuck
 LONG, SHORT = 2.0, 0.5  # seconds of a turn after which fewer, or more, records are read at once
 TOGETHER = 1 << 20  # bytes of records that are applied before a look at the clock
@@ -51,46 +52,6 @@ class Pace:
     wait: float = 0.5  # seconds for records, if there are none
     snapshot_every: float = 60.0  # seconds
     snapshot_records: int = 1_000_000  # since the last snapshot, after which there is one before that time
-
-
-@dataclass
-class Held:
-    """A partition that this process owns."""
-
-    owned: Owned
-    claimed: bool = False
-    found: tuple[int, dict[str, bytes]] | None = None  # the snapshot that it begins from, until it is restored
-    shard: Shard | None = None  # None until it is restored
-    unread: list[Record] = field(default_factory=list)  # that were polled and not applied
-    settled: int = NOTHING  # up to which record outputs are published
-    kept: int = NOTHING  # the offset of the newest snapshot
-    kept_at: float = 0.0  # when that was taken, by the monotonic clock
-    since: int = 0  # records since
-    caught_up: int = 0  # when it had applied all records last, ms since 1970; 0 if there are some now
-    said_at: float = 0.0  # when the store was told so, by the monotonic clock
-    waits: str | None = None  # why it does not go on
-    again: float = 0.0  # when that is tried again
-
-
-@dataclass
-class Progress:
-    """What a process did so far."""
-
-    records: int = 0
-    outputs: dict[str, int] = field(default_factory=dict)  # by topic
-    snapshots: int = 0
-    failures: int = 0  # of snapshots
-    gained: int = 0
-    lost: int = 0
-    fenced: int = 0  # partitions that went unnoticed
-    undone: int = 0  # partitions whose log went back
-
-    def __str__(self) -> str:
-        told = ", ".join(f"{n} {topic}" for topic, n in sorted(self.outputs.items())) or "nothing"
-        return (
-            f"{self.records} records, {told} published, {self.snapshots} snapshots, {self.gained} partitions gained, "
-            f"{self.lost} lost, {self.fenced} of them fenced"
-        )
 
 
 class Owner:
@@ -112,19 +73,17 @@ class Owner:
         clock: Callable[[], float] = time.monotonic,
         thread: Executor | None = None,
     ):
-        self._clock, self._thread = clock, thread or ThreadPoolExecutor(1, "snapshots")
+        pace = pace or Pace()
+        self._clock, self._wait, self._choosing = clock, pace.wait, choosing
+        self._member, self._writer, self._snapshots, self._make = member, writer, snapshots, make
+        self._most, self._most_ever = pace.most, pace.most
+        self._pending: list[Append] = []  # that the log does not have yet
         self.held: dict[int, Held] = {}
         self.progress = Progress()
-        self.turned = self._clock()  # when the last turn ended
-        self.lags: Mapping[int, float] = {}  # seconds, by partition; see `_look_behind`
-        self.rate = 0.0  # records a second, of late
-        self._looked = self._clock(), 0
-        self._member, self._writer, self._snapshots, self._make = member, writer, snapshots, make
-        self._pace, self._choosing = pace or Pace(), choosing
-        self._most = self._pace.most
-        self._pending: list[Append] = []  # that the log does not have yet
-        self._writing: tuple[Held, int, Future[None]] | None = None
-        self._reported = self._clock(), 0
+        self.turned = clock()  # when the last turn ended
+        self.behind = Behind(member.end, self.progress, clock)
+        thread = thread or ThreadPoolExecutor(1, "snapshots")
+        self.keeping = Keeping(snapshots, pace.snapshot_every, pace.snapshot_records, self.progress, clock, thread)
 
     def run(self, stop: Event) -> Progress:
         """Turn until told to stop, leave snapshots, and leave the group."""
@@ -142,7 +101,7 @@ class Owner:
     def turn(self, stop: Event | None = None) -> None:
         """Poll, apply, publish. Raises JournalUnavailable where the log cannot be read."""
         unread = sum(len(held.unread) for held in self.held.values() if held.waits is None)
-        turn = self._member.poll(0.0 if unread else self._pace.wait, max(self._most - unread, 1))
+        turn = self._member.poll(0.0 if unread else self._wait, max(self._most - unread, 1))
         began = self._clock()
         self.progress.undone += len(turn.undone)
         for owned in turn.undone:
@@ -163,21 +122,21 @@ class Owner:
                 held.unread.extend(records)
         done = [each for held in self.held.values() for each in self._applied(held, began)]
         self._publish(done, stop or Event())
-        self._snapshot_when_due()
+        self.keeping.when_due(self.held.values())
         self._choose()
         self._adapt(self._clock() - applying, sum(len(each.records) for each in turn.read))
-        self._look_behind()
-        self._report()
+        self.behind.look(self.held)
+        self.behind.report()
         self.turned = self._clock()
 
     def close(self) -> None:
         """Leave a snapshot of every shard, and the group, so that others go on at once."""
         try:
             for held in list(self.held.values()):
-                self._snapshot_now(held)
+                self.keeping.now(held)
             self.held.clear()
         finally:
-            self._thread.shutdown()
+            self.keeping.close()
             self._member.close()
             with suppress(JournalUnavailable):
                 self._writer.close()
@@ -190,9 +149,19 @@ class Owner:
             if held.shard is None or held.waits
         ]
 
+    @property
+    def partitions(self) -> int:
+        """How many the log has."""
+        return self._member.partitions
+
+    @property
+    def silent(self) -> float:
+        """Seconds since the last turn ended."""
+        return self._clock() - self.turned
+
     def stuck(self) -> str | None:
         """Why it counts as stuck; None: it does not."""
-        silent = self._clock() - self.turned
+        silent = self.silent
         return f"no turn has ended for {silent:.0f} s" if silent > STUCK else None
 
     def _gain(self, owned: Owned) -> None:
@@ -208,7 +177,7 @@ class Owner:
             dump = None if held.found is None else {name: unpack(part) for name, part in held.found[1].items()}
             held.shard = self._make(owned.partition, dump)
         except Fenced:
-            self._drop(owned.partition)
+            self._fence(owned.partition)
             return
         except (OnlineguardError, OSError) as error:
             held.waits, held.again = str(error), self._clock() + AGAIN
@@ -224,16 +193,20 @@ class Owner:
     def _lose(self, owned: Owned) -> None:
         held = self.held.get(owned.partition)
         if held is not None and held.owned == owned:
-            self._snapshot_now(held)
+            self.keeping.now(held)
             del self.held[owned.partition]
             self.progress.lost += 1
             log.info("partition %d went to another process", owned.partition)
 
-    def _drop(self, partition: int, why: str = "it went to another process, unnoticed") -> None:
+    def _fence(self, partition: int) -> None:
+        """Drop a partition that went unnoticed."""
+        self.progress.fenced += partition in self.held
+        self._drop(partition, "it went to another process, unnoticed")
+
+    def _drop(self, partition: int, why: str) -> None:
         """Forget a shard with what was done since."""
         if self.held.pop(partition, None) is not None:
             self.progress.lost += 1
-            self.progress.fenced += 1
             log.warning("what was done since of partition %d is dropped: %s", partition, why)
 
     def _applied(self, held: Held, now: float) -> list[Done]:
@@ -251,6 +224,7 @@ class Owner:
             self._pending += [each for each in appended if each.offset > held.settled]
             if self._clock() - now > LONG:  # the group may not take this process for dead
                 break
+        held.applied(now)
         self._hold(held, waits)
         return [Done(held.owned, shard.offset, outputs)] if shard.offset > held.settled else []
 
@@ -273,7 +247,7 @@ class Owner:
                     self._member.publish(done)
                 break
             except Fenced as error:
-                self._drop(error.partition)
+                self._fence(error.partition)
                 done = [each for each in done if each.owned.partition != error.partition]
             except JournalUnavailable as error:
                 log.warning("what was done cannot be published now: %s", error)
@@ -293,68 +267,6 @@ class Owner:
             self._writer.flush()
             self._pending.clear()
 
-    def _snapshot_when_due(self) -> None:
-        """Have a thread write the snapshot that is due longest, one at a time."""
-        if self._writing is not None and self._writing[2].done():
-            self._written()
-        if self._writing is not None:
-            return
-        now, pace = self._clock(), self._pace
-        for held in sorted(self.held.values(), key=lambda held: held.kept_at):
-            due = now - held.kept_at >= pace.snapshot_every or held.since >= pace.snapshot_records
-            if due and (parts := self._parts(held)) is not None:
-                offset, held.kept_at, held.since = parts[0], now, 0
-                self._writing = held, offset, self._thread.submit(self._snapshots.write, held.owned, *parts)
-                return
-            shard = held.shard
-            quiet = shard is not None and held.caught_up and held.kept == shard.offset and not held.unread
-            if quiet and now - held.said_at >= pace.snapshot_every:
-                held.said_at = now
-                self._thread.submit(self._say_current, held.owned, held.kept, held.caught_up)
-
-    def _say_current(self, owned: Owned, offset: int, t: int) -> None:
-        """Tell replicas that the newest snapshot is as new as the log."""
-        try:
-            self._snapshots.say_current(owned, offset, t)
-        except Fenced:
-            pass
-        except Exception as error:
-            log.warning("it could not be said that the snapshot of partition %d is current: %s", owned.partition, error)
-
-    def _parts(self, held: Held) -> tuple[int, Packed] | None:
-        """The offset and the state of a shard, if there is something new and all of it is published."""
-        shard = held.shard
-        if shard is None or shard.offset <= held.kept or shard.offset > held.settled:
-            return None
-        shard.guard.fetch()
-        return shard.offset, Packed(shard.dump())
-
-    def _written(self) -> None:
-        """Take note of the snapshot that the thread has written; waits for it."""
-        if self._writing is None:
-            return
-        (held, offset, future), self._writing = self._writing, None
-        self._note(held, offset, future.result)
-
-    def _snapshot_now(self, held: Held) -> None:
-        if self._writing is not None and self._writing[0] is held:
-            self._written()
-        if (parts := self._parts(held)) is not None:
-            self._note(held, parts[0], lambda: self._snapshots.write(held.owned, *parts))
-
-    def _note(self, held: Held, offset: int, write: Callable[[], None]) -> None:
-        try:
-            write()
-        except Fenced:  # what is done next is not published either
-            log.info("partition %d has another owner: it gets no snapshot of this one", held.owned.partition)
-        except Exception as error:
-            self.progress.failures += 1
-            log.error("no snapshot of partition %d could be written: %s", held.owned.partition, error)
-        else:
-            held.kept = offset
-            self.progress.snapshots += 1
-            log.info("a snapshot of partition %d is kept, up to %d", held.owned.partition, offset)
-
     def _choose(self) -> None:
         """Have the log say what the operator chose anew, where this process owns the first partition."""
         held = self.held.get(MERGER)
@@ -366,37 +278,12 @@ class Owner:
             return  # it may be in the log already
         self._pending += self._choosing.look(held.shard)
 
-    def _look_behind(self) -> None:
-        """How fast it goes, and how many seconds ago the log took the record that each shard applied last.
-
-        The latter is 0 where a shard has applied all. Before the first one, it goes by the record that comes next.
-        """
-        now, (last, before) = self._clock(), self._looked
-        if now - last < LOOK_EVERY:
-            return
-        self.rate = (self.progress.records - before) / (now - last)
-        self._looked, found = (now, self.progress.records), dict[int, float]()
-        for partition, held in sorted(self.held.items()):
-            if held.shard is not None:
-                behind = self._member.end(partition) > held.shard.offset
-                since = held.shard.t or (held.unread[0].t if held.unread else 0)
-                found[partition] = max(0.0, time.time() - since / 1_000) if behind and since else 0.0
-                held.caught_up = 0 if behind else time.time_ns() // 1_000_000
-        self.lags = found
-
     def _adapt(self, took: float, n: int) -> None:
         """Read fewer records at once where a turn takes long, so that the group does not take this process for dead."""
         if took > LONG:
             self._most = max(1, self._most // 2)
         elif took < SHORT and n >= self._most:
-            self._most = min(self._pace.most, 2 * self._most)
-
-    def _report(self) -> None:
-        now, (last, before) = self._clock(), self._reported
-        if now - last >= REPORT_EVERY and self.progress.records > before:
-            rate, lag = (self.progress.records - before) / (now - last), max(self.lags.values(), default=0.0)
-            log.info("%s; %.0f records/s, %.1f s behind", self.progress, rate, lag)
-            self._reported = now, self.progress.records
+            self._most = min(self._most_ever, 2 * self._most)
 
 
 def _first(records: Sequence[Record]) -> Sequence[Record]:

@@ -21,7 +21,8 @@ from onlineguard_service.models import Models
 from onlineguard_service.partitions.urls import open_member, open_writer
 from onlineguard_service.shards.beginning import Beginning, SharedModels, begun
 from onlineguard_service.shards.choosing import Choosing
-from onlineguard_service.shards.owner import Owner, Pace, Progress
+from onlineguard_service.shards.held import Progress
+from onlineguard_service.shards.owner import Owner, Pace
 from onlineguard_service.shards.serving import serving
 from onlineguard_service.shards.shard import ROOM, Shard
 from onlineguard_service.shards.snapshots import Snapshots

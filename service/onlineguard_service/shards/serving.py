@@ -8,10 +8,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
+import onlineguard
 from onlineguard.errors import InvalidArgument
 from onlineguard_service.guard import Guard
 from onlineguard_service.http import core_metrics, process_metrics
 from onlineguard_service.http.exposition import MEDIA, Exposition
+from onlineguard_service.partitions.log import OUTPUTS
 from onlineguard_service.shards.owner import Owner
 
 SHOWN = 100  # slices whose rates the metrics show, of each shard those of most clicks
@@ -67,20 +69,30 @@ def metrics(owner: Owner) -> bytes:
     """The families of a scrape."""
     told, progress = Exposition(), owner.progress
     told.counter("worker_records", "Records that were applied.", progress.records)
-    told.counters("worker_outputs", "Outputs that were published, by topic.", "topic", dict(progress.outputs))
+    outputs = dict.fromkeys(OUTPUTS, 0) | progress.outputs  # a counter must be seen at 0 for Prometheus to see it rise
+    told.counters("worker_outputs", "Outputs that were published, by topic.", "topic", outputs)
     told.counter("worker_partitions_gained", "Partitions that came to this process.", progress.gained)
     told.counter("worker_partitions_lost", "Partitions that went from it.", progress.lost)
-    told.counter("worker_partitions_fenced", "Those of them that went unnoticed.", progress.fenced)
+    told.counter("worker_partitions_fenced", "Those of them that another process took unnoticed.", progress.fenced)
     told.counter("worker_partitions_undone", "Partitions whose log lost what was published last.", progress.undone)
     told.counter("worker_snapshots", "Snapshots that were kept.", progress.snapshots)
     told.counter("worker_snapshot_failures", "Snapshots that could not be kept.", progress.failures)
     told.gauge("worker_ready", "Whether all shards of this process go on.", float(not owner.reasons()))
+    told.gauge("worker_silent_seconds", "Since the last turn ended.", owner.silent)
+    told.gauge("worker_snapshot_every_seconds", "Seconds between a shard's snapshots, as was set.", owner.keeping.every)
+    told.gauge("worker_log_partitions", "Partitions that the log has, whoever owns them.", owner.partitions)
     shards = {str(partition): held.shard for partition, held in sorted(owner.held.copy().items()) if held.shard}
     told.gauges(
         "shard_lag_seconds",
         "Since when there are records that the shard has not applied; 0: it has applied all.",
         "partition",
-        {str(partition): lag for partition, lag in owner.lags.items()},
+        {str(partition): lag for partition, lag in owner.behind.lags.items()},
+    )
+    told.gauges(
+        "shard_snapshot_behind_seconds",
+        "Since when the shard has applied records that no snapshot holds; 0: the newest holds all.",
+        "partition",
+        {str(partition): age for partition, age in owner.keeping.behind(owner.held.copy()).items()},
     )
     told.gauges(
         "shard_offset",
@@ -96,6 +108,7 @@ def metrics(owner: Owner) -> bytes:
             {at: float(shard.guard.n_learned(of)) for at, shard in shards.items()},
         )
     _tell_rates(told, [held.shard.guard for held in owner.held.copy().values() if held.shard])
+    told.gauges("build", "The version; always 1.", "version", {onlineguard.__version__: 1})
     process_metrics.tell(told)
     return told.text()
 

@@ -93,6 +93,21 @@ def test_a_member_whose_generation_is_refused_publishes_after_the_rebalance_what
     assert {kept.partition for kept in world.outputs()} >= follower.owned.keys()
 
 
+def test_partitions_that_come_when_the_group_has_given_the_member_up_are_not_gained(world, started):
+    fill(world, 2)
+    follower = started()
+    membership = follower.member._membership
+    follower.member._membership = lambda: (-1, membership()[1])  # as librdkafka tells outside of a generation
+    assigned = follower.member._consumer.assignment
+    until(lambda: len(assigned()) == PARTITIONS, follower)
+    follower.poll(0.5)
+    assert not follower.owned
+    follower.member._membership = membership
+    time.sleep(1.5 * world.lease)  # its lease runs out, so that it has to join anew
+    until(lambda: len(follower.owned) == PARTITIONS and len(follower.read) == 2 * PARTITIONS, follower)
+    assert min(owned.generation for owned in follower.owned.values()) > 0
+
+
 def test_a_producer_that_was_fenced_is_opened_anew_and_publishes(world, mock, started):
     follower = filled(world, started)
     mock.refuse("EndTxn", "producer fenced")

@@ -7,7 +7,8 @@ from onlineguard_service.entries import Options
 from onlineguard_service.models import Models
 from onlineguard_service.partitions.log import Done, Fenced, Output, Owned, RecordsGone
 from onlineguard_service.partitions.redis_streams import RedisMember
-from onlineguard_service.shards.owner import Held, Owner, Pace
+from onlineguard_service.shards.held import Held
+from onlineguard_service.shards.owner import Owner, Pace
 from onlineguard_service.shards.shard import Shard
 from onlineguard_service.shards.snapshots import Snapshots
 
@@ -105,6 +106,7 @@ def test_a_shard_that_is_ahead_of_the_log_goes_on_from_a_snapshot_that_is_not(se
     one.settled(owner)
     one.check(owner)
     assert owner.progress.undone == lives_on
+    assert owner.progress.fenced == 0
     owner.close()
 
 

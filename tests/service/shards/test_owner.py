@@ -90,8 +90,8 @@ class Deployment:
             return one
 
         snapshots = Snapshots(opened(self.store))
-        self.owners[name] = Owner(self.log.member(name), self.log.writer(), snapshots, make, pace, choosing)
-        self.owners[name]._thread = AtOnce()
+        member, writer = self.log.member(name), self.log.writer()
+        self.owners[name] = Owner(member, writer, snapshots, make, pace, choosing, thread=AtOnce())
         return self.owners[name]
 
     def append(self, partition, given):
@@ -254,9 +254,9 @@ def test_a_shard_that_waits_holds_few_records_and_the_others_go_on(models, tmp_p
     assert deployment.log.published[0] == NOTHING
     assert len(owner.held[0].unread) <= PACE.most
     assert owner.reasons() == ["partition 0: record 0: it is not there yet"]
-    owner._looked = (-np.inf, 0)
+    owner.behind._looked = (-np.inf, 0)
     owner.turn()
-    assert owner.lags[0] > 0.0 == owner.lags[1]  # nothing of it is applied, and it is behind all the same
+    assert owner.behind.lags[0] > 0.0 == owner.behind.lags[1]  # nothing of it is applied, and it is behind all the same
     there.append(True)
     owner.held[0].again = 0.0
     deployment.drained()

@@ -7,7 +7,7 @@ import pytest
 from onlineguard_service.partitions.kafka import KafkaMember
 from onlineguard_service.partitions.redis_streams import RedisMember
 
-from tests.support.logs import PARTITIONS, worlds
+from tests.support.logs import PARTITIONS, REAL, worlds
 from tests.support.workers import Workers
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,8 @@ def workers(kind, folder, model_folder, environment):
             url = f"{one.url}?stream={one.name}&partitions={PARTITIONS}&lease=4"
             reader = lambda name: RedisMember(one.url, one.name, name, partitions=PARTITIONS)  # noqa: E731
         else:
-            url = f"kafka://{one.servers}/{one.topic}?group={one.group}&session.timeout.ms=6000"
+            lease = "group.protocol=consumer" if one.protocol == "consumer" else "session.timeout.ms=6000"
+            url = f"kafka://{one.servers}/{one.topic}?group={one.group}&{lease}"
             reader = lambda name: KafkaMember(one.servers, one.topic, name, options={"log_level": "0"})  # noqa: E731
         found = Workers(one, url, reader, folder, model_folder, environment)
         try:
@@ -30,7 +31,7 @@ def workers(kind, folder, model_folder, environment):
             found.kill()
 
 
-@pytest.mark.parametrize("kind", ["redis", "kafka mock"])
+@pytest.mark.parametrize("kind", ["redis", "kafka mock", *(["kafka"] if REAL else [])])
 def test_workers_that_are_killed_stopped_and_joined_leave_every_output_once(kind, tmp_path, model_folder, environment):
     with workers(kind, tmp_path, model_folder, environment) as group:
         group.write(100)

@@ -7,7 +7,8 @@ import urllib.request
 
 import pytest
 from onlineguard_service.partitions.memory import MemoryLog
-from onlineguard_service.shards.owner import STUCK, Held, Owner
+from onlineguard_service.shards.held import Held
+from onlineguard_service.shards.owner import STUCK, Owner
 from onlineguard_service.shards.serving import serving
 from onlineguard_service.shards.snapshots import Snapshots
 
@@ -42,7 +43,7 @@ def owner(tmp_path):
 
 
 def test_a_worker_tells_whether_it_lives_is_ready_and_what_it_did(owner):
-    owner.progress.records, owner.progress.outputs, owner.lags = 7, {"decisions": 5}, {0: 1.5}
+    owner.progress.records, owner.progress.outputs, owner.behind.lags = 7, {"decisions": 5}, {0: 1.5}
     with serving(owner, "127.0.0.1", 0) as port:
         url = f"http://127.0.0.1:{port}"
         assert got(f"{url}/livez")[0] == got(f"{url}/readyz")[0] == 200
@@ -51,6 +52,10 @@ def test_a_worker_tells_whether_it_lives_is_ready_and_what_it_did(owner):
         assert b"onlineguard_worker_records_total 7.0\n" in text
         assert b'onlineguard_worker_outputs_total{topic="decisions"} 5.0\n' in text
         assert b'onlineguard_shard_lag_seconds{partition="0"} 1.5\n' in text
+        assert b"onlineguard_worker_log_partitions 1.0\n" in text
+        assert b"onlineguard_worker_snapshot_every_seconds 60.0\n" in text
+        assert b'onlineguard_worker_outputs_total{topic="dead"} 0.0\n' in text  # so that Prometheus sees it rise
+        assert 0.0 <= float(text.partition(b"\nonlineguard_worker_silent_seconds ")[2].split()[0]) < STUCK
         assert got(f"{url}/else")[0] == 404
         owner.held[0] = Held(None, None, waits="record 3: the model is not there")
         owner.turned = time.monotonic() - STUCK - 1
