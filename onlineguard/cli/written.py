@@ -16,7 +16,8 @@ SourceName = Annotated[
     ),
 ]
 Delimiter = Annotated[
-    str | None, typer.Option(metavar="SIGN", help="Between two fields, e.g. ';', or tab.", rich_help_panel=_WRITTEN)
+    str | None,
+    typer.Option(metavar="SIGN", help="Between two fields, e.g. ';', or tab, or blanks.", rich_help_panel=_WRITTEN),
 ]
 Decimal = Annotated[
     str | None, typer.Option(metavar="SIGN", help="The decimal mark: . or , as in 1,5.", rich_help_panel=_WRITTEN)
