@@ -1,9 +1,11 @@
 """Opening a file of a source: its bytes, its format, and how it is written, told from its head."""
 
+import re
 from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from onlineguard.errors import SourceError
 from onlineguard.sources import blocks
 from onlineguard.sources.aligned import awaits_rows, in_columns, told_alignment
 from onlineguard.sources.delimited import Delimited
@@ -17,6 +19,7 @@ from onlineguard.sources.places import DELIMITERS, EXCEL, JSON_LINES, PARQUET, P
 from onlineguard.sources.rows import Table
 from onlineguard.sources.unpacking import unpacked
 
+_PAGE = re.compile(rb"(?i)\s*(?:<!--.*?-->\s*)?<(?:!doctype html|html|head|body)\b")
 _TITLES = 5  # lines of a followed text that are waited for, where the first ones may be titles and a header
 
 
@@ -81,6 +84,11 @@ def _text(
     lines = Lines(utf8)
     if place.suffix in JSON_LINES or (place.suffix not in DELIMITERS and head.lstrip().startswith(b"{")):
         return JsonLines(lines)
+    if _PAGE.match(head):
+        raise SourceError(
+            f"source {place.name} is a web page, not a table; name the address of the file itself, which a page often "
+            "calls raw or download"
+        )
     usual = DELIMITERS.get(place.suffix)
     told = whole_lines(head, ended)
     blanks = told_alignment(told, asked=choices.delimiter == BLANKS) if choices.delimiter in (None, BLANKS) else None
