@@ -11,6 +11,7 @@ PACKAGES = {
     "cli": ("rich", "typer"),
     "client": ("httpx2",),
     "excel": ("fastexcel",),
+    "lz4": ("lz4",),
     "registry": ("fsspec",),
     "plot": ("matplotlib",),
     "kafka": ("confluent_kafka",),

@@ -76,4 +76,5 @@ def command(source: str, found: Look, given: Sequence[str] = ()) -> str:
 
 
 def _cell(cell: object) -> str:
+    cell = f"{cell:.6g}" if isinstance(cell, float) else cell
     return "" if cell is None else clean(shortened(str(cell).strip(), CELL))

@@ -11,12 +11,13 @@ _WRITTEN = "How the file is written, where it is not as was told from its first 
 SourceName = Annotated[
     str,
     typer.Argument(
-        help="A text (.csv, .tsv, .txt, .ndjson, also .gz, .bz2, .xz, .zst), .parquet, .xlsx or .zip; a folder, a "
-        "pattern in quotes, a URL (https, s3, gs, abfs); or - for a pipe."
+        help="A text (.csv, .tsv, .txt, .ndjson, also .gz, .bz2, .xz, .zst, .lz4), .parquet, .xlsx, .zip or .tar; a "
+        "folder, a pattern in quotes, a URL (https, s3, gs, abfs); or - for a pipe."
     ),
 ]
 Delimiter = Annotated[
-    str | None, typer.Option(metavar="SIGN", help="Between two fields, e.g. ';', or tab.", rich_help_panel=_WRITTEN)
+    str | None,
+    typer.Option(metavar="SIGN", help="Between two fields, e.g. ';', or tab, or blanks.", rich_help_panel=_WRITTEN),
 ]
 Decimal = Annotated[
     str | None, typer.Option(metavar="SIGN", help="The decimal mark: . or , as in 1,5.", rich_help_panel=_WRITTEN)

@@ -1,6 +1,6 @@
 """Where an Engine keeps its table and steps its events: on the CPU, on an accelerator, or on whichever is quicker.
 
-A call costs an accelerator some 0.3 ms however few its events are, and a CPU some 130 ns an event. So with
+A call costs an accelerator the same however few its events are, and a CPU some time for each event. So with
 `device="auto"` and an accelerator at hand the table lies on the CPU while calls are small, and moves to the accelerator
 for large ones, as it is divided among cores on a machine without one. `Engine.warmup` measures from how many events on
 a call is large.

@@ -42,7 +42,8 @@ def drawn(
 
     X: the events, (n, d) numbers or named columns; without them only the scores are drawn.
     features: which of the named columns are drawn, or the names of the numbers; else those that hold numbers.
-    time: what lies along the axis, (n,) times or numbers, or the name of such a column of X.
+    time: what lies along the axis, (n,) times or numbers, or the name of such a column of X or of its index in pandas;
+        without it, that index where it holds times, else the events are counted.
     usual: location and scale of features, to be shaded.
 
     Of the usual events at most MOST_POINTS are drawn, evenly spread, and all of the anomalous. Raises MissingExtra
@@ -50,8 +51,12 @@ def drawn(
     """
     extras.require("plot", "plot")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    at = _times(X, time, len(verdicts))
+    index = _index(X)
+    if time is None and index.get(None) is not None:
+        time = index[None]
+    at = _times(X, index.get(time) if isinstance(time, str) and time in index else time, len(verdicts))
     along = time if isinstance(time, str) else "event" if time is None else "time"
     names, values = _values(X, features, len(verdicts), time if isinstance(time, str) else None)
     _, axes = plt.subplots(
@@ -76,6 +81,12 @@ def drawn(
     shown = _thinned(np.arange(len(verdicts)))
     below.plot(at[shown], verdicts.threshold[shown], color=LINE, lw=1.2, label="threshold")
     below.set(yscale="log", ylabel="score", xlabel=along)
+    wide = np.ptp(np.log10(score)) > 2 if len(score) else False
+    below.yaxis.set(
+        major_locator=LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)),
+        major_formatter=StrMethodFormatter("{x:g}"),
+        minor_formatter=NullFormatter(),
+    )
     below.legend(loc="upper left", frameon=False)
     axes[0].set_title(title or repr(verdicts), loc="left", fontsize="medium")
     return axes
@@ -89,6 +100,15 @@ def _dots(axis: Any, at: np.ndarray, usual: np.ndarray, values: np.ndarray, odd:
 
 def _thinned(at: np.ndarray) -> np.ndarray:
     return at[:: max(1, -(-len(at) // MOST_POINTS))]
+
+
+def _index(X: Any) -> dict[str | None, Any]:
+    """The levels of a frame's index in pandas by their names; by None the index itself, where it holds times."""
+    index = getattr(X, "index", None)
+    if index is None or not hasattr(index, "get_level_values"):
+        return {}
+    levels = {name: index.get_level_values(name) for name in index.names if isinstance(name, str)}
+    return levels | ({None: index} if getattr(index.dtype, "kind", "") == "M" else {})
 
 
 def _times(X: Any, time: Any, n: int) -> np.ndarray:

@@ -150,7 +150,8 @@ class Verdicts:
 
         X: the events that were judged, in the same order: (n, d) numbers, a frame or other named columns.
         features: which columns of a frame are drawn, at most 12, or the names of the numbers; else all with numbers.
-        time: when the events were, (n,) times or numbers, or the name of that column of X; else events are counted.
+        time: when the events were, (n,) times or numbers, or the name of that column of X or of its index in pandas;
+            else that index, where it holds times, or events are counted.
 
         Returns the axes of a new figure of Matplotlib, one for each feature and the last for the score; needs the extra
         `plot`. Draw one slice at a time, `verdicts[here].plot(X[here])` with `here = X["host"] == "web-1"`.

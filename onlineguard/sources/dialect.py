@@ -20,6 +20,7 @@ from onlineguard.sources.formats import is_zone
 from onlineguard.sources.numerals import PLAIN, Numerals, look_like_numbers, told_numerals
 
 HEAD_BYTES = 1 << 18  # of a text, by which all is told
+BLANKS = " "  # the delimiter of columns that are aligned, see `onlineguard.sources.aligned`
 _ROWS, _CELLS = 1_000, 50_000  # of the head, at most
 _DELIMITERS = (",", ";", "\t", "|")
 _ANNOTATIONS = ("#group", "#datatype", "#default", "#constant")  # lines of InfluxDB before a header
@@ -35,7 +36,8 @@ WORDS = MISSING | {  # that stand for a missing number, in small letters
 class Choices:
     """What the user says about how a file is written; what is None is told from the file.
 
-    delimiter: one character. decimal: "." or ",". encoding: as Python names it. header: whether there is one.
+    encoding: as Python names it. delimiter: one character; a blank stands for any number of them, between aligned
+    columns. header: whether there is one. decimal: "." or ",".
     time_format: as of `strptime`, e.g. "%d.%m.%Y %H:%M". time_zone: of times without one, e.g. "Europe/Berlin".
     missing: words or numbers for a missing value, besides the usual words.
 
@@ -54,10 +56,10 @@ class Choices:
         if self.encoding is not None:
             object.__setattr__(self, "encoding", checked_encoding(self.encoding))
         if self.delimiter is not None:
-            delimiter = {"tab": "\t", "\\t": "\t"}.get(self.delimiter, self.delimiter)
+            delimiter = {"tab": "\t", "\\t": "\t", "blanks": BLANKS}.get(self.delimiter, self.delimiter)
             if len(delimiter) != 1 or not delimiter.isascii() or delimiter in "\"'\r\n" or delimiter.isalnum():
                 raise InvalidArgument(
-                    "delimiter", f"is {self.delimiter!r}; it must be one sign, e.g. ';', or the word tab"
+                    "delimiter", f"is {self.delimiter!r}; it must be one sign, e.g. ';', or the word tab or blanks"
                 )
             object.__setattr__(self, "delimiter", delimiter)
         if self.decimal not in (None, ".", ","):
@@ -82,11 +84,13 @@ class Dialect:
     width: int = 0  # fields of most rows
     numerals: Numerals = PLAIN
     columns: Sequence[Sequence[str]] = field(default=(), repr=False, compare=False)  # fields of the head, by column
+    aligned: bool = False  # by blanks; the delimiter is then that of the text that was made of it
 
     def describe(self) -> str:
         """In a few words, for one line on the screen."""
-        delimiter = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
-        parts = [self.encoding, f"{delimiter.get(self.delimiter, repr(self.delimiter))} between fields"]
+        delimiter = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", BLANKS: "blanks"}
+        delimiter = delimiter.get(self.delimiter, repr(self.delimiter))
+        parts = [self.encoding, "columns aligned by blanks" if self.aligned else f"{delimiter} between fields"]
         parts += [] if self.quote == '"' else [f"quotes {self.quote}"]
         parts += [f"{self.skipped} line{'s' * (self.skipped > 1)} skipped"] * bool(self.skipped)
         parts += ["header" if self.header else "no header"]

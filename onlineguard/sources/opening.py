@@ -1,11 +1,15 @@
 """Opening a file of a source: its bytes, its format, and how it is written, told from its head."""
 
+import re
 from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
+from onlineguard.errors import SourceError
 from onlineguard.sources import blocks
+from onlineguard.sources.aligned import awaits_rows, in_columns, told_alignment
 from onlineguard.sources.delimited import Delimited
-from onlineguard.sources.dialect import HEAD_BYTES, Choices, told_dialect, whole_lines
+from onlineguard.sources.dialect import BLANKS, HEAD_BYTES, Choices, told_dialect, whole_lines
 from onlineguard.sources.encodings import as_utf8, told_encoding
 from onlineguard.sources.following import Followed
 from onlineguard.sources.frames import excel_table, parquet_table
@@ -14,6 +18,9 @@ from onlineguard.sources.ndjson import JsonLines
 from onlineguard.sources.places import DELIMITERS, EXCEL, JSON_LINES, PARQUET, Place
 from onlineguard.sources.rows import Table
 from onlineguard.sources.unpacking import unpacked
+
+_PAGE = re.compile(rb"(?i)\s*(?:<!--.*?-->\s*)?<(?:!doctype html|html|head|body)\b")
+_TITLES = 5  # lines of a followed text that are waited for, where the first ones may be titles and a header
 
 
 @contextmanager
@@ -71,11 +78,26 @@ def _text(
     encoding = choices.encoding or told_encoding(raw)
     utf8 = as_utf8(text, encoding)
     head, ended, utf8 = blocks.with_head(utf8, HEAD_BYTES, needed)
+    while needed and headed and needed < _TITLES and not ended and awaits_rows(whole_lines(head, ended)):
+        needed += 1
+        head, ended, utf8 = blocks.with_head(utf8, HEAD_BYTES, needed)
     lines = Lines(utf8)
     if place.suffix in JSON_LINES or (place.suffix not in DELIMITERS and head.lstrip().startswith(b"{")):
         return JsonLines(lines)
+    if _PAGE.match(head):
+        raise SourceError(
+            f"source {place.name} is a web page, not a table; name the address of the file itself, which a page often "
+            "calls raw or download"
+        )
     usual = DELIMITERS.get(place.suffix)
-    dialect = told_dialect(whole_lines(head, ended), encoding, choices, usual, asked)
+    told = whole_lines(head, ended)
+    blanks = told_alignment(told, asked=choices.delimiter == BLANKS) if choices.delimiter in (None, BLANKS) else None
+    if blanks is not None:
+        lines = Lines(in_columns(utf8, blanks))
+        told = b"".join(in_columns(iter([told.encode()]), blanks)).decode()
+        header = bool(blanks.header) if choices.header is None else choices.header
+        choices = replace(choices, delimiter="\t", header=header)
+    dialect = replace(told_dialect(told, encoding, choices, usual, asked), aligned=blanks is not None)
     if followed is not None and dialect.header:
-        followed.opening = dialect.skipped + 1
+        followed.opening = dialect.skipped + 1 + (blanks.before if blanks is not None else 0)
     return Delimited(lines, dialect, place.name)

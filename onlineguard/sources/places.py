@@ -1,23 +1,23 @@
-"""Places: where the bytes of a source are: files, folders, patterns, members of a zip, URLs, a pipe."""
+"""Places: where the bytes of a source are: files, folders, patterns, members of an archive, URLs, a pipe."""
 
 import glob
 import shutil
 import stat
 import sys
 import tempfile
-import urllib.error
-import urllib.request
-import zipfile
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from onlineguard.errors import MissingExtra, SourceError
+from onlineguard.sources import archives
+from onlineguard.sources.archives import TAR, ZIP, Archive
 from onlineguard.sources.unpacking import PACKED
+from onlineguard.sources.web import content_names, opened_url, shown
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}  # of text, unless it says otherwise
 TEXTS = {*DELIMITERS, ".txt", ".dat", ".psv", ".log"}
@@ -26,6 +26,7 @@ PARQUET = {".parquet", ".pq"}
 EXCEL = {".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"}
 WHOLE = {*PARQUET, *EXCEL}  # read from their end, so never from a stream, nor packed
 SUFFIXES = {*TEXTS, *JSON_LINES, *WHOLE}
+TARS = {".tgz", ".tbz2", ".txz", ".tzst"}  # short for .tar.gz and so on
 CLOUDS = {  # scheme: extra and package
     **dict.fromkeys(("s3", "s3a"), ("s3", "s3fs")),
     **dict.fromkeys(("gs", "gcs"), ("gcs", "gcsfs")),
@@ -61,8 +62,8 @@ def found_places(source: str) -> list[Place]:
 
     The name is that of a file, even if it has a star in it; of a folder, all files below it that can be read, but for
     those whose names begin with a dot or an underscore; a pattern, such as logs/**/*.csv; a URL of any scheme that
-    fsspec knows, each with a pattern or of a folder; http and https need no fsspec; or -, standard input. Of a zip file
-    it is all members that can be read.
+    fsspec knows, each with a pattern or of a folder; http and https need no fsspec; or -, standard input. Of a zip
+    or tar file it is all members that can be read.
     """
     if source == "-":
         return [Place("stdin", "", None, _stdin)]
@@ -73,7 +74,12 @@ def found_places(source: str) -> list[Place]:
         places = _of_store(source, scheme)
     else:
         places = [_of_disk(path) for path in _paths(Path(urlsplit(source).path) if scheme else Path(source))]
-    return [member for place in places for member in (_members(place) if place.suffix == ".zip" else [place])]
+    return [member for place in places for member in (_members(place) if place.suffix in (ZIP, TAR) else [place])]
+
+
+def shown_name(source: str) -> str:
+    """The name of a source for people: of a URL without what nobody else should see."""
+    return shown(source) if source.lower().startswith(("http://", "https://")) else source
 
 
 def _stdin() -> AbstractContextManager[BinaryIO]:
@@ -105,72 +111,53 @@ def _of_disk(path: Path) -> Place:
 
 
 def _of_web(url: str) -> Place:
-    @contextmanager
-    def opened() -> Generator[BinaryIO]:
-        request = urllib.request.Request(url, headers={"User-Agent": "onlineguard", "Accept-Encoding": "identity"})
-        try:
-            answer = urllib.request.urlopen(request, timeout=60)
-        except urllib.error.HTTPError as error:
-            error.close()
-            raise
-        with answer:
-            yield cast(BinaryIO, answer)
-
-    return Place(url, _suffix(urlsplit(url).path, content_tells=True), None, opened)
+    suffix = _suffix(urlsplit(url).path, content_tells=True)
+    for name in content_names(url) if not suffix else ():
+        suffix = suffix or _suffix(name, content_tells=True)
+    return Place(shown(url), suffix, None, lambda: opened_url(url))
 
 
 def _of_store(url: str, scheme: str) -> list[Place]:
     extra, package = CLOUDS.get(scheme, ("registry", "fsspec"))
-    if missing := [name for name in ("fsspec", package) if find_spec(name) is None]:
+    if missing := [name for name in dict.fromkeys(("fsspec", package)) if find_spec(name) is None]:
         raise MissingExtra(f"source {url}", missing, extra)
-    import fsspec
+    from onlineguard.sources.stores import files_of, opened_file
 
     try:
-        system, path = cast(tuple[Any, str], fsspec.core.url_to_fs(url))
-        if glob.has_magic(path) and not system.exists(path):
-            names = [name for name in system.glob(path) if system.isfile(name)]
-        elif system.isdir(path):
-            names = [name for name in system.find(path) if _wanted(name.removeprefix(path))]
-        else:
-            names = [path]
-        if not names:
-            raise SourceError(f"source {url} holds no file that can be read; {_KNOWN}")
-        sizes = [system.size(name) for name in names]
+        system, sizes = files_of(url, _wanted)
     except (OSError, ValueError, ImportError) as error:
-        raise SourceError(f"source {url} cannot be read: {str(error) or type(error).__name__}") from error
+        raise SourceError(f"source {url} cannot be read: {error}") from error
+    if not sizes:
+        raise SourceError(f"source {url} holds no file that can be read; {_KNOWN}")
     return [
-        Place(f"{scheme}://{name.lstrip('/')}", _suffix(name), size, lambda name=name: system.open(name, "rb"))
-        for name, size in sorted(zip(names, sizes, strict=True))
+        Place(f"{scheme}://{name.lstrip('/')}", _suffix(name), size, lambda name=name: opened_file(system, name))
+        for name, size in sorted(sizes.items())
     ]
 
 
 def _members(place: Place) -> list[Place]:
-    """The members of a zip file, each a place of its own."""
-
-    @contextmanager
-    def opened(name: str) -> Generator[BinaryIO]:
-        with place.local() as path, zipfile.ZipFile(path) as archive, archive.open(name) as member:
-            yield cast(BinaryIO, member)
-
+    """The members of an archive, each a place of its own."""
     try:
-        with place.local() as path, zipfile.ZipFile(path) as archive:
-            members = [(entry.filename, entry.file_size) for entry in archive.infolist() if _wanted(entry.filename)]
-    except (OSError, zipfile.BadZipFile) as error:
+        archive = Archive(place.suffix, place.name, place.path, place.opened)
+        members = {name: size for name, size in archive.members().items() if _wanted(name)}
+    except archives.UNREADABLE as error:
         raise SourceError(f"source {place.name} cannot be read: {error}") from error
     if not members:
         raise SourceError(f"source {place.name} has no member that can be read; {_KNOWN}")
     return [
-        Place(f"{place.name}/{name}", _suffix(name), size, lambda name=name: opened(name))
-        for name, size in sorted(members)
+        Place(f"{place.name}/{name}", _suffix(name), size, lambda name=name: archive.opened(name))
+        for name, size in sorted(members.items())
     ]
 
 
 def _suffix(name: str, content_tells: bool = False) -> str:
     """That of the format, in small letters; raises SourceError where nothing that ends so can be read."""
     suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes]
+    if suffixes[-1:] == [TAR] or (suffixes[-2:-1] == [TAR] and suffixes[-1] in PACKED) or {*suffixes[-1:]} & TARS:
+        return TAR
     packed = suffixes[-1:] and suffixes[-1] in PACKED
     suffix = "".join(suffixes[:-1][-1:] if packed else suffixes[-1:])
-    if suffix in (SUFFIXES - WHOLE if packed else SUFFIXES | {".zip"}):
+    if suffix in (SUFFIXES - WHOLE if packed else SUFFIXES | {ZIP}):
         return suffix
     if content_tells:
         return ""
@@ -184,12 +171,12 @@ def _wanted(name: str) -> bool:
     if name.endswith(".rejects.ndjson"):
         return False
     try:
-        return _suffix(name) != ".zip"
+        return _suffix(name) not in (ZIP, TAR)
     except SourceError:
         return False
 
 
 _KNOWN = (
-    "it must end in .csv, .tsv, .txt, .ndjson or .jsonl (each also with .gz, .bz2, .xz or .zst), .parquet, .xlsx or "
-    ".zip; or pipe the text in and name the source -"
+    "it must end in .csv, .tsv, .txt, .ndjson or .jsonl (each also with .gz, .bz2, .xz, .zst or .lz4), .parquet, "
+    ".xlsx, .zip, .tar or .tar.gz; or pipe the text in and name the source -"
 )

@@ -17,7 +17,7 @@ from onlineguard.sources.dialect import WORDS, Choices
 from onlineguard.sources.fields import Style
 from onlineguard.sources.kinds import kind_of, number_kind, slice_among
 from onlineguard.sources.opening import opened_table
-from onlineguard.sources.places import WHOLE, Place, found_places
+from onlineguard.sources.places import WHOLE, Place, found_places, shown_name
 from onlineguard.sources.rejects import RejectFile, shortened
 from onlineguard.sources.rows import Columns, FieldRows, Table
 from onlineguard.sources.times import TimeParser, told_time_format
@@ -32,8 +32,8 @@ class Source:
 
     `path` is a file, a folder, a pattern such as logs/*.csv, or a URL, see `onlineguard.sources.places`. The format
     follows from the name: delimited text (.csv, .tsv, .txt), NDJSON (.ndjson, .jsonl), each also packed (.gz, .bz2,
-    .xz, .zst), Parquet and Excel; on standard input from the first byte: `{` for NDJSON, else delimited text. How the
-    text is written is told from its head, as far as `choices` does not say; `described` has it in a few words.
+    .xz, .zst, .lz4), Parquet and Excel; on standard input from the first byte: `{` for NDJSON, else delimited text. How
+    the text is written is told from its head, as far as `choices` does not say; `described` has it in a few words.
 
     - `feature_columns` may be patterns such as load*; None is every column with numbers. The names, once a batch was
       read, are in `feature_columns`.
@@ -83,7 +83,7 @@ class Source:
         if batch_rows < 1:
             raise InvalidArgument(f"batch_rows is {batch_rows}; it must be at least 1, e.g. 131072")
         self.from_stdin = str(path) == "-"
-        self.name = "stdin" if self.from_stdin else str(path)
+        self.name = "stdin" if self.from_stdin else shown_name(str(path))
         self.path = Path(path)
         self.slice_columns = list(slice_columns)
         self.time_column, self.label_column = time_column, label_column

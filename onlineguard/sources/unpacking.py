@@ -1,4 +1,4 @@
-"""Unpacking: the content of a gzip, bzip2, xz or zstd file, told by its first bytes, a block at a time."""
+"""Unpacking: the content of a gzip, bzip2, xz, zstd or lz4 file, told by its first bytes, a block at a time."""
 
 import bz2
 import lzma
@@ -17,9 +17,13 @@ _MAGIC = (
     (re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"), ".bz2"),
     (re.compile(rb"\xfd7zXZ\x00"), ".xz"),
     (re.compile(rb"(?:\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18)"), ".zst"),
+    (re.compile(rb"\x04\x22\x4d\x18"), ".lz4"),
 )
 _MAGIC_BYTES = 10
-PACKED = {".gz": "gzipped", ".bz2": "packed by bzip2", ".xz": "packed by xz", ".zst": "packed by zstd"}
+PACKED = {
+    **{".gz": "gzipped", ".bz2": "packed by bzip2", ".xz": "packed by xz"},
+    **{".zst": "packed by zstd", ".lz4": "packed by lz4"},
+}
 
 
 def unpacked(blocks: Iterator[bytes], source: str) -> Iterator[bytes]:
@@ -43,20 +47,26 @@ def _decompressor(kind: str) -> Callable[[], Any]:
         return bz2.BZ2Decompressor
     if kind == ".xz":
         return lzma.LZMADecompressor
+    if kind == ".lz4":
+        if find_spec("lz4") is None:
+            raise MissingExtra("reading what lz4 packed", ["lz4"], "lz4")
+        from lz4 import frame
+
+        return partial(_OwnErrors, frame.LZ4FrameDecompressor, RuntimeError)
     if find_spec("compression") is not None:  # Python 3.14 has its own
         from compression import zstd  # pyright: ignore[reportMissingImports]
     elif find_spec("backports") is not None and find_spec("backports.zstd") is not None:
         from backports import zstd
     else:
         raise MissingExtra("reading what zstd packed", ["backports.zstd"], "zstd")
-    return partial(_ZstdErrors, zstd)
+    return partial(_OwnErrors, zstd.ZstdDecompressor, zstd.ZstdError)
 
 
-class _ZstdErrors:
-    """A decompressor of zstd whose errors are among `blocks.UNREADABLE`."""
+class _OwnErrors:
+    """A decompressor with an error of its own, which becomes one of `blocks.UNREADABLE`."""
 
-    def __init__(self, zstd: Any):
-        self._inner, self._error = zstd.ZstdDecompressor(), zstd.ZstdError
+    def __init__(self, new: Callable[[], Any], error: type[Exception]):
+        self._inner, self._error = new(), error
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
         try:

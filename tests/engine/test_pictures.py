@@ -179,3 +179,29 @@ def test_verdicts_of_one_slice_are_drawn_over_its_times_with_the_numbers_of_a_fr
         verdicts[one].plot(held, time="when")
     with pytest.raises(InvalidArgument, match=r"time has shape \(3,\) for 500 verdicts"):
         verdicts[one].plot(held, time=np.arange(3))
+
+
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_the_index_of_a_pandas_frame_lies_along_the_axis_if_it_holds_times(judged, zone):
+    pandas = pytest.importorskip("pandas")
+    index = pandas.date_range("2026-07-01", periods=len(X), freq="min", tz=zone, name="at")
+    frame = pandas.DataFrame(X, columns=FEATURES, index=index)
+    expected = mpl.dates.date2num(index.to_numpy())
+    for given, options in (
+        (frame, {}),
+        (frame, {"time": "at"}),
+        (frame.set_index("load", append=True), {"time": "at"}),
+    ):
+        *_, score = judged[1].plot(given, ["latency"], **options)
+        threshold = drawn(score)[-1]
+        np.testing.assert_allclose(threshold[:, 0], expected)
+    *_, score = judged[1].plot(frame.reset_index(drop=True), ["latency"])
+    assert drawn(score)[-1][:3, 0].tolist() == [0, 1, 2]
+
+
+def test_the_axis_of_scores_has_plain_numbers(judged):
+    *_, score = judged[1].plot()
+    score.figure.canvas.draw()
+    shown = {text.get_text() for text in score.get_yticklabels()}
+    assert {"0.5", "1", "2", "5"} <= shown
+    assert not any(text.get_text() for text in score.get_yticklabels(minor=True))

@@ -1,15 +1,20 @@
 """Files of clicks as tables, before a mapping says which column is which field: CSV, NDJSON, Parquet, lines of text.
 
-A file may be packed: `.gz` around CSV or text, `.zip` around a single file of any kind.
+A file may be packed: `.gz` around CSV or text, `.zip` around a single file of any kind. How a CSV file is written, its
+encoding, delimiter and the titles above its header, is told from its first block, as `onlineguard run` tells it.
 """
 
 import gzip
+import io
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path, PurePath
 
 import polars as pl
 
 from onlineguard.errors import SourceError
+from onlineguard.sources.dialect import HEAD_BYTES, Choices, told_dialect, whole_lines
+from onlineguard.sources.encodings import as_utf8, told_encoding
 
 ENDINGS = ".csv, .csv.gz, .ndjson, .parquet or .zip file"
 
@@ -37,12 +42,30 @@ def _table(file: str, source: Path | bytes, pattern: str | None) -> pl.DataFrame
     if pattern is not None:
         return _lines(name, source, pattern)
     if name.endswith((".csv", ".csv.gz")):
-        return pl.read_csv(source, infer_schema=False)
+        return _delimited(name, source)
     if name.endswith((".ndjson", ".jsonl")):
         return pl.read_ndjson(source, infer_schema_length=None)
     if name.endswith((".parquet", ".pq")):
         return pl.read_parquet(source)
     raise SourceError(f"{file} has no known ending; name a {ENDINGS}, or a mapping with a pattern for lines of text")
+
+
+def _delimited(name: str, source: Path | bytes) -> pl.DataFrame:
+    opened = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+    with opened, gzip.open(opened) if name.endswith(".gz") else nullcontext(opened) as content:
+        head = content.read(HEAD_BYTES)
+        encoding = told_encoding(head)
+        text = next(as_utf8(iter([head]), encoding), b"")
+        dialect = told_dialect(whole_lines(text, len(head) < HEAD_BYTES), encoding, Choices(header=True), ",")
+        if encoding != "utf-8":
+            source = b"".join(as_utf8(iter([head + content.read()]), encoding))
+    return pl.read_csv(
+        source,
+        infer_schema=False,
+        separator=dialect.delimiter,
+        quote_char=dialect.quote,
+        skip_lines=dialect.skipped,
+    )
 
 
 def _lines(name: str, source: Path | bytes, pattern: str) -> pl.DataFrame:

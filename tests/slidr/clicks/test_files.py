@@ -88,3 +88,19 @@ def test_a_row_is_a_purchase_if_its_column_says_so():
     columns = {field: field for field in frame.columns if field != "bought"}
     mapping = Mapping(columns=columns, purchases={"bought": "^1$"})
     assert read_clicks(frame, mapping)["purchase_ts"].to_list() == [10**12, None, None]
+
+
+@pytest.mark.parametrize("kind", ["", ".gz", ".zip"])
+def test_how_a_csv_file_is_written_is_told_from_it(tmp_path, kind):
+    text = "Report: clicks\r\n\r\nAd;Campaña;Bid\r\na1;Otoño;1,5\r\na2;;2,5\r\n".encode("cp1252")
+    path = tmp_path / f"log.csv{kind}"
+    if kind == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("log.csv", text)
+    else:
+        path.write_bytes(gzip.compress(text) if kind else text)
+    assert read_table(path).to_dict(as_series=False) == {
+        "Ad": ["a1", "a2"],
+        "Campaña": ["Otoño", None],
+        "Bid": ["1,5", "2,5"],
+    }
