@@ -246,9 +246,11 @@ def _has_row_names(header: str, row: str) -> bool:
 def awaits_rows(head: str) -> bool:
     """Whether these first lines may be titles of an aligned table, or its header, so that more should be seen."""
     lines = head.split("\n")
-    return not any(sign in lines[0] for sign in ",;|") and not any(
-        len(words) > 1 and any(map(_NUMBER.match, words)) for words in map(str.split, lines[1:])
-    )
+    if len(lines[0].split()) == 1 or lines[0].startswith("{") or any(sign in lines[0] for sign in ",;|"):
+        return False
+    numbers = [(sum(map(bool, map(_NUMBER.match, words))), len(words)) for words in map(str.split, lines)]
+    titled = 2 * numbers[0][0] < numbers[0][1]  # a title may have a number in it
+    return titled and not any(n and of > 1 for n, of in numbers[1:])
 
 
 def _tells_more(lines: Sequence[str], way: Alignment) -> bool:

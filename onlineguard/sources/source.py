@@ -192,7 +192,8 @@ class Source:
             ) as table:
                 self._resolve(table)
                 converter = self._converter(place, table)
-                for rows in self._told_apart(converter, table.rows(self._columns)):
+                columns = replace(self._columns, source=place.name)
+                for rows in self._told_apart(converter, table.rows(columns)):
                     any_read = True
                     events, rejects = converter.convert(rows)
                     self.bad_fields += converter.bad_fields

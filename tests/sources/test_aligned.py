@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from onlineguard.sources import Choices, Source
+from onlineguard.sources.aligned import awaits_rows
 from onlineguard.sources.looking import look
 from tests.support.reading import internals, rows, set_aside
 
@@ -303,3 +304,19 @@ def test_a_table_is_followed_line_by_line(tmp_path):
         more.write("12:20:01 PM     all      7.25      0.00      1.14     91.61\n")
     assert next(batches).X.tolist() == [[7.25]]
     batches.close()
+
+
+@pytest.mark.parametrize(
+    ("head", "awaits"),
+    [
+        ("Linux 5.15 (web-1) \t11/29/26\n\n", True),
+        ("procs ----memory----\n r  b   swpd\n", True),
+        ("r b swpd\n1 0 12\n", False),
+        ("x\n1\n", False),
+        ("host,load\na,1\n", False),
+        ('{"x": 1}\n', False),
+        ("web-1    1.5\n", False),
+    ],
+)
+def test_only_titles_and_a_header_make_a_followed_text_wait_for_more(head, awaits):
+    assert awaits_rows(head) == awaits

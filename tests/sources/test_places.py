@@ -104,6 +104,13 @@ def test_several_files_are_one_source_in_the_order_of_their_names(tmp_path, patt
     assert read.reasons[0].endswith("1.csv, line 4: the row has 1 column, the header has 2")
 
 
+def test_of_several_files_the_one_that_lacks_a_column_is_named(tmp_path):
+    (tmp_path / "1.csv").write_bytes(TEXT)
+    (tmp_path / "2.csv").write_text("host,load\na,1\n")
+    with pytest.raises(SourceError, match=r"feature column 'cpu' is not in \S+2.csv, whose columns are host, load"):
+        rows(Source(tmp_path / "*.csv", ["host"], ["cpu"]))
+
+
 def test_a_file_with_a_star_in_its_name_is_that_file(tmp_path):
     (tmp_path / "e*.csv").write_bytes(TEXT)
     (tmp_path / "ee.csv").write_bytes(TEXT)

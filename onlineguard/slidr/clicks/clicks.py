@@ -232,7 +232,7 @@ def read_clicks(
     if absent := sorted(set(mapping.wanted()) - set(log.columns)):
         raise SourceError(
             f"{name} has no column {', '.join(absent)}; its columns are {', '.join(log.columns)}. A mapping says which "
-            f"column holds which field"
+            "column holds which field (--mapping FILE, such as examples/talkingdata.toml)"
         )
     columns: list[pl.Series] = []
     first_wrong = pl.Series([None] * log.height, dtype=pl.String)
