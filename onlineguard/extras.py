@@ -8,19 +8,20 @@ from onlineguard.errors import MissingExtra
 # By the names they are imported under; pyproject.toml has the same, by the names they are installed under.
 PACKAGES = {
     "arrow": ("pyarrow",),
-    "cli": ("rich", "typer"),
+    "cli": ("polars", "rich", "typer"),
     "client": ("httpx2",),
-    "excel": ("fastexcel",),
+    "excel": ("fastexcel", "polars"),
     "lz4": ("lz4",),
     "registry": ("fsspec",),
     "plot": ("matplotlib",),
     "kafka": ("confluent_kafka",),
     "ray": ("grpc", "ray"),
+    "polars": ("polars",),
     "redis": ("hiredis", "redis"),
     "river": ("river",),
     "sklearn": ("sklearn",),
     "serve": ("httptools", "starlette", "uvicorn"),
-    "slidr": ("optax", "scipy", "sklearn"),
+    "slidr": ("optax", "polars", "scipy", "sklearn"),
 }
 INSTALLED_AS = {
     "confluent_kafka": "confluent-kafka",

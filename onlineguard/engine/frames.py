@@ -1,23 +1,25 @@
 """Batches of rows that are wider than events and more than memory holds, for `Engine.update` one after the other."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, overload
-
-import polars as pl
+from typing import TYPE_CHECKING, Any, overload
 
 from onlineguard.engine.batches import LARGEST_BATCH
-from onlineguard.engine.columns import as_polars
+from onlineguard.engine.columns import as_frame
 from onlineguard.errors import InvalidArgument
+from onlineguard.extras import require
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @overload
 def in_batches(
     source: Any, slices: str | Sequence[str], y: None = None, *, rows: int = LARGEST_BATCH
-) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]: ...
+) -> "Iterator[tuple[pl.DataFrame, pl.DataFrame]]": ...
 @overload
 def in_batches(
     source: Any, slices: str | Sequence[str], y: str, *, rows: int = LARGEST_BATCH
-) -> Iterator[tuple[pl.DataFrame, pl.DataFrame, pl.Series]]: ...
+) -> "Iterator[tuple[pl.DataFrame, pl.DataFrame, pl.Series]]": ...
 def in_batches(
     source: Any, slices: str | Sequence[str], y: str | None = None, *, rows: int = LARGEST_BATCH
 ) -> Iterator[Any]:
@@ -25,6 +27,7 @@ def in_batches(
 
     X is a polars frame of all columns, among which an engine finds its features by name.
 
+    >>> import polars as pl
     >>> from onlineguard import Engine
     >>> lazy = pl.LazyFrame({"host": ["a", "b"] * 300, "load": range(600)})
     >>> engine = Engine(features=["load"])
@@ -38,21 +41,25 @@ def in_batches(
     rows: at most so many in a batch. A reader and a LazyFrame are read as they are needed, so memory holds few batches,
         whatever their length.
 
-    Raises InvalidArgument where there is no such column, and where the source is none of these.
+    Raises InvalidArgument where there is no such column, and where the source is none of these; MissingExtra without
+    the extra `polars`.
     """
+    require("in_batches", "polars")
     if rows < 1:
         raise InvalidArgument("rows", f"is {rows!r}; it must be at least 1, e.g. 65_536")
     keys, lazy = [slices] if isinstance(slices, str) else list(slices), _lazy(source, rows)
     return _cut(lazy, _checked(keys, y, lazy.collect_schema().names()), y, rows)
 
 
-def _cut(lazy: pl.LazyFrame, keys: list[str], y: str | None, rows: int) -> Iterator[Any]:
+def _cut(lazy: "pl.LazyFrame", keys: list[str], y: str | None, rows: int) -> Iterator[Any]:
     for frame in lazy.collect_batches(chunk_size=rows, maintain_order=True, lazy=True):
         for part in frame.iter_slices(rows):
             yield (part.select(keys), part) if y is None else (part.select(keys), part, part.get_column(y))
 
 
-def _lazy(source: Any, rows: int) -> pl.LazyFrame:
+def _lazy(source: Any, rows: int) -> "pl.LazyFrame":
+    import polars as pl
+
     if isinstance(source, pl.LazyFrame):
         return source
     if hasattr(source, "scanner"):  # an Arrow dataset
@@ -61,7 +68,7 @@ def _lazy(source: Any, rows: int) -> pl.LazyFrame:
         return source.lazy()
     if hasattr(source, "__arrow_c_stream__"):
         return pl.scan_arrow_c_stream(source)
-    found = as_polars(source)
+    found = as_frame(source)
     if isinstance(found, pl.DataFrame):
         return found.lazy()
     raise InvalidArgument(

@@ -14,8 +14,9 @@ from uuid import UUID
 
 import numpy as np
 
+from onlineguard.engine import arrow
 from onlineguard.engine.arrays import there
-from onlineguard.engine.columns import PLAIN, as_polars
+from onlineguard.engine.columns import PLAIN, as_frame
 from onlineguard.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -170,7 +171,9 @@ def _columns(slices: Any) -> list[SliceKeys] | None:
         if slices.ndim == 1:
             return [_of_pandas(slices)]
         return [_of_pandas(slices.iloc[:, i]) for i in range(slices.shape[1])]
-    found = as_polars(slices)
+    found = as_frame(slices)
+    if isinstance(found, arrow.Table | arrow.Column):
+        return [_of_arrow(part) for part in found.parts()]
     return None if found is None else [_of_polars(part) for part in _parts(found)]
 
 
@@ -211,6 +214,11 @@ def _of_polars(column: "pl.Series") -> SliceKeys:
     first = np.zeros(n_unique + 1, np.int64)
     first[codes[::-1]] = np.arange(len(codes))[::-1]
     return CodedKeys(column.gather(first).to_list() if len(codes) else [], codes)
+
+
+def _of_arrow(column: arrow.Column) -> SliceKeys:
+    coded = column.coded()
+    return column.to_numpy() if coded is None else CodedKeys(*coded)
 
 
 def _of_pandas(column: Any) -> SliceKeys:

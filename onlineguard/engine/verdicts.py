@@ -13,6 +13,7 @@ import numpy as np
 
 from onlineguard.core.protocols import Array
 from onlineguard.core.quantiles import LEVELS
+from onlineguard.extras import require
 from onlineguard.models.base import READY, SCORE, THRESHOLD
 
 SMALLEST_P = 1e-12
@@ -130,7 +131,8 @@ class Verdicts:
         return {name: getattr(self, name) for name in COLUMNS}
 
     def to_polars(self) -> Any:
-        """The columns of `to_dict` as a polars frame."""
+        """The columns of `to_dict` as a polars frame; needs the extra `polars`."""
+        require("Verdicts.to_polars", "polars")
         import polars as pl
 
         return pl.DataFrame(self.to_dict())

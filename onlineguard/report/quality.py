@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from onlineguard.engine.keys import as_keys
 from onlineguard.engine.slices import UNKNOWN, SliceTable
 from onlineguard.engine.verdicts import Verdicts
-from onlineguard.sources import NO_TIME
+from onlineguard.report.buckets import NO_TIME
 
 MAX_PAIRS = 1_000_000  # (slice, score) pairs of a ranking: 24 MB, and thrice that while they are merged
 RANKED_SLICES = 10_000  # slices over which ROC-AUC is averaged; the first ones seen

@@ -10,11 +10,15 @@ written is told by `dialect`, `numerals` and `formats`. A `conversion` turns the
 `batches`; `ahead` reads the next batch while one is judged.
 """
 
-from onlineguard.sources.ahead import read_ahead
-from onlineguard.sources.batches import Batch
-from onlineguard.sources.conversion import ALL
-from onlineguard.sources.dialect import Choices
-from onlineguard.sources.source import Source
-from onlineguard.sources.times import NO_TIME
+from onlineguard.extras import require
+
+require("onlineguard.sources", "polars")
+
+from onlineguard.sources.ahead import read_ahead  # noqa: E402
+from onlineguard.sources.batches import Batch  # noqa: E402
+from onlineguard.sources.conversion import ALL  # noqa: E402
+from onlineguard.sources.dialect import Choices  # noqa: E402
+from onlineguard.sources.source import Source  # noqa: E402
+from onlineguard.sources.times import NO_TIME  # noqa: E402
 
 __all__ = ["ALL", "NO_TIME", "Batch", "Choices", "Source", "read_ahead"]

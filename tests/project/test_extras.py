@@ -40,6 +40,8 @@ def run(program: str) -> tuple[int, str]:
             "sklearn",
             "onlineguard.sklearn needs scikit-learn: pip install 'onlineguard[sklearn]'",
         ),
+        ("onlineguard.sources", "polars", "onlineguard.sources needs polars: pip install 'onlineguard[polars]'"),
+        ("onlineguard.slidr", "polars", "onlineguard.slidr needs polars: pip install 'onlineguard[slidr]'"),
         ("onlineguard.client", "httpx2", "onlineguard.client needs httpx2: pip install 'onlineguard[client]'"),
         ("onlineguard.slidr", "sklearn", "onlineguard.slidr needs scikit-learn: pip install 'onlineguard[slidr]'"),
         (
@@ -60,6 +62,7 @@ def test_a_part_without_its_packages_is_one_import_error_that_names_the_extra(mo
     ("arguments", "lacks", "line"),
     [
         ([], ["typer"], "`onlineguard` needs typer: pip install 'onlineguard[cli]'"),
+        (["run", "a.csv"], ["polars"], "`onlineguard` needs polars: pip install 'onlineguard[cli]'"),
         (
             ["cluster", "status"],
             ["ray"],
@@ -94,7 +97,8 @@ def test_a_command_without_its_packages_is_one_line_that_names_the_extra(argumen
 def test_the_engine_needs_nothing_but_its_own_packages():
     optional = {name for packages in extras.PACKAGES.values() for name in packages} - {"scipy"}  # JAX brings scipy
     program = without(*optional, "matplotlib", "pandas", "orjson") + (
-        "import onlineguard, onlineguard.sources, onlineguard.report\n"
+        "import onlineguard, onlineguard.report, onlineguard.report.quality\n"
+        "from onlineguard import *\n"
         "engine = onlineguard.Engine(2); engine.update(['a'], [[1.0, 2.0]]); print(repr(engine))"
     )
     assert run(program) == (0, "")
