@@ -1,6 +1,6 @@
 """Judge a dataset of Parquet files, of any size, batch by batch; write the odd rows to another one; show progress.
 
-pip install onlineguard pyarrow rich
+pip install 'onlineguard[polars]' pyarrow rich
 python examples/arrow_dataset.py
 """
 

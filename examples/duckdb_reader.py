@@ -1,6 +1,6 @@
 """Judge what DuckDB reads, of any length: batch by batch, in memory for a few batches.
 
-pip install onlineguard duckdb
+pip install 'onlineguard[polars]' duckdb
 python examples/duckdb_reader.py
 """
 

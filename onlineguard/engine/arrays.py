@@ -18,7 +18,13 @@ def there(array: Any) -> jax.Array | None:
     if isinstance(array, jax.Array):
         return array
     where = getattr(array, "__dlpack_device__", None)
-    if where is None or int(where()[0]) == CPU:
+    if where is None:
+        return None
+    try:
+        device = where()
+    except TypeError:  # pyarrow's answer for an array that has nulls, or is of texts
+        return None
+    if int(device[0]) == CPU:
         return None
     return jax.dlpack.from_dlpack(array)
 

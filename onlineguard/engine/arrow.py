@@ -37,9 +37,7 @@ class Column:
         """The column; in the place of a struct its fields."""
         import pyarrow as pa
 
-        if not pa.types.is_struct(self._values.type):
-            return [self]
-        return [part for field in self._values.flatten() for part in Column(field).parts()]
+        return Table(self._values).parts() if pa.types.is_struct(self._values.type) else [self]
 
     def coded(self) -> tuple[list[Any], np.ndarray] | None:
         """The distinct values, and the position of each event's value among them; None for whole numbers without nulls.
@@ -64,24 +62,25 @@ class Column:
 
 
 class Table:
-    """Columns with names. `columns` are the names."""
+    """Columns with names, from structs that hold a value of each. `columns` are the names."""
 
-    def __init__(self, table: Any):
-        self._table, self.columns = table, list(table.column_names)
+    def __init__(self, structs: Any):
+        self._fields = structs.flatten()
+        self._n, self.columns = len(structs), [field.name for field in structs.type]
 
     def __getitem__(self, name: str) -> Column:
-        return Column(self._table[name])
+        return Column(self._fields[self.columns.index(name)])
 
     def __len__(self) -> int:
-        return self._table.num_rows
+        return self._n
 
     def to_numpy(self) -> np.ndarray:
         """The values (n, columns)."""
-        return np.array([self[name].to_numpy() for name in self.columns]).T
+        return np.array([Column(field).to_numpy() for field in self._fields]).T
 
     def parts(self) -> list[Column]:
         """The columns; in the place of a struct its fields."""
-        return [part for column in self._table.columns for part in Column(column).parts()]
+        return [part for field in self._fields for part in Column(field).parts()]
 
 
 def read(held: Any) -> Table | Column:
@@ -93,4 +92,4 @@ def read(held: Any) -> Table | Column:
     import pyarrow as pa
 
     values = pa.chunked_array(held if hasattr(held, "__arrow_c_stream__") else [pa.array(held)])
-    return Table(pa.Table.from_struct_array(values)) if pa.types.is_struct(values.type) else Column(values)
+    return Table(values) if pa.types.is_struct(values.type) else Column(values)
