@@ -11,7 +11,7 @@ from onlineguard.errors import MissingExtra
 from onlineguard.slidr.clicks.click import LATEST, RFM
 from onlineguard.wire.requests import Event
 from onlineguard_service.config import nearest
-from onlineguard_service.http.cutting import MOST_ITEM, Part, TooLong, parts
+from onlineguard_service.http.cutting import MOST_ITEM, PART, Part, TooLong, parts
 from onlineguard_service.http.problems import Refused, shown, too_many
 from onlineguard_service.patience import give_way
 
@@ -52,6 +52,8 @@ class Items:
         Raises Refused also for more than `most` items, and for an item of more than `MOST_ITEM` bytes.
         """
         items, single = list[Any](), False
+        if len(body) > PART and not body[:PART].strip():
+            raise Refused(400, f"the body begins with {PART:,} bytes of white space or more; send it without")
         try:
             for n, part in enumerate(parts(body, lines)):
                 if n:
