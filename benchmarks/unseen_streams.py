@@ -208,8 +208,8 @@ def missing(rng: Rng, n: int) -> Twice:
     strange = in_one(rng, x, 9.0)
     gone = rng.random((n, 8)) < 0.3
     gone[:, 0] |= lasting(rng, n, 2, 500.0) == 1
-    x[gone], strange[gone & (x == strange)] = np.nan, np.nan
-    gone[:, 1:] &= ~np.isnan(x[:, 1:])
+    strange[gone & (x == strange)] = np.nan
+    x[gone] = np.nan
     return x, strange
 
 
@@ -278,4 +278,28 @@ POINTS: dict[str, Callable[[Rng, int], Twice]] = {
     "persistent": persistent,
     "walk": walk,
     "ratios": ratios,
+}
+
+
+SERIES = {
+    name: POINTS[name]
+    for name in (
+        "normal, d = 1",
+        "log-normal latencies",
+        "Pareto latencies",
+        "Poisson .1",
+        "over-dispersed counts",
+        "daily wave",
+        "weekly work hours",
+        "quiet nights",
+        "counter that resets",
+        "sawtooth",
+        "on and off",
+        "changing spread",
+        "steep ramp",
+        "polled gauge",
+        "rounded",
+        "persistent",
+        "walk",
+    )
 }
