@@ -14,8 +14,8 @@ Points, by the default model at a target of 1 %, the mean of three seeds of 20,0
 
 With `--peers` also the AUC of river's HalfSpaceTrees and of an IsolationForest that has seen all, of the first seed.
 
-Bursts: the share flagged of each of four bursts of 2,000 events. Series: alarms in 10,000 events of the first feature of
-a stream, and the share of its anomalies, 800 events apart, that raise one; one value each, by `Series` as it is.
+Bursts: the share flagged of each of four bursts of 2,000 events. Series: alarms in 10,000 events of the first feature
+of a stream, and the share of its anomalies, 800 events apart, that raise one; one value each, by `Series` as it is.
 """
 
 import argparse

@@ -216,7 +216,7 @@ def missing(rng: Rng, n: int) -> Twice:
 def amounts(rng: Rng, n: int) -> Twice:
     paid = rng.random((n, 3)) < [0.05, 0.02, 0.5]
     x = np.where(paid, np.exp(rng.standard_normal((n, 3))), 0.0)
-    return x, np.where(rng.random((n, 3)) < 0.5, 200.0, x) + [0.0, 0.0, 100.0]
+    return x, np.where(rng.random((n, 3)) < 0.5, 200.0, x) + np.array([0.0, 0.0, 100.0])
 
 
 def rounded(rng: Rng, n: int) -> Twice:

@@ -2,8 +2,9 @@
 
 A server that is on for a while and then off, a counter that starts again, a machine with three programs: each regime is
 shorter than patience, so none would ever count as usual, and a slice that knows one of them would flag the others for
-good. The share of the events in odd runs that are *over* is remembered. Where it exceeds `SHARE`, odd runs are the rule,
-and the slice is *open*: it learns odd runs as usual ones, slowly, and its scale is as wide as its fast memory goes.
+good. The share of the events in odd runs that are *over* is remembered. Where it exceeds `SHARE`, odd runs are the
+rule, and the slice is *open*: it learns odd runs as usual ones, slowly, and its scale is as wide as its fast memory
+goes.
 
 A single burst or new regime opens nothing, since one run counts `ONE` at most. Neither do runs that are odd because
 they are too regular: a script may come as often as it likes.
