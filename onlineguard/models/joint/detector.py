@@ -166,9 +166,8 @@ class JointDetector(SliceModel):
         in_a_row = (state.run >= where(odd, IN_A_ROW, LONG_RUN)) & trusted
         unusual = in_a_row | (in_odd_run & odd)
         slow = pace(state.memories, self.patience)
-        slow = where(
-            (state.run > 0) | ~trusted, smaller(slow, 1.0 / self.patience), slow
-        )  # what follows an odd event waits for it
+        waits = (state.run > 0) | ~trusted  # what follows an odd event waits for it
+        slow = where(waits, smaller(slow, 1.0 / self.patience), slow)
         early = START / (to_float(state.values) + START)
         slow_rate = where(unusual, ODD_SHARE / self.patience, larger(slow, early))
         memories = choose(
