@@ -1,7 +1,7 @@
 """Bodies of requests: decoded, or refused with the item that is wrong, its value and the rule."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Literal
 
@@ -52,45 +52,49 @@ class Items:
                 items, single = [self._one.decode(body)], True
         except msgspec.ValidationError as error:
             parsed = partial(_parsed, body, lines) if len(body) <= EXPLAINED else None
-            raise Refused(422, self._explained(error, parsed)) from None
+            raise Refused(422, _explained(str(error), parsed, self.noun, self._fields)) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _no_json(error, body, lines) from None
         self._check(items, single)
         return items, single
 
-    def of_arrow(self, body: bytes, most: int) -> list[Any]:
-        """The items in the rows of an Arrow stream. Raises Refused as `decode`, and for more than so many rows."""
+    def of_arrow(self, body: bytes, most: int) -> Iterator[list[Any]]:
+        """The items in the rows of an Arrow stream, some at a time, so that others may be answered in between.
+
+        Raises Refused as `decode`, and for more than so many rows.
+        """
         try:
             from onlineguard.wire import arrow
         except MissingExtra as error:
             raise Refused(415, f"this service takes no Arrow: {error}") from None
         try:
-            table = arrow.columns(body, most)
+            for part in arrow.columns(body, most):
+                try:
+                    items = arrow.structs(part, self._kind)
+                except msgspec.ValidationError:
+                    items = self._of_rows(arrow.rows(part, self._kind), part.start)
+                self._check(items, False, part.start)
+                yield items
         except arrow.NoTable as error:
             raise Refused(413 if error.large else 400, str(error)) from None
+
+    def _of_rows(self, rows: list[dict[str, Any]], start: int) -> list[Any]:
+        """The items of rows, of which the first has this place. Raises Refused for the first that is none."""
         try:
-            items = arrow.structs(table, self._kind)
-        except msgspec.ValidationError:
-            rows = arrow.rows(table, self._kind)
-            try:
-                items = msgspec.convert(rows, list[self._kind])  # type: ignore[name-defined]
-            except msgspec.ValidationError as error:
-                raise Refused(422, self._explained(error, lambda: rows)) from None
-        self._check(items, False)
-        return items
+            return msgspec.convert(rows, list[self._kind])  # type: ignore[name-defined]
+        except msgspec.ValidationError as error:
+            told = re.sub(r"`\$\[(\d+)\]", lambda at: f"`$[{start + int(at[1])}]", str(error))
+            raise Refused(422, _explained(told, lambda: [None] * start + rows, self.noun, self._fields)) from None
 
-    def _explained(self, error: Exception, value: Callable[[], Any] | None) -> str:
-        return _explained(str(error), value, self.noun, self._fields)
-
-    def _check(self, items: list[Any], single: bool) -> None:
-        """The rules about several fields, or about what a number means."""
+    def _check(self, items: list[Any], single: bool, start: int = 0) -> None:
+        """The rules about several fields, or about what a number means; `start` is the place of the first item."""
         for name in self._times:
-            for index, item in enumerate(items):
+            for index, item in enumerate(items, start):
                 if (time := getattr(item, name)) is not None and time in SECONDS:
                     where = self.noun if single else f"{self.noun} {index}"
                     raise Refused(422, f"{where} field {name} is {time}, which are seconds; {name} {_RULES[name]}")
         if self._events:
-            for index, event in enumerate(items):
+            for index, event in enumerate(items, start):
                 if (event.x is None) == (event.features is None):
                     where = self.noun if single else f"{self.noun} {index}"
                     has = "neither x nor features" if event.x is None else "x and features"
