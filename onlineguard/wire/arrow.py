@@ -71,7 +71,7 @@ def columns(body: bytes, most: int) -> Iterator[Columns]:
             part = table.slice(start, at_once)
             values = {each.name: _values(_whole(part[each.name]), f"column {each.name}") for each in schema}
             yield Columns(start, values, checked, part.num_rows)
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+    except (pa.ArrowException, OSError, EOFError, ValueError, KeyError) as error:
         if isinstance(error, NoTable):
             raise
         raise NoTable(f"the body is no stream of Arrow: {error}") from None
