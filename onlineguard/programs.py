@@ -172,6 +172,11 @@ def write() -> None:
             _Kept.later(keep)
 
 
+def keeping() -> bool:
+    """Whether this thread writes programs, and compiles some a second time for that; nobody waits for it."""
+    return getattr(_Kept.counts, "keeping", False)
+
+
 def end() -> None:
     """Write the rest, for `LONGEST` seconds, and nothing more; nothing is compiled once more for that."""
     _Kept.until = time.monotonic() + LONGEST
@@ -196,6 +201,7 @@ class _Kept:
     @classmethod
     def later(cls, keep: Callable[[], None]) -> None:
         def kept() -> None:
+            cls.counts.keeping = True
             try:
                 if time.monotonic() < cls.until:
                     keep()

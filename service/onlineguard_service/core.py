@@ -10,21 +10,16 @@ import contextlib
 import logging
 import secrets
 import signal
-import sys
-import time
-from collections import deque
-from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
-
-import jax
+from typing import TYPE_CHECKING, Any
 
 from onlineguard import programs
 from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard.slidr.lookups.lookups import Lookups
 from onlineguard_service import entries, tracing
 from onlineguard_service.answering import CLICKS_AT_ONCE, EVENTS_AT_ONCE, Answering, Shared
+from onlineguard_service.condition import Compilations, Condition
 from onlineguard_service.config import Settings
 from onlineguard_service.deciding import Deciding
 from onlineguard_service.entries import Options
@@ -32,23 +27,22 @@ from onlineguard_service.erasing import Erasing
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.following import Following
 from onlineguard_service.guard import Guard
-from onlineguard_service.histogram import Histogram
 from onlineguard_service.history.recorder import Recorder
-from onlineguard_service.journal import forked
 from onlineguard_service.journal.journal import TAKEN, Journal
-from onlineguard_service.journal.packing import Packed
 from onlineguard_service.models import Models
 from onlineguard_service.recovery import (
     Fits,
     Recording,
     check,
     first_model,
+    in_redis,
     journal_of,
     options_of,
     recorder_of,
     recovered,
 )
 from onlineguard_service.redis.counting import Counting
+from onlineguard_service.snapshotting import Snapshotting
 from onlineguard_service.standing import Standing
 from onlineguard_service.standing_by import BEAT_EVERY, stood_by, tail_of
 from onlineguard_service.versions import Versions
@@ -60,8 +54,6 @@ if TYPE_CHECKING:
 ROOM = 10_000  # slices that the engines have room for at the start
 WARM = (max(CLICKS_AT_ONCE, EVENTS_AT_ONCE), ROOM)  # what is compiled before the service is ready
 AHEAD_EVERY = 1.0  # seconds between looks at whether a table is so full that it will soon grow, which compiles again
-SHOWN = 100  # slices whose IVR the metrics show, those of most clicks: more would burden Prometheus
-MINUTE = 60  # seconds that the page's IVR is taken over
 
 log = logging.getLogger("onlineguard.service")
 
@@ -82,21 +74,13 @@ class Core(Answering):
     ):
         self._journal, self._counting, self._lookups = journal, counting, lookups
         guard.looking_up = lookups is not None
-        self._every = settings.snapshot_every
+        self._snapshotting = Snapshotting(guard, journal, settings.snapshot_every)
         self._erasing = Erasing(guard, journal, counting, settings, self._write, self.snapshot)
         self._deciding = Deciding(guard, models, following, self._write)
         super().__init__(guard, Shared(self._write, self._deciding, self._erasing, counting, lookups))
         self._webhook = Webhook(guard, settings.webhook, keys, settings.state) if settings.webhook and keys else None
         self._telling: asyncio.Task[None] | None = None
         self.versions = Versions(guard, following, self._deciding.follow)
-        self._snapshot: dict[str, Any] = {"sequence": 0, "t": None}
-        self._snapshot_trouble: str | None = None  # why the last one failed
-        self._snapshot_failures = 0
-        self._newest: float | None = None  # when the newest entry came, by the monotonic clock
-        # Since when there has been an entry that no snapshot holds. After a start that is not known: there may be one.
-        self._behind = time.monotonic() if guard.sequence else None
-        self._before = self._n_again()  # what the replay found
-        self._snapshotting = asyncio.Lock()
         self._timer: asyncio.Task[None] | None = None
         self._ahead: asyncio.Task[None] | None = None
         self._looks: asyncio.Task[None] | None = None
@@ -107,7 +91,7 @@ class Core(Answering):
         self._making = asyncio.Lock()  # of namespaces
         self._evicted = self._n_evicted()  # before this process
         self._told_of_evictions = False
-        self._ticks: deque[tuple[float, int, int, int]] = deque(maxlen=MINUTE + 1)  # when, events, clicks, robotic
+        self._condition = Condition(guard, journal, self._snapshotting, self._shared, self._webhook)
 
     @classmethod
     async def open(cls, settings: Settings, standing: Standing | None = None) -> "Core":
@@ -116,7 +100,7 @@ class Core(Answering):
 
         Raises CheckpointError where the state is damaged, newer, or was begun with other options that cannot change.
         """
-        _Compilations.listen()
+        Compilations.listen()
         options, keys = options_of(settings), keys_for(settings)
         fits = partial(check, asked=options, carry=settings.other_features == "carry")
         models = Models(settings.state / "models")
@@ -168,13 +152,13 @@ class Core(Answering):
             raise
         programs.write()
         await core._deciding.begin(settings.registry_every)
-        core._timer = asyncio.create_task(core._snapshots())
+        core._timer = asyncio.create_task(core._snapshotting.run())
         core._ahead = asyncio.create_task(core._compiling_ahead())
         if lookups is not None:
             core._looks = asyncio.create_task(core._looking(lookups, settings.lookups_every))
         if core._webhook is not None:
             core._telling = asyncio.create_task(core._webhook.run())
-        if _in_redis(journal):
+        if in_redis(journal):
             journal.on_lost = core._journal_lost
         return core
 
@@ -241,183 +225,24 @@ class Core(Answering):
         return Answering(own, self._shared, namespace)
 
     async def snapshot(self) -> int:
-        """Write all state beside the journal, and return the number of the last entry that it holds."""
-        recorder = self._guard.recorder
-        async with self._snapshotting:
-            if recorder is not None:
-                recorder.check()
-            parts, began = self._packed(), time.monotonic()
-            try:
-                sequence = await self._journal.begin_snapshot(
-                    parts if recorder is None else recorder.before(parts, self._guard.sequence)
-                )
-            except Exception as error:
-                self._snapshot_trouble, self._snapshot_failures = str(error), self._snapshot_failures + 1
-                raise
-            self._snapshot_trouble = None
-            self._behind = None if self._guard.sequence == sequence else began
-            self._snapshot = {"sequence": sequence, "t": entries.now()}
-            if recorder is not None:
-                recorder.taken(sequence)
-            return sequence
-
-    def _packed(self) -> Mapping[str, bytes | memoryview]:
-        """The state as it is now, to be looked at in another thread."""
-        if forked.AVAILABLE:
-            self._guard.fetch()
-            try:
-                return forked.Forked(self._guard.dump)
-            except OSError as error:
-                log.warning("the process cannot be forked (%s): requests wait while a snapshot is packed", error)
-        return Packed(self._guard.dump())
-
-    def live(self) -> dict[str, Any]:
-        """What the page shows of this moment but for latencies; rates are since the call before."""
-        events, clicks = (figures.totals() for figures in (self._guard.event_figures, self._guard.click_figures))
-        self._ticks.append((time.monotonic(), events["events"], clicks["events"], clicks["robotic"]))
-        oldest, (now, n_events, n_clicks, robotic) = self._ticks[0], self._ticks[-1]
-        before = self._ticks[-2] if len(self._ticks) > 1 else self._ticks[-1]
-        passed = max(now - before[0], 1e-3)
-        return {
-            "t": entries.now(),
-            "model_version": self._guard.model.version,
-            "marks": [{"t": t, "model_version": version} for t, version in self._guard.marks],
-            "rates": {"events": (n_events - before[1]) / passed, "clicks": (n_clicks - before[2]) / passed},
-            "ivr": (robotic - oldest[3]) / (n_clicks - oldest[2]) if n_clicks > oldest[2] else None,
-            "alarms": {"change": self._guard.alarms.change, "open": self._guard.alarms.n_open},
-            "parts": self._shown_parts(),
-        }
-
-    def _shown_parts(self) -> dict[str, Any]:
-        """The parts of the service as the page shows them. Takes no time, however many slices there are."""
-        parts, redis = self._parts(), self._redis()
-        syncs = parts["journal"].pop("syncs")
-        return {
-            **parts,
-            "degraded": self.degraded(),
-            "slices": {"events": len(self._guard.event_figures), "clicks": len(self._guard.click_figures)},
-            "syncs": None if syncs is None else _took(syncs),
-            "redis": redis and {of: _took(seconds) for of, seconds in redis["seconds"].items()},
-            "failures": redis and redis["failures"],
-        }
+        """See `Snapshotting.take`."""
+        return await self._snapshotting.take()
 
     def reasons(self) -> list[str]:
         """Why requests are not answered now, if they are not. Takes no time, however many slices there are."""
         return [reason for reason in (self._journal.refusal, "shutting down" if self._closing else None) if reason]
 
     def degraded(self) -> list[str]:
-        """What does not work as it should although requests are answered, a sentence a part."""
-        counting, history = self._counting, self._history()
-        troubles = {
-            "journal": self._journal.trouble,
-            "counters": None if counting is None else counting.trouble,
-            "snapshot": self._snapshot_trouble,
-            "webhook": None if self._webhook is None else self._webhook.trouble,
-            "history": "a restart completes it once there is room" if history and history["behind"] else None,
-        }
-        return [f"{part}: {trouble}" for part, trouble in troubles.items() if trouble is not None]
+        """See `Condition.degraded`."""
+        return self._condition.degraded()
+
+    def live(self) -> dict[str, Any]:
+        """See `Condition.live`."""
+        return self._condition.live(self.degraded())
 
     def status(self) -> dict[str, Any]:
-        """What the metrics show. Takes no time, however many slices there are."""
-        reasons = self.reasons()
-        spaces = {"": self._guard, **self._guard.namespaces}
-        by_space = {name: (one.event_figures.totals(), one.click_figures.totals()) for name, one in spaces.items()}
-        events, clicks = (_summed(totals) for totals in zip(*by_space.values(), strict=True))
-        duplicates, conflicts = (n - before for n, before in zip(self._n_again(), self._before, strict=True))
-        stores = [one.store for one in spaces.values() if one.store is not None]
-        return {
-            "ready": not reasons,
-            "reasons": reasons,
-            "events": events["events"],
-            "clicks": clicks["events"],
-            "anomalies": events["anomalies"] + clicks["anomalies"],
-            "robotic": clicks["robotic"],
-            "degraded": self._shared.degraded,
-            "duplicates": duplicates,
-            "conflicts": conflicts,
-            "slices": {
-                "events": _summed([one.event_figures.tables() for one in spaces.values()]),
-                "clicks": _summed([one.click_figures.tables() for one in spaces.values()]),
-            },
-            "entities": _summed([store.sizes() for store in stores]) if stores else None,
-            "namespaces": {
-                name: {
-                    "events": events["events"],
-                    "clicks": clicks["events"],
-                    "slices": sum(each.tables()["held"] for each in (one.event_figures, one.click_figures)),
-                }
-                for (name, (events, clicks)), one in zip(by_space.items(), spaces.values(), strict=True)
-                if name
-            },
-            **self._parts(),
-            "redis": self._redis(),
-            "history": self._history(),
-            "queue": self._shared.queue,
-            "compilations": _Compilations.seen,
-            "labels": {"last_ts": self._guard.label_t},
-            "model_version": self._guard.model.version,
-            "ivr": self._guard.click_figures.ivr(SHOWN),
-            "rates": self._guard.click_figures.rates(SHOWN),
-            "purchases": clicks["purchases"],
-            "purchases_robotic": clicks["purchases_robotic"],
-            "evicted": _summed([store.evicted for store in stores]) if stores else {},
-            "delayed": self._shared.delayed,
-            "alarms": {"begun": self._guard.alarms.begun, "open": self._guard.alarms.n_open},
-            "webhook": None if self._webhook is None else self._webhook.status(),
-            "watch": {**self.watch(), "n_alarms": self._guard.watching.n_alarms},
-            "trial": {**self.trial(), "ended_by_itself": self._guard.trying.n_ended_by_itself},
-            "registry": self._deciding.registry(),
-            "lookups": self._looked_up(),
-        }
-
-    def _parts(self) -> dict[str, Any]:
-        """Where the journal and its snapshots stand."""
-        now = time.monotonic()
-        return {
-            "journal": {
-                "sequence": self._journal.sequence,
-                "age": None if self._newest is None else now - self._newest,
-                "lag": self._journal.lag,
-                "bytes": self._journal.size,
-                "waiting": self._journal.waiting,
-                "slow": self._journal.trouble is not None,
-                "syncs": None if _in_redis(self._journal) else self._journal.seconds,
-            },
-            "snapshot": {
-                **self._snapshot,
-                "behind": 0.0 if self._behind is None else now - self._behind,
-                "every": self._every,
-                "failures": self._snapshot_failures,
-            },
-        }
-
-    def _looked_up(self) -> dict[str, Any] | None:
-        if self._lookups is None:
-            return None
-        version = self._lookups.in_force(entries.now())
-        return {
-            "version": version and version.name,
-            "as_of": version and version.about.as_of,
-            "damaged": len(self._lookups.damaged),
-        }
-
-    def _redis(self) -> dict[str, Any] | None:
-        """How Redis answers, by what it is asked for; None where it is not used."""
-        found: dict[str, Counting | RedisJournal] = {} if self._counting is None else {"counters": self._counting}
-        if _in_redis(self._journal):
-            found["journal"] = self._journal
-        if not found:
-            return None
-        return {
-            "seconds": {of: part.seconds for of, part in found.items()},
-            "failures": {of: part.failures for of, part in found.items()},
-        }
-
-    def _history(self) -> dict[str, Any] | None:
-        recorder = self._guard.recorder
-        if recorder is None:
-            return None
-        return {"sequence": recorder.closed, "waiting": recorder.waiting, "behind": recorder.behind}
+        """See `Condition.status`."""
+        return self._condition.status()
 
     def digest(self) -> str:
         """A hash of all state; see `Guard.digest`."""
@@ -450,7 +275,7 @@ class Core(Answering):
     async def _leave_snapshot(self) -> None:
         """What the next start goes on from, where there is something new."""
         # Redis may have lost what it had, which nobody knows of before something is written
-        if self._guard.sequence > self._snapshot["sequence"] or _in_redis(self._journal):
+        if self._guard.sequence > self._snapshotting.sequence or in_redis(self._journal):
             await self.snapshot()
 
     def _journal_lost(self) -> None:
@@ -464,16 +289,14 @@ class Core(Answering):
                     log.warning("Redis has lost entries, and the state could not be written to it yet: %s", error)
                     await asyncio.sleep(1.0)
 
-        if _in_redis(self._journal):
+        if in_redis(self._journal):
             self._restoring = asyncio.create_task(restore(self._journal))
 
     async def _write(self, entry: entries.Entry) -> Any:
         return await self._journal.commit(entries.encode(entry), tracing.here(partial(self._applied, entry)))
 
     def _applied(self, entry: entries.Entry, sequence: int) -> Any:
-        self._newest = time.monotonic()
-        if self._behind is None:
-            self._behind = self._newest
+        self._snapshotting.heard()
         with tracing.span("guard"):
             answers = self._guard.apply(entry, sequence)
         self._deciding.take_back_if_owed()
@@ -491,22 +314,9 @@ class Core(Answering):
         except JournalUnavailable as error:  # the next snapshot tries again
             log.error("%s", error)
 
-    async def _snapshots(self) -> None:
-        while True:
-            await asyncio.sleep(self._every)
-            if self._guard.sequence > self._snapshot["sequence"]:
-                try:
-                    await self.snapshot()
-                except Exception as error:  # the journal has everything: the next one may succeed
-                    log.error("a snapshot could not be written: %s", error)
-
     def _n_evicted(self) -> int:
         spaces = (self._guard, *self._guard.namespaces.values())
         return sum(sum(one.store.evicted.values()) for one in spaces if one.store is not None)
-
-    def _n_again(self) -> list[int]:
-        spaces = (self._guard, *self._guard.namespaces.values())
-        return [sum(counts) for counts in zip(*(one.again for one in spaces), strict=True)]
 
     def _tell_of_evictions(self) -> None:
         """Log once in the life of the process that entities go."""
@@ -544,20 +354,9 @@ class Core(Answering):
                     log.warning("could not compile ahead: %s", error)
 
 
-def _in_redis(journal: Journal) -> "TypeGuard[RedisJournal]":
-    """Whether a journal is kept in Redis. Where it is not, redis-py is not imported, which would take a while."""
-    module = sys.modules.get("onlineguard_service.journal.redis_journal")
-    return module is not None and isinstance(journal, module.RedisJournal)
-
-
 def _is_taken(journal: Journal) -> bool:
     """Whether another process has taken the journal over, as far as this one knows."""
-    return journal.fenced if _in_redis(journal) else journal.refusal == TAKEN
-
-
-def _took(measured: Histogram) -> dict[str, float]:
-    """How often something was done, and the seconds that it took in all."""
-    return {"count": len(measured), "seconds": measured.sum}
+    return journal.fenced if in_redis(journal) else journal.refusal == TAKEN
 
 
 async def _beating(journal: Journal) -> None:
@@ -581,25 +380,3 @@ async def _stood_by(
         standing.ended.set()  # if this was cancelled, the thread goes on until it sees that
     assert found is not None  # which only an end without takeover gives
     return found
-
-
-def _summed(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    """The sum of each count; all have the same."""
-    return {name: sum(each[name] for each in counts) for name in counts[0]}
-
-
-class _Compilations:
-    """How many programs XLA has compiled in this process."""
-
-    seen = 0
-    _listening = False
-
-    @classmethod
-    def listen(cls) -> None:
-        if not cls._listening:
-            cls._listening = True
-            jax.monitoring.register_event_duration_secs_listener(cls._heard)
-
-    @classmethod
-    def _heard(cls, event: str, duration_secs: float, **kwargs: str | int) -> None:
-        cls.seen += event.endswith("backend_compile_duration")

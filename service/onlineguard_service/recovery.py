@@ -5,7 +5,9 @@ A guard is made of the newest snapshot and of the entries after it, by the same 
 
 import contextlib
 import logging
+import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeGuard
 
 from onlineguard.engine.arguments import named_model
 from onlineguard.errors import CheckpointError, InvalidArgument
@@ -23,6 +25,9 @@ from onlineguard_service.journal.journal import FolderJournal, Journal
 from onlineguard_service.journal.packing import unpack
 from onlineguard_service.models import Models
 
+if TYPE_CHECKING:
+    from onlineguard_service.journal.redis_journal import RedisJournal
+
 ANEW = "another --state folder"
 ENGINES = ("events", "watch")  # parts of a snapshot that an engine copies, the largest by far
 
@@ -37,6 +42,12 @@ def journal_of(settings: Settings) -> Journal:
 
         return RedisJournal(settings.redis, settings.redis_prefix, settings.durability)
     return FolderJournal(settings.state / "journal", settings.durability)
+
+
+def in_redis(journal: Journal) -> "TypeGuard[RedisJournal]":
+    """Whether a journal is kept in Redis. Where it is not, redis-py is not imported, which would take a while."""
+    module = sys.modules.get("onlineguard_service.journal.redis_journal")
+    return module is not None and isinstance(journal, module.RedisJournal)
 
 
 Fits = Callable[[Options], None]  # raises CheckpointError where the settings ask for what a state cannot become

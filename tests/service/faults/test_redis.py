@@ -213,7 +213,7 @@ def test_a_journal_in_a_redis_that_is_killed_takes_nothing_until_it_is_back_with
             with pytest.raises(JournalUnavailable):
                 await core.labels([Label(clicks[0].click_id, clicks[0].ts)])
             assert await core.clicks(clicks[:50]) == judged
-            assert not core.status()["ready"]
+            assert core.reasons()
             await until(lambda refused=refused: updating.refused > refused + TASKS, tasks)
             assert core.digest() == digest
             await redis_server.start()
@@ -253,7 +253,7 @@ def test_a_journal_in_a_redis_that_restarts_empty_gets_the_state_of_the_core_by_
             stop.clear()
             digest = core.digest()
             await redis_server.start()
-            await until(lambda: core.status()["ready"], ())
+            await until(lambda: not core.reasons(), ())
             assert core.digest() == digest
             assert await core.clicks(clicks[:200]) == judged
         assert core.status()["events"] == len(updating.answers)
