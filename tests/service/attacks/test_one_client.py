@@ -14,52 +14,24 @@ import urllib.parse
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import httpx2
 import pytest
 
-from tests.support.real import Service
+from tests.support.attacked import MIB, asked, good, memory, raw
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc").exists(), reason="memory is read in /proc")]
 
-MIB = 1 << 20
 JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory, environment, model_folder):
-    service = Service(
-        tmp_path_factory.mktemp("attacked"), environment, "--model", str(model_folder), "--n-features", "2",
-        "--detector", "marginal", "--snapshot-every", "3600", "--connections", "60", "--connections-each", "50",
-        "--bodies-limit", str(8 * MIB),
-    )  # fmt: skip
-    service.start()
-    settle(service)
-    yield service
-    service.kill()
-
-
-def settle(service):
-    """Wait until memory is still: after a first start programs are compiled in the background, so as to be kept."""
-    still, held = 0, 0
-    for _ in range(240):
-        held, before = memory(service), held
-        still = still + 1 if abs(held - before) < MIB else 0
-        if still == 10:
-            return
-        time.sleep(0.5)
-    pytest.fail(f"memory is not still: {held} bytes")
+def service(attacked):
+    return attacked
 
 
 @pytest.fixture(scope="module")
 def client(service):
     with asked(service) as client:
         yield client
-
-
-def memory(service):
-    """What the process holds, in bytes."""
-    status = Path(f"/proc/{service.process.pid}/status").read_text()
-    return 1_024 * int(re.search(r"VmRSS:\s+(\d+) kB", status)[1])
 
 
 @contextmanager
@@ -73,18 +45,6 @@ def beside(attack):
     finally:
         over.set()
         thread.join(30)
-
-
-def asked(service):
-    """A client that waits: the tests are not about time."""
-    return httpx2.Client(base_url=service.url, timeout=60)
-
-
-def good(service, count=40):
-    """Requests of a good client that were answered with 200."""
-    with asked(service) as client:
-        body = {"slice": "good", "x": [1.0, 2.0]}
-        return sum(client.post("/v1/update", json=body).status_code == 200 for _ in range(count))
 
 
 def test_requests_that_are_sent_without_end_and_never_read_do_not_fill_the_memory(service):
@@ -467,15 +427,6 @@ def test_bad_input_is_answered_with_one_sentence_that_says_what_to_do(client, ro
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert sentence in answer.json()["detail"]
-
-
-def raw(service, sent):
-    """All that comes back to what is sent by a client that sends nothing more."""
-    with socket.create_connection(("127.0.0.1", service.port)) as connection:
-        connection.settimeout(30)
-        connection.sendall(sent)
-        connection.shutdown(socket.SHUT_WR)
-        return b"".join(iter(lambda: connection.recv(65_536), b""))
 
 
 def test_what_is_no_http_and_a_websocket_get_a_problem_once_and_write_nothing_into_the_log(service):
