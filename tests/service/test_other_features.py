@@ -85,7 +85,7 @@ def test_what_was_learned_of_the_features_that_remain_stays_and_all_else_too(mod
     assert "latency" in one.why(alarm)[0]
     repeated = Event("web", features={"load": 0.5, "latency": 500.0}, id="odd 0")
     with pytest.raises(InvalidArgument, match=r"events\[0\].features has 'load', .*of latency, errors, cou"):
-        one.check([repeated])
+        list(one.checking([repeated]))
 
     answers = one.apply(Events(usual(400, AFTER.features, 2), 6), 6)
     assert sum(answer.anomalous for answer in answers[200:]) < 20
