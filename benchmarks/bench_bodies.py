@@ -63,12 +63,12 @@ def main(quick: bool) -> None:
         "ndjson": (msgspec.json.Encoder().encode_lines(listed), lambda b: items.decode(b, True)),
         "arrow": (
             stream(both | {"x": pa.FixedSizeListArray.from_arrays(pa.array(X.ravel()), WIDTH)}),
-            lambda b: items.of_arrow(b, EVENTS),
+            lambda b: list(items.of_arrow(b, EVENTS)),
         ),
         "json, features by name": (msgspec.json.encode(by_name), lambda b: items.decode(b, False)),
         "arrow, features by name": (
             stream(both | {name: pa.array(X[:, j]) for j, name in enumerate(named)}),
-            lambda b: items.of_arrow(b, EVENTS),
+            lambda b: list(items.of_arrow(b, EVENTS)),
         ),
     }
     for name, (body, read) in ways.items():

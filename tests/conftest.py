@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A small model and clicks, for the tests of the service and its faults; and a browser for those of its page.
-pytest_plugins = ["tests.support.served", "tests.support.browser"]
+# A small model and clicks, for the tests of the service and its faults; a browser for those of its page; and a service
+# that is attacked.
+pytest_plugins = ["tests.support.served", "tests.support.browser", "tests.support.attacked"]
 
 CI = os.environ.get("CI") == "true"
 

@@ -9,7 +9,7 @@ a dictionary where features have names. Where a check fails, the rows are made a
 answer is a table with a column for each of its fields.
 
 A stream comes from anybody: it is validated before it is looked at, what is compressed inside of it is refused (a
-content encoding is unpacked in parts, within the limit), and so is a table that is larger in memory than what was sent.
+content encoding is unpacked in parts, within the limit), and so is what `arrow_limits` does not let pass.
 
 Source: Apache Arrow, "IPC Streaming Format" and `Message.fbs`, of which `_is_compressed` reads two tables.
 """
@@ -36,46 +36,45 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.compute as pc  # noqa: E402
 from pyarrow import ipc  # noqa: E402
 
+from onlineguard.wire.arrow_limits import NoTable, check_schema, check_size  # noqa: E402
+
 MEDIA = "application/vnd.apache.arrow.stream"
 _FIELDS = ("slice", "id", "ts", "x", "features")  # of an event; any other column is a feature
 _LONGEST = 8_192  # bytes of a text: four for each character of the longest that any field takes
 _BATCH, _DICTIONARY = 3, 2  # of `MessageHeader`
-
-
-class NoTable(ValueError):
-    """What came is no stream of Arrow, or holds what no field can. `large`: it has more than it may."""
-
-    def __init__(self, told: str, large: bool = False):
-        super().__init__(told)
-        self.large = large
+_AT_ONCE = 1 << 16  # values that are made in one go: some 20 ms
 
 
 class Columns(NamedTuple):
-    """A table's columns as lists of what JSON would hold."""
+    """Columns of some rows as lists of what JSON would hold."""
 
+    start: int  # the first of these rows
     values: dict[str, list[Any]]
     checked: frozenset[str]  # columns whose values are numbers, or lists of numbers, so that none need be looked at
     length: int
 
 
-def columns(body: bytes, most: int) -> Columns:
-    """The columns of a stream. `most`: rows that there may be. Raises NoTable."""
+def columns(body: bytes, most: int) -> Iterator[Columns]:
+    """The columns of a stream, of some rows at a time. `most`: rows that there may be.
+
+    Raises NoTable, before the first rows for all but a text that is too long, or a time that is out of range.
+    """
     try:
-        table = pa.Table.from_batches(list(_batches(body, most)), _schema(body))
+        schema = _schema(body)
+        check_schema(schema)
+        table = pa.Table.from_batches(list(_batches(body, most)), schema)
         table.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        n_values = check_size(table, body)
+        checked = frozenset(each.name for each in schema if _is_numbers(each.type))
+        at_once = max(1, _AT_ONCE * table.num_rows // max(1, n_values))
+        for start in range(0, table.num_rows, at_once):
+            part = table.slice(start, at_once)
+            values = {each.name: _values(_whole(part[each.name]), f"column {each.name}") for each in schema}
+            yield Columns(start, values, checked, part.num_rows)
+    except (pa.ArrowException, OSError, EOFError, ValueError, KeyError) as error:
         if isinstance(error, NoTable):
             raise
         raise NoTable(f"the body is no stream of Arrow: {error}") from None
-    if table.num_rows * table.num_columns > 8 * len(body):  # the least that a column takes is a bit for each row
-        raise NoTable("the table has more columns and rows than bytes that were sent", large=True)
-    names = table.column_names
-    if len(set(names)) < len(names):
-        raise NoTable("two columns have the same name; each needs its own")
-    if not table.num_rows:
-        return Columns({}, frozenset(), 0)
-    values = {name: _values(_whole(column), f"column {name}") for name, column in zip(names, table, strict=True)}
-    return Columns(values, frozenset(each.name for each in table.schema if _is_numbers(each.type)), table.num_rows)
 
 
 def structs[S: msgspec.Struct](table: Columns, kind: type[S]) -> list[S]:
@@ -265,7 +264,11 @@ def _values(array: pa.Array, where: str, nested: bool = False) -> list[Any]:
     if pa.types.is_integer(kind) or (pa.types.is_boolean(kind) and not nested):
         return array.to_pylist() if array.null_count else array.to_numpy(zero_copy_only=False).tolist()
     if pa.types.is_timestamp(kind):
-        return array.cast(pa.timestamp("ms", kind.tz), safe=False).cast(pa.int64()).to_pylist()
+        fine = kind.unit in ("us", "ns")  # whose last digits are left out
+        try:
+            return array.cast(pa.timestamp("ms", kind.tz), safe=not fine).cast(pa.int64()).to_pylist()
+        except pa.ArrowInvalid:
+            raise NoTable(f"{where} has a time that is no number of milliseconds in 64 bits") from None
     if pa.types.is_null(kind) and not nested:
         return [None] * len(array)
     if not nested and (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
@@ -285,7 +288,7 @@ def _values(array: pa.Array, where: str, nested: bool = False) -> list[Any]:
         found = _dictionaries(inner) if inner else [{} for _ in range(len(array))]
         there = array.is_valid().to_pylist()
         return [each if valid else None for each, valid in zip(found, there, strict=True)]
-    raise NoTable(f"{where} has the type {kind}; it must be of texts, numbers, booleans, times, or lists of those")
+    raise TypeError(f"{where} has the type {kind}, which `check_schema` takes and this function does not")
 
 
 def _numbers(array: pa.Array) -> np.ndarray:

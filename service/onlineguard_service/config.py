@@ -370,7 +370,7 @@ SECRETS: dict[str, Callable[[str], str]] = {
 
 def nearest(name: str, known: list[str]) -> str:
     """A hint at the known name that a wrong one is closest to, or all of them."""
-    close = difflib.get_close_matches(name, known, 1, 0.5)
+    close = difflib.get_close_matches(name[:100], known, 1, 0.5)  # clients send names of megabytes
     return f"did you mean {close[0]}?" if close else f"it must be one of {', '.join(known)}"
 
 

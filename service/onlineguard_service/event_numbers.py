@@ -67,14 +67,21 @@ class Stream(NamedTuple):
     def _values(self, event: Event, i: int) -> Sequence[Any]:
         if event.x is not None and event.features is None:
             if (n := len(event.x)) != self.width:
-                raise InvalidArgument(f"events[{i}].x has {n} numbers; this stream has {self.width} an event")
+                raise InvalidArgument(
+                    f"events[{i}].x has {n} numbers; it must have {self.width}, as every event of this stream; send "
+                    "null where one is missing"
+                )
             return event.x
         if event.features is not None and event.x is None:
             if self.names is None:
-                raise InvalidArgument(f"events[{i}].features names features, but this stream has none; give x")
+                raise InvalidArgument(
+                    f"events[{i}].features names features, but those of this stream have no names; send x, a list of "
+                    f"{self.width} numbers"
+                )
             if unknown := event.features.keys() - set(self.names):
                 raise InvalidArgument(
-                    f"events[{i}].features has {sorted(unknown)[0]!r}; this stream has {', '.join(self.names)}"
+                    f"events[{i}].features has {sorted(unknown)[0]!r:.100}, which is no feature of this stream; it "
+                    f"must name some of {', '.join(self.names)}"
                 )
             return [event.features.get(name) for name in self.names]
         raise InvalidArgument(f'events[{i}] must have one of x and features, e.g. "x": [1.5, 2]')

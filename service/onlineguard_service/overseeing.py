@@ -14,6 +14,7 @@ from onlineguard_service.guard import Guard
 from onlineguard_service.patience import give_way
 
 AT_ONCE = 500  # alarms that are looked through before others get their turn; well under a millisecond
+SHOWN = 25  # alarms that are shown before others get their turn; each takes up to 0.1 ms
 
 
 class Overseeing:
@@ -48,7 +49,7 @@ class Overseeing:
         states: list[AlarmState] = []
         for place, alarm in enumerate(listed, 1):
             states.append(self._shown(alarm))
-            if place % AT_ONCE == 0:
+            if place % SHOWN == 0:
                 await give_way()
         return AlarmPage(states, cursor, len(alarms), alarms.n_open)
 
@@ -77,6 +78,11 @@ class Overseeing:
         """The first so many alarms that changed after one change, and not since another, with their last changes."""
         found = [alarm for alarm in self._guard.alarms.since(change) if alarm.change <= upto]
         return [(alarm.change, self._shown(alarm)) for alarm in found[:most]]
+
+    def latest(self, change: int, upto: int, most: int) -> int:
+        """This change, or the one after which the latest so many alarms changed, where more did until `upto`."""
+        found = [alarm.change for alarm in self._guard.alarms.since(change) if alarm.change <= upto]
+        return found[-most - 1] if len(found) > most else change
 
     def _shown(self, alarm: Alarm) -> AlarmState:
         return shown(alarm, self._own.source, self._guard.alarm_names(alarm), alarm.why)

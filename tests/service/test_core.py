@@ -74,9 +74,9 @@ def test_the_metrics_are_told_what_is_held_and_what_came_again_and_no_replay_cou
         told = Metrics(core.status).text().decode()
         found = {sample.name for family in text_string_to_metric_families(told) for sample in family.samples}
         # Without HTTP nobody has asked. It is no replica, and there is no Redis, registry, history, snapshot, promise,
-        # standby, webhook, namespace, lookup or trial.
+        # standby, webhook, namespace, lookup or trial, and it is no worker of shards.
         absent = "up|ALERTS|onlineguard(_redis|_registry|_history|_key|_request|_batch|_rate|_psi|_model_age|:)"
-        absent += "|onlineguard_(replica|snapshot_age|standby_|namespace|webhook|lookups|trial_[cprs])"
+        absent += "|onlineguard_(replica|snapshot_age|standby_|namespace|webhook|lookups|trial_[cprs]|worker_|shard_)"
         assert {name for name in metrics() if not re.match(absent, name)} <= found <= metrics().keys()
         await crashed(core)
         again = await Core.open(chosen(tmp_path, n_features=1))

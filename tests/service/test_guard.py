@@ -258,14 +258,14 @@ def test_features_by_name_are_those_of_the_first_event_in_any_order(models):
     one.apply(Events([Event("a", features={"b": 1.0, "a": 2.0})], 0), 1)
     answers = one.apply(Events([Event("a", features={"a": 3.0}), Event("a", [1.0, 2.0])], 0), 2)
     assert len(answers) == 2
-    with pytest.raises(InvalidArgument, match=r"events\[0\].features has 'c'; this stream has a, b"):
+    with pytest.raises(InvalidArgument, match=r"events\[0\].features has 'c', .* it must name some of a, b"):
         list(one.checking([Event("a", features={"c": 1.0})]))
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ([Event("a", [1.0, 2.0]), Event("a", [1.0])], r"events\[1\].x has 1 numbers; this stream has 2"),
+        ([Event("a", [1.0, 2.0]), Event("a", [1.0])], r"events\[1\].x has 1 numbers; it must have 2, as .* null"),
         ([Event("a")], "must have one of x and features"),
         ([Event("a", [1.0], {"b": 1.0})], "must have one of x and features"),
         ([Event([], [1.0, 2.0])], r"events\[0\].slice is \[\]"),

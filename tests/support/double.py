@@ -125,6 +125,10 @@ class Alarms:
     def since(self, change: int, upto: int, most: int) -> list[tuple[int, AlarmState]]:
         return [(at, self.states[name]) for at, name in self.changes.items() if change < at <= upto][:most]
 
+    def latest(self, change: int, upto: int, most: int) -> int:
+        found = [at for at, _ in self.since(change, upto, len(self.changes))]
+        return found[-most - 1] if len(found) > most else change
+
 
 ALARM: dict[str, Any] = {
     **{"id": "ab-1", "kind": "anomaly", "of": "events", "slice": "web", "state": "open", "began": 5, "last": 6},

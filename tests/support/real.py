@@ -2,6 +2,7 @@
 
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -19,14 +20,23 @@ import pytest
 class Service:
     """A service on a port of its own, and those who send to it. Its state outlives the process.
 
-    `environment` is the fixture of that name, in which later starts compile nothing anew.
+    `environment` is the fixture of that name, in which later starts compile nothing anew. `tls`: where it speaks TLS,
+    what is trusted, and the certificate of those who send.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], *flags: str, key: str | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        *flags: str,
+        key: str | None = None,
+        tls: ssl.SSLContext | None = None,
+    ):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self.port}"
+        self.tls: ssl.SSLContext | bool = True if tls is None else tls
         self.log = folder / "service.log"
         self.process: subprocess.Popen[bytes] | None = None
         self._environment = {**os.environ, **environment}
@@ -49,7 +59,7 @@ class Service:
 
     def begin(self) -> None:
         """Start, without waiting for anything."""
-        self._client = httpx2.Client(base_url=self.url, headers=self._headers, timeout=30)
+        self._client = httpx2.Client(base_url=self.url, headers=self._headers, timeout=30, verify=self.tls)
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 self._command, stdout=log, stderr=log, env=self._environment, cwd=self._folder

@@ -14,7 +14,7 @@ SLOTS = 16_384
 PATIENCE = 60.0  # seconds
 SETTINGS = {
     "cluster-enabled": "yes",
-    "cluster-node-timeout": "1000",
+    "cluster-node-timeout": "2000",
     "cluster-replica-validity-factor": "0",  # a replica takes over however old what it has is
     "repl-diskless-sync-delay": "0",
     "repl-ping-replica-period": "1",

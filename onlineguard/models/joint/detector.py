@@ -10,7 +10,8 @@
 
 What is odd is not learned: a run of odd events teaches the slow memory at a small share of 1 / patience, and the rest
 nothing. Once odd events have outnumbered usual ones for `patience` events they are a new regime, and the slow
-memory takes over what the fast one has learned.
+memory takes over what the fast one has learned. Shorter regimes that end and come back are learned as well, see
+`returning`.
 
 `docs/decisions/joint-detector.md` says why these parts and no others; `benchmarks/ablate_joint.py` what each is worth.
 """
@@ -51,6 +52,7 @@ from onlineguard.models.joint.memories import START, Memories, first_memories, l
 from onlineguard.models.joint.mostly_constant import Modes, learned_modes, mostly_constant, off_mode
 from onlineguard.models.joint.neighbours import Sample, learned_sample, nearest_rows, sparsity
 from onlineguard.models.joint.regularity import Regularity, learned_regularity, regular
+from onlineguard.models.joint.returning import Returning, returned, widened
 from onlineguard.models.joint.threshold import Scores, learned_scores
 
 FAR = 5.0  # residuals beyond count by their logarithm
@@ -80,6 +82,7 @@ class JointState(NamedTuple):
     run: Int32[Array, ""]  # odd events ahead of usual ones, LONGEST_RUN at most
     lasted: Int32[Array, ""]  # events since odd ones were last not ahead: the length of a regime that is not yet usual
     repeats: Float32[Array, ""]  # running share of a run's events that were too regular
+    returning: Returning  # whether odd runs belong to the stream
 
 
 class Residuals(NamedTuple):
@@ -130,6 +133,7 @@ class JointDetector(SliceModel):
             np.zeros(width, np.int32),
             *np.zeros(4, np.int32),
             repeats=np.float32(0.0),
+            returning=Returning.blank(),
         )
 
     def step(self, state: JointState, event: Float32[Array, " d"]) -> tuple[JointState, Judgement]:
@@ -150,18 +154,20 @@ class JointDetector(SliceModel):
 
         ready = (state.seen >= MIN_SEEN) & (count > 0)
         threshold = state.scores.threshold
-        too_regular, along = regularity.odd & ready, along & ready
-        in_odd_run = too_regular | along
+        trusted = ~state.returning.open
+        too_regular, along = regularity.odd & ready & trusted, along & ready & trusted
+        in_odd_run, far = too_regular | along, score > threshold
         raised = where(in_odd_run, larger(score, threshold * (1.0 + RAISED * regularity.mean)), score)
         odd = ready & (raised > threshold)
         score, raised, odd, in_odd_run, usable = barrier(score, raised, odd, in_odd_run, usable)
 
         young = state.seen < YOUNG
         learns = usable & ~young & (count > 0)
-        in_a_row = state.run >= where(odd, IN_A_ROW, LONG_RUN)
+        in_a_row = (state.run >= where(odd, IN_A_ROW, LONG_RUN)) & trusted
         unusual = in_a_row | (in_odd_run & odd)
         slow = pace(state.memories, self.patience)
-        slow = where(state.run > 0, smaller(slow, 1.0 / self.patience), slow)  # what follows an odd event waits for it
+        waits = (state.run > 0) | ~trusted  # what follows an odd event waits for it
+        slow = where(waits, smaller(slow, 1.0 / self.patience), slow)
         early = START / (to_float(state.values) + START)
         slow_rate = where(unusual, ODD_SHARE / self.patience, larger(slow, early))
         memories = choose(
@@ -173,9 +179,11 @@ class JointDetector(SliceModel):
         known_for = smaller(seen, age)
         covariance_rate = where(odd & unusual, 0.0, weight) * larger(slow, 1.0 / (known_for + count + PRIOR))
         mode_rate = where(in_odd_run & odd, ODD_SHARE, 1.0) / self.patience
-        counts = where(in_odd_run | (state.run >= LONG_RUN), 0.0, weight)
+        counts = where(in_odd_run | ((state.run >= LONG_RUN) & trusted), 0.0, weight)
         run, lasted, repeats, new_regime = self._regime(state, odd, too_regular, usable)
-        memories = memories._replace(slow=_renewed(memories, new_regime))
+        over, replays = (run == 0) | new_regime, too_regular & ~far
+        returning = returned(state.returning, state.lasted, over, replays, seen, usable, self.patience)
+        memories = memories._replace(slow=widened(_renewed(memories, new_regime), memories.fast, returning.open))
         usual = learns & ~odd
         next_age = saturating_add(state.age, learns)
         learned = JointState(
@@ -192,6 +200,7 @@ class JointDetector(SliceModel):
             where(new_regime, 0, run),
             where(new_regime, 0, lasted),
             repeats,
+            returning,
         )
         known_score = where(count > 0, raised, math.nan)
         quantiles = (
@@ -241,6 +250,7 @@ class JointDetector(SliceModel):
             lasted=np.int32(0),
             regularity=fresh.regularity,
             collective=fresh.collective,
+            returning=fresh.returning,
         )
         return Pooled(typical, fresh, origin)
 

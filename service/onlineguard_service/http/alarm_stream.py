@@ -13,6 +13,7 @@ changes from then on. A comment comes when there is no news.
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 
 import msgspec
 from starlette.types import Scope
@@ -20,10 +21,12 @@ from starlette.types import Scope
 from onlineguard.wire.alarms import AlarmState
 from onlineguard_service.http.alarms import Overseeing
 from onlineguard_service.http.readers import Readers
+from onlineguard_service.patience import give_way
 
 EVERY = 0.5  # seconds
 AT_ONCE = 100  # alarms; some milliseconds
 MOST = 1_000  # alarms that one reader catches up on
+AT_A_TIME = 25  # of them, before others get their turn; each takes up to 0.1 ms
 
 _IDLE = b": no news\n\n"
 _log = logging.getLogger(__name__)
@@ -36,6 +39,7 @@ class AlarmStream(Readers):
         super().__init__(backlog)
         self._alarms, self._every = alarms, every
         self._sent = alarms.change  # the change up to which readers were told
+        self._turn = asyncio.Lock()  # of a reader that catches up: however many do, others wait for one part
 
     async def run(self) -> None:
         """Tell all readers what changes."""
@@ -60,14 +64,27 @@ class AlarmStream(Readers):
         self._sent = found[-1][0] if len(found) == AT_ONCE else upto
         return _events(found)
 
-    def first(self, scope: Scope) -> bytes:
+    def first(self, scope: Scope) -> AsyncIterator[bytes]:
         """What a reader is sent at once: where it is, or what it has missed."""
-        last = _last_seen(scope)
-        if last is None or last > self._sent:  # of another state: it begins anew
-            return b"id: %d\n" % self._sent + _IDLE
-        found = self._alarms.since(last, self._sent, 1 << 30)
-        missed = b"event: missed\ndata: {}\n\n" if len(found) > MOST else b""
-        return missed + _events(found[-MOST:]) + _IDLE
+        return self._caught_up(_last_seen(scope), self._sent)
+
+    async def _caught_up(self, last: int | None, upto: int) -> AsyncIterator[bytes]:
+        if last is None or last > upto:  # of another state: it begins anew
+            yield b"id: %d\n" % upto + _IDLE
+            return
+        async with self._turn:
+            at = self._alarms.latest(last, upto, MOST)
+        if at > last:
+            yield b"event: missed\ndata: {}\n\n"
+        while True:
+            async with self._turn:
+                found = self._alarms.since(at, upto, AT_A_TIME)
+                await give_way()
+            if not found:
+                break
+            yield _events(found)
+            at = found[-1][0]
+        yield _IDLE
 
 
 def _events(found: list[tuple[int, AlarmState]]) -> bytes:

@@ -253,7 +253,7 @@ class Application:
                 body = await self._read(scope, receive, take)
                 with tracing.span("decode"):
                     if kind == "arrow":
-                        items, single = hot.items.of_arrow(body, self._settings.batch_limit), False
+                        items, single = await _of_arrow(hot.items, body, self._settings.batch_limit), False
                     else:
                         items, single = await hot.items.decoded(body, kind == "lines", self._settings.batch_limit)
                 count = len(items)
@@ -523,6 +523,16 @@ class _Hot(NamedTuple):
 
 def _hot(operation: Operation, answer: Callable[[Inside, list[Any]], Awaitable[list[Any]]]) -> _Hot:
     return _Hot(operation.path, operation, Items(operation.noun, operation.body[0]), answer)
+
+
+async def _of_arrow(of: Items, body: bytes, most: int) -> list[Any]:
+    """The items in the rows of an Arrow stream, made in parts with turns for others in between."""
+    items: list[Any] = []
+    for part in of.of_arrow(body, most):
+        if items:
+            await give_way()
+        items += part
+    return items
 
 
 async def _written(

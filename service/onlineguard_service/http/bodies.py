@@ -1,7 +1,7 @@
 """Bodies of requests: decoded, or refused with the item that is wrong, its value and the rule."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from onlineguard.errors import MissingExtra
 from onlineguard.slidr.clicks.click import LATEST, RFM
 from onlineguard.wire.requests import Event
 from onlineguard_service.config import nearest
-from onlineguard_service.http.cutting import MOST_ITEM, Part, TooLong, parts
+from onlineguard_service.http.cutting import MOST_ITEM, PART, Part, TooLong, parts
 from onlineguard_service.http.problems import Refused, shown, too_many
 from onlineguard_service.patience import give_way
 
@@ -52,6 +52,8 @@ class Items:
         Raises Refused also for more than `most` items, and for an item of more than `MOST_ITEM` bytes.
         """
         items, single = list[Any](), False
+        if len(body) > PART and not body[:PART].strip():
+            raise Refused(400, f"the body begins with {PART:,} bytes of white space or more; send it without")
         try:
             for n, part in enumerate(parts(body, lines)):
                 if n:
@@ -85,26 +87,32 @@ class Items:
         self._check(items, single, first)
         return items, single
 
-    def of_arrow(self, body: bytes, most: int) -> list[Any]:
-        """The items in the rows of an Arrow stream. Raises Refused as `decode`, and for more than so many rows."""
+    def of_arrow(self, body: bytes, most: int) -> Iterator[list[Any]]:
+        """The items in the rows of an Arrow stream, some at a time, so that others may be answered in between.
+
+        Raises Refused as `decode`, and for more than so many rows.
+        """
         try:
             from onlineguard.wire import arrow
         except MissingExtra as error:
             raise Refused(415, f"this service takes no Arrow: {error}") from None
         try:
-            table = arrow.columns(body, most)
+            for part in arrow.columns(body, most):
+                try:
+                    items = arrow.structs(part, self._kind)
+                except msgspec.ValidationError:
+                    items = self._of_rows(arrow.rows(part, self._kind), part.start)
+                self._check(items, False, part.start)
+                yield items
         except arrow.NoTable as error:
             raise Refused(413 if error.large else 400, str(error)) from None
+
+    def _of_rows(self, rows: list[dict[str, Any]], first: int) -> list[Any]:
+        """The items of rows, of which the first has this place. Raises Refused for the first that is none."""
         try:
-            items = arrow.structs(table, self._kind)
-        except msgspec.ValidationError:
-            rows = arrow.rows(table, self._kind)
-            try:
-                items = msgspec.convert(rows, list[self._kind])  # type: ignore[name-defined]
-            except msgspec.ValidationError as error:
-                raise Refused(422, self._explained(error, lambda: rows)) from None
-        self._check(items, False)
-        return items
+            return msgspec.convert(rows, list[self._kind])  # type: ignore[name-defined]
+        except msgspec.ValidationError as error:
+            raise Refused(422, self._explained(error, lambda: rows, first)) from None
 
     def _explained(self, error: Exception, value: Callable[[], Any] | None, first: int = 0) -> str:
         return _explained(str(error), value, self.noun, self._fields, first)

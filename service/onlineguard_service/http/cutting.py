@@ -13,8 +13,8 @@ import numpy as np
 
 PART = 65_536  # bytes of a part, about; half a millisecond of decoding
 MOST_ITEM = 262_144  # bytes of an item, which is decoded as a whole
-_ARRAY = re.compile(rb"[ \t\r\n]*\[")
-_OBJECT = re.compile(rb"[ \t\r\n]*\{")
+_ARRAY = re.compile(rb"[ \t\r\n]*+\[")
+_OBJECT = re.compile(rb"[ \t\r\n]*+\{")
 _ESCAPED = re.compile(rb"\\.", re.DOTALL)
 _QUOTE, _COMMA = ord('"'), ord(",")
 _STEPS = np.zeros(256, np.int8)  # how much deeper a byte leads
@@ -41,9 +41,9 @@ def parts(body: bytes, lines: bool) -> Generator[Part]:
         yield Part(body)
     elif lines:
         yield from _of_lines(body)
-    elif (opened := _ARRAY.match(body)) is not None:
+    elif (opened := _ARRAY.match(body, 0, PART)) is not None:
         yield from _of_array(body, opened.end())
-    elif len(body) > MOST_ITEM and _OBJECT.match(body):
+    elif len(body) > MOST_ITEM and _OBJECT.match(body, 0, PART):
         raise TooLong
     else:
         yield Part(body)

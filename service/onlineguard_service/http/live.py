@@ -18,6 +18,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 import msgspec
@@ -57,6 +58,7 @@ class Live(Readers):
         self._every = every
         self._past: deque[bytes] = deque(maxlen=keep)  # without `NEWEST`, the newest last
         self._now: bytes | None = None  # the newest, whole
+        self._first = b""  # what readers are sent who connect before the next tick, once one has
 
     async def run(self) -> None:
         """Tick."""
@@ -73,18 +75,23 @@ class Live(Readers):
 
     def _tick(self, tick: dict[str, Any]) -> None:
         first = self._now is None
-        self._now = msgspec.json.encode(tick)
+        self._now, self._first = msgspec.json.encode(tick), b""
         self._past.append(msgspec.json.encode({name: value for name, value in tick.items() if name not in NEWEST}))
-        self.tell(self._first() if first else _event(self._now))
+        self.tell(self._with_past(self._now) if first else _event(self._now))
 
-    def first(self, scope: Scope) -> bytes:
+    def first(self, scope: Scope) -> AsyncIterator[bytes]:
         """The newest tick with all earlier ones, if there was one."""
-        return b"" if self._now is None else self._first()
+        if self._now is not None and not self._first:
+            self._first = self._with_past(self._now)
+        return _alone(self._first)
 
-    def _first(self) -> bytes:
+    def _with_past(self, now: bytes) -> bytes:
         """The newest tick with all earlier ones, put together from ticks that are encoded already."""
-        now = self._now or b"{}"
         return _event(now[:-1] + b',"past":[' + b",".join(list(self._past)[:-1]) + b"]}")
+
+
+async def _alone(part: bytes) -> AsyncIterator[bytes]:
+    yield part
 
 
 def _event(data: bytes) -> bytes:

@@ -171,7 +171,8 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP, or too much of it, is a problem too."""
-        self._refuse(b"400 Bad Request", "Not HTTP", f"the request is no HTTP that this service takes: {msg}")
+        why = _HTTP2 if msg == "Pause on PRI/Upgrade" else msg
+        self._refuse(b"400 Bad Request", "Not HTTP", f"the request is no HTTP that this service takes: {why}")
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """A client that has sent all it will still gets its answers, but over TLS, which asyncio closes.
@@ -254,6 +255,7 @@ class Protocol(HttpToolsProtocol):
 
 
 _TOO_LONG = f"more than {HEADER_BYTES} bytes of headers"
+_HTTP2 = "it is HTTP/2; send HTTP/1.1, or have a proxy translate"
 _SOON = b"retry-after: 1\r\n"
 _FULL = "more connections are open than the setting connections allows; try again"
 _FULL_EACH = (

@@ -2,10 +2,13 @@
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
 
 from starlette.types import Receive, Scope, Send
 
 from onlineguard_service.patience import give_way
+
+PART_BYTES = 32_768  # that are written at once: what a connection holds of a long part that is not read
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -18,7 +21,8 @@ class Readers(ABC):
     """An ASGI application whose answers begin with `first` and go on with what `tell` is given.
 
     A reader that falls more than `backlog` parts behind, beside those in the socket's buffer, is disconnected, and may
-    connect again. So it costs bounded memory, and nobody waits for it.
+    connect again. Parts are shared by all readers, and each has a copy of a few bytes that are being written alone. So
+    it costs bounded memory, and nobody waits for it.
 
     Call `start` as soon as the event loop runs, and `close` before the server waits for its connections to end, since
     these never end by themselves: with uvicorn at the beginning of `Server.shutdown`.
@@ -31,8 +35,8 @@ class Readers(ABC):
         self._closed = False
 
     @abstractmethod
-    def first(self, scope: Scope) -> bytes:
-        """What a reader is sent at once; empty for nothing."""
+    def first(self, scope: Scope) -> AsyncIterator[bytes]:
+        """What a reader is sent before what is told from now on. A part is made when the one before was written."""
 
     @abstractmethod
     async def run(self) -> None:
@@ -67,11 +71,9 @@ class Readers(ABC):
         """Answer one reader until it leaves, falls behind, or the service closes."""
         self.start()
         waiting: asyncio.Queue[bytes | None] = asyncio.Queue(self._backlog)
-        writing = asyncio.create_task(self._write(waiting, send))
+        writing = asyncio.create_task(self._write(self.first(scope), waiting, send))
         leaving = asyncio.create_task(_left(receive))
         self._readers[waiting] = writing
-        if first := self.first(scope):
-            waiting.put_nowait(first)
         if self._closed:
             waiting.put_nowait(None)
         try:
@@ -85,12 +87,19 @@ class Readers(ABC):
             if isinstance(error, Exception) and not isinstance(error, OSError):  # OSError: the reader is gone
                 raise error
 
-    async def _write(self, waiting: asyncio.Queue[bytes | None], send: Send) -> None:
+    async def _write(self, first: AsyncIterator[bytes], waiting: asyncio.Queue[bytes | None], send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        async for part in first:
+            await _written(part, send)
         while (part := await waiting.get()) is not None:
             await give_way()  # one client may have many readers
-            await send({"type": "http.response.body", "body": part, "more_body": True})
+            await _written(part, send)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _written(part: bytes, send: Send) -> None:
+    for start in range(0, len(part), PART_BYTES):
+        await send({"type": "http.response.body", "body": part[start : start + PART_BYTES], "more_body": True})
 
 
 async def _left(receive: Receive) -> None:

@@ -21,6 +21,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator
+from typing import Any
 
 import msgspec
 import uvicorn
@@ -30,6 +31,7 @@ from onlineguard_service.config import Settings, masked
 from onlineguard_service.fair_queues import FairQueues
 from onlineguard_service.histogram import Histogram
 from onlineguard_service.http.app import BODY_SECONDS, Application, Backend, application
+from onlineguard_service.http.handshakes import Handshakes
 from onlineguard_service.http.protocol import Protocol
 from onlineguard_service.standing import Standing
 
@@ -126,6 +128,20 @@ class _Server(uvicorn.Server):
                 ):
                     connection.transport.abort()
         return await super().on_tick(counter)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if sockets is None or not isinstance(self.config.ssl, ssl.SSLContext):
+            await super().startup(sockets)
+            return
+
+        def protocol() -> asyncio.Protocol:
+            kind: Any = self.config.http_protocol_class
+            return kind(config=self.config, server_state=self.server_state, app_state={})
+
+        most, most_each = self._settings.connections, self._settings.connections_each
+        servers: list[Any] = [Handshakes(each, self.config.ssl, protocol, most, most_each) for each in sockets]
+        self.servers = servers
+        self.started = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.drain()

@@ -67,7 +67,7 @@ def decoded(record: Record) -> Entry:
         raise Poison(f"kind is {record.kind!r}; it must be one of {', '.join(_ITEMS)}, counted, control")
     try:
         if record.value.startswith(_ARROW):
-            found = items.of_arrow(record.value, MOST)
+            found = [each for part in items.of_arrow(record.value, MOST) for each in part]
         else:
             found, _ = items.decode(record.value, False)
     except Refused as error:

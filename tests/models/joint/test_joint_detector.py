@@ -120,6 +120,26 @@ def test_a_burst_is_flagged_to_its_end_and_what_follows_is_not():
     assert flagged[10_000:12_000].mean() < 0.02
 
 
+def test_regimes_that_come_back_are_learned_though_none_lasts_for_patience():
+    rng = np.random.default_rng(0)
+    on = (np.arange(12_000) // 400 % 2)[:, None]
+    x = np.where(on, 8.0, 0.0) + rng.normal(size=(12_000, 3))
+    flags = updated(Engine(3), "a", x).anomalous
+    assert flags[400:800].mean() > 0.9  # the first time it is news
+    assert flags[4_000:].mean() < 0.02
+
+
+def test_two_bursts_teach_nothing_and_a_script_may_come_as_often_as_it_likes():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(16_000, 3))
+    starts = range(2_000, 16_000, 3_000)
+    for start in starts:
+        x[start : start + 1_000] = 0.5 + 0.03 * rng.normal(size=(1_000, 3))
+    x[8_000:9_000] = 4.0 + rng.normal(size=(1_000, 3))
+    flags = updated(Engine(3), "a", x).anomalous
+    assert min(flags[start : start + 1_000].mean() for start in starts) > 0.9
+
+
 def test_a_new_regime_counts_as_usual_after_patience_and_not_before():
     rng = np.random.default_rng(4)
     x = rng.standard_normal((14_000, 5))

@@ -5,7 +5,7 @@ import json
 
 import pytest
 from onlineguard_service.config import Settings
-from onlineguard_service.http.alarm_stream import AlarmStream
+from onlineguard_service.http.alarm_stream import AT_A_TIME, AlarmStream
 from onlineguard_service.http.app import application
 
 from tests.support.double import Alarms, Double, ask
@@ -102,6 +102,35 @@ def test_many_changes_come_in_parts_and_a_reader_that_missed_too_many_is_told_so
         assert [at for at, _ in reader.events] == [3, 4]
         stream.close()
         await asyncio.gather(late.answer, reader.answer)
+
+    run(scene)
+
+
+def test_who_has_missed_much_is_told_a_few_alarms_at_a_time_and_one_reader_after_the_other():
+    class Many(Alarms):
+        def __init__(self):
+            super().__init__()
+            self.states = {f"ab-{n}": self.states["ab-1"] for n in range(1, 101)}
+            self.change, self.changes = 100, {n: f"ab-{n}" for n in range(1, 101)}
+            self.asked = []
+
+        def since(self, change, upto, most):
+            self.asked.append((change, most))
+            return super().since(change, upto, most)
+
+    async def scene():
+        alarms = Many()
+        stream = AlarmStream(alarms, SOON)
+        readers = [Reader(stream, 0) for _ in range(3)]
+        alarms.touch("ab-50")  # while they catch up
+        for reader in readers:
+            await reader.told(100)
+            assert [at for at, _ in reader.events] == [*range(1, 50), *range(51, 102)]
+        parts = [change for change, most in alarms.asked if most == AT_A_TIME]
+        assert len(parts) >= 3 * 4
+        assert parts[:4] != sorted(set(parts))[:4]  # the second began before the first was done
+        stream.close()
+        await asyncio.gather(*(reader.answer for reader in readers))
 
     run(scene)
 

@@ -74,6 +74,8 @@ def test_a_large_body_gives_the_same_items_as_if_it_were_decoded_whole(lines):
         (json.dumps(events(5_000)) + "]", False, 400, "the body is no JSON"),
         (json.dumps(events(5_000))[:-9], False, 400, "it ends too early"),
         (json.dumps(events(5_000, x=[1] * MOST_ITEM)), False, 413, "has more than 262,144 bytes"),
+        (" " * 4_000_000 + "{}", False, 400, "the body begins with 65,536 bytes of white space or more"),
+        (" " * 4_000_000, True, 400, "the body begins with 65,536 bytes of white space or more"),
         (json.dumps(events(0, x=[1] * MOST_ITEM)[0]), False, 413, "has more than 262,144 bytes"),
         (json.dumps(events(0, x=[1] * MOST_ITEM)[0]), True, 413, "has more than 262,144 bytes"),
     ],

