@@ -18,6 +18,7 @@ import polars as pl
 
 from benchmarks.faults import CLEAN, DAY, FAULTS, Fault, constant, made
 from benchmarks.workloads import emit
+from onlineguard.records.versions import Promises
 from onlineguard.slidr.features import Featuriser
 from onlineguard.slidr.guardrails.candidate import LEVEL, Comparison
 from onlineguard.slidr.guardrails.checks import Settings, failed, run
@@ -28,7 +29,6 @@ from onlineguard.slidr.guardrails.promises import canaries
 from onlineguard.slidr.learning.labels import humans
 from onlineguard.slidr.model import Model, Span, save_model
 from onlineguard.slidr.pipeline import SLICES, Config, Prepared, known_humans, prepare, train_model
-from onlineguard.slidr.registry.records import Promises
 from onlineguard.slidr.retrain import CANDIDATE_CHECKS, DATA_CHECKS
 from onlineguard.slidr.workflow import calibrate_scorer, measure
 

@@ -16,7 +16,7 @@ import numpy as np
 from onlineguard_service.history.recorder import Options, Recorder
 
 from onlineguard.engine.verdicts import Verdicts
-from onlineguard.slidr.clicks.click import Click
+from onlineguard.records.click import Click
 from onlineguard.slidr.features import NAMES, WIDTH
 from onlineguard.slidr.history.reading import History
 from onlineguard.slidr.judge import JudgedClicks

@@ -28,7 +28,7 @@ import polars as pl
 
 from benchmarks.workloads import emit
 from onlineguard.errors import InfeasibleBudget
-from onlineguard.slidr.clicks.click import Click
+from onlineguard.records.click import Click
 from onlineguard.slidr.features import LOOKED_UP, NAMES, Featuriser
 from onlineguard.slidr.lookups.lookups import Lookups
 from onlineguard.slidr.lookups.nightly import OfLog, build

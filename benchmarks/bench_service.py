@@ -36,7 +36,7 @@ import msgspec
 import numpy as np
 
 from benchmarks.workloads import emit
-from onlineguard.slidr.clicks.click import Click
+from onlineguard.records.click import Click
 from onlineguard.slidr.model import load_model, save_model
 from onlineguard.slidr.simulation.simulator import simulate
 from onlineguard.slidr.simulation.traffic import Traffic

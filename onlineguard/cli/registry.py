@@ -13,7 +13,7 @@ from onlineguard.cli.slidr import app
 from onlineguard.cli.train import KindName
 
 if TYPE_CHECKING:
-    from onlineguard.slidr.registry.records import Change
+    from onlineguard.records.versions import Change
     from onlineguard.slidr.retrain import Run
 
 

@@ -8,8 +8,7 @@ again, and the service says that it has it.
 from collections import Counter
 
 from onlineguard.client.sync import Client
-from onlineguard.slidr.replay.decisions import Decision
-from onlineguard.slidr.replay.publishing import Marks
+from onlineguard.records.decisions import Decision, Marks
 
 
 class Service:

@@ -31,9 +31,9 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from onlineguard.core.change_point import ChangePoint, Segment
+from onlineguard.records.versions import Promises
 from onlineguard.slidr.features import CALENDAR, NAMES
 from onlineguard.slidr.guardrails.distributions import FLOOR
-from onlineguard.slidr.registry.records import Promises
 
 MORE = {"ivr": 2.0, "fpr": 2.5}  # of what was promised, beyond which a rate is an alarm; fewer purchases are luckier
 LESS = 0.05  # of the promised IVR over all, below which it is one too; a day without an attack may have a sixth

@@ -40,6 +40,7 @@ import msgspec
 import onlineguard
 from onlineguard import atomic
 from onlineguard.errors import CheckpointError, InfeasibleBudget, InvalidArgument
+from onlineguard.records.versions import Outcome
 from onlineguard.slidr.guardrails import candidate, distributions, labels, traffic
 from onlineguard.slidr.guardrails.candidate import LEVEL, Comparison
 from onlineguard.slidr.guardrails.checks import Check, Settings, run
@@ -49,7 +50,6 @@ from onlineguard.slidr.history.keeping import alone
 from onlineguard.slidr.history.reading import History
 from onlineguard.slidr.model import Model, Span, load_model, save_model
 from onlineguard.slidr.pipeline import Config, Mask, Prepared, known_humans, purchasing, train_model
-from onlineguard.slidr.registry.records import Outcome
 from onlineguard.slidr.registry.registry import Registry, whoami
 from onlineguard.slidr.workflow import calibrate_scorer, measure
 

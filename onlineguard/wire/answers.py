@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from onlineguard.slidr.replay.decisions import Standing
+from onlineguard.records.decisions import Standing
 from onlineguard.wire.requests import Of, SliceKey
 
 Reason = float | dict[str, float | None] | list[str] | None  # a number, numbers or names of features

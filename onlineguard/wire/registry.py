@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from onlineguard.slidr.registry.records import Change, Outcome
+from onlineguard.records.versions import Change, Outcome
 from onlineguard.wire.requests import MOST_ID, MOST_ROWS, MOST_TEXT
 
 Version = Annotated[str, Meta(min_length=1, max_length=MOST_ID)]

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from onlineguard.slidr.clicks.click import Click, Rfm, Time
-from onlineguard.slidr.replay.decisions import Decision
+from onlineguard.records.click import Click, Rfm, Time
+from onlineguard.records.decisions import Decision
 
 MOST_ROWS = 1_000  # slices in one answer
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from onlineguard.errors import InvalidArgument
-from onlineguard.slidr.clicks.click import Click
+from onlineguard.records.click import Click
 from onlineguard.slidr.counting.counters import ClickKeys
 from onlineguard.slidr.history.keeping import Erased
 from onlineguard.slidr.judge import scored_singly

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from onlineguard.errors import CheckpointError, Conflict, InvalidArgument
+from onlineguard.records.versions import Change
 from onlineguard.slidr.model import Model
-from onlineguard.slidr.registry.records import Change
 from onlineguard_service import entries
 from onlineguard_service.aside import aside
 from onlineguard_service.errors import JournalUnavailable

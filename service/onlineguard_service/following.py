@@ -16,8 +16,8 @@ from typing import NamedTuple
 import msgspec
 
 from onlineguard.errors import CheckpointError
+from onlineguard.records.versions import Change
 from onlineguard.slidr.model import Model
-from onlineguard.slidr.registry.records import Change
 from onlineguard.slidr.registry.registry import Registry
 from onlineguard_service.models import Models
 

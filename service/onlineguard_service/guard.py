@@ -26,7 +26,7 @@ from onlineguard.engine.engine import Engine
 from onlineguard.engine.events import CodedEvents
 from onlineguard.engine.states import Sample
 from onlineguard.errors import InvalidArgument
-from onlineguard.slidr.clicks.click import Click
+from onlineguard.records.click import Click
 from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from onlineguard.slidr.guardrails.compatible import incompatible
 from onlineguard.slidr.judge import ClickJudge, FeatureJudge

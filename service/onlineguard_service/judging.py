@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from onlineguard.engine.engine import Engine
-from onlineguard.slidr.clicks.click import Click
+from onlineguard.records.click import Click
 from onlineguard.slidr.counting.windows import COLUMNS
 from onlineguard.slidr.features import LOOKED_UP
 from onlineguard.slidr.judge import ClickJudge, JudgedClicks

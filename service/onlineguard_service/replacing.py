@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from onlineguard.slidr.replay.decisions import Decision, Standing
+from onlineguard.records.decisions import Decision, Standing
 from onlineguard.wire.answers import ClickAnswer, DecisionAnswer
 from onlineguard_service.remembered import Remembered
 

@@ -24,7 +24,7 @@ from jaxtyping import Float32
 
 from onlineguard.engine.engine import Engine
 from onlineguard.errors import InvalidArgument
-from onlineguard.slidr.clicks.click import Click
+from onlineguard.records.click import Click
 from onlineguard.slidr.features import NAMES
 from onlineguard.slidr.judge import FeatureJudge
 from onlineguard.slidr.live import LiveWatch

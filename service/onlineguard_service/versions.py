@@ -19,10 +19,10 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from onlineguard.errors import Conflict, InvalidArgument
+from onlineguard.records.versions import Change, Record
 from onlineguard.slidr.model import Model
 from onlineguard.slidr.pipeline import slice_name
 from onlineguard.slidr.registry.diff import difference
-from onlineguard.slidr.registry.records import Change, Record
 from onlineguard.slidr.registry.registry import Registry
 from onlineguard.wire.registry import (
     Changed,

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from onlineguard.slidr.clicks.click import Click
+from onlineguard.records.click import Click
+from onlineguard.records.versions import Promises
 from onlineguard.slidr.live import Alarm, LiveWatch
-from onlineguard.slidr.registry.records import Promises
 from onlineguard_service.entries import Switch
 
 ALARMS = 100  # that are kept

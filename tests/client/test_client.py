@@ -18,7 +18,7 @@ from onlineguard_service.errors import RegistryUnavailable
 from onlineguard.client import AsyncClient, Client
 from onlineguard.client.receiver import Service
 from onlineguard.errors import InvalidArgument, ServiceError, ServiceUnavailable
-from onlineguard.slidr.replay.decisions import Decision, Standing
+from onlineguard.records.decisions import Decision, Standing
 from onlineguard.wire import answers
 from onlineguard.wire.registry import Promotion
 from onlineguard.wire.requests import Event

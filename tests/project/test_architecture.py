@@ -26,6 +26,7 @@ ROOMS = [
     "onlineguard.plugins",
     "onlineguard.programs",
     "onlineguard.sentinels",
+    "onlineguard.records",
     "onlineguard.core",
     "onlineguard.models",
     "onlineguard.engine",

@@ -28,7 +28,7 @@ from onlineguard_service.redis.worker import WorkerSettings
 from starlette.routing import Match
 
 from onlineguard.compilation import VARIABLE
-from onlineguard.slidr.clicks.click import Click
+from onlineguard.records.click import Click
 from onlineguard.wire.requests import Event, Label
 from tests.support.double import Double
 from tests.support.exported import RULES, SHARDS, check, metrics

@@ -57,6 +57,11 @@ def test_a_part_without_its_packages_is_one_import_error_that_names_the_extra(mo
     assert said.splitlines()[-1] == f"onlineguard.errors.MissingExtra: {line}"
 
 
+def test_a_client_needs_nothing_of_slidr():
+    program = without("polars", "optax", "scipy", "sklearn", "jax") + "from onlineguard.client import Client, Router\n"
+    assert run(f"{program}assert not any(name.startswith('onlineguard.slidr') for name in sys.modules)") == (0, "")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "lacks", "line"),

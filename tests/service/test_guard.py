@@ -16,10 +16,10 @@ from onlineguard_service.models import Models
 from onlineguard import Engine
 from onlineguard.engine.arguments import DETECTORS, named_model
 from onlineguard.errors import InvalidArgument
+from onlineguard.records.decisions import Decision, Standing
 from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from onlineguard.slidr.features import Featuriser
 from onlineguard.slidr.pipeline import prepare, scores, slice_name
-from onlineguard.slidr.replay.decisions import Decision, Standing
 from onlineguard.wire.requests import Event, Label
 from tests.support.events import events, told
 from tests.support.long import updated

@@ -13,7 +13,7 @@ from onlineguard_service.entries import Options
 from onlineguard_service.guard import Guard
 from onlineguard_service.models import Models
 
-from onlineguard.slidr.clicks.click import Click
+from onlineguard.records.click import Click
 from onlineguard.slidr.features import LOOKED_UP, Featuriser
 from onlineguard.slidr.history.reading import History, features_of
 from onlineguard.slidr.lookups.lookups import Lookups, opened

@@ -16,7 +16,7 @@ from onlineguard_service.journal.packing import pack, unpack
 from onlineguard_service.models import Models
 
 from onlineguard.errors import InvalidArgument
-from onlineguard.slidr.replay.decisions import Decision, Standing
+from onlineguard.records.decisions import Decision, Standing
 from onlineguard.wire.requests import Event, Label
 from tests.support.cores import chosen, crashed
 from tests.support.double import Double, ask

@@ -12,8 +12,8 @@ from onlineguard_service.core import Core
 from onlineguard_service.errors import RegistryUnavailable
 
 from onlineguard.errors import Conflict, InvalidArgument
+from onlineguard.records.versions import Outcome
 from onlineguard.slidr.model import load_model, save_model
-from onlineguard.slidr.registry.records import Outcome
 from onlineguard.slidr.registry.registry import Registry
 from onlineguard.wire.registry import Promotion, Rollback
 from tests.support.cores import chosen

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from onlineguard_service.journal.packing import pack, unpack
 
+from onlineguard.records.versions import Promises, SlicePromise
 from onlineguard.slidr.features import NAMES, WIDTH
 from onlineguard.slidr.guardrails.distributions import promise_of
 from onlineguard.slidr.guardrails.promises import promised
 from onlineguard.slidr.live import LiveWatch
 from onlineguard.slidr.model import Model, Span
 from onlineguard.slidr.pipeline import Config, calibrate_model, prepare, purchasing, scores, slice_name, train_model
-from onlineguard.slidr.registry.records import Promises, SlicePromise
 from onlineguard.slidr.simulation.simulator import simulate
 from onlineguard.slidr.simulation.traffic import Traffic
 

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from onlineguard.compilation import VARIABLE
-from onlineguard.slidr.clicks.click import Click
+from onlineguard.records.click import Click
 from onlineguard.slidr.learning.network import NetworkConfig
 from onlineguard.slidr.model import Model, Span, save_model
 from onlineguard.slidr.pipeline import Config, calibrate_model, prepare, train_model

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 from onlineguard_service.http.openapi import build
 
-from onlineguard.slidr.clicks.click import Click
-from onlineguard.slidr.registry import records
-from onlineguard.slidr.replay.decisions import Decision
+from onlineguard.records import versions
+from onlineguard.records.click import Click
+from onlineguard.records.decisions import Decision
 from onlineguard.wire import alarms, answers, registry, requests
 from onlineguard.wire.operations import OPERATIONS
 
@@ -18,7 +18,7 @@ STRUCTS = {
     for kind in vars(module).values()
     if inspect.isclass(kind)
     and issubclass(kind, msgspec.Struct)
-    and kind.__module__ in (module.__name__, Click.__module__, records.__name__, Decision.__module__)
+    and kind.__module__ in (module.__name__, Click.__module__, versions.__name__, Decision.__module__)
 }
 
 

@@ -27,7 +27,7 @@ import msgspec
 import polars as pl
 
 from onlineguard.errors import InvalidArgument, SourceError
-from onlineguard.slidr.clicks.click import LATEST, RFM, Click
+from onlineguard.records.click import LATEST, RFM, Click
 from onlineguard.slidr.clicks.files import read_table
 
 SCHEMA: dict[str, pl.DataType] = {

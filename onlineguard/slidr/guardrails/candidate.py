@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onlineguard.records.versions import Canary
 from onlineguard.slidr.evaluation.evaluation import Evaluation, Group, Share
 from onlineguard.slidr.features import WIDTH
 from onlineguard.slidr.guardrails.checks import Check, Finding
@@ -19,7 +20,6 @@ from onlineguard.slidr.guardrails.compatible import incompatible, known_share
 from onlineguard.slidr.learning.network import CATEGORIES
 from onlineguard.slidr.model import Model
 from onlineguard.slidr.pipeline import slice_name
-from onlineguard.slidr.registry.records import Canary
 from onlineguard.slidr.thresholds import evidence
 from onlineguard.slidr.thresholds.curves import NEVER
 from onlineguard.slidr.thresholds.metrics import HitRate

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from onlineguard.errors import InvalidArgument, SourceError
-from onlineguard.slidr.registry.records import Outcome
+from onlineguard.records.versions import Outcome
 
 About = Literal["data", "candidate"]
 

@@ -12,10 +12,10 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 
+from onlineguard.records.versions import Promises
 from onlineguard.slidr.history.reading import History
 from onlineguard.slidr.learning.labels import humans
 from onlineguard.slidr.pipeline import Config, Prepared
-from onlineguard.slidr.registry.records import Promises
 
 HOUR, DAY = 3_600_000, 86_400_000  # milliseconds
 FAR = DAY // 2  # of a click's time from that of its arrival: at night a run of clicks may take hours

@@ -21,10 +21,10 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float
 
+from onlineguard.records.versions import FeaturePromise
 from onlineguard.slidr.features import CALENDAR, LOOKED_UP, NAMES
 from onlineguard.slidr.guardrails.checks import Check, Finding
 from onlineguard.slidr.guardrails.data import Data
-from onlineguard.slidr.registry.records import FeaturePromise
 
 BINS = 10
 SAMPLE = 200_000  # clicks that distributions are taken from: the shares of ten bins are then good to .1 %

@@ -6,10 +6,10 @@ The live watch compares traffic with these, and the guardrails compare the next 
 import numpy as np
 import polars as pl
 
+from onlineguard.records.versions import Canary, Promises, SlicePromise
 from onlineguard.slidr.guardrails.distributions import promise_of, sampled
 from onlineguard.slidr.model import Model
 from onlineguard.slidr.pipeline import Mask, Prepared, known_humans, purchasing, scores, slice_name
-from onlineguard.slidr.registry.records import Canary, Promises, SlicePromise
 
 BINS = 20  # of scores, as many in each over all slices
 CANARIES = 64  # enough that one flip is within the limit, and few enough for a record

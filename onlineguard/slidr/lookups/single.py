@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, UInt64
 
-from onlineguard.slidr.clicks.click import Click
+from onlineguard.records.click import Click
 from onlineguard.slidr.clicks.clicks import prefix
 from onlineguard.slidr.lookups.columns import NETWORKS, TABLES, address, hashed
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from onlineguard.records.versions import FeaturePromise, Record
 from onlineguard.slidr.pipeline import slice_name
-from onlineguard.slidr.registry.records import FeaturePromise, Record
 from onlineguard.slidr.registry.registry import Registry
 
 Row = dict[str, Any]  # name, a, b

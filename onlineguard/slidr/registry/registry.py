@@ -33,8 +33,8 @@ from typing import Any
 import msgspec
 
 from onlineguard.errors import CheckpointError, Conflict, InvalidArgument
+from onlineguard.records.versions import FORMAT, Canary, Change, Outcome, Promises, Record
 from onlineguard.slidr.model import MANIFEST, Model, load_model
-from onlineguard.slidr.registry.records import FORMAT, Canary, Change, Outcome, Promises, Record
 from onlineguard.slidr.registry.stores import Folder, opened
 
 RECORD = "record.json"

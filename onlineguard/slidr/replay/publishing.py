@@ -15,11 +15,9 @@ import polars as pl
 
 from onlineguard.errors import InvalidArgument, SourceError
 from onlineguard.extras import PACKAGES, require
-from onlineguard.slidr.replay.decisions import Decided, Decision, Standing
+from onlineguard.records.decisions import Decided, Decision, Marks, Standing
 
 AT_ONCE = 1_000  # decisions of one write; Redis answers nobody else meanwhile
-
-Marks = dict[str, tuple[int, int]]  # by source, the place of the last click whose decision was published
 
 
 class Receiver(Protocol):

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from onlineguard.slidr.clicks.click import Click
+from onlineguard.records.click import Click
 from onlineguard.wire.requests import Decision, Label
 
 

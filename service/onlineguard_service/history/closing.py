@@ -24,12 +24,12 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from onlineguard.records.decisions import Standing
 from onlineguard.slidr.clicks.clicks import SCHEMA
 from onlineguard.slidr.history.keeping import compact, drop_before, locked
 from onlineguard.slidr.history.layout import DAY, DECISIONS, LABELS, Kind, clicks_schema, day_of
 from onlineguard.slidr.history.pseudonyms import Pseudonyms
 from onlineguard.slidr.history.writing import write_part
-from onlineguard.slidr.replay.decisions import Standing
 from onlineguard_service.history.blocks import LENGTH, Block, Header, Judged, Labelled, Replaced, decode
 
 NICE = 10  # requests come first; at 19 a machine that is busy with them would let the history fall behind

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from onlineguard.errors import CheckpointError
-from onlineguard.slidr.clicks.click import Click
+from onlineguard.records.click import Click
 from onlineguard.slidr.history.layout import KINDS
 from onlineguard.slidr.history.pseudonyms import Pseudonyms, made_key
 from onlineguard.slidr.judge import JudgedClicks

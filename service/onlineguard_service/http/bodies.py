@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from onlineguard.errors import MissingExtra
-from onlineguard.slidr.clicks.click import LATEST, RFM
+from onlineguard.records.click import LATEST, RFM
 from onlineguard.wire.requests import Event
 from onlineguard_service.config import nearest
 from onlineguard_service.http.cutting import MOST_ITEM, PART, Part, TooLong, parts

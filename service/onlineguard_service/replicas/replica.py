@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from onlineguard.errors import CheckpointError, InvalidArgument, OnlineguardError
-from onlineguard.slidr.clicks.click import Click
+from onlineguard.records.click import Click
 from onlineguard.slidr.registry.stores import opened
 from onlineguard.wire.answers import ClickAnswer, EventAnswer
 from onlineguard.wire.placement import key_of, partition_of

@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int32
 from onlineguard.engine.engine import Engine
 from onlineguard.engine.events import CodedEvents
 from onlineguard.engine.verdicts import Verdicts
-from onlineguard.slidr.clicks.click import Click
+from onlineguard.records.click import Click
 from onlineguard.slidr.features import Featuriser
 from onlineguard.slidr.judge import MOST, FeatureJudge, JudgedClicks
 from onlineguard.slidr.learning.scorer import Scorer

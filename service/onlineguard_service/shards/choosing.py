@@ -13,8 +13,8 @@ import math
 import time
 from collections.abc import Callable
 
+from onlineguard.records.versions import Change
 from onlineguard.slidr.model import Model
-from onlineguard.slidr.registry.records import Change
 from onlineguard_service import entries
 from onlineguard_service.entries import CHANGEABLE, Entry, Options, Switch, Trial, Tune
 from onlineguard_service.following import Fetched, Following

@@ -17,6 +17,7 @@ from onlineguard_service.history import recorder
 from onlineguard_service.models import Models
 
 from onlineguard.errors import InvalidArgument
+from onlineguard.records.decisions import Decision, Standing
 from onlineguard.slidr.clicks.clicks import SCHEMA
 from onlineguard.slidr.features import NAMES
 from onlineguard.slidr.history.keeping import erase
@@ -24,7 +25,6 @@ from onlineguard.slidr.history.layout import parts
 from onlineguard.slidr.history.pseudonyms import Pseudonyms, read_key
 from onlineguard.slidr.history.reading import History, features_of
 from onlineguard.slidr.pipeline import prepare
-from onlineguard.slidr.replay.decisions import Decision, Standing
 from onlineguard.wire.requests import Event, Label
 from tests.support.cores import chosen, crashed
 from tests.support.events import events

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from onlineguard.records.versions import Outcome
 from onlineguard.slidr.guardrails.promises import promised
 from onlineguard.slidr.model import load_model
 from onlineguard.slidr.pipeline import prepare
-from onlineguard.slidr.registry.records import Outcome
 from onlineguard.slidr.registry.registry import Registry
 from tests.support.keys import keys_file
 from tests.support.real import Service

@@ -20,7 +20,7 @@ import redis
 from onlineguard_service.redis.worker import Worker, WorkerSettings, click_of
 
 from onlineguard.errors import InvalidArgument, ServiceError
-from onlineguard.slidr.clicks.click import Click
+from onlineguard.records.click import Click
 from tests.support.answering import answering, click, click_answer
 from tests.support.redis_server import serving
 

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from onlineguard.records.versions import Canary
 from onlineguard.slidr.evaluation.evaluation import evaluate
 from onlineguard.slidr.features import NAMES, WIDTH
 from onlineguard.slidr.guardrails import candidate
@@ -15,7 +16,6 @@ from onlineguard.slidr.guardrails.compatible import incompatible
 from onlineguard.slidr.learning.baselines import VelocityRule
 from onlineguard.slidr.model import Model, Span
 from onlineguard.slidr.pipeline import Config, Thresholds
-from onlineguard.slidr.registry.records import Canary
 from onlineguard.slidr.thresholds.calibration import calibrate
 from tests.support.slidr_evaluations import made
 

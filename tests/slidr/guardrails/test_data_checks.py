@@ -9,11 +9,11 @@ import pytest
 
 from benchmarks.faults import flooded, relabelled
 from onlineguard.errors import InvalidArgument, SourceError
+from onlineguard.records.versions import Promises
 from onlineguard.slidr.features import LOOKED_UP, NAMES, WIDTH
 from onlineguard.slidr.guardrails import distributions, labels, traffic
 from onlineguard.slidr.guardrails.checks import Settings, run
 from onlineguard.slidr.guardrails.data import DAY, HOUR, Data, arrived
-from onlineguard.slidr.registry.records import Promises
 from onlineguard.slidr.retrain import CHECKS, DATA_CHECKS
 from onlineguard.slidr.simulation.simulator import simulate
 from onlineguard.slidr.simulation.traffic import Traffic

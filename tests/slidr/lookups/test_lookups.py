@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from onlineguard.errors import CheckpointError, SourceError
-from onlineguard.slidr.clicks.click import Click
+from onlineguard.records.click import Click
 from onlineguard.slidr.features import LOOKED_UP, Featuriser
 from onlineguard.slidr.lookups.columns import COLUMNS, TABLES, hashed
 from onlineguard.slidr.lookups.file import About, write_version

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from onlineguard.errors import CheckpointError, Conflict, InvalidArgument, MissingExtra
+from onlineguard.records.versions import Outcome
 from onlineguard.slidr.features import NAMES, WIDTH
 from onlineguard.slidr.learning.baselines import VelocityRule
 from onlineguard.slidr.model import Model, Span, load_model, save_model
 from onlineguard.slidr.pipeline import Config, Thresholds
 from onlineguard.slidr.registry import stores
-from onlineguard.slidr.registry.records import Outcome
 from onlineguard.slidr.registry.registry import Registry
 from tests.support.slidr_evaluations import calibration_of, made
 

@@ -13,11 +13,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from onlineguard.slidr.clicks.click import Id
+from onlineguard.records.click import Id
 
 MOST_SLICE = 4_096  # characters of a slice's name, which may hold a user agent, and of an id made of names
 
 Decided = Literal["robotic", "valid"]
+Marks = dict[str, tuple[int, int]]  # by source, the place of the last click whose decision was published
 
 
 class Standing(msgspec.Struct, frozen=True, gc=False):

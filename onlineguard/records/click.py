@@ -1,4 +1,4 @@
-"""One click, as it is sent and stored. Needs no more than msgspec, so that a client can import it."""
+"""One click, as it is sent and stored."""
 
 from typing import Annotated
 
