@@ -13,8 +13,6 @@ from pathlib import Path, PurePath
 import polars as pl
 
 from onlineguard.errors import SourceError
-from onlineguard.sources.dialect import HEAD_BYTES, Choices, told_dialect, whole_lines
-from onlineguard.sources.encodings import as_utf8, told_encoding
 
 ENDINGS = ".csv, .csv.gz, .ndjson, .parquet or .zip file"
 
@@ -51,6 +49,10 @@ def _table(file: str, source: Path | bytes, pattern: str | None) -> pl.DataFrame
 
 
 def _delimited(name: str, source: Path | bytes) -> pl.DataFrame:
+    # These load JAX, which a program that only makes clicks of its own should not wait for.
+    from onlineguard.sources.dialect import HEAD_BYTES, Choices, told_dialect, whole_lines
+    from onlineguard.sources.encodings import as_utf8, told_encoding
+
     opened = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
     with opened, gzip.open(opened) if name.endswith(".gz") else nullcontext(opened) as content:
         head = content.read(HEAD_BYTES)
