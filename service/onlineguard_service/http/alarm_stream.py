@@ -66,6 +66,8 @@ class AlarmStream(Readers):
 
     def first(self, scope: Scope) -> AsyncIterator[bytes]:
         """What a reader is sent at once: where it is, or what it has missed."""
+        if not self.readers:  # nobody is owed what changed until now
+            self._sent = self._alarms.change
         return self._caught_up(_last_seen(scope), self._sent)
 
     async def _caught_up(self, last: int | None, upto: int) -> AsyncIterator[bytes]:

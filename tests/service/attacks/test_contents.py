@@ -105,7 +105,7 @@ PACKED = {
     "gzip of 200 MB": (gzip.compress(bytes(200 * MIB), 1), "gzip", 413, "more than 4,194,304 bytes"),
     "zstd of 1 GB": (zstd.compress(bytes(1 << 30), 1), "zstd", 413, "more than 4,194,304 bytes"),
     "a window of 2 GB": (block(21, 20), "zstd", 400, "too much memory"),
-    "no size": (block(10, 100_000), "zstd", 400, "the body is empty"),
+    "no size": (block(10, 100_000), "zstd", 400, "begins with 65,536 bytes of white space"),
     "two frames": (zstd.compress(EVENT) * 2, "zstd", 400, "goes on behind the end of its zstd"),
     "two members": (gzip.compress(EVENT) * 2, "gzip", 400, "goes on behind the end of its gzip"),
     "empty blocks": (b"\x28\xb5\x2f\xfd\0\0" + bytes(3_900_000), "zstd", 400, "its end is missing"),
@@ -127,8 +127,9 @@ def test_what_is_packed_is_unpacked_within_the_limits_or_not_at_all(service, cli
 TEXTS = {
     "deep": (b"[" * 100_000, 400, "nested too deep"),
     "deep in an event": (b'{"slice": "s", "x": ' + b"[" * 100_000, 400, "nested too deep"),
-    "a long number": (b'{"slice": ' + b"9" * 4_000_000 + b', "x": [1, 2]}', 422, "integer value out of range"),
-    "a long name": (b'{"' + b"k" * 4_000_000 + b'": 1}', 422, "which is unknown; it must be one of slice, x"),
+    "a long number": (b'{"slice": ' + b"9" * 200_000 + b', "x": [1, 2]}', 422, "integer value out of range"),
+    "a long name": (b'{"' + b"k" * 200_000 + b'": 1}', 422, "which is unknown; it must be one of slice, x"),
+    "a longer one": (b'{"' + b"k" * 4_000_000 + b'": 1}', 413, "has more than 262,144 bytes"),
     "a lone surrogate": (b'{"slice": "\\ud800", "x": [1, 2]}', 400, "surrogate"),
     "a surrogate in UTF-8": (b'{"slice": "\xed\xa0\x80", "x": [1, 2]}', 400, "the byte 0xed begins no character"),
     "a NUL as it is": (b'{"slice": "a\0", "x": [1, 2]}', 400, "invalid character"),
@@ -228,7 +229,7 @@ def test_readers_of_figures_who_never_read_cost_little(service):
     before = memory(service)
     readers = []
     try:
-        for _ in range(45):
+        for _ in range(40):  # those of other tests may be seen to have left with the next thing that they are told
             reader = socket.socket()
             reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
             reader.connect(("127.0.0.1", service.port))

@@ -72,6 +72,8 @@ def test_a_reader_that_takes_nothing_is_let_go_and_the_others_hear_everything():
         alarms = Alarms()
         stream = AlarmStream(alarms, SOON, backlog=3)
         stuck, good = Reader(stream, stuck=True), Reader(stream)
+        while stream.readers < 2:
+            await asyncio.sleep(0)
         for n in range(1, 9):
             alarms.touch("ab-1")
             await good.told(n)

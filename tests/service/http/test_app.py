@@ -15,8 +15,8 @@ from onlineguard_service.logs import JsonLines
 from onlineguard.client import Client
 from onlineguard.errors import InvalidArgument
 from onlineguard.wire.encodings import packed, unpacker
+from tests.support.asking import CLICK, EVENT, HOT, LABEL, NDJSON, problem
 from tests.support.double import Double, ask, served
-from tests.support.requests import CLICK, EVENT, HOT, LABEL, NDJSON, problem
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from onlineguard_service.http.app import application
 
 from onlineguard.errors import Conflict, InvalidArgument
 from onlineguard.wire.answers import TrialState
+from tests.support.asking import CLICK, EVENT, problem
 from tests.support.double import Double, ask
-from tests.support.requests import CLICK, EVENT, problem
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from onlineguard_service.config import Settings
 from onlineguard_service.http import server
 from onlineguard_service.http.app import application
 
+from tests.support.asking import EVENT
 from tests.support.double import Double, served
-from tests.support.requests import EVENT
 
 
 def test_a_real_server_keeps_a_connection_and_hides_what_it_is():
