@@ -2,16 +2,15 @@
 
 import os
 import signal
-import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import redis
 
+from tests.support.redis_failover import until
 from tests.support.redis_server import serving
 
 SLOTS = 16_384
-PATIENCE = 60.0  # seconds
 SETTINGS = {
     "cluster-enabled": "yes",
     "cluster-node-timeout": "2000",
@@ -80,16 +79,6 @@ def cluster(folder, n=3, replicated=False):
             ids = [node.id for node in nodes]  # all of which every node must know, to vote for it
             until(lambda: all(id in str(node.ask("CLUSTER", "NODES")) for node in nodes for id in ids))
         yield nodes
-
-
-def until(holds):
-    end = time.monotonic() + PATIENCE
-    while True:
-        with suppress(redis.ConnectionError):
-            if holds():
-                return
-        assert time.monotonic() < end, "what was waited for did not come"
-        time.sleep(0.02)
 
 
 def _acknowledged(client):

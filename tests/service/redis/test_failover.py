@@ -15,8 +15,8 @@ from onlineguard.slidr.clicks.clicks import prefix
 from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from onlineguard.slidr.counting.windows import COLUMNS
 from tests.support.answering import answering, click
-from tests.support.redis_cluster import cluster, until
-from tests.support.redis_failover import failing_over
+from tests.support.redis_cluster import cluster
+from tests.support.redis_failover import failing_over, until
 
 PART = 20  # clicks of a request
 DAYS = {  # of each kind of entity, the count of a day, whatever the order in which its clicks came
