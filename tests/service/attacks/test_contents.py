@@ -13,7 +13,7 @@ import pytest
 from backports import zstd
 
 from onlineguard.wire.arrow import MEDIA
-from tests.support.attacked import MIB, asked, forget_peak, good, memory, peak, raw
+from tests.support.attacked import MIB, forget_peak, good, memory, peak, raw
 from tests.support.tables import stream
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc").exists(), reason="memory is read in /proc")]
@@ -21,17 +21,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc").exists(), r
 ROWS = 10_000
 EVENT = b'{"slice": "s", "x": [1, 2]}'
 HEAD = b"POST /v1/score HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-
-
-@pytest.fixture(scope="module")
-def service(attacked):
-    return attacked
-
-
-@pytest.fixture(scope="module")
-def client(service):
-    with asked(service) as client:
-        yield client
 
 
 def said(values, kind=None):

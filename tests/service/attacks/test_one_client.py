@@ -23,17 +23,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc").exists(), r
 JSON = {"content-type": "application/json"}
 
 
-@pytest.fixture(scope="module")
-def service(attacked):
-    return attacked
-
-
-@pytest.fixture(scope="module")
-def client(service):
-    with asked(service) as client:
-        yield client
-
-
 @contextmanager
 def beside(attack):
     """The attack goes on in a thread while the block runs."""
