@@ -70,6 +70,10 @@ def test_a_coordinator_that_is_not_there_yet_is_asked_again(world, mock, started
 def test_a_member_whose_generation_is_refused_publishes_after_the_rebalance_what_it_still_owns(world, mock, started):
     follower = filled(world, started)
     mock.refuse("TxnOffsetCommit", "illegal generation")
+    membership = follower.member._membership
+    old = membership()
+    # It may hear of the new generation before or after it loses partitions. Here it hears of it after.
+    follower.member._membership = lambda: membership() if follower.member._lost else old
     told = []
 
     def publish():
@@ -83,6 +87,7 @@ def test_a_member_whose_generation_is_refused_publishes_after_the_rebalance_what
     other = started()  # which begins another generation, and takes two partitions
     while publishing.is_alive():
         other.poll()
+    follower.member._membership = membership
     until(lambda: len(follower.owned) == 2 and len(other.owned) == 2, follower, other)
     assert {owned.partition for owned in follower.lost} == other.owned.keys()
     assert told
@@ -91,6 +96,24 @@ def test_a_member_whose_generation_is_refused_publishes_after_the_rebalance_what
     mock.refuse("TxnOffsetCommit", "coordinator not available")
     follower.publish(mine)
     assert {kept.partition for kept in world.outputs()} >= follower.owned.keys()
+
+
+def test_a_member_that_still_owns_all_in_the_next_generation_publishes_all(world, mock, started):
+    follower = filled(world, started)
+    mock.refuse("TxnOffsetCommit", "illegal generation")
+    membership, asked = follower.member._membership, []
+
+    def later():  # as if its consumer had joined the next generation by the second time that it is asked
+        generation, metadata = membership()
+        asked.append(generation)
+        return generation + (len(asked) > 1), metadata
+
+    follower.member._membership = later
+    follower.publish(follower.read)
+    assert len(asked) == 3
+    assert {(kept.partition, kept.offset) for kept in world.outputs()} == {  # the mock hides nothing that was aborted
+        (partition, record.offset) for partition, record in follower.read
+    }
 
 
 def test_partitions_that_come_when_the_group_has_given_the_member_up_are_not_gained(world, started):
