@@ -37,12 +37,13 @@ from onlineguard.core.quantiles import LEVELS, moved_quantile, quantile_rate
 from onlineguard.core.registry import register
 from onlineguard.core.shapes import Float, Float32, Float64, Int32
 from onlineguard.core.spread import counted_from
-from onlineguard.models import forecast, landmarks, season, shapes
+from onlineguard.models import forecast, landmarks, season, shapes, stillness
 from onlineguard.models.base import Judgement, SliceModel
 from onlineguard.models.carrying import NEW, Columns, carried_leaves
 from onlineguard.models.forecast import Forecast
 from onlineguard.models.season import Season
 from onlineguard.models.shapes import Course
+from onlineguard.models.stillness import Stillness
 from onlineguard.models.surprise import MOST, Past, remembered, surprise
 
 VOTES = 0.7  # weight of course and level beside the value; flat from .5 to .9
@@ -51,6 +52,7 @@ NOVEL = 0.3  # decades of novelty, at least, of an alarm at the usual rate
 RESIDUAL = 3.0  # decades of rarity of a residual, at least: at 2.6 false alarms are ten times as many
 LEAST_NEW = 2.0  # median residuals; what is nearer to a value seen before is not new
 USUAL_RATE = 1 / 2_000  # the rate at which an alarm takes A > 0: one in a week of five-minute data
+STILL = math.log10(1 / USUAL_RATE)  # decades of rarity of a still stretch: the score is its return period, in stretches
 PAUSE = 60.0  # events after an alarm in which there is none; flat from 20 to 120
 READY = shapes.WHOLE  # events before the first alarm: by then every part has a past
 KINDS = 4  # of distances
@@ -66,6 +68,7 @@ class SeriesState(NamedTuple):
     course: Course
     season: Season
     forecast: Forecast
+    stillness: Stillness
     counts: Int32[Array, " d"]  # values of every column
     seen: Int32[Array, ""]  # events
     quiet: Float32[Array, ""]  # events left in which there is no alarm
@@ -83,9 +86,15 @@ class Evidence(NamedTuple):
     season: Float32[Array, " d"]  # less SEASON
     novelty: Float32[Array, " d"]  # of all four, beyond what an alarm takes
     residual: Float32[Array, " d"]  # beyond what an alarm takes
+    stillness: Float32[Array, " d"]  # beyond what an alarm takes
+
+    def most(self) -> Float32[Array, " d"]:
+        """The decades that count: of the part that says most."""
+        maximum = namespace(self.novelty).maximum
+        return maximum(maximum(self.novelty, self.residual), self.stillness)
 
 
-@register("Series 2")
+@register("Series 3")
 @pytree
 class Series(SliceModel):
     """Novelty and residual of one slice: what the operator chose. Fields may change without recompiling.
@@ -110,6 +119,7 @@ class Series(SliceModel):
             Course.blank(width),
             Season.blank(width),
             Forecast.blank(width),
+            Stillness.blank(width),
             np.zeros(width, np.int32),
             np.int32(0),
             *np.array([0.0, *USUAL_SCORES], np.float32),
@@ -127,11 +137,12 @@ class Series(SliceModel):
         latest = shapes.means(state.course, x)
         (distances,) = barrier(_distances(state, x, latest))
         left = forecast.residual(state.forecast, state.course.latest, x)
-        evidence = _weighed(state, distances, left)
+        moves = stillness.moved(state.stillness, state.course, x)
+        evidence = _weighed(state, distances, left, moves)
 
         columns = xp.sum(present.astype(np.int32))
         usable = columns > 0
-        decades = xp.max(xp.where(present, xp.maximum(evidence.novelty, evidence.residual), -MOST))
+        decades = xp.max(xp.where(present, evidence.most(), -MOST))
         score = 10.0 ** (decades - xp.log10(larger(to_float(columns), 1.0))) / USUAL_RATE
         ready = (state.seen >= READY) & usable
         threshold = 1.0 / self.target_rate
@@ -145,6 +156,7 @@ class Series(SliceModel):
             shapes.followed(state.course, x, latest, state.counts, present),
             season.found(state.season, state.course, latest, state.counts, present),
             forecast.corrected(state.forecast, left, state.course.latest, x, present),
+            stillness.followed(state.stillness, moves, state.counts, present),
             saturating_add(state.counts, present),
             saturating_add(state.seen, usable),
             where(usable, quiet, state.quiet),
@@ -168,14 +180,13 @@ class Series(SliceModel):
         """See `SliceModel.carried`. Columns are looked at one by one, so those that remain go on as they were."""
         blank, before = self.init(len(columns)), states.counts.shape[1]
         of_kinds = [c if c == NEW else kind * before + c for kind in range(KINDS) for c in columns]
-        by_column = ("landmarks", "course", "season", "forecast", "counts")
+        by_column = ("landmarks", "course", "season", "forecast", "stillness", "counts")
         kept = {name: carried_leaves(getattr(blank, name), getattr(states, name), columns) for name in by_column}
         return self, states._replace(past=carried_leaves(blank.past, states.past, of_kinds), **kept)
 
     def contributions(self, state: SeriesState, event: Float32[Array, " d"]) -> Float64[Array, " d"]:
         """The score that each column would have by itself; the event's is the largest, divided by their number."""
-        evidence = self.evidence(state, event)
-        decades = np.maximum(evidence.novelty, evidence.residual).astype(np.float64)
+        decades = self.evidence(state, event).most().astype(np.float64)
         return np.where(np.isfinite(event), 10.0**decades / USUAL_RATE, 0.0)
 
     def evidence(self, state: SeriesState, event: Float32[Array, " d"]) -> Evidence:
@@ -183,7 +194,8 @@ class Series(SliceModel):
         xp = namespace(event)
         x = xp.where(xp.isfinite(event), xp.minimum(xp.maximum(event, -HUGE), HUGE), 0.0)
         distances = _distances(state, x, shapes.means(state.course, x))
-        return _weighed(state, distances, forecast.residual(state.forecast, state.course.latest, x))
+        left = forecast.residual(state.forecast, state.course.latest, x)
+        return _weighed(state, distances, left, stillness.moved(state.stillness, state.course, x))
 
     def reasons(
         self, state: SeriesState, event: Float32[Array, " d"], origin: Float64[np.ndarray, " d"]
@@ -226,8 +238,10 @@ def _distances(
     return namespace(x).concatenate((landmarks.distance(state.landmarks, x), course, level, same_time))
 
 
-def _weighed(state: SeriesState, distances: Float32[Array, " kinds*d"], left: forecast.Residual) -> Evidence:
-    """The evidence in the distances, of which those without a past are infinite, and in the residuals of an event."""
+def _weighed(
+    state: SeriesState, distances: Float32[Array, " kinds*d"], left: forecast.Residual, moves: Float32[Array, " d"]
+) -> Evidence:
+    """The evidence in the distances, of which those without a past are infinite, in the residuals, and in the moves."""
     xp = namespace(distances)
     there = (distances < math.inf) & (state.past.count > 0)
     surprises = xp.where(there, surprise(state.past, xp.where(there, distances, 0.0)), 0.0)
@@ -243,4 +257,5 @@ def _weighed(state: SeriesState, distances: Float32[Array, " kinds*d"], left: fo
         same_time,
         xp.where(new, novelty, -MOST),
         xp.where(left.worth, left.rarity - RESIDUAL, -MOST),
+        stillness.rarity(state.stillness, moves, state.counts) - STILL,
     )
