@@ -35,14 +35,15 @@ from onlineguard.core.protocols import Array
 from onlineguard.core.pytree import pytree
 from onlineguard.core.quantiles import LEVELS, moved_quantile, quantile_rate
 from onlineguard.core.registry import register
-from onlineguard.core.shapes import Float, Float32, Float64, Int32
+from onlineguard.core.shapes import Bool, Float, Float32, Float64, Int32
 from onlineguard.core.spread import counted_from
-from onlineguard.models import forecast, landmarks, season, shapes, stillness
+from onlineguard.models import forecast, landmarks, season, shapes, steps, stillness
 from onlineguard.models.base import Judgement, SliceModel
 from onlineguard.models.carrying import NEW, Columns, carried_leaves
 from onlineguard.models.forecast import Forecast
 from onlineguard.models.season import Season
 from onlineguard.models.shapes import Course
+from onlineguard.models.steps import Steps
 from onlineguard.models.stillness import Stillness
 from onlineguard.models.surprise import MOST, Past, remembered, surprise
 
@@ -68,6 +69,7 @@ class SeriesState(NamedTuple):
     course: Course
     season: Season
     forecast: Forecast
+    steps: Steps
     stillness: Stillness
     counts: Int32[Array, " d"]  # values of every column
     seen: Int32[Array, ""]  # events
@@ -119,6 +121,7 @@ class Series(SliceModel):
             Course.blank(width),
             Season.blank(width),
             Forecast.blank(width),
+            Steps.blank(width),
             Stillness.blank(width),
             np.zeros(width, np.int32),
             np.int32(0),
@@ -138,7 +141,7 @@ class Series(SliceModel):
         (distances,) = barrier(_distances(state, x, latest))
         left = forecast.residual(state.forecast, state.course.latest, x)
         moves = stillness.moved(state.stillness, state.course, x)
-        evidence = _weighed(state, distances, left, moves)
+        evidence = _weighed(state, distances, left, moves, steps.usual(state.steps, state.course, x))
 
         columns = xp.sum(present.astype(np.int32))
         usable = columns > 0
@@ -156,6 +159,7 @@ class Series(SliceModel):
             shapes.followed(state.course, x, latest, state.counts, present),
             season.found(state.season, state.course, latest, state.counts, present),
             forecast.corrected(state.forecast, left, state.course.latest, x, present),
+            steps.followed(state.steps, state.course, x, left.rarity, present),
             stillness.followed(state.stillness, moves, state.counts, present),
             saturating_add(state.counts, present),
             saturating_add(state.seen, usable),
@@ -180,7 +184,7 @@ class Series(SliceModel):
         """See `SliceModel.carried`. Columns are looked at one by one, so those that remain go on as they were."""
         blank, before = self.init(len(columns)), states.counts.shape[1]
         of_kinds = [c if c == NEW else kind * before + c for kind in range(KINDS) for c in columns]
-        by_column = ("landmarks", "course", "season", "forecast", "stillness", "counts")
+        by_column = ("landmarks", "course", "season", "forecast", "steps", "stillness", "counts")
         kept = {name: carried_leaves(getattr(blank, name), getattr(states, name), columns) for name in by_column}
         return self, states._replace(past=carried_leaves(blank.past, states.past, of_kinds), **kept)
 
@@ -195,7 +199,8 @@ class Series(SliceModel):
         x = xp.where(xp.isfinite(event), xp.minimum(xp.maximum(event, -HUGE), HUGE), 0.0)
         distances = _distances(state, x, shapes.means(state.course, x))
         left = forecast.residual(state.forecast, state.course.latest, x)
-        return _weighed(state, distances, left, stillness.moved(state.stillness, state.course, x))
+        moves = stillness.moved(state.stillness, state.course, x)
+        return _weighed(state, distances, left, moves, steps.usual(state.steps, state.course, x))
 
     def reasons(
         self, state: SeriesState, event: Float32[Array, " d"], origin: Float64[np.ndarray, " d"]
@@ -239,9 +244,13 @@ def _distances(
 
 
 def _weighed(
-    state: SeriesState, distances: Float32[Array, " kinds*d"], left: forecast.Residual, moves: Float32[Array, " d"]
+    state: SeriesState,
+    distances: Float32[Array, " kinds*d"],
+    left: forecast.Residual,
+    moves: Float32[Array, " d"],
+    usual: Bool[Array, " d"],
 ) -> Evidence:
-    """The evidence in the distances, of which those without a past are infinite, in the residuals, and in the moves."""
+    """The evidence in the distances, of which those without a past are infinite, the residuals, moves and jumps."""
     xp = namespace(distances)
     there = (distances < math.inf) & (state.past.count > 0)
     surprises = xp.where(there, surprise(state.past, xp.where(there, distances, 0.0)), 0.0)
@@ -256,6 +265,6 @@ def _weighed(
         level,
         same_time,
         xp.where(new, novelty, -MOST),
-        xp.where(left.worth, left.rarity - RESIDUAL, -MOST),
+        xp.where(left.worth & ~usual, left.rarity - RESIDUAL, -MOST),
         stillness.rarity(state.stillness, moves, state.counts) - STILL,
     )
