@@ -28,16 +28,19 @@ from benchmarks.nab import PROFILES, normalised, windows_of
 from benchmarks.series_streams import KPI, Labelled, cloudwatch_series, eventful, kpi_series, quiet
 from benchmarks.streams import FILE
 from benchmarks.workloads import emit
-from onlineguard.models import forecast, landmarks, season, series, shapes, surprise
+from onlineguard.models import forecast, landmarks, season, series, shapes, steps, stillness, surprise
 
 FIXED = {  # what follows from others, what has no unit to be doubled in, and what only says how numbers are held
     *("BLOCK", "LEVEL", "COURSE", "LATEST", "WHOLE", "LAGS", "KEPT", "OCTAVES", "BINS", "FULL", "TINY", "LARGEST"),
     *("HUGE", "KINDS", "MOST", "LN2", "LN10", "LOG10_E", "USUAL_RATE", "USUAL_SCORES", "LEVELS", "PAUSE", "READY"),
+    *("SPAN", "STRETCH", "LASTED"),
 }
 PARTS: dict[str, tuple[Any, str, float]] = {
     "course and level": (series, "VOTES", 0.0),
     "the season": (series, "SEASON", 100.0),
     "the residual": (series, "RESIDUAL", 100.0),
+    "the stillness": (series, "STILL", 100.0),
+    "usual jumps": (steps, "USUAL", 100),
     "novelty": (series, "NOVEL", 100.0),
     "the past without its oldest": (surprise, "FORGOTTEN", 0.0),
     "more surprise in a longer past": (surprise, "AGE", 0.0),
@@ -49,7 +52,7 @@ PARTS: dict[str, tuple[Any, str, float]] = {
 
 def varied() -> list[tuple[Any, str]]:
     """Every constant that is halved and doubled: its module and its name."""
-    modules = (surprise, landmarks, shapes, season, forecast, series)
+    modules = (surprise, landmarks, shapes, season, forecast, steps, stillness, series)
     return [(module, name) for module in modules for name in vars(module) if name.isupper() and name not in FIXED]
 
 

@@ -1,7 +1,7 @@
 """Series for the benchmarks of `Series`: two real sets, and synthetic ones with and without anomalies.
 
 The synthetic ones are what monitored series commonly are: plateaus of a day, spikes in noise, hourly prices, weeks with
-holidays, bursts of counts, temperatures that wander, speeds with rush hours, latencies, loads.
+holidays, bursts of counts, temperatures that wander, speeds with rush hours, latencies, loads, beats, gauges that are stuck.
 """
 
 import gzip
@@ -192,6 +192,35 @@ def _loads(rng: Rng) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(x, 0, 100), _windows(n, np.array([at + 600]), 1_499)
 
 
+def _beats(rng: Rng) -> tuple[np.ndarray, np.ndarray]:
+    """Beats of which one is missing."""
+    n, every = 6_000, int(rng.integers(60, 120))
+    x = 0.01 * rng.standard_normal(n)
+    missing = int(rng.integers(35, 45))
+    for i, at in enumerate(range(every, n, every)):
+        if i != missing:
+            beat = 0.5 * (np.arange(n) - at - rng.integers(-3, 4)) / (0.1 * every)
+            x += rng.uniform(0.9, 1.1) * np.exp(-(beat**2))
+    return x, _windows(n, np.array([(missing + 1) * every + every // 2]), 3 * every)
+
+
+def _stuck(rng: Rng) -> tuple[np.ndarray, np.ndarray]:
+    """A gauge that is stuck for a while."""
+    n, at, length = 8_000, int(rng.integers(4_000, 7_000)), int(rng.integers(50, 150))
+    x = 20 + 3 * autoregressive(rng, n, 0.8) + 4 * wave(n, 720)
+    x[at : at + length] = x[at]
+    return x, _windows(n, np.array([at + length // 2]), length + 60)
+
+
+def _flattened(rng: Rng) -> tuple[np.ndarray, np.ndarray]:
+    """A wave that becomes flat where it crosses its mean, and comes back there."""
+    n, period = 6_000, int(rng.choice([60, 96, 144]))
+    at = period * int(rng.integers(4_000 // period, 5_000 // period))
+    x = wave(n, period)
+    x[at : at + period] = 0.0
+    return x + 0.05 * rng.standard_normal(n), _windows(n, np.array([at + period // 2]), period + 60)
+
+
 EVENTFUL: dict[str, Callable[[Rng], tuple[np.ndarray, np.ndarray]]] = {
     "plateau, higher": _plateau(1.8),
     "plateau, lower": _plateau(0.4),
@@ -204,4 +233,7 @@ EVENTFUL: dict[str, Callable[[Rng], tuple[np.ndarray, np.ndarray]]] = {
     "speeds": _speeds,
     "latencies": _latencies,
     "loads": _loads,
+    "missing beat": _beats,
+    "stuck": _stuck,
+    "flat wave": _flattened,
 }

@@ -1,6 +1,6 @@
 """The default detector of a numeric series: what has not been seen before, or does not follow from what just was.
 
-Nobody names a period, a scale or a share of anomalies. Every column of a series is looked at in two ways:
+Nobody names a period, a scale or a share of anomalies. Every column of a series is looked at in three ways:
 
 1. **Novelty.** The distance of the value to everything seen before (`landmarks`), those of its course and its level
    (`shapes`), and that to the same time of earlier periods, where the series repeats itself (`season`), are read as
@@ -10,9 +10,12 @@ Nobody names a period, a scale or a share of anomalies. Every column of a series
 
    A value that is a little new on a course that is known is no anomaly, and one on a new course is.
 2. **Residual.** Where a forecast from the latest values is worth something (`forecast`), with R the decades of rarity
-   of what it leaves, `R - 3` counts as well, and a novelty of less than two median residuals does not.
+   of what it leaves, `R - 3` counts as well, and a novelty of less than two median residuals does not. A jump that the
+   series makes by itself (`steps`), such as that of a counter that starts again, leaves no residual that counts.
+3. **Stillness.** Where the series moves less than it ever did (`stillness`), with S the decades of rarity of a stretch
+   of 64 values that is as still, `S - log10 2000` counts too.
 
-The larger of the two, in the oddest column, less log10 of the number of columns, is A: decades of surprise beyond what
+The largest of the three, in the oddest column, less log10 of the number of columns, is A: decades of surprise beyond what
 an alarm takes. **The score** is 2,000 times 10^A. It reads as a return period: an event whose score is 20,000 is of a
 kind that comes about once in 20,000 events. So **the threshold** is 1 / target_rate, and a tenfold lower rate asks for
 one more decade.
@@ -87,7 +90,7 @@ class Evidence(NamedTuple):
     level: Float32[Array, " d"]
     season: Float32[Array, " d"]  # less SEASON
     novelty: Float32[Array, " d"]  # of all four, beyond what an alarm takes
-    residual: Float32[Array, " d"]  # beyond what an alarm takes
+    residual: Float32[Array, " d"]  # beyond what an alarm takes; nothing where a usual jump explains it
     stillness: Float32[Array, " d"]  # beyond what an alarm takes
 
     def most(self) -> Float32[Array, " d"]:

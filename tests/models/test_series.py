@@ -117,6 +117,35 @@ def test_what_came_once_has_been_seen():
     assert 5_100 in alarms(judged(x))
 
 
+@pytest.mark.parametrize("kind", ["stuck", "missing beat", "wave that becomes flat without a jump"])
+def test_a_series_that_stands_still_for_a_while_is_an_alarm_though_all_its_values_were_seen_before(kind):
+    t, noise = np.arange(6_000), np.random.default_rng(6).standard_normal(6_000)
+    x, odd, still = {
+        "stuck": (noise.copy(), slice(5_000, 5_060), noise[5_000]),
+        "missing beat": (200 * np.exp(-(((t % 90 - 45) / 14) ** 2)) + noise, slice(56 * 90, 57 * 90), noise[:90]),
+        "wave that becomes flat without a jump": (
+            15 * np.sin(2 * np.pi * t / 144) + noise,
+            slice(36 * 144, 37 * 144),
+            noise[:144],
+        ),
+    }[kind]
+    x[odd] = still
+    verdicts = judged(x)
+    assert alarms(verdicts, odd.start, odd.stop + 16)
+    assert len(alarms(verdicts, 2_000, odd.start)) <= 2
+
+
+@pytest.mark.parametrize("kind", ["sawtooth", "on and off"])
+def test_a_series_of_jumps_raises_few_alarms_and_a_jump_of_another_size_one(kind):
+    rng, t = np.random.default_rng(0), np.arange(12_000)
+    x = t % 400 / 400 if kind == "sawtooth" else np.cumsum(rng.random(12_000) < 1 / 300) % 2
+    x = x + 0.02 * rng.standard_normal(12_000)
+    x[9_990:] += 3.0
+    verdicts = judged(x)
+    assert verdicts.anomalous[9_990]
+    assert len(alarms(verdicts, 3_000, 9_990)) <= 3  # of some twenty jumps
+
+
 @pytest.mark.parametrize("value", [1e6, -1e30, np.nan, np.inf])
 def test_one_odd_value_does_not_hide_a_later_one(value):
     rng = np.random.default_rng(8)
