@@ -1,7 +1,7 @@
 """Series for the benchmarks of `Series`: two real sets, and synthetic ones with and without anomalies.
 
 The synthetic ones are what monitored series commonly are: plateaus of a day, spikes in noise, hourly prices, weeks with
-holidays, bursts of counts, temperatures that wander, speeds with rush hours, latencies, loads, beats, gauges that are stuck.
+holidays, bursts of counts, temperatures that wander, speeds with rush hours, latencies, loads, beats, stuck gauges.
 """
 
 import gzip

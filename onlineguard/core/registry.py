@@ -23,8 +23,8 @@ OWN = ("onlineguard.core", "onlineguard.models")  # the packages whose modules r
 RETIRED = {  # names of models that are gone, and what came after them
     "Series": "a Series that forecast by regression and held its alarms. It learned nothing that today's Series could "
     "go on from: start with a new file",
-    "Series 2": "a Series that learned neither how still a series is nor which jumps it makes by itself. Today's Series "
-    "needs both from the first event on: start with a new file",
+    "Series 2": "a Series that learned neither how still a series is nor which jumps it makes by itself. Today's "
+    "Series needs both from the first event on: start with a new file",
 }
 
 _classes: dict[str, type] = {}
