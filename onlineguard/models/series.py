@@ -16,9 +16,9 @@ Nobody names a period, a scale or a share of anomalies. Every column of a series
    of 64 values that is as still, `S - log10 2000` counts too.
 
 The largest of the three, in the oddest column, less log10 of the number of columns, is A: decades of surprise beyond
-what an alarm takes. **The score** is 2,000 times 10^A. It reads as a return period: an event whose score is 20,000 is of a
-kind that comes about once in 20,000 events. So **the threshold** is 1 / target_rate, and a tenfold lower rate asks for
-one more decade.
+what an alarm takes. **The score** is 2,000 times 10^A. It reads as a return period: an event whose score is 20,000 is
+of a kind that comes about once in 20,000 events. So **the threshold** is 1 / target_rate, and a tenfold lower rate asks
+for one more decade.
 
 **An alarm is one event.** In the 60 events after it the threshold is infinite, while scores go on being the events'
 own: a run of odd values is one alarm when it begins, and another one if what comes after the pause is unlike all of it
