@@ -72,6 +72,9 @@ QUIET: dict[str, Callable[[Rng, int], np.ndarray]] = {
     "constant": lambda rng, n: np.full(n, 45.0),
     "walk": lambda rng, n: rng.standard_normal(n).cumsum(),
     "walk with heavy steps": lambda rng, n: rng.standard_t(2.5, n).cumsum(),
+    "sawtooth": lambda rng, n: np.arange(n) % 250 / 250 + 0.03 * rng.standard_normal(n),
+    "counter": lambda rng, n: rng.poisson(4, n).cumsum() % 2_400.0,
+    "on and off": lambda rng, n: (5 + 40 * ((rng.random(n) < 1 / 200).cumsum() % 2)) * rng.normal(1, 0.05, n),
 }
 
 
@@ -197,11 +200,11 @@ def _beats(rng: Rng) -> tuple[np.ndarray, np.ndarray]:
     n, every = 6_000, int(rng.integers(60, 120))
     x = 0.01 * rng.standard_normal(n)
     missing = int(rng.integers(35, 45))
-    for i, at in enumerate(range(every, n, every)):
+    for i, at in enumerate(range(0, n, every)):
         if i != missing:
             beat = 0.5 * (np.arange(n) - at - rng.integers(-3, 4)) / (0.1 * every)
             x += rng.uniform(0.9, 1.1) * np.exp(-(beat**2))
-    return x, _windows(n, np.array([(missing + 1) * every + every // 2]), 3 * every)
+    return x, _windows(n, np.array([missing * every + every // 2]), 2 * every)
 
 
 def _stuck(rng: Rng) -> tuple[np.ndarray, np.ndarray]:
