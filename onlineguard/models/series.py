@@ -144,7 +144,8 @@ class Series(SliceModel):
         (distances,) = barrier(_distances(state, x, latest))
         left = forecast.residual(state.forecast, state.course.latest, x)
         moves = stillness.moved(state.stillness, state.course, x)
-        evidence = _weighed(state, distances, left, moves, steps.usual(state.steps, state.course, x))
+        usual = steps.usual(state.steps, state.course, x)
+        evidence = _weighed(state, distances, left, moves, usual)
 
         columns = xp.sum(present.astype(np.int32))
         usable = columns > 0
@@ -162,7 +163,7 @@ class Series(SliceModel):
             shapes.followed(state.course, x, latest, state.counts, present),
             season.found(state.season, state.course, latest, state.counts, present),
             forecast.corrected(state.forecast, left, state.course.latest, x, present),
-            steps.followed(state.steps, state.course, x, left.rarity, present),
+            steps.followed(state.steps, state.course, x, left.rarity, usual, present),
             stillness.followed(state.stillness, moves, state.counts, present),
             saturating_add(state.counts, present),
             saturating_add(state.seen, usable),
@@ -268,6 +269,6 @@ def _weighed(
         level,
         same_time,
         xp.where(new, novelty, -MOST),
-        xp.where(left.worth & ~usual, left.rarity - RESIDUAL, -MOST),
+        xp.where(left.worth & ~usual & (state.steps.broken == 0), left.rarity - RESIDUAL, -MOST),
         stillness.rarity(state.stillness, moves, state.counts) - STILL,
     )

@@ -37,25 +37,30 @@ class Steps(NamedTuple):
     kept: Float32[Array, "d kept"]  # newest first; NaN where there is none yet
     latest: Float32[Array, " d"]  # the one of which it is not known whether it lasts; 0 if there is none
     age: Int32[Array, " d"]  # values since
+    broken: Int32[Array, " d"]  # values of which the forecast still holds a usual jump
 
     @classmethod
     def blank(cls, width: int) -> "Steps":
         """Before any value, in NumPy."""
-        zeros = np.zeros(width, np.float32)
-        return cls(np.full((width, KEPT), math.nan, np.float32), zeros, zeros.astype(np.int32))
+        zeros, none = np.zeros(width, np.float32), np.zeros(width, np.int32)
+        return cls(np.full((width, KEPT), math.nan, np.float32), zeros, none, none)
 
 
 def usual(steps: Steps, course: Course, x: Float32[Array, " d"]) -> Bool[Array, " d"]:
-    """Whether the forecast of x is broken by a usual jump: the one to x, or one among the differences it is made of."""
+    """Whether the jump to x is one that the series has made, and stayed."""
     xp = namespace(x)
-    values = xp.concatenate((x[:, None], course.latest[:, : LAGS + 1]), 1)
-    jumps = (values[:, :-1] - values[:, 1:])[:, :, None]
-    alike = abs(steps.kept[:, None] - jumps) <= ALIKE * abs(jumps)
-    return xp.max(xp.sum(alike.astype(np.int32), 2), 1) >= USUAL
+    jump = (x - course.latest[:, 0])[:, None]
+    alike = abs(steps.kept - jump) <= ALIKE * abs(jump)
+    return xp.sum(alike.astype(np.int32), 1) >= USUAL
 
 
 def followed(
-    steps: Steps, course: Course, x: Float32[Array, " d"], rarity: Float32[Array, " d"], present: Bool[Array, " d"]
+    steps: Steps,
+    course: Course,
+    x: Float32[Array, " d"],
+    rarity: Float32[Array, " d"],
+    usual: Bool[Array, " d"],
+    present: Bool[Array, " d"],
 ) -> Steps:
     """The jumps after x, whose residual has this rarity, in those columns where it is present."""
     xp = namespace(x)
@@ -71,4 +76,5 @@ def followed(
         xp.where(lasted, pushed, steps.kept),
         latest,
         xp.where(begins | due, 0, steps.age + (present & open_)),
+        xp.where(present, xp.where(usual, LAGS, xp.maximum(steps.broken - 1, 0)), steps.broken),
     )

@@ -18,8 +18,9 @@ def walked(x, large):
     with np.errstate(all="ignore"):
         for i, value in enumerate(np.asarray(x, np.float32)[:, None]):
             course, rarity = Course(latest, latest), np.array([9.0 if i in large else 0.0], np.float32)
-            found.append(bool(steps.usual(state, course, value)[0]))
-            state = steps.followed(state, course, value, rarity, np.array([True]))
+            usual = steps.usual(state, course, value)
+            found.append(bool(usual[0] | (state.broken[0] > 0)))
+            state = steps.followed(state, course, value, rarity, usual, np.array([True]))
             latest = np.concatenate((value[:, None], latest[:, :-1]), 1)
     return state, found
 
@@ -44,8 +45,15 @@ def test_a_jump_is_usual_once_three_of_its_sign_and_size_have_lasted_and_so_are_
 
 
 def test_a_column_without_a_value_waits():
-    state = Steps(np.full((1, 16), math.nan, np.float32), np.array([3.0], np.float32), np.array([LASTED - 1], np.int32))
+    state = Steps(
+        np.full((1, 16), math.nan, np.float32),
+        np.array([3.0], np.float32),
+        np.array([LASTED - 1], np.int32),
+        np.array([2], np.int32),
+    )
     course = Course(np.zeros((1, LATEST), np.float32), np.zeros((1, 1), np.float32))
-    after = steps.followed(state, course, np.array([3.0], np.float32), np.array([9.0], np.float32), np.array([False]))
+    after = steps.followed(
+        state, course, np.array([3.0], np.float32), np.array([9.0], np.float32), np.array([True]), np.array([False])
+    )
     for old, new in zip(state, after, strict=True):
         np.testing.assert_array_equal(new, old)
