@@ -9,6 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from onlineguard import Engine
+from onlineguard.core.registry import from_plain
+from onlineguard.errors import CheckpointError
 from onlineguard.models.detector import Detector
 from onlineguard.models.series import PAUSE, READY, USUAL_RATE, Series
 from tests.support.long import updated
@@ -179,6 +181,12 @@ def test_a_constant_series_raises_no_alarm_and_a_step_away_from_it_one(level):
     assert not judged(x).anomalous.any()
     x[3_000:] = level + max(abs(level), 1.0)
     assert alarms(judged(x)) == [3_000]
+
+
+@pytest.mark.parametrize("earlier", ["Series", "Series 2"])
+def test_a_checkpoint_of_an_earlier_series_is_refused_in_one_line_with_the_way_out(earlier):
+    with pytest.raises(CheckpointError, match=r"a Series that .*: start with a new file$"):
+        from_plain({"kind": earlier, "target_rate": 0.0005, "pause": 60.0})
 
 
 def test_the_first_events_are_not_judged():
