@@ -37,7 +37,6 @@ from onlineguard.models.detector import (
     INHERITED_AGE,
     INHERITED_SEEN,
     LEAST_ALIKE,
-    LEAST_REGIME,
     LONG_RUN,
     LONGEST_RUN,
     ODD_SHARE,
@@ -63,6 +62,9 @@ SETTLED = 5  # values of a feature that came later than its slice; the scale of 
 PRIOR = 8.0  # events that the covariance of independent residuals counts for at first, beside one a feature
 REGULAR_RATE = 0.02  # memory of how much of a run was too regular
 REGULAR_SHARE = 0.2  # a run of which this share is too regular needs the full patience, in a young slice too
+SHORTEST_REGIME = 32.0  # events: a young slice accepts none that is shorter,
+HALF_SURE = 1_000.0  # and none below this share of all it has seen: half of seen / (seen + HALF_SURE). It rises to a
+# half with the events that speak for what was usual before; a burst of 2,000 after 3,000 events is odd to its end
 RAISED = 0.02  # by how much a run's event lies over the threshold, per unit of its regularity
 
 
@@ -364,7 +366,8 @@ class JointDetector(SliceModel):
         lasted = where(run > 0, saturating_add(state.lasted, usable), 0)
         rate = where(usable, REGULAR_RATE, 0.0)
         repeats = where(run > 0, state.repeats + rate * (where(too_regular, 1.0, 0.0) - state.repeats), 0.0)
-        enough = smaller(self.patience, larger(LEAST_REGIME, 0.5 * to_float(state.seen)))
+        seen = to_float(state.seen)
+        enough = smaller(self.patience, larger(SHORTEST_REGIME, 0.5 * seen * (seen / (seen + HALF_SURE))))
         enough = where(repeats > REGULAR_SHARE, self.patience, enough)
         return run, lasted, repeats, (to_float(lasted) >= enough) & (run >= LONG_RUN)
 

@@ -56,11 +56,14 @@ class Walk(NamedTuple):
     above: Float32[Array, ""]  # share of the events above it,
     unexplained: Float32[Array, ""]  # and of those among them that are odd for more than a rare value
     peak: Float32[Array, ""]  # highest pair of bins above it
-    lowest: Float32[Array, ""]  # lowest valley so far
+    lowest: Float32[Array, ""]  # lowest valley so far; negative once gaps are seen to be usual
     valley: Float32[Array, ""]  # where it lies; infinite if there is none
     counted: Float32[Array, ""]  # share of the events between it and here, with those beyond it that are explained
     quantile: Float32[Array, ""]  # what target_rate of the counted exceed,
     explained: Float32[Array, ""]  # and of the explained alone; NaN until it is passed
+    body: Float32[Array, ""]  # highest pair of bins below the valley
+    plain: Float32[Array, ""]  # what target_rate of all events exceed; NaN until it is passed
+    highest: Float32[Array, ""]  # ln of the largest score since the reading began
 
 
 class Scores(NamedTuple):
@@ -124,6 +127,7 @@ def learned_scores(
     unexplained = scores.unexplained + memory * (where(rare, 0.0, 1.0) * bins - scores.unexplained)
     worth = where(spread > LEAST_UNIT, smaller(age, patience), 0.0)  # where most scores are equal, no gap is a valley
     walk, done = _walked(scores.walk, histogram, unexplained, target_rate, worth)
+    walk = walk._replace(highest=larger(scores.walk.highest, where(learns, log_score, -math.inf)))
     done = done & learns
 
     steps = xp.log(LEVELS[2] / (REACH * target_rate)) / math.log(LEVELS[1] / LEVELS[2])
@@ -137,7 +141,8 @@ def learned_scores(
     log_threshold = xp.log(moved_quantile(scores.threshold, score, target_rate, counted * trust))
     pulls = done & (abs(walk.quantile) < math.inf) & (age > BINS)
     pull = where(pulls, where(age < EARLY, PULL[0], PULL[1]), 0.0)
-    gap = where(pulls, middle + unit * walk.quantile, log_threshold) - log_threshold
+    goal = smaller(middle + unit * walk.quantile, larger(walk.highest, log_threshold))
+    gap = where(pulls, goal, log_threshold) - log_threshold
     idle = where(age < EARLY, 0.0, BIN * unit)
     gap = where(gap > 0.0, larger(gap - idle, 0.0), smaller(gap + idle, 0.0))
     threshold = xp.exp(log_threshold + pull * gap)
@@ -160,7 +165,7 @@ def learned_scores(
 def _start(zero: Float32[Array, ""]) -> Walk:
     """Before the top bin."""
     inf, nan = zero + np.float32(np.inf), zero + np.float32(np.nan)
-    return Walk(np.int32(BINS - 1), zero, zero, zero, inf, inf, zero, nan, nan)
+    return Walk(np.int32(BINS - 1), zero, zero, zero, inf, inf, zero, nan, nan, zero, nan, -inf)
 
 
 def _walked(
@@ -174,13 +179,15 @@ def _walked(
     here = histogram[walk.at]
     pair = 0.5 * (here + where(walk.at > 0, histogram[larger(walk.at - 1, 0)], 0.0))
     top = BIN * (to_float(walk.at) + 1.0)
-    difference, total = walk.peak - pair, walk.peak + pair
-    clear = (pair < DEPTH * walk.peak) & (2.0 * events * difference * difference > SIGNIFICANT**2 * total)
-    found = clear & (walk.unexplained > larger(BEYOND[0], EXPLAINED * walk.above)) & (walk.above < BEYOND[1])
+    found = _clear(pair, walk.peak, events) & (walk.lowest >= 0.0)
+    found = found & (walk.unexplained > larger(BEYOND[0], EXPLAINED * walk.above)) & (walk.above < BEYOND[1])
     found = found & (pair <= larger(walk.lowest, EMPTY * walk.peak))
+    body = where(found, 0.0, larger(walk.body, pair))
+    usual = (walk.valley < math.inf) & ~found & _clear(pair, body, events)
     explained = walk.above - walk.unexplained
-    counted = where(found, explained, walk.counted)
-    quantile = where(found, walk.explained, walk.quantile)
+    plain = _passed(top, here, walk.above, target_rate, walk.plain)
+    counted = where(usual, walk.above, where(found, explained, walk.counted))
+    quantile = where(usual, plain, where(found, walk.explained, walk.quantile))
     passed = _passed(top, here, counted, target_rate * (1.0 - walk.above + counted), quantile)
     alone = _passed(top, here - unexplained[walk.at], explained, target_rate * (1.0 - walk.unexplained), walk.explained)
     after = Walk(
@@ -188,13 +195,22 @@ def _walked(
         walk.above + here,
         walk.unexplained + unexplained[walk.at],
         larger(walk.peak, pair),
-        where(found, pair, walk.lowest),
-        where(found, top, walk.valley),
+        where(usual, -1.0, where(found, pair, walk.lowest)),
+        where(usual, math.inf, where(found, top, walk.valley)),
         counted + here,
         passed,
         alone,
+        body,
+        plain,
+        walk.highest,
     )
     return after, walk.at <= 0
+
+
+def _clear(pair: Float32[Array, ""], peak: Float32[Array, ""], events: Float32[Array, ""]) -> Bool[Array, ""]:
+    """Whether a pair of bins is so far below the peak beyond it that chance does not explain it."""
+    difference, total = peak - pair, peak + pair
+    return (pair < DEPTH * peak) & (2.0 * events * difference * difference > SIGNIFICANT**2 * total)
 
 
 def _passed(
