@@ -37,6 +37,7 @@ SIGNIFICANT = 3.0  # by so many standard deviations of the difference of two cou
 BEYOND = (0.013, 0.1)  # and this share of the events lies beyond it: what is more frequent is usual
 EXPLAINED = 0.5  # where a larger share of what lies beyond is odd for a rare value alone, it is usual
 EMPTY = 0.02  # a bin below this share of the peak is as good as empty, and the lowest of these is the valley
+ATOM = 1 / 3  # share of a piece of the scores in one pair of bins, from which on the piece is a single number
 PULL = (0.5, 0.1)  # how far the histogram pulls the threshold when it has been read, early, and late; late only by what
 # is more than a bin, since a running quantile is the finer one: it holds the share, whatever the law
 EARLY = 2_000.0  # events
@@ -62,6 +63,7 @@ class Walk(NamedTuple):
     quantile: Float32[Array, ""]  # what target_rate of the counted exceed,
     explained: Float32[Array, ""]  # and of the explained alone; NaN until it is passed
     body: Float32[Array, ""]  # highest pair of bins below the valley
+    beyond: Float32[Array, ""]  # share of the events above the valley
     plain: Float32[Array, ""]  # what target_rate of all events exceed; NaN until it is passed
     highest: Float32[Array, ""]  # ln of the largest score since the reading began
 
@@ -165,7 +167,7 @@ def learned_scores(
 def _start(zero: Float32[Array, ""]) -> Walk:
     """Before the top bin."""
     inf, nan = zero + np.float32(np.inf), zero + np.float32(np.nan)
-    return Walk(np.int32(BINS - 1), zero, zero, zero, inf, inf, zero, nan, nan, zero, nan, -inf)
+    return Walk(np.int32(BINS - 1), zero, zero, zero, inf, inf, zero, nan, nan, zero, zero, nan, -inf)
 
 
 def _walked(
@@ -183,7 +185,9 @@ def _walked(
     found = found & (walk.unexplained > larger(BEYOND[0], EXPLAINED * walk.above)) & (walk.above < BEYOND[1])
     found = found & (pair <= larger(walk.lowest, EMPTY * walk.peak))
     body = where(found, 0.0, larger(walk.body, pair))
+    beyond = where(found, walk.above, walk.beyond)
     usual = (walk.valley < math.inf) & ~found & _clear(pair, body, events)
+    usual = usual & (body > ATOM * (walk.above - beyond))
     explained = walk.above - walk.unexplained
     plain = _passed(top, here, walk.above, target_rate, walk.plain)
     counted = where(usual, walk.above, where(found, explained, walk.counted))
@@ -201,6 +205,7 @@ def _walked(
         passed,
         alone,
         body,
+        beyond,
         plain,
         walk.highest,
     )
