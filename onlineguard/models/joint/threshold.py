@@ -62,9 +62,6 @@ class Walk(NamedTuple):
     counted: Float32[Array, ""]  # share of the events between it and here, with those beyond it that are explained
     quantile: Float32[Array, ""]  # what target_rate of the counted exceed,
     explained: Float32[Array, ""]  # and of the explained alone; NaN until it is passed
-    body: Float32[Array, ""]  # highest pair of bins below the valley
-    beyond: Float32[Array, ""]  # share of the events above the valley
-    plain: Float32[Array, ""]  # what target_rate of all events exceed; NaN until it is passed
     highest: Float32[Array, ""]  # ln of the largest score since the reading began
 
 
@@ -120,7 +117,8 @@ def learned_scores(
     log_score, log_median = xp.log(larger(score, LEAST_SCORE**2)), xp.log(scores.median)
     memory = weight * larger(1.0 / patience, 2.0 / (age + 2.0))
     middle = scores.middle + memory * (log_median - scores.middle)
-    wide = larger(xp.log(scores.fifth), xp.log(scores.twentieth) / HALF_WAY + (1.0 - 1.0 / HALF_WAY) * log_median)
+    log_fifth, log_twentieth = xp.log(scores.fifth), xp.log(scores.twentieth)
+    wide = larger(log_fifth, log_twentieth / HALF_WAY + (1.0 - 1.0 / HALF_WAY) * log_median)
     spread = scores.unit + memory * (wide - log_median - scores.unit)
     unit = larger(spread, LEAST_UNIT)
     place = smaller(larger(xp.floor((log_score - middle) / unit / BIN), 0.0), BINS - 1.0)
@@ -129,12 +127,12 @@ def learned_scores(
     unexplained = scores.unexplained + memory * (where(rare, 0.0, 1.0) * bins - scores.unexplained)
     worth = where(spread > LEAST_UNIT, smaller(age, patience), 0.0)  # where most scores are equal, no gap is a valley
     walk, done = _walked(scores.walk, histogram, unexplained, target_rate, worth)
-    walk = walk._replace(highest=larger(scores.walk.highest, where(learns, log_score, -math.inf)))
+    walk = walk._replace(highest=larger(scores.walk.highest, log_score))
     done = done & learns
 
     steps = xp.log(LEVELS[2] / (REACH * target_rate)) / math.log(LEVELS[1] / LEVELS[2])
-    reach = larger(scores.twentieth * (scores.twentieth / scores.fifth) ** steps, NEAR * scores.threshold)
-    far = score > reach
+    reach = log_twentieth + steps * (log_twentieth - log_fifth)
+    far = (log_score > reach) & (score > NEAR * scores.threshold)
     trust = where(far, smaller(FAR_SHARE * target_rate / larger(scores.far, 1e-6), 1.0), 1.0)
     rate = weight * quantile_rate(age)
     crowded = (histogram[BINS - 1] > target_rate) & (age < EARLY)
@@ -167,7 +165,7 @@ def learned_scores(
 def _start(zero: Float32[Array, ""]) -> Walk:
     """Before the top bin."""
     inf, nan = zero + np.float32(np.inf), zero + np.float32(np.nan)
-    return Walk(np.int32(BINS - 1), zero, zero, zero, inf, inf, zero, nan, nan, zero, zero, nan, -inf)
+    return Walk(np.int32(BINS - 1), zero, zero, zero, inf, inf, zero, nan, nan, -inf)
 
 
 def _walked(
@@ -181,17 +179,15 @@ def _walked(
     here = histogram[walk.at]
     pair = 0.5 * (here + where(walk.at > 0, histogram[larger(walk.at - 1, 0)], 0.0))
     top = BIN * (to_float(walk.at) + 1.0)
-    found = _clear(pair, walk.peak, events) & (walk.lowest >= 0.0)
-    found = found & (walk.unexplained > larger(BEYOND[0], EXPLAINED * walk.above)) & (walk.above < BEYOND[1])
-    found = found & (pair <= larger(walk.lowest, EMPTY * walk.peak))
-    body = where(found, 0.0, larger(walk.body, pair))
-    beyond = where(found, walk.above, walk.beyond)
-    usual = (walk.valley < math.inf) & ~found & _clear(pair, body, events)
-    usual = usual & (body > ATOM * (walk.above - beyond))
+    difference, total = walk.peak - pair, walk.peak + pair
+    clear = (pair < DEPTH * walk.peak) & (2.0 * events * difference * difference > SIGNIFICANT**2 * total)
+    found = clear & (walk.unexplained > larger(BEYOND[0], EXPLAINED * walk.above)) & (walk.above < BEYOND[1])
+    found = found & (pair <= larger(walk.lowest, EMPTY * walk.peak)) & (walk.lowest >= 0.0)
+    single = (walk.peak > ATOM * walk.counted) & (2.0 * walk.counted > walk.above)
+    usual = clear & ~found & (walk.valley < math.inf) & single
     explained = walk.above - walk.unexplained
-    plain = _passed(top, here, walk.above, target_rate, walk.plain)
-    counted = where(usual, walk.above, where(found, explained, walk.counted))
-    quantile = where(usual, plain, where(found, walk.explained, walk.quantile))
+    counted = where(found, explained, walk.counted)
+    quantile = where(found, walk.explained, walk.quantile)
     passed = _passed(top, here, counted, target_rate * (1.0 - walk.above + counted), quantile)
     alone = _passed(top, here - unexplained[walk.at], explained, target_rate * (1.0 - walk.unexplained), walk.explained)
     after = Walk(
@@ -202,20 +198,11 @@ def _walked(
         where(usual, -1.0, where(found, pair, walk.lowest)),
         where(usual, math.inf, where(found, top, walk.valley)),
         counted + here,
-        passed,
+        where(usual, math.inf, passed),
         alone,
-        body,
-        beyond,
-        plain,
         walk.highest,
     )
     return after, walk.at <= 0
-
-
-def _clear(pair: Float32[Array, ""], peak: Float32[Array, ""], events: Float32[Array, ""]) -> Bool[Array, ""]:
-    """Whether a pair of bins is so far below the peak beyond it that chance does not explain it."""
-    difference, total = peak - pair, peak + pair
-    return (pair < DEPTH * peak) & (2.0 * events * difference * difference > SIGNIFICANT**2 * total)
 
 
 def _passed(
