@@ -198,7 +198,7 @@ class JointDetector(SliceModel):
             learned_scores(state.scores, score, rare, age, counts, self.target_rate, self.patience),
             saturating_add(state.values, present),
             saturating_add(state.seen, usable),
-            where(new_regime, smaller(next_age, RENEWED_AGE), next_age),
+            where(new_regime, smaller(next_age, where(seen < self.patience, 0, RENEWED_AGE)), next_age),
             where(new_regime, 0, run),
             where(new_regime, 0, lasted),
             repeats,
