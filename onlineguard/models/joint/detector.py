@@ -63,8 +63,8 @@ PRIOR = 8.0  # events that the covariance of independent residuals counts for at
 REGULAR_RATE = 0.02  # memory of how much of a run was too regular
 REGULAR_SHARE = 0.2  # a run of which this share is too regular needs the full patience, in a young slice too
 SHORTEST_REGIME = 32.0  # events: a young slice accepts none that is shorter,
-HALF_SURE = 1_000.0  # and none below this share of all it has seen: half of seen / (seen + HALF_SURE). It rises to a
-# half with the events that speak for what was usual before; a burst of 2,000 after 3,000 events is odd to its end
+HALF_SURE = 1_000.0  # and none below half of seen / (seen + HALF_SURE) of all it has seen: the more events speak for
+# what was usual before, the longer. A burst of 2,000 after 3,000 events is odd to its end
 RAISED = 0.02  # by how much a run's event lies over the threshold, per unit of its regularity
 
 
@@ -85,6 +85,8 @@ class JointState(NamedTuple):
     lasted: Int32[Array, ""]  # events since odd ones were last not ahead: the length of a regime that is not yet usual
     repeats: Float32[Array, ""]  # running share of a run's events that were too regular
     returning: Returning  # whether odd runs belong to the stream
+    highest: Float32[Array, ""]  # ln of the largest score since the histogram was last read; the last field, since rows
+    # of earlier versions end before it
 
 
 class Residuals(NamedTuple):
@@ -136,6 +138,7 @@ class JointDetector(SliceModel):
             *np.zeros(4, np.int32),
             repeats=np.float32(0.0),
             returning=Returning.blank(),
+            highest=np.float32(-np.inf),
         )
 
     def step(self, state: JointState, event: Float32[Array, " d"]) -> tuple[JointState, Judgement]:
@@ -188,6 +191,10 @@ class JointDetector(SliceModel):
         memories = memories._replace(slow=widened(_renewed(memories, new_regime), memories.fast, returning.open))
         usual = learns & ~odd
         next_age = saturating_add(state.age, learns)
+        renewed_age = where(seen < self.patience, 0, RENEWED_AGE)  # a young slice has few scores to lose
+        scores, highest = learned_scores(
+            state.scores, state.highest, score, rare, age, counts, self.target_rate, self.patience
+        )
         learned = JointState(
             memories,
             learned_modes(state.modes, x, present, larger(mode_rate, where(unusual, 0.0, early))),
@@ -195,14 +202,15 @@ class JointDetector(SliceModel):
             learned_sample(state.sample, y, known_for, self.patience, usual & (score <= state.scores.fifth)),
             learned_regularity(state.regularity, y, regularity, age, learns, usual),
             choose(learns, collective, state.collective),
-            learned_scores(state.scores, score, rare, age, counts, self.target_rate, self.patience),
+            scores,
             saturating_add(state.values, present),
             saturating_add(state.seen, usable),
-            where(new_regime, smaller(next_age, where(seen < self.patience, 0, RENEWED_AGE)), next_age),
+            where(new_regime, smaller(next_age, renewed_age), next_age),
             where(new_regime, 0, run),
             where(new_regime, 0, lasted),
             repeats,
             returning,
+            highest,
         )
         known_score = where(count > 0, raised, math.nan)
         quantiles = (
@@ -253,6 +261,7 @@ class JointDetector(SliceModel):
             regularity=fresh.regularity,
             collective=fresh.collective,
             returning=fresh.returning,
+            highest=fresh.highest,
         )
         return Pooled(typical, fresh, origin)
 

@@ -45,3 +45,12 @@ def test_far_values_in_a_young_slice_are_found_beside_each_other():
     odd[:READY] = False
     _, _, flagged = judged(np.where(odd, x + 9.0, x))
     assert flagged[odd[READY:]].mean() > 0.8
+
+
+def test_a_level_that_moves_once_is_soon_usual_in_a_young_slice():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((3_000, 3))
+    x[400:] += 5.0
+    flagged = updated(Engine(3), "a", x).anomalous
+    assert flagged[400:450].mean() > 0.9
+    assert flagged[600:].mean() < 0.02
