@@ -10,8 +10,8 @@
 
 What is odd is not learned: a run of odd events teaches the slow memory at a small share of 1 / patience, and the rest
 nothing. Once odd events have outnumbered usual ones for `patience` events they are a new regime, and the slow
-memory takes over what the fast one has learned. Shorter regimes that end and come back are learned as well, see
-`returning`.
+memory takes over what the fast one has learned. A young slice accepts a regime sooner, and its scores begin anew.
+Shorter regimes that end and come back are learned as well, see `returning`.
 
 `docs/decisions/joint-detector.md` says why these parts and no others; `benchmarks/ablate_joint.py` what each is worth.
 """
