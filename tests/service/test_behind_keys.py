@@ -1,5 +1,6 @@
 """The real service behind TLS and keys: who is let in, what each sees, and what is kept of them."""
 
+import gzip
 import json
 import os
 import re
@@ -8,7 +9,7 @@ import socket
 import ssl
 import subprocess
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx2
@@ -26,6 +27,7 @@ from tests.support.tables import stream
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc").exists(), reason="memory is read in /proc")]
 
 EACH = 20  # connections of one address
+FLOODING = 16  # of them, of one client
 USERS = 'onlineguard_evicted_total{kind="users"}'
 
 
@@ -50,6 +52,7 @@ class House:
             folder,
             {"acme": "acme", "umbrella": "umbrella"},
             operator=["score", "update", "admin"],
+            flooder=["score", "update"],
             acme=["score", "update"],
             umbrella=["score", "update"],
         )
@@ -82,9 +85,13 @@ class House:
 
     def shown(self):
         """The certificate that the service shows to a new connection, in PEM."""
-        with socket.create_connection(("127.0.0.1", self.service.port)) as plain:
-            with self.trusting(self.client).wrap_socket(plain, server_hostname="127.0.0.1") as connection:
-                return ssl.DER_cert_to_PEM_cert(connection.getpeercert(binary_form=True))
+        with self.connected() as connection:
+            return ssl.DER_cert_to_PEM_cert(connection.getpeercert(binary_form=True))
+
+    def connected(self):
+        """A connection over TLS that waits for half a minute at most."""
+        plain = socket.create_connection(("127.0.0.1", self.service.port), timeout=30)
+        return self.trusting(self.client).wrap_socket(plain, server_hostname="127.0.0.1")
 
     def figure(self, line):
         """A number in /metrics, by the beginning of its line."""
@@ -271,3 +278,24 @@ def test_entities_and_slices_are_evicted_at_their_bound_and_memory_stays(house):
         assert operator.post("/v1/update", json=events).status_code == 200
     until(lambda: house.figure('onlineguard_slices_evicted_total{of="events"}') >= 800.0)
     assert 100.0 < house.figure('onlineguard_slices{of="events"}') <= 200.0 + 3.0  # and three in namespaces
+
+
+def test_of_two_keys_at_one_address_one_is_answered_however_much_the_other_has_outstanding(house):
+    """How much of the flood has been learned by then is what the answers tell: it is no matter of time."""
+    body = gzip.compress(json.dumps([{"slice": "flood", "x": [1.0, 2.0]}] * 2_000).encode())
+    head = "POST /v1/update HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\n"
+    head += f"x-api-key: {house.keys['flooder']}\r\ncontent-length: {len(body)}\r\n\r\n"
+    asked = f"GET /v1/slices/flood?of=events HTTP/1.1\r\nhost: localhost\r\nx-api-key: {house.keys['operator']}\r\n\r\n"
+    with house.of("operator") as operator, ExitStack() as held:
+        assert operator.post("/v1/update", json={"slice": "flood", "x": [1.0, 2.0]}).status_code == 200
+        mine = held.enter_context(house.connected())
+        for _ in range(FLOODING):
+            held.enter_context(house.connected()).sendall((head.encode() + body) * 12)
+        mine.sendall(asked.encode() * 40)
+        read = b""
+        while read.count(b'"drivers"') < 40 and (chunk := mine.recv(65_536)):
+            read += chunk
+    learned = [int(n) for n in re.findall(rb'"events":(\d+)', read)]
+    assert len(learned) == 40
+    assert learned[0] < learned[-1]  # it was there
+    assert learned[-1] - learned[0] < 40 * 2 * 256  # in shared turns each would wait for a part of every connection
