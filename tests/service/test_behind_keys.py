@@ -1,6 +1,5 @@
 """The real service behind TLS and keys: who is let in, what each sees, and what is kept of them."""
 
-import gzip
 import json
 import os
 import re
@@ -19,7 +18,7 @@ import pytest
 from backports import zstd
 
 from onlineguard.wire import arrow
-from tests.support.attacked import MIB, memory
+from tests.support.attacked import ASKED, MIB, learned_beside, memory
 from tests.support.keys import keys_file
 from tests.support.real import Service
 from tests.support.tables import stream
@@ -282,20 +281,10 @@ def test_entities_and_slices_are_evicted_at_their_bound_and_memory_stays(house):
 
 def test_of_two_keys_at_one_address_one_is_answered_however_much_the_other_has_outstanding(house):
     """How much of the flood has been learned by then is what the answers tell: it is no matter of time."""
-    body = gzip.compress(json.dumps([{"slice": "flood", "x": [1.0, 2.0]}] * 2_000).encode())
-    head = "POST /v1/update HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\n"
-    head += f"x-api-key: {house.keys['flooder']}\r\ncontent-length: {len(body)}\r\n\r\n"
-    asked = f"GET /v1/slices/flood?of=events HTTP/1.1\r\nhost: localhost\r\nx-api-key: {house.keys['operator']}\r\n\r\n"
     with house.of("operator") as operator, ExitStack() as held:
         assert operator.post("/v1/update", json={"slice": "flood", "x": [1.0, 2.0]}).status_code == 200
-        mine = held.enter_context(house.connected())
-        for _ in range(FLOODING):
-            held.enter_context(house.connected()).sendall((head.encode() + body) * 12)
-        mine.sendall(asked.encode() * 40)
-        read = b""
-        while read.count(b'"drivers"') < 40 and (chunk := mine.recv(65_536)):
-            read += chunk
-    learned = [int(n) for n in re.findall(rb'"events":(\d+)', read)]
-    assert len(learned) == 40
+        flooder, mine = (f"x-api-key: {house.keys[name]}\r\n" for name in ("flooder", "operator"))
+        flooding = {held.enter_context(house.connected()): [flooder] * 12 for _ in range(FLOODING)}
+        learned = learned_beside(flooding, held.enter_context(house.connected()), mine)
     assert learned[0] < learned[-1]  # it was there
-    assert learned[-1] - learned[0] < 40 * 2 * 256  # in shared turns each would wait for a part of every connection
+    assert learned[-1] - learned[0] < ASKED * 2 * 256  # in shared turns each would wait for a part of every connection

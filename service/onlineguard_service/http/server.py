@@ -31,6 +31,7 @@ from onlineguard_service.config import Settings, masked
 from onlineguard_service.fair_queues import FairQueues
 from onlineguard_service.histogram import Histogram
 from onlineguard_service.http.app import BODY_SECONDS, Application, Backend, application
+from onlineguard_service.http.forwarded import Proxies
 from onlineguard_service.http.handshakes import Handshakes
 from onlineguard_service.http.protocol import Protocol
 from onlineguard_service.standing import Standing
@@ -197,6 +198,7 @@ def _config(app: Application, settings: Settings) -> uvicorn.Config:
                 "open": Counter(),
                 "queues": FairQueues(),
                 "client_of": staticmethod(app.admission.client),
+                "proxies": Proxies(settings.trusted_proxies),
             },
         ),
         ws="none",
@@ -205,7 +207,7 @@ def _config(app: Application, settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # a client that could choose its address would escape the rate limit
+        proxy_headers=False,  # see `Proxies`
         timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=max(1, round(settings.grace)),
         backlog=settings.backlog,
