@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -288,3 +289,32 @@ def test_of_two_keys_at_one_address_one_is_answered_however_much_the_other_has_o
         learned = learned_beside(flooding, held.enter_context(house.connected()), mine)
     assert learned[0] < learned[-1]  # it was there
     assert learned[-1] - learned[0] < ASKED * 2 * 256  # in shared turns each would wait for a part of every connection
+
+
+def test_beside_handshakes_that_are_completed_over_and_over_others_are_answered_and_nothing_is_left(house):
+    files, over, completed = Path(f"/proc/{house.service.process.pid}/fd"), threading.Event(), []
+    context = house.trusting(house.client)
+
+    def storm():
+        while not over.is_set():
+            with suppress(OSError), socket.create_connection(to, 30, ("127.0.0.2", 0)) as plain:
+                context.wrap_socket(plain, server_hostname="127.0.0.1").close()
+                completed.append(1)
+
+    to, storms = ("127.0.0.1", house.service.port), [threading.Thread(target=storm, daemon=True) for _ in range(8)]
+    before, open_before = memory(house.service), len(os.listdir(files))
+    for thread in storms:
+        thread.start()
+    try:
+        with house.of("operator") as operator:
+            answered = 0
+            while len(completed) < 400:
+                assert operator.post("/v1/update", json={"slice": "web", "x": [1.0, 2.0]}).status_code == 200
+                answered += 1
+    finally:
+        over.set()
+        for thread in storms:
+            thread.join(60)
+    assert answered >= 20
+    assert memory(house.service) - before < 40 * MIB
+    until(lambda: len(os.listdir(files)) <= open_before + 2)

@@ -18,7 +18,7 @@ from functools import partial
 
 import httptools
 import msgspec
-from uvicorn._types import ASGI3Application, Scope
+from uvicorn._types import ASGI3Application, HTTPScope, Scope
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -143,7 +143,7 @@ class Protocol(HttpToolsProtocol):
         else:
             queue.put(begin)
 
-    def _asking(self, scope: Scope) -> str:
+    def _asking(self, scope: HTTPScope) -> str:
         """The client that a request is of, whose address stands in its scope from here on."""
         peer = self.client[0] if self.client else ""
         address = self.proxies.client(peer, scope["headers"])

@@ -135,12 +135,15 @@ class _Server(uvicorn.Server):
             await super().startup(sockets)
             return
 
+        kind: Any = self.config.http_protocol_class
+
         def protocol() -> asyncio.Protocol:
-            kind: Any = self.config.http_protocol_class
             return kind(config=self.config, server_state=self.server_state, app_state={})
 
         most, most_each = self._settings.connections, self._settings.connections_each
-        servers: list[Any] = [Handshakes(each, self.config.ssl, protocol, most, most_each) for each in sockets]
+        servers: list[Any] = [
+            Handshakes(each, self.config.ssl, protocol, kind.queues, most, most_each) for each in sockets
+        ]
         self.servers = servers
         self.started = True
 

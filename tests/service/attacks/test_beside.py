@@ -15,13 +15,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc").exists(), r
 
 POST = b"POST /v1/update HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
 FLOODS = {  # what each connection sends, how it may be answered, and how many are answered before it is enough
-    "headers": (b"GET /livez HTTP/1.1\r\n" + b"a:\r\n" * 60_000, {400}, 400),
+    "headers": (b"GET /livez HTTP/1.1\r\n" + b"a:\r\n" * 60_000, {400}, 200),
     "chunks": (
-        POST + b"transfer-encoding: chunked\r\n\r\n" + (b"10000\r\n" + b" " * 65_536 + b"\r\n") * 100,
+        POST + b"transfer-encoding: chunked\r\n\r\n" + (b"10000\r\n" + b" " * 65_536 + b"\r\n") * 65,
         {413, 503},
-        80,
+        40,
     ),
-    "a length": (POST + b"content-length: %d\r\n\r\n" % (4 * MIB - 1) + b" " * (3 * MIB), {503}, 80),
+    "a length": (POST + b"content-length: %d\r\n\r\n" % (4 * MIB - 1) + b" " * (3 * MIB), {503}, 40),
 }
 
 
@@ -70,4 +70,4 @@ def test_a_good_client_is_answered_while_another_one_sends_without_end(attacked,
         grown = peak(attacked) - before
     assert flood.answered.keys() <= statuses | {0}  # 0: closed before its answer was read
     assert grown < 100 * MIB
-    assert answered >= enough / 20
+    assert answered >= enough / 10
