@@ -1,7 +1,7 @@
 """An index of the names of slices, in which a text is found without looking at every slice.
 
 The names stand one after the other in one block of bytes, in lower case and in the order of the names. To make it of
-100,000 takes a quarter of a second, in parts: as long as ten searches without it. It is made anew when more than a
+100,000 takes a fifth of a second, in parts: as long as seven searches without it. It is made anew when more than a
 sixteenth of the slices have been born since; those are looked at one by one meanwhile. Slices that have gone are told
 by their numbers, which no other slice ever gets.
 """
