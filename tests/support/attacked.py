@@ -5,7 +5,7 @@ import json
 import re
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import httpx2
@@ -70,23 +70,50 @@ def raw(service: Service, sent: bytes) -> bytes:
         return b"".join(iter(lambda: connection.recv(65_536), b""))
 
 
+def held(client: httpx2.Client) -> float:
+    """Bytes of large bodies that the service holds."""
+    found = re.search(r"^onlineguard_bodies_bytes (\S+)", client.get("/metrics").text, re.MULTILINE)
+    assert found is not None
+    return float(found[1])
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for it; fails after some seconds, in which nothing ends by a time limit of the service."""
+    for _ in range(200):
+        if holds():
+            return
+        time.sleep(0.05)
+    pytest.fail("it did not come to that")
+
+
 def learned_beside(flooding: Mapping[socket.socket, Sequence[str]], mine: socket.socket, head: str) -> list[int]:
     """How many events of a flood had been learned at each of `ASKED` answers that somebody else got meanwhile.
 
+    The first number is from before these: it had just begun. Fails where it was over before the last answer.
+
     flooding: connections of the one, and the headers of the requests that each sends: updates of 2,000 events.
-    mine: the connection of the other, all of whose requests are sent at once, with the headers `head`.
+    mine: the connection of the other, whose last `ASKED` requests are sent at once, with the headers `head`.
     """
     post = "POST /v1/update HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\n"
-    get = f"GET /v1/slices/flood?of=events HTTP/1.1\r\nhost: localhost\r\n{head}\r\n"
+    get = f"GET /v1/slices/flood?of=events HTTP/1.1\r\nhost: localhost\r\n{head}\r\n".encode()
+
+    def asked(times: int) -> list[int]:
+        mine.sendall(get * times)
+        read = b""
+        while read.count(b'"drivers"') < times and (chunk := mine.recv(65_536)):
+            read += chunk
+        learned = [int(count) for count in re.findall(rb'"events":(\d+)', read)]
+        assert len(learned) == times
+        return learned
+
+    before = asked(1)
     for connection, heads in flooding.items():
         for more in heads:
             connection.sendall(f"{post}content-length: {len(FLOOD)}\r\n{more}\r\n".encode() + FLOOD)
-    mine.sendall(get.encode() * ASKED)
-    read = b""
-    while read.count(b'"drivers"') < ASKED and (chunk := mine.recv(65_536)):
-        read += chunk
-    learned = [int(count) for count in re.findall(rb'"events":(\d+)', read)]
-    assert len(learned) == ASKED
+    while (begun := asked(1)) == before:
+        pass
+    learned = begun + asked(ASKED)
+    assert learned[-1] < before[0] + 2_000 * sum(map(len, flooding.values())), "the flood was over too soon"
     return learned
 
 

@@ -39,7 +39,6 @@ def test_who_writes_other_addresses_into_its_requests_has_the_turns_of_one_clien
             for m in range(FLOODING)
         }
         learned = learned_beside(flooding, held.enter_context(connected(attacked, of_good)), mine)
-    assert learned[0] < learned[-1]  # it was there
     assert learned[-1] - learned[0] < ASKED * 2 * 256  # beside a dozen clients it would be several times as much
 
 
