@@ -78,6 +78,10 @@ class SliceTable:
         """The numbers of the slices in these rows, int64 (n,); UNKNOWN where the row is UNKNOWN."""
         return self._numbers.take(rows)
 
+    def holds(self, rows: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Whether each of these rows still belongs to the slice with this number, bool (n,)."""
+        return self._used[rows] & (self._numbers[rows] == numbers)
+
     def key_of(self, number: int) -> Hashable:
         """The key of the slice with this number; raises KeyError if no slice has it now."""
         used = self.used()
