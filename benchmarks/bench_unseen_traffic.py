@@ -1,4 +1,6 @@
-"""SLIDR on traffic that none of it was chosen on, see `unseen_traffic`: what it finds, and what it says of people.
+"""SLIDR on traffic of other people and robots, see `unseen_traffic`: what it finds, and how many people it marks.
+
+Nothing of SLIDR was chosen on it, but that regulars rest.
 
     uv run --group dev python -m benchmarks.bench_unseen_traffic [--quick] [--seeds 3] [--clicks 300000]
 
