@@ -78,6 +78,8 @@ def evaluate(
             evaluations |= others.evaluations
             hourly = others.hourly or None
         console.print_rows(words.which(prepared, rows, (start, end), model, calibrated), measured.table(words.SHOWN))
+        if (unseen := measured.unseen()) is not None:
+            console.say(f"beware: {unseen}")
         comparison = compare(evaluations) if baselines else None
         if comparison is not None:
             console.print_rows("Beside other scorers, trained and calibrated alike", comparison)
