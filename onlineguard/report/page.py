@@ -24,8 +24,8 @@ from onlineguard.report.writing import escaped, write_page
 _ALARM_ROWS, _DRIVER_ROWS = 5, 6
 _COLUMNS = ("Events", "Anomalies", "Alarms", "Evidence", "Highest score", "Lowest p-value")  # of numbers, in the table
 _RANKED = (
-    "Evidence says by how many decades the alarms of a slice are less likely than chance, as if its events were "
-    "independent: an alarm that lasts has more than a single odd event."
+    "The slices with the most evidence come first: it says by how many decades their alarms are less likely than "
+    "chance, as if events were independent. An alarm that lasts has more than a single odd event."
 )
 _ALARM_LANE, _LABEL_LANE, _SPARK_LANE = (HEIGHT + 25, 50), (-75, 50), (HEIGHT + 40, 110)  # top and height
 
