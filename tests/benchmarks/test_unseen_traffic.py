@@ -1,4 +1,4 @@
-"""The traffic of other people and other robots: a log that the pipeline takes, of people and robots as its page says."""
+"""The traffic of other people and other robots: a log that the pipeline takes, of what its page says."""
 
 import numpy as np
 import pytest
