@@ -67,6 +67,7 @@ class Owned(NamedTuple):
     partition: int
     generation: int  # larger for each next owner of the partition
     published: int = NOTHING  # outputs are there for records up to this offset
+    follows: int | None = None  # the generation before, as the log knows it; None: it does not say
 
 
 class Read(NamedTuple):

@@ -58,8 +58,12 @@ class Snapshots:
         A snapshot that is ahead of what the log says was published is of a log that went back since, and is passed
         over. (A log that says nothing has forgotten the group; then the newest is as good as any.)
 
+        So is one of an owner that the log does not know, which came after the one that this owner follows: it was given
+        the partition by a Redis that was cut off, and what it read there is lost.
+
         Raises Fenced where this owner was replaced already, CheckpointError for a snapshot of a newer version or where
-        all of them are ahead, and what the store raises; it may be called again then, since a claim says whose it is.
+        all of them are passed over, and what the store raises; it may be called again then, since a claim says whose
+        it is.
         """
         partition, generation = owned.partition, owned.generation
         claims = self._claims(partition)
@@ -73,6 +77,8 @@ class Snapshots:
                 claims[-1],
             )
             raise Fenced(partition)
+        if not claimed:
+            claims = self._known(owned, claims)
         found, at, ahead = None, None, NOTHING
         for at in self._counting(partition, claims, self._snapshots(partition)):
             if NOTHING < owned.published < at.offset:
@@ -133,6 +139,20 @@ class Snapshots:
     def read(self, partition: int, at: At) -> tuple[int, dict[str, bytes]]:
         """Its offset and its parts. Raises DamagedSnapshot, FileNotFoundError, CheckpointError."""
         return whole([self._store.read(_snapshot(partition, at))], _snapshot(partition, at))
+
+    def _known(self, owned: Owned, claims: list[int]) -> list[int]:
+        """The claims of owners that the log knows. Raises CheckpointError where there are others alone."""
+        if owned.follows is None or not claims or claims[-1] <= owned.follows:
+            return claims
+        known = [generation for generation in claims if generation <= owned.follows]
+        told = f"partition {owned.partition} was claimed for generation {claims[-1]}, which the log does not know"
+        if not known:
+            raise CheckpointError(
+                f"{told}, and no older snapshot is left: a Redis that was cut off had given it to a process beside it. "
+                f"Remove the files in {_folder(owned.partition)} to learn this partition anew from its log"
+            )
+        log.warning("%s: what was learned beside a Redis that was cut off is passed over", told)
+        return known
 
     def _is_mine(self, owned: Owned) -> bool:
         """Whether this process is just making the claim: it is there where only the store's answer was lost."""
