@@ -1,7 +1,7 @@
 """A log in a Redis Cluster whose primaries die: what replicas have is applied once, and what they had not is told."""
 
 import logging
-import time
+import threading
 from contextlib import closing, suppress
 
 import pytest
@@ -67,6 +67,53 @@ def test_workers_of_a_cluster_go_on_when_a_primary_is_killed_and_every_record_th
         group.kill()
 
 
+@pytest.mark.parametrize("replicas", [0, 1])
+def test_a_slot_that_moves_while_its_partition_is_read_and_written_loses_nothing(nodes, replicas):
+    source, target = (node for node in nodes[1:3])
+    world = RedisWorld(f"redis://127.0.0.1:{target.port}/0")
+    while not held_by(nodes, world.name)[1]:
+        world = RedisWorld(world.url)
+    world.replicas, world.lease = replicas, 30.0
+    partition = held_by(nodes, world.name)[1][0]
+    slot = slot_of(key(world.name, partition).encode())
+    with closing(world.writer()) as writer, closing(world.member()) as member:
+        follower, moved = Follower(member), threading.Event()
+        until(lambda: len(follower.owned) == PARTITIONS, follower)
+
+        def write():
+            while not moved.wait(0.02):
+                writer.write(partition, b"", b"%d" % writer._next.get(partition, 1))
+                writer.flush()
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        try:
+            goes_on(follower)
+            target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
+            source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
+            while names := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 1):
+                source.ask("MIGRATE", "127.0.0.1", target.port, names[0], 0, 5_000)
+                follower.poll(0.2)  # some keys are here and some are there
+            for node in (target, source):
+                node.ask("CLUSTER", "SETSLOT", slot, "NODE", target.id)
+            goes_on(follower)
+        finally:
+            moved.set()
+            thread.join()
+        assert target.ask("CLUSTER", "COUNTKEYSINSLOT", slot) >= 3
+        until(lambda: len(follower.read) == writer._next[partition] - 1, follower)
+        assert [int(value) for value in follower.values(partition)] == list(range(1, writer._next[partition]))
+        follower.publish(follower.read)
+        assert sorted(kept.value for kept in world.outputs()) == sorted(record.value for _, record in follower.read)
+
+
+def goes_on(follower):
+    """Read and publish more."""
+    before = len(follower.read)
+    until(lambda: len(follower.read) >= before + 10, follower)
+    follower.publish(follower.read)
+
+
 def test_records_that_a_promoted_replica_never_got_are_told_and_so_are_outputs(nodes, caplog):
     _, _, third, _, _, replica = nodes
     world = RedisWorld(f"redis://127.0.0.1:{nodes[1].port}/0")
@@ -107,5 +154,3 @@ def test_records_that_a_promoted_replica_never_got_are_told_and_so_are_outputs(n
         assert len(told) == len(of)
         assert all(f"lost 3 records of partition {partition} " in "".join(told) for partition in of)
         until(lambda: sum(record.value == b"after" for _, record in follower.read) == PARTITIONS, follower)
-
-
