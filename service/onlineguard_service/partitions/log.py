@@ -120,6 +120,15 @@ class Member(Protocol):
         """Read nothing of a partition for a while, or go on: a shard that is slow holds no records in memory."""
         ...
 
+    def give_up(self, owned: Owned) -> None:
+        """Let a partition go to its next owner, who may be this member, in a newer generation; `poll` names it as lost.
+
+        It is for an owner that the store of snapshots refuses, though the log does not: a Redis that was cut off gave
+        the partition to another process. Where generations come from one place it does nothing: who is refused there
+        was replaced, and hears of it.
+        """
+        ...
+
     def publish(self, done: Sequence[Done]) -> None:
         """Keep the outputs of several partitions, each partition's with its offset in one step.
 

@@ -203,6 +203,14 @@ class RedisMember:
         else:
             self._paused.discard(owned.partition)
 
+    def give_up(self, owned: Owned) -> None:
+        """See `Member.give_up`."""
+        if self._owned.get(owned.partition) == owned:
+            try:
+                self._hold({owned.partition: 0})
+            except REDIS_GONE as error:
+                _log.warning("partition %d cannot be given up now: %s", owned.partition, error)
+
     def publish(self, done: Sequence[Done]) -> None:
         """See `Member.publish`."""
         new = [each for each in done if self._is_new(each)]

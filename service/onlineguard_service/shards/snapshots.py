@@ -19,7 +19,6 @@ The two newest that count are kept, with the claims that lead to them.
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -172,18 +171,31 @@ class Snapshots:
     def _prune(self, owned: Owned) -> None:
         """Remove all but the snapshots that are kept, and the claims that lead to them.
 
+        Where the log says whom this owner follows, the one that it began from is kept too, and what was left in a
+        generation between is not touched: if it was a Redis that was cut off that gave it the partition, the owner
+        beside the other Redis goes on from there.
+
         An owner that was replaced removes nothing that its successor began from: that is one of the two newest as this
         owner knew them, and what came later it does not know.
         """
         partition, claims, snapshots = owned.partition, self._check(owned), self._snapshots(owned.partition)
-        walked = list[int]()
-        kept = list(islice(self._counting(partition, claims, snapshots, walked), KEPT))
+        walked, kept = list[int](), list[At]()
+        for at in self._counting(partition, claims, snapshots, walked):
+            if len(kept) < KEPT or at.generation < owned.generation:
+                kept.append(at)
+            if len(kept) >= KEPT and (owned.follows is None or at.generation < owned.generation):
+                break
         for at in snapshots:
-            if at not in kept and at.generation <= owned.generation:
+            if at not in kept and self._is_over(at.generation, owned):
                 self._store.remove(_snapshot(partition, at))
         for generation in claims:
-            if generation not in walked and generation < owned.generation:
+            if generation not in walked and self._is_over(generation, owned):
                 self._store.remove(_claim(partition, generation))
+
+    def _is_over(self, generation: int, owned: Owned) -> bool:
+        """Whether this owner knows that nobody goes on from what was left in a generation, unless itself."""
+        follows = owned.generation if owned.follows is None else owned.follows
+        return generation == owned.generation or generation <= follows
 
     def _counting(
         self, partition: int, claims: list[int], snapshots: list[At], walked: list[int] | None = None
