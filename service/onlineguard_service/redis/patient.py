@@ -86,7 +86,7 @@ class PatientRedis:
 
         replicas: how many must have what it wrote. Raises TryAgainError where fewer do, who may have it all the same.
         """
-        with _what_passes():
+        with what_passes():
             if replicas:
                 return self._replicated(script, calls, replicas)
             if len(calls) == 1:
@@ -102,7 +102,7 @@ class PatientRedis:
         until = time.monotonic() + self._most
         while True:
             try:
-                with _what_passes():
+                with what_passes():
                     result = call()
                 self.is_there()
                 return result
@@ -156,7 +156,7 @@ class PatientRedis:
 
 
 @contextmanager
-def _what_passes() -> Generator[None]:
+def what_passes() -> Generator[None]:
     """Errors that are not among `REDIS_GONE` by their kind, and pass by themselves.
 
     A Redis takes no writes since too few replicas would have them (min-replicas-to-write). No node of a cluster can be
