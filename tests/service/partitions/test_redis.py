@@ -236,6 +236,14 @@ def test_a_writer_tells_of_records_that_redis_had_taken_and_lost(world, caplog):
     assert writer.lost == 3
 
 
+def test_who_leaves_or_is_not_wanted_any_more_hands_over_at_once_however_long_its_lease(world, started):
+    world.lease = 3_600.0
+    one, other = started(), started()
+    until(lambda: len(one.owned) == len(other.owned) == PARTITIONS // 2, one, other)
+    one.member.close()
+    until(lambda: len(other.owned) == PARTITIONS, other)
+
+
 def test_a_partition_that_is_given_up_comes_back_in_a_newer_generation(world, started):
     follower = started()
     until(lambda: len(follower.owned) == PARTITIONS, follower)
