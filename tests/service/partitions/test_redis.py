@@ -216,6 +216,27 @@ def writes(writer):
     return True
 
 
+def test_records_whose_answer_was_lost_are_there_once(world, started, monkeypatch):
+    follower, writer = started(), world.writer()
+    done, lost = writer._redis.run, [redis.ConnectionError("the answer is lost")] * 2
+
+    def run(*given):
+        answer = done(*given)
+        if lost:
+            raise lost.pop()
+        return answer
+
+    monkeypatch.setattr(writer._redis, "run", run)
+    for i in range(3):
+        writer.write(0, b"", b"%d" % i)
+    writer.flush()
+    writer.write(0, b"", b"3")
+    writer.close()
+    assert writer.lost == 0
+    until(lambda: len(follower.read) >= 4, follower)
+    assert follower.values(0) == [b"0", b"1", b"2", b"3"]
+
+
 def test_a_writer_tells_of_records_that_redis_had_taken_and_lost(world, caplog):
     writer = world.writer()
     for i in range(5):
