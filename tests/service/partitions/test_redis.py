@@ -4,8 +4,10 @@ import logging
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import redis
@@ -277,6 +279,35 @@ def test_a_partition_that_is_given_up_comes_back_in_a_newer_generation(world, st
     follower.member.give_up(before)  # which it is not any more
     follower.poll()
     assert follower.lost == [before]
+
+
+def test_a_name_that_moves_to_the_new_primary_is_followed():
+    """It is a socket, which becomes another Redis's while the old one is a replica and keeps its connections."""
+    with tempfile.TemporaryDirectory(prefix="og") as name:
+        folder = Path(name)
+        socket, old, new = (folder / each for each in ("s", "old", "new"))
+        for each in (old, new):
+            each.mkdir()
+        with (
+            serving(old, "--unixsocket", f"{old}/s") as port,
+            serving(new, "--unixsocket", f"{new}/s") as other,
+            redis.Redis(port=port) as before,
+            redis.Redis(port=other) as after,
+        ):
+            socket.symlink_to(old / "s")
+            stop = threading.Event()
+            follower = Follower(RedisMember(f"unix://{socket}", "log", partitions=1, lease=60.0, stop=stop))
+            until(lambda: len(follower.owned) == 1, follower)
+            after.restore(owner := key("log", 0, "group:onlineguard"), 0, before.dump(owner))
+            before.execute_command("REPLICAOF", "127.0.0.1", str(other))
+            socket.unlink()
+            socket.symlink_to(new / "s")
+            patience = threading.Timer(30.0, stop.set)
+            patience.start()
+            follower.member.publish([Done(follower.owned[0], 9, [Output(9, 0, "decisions", b"", b"9")])])
+            patience.cancel()
+            assert after.xlen(key("log", 0, "decisions")) == 1
+            follower.member.close()
 
 
 def test_a_redis_that_forgot_all_fences_who_owned_and_begins_anew(world, started):

@@ -1,7 +1,6 @@
 """A Redis fails over to its replica: what that holds is applied once, and what vanished leaves no trace."""
 
 from contextlib import closing
-from threading import Event, Timer
 
 import pytest
 from onlineguard_service.entries import Options
@@ -148,22 +147,6 @@ def test_what_is_published_after_a_failover_that_lost_some_is_refused(servers):
     assert follower.owned[0].generation > first.generation
     assert follower.owned[1] == second
     assert world.outputs() == []
-    follower.member.close()
-
-
-def test_a_member_whose_redis_is_a_replica_now_asks_the_sentinels_again(servers):
-    world, stop = RedisWorld(servers.url), Event()
-    world.lease = 60.0
-    follower = Follower(world.member(stop=stop))
-    until(lambda: len(follower.owned) == PARTITIONS, follower)
-    servers.part()
-    servers.ask(servers.primary, "REPLICAOF", "127.0.0.1", str(servers.replica))
-    servers.promote()
-    patience = Timer(30.0, stop.set)
-    patience.start()
-    follower.member.publish([Done(follower.owned[0], 9, [Output(9, 0, "decisions", b"", b"9")])])
-    patience.cancel()
-    assert [kept.value for kept in world.outputs()] == [b"9"]
     follower.member.close()
 
 
