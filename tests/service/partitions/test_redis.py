@@ -290,7 +290,7 @@ def test_a_name_that_moves_to_the_new_primary_is_followed():
             each.mkdir()
         with (
             serving(old, "--unixsocket", f"{old}/s") as port,
-            serving(new, "--unixsocket", f"{new}/s") as other,
+            serving(new, "--unixsocket", f"{new}/s", "--shutdown-timeout", "0") as other,
             redis.Redis(port=port) as before,
             redis.Redis(port=other) as after,
         ):
