@@ -6,7 +6,7 @@ It reads no clock, draws no number and opens no socket: the same entries in the 
 same answers, to the last bit. So a snapshot and the entries after it are all that recovery needs. An entry is applied
 whole or, with InvalidArgument, not at all; that too is the same each time.
 
-Events are judged by one engine of the operator's features. What clicks lead to is in `judging`.
+What events lead to is in `learning`, and what clicks lead to in `judging`.
 
 A namespace is a guard of its own inside the operator's: it shares the model that decides and the operator's choices,
 and nothing that is learned. So each gets the answers that it would get alone, and none can learn of another. Pooling,
@@ -35,7 +35,7 @@ from onlineguard.slidr.watch import COLUMNS as WATCHED_COLUMNS
 from onlineguard.wire.answers import ClickAnswer, DecisionAnswer, EventAnswer, LabelAnswer
 from onlineguard.wire.requests import Event, Of
 from onlineguard_service import carrying
-from onlineguard_service.alarms import Alarm, Alarms, Said, Why
+from onlineguard_service.alarms import Alarm, Alarms, Why
 from onlineguard_service.digest import digest
 from onlineguard_service.drivers import explained, why
 from onlineguard_service.engines import Engines
@@ -60,17 +60,17 @@ from onlineguard_service.entries import (
     Tune,
     items_of,
 )
-from onlineguard_service.event_numbers import Stream, check_key, key_of
-from onlineguard_service.figures import FLAGGED, Figures
+from onlineguard_service.event_numbers import Stream, key_of
+from onlineguard_service.figures import Figures
 from onlineguard_service.history.recorder import Recorder
 from onlineguard_service.judging import Judging
+from onlineguard_service.learning import CHECKED_AT_ONCE, Learning
 from onlineguard_service.limits import Limits
-from onlineguard_service.remembered import Remembered, owner
-from onlineguard_service.telling import event_answers, flags_of, ids_of, texts_of, verdict_answers
+from onlineguard_service.remembered import owner
+from onlineguard_service.telling import ids_of
 from onlineguard_service.trying import Trying
 from onlineguard_service.watching import Watching
 
-CHECKED_AT_ONCE = 512  # events or clicks of a request, before others get their turn; half a millisecond
 MARKS = 100  # switches of the model that are remembered
 TELLING = 1_000  # clicks that tell which slices have traffic
 
@@ -85,8 +85,6 @@ class Guard:
         self._models = models
         self._engines = Engines(options)
         self.store = ProcessStore(options.max_entities or None) if options.counting else None
-        self.event_figures = Figures(options.max_slices)
-        self._event_answers = Remembered(options.remember, EventAnswer)
         self.marks: list[tuple[int, str]] = []
         self.label_t: int | None = None  # when the last label came
         self.sequence = 0  # of the last entry applied
@@ -101,10 +99,12 @@ class Guard:
         self.alarms = Alarms(options.max_alarms, self._why_now)
         model = models(version)
         self._featuriser = model.featuriser()
+        self._learning = Learning(options, self._engines, self.alarms)
         self._judging = Judging(options, model, self._judge_of(model), self.watch, self.alarms)
 
     def _hear(self) -> None:
         """Have the alarms hear of what is found, if they are others than they were."""
+        self._learning.tell(self.alarms)
         self._judging.tell(self.alarms)
 
     def _use(self, model: Model) -> None:
@@ -129,6 +129,11 @@ class Guard:
     def model(self) -> Model:
         """The one that decides."""
         return self._judging.model
+
+    @property
+    def event_figures(self) -> Figures:
+        """Those of the slices of events."""
+        return self._learning.figures
 
     @property
     def click_figures(self) -> Figures:
@@ -166,7 +171,7 @@ class Guard:
         elif not isinstance(entry, Begin | Trial | Features):
             self._tell_namespaces(entry, sequence)
         if isinstance(entry, Events):
-            return self._update(entry)
+            return self._learning.events(entry)
         if isinstance(entry, Clicks):
             return self._judging.clicks(entry, sequence)
         if isinstance(entry, Labels):
@@ -217,10 +222,7 @@ class Guard:
         spans = [Span(len(items_of(entry)), entry.t, partial(after, i)) for i, entry in enumerate(entries)]
         answers: Sequence[EventAnswer | ClickAnswer]
         if isinstance(entries[0], Events):
-            together = [event for entry in entries if isinstance(entry, Events) for event in entry.events]
-            answers = self._event_answers.answered(
-                together, ids_of(together), lambda places: self._learned(together, places, spans)
-            )
+            answers = self._learning.together([entry for entry in entries if isinstance(entry, Events)], spans)
         else:
             clicks = [entry for entry in entries if isinstance(entry, Clicks)]
             answers = self._judging.together(clicks, spans, sequence)
@@ -235,7 +237,7 @@ class Guard:
     def remembers(self, entry: Events | Clicks) -> set[str] | None:
         """The ids in an entry; None if one of them is remembered or stands there twice."""
         if isinstance(entry, Events):
-            ids, answers = [id_ for id_ in ids_of(entry.events) if id_ is not None], self._event_answers
+            ids, answers = [id_ for id_ in ids_of(entry.events) if id_ is not None], self._learning.answers
         else:
             ids, answers = [click.click_id for click in entry.clicks], self._judging.answers
         known = set(ids)
@@ -289,8 +291,7 @@ class Guard:
         self.options = msgspec.structs.replace(self.options, **chosen)
         self._engines.tune(self.options)
         self._judging.tune(self.options, self._models)
-        self.event_figures.keep(options.max_slices)
-        self._event_answers.keep(options.remember)
+        self._learning.tune(options)
         self.alarms.keep(options.max_alarms)
         if self.store is not None:
             self.store.keep(options.max_entities or None)
@@ -450,15 +451,7 @@ class Guard:
 
     def checking(self, events: Sequence[Event]) -> Generator[None]:
         """Check some events at each step. Raises InvalidArgument, which names the index, for one that does not fit."""
-        stream, ids = self._engines.stream_of(events) if events else None, dict[str, int]()
-        for first in range(0, len(events), CHECKED_AT_ONCE):
-            part = events[first : first + CHECKED_AT_ONCE]
-            assert stream is not None
-            stream.numbers(part, first)
-            for i, event in enumerate(part, first):
-                check_key(event.slice, i)
-            self._event_answers.check(part, ids_of(part), first, ids)
-            yield
+        return self._learning.checking(events)
 
     def checking_clicks(self, clicks: Sequence[Click]) -> Generator[None]:
         """Check some clicks at each step. Raises IdTaken for one whose id came before with another click."""
@@ -494,38 +487,6 @@ class Guard:
             engine = self.events
         return {"slice": event.slice if isinstance(event, Event) else key, **explained(engine, key, row)}
 
-    def _update(self, entry: Events) -> list[EventAnswer]:
-        return self._event_answers.answered(
-            entry.events,
-            ids_of(entry.events),
-            lambda places: self._learned(entry.events, places, [Span(len(places), entry.t)]),
-        )
-
-    def _learned(self, given: Sequence[Event], places: list[int], spans: Sequence[Span]) -> list[EventAnswer]:
-        events = [given[i] for i in places]
-        stream = self._engines.stream_of(events)
-        X = stream.numbers(events)
-        keys = [key_of(event.slice, i) for i, event in zip(places, events, strict=True)]
-        found = self._engines.begun(stream).update(keys, CodedEvents(X))
-        came = [span.t for span in spans for _ in range(span.n)]
-        times = [t if event.ts is None else event.ts for t, event in zip(came, events, strict=True)]
-        verdicts = verdict_answers(found)
-        flags = flags_of(verdicts)
-        self.event_figures.add(keys, flags, times, found.score, found.threshold, X)
-        start = 0
-        for span in spans:
-            part = slice(start, start + span.n)
-            if FLAGGED in flags[part] or self.alarms.n_open:
-
-                def said(i: int, start: int = start) -> Said:
-                    event = events[start + i]
-                    return Said(event.id, times[start + i], texts=texts_of(event, stream))
-
-                self.alarms.take("events", keys[part], flags[part], verdicts[part], X[part], said, span.t)
-            span.taken()
-            start += span.n
-        return event_answers(events, verdicts)
-
     def slice_of(self, click: Click) -> str:
         """The name of a click's slice under the present model."""
         return self._judging.slice_of(click)
@@ -537,7 +498,7 @@ class Guard:
     @property
     def again(self) -> tuple[int, int]:
         """Events, clicks and purchases that came again, and requests whose ids came before with other content."""
-        remembered = (self._event_answers, self._judging.answers, self._judging.purchased)
+        remembered = (self._learning.answers, self._judging.answers, self._judging.purchased)
         return sum(each.repeated for each in remembered), sum(each.conflicts for each in remembered)
 
     def fetch(self) -> None:
@@ -568,7 +529,7 @@ class Guard:
             "store": None if self.store is None else self.store.dump(),
             "event_figures": self.event_figures.dump(),
             "click_figures": judging.figures.dump(),
-            "event_answers": self._event_answers.dump(),
+            "event_answers": self._learning.answers.dump(),
             "click_answers": judging.answers.dump(),
             "replacing": judging.replacing.dump(),
             "purchased": judging.purchased.dump(),
@@ -590,8 +551,7 @@ class Guard:
         guard._engines.restore(dump["events"], categories, dump["watch"])
         if guard.store is not None:
             guard.store = ProcessStore.restored(dump["store"], options.max_entities or None)
-        guard.event_figures = Figures.restored(dump["event_figures"])
-        guard._event_answers.restore(dump["event_answers"])
+        guard._learning.restore(dump)
         if "alarms" in dump:  # of old there were none
             guard.alarms.restore(dump["alarms"])
         judge = guard._judge_of(guard.model)  # with this engine and this store

@@ -22,6 +22,7 @@ ROOMS = [
     "onlineguard.extras",
     "onlineguard.lazy",
     "onlineguard.atomic",
+    "onlineguard.locks",
     "onlineguard.compilation",
     "onlineguard.plugins",
     "onlineguard.programs",

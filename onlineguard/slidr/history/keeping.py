@@ -3,17 +3,17 @@
 Whoever changes files holds the folder's lock (`locked`), so that the service and an operator do not do so at once.
 """
 
-import fcntl
 import itertools
-import os
+import math
 import shutil
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
+from onlineguard import locks
 from onlineguard.errors import Conflict, SourceError
 from onlineguard.slidr.history.layout import KINDS, ROWS, Kind, Part, parts, path_of, standing
 from onlineguard.slidr.history.pseudonyms import Pseudonyms
@@ -27,21 +27,17 @@ FEW = 8  # files of a day that are not worth being made fewer
 @contextmanager
 def locked(root: Path) -> Generator[None]:
     """Hold the lock of the folder, waited for where another process changes files."""
-    file = os.open(root / LOCK, os.O_RDWR | os.O_CREAT, 0o640)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locks.held(root / LOCK, math.inf):
         yield
-    finally:
-        os.close(file)
 
 
 @contextmanager
 def alone(folder: Path, doing: str) -> Generator[None]:
     """Hold the lock of a work folder. Raises Conflict if another process holds it; `doing` says what for."""
-    with open(folder / "lock", "w") as lock:
+    with ExitStack() as opened:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            opened.enter_context(locks.held(folder / "lock", 0.0))
+        except BlockingIOError:
             raise Conflict(f"{doing} {folder}; wait until it is done, or name another folder") from None
         yield
 

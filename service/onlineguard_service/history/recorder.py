@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from onlineguard import locks
 from onlineguard.errors import CheckpointError
 from onlineguard.records.click import Click
 from onlineguard.slidr.history.layout import KINDS
@@ -33,7 +34,7 @@ from onlineguard.wire.requests import Decision, Label
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.history.blocks import Block, Header, Judged, Labelled, Replaced, encode
 from onlineguard_service.history.feeding import Sealed, feed
-from onlineguard_service.history.holding import forget, locked
+from onlineguard_service.history.holding import forget
 from onlineguard_service.journal.packing import pack, unpack
 
 FULL = 32 << 20  # bytes of blocks that become files without waiting for a snapshot: some 60,000 clicks
@@ -253,7 +254,7 @@ class Recorder:
 
     def _begin(self, patience: float) -> None:
         """Have the folder from whoever wrote this history before. Raises OSError."""
-        self._lock = locked(self._lock_path, patience)
+        self._lock = locks.hold(self._lock_path, patience)
         forget(self._options.root, self._source, self._snapshots[1], self._newest)
 
     def _begin_late(self) -> None:

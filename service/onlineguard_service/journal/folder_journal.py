@@ -29,7 +29,6 @@
 """
 
 import asyncio
-import fcntl
 import logging
 import os
 import queue
@@ -40,6 +39,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from onlineguard import locks
 from onlineguard.errors import InvalidArgument
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.journal import fencing, snapshots
@@ -349,15 +349,12 @@ def locked(inside: Path, folder: Path) -> int:
 
     inside: how its files are named; folder: how it is named. Raises JournalUnavailable where another process holds it.
     """
-    lock = os.open(inside / "lock", os.O_RDWR | os.O_CREAT, 0o640)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
+        return locks.hold(inside / "lock", 0.0)
+    except BlockingIOError as error:
         raise JournalUnavailable(
             f"the journal in {folder} is open in another process; stop that one or name another folder"
         ) from error
-    return lock
 
 
 def _work(jobs: queue.SimpleQueue[Callable[[], None] | None]) -> None:

@@ -1,14 +1,6 @@
 """A journal in Redis: a stream of entries, snapshots beside it, and a head that says who writes and where.
 
-Of a journal named `clicks`:
-
-| key | holds |
-|---|---|
-| `{clicks}:entries` | the stream; the id of an entry is `<epoch>-<sequence>`, its one field `e` the entry |
-| `{clicks}:head` | format, owner, epoch, sequence number and id of the newest entry |
-| `{clicks}:beat` | who writes, and how often it has said so |
-| `{clicks}:snapshots` | sequence number to id of the newest entry, of the two newest snapshots |
-| `{clicks}:snapshot:<sequence>` | the pieces of a snapshot (`onlineguard_service.journal.snapshots`), 1 MB a field |
+Its keys and scripts are in `redis_layout`.
 
 **One writer.** Whoever opens the journal becomes its owner and begins an epoch, a number above all before (the time in
 milliseconds); every reconnection begins another. An entry is taken only with the current epoch, and only right after
@@ -46,7 +38,6 @@ JournalUnavailable until they are there again.
 """
 
 import asyncio
-import hashlib
 import logging
 import secrets
 import time
@@ -57,18 +48,27 @@ from typing import Any, NamedTuple
 import redis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, ReadOnlyError
 from redis.retry import Retry
 
 from onlineguard.errors import CheckpointError, InvalidArgument
 from onlineguard.sentinels import connected, connected_async
 from onlineguard_service.errors import JournalUnavailable
-from onlineguard_service.histogram import Histogram
 from onlineguard_service.journal import snapshots
 from onlineguard_service.journal.journal import Durability
+from onlineguard_service.journal.redis_calls import Calls, Unclear
+from onlineguard_service.journal.redis_layout import (
+    APPEND,
+    BEAT,
+    MAKE_ANEW,
+    OPEN,
+    RESUME,
+    SNAPSHOT,
+    VERSION,
+    Keys,
+    pieces_of,
+)
 from onlineguard_service.tracing import span
 
-VERSION = 1
 PATIENCE = 1.0  # seconds until a commit is refused
 BULK_TIMEOUT = 10.0  # seconds without an answer to a piece of a snapshot, or to what is read at the start
 STAGED = 3600  # seconds after which Redis drops a snapshot that was never completed
@@ -79,118 +79,12 @@ TOGETHER_BYTES = 1 << 20  # bytes, of one call; Redis answers nobody else meanwh
 
 _log = logging.getLogger(__name__)
 
-# All scripts are atomic: all of it is done or nothing. KEYS head, entries, snapshots.
-
-
-def beat_key(name: str) -> str:
-    """The key of a journal that shows that somebody writes it."""
-    return f"{{{name}}}:beat"
-
-
-class _Script(NamedTuple):
-    text: str
-    sha: str
-
-    @staticmethod
-    def of(text: str) -> "_Script":
-        return _Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-
-# ARGV format, owner. Begins the first epoch of a process: {epoch, sequence, id, the epoch before}, or {-1, format}
-# where that is newer.
-_OPEN = """
-local format = tonumber(redis.call('HGET', KEYS[1], 'format') or ARGV[1])
-if format > tonumber(ARGV[1]) then return {-1, format} end
-local time = redis.call('TIME')
-local before = redis.call('HGET', KEYS[1], 'epoch') or 0
-local epoch = math.max(time[1] * 1000 + math.floor(time[2] / 1000), 1 + before)
-redis.call('HSETNX', KEYS[1], 'sequence', 0)
-redis.call('HSETNX', KEYS[1], 'id', '0-0')
-redis.call('HSET', KEYS[1], 'format', ARGV[1], 'owner', ARGV[2], 'epoch', string.format('%.0f', epoch))
-return {epoch, tonumber(redis.call('HGET', KEYS[1], 'sequence')), redis.call('HGET', KEYS[1], 'id'), tonumber(before)}
-"""
-
-# ARGV owner, new epoch, sequence, id. Begins that epoch and deletes the entries after that one, which must be there, or
-# have been: a replica that took over may hold others in its place, which were taken out again elsewhere.
-_RESUME = _Script.of("""
-local head = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'sequence', 'id')
-if not head[1] then return 'lost' end
-if head[1] ~= ARGV[1] then return tonumber(head[2]) < tonumber(ARGV[2]) and 'lost' or 'fenced' end
-if tonumber(head[2]) >= tonumber(ARGV[2]) then return 'late' end
-if tonumber(head[3]) < tonumber(ARGV[3]) then return 'lost' end
-if head[4] ~= ARGV[4] and ARGV[3] ~= '0' and #redis.call('XRANGE', KEYS[2], ARGV[4], ARGV[4]) == 0
-  and redis.call('HGET', KEYS[3], ARGV[3]) ~= ARGV[4] then return 'lost' end
-for n = tonumber(ARGV[3]) + 1, tonumber(head[3]) do
-  redis.call('XDEL', KEYS[2], head[2] .. '-' .. string.format('%.0f', n))
-end
-redis.call('HSET', KEYS[1], 'epoch', ARGV[2], 'sequence', ARGV[3], 'id', ARGV[4])
-return 'yours'
-""")
-
-# ARGV epoch, sequence of the newest entry, the entries.
-_APPEND = _Script.of("""
-local head = redis.call('HMGET', KEYS[1], 'epoch', 'sequence')
-if head[1] ~= ARGV[1] or head[2] ~= ARGV[2] then return 'no' end
-local id, sequence = nil, tonumber(ARGV[2])
-for i = 3, #ARGV do
-  sequence = sequence + 1
-  id = ARGV[1] .. '-' .. string.format('%.0f', sequence)
-  redis.call('XADD', KEYS[2], id, 'e', ARGV[i])
-end
-redis.call('HSET', KEYS[1], 'sequence', string.format('%.0f', sequence), 'id', id)
-return 'yes'
-""")
-
-# KEYS also the staged snapshot, its place, places of those to drop. ARGV owner, sequence, id, where the entries may
-# begin ('' for anywhere), a new epoch where Redis lost entries ('' elsewhere; 'lost' says that it did), format, number
-# of pieces (a Redis that is full may have dropped some), sequences of those to drop.
-_SNAPSHOT = """
-local head = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'sequence')
-if redis.call('HLEN', KEYS[4]) ~= tonumber(ARGV[7]) then return 'no' end
-if ARGV[5] == '' then
-  if not head[1] or head[1] == ARGV[1] and tonumber(head[3]) < tonumber(ARGV[2]) then return 'lost' end
-  if head[1] ~= ARGV[1] then return 'no' end
-else
-  if head[2] and tonumber(head[2]) >= tonumber(ARGV[5]) then return 'no' end
-  redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
-  redis.call('HSET', KEYS[1], 'format', ARGV[6], 'owner', ARGV[1], 'epoch', ARGV[5], 'sequence', ARGV[2], 'id', ARGV[3])
-end
-redis.call('RENAME', KEYS[4], KEYS[5])
-redis.call('PERSIST', KEYS[5])
-redis.call('HSET', KEYS[3], ARGV[2], ARGV[3])
-for i = 6, #KEYS do redis.call('UNLINK', KEYS[i]) end
-for i = 8, #ARGV do redis.call('HDEL', KEYS[3], ARGV[i]) end
-if ARGV[4] ~= '' then redis.call('XTRIM', KEYS[2], 'MINID', '~', ARGV[4], 'LIMIT', 0) end
-return 'yes'
-"""
-
-# KEYS head, entries. ARGV owner, id. Makes the stream anew of the entries after that one.
-_MAKE_ANEW = """
-if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return 'no' end
-local kept = redis.call('XRANGE', KEYS[2], '(' .. ARGV[2], '+')
-redis.call('DEL', KEYS[2])
-for _, entry in ipairs(kept) do redis.call('XADD', KEYS[2], entry[1], 'e', entry[2][2]) end
-return 'yes'
-"""
-
-
-# KEYS head, beat. ARGV owner, what to write ('' to delete it).
-_BEAT = """
-if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return 'no' end
-if ARGV[2] == '' then redis.call('DEL', KEYS[2]) else redis.call('SET', KEYS[2], ARGV[2]) end
-return 'yes'
-"""
-
 
 class _Waiting(NamedTuple):
     entry: bytes
     apply: Callable[[int], Any]
     future: "asyncio.Future[Any]"
     since: float  # monotonic seconds
-
-
-class _Unclear(Exception):
-    """Redis did not answer, or not as expected: what it holds must be looked at."""
 
 
 class RedisJournal:
@@ -218,14 +112,14 @@ class RedisJournal:
         if durability not in ("async", "group", "sync"):
             raise InvalidArgument(f"durability is {durability!r}; it must be 'async', 'group' or 'sync'")
         self.on_lost = on_lost
-        self._name, self._replicas = name, replicas
-        self._keys = [f"{{{name}}}:head", f"{{{name}}}:entries", f"{{{name}}}:snapshots"]
+        self._name = name
+        self._keys = Keys.of(name)
         self._owner, self._beats = secrets.token_hex(8), 0
         options: dict[str, Any] = {"socket_connect_timeout": PATIENCE, "socket_timeout": BULK_TIMEOUT}
         self._reader = connected(url, **options, retry=Retry(NoBackoff(), 0))
-        once = AsyncRetry(NoBackoff(), 0)  # no silent second try
-        self._client = connected_async(url, socket_timeout=None, retry=once)  # `_call` has a deadline
-        self._bulk = connected_async(url, **options, retry=once)
+        self._calls = Calls(url, replicas)
+        self.seconds = self._calls.seconds  # of round trips
+        self._bulk = connected_async(url, **options, retry=AsyncRetry(NoBackoff(), 0))  # no silent second try
         self._queue: list[_Waiting] = []
         self._under_way: list[_Waiting] = []
         self._wake = asyncio.Event()
@@ -235,7 +129,6 @@ class RedisJournal:
         self._snapshotting = asyncio.Lock()
         self._tasks: set[asyncio.Task[int]] = set()
         self._told: str | None = None  # the last reason of a refusal that was logged
-        self.seconds, self.failures = Histogram(), 0  # of round trips
         try:
             if durability != "async":
                 self._require_fsync(durability)
@@ -263,7 +156,7 @@ class RedisJournal:
         """See `Journal.replay`."""
         expected, start = after + 1, "-"
         while True:
-            chunk: Any = self._reader.xrange(self._keys[1], min=start, count=1000)
+            chunk: Any = self._reader.xrange(self._keys.entries, min=start, count=1000)
             for place, fields in chunk:
                 sequence = int(place.decode().partition("-")[2])
                 if sequence > self.sequence or sequence < expected:
@@ -281,11 +174,9 @@ class RedisJournal:
     def newest_snapshot(self) -> tuple[int, dict[str, bytes]] | None:
         """See `Journal.newest_snapshot`; entries that are missing are found by `replay`."""
         for number in sorted(self._snapshots, reverse=True):
-            key = self._place(number)
+            key = self._keys.snapshot(number)
             try:
-                count: Any = self._reader.hlen(key)
-                taken = (self._reader.hget(key, str(i)) or b"" for i in range(count))
-                return snapshots.whole(taken, f"{key} in Redis")  # type: ignore[arg-type]
+                return snapshots.whole(pieces_of(self._reader, key), f"{key} in Redis")
             except snapshots.DamagedSnapshot as error:
                 _log.warning("%s; taking the one before", error)
                 del self._snapshots[number]
@@ -311,7 +202,7 @@ class RedisJournal:
         """See `Journal.forget_covered`: Redis marks entries as deleted while others of their node are there."""
         try:
             newest = self._snapshots[self.oldest]
-            answer: Any = await self._bulk.eval(_MAKE_ANEW, 2, *self._keys[:2], self._owner, newest)  # type: ignore[misc]
+            answer: Any = await self._bulk.eval(MAKE_ANEW, 2, *self._keys[:2], self._owner, newest)  # type: ignore[misc]
         except (redis.RedisError, OSError) as error:
             raise JournalUnavailable(
                 f"entries of the journal {self._name!r} could not be forgotten: {error}"
@@ -363,6 +254,11 @@ class RedisJournal:
         return self._size
 
     @property
+    def failures(self) -> int:
+        """Round trips that failed."""
+        return self._calls.failures
+
+    @property
     def lost(self) -> bool:
         """Whether Redis lacks entries that were applied, and a snapshot of this process is waited for."""
         return self._lost
@@ -386,12 +282,12 @@ class RedisJournal:
                 await self._writer
         with suppress(redis.RedisError, OSError):
             await self._show("")
-        await self._client.aclose()
+        await self._calls.close()
         await self._bulk.aclose()
         self._reader.close()
 
     def _open(self) -> None:
-        answer: Any = self._reader.eval(_OPEN, 3, *self._keys, VERSION, self._owner)
+        answer: Any = self._reader.eval(OPEN, 3, *self._keys[:3], VERSION, self._owner)
         if answer[0] < 0:
             raise CheckpointError(
                 f"the journal {self._name!r} in Redis has format {answer[1]} and this version of onlineguard reads up "
@@ -399,13 +295,13 @@ class RedisJournal:
             )
         self._epoch, self.sequence, self._id = int(answer[0]), int(answer[1]), answer[2].decode()
         self.epoch_before = int(answer[3])  # in which Redis was when this process opened it
-        held: Any = self._reader.hgetall(self._keys[2])
+        held: Any = self._reader.hgetall(self._keys.snapshots)
         self._snapshots = {int(n): held[n].decode() for n in held}  # sequence number: id of its newest entry
         self._damaged: list[int] = []
-        self._size = int(self._reader.memory_usage(self._keys[1]) or 0)  # type: ignore[arg-type]
+        self._size = int(self._reader.memory_usage(self._keys.entries) or 0)  # type: ignore[arg-type]
 
     async def _show(self, beat: str) -> None:
-        await self._bulk.eval(_BEAT, 2, self._keys[0], beat_key(self._name), self._owner, beat)  # type: ignore[misc]
+        await self._bulk.eval(BEAT, 2, self._keys.head, self._keys.beat, self._owner, beat)  # type: ignore[misc]
 
     def _require_fsync(self, durability: str) -> None:
         try:
@@ -430,7 +326,7 @@ class RedisJournal:
                 except redis.ResponseError as error:  # e.g. out of memory: nothing was written
                     self._fail(f"Redis answers: {error}")
                     continue
-                except _Unclear as error:
+                except Unclear as error:
                     self._refusal = str(error)
                     self._fail(self._refusal)
                     await self._return()
@@ -451,32 +347,34 @@ class RedisJournal:
         """Write the entries under way; where that is not answered, connect anew and write them once more."""
         try:
             await self._append(deadline)
-        except _Unclear as error:
+        except Unclear as error:
             _log.warning("the journal %r in Redis: %s; connecting anew", self._name, error)
             await self._resume(deadline)
             await self._append(deadline)
 
     async def _append(self, deadline: float) -> None:
         entries = [waiting.entry for waiting in self._under_way]
-        answer = await self._call(_APPEND, deadline, self._keys, self._epoch, self.sequence, *entries)
+        answer = await self._calls.run(APPEND, deadline, self._keys[:3], self._epoch, self.sequence, *entries)
         if answer != b"yes":
-            raise _Unclear("its newest entry is not the one written last")
+            raise Unclear("its newest entry is not the one written last")
 
     async def _resume(self, deadline: float) -> None:
-        """Begin the next epoch at the newest entry that was applied. Raises _Unclear where that is not possible."""
+        """Begin the next epoch at the newest entry that was applied. Raises Unclear where that is not possible."""
+        await self._calls.disconnect()
         with suppress(redis.RedisError, OSError):
-            await self._client.connection_pool.disconnect()
             await self._bulk.connection_pool.disconnect(inuse_connections=False)  # that Redis may be a replica now
         self._epoch += 1  # with every attempt, so that one that arrives late does nothing
-        answer = await self._call(_RESUME, deadline, self._keys, self._owner, self._epoch, self.sequence, self._id)
+        answer = await self._calls.run(
+            RESUME, deadline, self._keys[:3], self._owner, self._epoch, self.sequence, self._id
+        )
         if answer == b"yours":
             return
         if answer == b"fenced":
             self._fenced = True
-            raise _Unclear("another process has opened the journal and writes it now; stop one of the two")
+            raise Unclear("another process has opened the journal and writes it now; stop one of the two")
         if answer == b"late":
-            raise _Unclear("Redis answers out of order")
-        raise _Unclear(self._found_lost())
+            raise Unclear("Redis answers out of order")
+        raise Unclear(self._found_lost())
 
     def _found_lost(self) -> str:
         """Redis lacks entries that were applied: tell the owner, once; the reason for refusals."""
@@ -495,46 +393,9 @@ class RedisJournal:
                     self._refusal = None
                     _log.warning("the journal %r in Redis takes entries again", self._name)
                     return
-            except (_Unclear, redis.ResponseError) as error:
+            except (Unclear, redis.ResponseError) as error:
                 self._refusal = str(error)
             await asyncio.sleep(RECONNECT_EVERY)
-
-    async def _call(self, script: "_Script", deadline: float, keys: list[str], *arguments: Any) -> Any:
-        """Run a script. Raises _Unclear where it may or may not have run, ResponseError where it has not."""
-        began = time.monotonic()
-        if began >= deadline:
-            raise _Unclear("Redis does not answer")
-        try:
-            async with asyncio.timeout(deadline - began):
-                most = int(1_000 * (deadline - began)) // 3  # so that there is time for another try
-                try:
-                    answer = await self._run(("EVALSHA", script.sha, len(keys), *keys, *arguments), most)
-                except NoScriptError:
-                    answer = await self._run(("EVAL", script.text, len(keys), *keys, *arguments), most)
-            self.seconds.add(time.monotonic() - began)
-            return answer
-        except ReadOnlyError as error:
-            raise _Unclear("the Redis that it is connected to is a replica now") from error
-        except redis.ResponseError:
-            raise
-        except (redis.RedisError, TimeoutError, OSError) as error:
-            self.failures += 1
-            raise _Unclear(f"Redis does not answer: {str(error) or type(error).__name__}") from error
-
-    async def _run(self, command: tuple[Any, ...], most: int) -> Any:
-        """The answer, once enough replicas have what was written; they are given so many milliseconds."""
-        if not self._replicas:
-            return await self._client.execute_command(*command)
-        async with self._client.pipeline(transaction=False) as pipeline:
-            pipeline.execute_command(*command)
-            pipeline.execute_command("WAIT", self._replicas, most)
-            answer, n = await pipeline.execute(raise_on_error=False)
-        for each in (answer, n):
-            if isinstance(each, Exception):
-                raise each
-        if answer in (b"yes", b"yours") and n < self._replicas:
-            raise _Unclear(f"{n} of {self._replicas} replicas of Redis have what was written")
-        return answer
 
     def _apply(self) -> None:
         done, self._under_way, self._told = self._under_way, [], None
@@ -565,7 +426,7 @@ class RedisJournal:
 
     async def _snapshot(self, sequence: int, newest: str, parts: Mapping[str, bytes | memoryview]) -> int:
         async with self._snapshotting:
-            staged = f"{self._place(sequence)}:{secrets.token_hex(8)}"
+            staged = f"{self._keys.snapshot(sequence)}:{secrets.token_hex(8)}"
             with suppress(redis.RedisError, OSError):  # a new connection: the last one may be of a Redis that is gone
                 await self._bulk.connection_pool.disconnect()
             try:
@@ -603,10 +464,10 @@ class RedisJournal:
         kept = [sequence] if lost else numbers[:2]
         dropped = [number for number in (*numbers, *self._damaged) if number not in kept]
         ids = self._snapshots | {sequence: newest}
-        keys = [*self._keys, staged, self._place(sequence), *map(self._place, dropped)]
+        keys = [*self._keys[:3], staged, self._keys.snapshot(sequence), *map(self._keys.snapshot, dropped)]
         first = ids[kept[1]] if len(kept) == 2 else ""
         answer: Any = await self._bulk.eval(  # type: ignore[misc]
-            _SNAPSHOT, len(keys), *keys, self._owner, sequence, newest, first, epoch, VERSION, count, *dropped
+            SNAPSHOT, len(keys), *keys, self._owner, sequence, newest, first, epoch, VERSION, count, *dropped
         )
         if answer == b"lost" and not self._fenced:  # which nobody has known: nothing was committed since
             self._refusal = self._found_lost()
@@ -617,11 +478,8 @@ class RedisJournal:
         if lost:
             self._lost, self._refusal = False, None
             _log.warning("the journal %r in Redis has the state of this process and takes entries again", self._name)
-        self._size = int(await self._bulk.memory_usage(self._keys[1]) or 0)
+        self._size = int(await self._bulk.memory_usage(self._keys.entries) or 0)
         return True
-
-    def _place(self, number: int) -> str:
-        return f"{{{self._name}}}:snapshot:{number}"
 
     def _missing(self, first: int, last: int) -> CheckpointError:
         return CheckpointError(

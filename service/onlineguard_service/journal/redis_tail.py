@@ -12,7 +12,8 @@ from redis.retry import Retry
 from onlineguard.sentinels import connected
 from onlineguard_service.journal import snapshots
 from onlineguard_service.journal.journal import Durability
-from onlineguard_service.journal.redis_journal import BULK_TIMEOUT, PATIENCE, RedisJournal, beat_key
+from onlineguard_service.journal.redis_journal import BULK_TIMEOUT, PATIENCE, RedisJournal
+from onlineguard_service.journal.redis_layout import Keys, pieces_of
 from onlineguard_service.journal.tails import Astray, Tail
 
 TOGETHER = 1_000  # entries that are read from Redis at a time
@@ -23,7 +24,7 @@ class RedisTail(Tail):
 
     def __init__(self, url: str, name: str, durability: Durability, replicas: int = 0):
         self._opened = partial(RedisJournal, url, name, durability, replicas=replicas)
-        self._name, self._id = name, "0-0"
+        self._name, self._keys, self._id = name, Keys.of(name), "0-0"
         self._epochs: list[tuple[int, str]] = []  # each that was read, and its first entry
         options: dict[str, Any] = {"socket_connect_timeout": PATIENCE, "socket_timeout": BULK_TIMEOUT}
         self._client = connected(url, **options, retry=Retry(NoBackoff(), 0))
@@ -32,13 +33,11 @@ class RedisTail(Tail):
         """See `Tail.begin`."""
         self.sequence, self._id, self._epochs = 0, "0-0", [(0, "0")]
         with _as_os_errors():
-            held: Any = self._client.hgetall(f"{{{self._name}}}:snapshots")
+            held: Any = self._client.hgetall(self._keys.snapshots)
             for number, newest in sorted(((int(n), held[n].decode()) for n in held), reverse=True):
-                key = f"{{{self._name}}}:snapshot:{number}"
-                count: Any = self._client.hlen(key)
-                taken: Any = (self._client.hget(key, str(i)) or b"" for i in range(count))
+                key = self._keys.snapshot(number)
                 with suppress(snapshots.DamagedSnapshot):  # or it was removed meanwhile
-                    self.sequence, parts = snapshots.whole(taken, f"{key} in Redis")
+                    self.sequence, parts = snapshots.whole(pieces_of(self._client, key), f"{key} in Redis")
                     self._id, self._epochs = newest, [(self.sequence, newest.partition("-")[0])]
                     return parts
         return None
@@ -46,7 +45,7 @@ class RedisTail(Tail):
     def entries(self) -> list[bytes]:
         """See `Tail.entries`."""
         with _as_os_errors():
-            chunk: Any = self._client.xrange(f"{{{self._name}}}:entries", min=f"({self._id}", count=TOGETHER)
+            chunk: Any = self._client.xrange(self._keys.entries, min=f"({self._id}", count=TOGETHER)
         found: list[bytes] = []
         for place, fields in chunk:
             epoch, _, number = place.decode().partition("-")
@@ -62,7 +61,7 @@ class RedisTail(Tail):
     def beat(self) -> str:
         """See `Tail.beat`."""
         with _as_os_errors():
-            found: Any = self._client.get(beat_key(self._name))
+            found: Any = self._client.get(self._keys.beat)
         return (found or b"").decode()
 
     def is_gone(self) -> bool:
@@ -74,7 +73,7 @@ class RedisTail(Tail):
         on after them, once this process has put its state there."""
         journal = self._opened()
         with _as_os_errors():
-            there: Any = self._client.xrange(f"{{{self._name}}}:entries", min=self._id, max=self._id)
+            there: Any = self._client.xrange(self._keys.entries, min=self._id, max=self._id)
         self.close()
         if self._is_lost(journal):
             journal.lacks(self.sequence, self._id)

@@ -8,6 +8,7 @@ import pytest
 import redis
 from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.journal import redis_journal as module
+from onlineguard_service.journal import redis_layout
 from onlineguard_service.journal.redis_journal import RedisJournal
 
 from onlineguard.errors import CheckpointError, InvalidArgument
@@ -331,7 +332,7 @@ def test_nothing_is_kept_but_the_head_the_entries_and_two_snapshots(port, client
 def test_a_newer_format_asks_for_an_upgrade(port, client):
     place = InRedis(port, "newer")
     place.commit([b"entry"])
-    client.hset("{newer}:head", "format", module.VERSION + 1)
+    client.hset("{newer}:head", "format", redis_layout.VERSION + 1)
     with pytest.raises(CheckpointError, match="upgrade"):
         place.open()
 
