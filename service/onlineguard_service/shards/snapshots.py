@@ -13,7 +13,9 @@ whole, and claims its generation, which says so. Who comes next goes by the newe
 generation, then the one that it began from and those before, and so on. A snapshot that an older owner wrote after it
 was replaced is in none of them. It would be a state of the same log, but nobody needs to rely on that.
 
-The two newest that count are kept, with the claims that lead to them.
+The two newest that count are kept, with the claims that lead to them. Two Redises that do not hear of each other may both
+give a partition away; where the log says whom an owner follows, it goes by the newest claim up to that one instead, and
+the snapshot that it began from is kept too.
 """
 
 import json
