@@ -11,11 +11,13 @@
 Every file is made once and never changed, see `registry.stores`. A new owner looks for the newest snapshot that is
 whole, and claims its generation, which says so. Who comes next goes by the newest claim: the snapshots of that
 generation, then the one that it began from and those before, and so on. A snapshot that an older owner wrote after it
-was replaced is in none of them. It would be a state of the same log, but nobody needs to rely on that.
+was replaced is in none of them.
 
-The two newest that count are kept, with the claims that lead to them. Two Redises that do not hear of each other may both
-give a partition away; where the log says whom an owner follows, it goes by the newest claim up to that one instead, and
-the snapshot that it began from is kept too.
+Two Redises that do not hear of each other may both give a partition away, and the store has claims of both sides. So
+where the log says whom an owner follows, the owner goes by the newest claim up to that one, and passes later ones over.
+
+The two newest snapshots that count are kept, with the claims that lead to them, and where the log says whom an owner
+follows also the one that it began from.
 """
 
 import json
@@ -173,9 +175,9 @@ class Snapshots:
     def _prune(self, owned: Owned) -> None:
         """Remove all but the snapshots that are kept, and the claims that lead to them.
 
-        Where the log says whom this owner follows, the one that it began from is kept too, and what was left in a
-        generation between is not touched: if it was a Redis that was cut off that gave it the partition, the owner
-        beside the other Redis goes on from there.
+        Where the log says whom this owner follows, that one's claim is kept, and the snapshot that this owner began
+        from, and what was left in a generation between is not touched: if it was a Redis that was cut off that gave it
+        the partition, the owner beside the other Redis goes on from there.
 
         An owner that was replaced removes nothing that its successor began from: that is one of the two newest as this
         owner knew them, and what came later it does not know.
@@ -191,7 +193,7 @@ class Snapshots:
             if at not in kept and self._is_over(at.generation, owned):
                 self._store.remove(_snapshot(partition, at))
         for generation in claims:
-            if generation not in walked and self._is_over(generation, owned):
+            if generation not in (*walked, owned.follows) and self._is_over(generation, owned):
                 self._store.remove(_claim(partition, generation))
 
     def _is_over(self, generation: int, owned: Owned) -> bool:
