@@ -44,7 +44,7 @@ def evidence_of(length: Any, odd: Any, digits: Any) -> Int[np.ndarray, " n"]:
     """The evidence of alarms, in thousandths: of `length` events `odd` are odd, with `digits_of` these in sum.
 
     >>> evidence_of(1, 1, 12_000).item(), evidence_of(100, 100, 200_000).item(), evidence_of(20, 3, 6_000).item()
-    (12000, 200000, 2413)
+    (12000, 200000, 2403)
     """
     n, k = np.asarray(length, np.float64), np.asarray(odd, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
