@@ -1,4 +1,4 @@
-"""The traffic of other people and other robots: a log that the pipeline takes, of what its page says."""
+"""Traffic of other people and other robots: a log that the pipeline takes, with every kind that its page names."""
 
 import numpy as np
 import pytest
