@@ -1,6 +1,6 @@
 """A good client of the service beside one that attacks it: what the other does to its answers, and to the memory.
 
-    uv run --group dev python -m benchmarks.bench_neighbours [--quick] [--seconds 10] [--only pipelining,metrics]
+    uv run --group dev python -m benchmarks.bench_neighbours [--quick] [--seconds 10] [--only pipelining,handshakes]
 
 The good client sends single clicks at Poisson times, 200 a second, each latency counted from when its request was due.
 Each attack comes from a process of its own, without a key, as fast as it can, on one connection but for those that say
@@ -27,6 +27,7 @@ import os
 import re
 import selectors
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -147,6 +148,22 @@ def connecting(port: int) -> None:
                 connection.close()
 
 
+def handshaking(port: int) -> None:
+    """Handshakes of TLS, sixteen at a time, each of which is completed and closed."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+
+    def one() -> None:
+        while True:
+            with suppress(OSError), connected(port) as plain:
+                plain.settimeout(5.0)
+                context.wrap_socket(plain).close()
+
+    for _ in range(15):
+        threading.Thread(target=one, daemon=True).start()
+    one()
+
+
 def _many_events() -> bytes:
     return json.dumps([{"slice": f"many {i}", "x": [0.0, 1.0]} for i in range(10_000)]).encode()
 
@@ -192,6 +209,7 @@ ATTACKS: dict[str, Callable[[int], None]] = {
     "wrong bodies of 10 connections": posting("/v1/update", lambda: _WRONG, 10),
     "headers": heading,
 }
+OVER_TLS = {"handshakes": handshaking}  # on a service of its own
 
 
 class Peak:
@@ -227,15 +245,32 @@ def p99(runs: list[dict[str, Any]]) -> float:
     return statistics.median(1_000.0 * float(np.quantile(run["latencies"], 0.99)) for run in runs)
 
 
-def beside(name: str, port: int, pid: int, folder: Path, bodies: Bodies, options: argparse.Namespace) -> None:
-    """One attack, measured."""
+def certificate(folder: Path) -> tuple[str, str]:
+    """The files of a certificate of this machine, signed by itself, and of its key."""
+    paths = str(folder / "cert.pem"), str(folder / "key.pem")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost"
+    command += f" -addext subjectAltName=IP:127.0.0.1 -out {paths[0]} -keyout {paths[1]}"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    return paths
+
+
+def beside(
+    name: str,
+    port: int,
+    pid: int,
+    folder: Path,
+    bodies: Bodies,
+    options: argparse.Namespace,
+    authority: str | None = None,
+) -> None:
+    """One attack, measured; `authority`: over TLS."""
     path = folder / "bodies.ndjson"
     quiet: list[dict[str, Any]] = []
     attacked: list[dict[str, Any]] = []
     before, most = 0, 0
     for _ in range(options.repeats):
         bodies.write(path, round(RATE * options.seconds), 1)
-        quiet.append(load(port, path, RATE, CONNECTIONS))
+        quiet.append(load(port, path, RATE, CONNECTIONS, authority))
         command = [sys.executable, "-m", "benchmarks.bench_neighbours", "--attack", name, str(port)]
         command += ["--nice", str(options.nice)]
         attacker = subprocess.Popen(command, stdout=subprocess.PIPE)
@@ -245,7 +280,7 @@ def beside(name: str, port: int, pid: int, folder: Path, bodies: Bodies, options
             with Peak(pid) as peak:
                 time.sleep(1.0)
                 bodies.write(path, round(RATE * options.seconds), 1)
-                attacked.append(loaded(loading(port, path, RATE, CONNECTIONS), path))
+                attacked.append(loaded(loading(port, path, RATE, CONNECTIONS, authority), path))
             if attacker.poll() is not None:
                 sys.exit(f"the attack {name} ended by itself, so its figures say nothing")
         finally:
@@ -273,36 +308,45 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one attack for a second, to see that it runs")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each run")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", default=",".join(ATTACKS), help="which attacks")
+    parser.add_argument("--only", default=",".join([*ATTACKS, *OVER_TLS]), help="which attacks")
     parser.add_argument("--nice", type=int, default=0, help="of the attacker, see above")
     parser.add_argument("--attack", nargs=2, metavar=("NAME", "PORT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.attack:
         os.nice(options.nice)
         print("attacks", flush=True)
-        ATTACKS[options.attack[0]](int(options.attack[1]))
+        (ATTACKS | OVER_TLS)[options.attack[0]](int(options.attack[1]))
     slices = SLICES
     if options.quick:
         options.seconds, options.repeats, options.only, slices = 1.0, 1, "pipelining", 1_000
-    bodies = Bodies()
+    bodies, asked = Bodies(), options.only.split(",")
+    for attacks in (ATTACKS, OVER_TLS):
+        if names := [name for name in asked if name in attacks]:
+            measure(names, slices, attacks is OVER_TLS, bodies, options)
+
+
+def measure(names: list[str], slices: int, tls: bool, bodies: Bodies, options: argparse.Namespace) -> None:
+    """All attacks of these names on one service that has so many slices of events."""
     with tempfile.TemporaryDirectory() as name:
         folder, port = Path(name), free_port()
         command = [sys.executable, "-m", "onlineguard", "serve", "--port", str(port), "--state", str(folder / "state")]
         command += ["--n-features", "2", "--detector", "marginal"]
-        with running(command, folder, f"http://127.0.0.1:{port}/readyz") as service:
+        url, authority = f"http://127.0.0.1:{port}", None
+        if tls:
+            authority, key = certificate(folder)
+            command += ["--tls-cert", authority, "--tls-key", key]
+            url = f"https://127.0.0.1:{port}"
+            os.environ["SSL_CERT_FILE"] = authority  # that urllib trusts
+        with running(command, folder, f"{url}/readyz") as service:
             for start in range(0, slices, 1_000):
                 events = [{"slice": f"held {i}", "x": [0.0, 1.0]} for i in range(start, start + 1_000)]
-                request = urllib.request.Request(
-                    f"http://127.0.0.1:{port}/v1/update",
-                    json.dumps(events).encode(),
-                    {"content-type": "application/json"},
-                )
-                urllib.request.urlopen(request, timeout=60).read()
+                body, headers = json.dumps(events).encode(), {"content-type": "application/json"}
+                urllib.request.urlopen(urllib.request.Request(f"{url}/v1/update", body, headers), timeout=60).read()
             path = folder / "bodies.ndjson"
             bodies.write(path, 200 if options.quick else 2_000, 1)
-            load(port, path, None, 4)  # warm
-            for attack in options.only.split(","):
-                beside(attack, port, service.pid, folder, bodies, options)
+            load(port, path, None, 4, authority)  # warm
+            for attack in names:
+                beside(attack, port, service.pid, folder, bodies, options, authority)
 
 
 if __name__ == "__main__":

@@ -104,9 +104,11 @@ def running(command: list[str], folder: Path, ready: str | None) -> Generator[su
             process.wait()
 
 
-def loading(port: int, bodies: Path, rate: float | None, connections: int) -> subprocess.Popen[str]:
-    """A load that has begun; `loaded` waits for its end."""
-    task = {"port": port, "path": "/v1/clicks", "rate": rate, "connections": connections}
+def loading(
+    port: int, bodies: Path, rate: float | None, connections: int, authority: str | None = None
+) -> subprocess.Popen[str]:
+    """A load that has begun; `loaded` waits for its end. `authority`: it speaks TLS, see `Connection`."""
+    task = {"port": port, "path": "/v1/clicks", "rate": rate, "connections": connections, "authority": authority}
     task |= {"bodies": str(bodies), "result": str(bodies.with_suffix(".json"))}
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.load"], text=True, stdin=subprocess.PIPE, stderr=subprocess.PIPE
@@ -117,8 +119,8 @@ def loading(port: int, bodies: Path, rate: float | None, connections: int) -> su
     return process
 
 
-def load(port: int, bodies: Path, rate: float | None, connections: int) -> dict[str, Any]:
-    return loaded(loading(port, bodies, rate, connections), bodies)
+def load(port: int, bodies: Path, rate: float | None, connections: int, authority: str | None = None) -> dict[str, Any]:
+    return loaded(loading(port, bodies, rate, connections, authority), bodies)
 
 
 def loaded(process: subprocess.Popen[str], bodies: Path) -> dict[str, Any]:

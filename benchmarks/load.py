@@ -11,6 +11,7 @@ import json
 import random
 import select
 import socket
+import ssl
 import sys
 import time
 from collections import deque
@@ -21,11 +22,17 @@ WAIT = 1.0  # seconds to wait for any answer before the time is looked at again
 
 
 class Connection:
-    """One HTTP/1.1 connection with one request under way at a time, read by no more than it takes to find its end."""
+    """One HTTP/1.1 connection with one request under way at a time, read by no more than it takes to find its end.
 
-    def __init__(self, port: int, address: str = "127.0.0.1"):
+    authority: a file of the certificate of who signs the server's; with one it speaks TLS, else not.
+    """
+
+    def __init__(self, port: int, address: str = "127.0.0.1", authority: str | None = None):
         self.socket = socket.create_connection(("127.0.0.1", port), source_address=(address, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if authority is not None:
+            context = ssl.create_default_context(cafile=authority)
+            self.socket = context.wrap_socket(self.socket, server_hostname="127.0.0.1")
         self.due = 0.0  # of the request under way
         self._buffer = b""
 
@@ -53,14 +60,16 @@ class Connection:
         return int(head[9:12])
 
 
-def drive(port: int, requests: list[bytes], rate: float | None, connections: int) -> dict[str, Any]:
+def drive(
+    port: int, requests: list[bytes], rate: float | None, connections: int, authority: str | None = None
+) -> dict[str, Any]:
     """Send all requests; at a rate, or without one as soon as there is a connection that waits for no answer.
 
     Plain sockets and select(): what the generator takes of the processor, the server beside it lacks; and select()
     waits to the microsecond, epoll to the millisecond.
     """
     draw = random.Random(0)
-    free = deque(Connection(port) for _ in range(connections))
+    free = deque(Connection(port, authority=authority) for _ in range(connections))
     busy: list[Connection] = []
     latencies: list[float] = []
     statuses: dict[int, int] = {}
@@ -92,14 +101,17 @@ def drive(port: int, requests: list[bytes], rate: float | None, connections: int
 
 
 def main() -> None:
-    """Reads {port, path, rate or null, connections, bodies: a file of one body a line, result: a file to write}."""
+    """Reads {port, path, rate or null, connections, bodies: a file of one body a line, result: a file to write}.
+
+    Also authority, where it is to speak TLS: the certificate of who signs the server's.
+    """
     task = json.loads(sys.stdin.readline())
     head = f"POST {task['path']} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: "
     with open(task["bodies"], "rb") as file:
         requests = [head.encode() + f"{len(body)}\r\n\r\n".encode() + body for body in file.read().splitlines()]
     gc.freeze()
     gc.disable()  # nothing here makes cycles, and a collection would be counted
-    result = drive(task["port"], requests, task["rate"], task["connections"])
+    result = drive(task["port"], requests, task["rate"], task["connections"], task.get("authority"))
     with open(task["result"], "w") as file:
         json.dump(result, file)
 

@@ -240,6 +240,22 @@ def ratios(rng: Rng, n: int) -> Twice:
     return x, x * [1.0, 0.0, 1.0] + np.array([0.0, 0.7, 0.0]) * requests[:, None]
 
 
+def square_wave(rng: Rng, n: int) -> Twice:
+    on = (np.arange(n) % 200 < 100)[:, None]
+    x = np.where(on, 100.0, 20.0) + 2.0 * rng.standard_normal((n, 1))
+    return x, x + 150.0
+
+
+def two_modes(rng: Rng, n: int) -> Twice:
+    x = np.where(rng.random((n, 1)) < 0.8, 0.0, 20.0) + rng.standard_normal((n, 1))
+    return x, 35.0 + rng.standard_normal((n, 1))
+
+
+def early_jump(rng: Rng, n: int) -> Twice:
+    x = rng.standard_normal((n, 3)) + 5.0 * (np.arange(n)[:, None] > 400)  # moved house while it was young
+    return x, in_one(rng, x, 15.0)
+
+
 POINTS: dict[str, Callable[[Rng, int], Twice]] = {
     "normal, d = 1": normal(1, 6.0),
     "normal, d = 10": normal(10, 7.0),
@@ -278,6 +294,10 @@ POINTS: dict[str, Callable[[Rng, int], Twice]] = {
     "persistent": persistent,
     "walk": walk,
     "ratios": ratios,
+    "Poisson 1": poisson(1, 1.0, 9.0),
+    "square wave": square_wave,
+    "two modes": two_modes,
+    "early jump": early_jump,
 }
 
 

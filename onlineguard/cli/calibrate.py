@@ -8,6 +8,7 @@ import typer
 
 from onlineguard.cli import clicks as shared
 from onlineguard.cli.exits import one_line_errors
+from onlineguard.cli.options import with_options
 
 EPILOG = f"""{shared.TIMES}
 Without --since, calibration begins where training ended.
@@ -30,14 +31,12 @@ class MethodName(StrEnum):
     knee = "knee"
 
 
+@with_options
 def calibrate(
     clicks: shared.Clicks,
     folder: shared.ModelFolder,
-    mapping: shared.MappingFile = None,
-    rejects: shared.Rejects = None,
-    lookups_: shared.LookupsFolder = None,
-    since: shared.Since = None,
-    until: shared.Until = None,
+    reading: shared.Reading,
+    part: shared.Part,
     budget: Annotated[float, typer.Option(help="Share of purchasing clicks that may be called robotic.")] = 0.01,
     min_coverage: Annotated[
         float, typer.Option(help="Share of the clicks of heavy sessions that must be called robotic in every slice.")
@@ -77,12 +76,14 @@ def calibrate(
         from onlineguard.slidr.pipeline import purchasing, split
         from onlineguard.slidr.workflow import calibrate_scorer
 
-        runner.check_destinations(None, {"rejects": rejects}, {"the source": clicks, "--mapping": mapping})
+        runner.check_destinations(
+            None, {"rejects": reading.rejects}, {"the source": clicks, "--mapping": reading.mapping}
+        )
         model = load_model(folder)
-        prepared = shared.prepared_clicks(clicks, mapping, rejects, lookups_, model.config, model)
+        prepared = shared.prepared_clicks(clicks, reading, model.config, model)
         begins_after_training = prepared.bounds[0] >= model.trained.until
         usual_until = None if begins_after_training else split(*prepared.bounds).calibrate_until
-        start, end = shared.used_span(prepared, since, until, model.trained.until, usual_until)
+        start, end = shared.used_span(prepared, part, model.trained.until, usual_until)
         words.warn_of_reuse(start, model.trained, "learned")
         words.warn_of_weekdays((start, end))
         options: dict[str, Any] = {
@@ -105,7 +106,7 @@ def calibrate(
             f"calibrated on {calibrated.clicks:,} clicks, {calibrated.humans:,} of them purchasing, "
             f"{words.times(calibrated)}",
             f"model {saved.version}: {folder}; "
-            f"next: onlineguard slidr evaluate {words.log(clicks, mapping)} --model {folder}",
+            f"next: onlineguard slidr evaluate {words.log(clicks, reading.mapping)} --model {folder}",
         )
 
 

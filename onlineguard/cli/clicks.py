@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,27 +31,7 @@ MappingFile = Annotated[
         help="Says which column of the log is which field of a click. Without it, columns have the fields' names.",
     ),
 ]
-Rejects = Annotated[
-    Path | None,
-    typer.Option(
-        "--rejects",
-        metavar="FILE",
-        help="Write rows that are not clicks to this file, as NDJSON with row number and reason, and go on. Without it "
-        "the first such row ends the command.",
-    ),
-]
-LookupsFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--lookups",
-        metavar="FOLDER",
-        help="What `slidr lookups build` made: a click is looked up as of the night before. Without it nothing is "
-        "known of accounts and networks.",
-    ),
-]
 ModelFolder = Annotated[Path, typer.Option("--model", metavar="FOLDER", help="The folder that `slidr train` wrote.")]
-Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="Use clicks from this time on.")]
-Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Use clicks before this time.")]
 
 TIMES = """[bold]Times[/bold]
 
@@ -61,14 +42,38 @@ Clicks before --since are still counted for the features of later clicks.
 """
 
 
-def prepared_clicks(
-    clicks: Path,
-    mapping: Path | None,
-    rejects: Path | None,
-    lookups_: Path | None,
-    config: "Config",
-    model: "Model | None" = None,
-) -> "Prepared":
+@dataclass(frozen=True)
+class Reading:
+    """How a log is read."""
+
+    mapping: MappingFile = None
+    rejects: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write rows that are not clicks to this file, as NDJSON with row number and reason, and go on. "
+            "Without it the first such row ends the command.",
+        ),
+    ] = None
+    lookups: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="What `slidr lookups build` made: a click is looked up as of the night before. Without it nothing is "
+            "known of accounts and networks.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """The part of a log that is used."""
+
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Use clicks from this time on.")] = None
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Use clicks before this time.")] = None
+
+
+def prepared_clicks(clicks: Path, reading: Reading, config: "Config", model: "Model | None" = None) -> "Prepared":
     """The clicks of a log or a history with their features; says what is odd about the log.
 
     model: what the clicks are for, None where one is to be trained. Raises SourceError where there are no clicks, and
@@ -82,16 +87,17 @@ def prepared_clicks(
     from onlineguard.slidr.lookups.lookups import opened
 
     if clicks.is_dir():
-        flags = {"--mapping": mapping, "--rejects": rejects, "--lookups": lookups_}
+        flags = {f"--{name}": path for name, path in asdict(reading).items()}
         return _prepared_history(clicks, config, flags)
-    found = None if lookups_ is None else opened(lookups_)
+    found = None if reading.lookups is None else opened(reading.lookups)
     if model is not None and model.looks_up and found is None:
         raise InvalidArgument(
             f"model {model.version} was trained with lookups, and without them takes everybody for a stranger; "
             "name their folder with --lookups"
         )
     featuriser = Featuriser(lookups=found) if model is None else model.featuriser(found)
-    log = read_log(clicks, mapping, rejects, featuriser)
+    rejects = reading.rejects
+    log = read_log(clicks, reading.mapping, rejects, featuriser)
     if not log.frame.height:
         all_rejected = rejects is not None and rejects.exists()
         raise SourceError(
@@ -111,9 +117,7 @@ def prepared_clicks(
         return prepare_log(log, config, featuriser, progress)
 
 
-def used_span(
-    prepared: "Prepared", since: str | None, until: str | None, usual_since: int | None, usual_until: int | None
-) -> tuple[int, int]:
+def used_span(prepared: "Prepared", part: Part, usual_since: int | None, usual_until: int | None) -> tuple[int, int]:
     """Start and end of the part of the log that is used. A usual bound of None stands for that of the log.
 
     Raises InvalidArgument if the part has no clicks.
@@ -125,10 +129,10 @@ def used_span(
     first, last = prepared.bounds
     start = first if usual_since is None else usual_since
     end = last + 1 if usual_until is None else usual_until
-    if since is not None:
-        start = moment(since, first, last, "--since")
-    if until is not None:
-        end = moment(until, first, last, "--until")
+    if part.since is not None:
+        start = moment(part.since, first, last, "--since")
+    if part.until is not None:
+        end = moment(part.until, first, last, "--until")
     if not prepared.between(start, end).any():
         raise InvalidArgument(
             f"--since {words.day(start)} --until {words.day(end)} leaves no clicks; the log runs from "

@@ -144,7 +144,7 @@ def print_summary(summary: Summary, source: Source, written: dict[str, Path | No
         console.print()
         table = Table(title="The oddest slices", **_STYLE)
         table.add_column("slice", overflow="ellipsis", no_wrap=True)
-        for heading in ("events", "anomalies", "alarms", "peak score", "p-value"):
+        for heading in ("events", "anomalies", "alarms", "evidence", "peak score", "p-value"):
             table.add_column(heading, justify="right", no_wrap=True)
         for slice_ in odd[:SHOWN]:
             peak = max(slice_.alarms, key=lambda alarm: alarm[2])
@@ -153,6 +153,7 @@ def print_summary(summary: Summary, source: Source, written: dict[str, Path | No
                 f"{slice_.n_events:,}",
                 f"{slice_.n_anomalies:,}",
                 f"{slice_.n_alarms:,}",
+                f"{slice_.evidence:,.1f}",
                 f"{peak[2]:.3g}",
                 f"{peak[3]:.1g}",
             )

@@ -9,6 +9,7 @@ import typer
 
 from onlineguard.cli import clicks as shared
 from onlineguard.cli.exits import one_line_errors
+from onlineguard.cli.options import with_options
 from onlineguard.cli.train import train_scorer
 
 if TYPE_CHECKING:
@@ -29,14 +30,12 @@ All are trained and calibrated on the model's own clicks, which the log must hol
 """
 
 
+@with_options
 def evaluate(
     clicks: shared.Clicks,
     folder: shared.ModelFolder,
-    mapping: shared.MappingFile = None,
-    rejects: shared.Rejects = None,
-    lookups_: shared.LookupsFolder = None,
-    since: shared.Since = None,
-    until: shared.Until = None,
+    reading: shared.Reading,
+    part: shared.Part,
     truth: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The simulator's table of click_id and robot, for true recall and true FPR."),
@@ -54,8 +53,8 @@ def evaluate(
         from onlineguard.slidr.model import load_model
         from onlineguard.slidr.workflow import measure, measure_baselines, read_truth
 
-        written = {"report": report, "json": json_, "rejects": rejects}
-        runner.check_destinations(None, written, {"the source": clicks, "--mapping": mapping, "--truth": truth})
+        written = {"report": report, "json": json_, "rejects": reading.rejects}
+        runner.check_destinations(None, written, {"the source": clicks, "--mapping": reading.mapping, "--truth": truth})
         if truth is not None and clicks.is_dir():
             raise InvalidArgument(
                 f"--truth names clicks by their ids, and of the history {clicks} only hashes of ids "
@@ -63,8 +62,8 @@ def evaluate(
             )
         model = load_model(folder)
         thresholds, calibrated = shared.thresholds_of(model, folder)
-        prepared = shared.prepared_clicks(clicks, mapping, rejects, lookups_, model.config, model)
-        start, end = shared.used_span(prepared, since, until, calibrated.until, None)
+        prepared = shared.prepared_clicks(clicks, reading, model.config, model)
+        start, end = shared.used_span(prepared, part, calibrated.until, None)
         words.warn_of_reuse(start, calibrated, "calibrated on")
         words.warn_of_weekdays((calibrated.since, calibrated.until), (start, end))
         rows = prepared.between(start, end)
@@ -78,6 +77,8 @@ def evaluate(
             evaluations |= others.evaluations
             hourly = others.hourly or None
         console.print_rows(words.which(prepared, rows, (start, end), model, calibrated), measured.table(words.SHOWN))
+        if (unseen := measured.unseen()) is not None:
+            console.say(f"beware: {unseen}")
         comparison = compare(evaluations) if baselines else None
         if comparison is not None:
             console.print_rows("Beside other scorers, trained and calibrated alike", comparison)

@@ -9,6 +9,7 @@ import typer
 from onlineguard.cli import written
 from onlineguard.cli.configuration import configured
 from onlineguard.cli.exits import EXIT_INTERRUPTED, one_line_errors
+from onlineguard.cli.options import with_options
 
 
 class DetectorName(StrEnum):
@@ -49,6 +50,7 @@ judged until then has been written. A run that breaks off in any other way write
 _VERDICTS = "Verdicts"
 
 
+@with_options
 def run(
     source: written.SourceName,
     feature: Annotated[
@@ -161,20 +163,15 @@ def run(
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first row or field that cannot be read.")
     ] = False,
-    delimiter: written.Delimiter = None,
-    decimal: written.Decimal = None,
-    encoding: written.Encoding = None,
-    time_format: written.TimeFormat = None,
-    time_zone: written.TimeZone = None,
-    na: written.Missing = None,
-    header: written.Header = None,
+    *,
+    how: written.Written,
     config: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
             is_eager=True,
             callback=configured,
-            help="TOML file whose table [run] has options by their names; those given here come first.",
+            help="TOML file whose table \\[run] has options by their names; those given here come first.",
         ),
     ] = None,
 ) -> None:
@@ -199,7 +196,7 @@ def run(
             label,
             strict=strict,
             category_columns=_columns("--category", category) or [],
-            choices=written.choices(delimiter, decimal, encoding, time_format, time_zone, na, header),
+            choices=how.choices(),
             kept_columns=_columns("--keep", keep) or [],
             follow=follow,
         )

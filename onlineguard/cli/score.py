@@ -7,6 +7,7 @@ import typer
 
 from onlineguard.cli import clicks as shared
 from onlineguard.cli.exits import one_line_errors
+from onlineguard.cli.options import with_options
 
 EPILOG = """[bold]Columns[/bold]
 
@@ -20,15 +21,13 @@ There is one row for each click, in the order of the log. A click that arrived t
 """
 
 
+@with_options
 def score(
     clicks: shared.ClicksFile,
     folder: shared.ModelFolder,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where decisions are written: .parquet, .csv or .ndjson.")],
-    mapping: shared.MappingFile = None,
-    rejects: shared.Rejects = None,
-    lookups_: shared.LookupsFolder = None,
-    since: shared.Since = None,
-    until: shared.Until = None,
+    reading: shared.Reading,
+    part: shared.Part,
 ) -> None:
     """Decide about every click of a log. Features are counted from its first click on."""
     with one_line_errors():
@@ -40,12 +39,12 @@ def score(
         check_table("out", out)
         if clicks.is_dir():
             raise InvalidArgument(f"{clicks} is a folder; onlineguard slidr replay {clicks} judges a history anew")
-        read = {"the source": clicks, "--mapping": mapping}
-        runner.check_destinations(None, {"out": out, "rejects": rejects}, read)
+        read = {"the source": clicks, "--mapping": reading.mapping}
+        runner.check_destinations(None, {"out": out, "rejects": reading.rejects}, read)
         model = load_model(folder)
         thresholds, _ = shared.thresholds_of(model, folder)
-        prepared = shared.prepared_clicks(clicks, mapping, rejects, lookups_, model.config, model)
-        start, end = shared.used_span(prepared, since, until, None, None)
+        prepared = shared.prepared_clicks(clicks, reading, model.config, model)
+        start, end = shared.used_span(prepared, part, None, None)
         rows = (prepared.ts >= start) & (prepared.ts < end)
         table = decisions(prepared, model, thresholds, rows)
         shared.write_file(out, lambda path: getattr(table, f"write_{out.suffix.lower()[1:]}")(path))

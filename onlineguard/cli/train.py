@@ -9,6 +9,7 @@ import typer
 
 from onlineguard.cli import clicks as shared
 from onlineguard.cli.exits import one_line_errors
+from onlineguard.cli.options import with_options
 
 if TYPE_CHECKING:
     from onlineguard.slidr.learning.scorer import Scorer
@@ -46,12 +47,11 @@ class KindName(StrEnum):
     velocity = "velocity"
 
 
+@with_options
 def train(
     clicks: shared.Clicks,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model is written. A model there is replaced.")],
-    mapping: shared.MappingFile = None,
-    rejects: shared.Rejects = None,
-    lookups_: shared.LookupsFolder = None,
+    reading: shared.Reading,
     kind: Annotated[
         KindName,
         typer.Option(
@@ -62,8 +62,8 @@ def train(
     slice_: Annotated[
         str, typer.Option("--slice", metavar="COLUMN[,COLUMN]", help="Fields of a click whose values make a slice.")
     ] = "device,marketplace,logged_in",
-    since: shared.Since = None,
-    until: shared.Until = None,
+    *,
+    part: shared.Part,
     rfm_at_least: Annotated[
         float, typer.Option(help="Accounts with at least this RFM score, 3 to 15, are people.")
     ] = 12.0,
@@ -91,16 +91,18 @@ def train(
 
         if out.exists() and not out.is_dir():
             raise CheckpointError(f"--out is {out}, which is a file; name a folder")
-        runner.check_destinations(None, {"rejects": rejects}, {"the source": clicks, "--mapping": mapping})
+        runner.check_destinations(
+            None, {"rejects": reading.rejects}, {"the source": clicks, "--mapping": reading.mapping}
+        )
         columns = tuple(name.strip() for name in slice_.split(",") if name.strip())
         config = Config(kind=kind.value, slices=columns, rfm_at_least=rfm_at_least, weighted=weights, seed=seed)
         if leave_out is not None:
             left_out = tuple(name.strip() for name in leave_out.split(",") if name.strip())
             config = dataclasses.replace(config, left_out=left_out)
-        prepared = shared.prepared_clicks(clicks, mapping, rejects, lookups_, config)
+        prepared = shared.prepared_clicks(clicks, reading, config)
         parts = split(*prepared.bounds)
-        usual_since = parts.train_since if until is None else None
-        start, end = shared.used_span(prepared, since, until, usual_since, parts.train_until)
+        usual_since = parts.train_since if part.until is None else None
+        start, end = shared.used_span(prepared, part, usual_since, parts.train_until)
         rows = prepared.between(start, end)
         scorer = train_scorer(prepared, rows, end, config)
         trained = Span.of(start, end, rows, known_humans(prepared, end, config))
@@ -110,7 +112,7 @@ def train(
             f"learned from {trained.clicks:,} clicks, {trained.humans:,} of them known to be people's, "
             f"{words.times(trained)}",
             f"model {model.version}: {out}; "
-            f"next: onlineguard slidr calibrate {words.log(clicks, mapping)} --model {out}",
+            f"next: onlineguard slidr calibrate {words.log(clicks, reading.mapping)} --model {out}",
         )
 
 

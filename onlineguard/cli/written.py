@@ -1,5 +1,6 @@
 """Options of `run` and `inspect`: the source, and how it is written where that is not told from its first block."""
 
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,55 +16,66 @@ SourceName = Annotated[
         "folder, a pattern in quotes, a URL (https, s3, gs, abfs); or - for a pipe."
     ),
 ]
-Delimiter = Annotated[
-    str | None,
-    typer.Option(metavar="SIGN", help="Between two fields, e.g. ';', or tab, or blanks.", rich_help_panel=_WRITTEN),
-]
-Decimal = Annotated[
-    str | None, typer.Option(metavar="SIGN", help="The decimal mark: . or , as in 1,5.", rich_help_panel=_WRITTEN)
-]
-Encoding = Annotated[
-    str | None, typer.Option(metavar="NAME", help="utf-8, cp1252, utf-16 and others.", rich_help_panel=_WRITTEN)
-]
-TimeFormat = Annotated[
-    str | None,
-    typer.Option(metavar="FORMAT", help="Of the times, e.g. '%d.%m.%Y %H:%M'.", rich_help_panel=_WRITTEN),
-]
-TimeZone = Annotated[
-    str | None,
-    typer.Option(metavar="ZONE", help="Of times without one, e.g. Europe/Berlin; else UTC.", rich_help_panel=_WRITTEN),
-]
-Missing = Annotated[
-    str | None,
-    typer.Option(
-        "--na",
-        metavar="WORD[,WORD]",
-        help="More words or numbers for a missing value, e.g. -999; those such as - or n/a are known.",
-        rich_help_panel=_WRITTEN,
-    ),
-]
-Header = Annotated[
-    bool | None,
-    typer.Option(
-        "--header/--no-header",
-        help="Whether the first row has the names; else they are column_1, column_2, ...",
-        show_default=False,
-        rich_help_panel=_WRITTEN,
-    ),
-]
 
 
-def choices(
-    delimiter: str | None,
-    decimal: str | None,
-    encoding: str | None,
-    time_format: str | None,
-    time_zone: str | None,
-    na: str | None,
-    header: bool | None,
-) -> "Choices":
-    """What these options say. Raises InvalidArgument."""
-    from onlineguard.sources import Choices
+@dataclass(frozen=True)
+class Written:
+    """How a text is written, as far as the command line says it."""
 
-    words = tuple(word.strip() for word in (na or "").split(",") if word.strip())
-    return Choices(encoding, delimiter, header, decimal, time_format, time_zone, words)
+    delimiter: Annotated[
+        str | None,
+        typer.Option(metavar="SIGN", help="Between two fields, e.g. ';', or tab, or blanks.", rich_help_panel=_WRITTEN),
+    ] = None
+    decimal: Annotated[
+        str | None, typer.Option(metavar="SIGN", help="The decimal mark: . or , as in 1,5.", rich_help_panel=_WRITTEN)
+    ] = None
+    encoding: Annotated[
+        str | None, typer.Option(metavar="NAME", help="utf-8, cp1252, utf-16 and others.", rich_help_panel=_WRITTEN)
+    ] = None
+    time_format: Annotated[
+        str | None,
+        typer.Option(metavar="FORMAT", help="Of the times, e.g. '%d.%m.%Y %H:%M'.", rich_help_panel=_WRITTEN),
+    ] = None
+    time_zone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ZONE", help="Of times without one, e.g. Europe/Berlin; else UTC.", rich_help_panel=_WRITTEN
+        ),
+    ] = None
+    na: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORD[,WORD]",
+            help="More words or numbers for a missing value, e.g. -999; those such as - or n/a are known.",
+            rich_help_panel=_WRITTEN,
+        ),
+    ] = None
+    header: Annotated[
+        bool | None,
+        typer.Option(
+            "--header/--no-header",
+            help="Whether the first row has the names; else they are column_1, column_2, ...",
+            show_default=False,
+            rich_help_panel=_WRITTEN,
+        ),
+    ] = None
+
+    def choices(self) -> "Choices":
+        """These options as a source takes them. Raises InvalidArgument."""
+        from onlineguard.sources import Choices
+
+        words = tuple(word.strip() for word in (self.na or "").split(",") if word.strip())
+        return Choices(
+            self.encoding, self.delimiter, self.header, self.decimal, self.time_format, self.time_zone, words
+        )
+
+    def flags(self) -> list[str]:
+        """The options that were given, as a command line has them."""
+        given: list[str] = []
+        for name, value in asdict(self).items():
+            flag = name.replace("_", "-")
+            if isinstance(value, bool):
+                given.append(f"--{flag}" if value else f"--no-{flag}")
+            elif value is not None:
+                given += [f"--{flag}", value]
+        return given

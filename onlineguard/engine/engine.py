@@ -352,7 +352,7 @@ class Engine:
         self._learner.states.table.warmup_from(front, weights, self.memory_for(front))
 
     @_serialised
-    def explain(self, slice_: Hashable, x: Any, y: float = np.nan) -> dict[Hashable, float]:
+    def explain(self, slice_: Hashable, x: Any, y: float = np.nan) -> dict[Any, float]:
         """Each feature's share of the score that x would get in the slice now, largest first; 0 where it is missing.
 
         Features are named, or counted from 0. If the model does not split its score by feature, the event is scored
@@ -458,7 +458,7 @@ class Engine:
         with self._lock:
             return self._made(self.model, portable.selected(self.dump(), portable.as_slice_keys(slices)))
 
-    def split(self, by: Callable[[Any], Hashable]) -> dict[Hashable, "Engine"]:
+    def split(self, by: Callable[[Any], Hashable]) -> dict[Any, "Engine"]:
         """`select` for each value that `by` gives of the slices' keys: a new engine each, by that value.
 
         >>> engine = Engine(1)

@@ -35,7 +35,7 @@ def in_batches(
     600
 
     source: a LazyFrame or frame of polars; what speaks Arrow's C interface, such as a record-batch reader, a table or a
-        relation of DuckDB; an Arrow dataset; or a frame of pandas, by way of Arrow.
+        relation of DuckDB; an Arrow dataset or a scanner of one; or a frame of pandas, by way of Arrow.
     slices: the column of keys, or several, which make each key a tuple.
     y: the column of targets, for a supervised model.
     rows: at most so many in a batch. A reader and a LazyFrame are read as they are needed, so memory holds few batches,
@@ -63,7 +63,9 @@ def _lazy(source: Any, rows: int) -> "pl.LazyFrame":
     if isinstance(source, pl.LazyFrame):
         return source
     if hasattr(source, "scanner"):  # an Arrow dataset
-        source = source.scanner(batch_size=rows).to_reader()
+        source = source.scanner(batch_size=rows)
+    if hasattr(source, "to_reader") and not hasattr(source, "__arrow_c_stream__"):  # a scanner
+        source = source.to_reader()
     if isinstance(source, pl.DataFrame):
         return source.lazy()
     if hasattr(source, "__arrow_c_stream__"):
@@ -71,8 +73,10 @@ def _lazy(source: Any, rows: int) -> "pl.LazyFrame":
     found = as_frame(source)
     if isinstance(found, pl.DataFrame):
         return found.lazy()
+    hint = f", e.g. polars.scan_parquet({source!r})" if isinstance(source, str) else ""
     raise InvalidArgument(
-        "source", f"is {type(source).__name__}, which has no rows of named columns; give a frame, or a reader of Arrow"
+        "source",
+        f"is {type(source).__name__}, which has no rows of named columns; give a frame, or a reader of Arrow{hint}",
     )
 
 

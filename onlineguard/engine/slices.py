@@ -62,7 +62,10 @@ class SliceTable:
 
     def row(self, key: Hashable) -> int:
         """The row of a slice; raises KeyError where there is none."""
-        return self.rows[kept(key)]
+        row = self.rows.get(kept(key))
+        if row is None:
+            raise KeyError(_unknown(key))
+        return row
 
     def admitted(self, keys: SliceKeys) -> tuple[np.ndarray, list[int]]:
         """The row of every key, and the rows of the slices born for it. Without capacity a new key gets UNKNOWN."""
@@ -77,6 +80,10 @@ class SliceTable:
     def numbers(self, rows: np.ndarray) -> np.ndarray:
         """The numbers of the slices in these rows, int64 (n,); UNKNOWN where the row is UNKNOWN."""
         return self._numbers.take(rows)
+
+    def holds(self, rows: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Whether each of these rows still belongs to the slice with this number, bool (n,)."""
+        return self._used[rows] & (self._numbers[rows] == numbers)
 
     def key_of(self, number: int) -> Hashable:
         """The key of the slice with this number; raises KeyError if no slice has it now."""
@@ -101,8 +108,9 @@ class SliceTable:
 
     def forget(self, key: Hashable) -> int:
         """Free the row of a slice; raises KeyError where there is none."""
+        row = self.row(key)
         key = kept(key)
-        row = self.rows.pop(key)
+        del self.rows[key]
         if _is_direct(key):
             self._direct[key] = UNKNOWN  # type: ignore[index]
         self._free.append(row)
@@ -200,3 +208,7 @@ def first_unknown(keys: SliceKeys, rows: np.ndarray) -> list[int]:
 
 def _is_direct(key: Hashable) -> bool:
     return type(key) is int and 0 <= key < DIRECT
+
+
+def _unknown(key: Hashable) -> str:
+    return f"{key!r} is no slice of this engine, or no longer; `slices` lists those that are"

@@ -113,9 +113,9 @@ class Verdicts:
         return len(self._judgements)
 
     @overload
-    def __getitem__(self, which: int | np.integer) -> "Verdict": ...
-    @overload
-    def __getitem__(self, which: slice | np.ndarray | Sequence[int]) -> "Verdicts": ...
+    def __getitem__(self, which: int | np.integer) -> "Verdict": ...  # pyright: ignore[reportOverlappingOverload]
+    @overload  # an int is neither a slice nor a mask, which may be a column of pandas, polars or Arrow
+    def __getitem__(self, which: Any) -> "Verdicts": ...
     def __getitem__(self, which: Any) -> Any:
         """The verdict at an index, or the verdicts that a slice, a mask or an array of indices selects."""
         if isinstance(which, (int, np.integer)) and not isinstance(which, bool):
@@ -209,6 +209,10 @@ class Verdict:
     def bounded_score(self) -> float:
         """The score on a scale from 0 to 1. See `Verdicts.bounded_score`."""
         return float(_bounded(self.p_value))
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={_shown(getattr(self, name))}" for name in COLUMNS)
+        return f"Verdict({fields})"
 
     def _repr_html_(self) -> str:
         """One row, for notebooks."""

@@ -1,6 +1,7 @@
 """Running location and covariance of a stream of feature dicts."""
 
 from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ class ClippedCovariance(EagerDetector):
         self._state = self._params.init()
 
     @property
-    def mean(self) -> dict[Hashable, float]:
+    def mean(self) -> dict[Any, float]:
         """The estimated mean of every feature."""
         return self._named(self._state.theta.mu)
 

@@ -78,7 +78,7 @@ class PackedDetector(base.AnomalyDetector):
         at = dataclasses.replace(verdict, score=verdict.threshold)
         return at.bounded_score if self.bounded_score else at.score
 
-    def score_one(self, x: Mapping[Hashable, Any]) -> float:
+    def score_one(self, x: Mapping[Any, Any]) -> float:
         """How odd the event is under what was learned so far; 0.0 where nothing can be scored.
 
         1 is usual, without an upper bound, or with `bounded_score` a number from 0 to 1: see `Verdicts.bounded_score`.
@@ -87,7 +87,7 @@ class PackedDetector(base.AnomalyDetector):
             return 0.0
         return self._shown(self._model.judge(self._known(x)))
 
-    def learn_one(self, x: Mapping[Hashable, Any]) -> None:
+    def learn_one(self, x: Mapping[Any, Any]) -> None:
         """Learn from the event. One that holds no number changes nothing."""
         values = self._features.all_of(x)
         if values is None:
@@ -96,7 +96,7 @@ class PackedDetector(base.AnomalyDetector):
         if len(values):
             self._model.learn(values)
 
-    def score_learn_one(self, x: Mapping[Hashable, Any]) -> float:
+    def score_learn_one(self, x: Mapping[Any, Any]) -> float:
         """`score_one`, then `learn_one`, in one call."""
         values = self._features.all_of(x)
         if values is None:
@@ -105,7 +105,7 @@ class PackedDetector(base.AnomalyDetector):
             return score
         return self._shown(self._model.learn(values))
 
-    def judge_one(self, x: Mapping[Hashable, Any]) -> Verdict:
+    def judge_one(self, x: Mapping[Any, Any]) -> Verdict:
         """The verdict on the event under what was learned so far: score, threshold, p-value, anomalous, ready."""
         if not self._features.names:
             return Verdict(math.nan, math.nan, False, UNKNOWN, self.target_rate)
@@ -119,13 +119,13 @@ class PackedDetector(base.AnomalyDetector):
         """
         return self._model.settled and score > self.threshold
 
-    def judge_learn_one(self, x: Mapping[Hashable, Any]) -> Verdict:
+    def judge_learn_one(self, x: Mapping[Any, Any]) -> Verdict:
         """`judge_one`, then `learn_one`."""
         verdict = self.judge_one(x)
         self.learn_one(x)
         return verdict
 
-    def feedback(self, x: Mapping[Hashable, Any], usual: bool) -> Verdict:
+    def feedback(self, x: Mapping[Any, Any], usual: bool) -> Verdict:
         """Say that x is usual ("a false alarm") or not ("you missed this"); its verdict from now on.
 
         See `Engine.feedback`, which does the same for a slice.
@@ -164,7 +164,7 @@ class PackedDetector(base.AnomalyDetector):
             parts.append(np.append(first, scores[1:]) if new else scores)
         return _series(np.concatenate(parts), frame)
 
-    def explain_one(self, x: Mapping[Hashable, Any]) -> dict[Hashable, float]:
+    def explain_one(self, x: Mapping[Any, Any]) -> dict[Any, float]:
         """Each feature's share of the event's score, largest first; 0 where it is missing."""
         if not self._features.names:
             return {}
@@ -172,7 +172,7 @@ class PackedDetector(base.AnomalyDetector):
         shares = dict(zip(self._features.names, (parts / max(parts.sum(), 1e-300)).tolist(), strict=True))
         return dict(sorted(shares.items(), key=lambda share: -share[1]))
 
-    def _known(self, x: Mapping[Hashable, Any]) -> np.ndarray:
+    def _known(self, x: Mapping[Any, Any]) -> np.ndarray:
         values = self._features.all_of(x)
         return self._features.known_of(x) if values is None else values
 
@@ -304,7 +304,7 @@ class SeriesDetector(PackedDetector):
         self.bounded_score = bounded_score
         super().__init__(Series(float(target_rate), float(pause)), smallest_width=1)
 
-    def reasons_one(self, x: Mapping[Hashable, Any]) -> dict[Hashable, dict[str, float]]:
+    def reasons_one(self, x: Mapping[Any, Any]) -> dict[Any, dict[str, float]]:
         """What speaks for an anomaly in each feature of the event, under what was learned so far.
 
         `value`, `course`, `level` and `season` are decades of surprise; `novelty` and `residual` are what they and the

@@ -43,7 +43,7 @@ class _Regression:
         self._model = PackedRegression(made, centred=estimand is LinearRegression)
 
     @property
-    def weights(self) -> dict[Hashable, float]:
+    def weights(self) -> dict[Any, float]:
         """The weight of every feature, per standard deviation of it."""
         return dict(zip(self._features.names, self._model.weights.tolist(), strict=True))
 
@@ -52,7 +52,7 @@ class _Regression:
         """The prediction where every feature lies at its location."""
         return self._model.intercept
 
-    def _learn_dict(self, x: Mapping[Hashable, Any], y: float) -> None:
+    def _learn_dict(self, x: Mapping[Any, Any], y: float) -> None:
         values = self._features.all_of(x)
         if values is None:
             self._admit(self._features.new_in(x))
@@ -79,7 +79,7 @@ class _Regression:
             self._features.add(new)
             self._model.grow(np.array(list(new.values())))
 
-    def _predicted(self, x: Mapping[Hashable, Any]) -> float:
+    def _predicted(self, x: Mapping[Any, Any]) -> float:
         values = self._features.all_of(x) if self._features.names else None
         return self._model.predict(self._features.known_of(x) if values is None else values)
 
@@ -131,11 +131,11 @@ class ClippedLinearRegression(_Regression, base.MiniBatchRegressor):
     def __init__(self, rate: Rate | None = None, clip: Clip | None = None, l2: float = 0.0):
         super().__init__(LinearRegression, rate, clip, l2, clip_quantile=WHOLE)
 
-    def predict_one(self, x: Mapping[Hashable, Any]) -> float:
+    def predict_one(self, x: Mapping[Any, Any]) -> float:
         """The target expected with x."""
         return self._predicted(x)
 
-    def learn_one(self, x: Mapping[Hashable, Any], y: float) -> None:
+    def learn_one(self, x: Mapping[Any, Any], y: float) -> None:
         """Learn that y came with x."""
         self._learn_dict(x, _target(y, "y"))
 
@@ -180,16 +180,16 @@ class ClippedLogisticRegression(_Regression, base.MiniBatchClassifier):
     def __init__(self, rate: Rate | None = None, clip: Clip | None = None, l2: float = 0.0):
         super().__init__(LogisticRegression, rate, clip, l2, clip_quantile=RARE)
 
-    def predict_proba_one(self, x: Mapping[Hashable, Any], **kwargs: Any) -> dict[base.typing.ClfTarget, float]:
+    def predict_proba_one(self, x: Mapping[Any, Any], **kwargs: Any) -> dict[base.typing.ClfTarget, float]:
         """The probabilities of False and True."""
         p = _sigmoid(self._predicted(x))
         return {False: 1.0 - p, True: p}
 
-    def predict_one(self, x: Mapping[Hashable, Any], **kwargs: Any) -> bool:
+    def predict_one(self, x: Mapping[Any, Any], **kwargs: Any) -> bool:
         """The likelier label; False at a tie."""
         return self.predict_proba_one(x)[True] > 0.5
 
-    def learn_one(self, x: Mapping[Hashable, Any], y: base.typing.ClfTarget) -> None:
+    def learn_one(self, x: Mapping[Any, Any], y: base.typing.ClfTarget) -> None:
         """Learn that y, True or False (or 1 or 0), came with x."""
         self._learn_dict(x, _label(y, "y"))
 

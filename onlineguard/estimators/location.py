@@ -1,6 +1,5 @@
 """Running location of a stream of feature dicts, by clipped SGD."""
 
-from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -54,7 +53,7 @@ class ClippedMean(EagerDetector):
         self._state: Any = plain(self._params.init())
 
     @property
-    def mean(self) -> dict[Hashable, float]:
+    def mean(self) -> dict[Any, float]:
         """The estimate of every feature seen so far."""
         return self._named(self._params.theta(self._state) if isinstance(self._params, Experts) else self._state.theta)
 

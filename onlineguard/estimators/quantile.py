@@ -1,7 +1,6 @@
 """A running quantile of every feature on its own."""
 
-from collections.abc import Hashable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -59,7 +58,7 @@ class ClippedQuantile(EagerDetector):
         self._state = Levels(empty, Tracked(empty, empty), np.zeros(0, np.int32))
 
     @property
-    def quantile(self) -> dict[Hashable, float]:
+    def quantile(self) -> dict[Any, float]:
         """The estimate of every feature seen so far."""
         return self._named(self._state.theta)
 

@@ -1,7 +1,6 @@
 """Running location and scale of every feature on its own."""
 
-from collections.abc import Hashable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -92,12 +91,12 @@ class ClippedScale(EagerDetector):
         self._state = Spread.empty()
 
     @property
-    def scale(self) -> dict[Hashable, float]:
+    def scale(self) -> dict[Any, float]:
         """The estimated standard deviation of every feature; NaN until it has shown two values."""
         return self._named(self._state.scale)
 
     @property
-    def mean(self) -> dict[Hashable, float]:
+    def mean(self) -> dict[Any, float]:
         """The estimated location of every feature."""
         return self._named(self._state.location)
 

@@ -33,7 +33,7 @@ class Features:
         self._columns: dict[Hashable, int] = {}
         self._get: Any = None
 
-    def all_of(self, x: Mapping[Hashable, Any]) -> np.ndarray | None:
+    def all_of(self, x: Mapping[Any, Any]) -> np.ndarray | None:
         """Values (d,) of an event with just the known features, the usual case; None for any other."""
         if len(x) != len(self.names) or self._get is None:
             return None
@@ -42,11 +42,11 @@ class Features:
         except (KeyError, TypeError, ValueError):
             return None
 
-    def known_of(self, x: Mapping[Hashable, Any]) -> np.ndarray:
+    def known_of(self, x: Mapping[Any, Any]) -> np.ndarray:
         """Values (d,) of the known features, NaN where one is missing. Raises InvalidArgument if one is no number."""
         return np.array([number(x, name) for name in self.names])
 
-    def new_in(self, x: Mapping[Hashable, Any]) -> dict[Hashable, float]:
+    def new_in(self, x: Mapping[Any, Any]) -> dict[Any, float]:
         """The finite values of features that have no column yet, in the order of their names."""
         values = {name: number(x, name) for name in x if name not in self._columns}
         return {name: values[name] for name in sorted(values, key=_order) if math.isfinite(values[name])}
@@ -65,9 +65,7 @@ class Features:
                 rows[:, self._columns[name]] = matrix[:, source]
         return rows
 
-    def stretches(
-        self, names: list[Hashable], matrix: np.ndarray
-    ) -> Iterator[tuple[dict[Hashable, float], np.ndarray]]:
+    def stretches(self, names: list[Hashable], matrix: np.ndarray) -> Iterator[tuple[dict[Any, float], np.ndarray]]:
         """Stretches of rows, cut where features are new: the new features with their first values, and the rows.
 
         The caller adds the new features before it takes the rows' values.
@@ -76,7 +74,7 @@ class Features:
             return
         finite = np.isfinite(matrix)
         first = np.where(finite.any(0), finite.argmax(0), len(matrix))
-        births: dict[int, dict[Hashable, float]] = {0: {}}
+        births: dict[int, dict[Any, float]] = {0: {}}
         for column in sorted(range(len(names)), key=lambda i: _order(names[i])):
             row = int(first[column])
             if names[column] not in self._columns and row < len(matrix):
@@ -92,11 +90,11 @@ class _Only:
     def __init__(self, name: Hashable):
         self.name = name
 
-    def __call__(self, x: Mapping[Hashable, Any]) -> tuple[Any]:
+    def __call__(self, x: Mapping[Any, Any]) -> tuple[Any]:
         return (x[self.name],)
 
 
-def number(x: Mapping[Hashable, Any], name: Hashable) -> float:
+def number(x: Mapping[Any, Any], name: Hashable) -> float:
     """One feature of an event; NaN where it is absent or None. Raises InvalidArgument if it is no number."""
     value = x.get(name)
     try:
@@ -140,7 +138,7 @@ class EagerDetector(base.AnomalyDetector):
     def _step(self, values: np.ndarray) -> float:
         """Learn an event, and return its score by the state from before it."""
 
-    def score_one(self, x: Mapping[Hashable, Any]) -> float:
+    def score_one(self, x: Mapping[Any, Any]) -> float:
         """How odd the event is under what was learned so far; 0.0 where nothing can be scored."""
         if not self._features.names:
             return 0.0
@@ -150,7 +148,7 @@ class EagerDetector(base.AnomalyDetector):
         with np.errstate(all="ignore"):
             return self._score(values)
 
-    def learn_one(self, x: Mapping[Hashable, Any]) -> None:
+    def learn_one(self, x: Mapping[Any, Any]) -> None:
         """Learn from the event. One that holds no number changes nothing."""
         values = self._features.all_of(x)
         if values is None:
@@ -160,7 +158,7 @@ class EagerDetector(base.AnomalyDetector):
             with np.errstate(all="ignore"):
                 self._step(values)
 
-    def score_learn_one(self, x: Mapping[Hashable, Any]) -> float:
+    def score_learn_one(self, x: Mapping[Any, Any]) -> float:
         """`score_one`, then `learn_one`, from one look at the event."""
         values = self._features.all_of(x)
         if values is None:
@@ -205,7 +203,7 @@ class EagerDetector(base.AnomalyDetector):
             self._features.add(new)
             self._grow(np.array(list(new.values())))
 
-    def _named(self, values: np.ndarray) -> dict[Hashable, float]:
+    def _named(self, values: np.ndarray) -> dict[Any, float]:
         return dict(zip(self._features.names, values.tolist(), strict=True))
 
 

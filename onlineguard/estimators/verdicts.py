@@ -1,6 +1,6 @@
 """The verdicts of a detector that stands in a river pipeline, which hides the methods of its last step."""
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from river import base, compose
@@ -10,7 +10,7 @@ from onlineguard.errors import InvalidArgument
 from onlineguard.estimators.detector import MarginalDetector, PackedDetector
 
 
-def judge_one(model: Any, x: Mapping[Hashable, Any]) -> Verdict:
+def judge_one(model: Any, x: Mapping[Any, Any]) -> Verdict:
     """The verdict on x: score, threshold, p-value, anomalous, ready. Nothing is learned.
 
     model: a detector of this package, or a pipeline or filter with one at its end. Raises InvalidArgument for others.
@@ -66,7 +66,7 @@ class VerdictFilter(base.AnomalyFilter):
         """Whether an event that got this score just now is an anomaly; see `DriftRobustDetector.classify`."""
         return _reached(self.anomaly_detector)[0].classify(score)
 
-    def judge_one(self, x: Mapping[Hashable, Any]) -> Verdict:
+    def judge_one(self, x: Mapping[Any, Any]) -> Verdict:
         """The detector's verdict on x. Nothing is learned."""
         return judge_one(self.anomaly_detector, x)
 

@@ -22,7 +22,11 @@ from onlineguard.report.track import SliceReport
 from onlineguard.report.writing import escaped, write_page
 
 _ALARM_ROWS, _DRIVER_ROWS = 5, 6
-_COLUMNS = ("Events", "Anomalies", "Alarms", "Highest score", "Lowest p-value")  # of numbers, in the table of slices
+_COLUMNS = ("Events", "Anomalies", "Alarms", "Evidence", "Highest score", "Lowest p-value")  # of numbers, in the table
+_RANKED = (
+    "The slices with the most evidence come first: it says by how many decades their alarms are less likely than "
+    "chance, as if events were independent. An alarm that lasts has more than a single odd event."
+)
 _ALARM_LANE, _LABEL_LANE, _SPARK_LANE = (HEIGHT + 25, 50), (-75, 50), (HEIGHT + 40, 110)  # top and height
 
 
@@ -56,14 +60,14 @@ def _table(plots: Sequence[Plot]) -> str:
         p_value = min((alarm[3] for alarm in slice_.alarms), default=math.nan)
         share = f" <small>{slice_.n_anomalies / slice_.n_events:.2%}</small>" if slice_.n_events else ""
         driver = max(slice_.drivers, key=lambda feature: slice_.drivers[feature], default="")
-        figures = (slice_.n_events, slice_.n_anomalies, plot.n_alarms, peak, p_value)
+        figures = (slice_.n_events, slice_.n_anomalies, plot.n_alarms, slice_.evidence, peak, p_value)
         line = line_path(plot.x * (120 / WIDTH), Axis.of(plot.values).y(plot.values))
         bands = band_path([(low // 6, -(-high // 6)) for low, high in plot.alarms], *_SPARK_LANE)
         rows.append(
             f'<tr data-of="s{number}"><th scope="row"><a href="#s{number}"><bdi>{escaped(slice_.name)}</bdi></a></th>'
             f'<td class="spark"><svg viewBox="0 0 120 {HEIGHT}" preserveAspectRatio="none" aria-hidden="true">'
             f'<path class="alarm" d="{bands}"/><path class="series" d="{line}"/></svg></td>'
-            f"{''.join(map(_cell, _COLUMNS, figures, ('', share, '', '', '')))}"
+            f"{''.join(map(_cell, _COLUMNS, figures, ('', share, *[''] * 4)))}"
             f'<td class="by" data-title="Driven by"><bdi>{escaped(driver) or "n/a"}</bdi></td></tr>'
         )
     heads = "".join(f'<th scope="col"{" data-lowest" * (name == _COLUMNS[-1])}>{name}</th>' for name in _COLUMNS)
@@ -71,7 +75,7 @@ def _table(plots: Sequence[Plot]) -> str:
         '<div class="wide" tabindex="0" role="region" aria-label="Slices">'
         '<table class="slices"><thead><tr><th scope="col">Slice</th><th scope="col" data-plain>Series</th>'
         f'{heads}<th scope="col">Driven by</th></tr>'
-        f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f'</thead><tbody>{"".join(rows)}</tbody></table></div><p class="facts">{_RANKED}</p>'
     )
 
 
@@ -161,13 +165,14 @@ def _drivers(slice_: SliceReport) -> str:
 
 
 def _alarms(plot: Plot) -> str:
-    alarms = sorted(plot.of_slice.alarms, key=lambda alarm: (nan_last(alarm[3]), -alarm[2]))[:_ALARM_ROWS]
+    alarms = sorted(plot.of_slice.alarms, key=lambda one: (-one.evidence, nan_last(one.p_value), -one.peak_score))
+    alarms = alarms[:_ALARM_ROWS]
     if not alarms:
         return "<div><h3>Alarms</h3><p>None.</p></div>"
     rows = "".join(
         f"<tr><td>{plot.when(start)}</td><td>{counted(end - start + 1, 'event')}</td><td>{format_number(peak)}</td>"
         f"<td>{format_number(p_value)}</td></tr>"
-        for start, end, peak, p_value in alarms
+        for start, end, peak, p_value, *_ in alarms
     )
     share_shown = f" <small>{len(alarms)} of {plot.n_alarms:,}</small>" if plot.n_alarms > len(alarms) else ""
     return (

@@ -12,6 +12,7 @@ from onlineguard.errors import InvalidArgument
 from onlineguard.report.alarms import merge_alarms
 from onlineguard.report.buckets import BUCKET, NO_TIME
 from onlineguard.report.counts import LARGEST_BATCH, Counts, Grouped
+from onlineguard.report.evidence import THOUSANDTHS
 from onlineguard.report.track import SliceReport, Track
 
 PENDING_EVENTS = 1 << 16  # events of recorded slices that are collected before all go into their tracks at once
@@ -27,10 +28,10 @@ class SeriesRecorder:
 
     - The series, in equally long stretches of events: the lowest and the highest value, the highest score and the last
       threshold of each, about `max_points` points in all.
-    - The `max_alarms` alarms with the highest peaks.
+    - The `max_alarms` alarms with the most evidence.
 
-    Another slice replaces the recorded one with the lowest peak as soon as it has an anomaly with a higher score. Its
-    series begins with that batch. `gap` has the meaning that it has in `merge_alarms`.
+    Another slice replaces the recorded one with the least evidence as soon as it has more; of equal ones, that with the
+    lowest peak. Its series begins with that batch. See `onlineguard.report.evidence`, and `merge_alarms` for `gap`.
     """
 
     def __init__(self, max_slices: int = 64, max_points: int = 4_000, max_alarms: int = 500, gap: int = 10):
@@ -97,17 +98,31 @@ class SeriesRecorder:
     def reports(
         self, n: int = 10, slices: Iterable[Hashable] | None = None, value_name: str = "value"
     ) -> list[SliceReport]:
-        """The `n` oddest slices, by the lowest p-value, and of equal ones by the highest score, the oddest first.
+        """The `n` slices with the most evidence, the oddest first: lasting alarms count more than single odd events.
 
-        Or those of `slices` that are recorded, as ordered.
+        Of equal ones the lowest p-value counts, then the highest score. Or those of `slices` that are recorded, as
+        ordered.
         """
         self._settle()
+        evidence = self._evidence()
         if slices is None:
-            chosen = sorted(self._tracks, key=lambda key: self._tracks[key].rank)[:n]
+
+            def rank(key: Hashable) -> tuple[float, float, float]:
+                track = self._tracks[key]
+                return -evidence[track.row], track.p_value, -track.peak
+
+            chosen = sorted(self._tracks, key=rank)[:n]
         else:
             chosen = [key for key in slices if key in self._tracks]
         tracks = [self._tracks[key] for key in chosen]
-        return [track.report(self._counts[track.row], value_name) for track in tracks]
+        return [
+            track.report(self._counts[track.row], evidence[track.row] / THOUSANDTHS, value_name) for track in tracks
+        ]
+
+    def _evidence(self) -> dict[int, int]:
+        """That of each recorded slice, by its row in the table of counts."""
+        rows = [track.row for track in self._tracks.values()]
+        return dict(zip(rows, self._counts.evidence(np.array(rows, np.int64)).tolist(), strict=True))
 
     def _add(
         self,
@@ -122,7 +137,7 @@ class SeriesRecorder:
         labels: np.ndarray | None,
     ) -> None:
         """Record a batch of at most LARGEST_BATCH events."""
-        grouped = self._counts.add(keys, anomalous, scores)
+        grouped = self._counts.add(keys, anomalous, scores, p_values)
         recorded = self._recorded(grouped, keys, names)
         self._counts.touch(np.array([track.row for track in self._tracks.values()], np.int64))
         if not recorded:
@@ -164,25 +179,34 @@ class SeriesRecorder:
     def _recorded(self, grouped: Grouped, keys: SliceKeys, names: SliceKeys) -> dict[int, Track]:
         """The tracks of the slices of this batch that are recorded, by the slice's position in the batch.
 
-        The highest peaks are recorded. Of equal ones, those recorded already come first, then those seen first.
+        Those with the most evidence are recorded, of equal ones those with the highest peaks. Of these, those recorded
+        already come first, then those seen first.
         """
         track_of = {track.row: track for track in self._tracks.values()}
         known = np.flatnonzero(np.isin(grouped.rows, list(track_of)))
         for i, row in zip(known.tolist(), grouped.rows[known].tolist(), strict=True):
             track_of[row].peak = max(track_of[row].peak, float(grouped.peaks[i]))
+        evidence = self._evidence()
+
+        def worth(key: Hashable) -> tuple[int, float]:
+            return evidence[self._tracks[key].row], self._tracks[key].peak
+
         new = np.ones(len(grouped.rows), bool)
         new[known] = False
         if len(self._tracks) >= self._max_slices:
-            new &= grouped.peaks > min(track.peak for track in self._tracks.values())
+            least, peak = min(map(worth, self._tracks))
+            new &= (grouped.evidence > least) | ((grouped.evidence == least) & (grouped.peaks > peak))
         others = np.flatnonzero(new)
-        for i in others[np.lexsort((grouped.first[others], -grouped.peaks[others]))].tolist():
-            peak, at = float(grouped.peaks[i]), int(grouped.first[i])
+        order = np.lexsort((grouped.first[others], -grouped.peaks[others], -grouped.evidence[others]))
+        for i in others[order].tolist():
+            peak, at, row = float(grouped.peaks[i]), int(grouped.first[i]), int(grouped.rows[i])
+            evidence[row] = int(grouped.evidence[i])
             if len(self._tracks) >= self._max_slices:
-                weakest = min(self._tracks, key=lambda key: self._tracks[key].peak)
-                if peak <= self._tracks[weakest].peak:
+                weakest = min(self._tracks, key=worth)
+                if (evidence[row], peak) <= worth(weakest):
                     break
                 del self._tracks[weakest]
-            track = Track(self._next_id, _plain(names[at]), int(grouped.rows[i]), int(grouped.numbers[at]), peak=peak)
+            track = Track(self._next_id, _plain(names[at]), row, int(grouped.numbers[at]), peak=peak)
             self._tracks[_plain(keys[at])] = track
             self._next_id += 1
         track_of = {track.row: track for track in self._tracks.values()}

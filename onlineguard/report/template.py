@@ -59,6 +59,7 @@ color:var(--soft)}
 .legend .alarm,.legend .label{height:.4rem;vertical-align:.12em;border:0;background:currentColor;border-radius:2px}
 .legend .alarm{color:var(--alarm)}.legend .label{color:var(--label)}
 .facts{color:var(--soft);font-size:.85rem;margin:.1rem 0 1.1rem}
+.overview .facts{margin:1rem 0 0}
 .panels{touch-action:pan-y;cursor:crosshair}
 .panel{margin-left:3.4rem;padding-bottom:.9rem}
 .panel+.panel{margin-top:.2rem}

@@ -20,7 +20,8 @@ class SliceReport:
     microseconds or datetime64, or None; `values` are the series, or the score where there are several features.
     NaN leaves a gap; an infinite score is drawn at the upper edge. `drivers` is each feature's share of the scores of
     the alarms. `n_events`, `n_anomalies` and `n_alarms` count from the slice's first event on. The series and the
-    alarms begin at the event `drawn_from`, and only the highest alarms are listed.
+    alarms begin at the event `drawn_from`, and only the least likely alarms are listed. `evidence` says by how many
+    decades the alarms are less likely than chance, see `onlineguard.report.evidence`.
     """
 
     name: str
@@ -29,7 +30,7 @@ class SliceReport:
     values: Float[np.ndarray, " n"]
     scores: Float[np.ndarray, " n"]
     thresholds: Float[np.ndarray, " n"]
-    alarms: Sequence[tuple[int, int, float, float]]
+    alarms: Sequence[Alarm]
     labels: Int[np.ndarray, " n"] | None
     drivers: Mapping[str, float]
     n_events: int
@@ -37,6 +38,7 @@ class SliceReport:
     n_alarms: int | None = None
     value_name: str = "value"
     drawn_from: int = 0
+    evidence: float = 0.0
 
 
 @dataclass
@@ -57,13 +59,10 @@ class Track:
     timed: bool = False
     labelled: bool = False
 
-    @property
-    def rank(self) -> tuple[float, float]:
-        """What slices are ranked by, the oddest first."""
-        return self.p_value, -self.peak
-
     def add(self, events: Buckets, max_buckets: int) -> None:
         """Add events, given as buckets of one event each. Too many buckets are merged in pairs."""
+        if not len(events):
+            return
         first = self.n_recorded
         self.n_recorded += len(events)
         for _ in range(self.halvings):
@@ -77,17 +76,18 @@ class Track:
             self.halvings += 1
 
     def add_alarms(self, alarms: list[Alarm], gap: int, max_alarms: int) -> None:
-        """Add the alarms of the events just added. If there are too many, the highest stay."""
+        """Add the alarms of the events just added. If there are too many, the least likely stay."""
         finite = [nan_last(alarm.p_value) for alarm in alarms if math.isfinite(alarm.peak_score)]
         self.p_value = min([self.p_value, *finite])
         self.alarms = joined(self.alarms, alarms, gap)
         if len(self.alarms) > max_alarms:  # the last one stays, since it may go on
             *closed, last = self.alarms
-            strongest = sorted(closed, key=lambda alarm: alarm.peak_score)[len(self.alarms) - max_alarms :]
+            strongest = sorted(closed, key=lambda alarm: (alarm.evidence, alarm.peak_score))
+            strongest = strongest[len(self.alarms) - max_alarms :]
             self.alarms = [*sorted(strongest), last]
 
-    def report(self, counts: np.void, value_name: str) -> SliceReport:
-        """The report of the slice, given its counts.
+    def report(self, counts: np.void, evidence: float, value_name: str) -> SliceReport:
+        """The report of the slice, given its counts and its evidence.
 
         Each bucket is drawn as two points, the lowest and the highest, in the order of their events.
         """
@@ -116,4 +116,5 @@ class Track:
             n_alarms=int(counts["alarms"]),
             value_name=value_name,
             drawn_from=self.begins_at,
+            evidence=evidence,
         )

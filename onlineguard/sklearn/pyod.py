@@ -1,8 +1,10 @@
 """The Engine as a detector with PyOD's conventions; PyOD itself is not needed."""
 
-from typing import Any, Self
+from numbers import Real
+from typing import Any, Literal, Self, overload
 
 import numpy as np
+from scipy.stats import binom
 
 from onlineguard.engine.engine import Engine
 from onlineguard.errors import InvalidArgument
@@ -62,7 +64,7 @@ class PyODDetector(Judging):
 
     def fit(self, X: Any, y: Any = None, slices: Any = None) -> Self:
         """Forget what was learned, learn the rows of X in their order, and find `threshold_`; y is ignored."""
-        if not 0.0 < self.contamination <= 0.5:
+        if not (isinstance(self.contamination, Real) and 0.0 < self.contamination <= 0.5):
             raise InvalidArgument(
                 "contamination", f"is {self.contamination!r}; it must lie in (0, 0.5], e.g. 0.1 for a tenth of the rows"
             )
@@ -81,9 +83,27 @@ class PyODDetector(Judging):
         """How odd each row is, (n,): higher is odder. 0 where nothing can be scored."""
         return self._oddness(X, slices)
 
-    def predict(self, X: Any, slices: Any = None) -> np.ndarray:
-        """1 for each row that is an outlier, and 0 for any other, (n,)."""
-        return (self.decision_function(X, slices) > self.threshold_).astype(int)
+    @overload
+    def predict(self, X: Any, slices: Any = None, *, return_confidence: Literal[False] = False) -> np.ndarray: ...
+    @overload
+    def predict(
+        self, X: Any, slices: Any = None, *, return_confidence: Literal[True]
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+    def predict(self, X: Any, slices: Any = None, *, return_confidence: bool = False) -> Any:
+        """1 for each row that is an outlier, and 0 for any other, (n,); on request with `predict_confidence`."""
+        scores = self.decision_function(X, slices)
+        labels = (scores > self.threshold_).astype(int)
+        return (labels, self._confidence(scores)) if return_confidence else labels
+
+    def predict_confidence(self, X: Any, slices: Any = None) -> np.ndarray:
+        """How likely each row would keep its label if the scores had been drawn again, from 0 to 1, (n,).
+
+        It compares with `decision_scores_`, and so with the rows that were given last.
+
+        Source: L. Perini, V. Vercruyssen, J. Davis, Quantifying the confidence of anomaly detectors in their
+        example-wise predictions, ECML PKDD 2020.
+        """
+        return self._confidence(self.decision_function(X, slices))
 
     def fit_predict(self, X: Any, y: Any = None, slices: Any = None) -> np.ndarray:
         """`fit`, then `labels_`."""
@@ -92,6 +112,13 @@ class PyODDetector(Judging):
     def predict_proba(self, X: Any, slices: Any = None) -> np.ndarray:
         """A number from 0 to 1 that a row is usual, and that it is an outlier, (n, 2); 0.5 at `threshold_`."""
         return as_probabilities(self.decision_function(X, slices) / max(self.threshold_, np.finfo(np.float32).tiny))
+
+    def _confidence(self, scores: np.ndarray) -> np.ndarray:
+        """`predict_confidence` of rows with these scores."""
+        n = len(self.decision_scores_)
+        below = np.searchsorted(np.sort(self.decision_scores_), scores, side="right")
+        outlier = 1.0 - binom.cdf(n - int(n * self.contamination), n, (1 + below) / (2 + n))
+        return np.where(scores > self.threshold_, outlier, 1.0 - outlier)
 
     def _made(self, n_features: int, features: list[str] | None) -> Engine:
         return Engine(n_features, self.target_rate, patience=self.patience, features=features, estimator=self.estimator)

@@ -89,7 +89,13 @@ class Streamed(BaseEstimator, ABC):
         if not afresh:
             check_is_fitted(self)
         kind = None if getattr(self, "categories", ()) else "numeric"
-        rows: Any = validate_data(self, X, reset=afresh, dtype=kind, ensure_all_finite=False)
+        try:
+            rows: Any = validate_data(self, X, reset=afresh, dtype=kind, ensure_all_finite=False)
+        except ValueError as error:
+            if "could not convert string" not in str(error):
+                raise
+            way = "name their columns in `categories`" if hasattr(self, "categories") else "encode them as numbers"
+            raise InvalidArgument("X", f"holds texts: {error}; {way}, or leave them out") from error
         return rows
 
     def _keys(self, slices: Any) -> Any:

@@ -18,14 +18,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from onlineguard.sources.days import DATE, Days
+
 _LINES = 1_000  # of the head, at most
 _MOST = 0.9  # of the rows must be told apart in the same way
 _DIGITS = r"(?:\d{1,3}(?:[.,]\d{3})+|\d+)(?:[.,]\d+)?"
 _NUMBER = re.compile(rf"[-+]?{_DIGITS}(?:[eE][-+]?\d+)?(?:%|m|[KMGTP]?i?B?)$")
+_COMMA = re.compile(r"-?\d+,\d{2}$")
 _SIZE = re.compile(rf"{_DIGITS}[KMGTP]i?$")  # as df -h and Kubernetes write them
 _PLAIN = re.compile(rf"{_DIGITS}$|-$|$")
 _THOUSANDTHS = re.compile(r"\d+m$")  # of a processor, as Kubernetes writes them
-_DATE = re.compile(r"(?:\d{4}-\d\d?-\d\d?|\d{1,2}[./-]\d{1,2}[./-](?:\d{4}|\d\d))$")
 _CLOCK = re.compile(r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?(?: [AaPp][Mm])?$")
 _BEHIND = re.compile(r"(?:[AaPp][Mm]|[-+]\d\d:?\d\d|UTC|GMT|CES?T|Z)$")  # a clock
 _HELD = re.compile(r'"((?:[^"\\]|\\.)*)"|\[([^\]]*)\]|(\S+)')
@@ -52,7 +54,8 @@ class Alignment:
     rest: bool = False  # the last field is all that is left
     sections: bool = False  # after a blank line, rows count only below another header
     clock: bool = False  # the first column is a time of the day
-    day: str = ""  # of those times, as a title has it
+    day: str = ""  # of the first of those times, as a title has it
+    day_first: bool = False  # in dates that may be read in two ways
     sizes: frozenset[int] = frozenset()  # columns such as 12G, which stands for 12 GiB
     thousandths: frozenset[int] = frozenset()  # columns such as 250m, which stands for 0.250
 
@@ -68,10 +71,11 @@ class Alignment:
         return words
 
 
-def told_alignment(text: str, asked: bool = False) -> Alignment | None:
+def told_alignment(text: str, asked: bool = False, time_format: str | None = None) -> Alignment | None:
     """How the columns of a text are aligned, by its first lines; None where they are not.
 
-    asked: the user says that they are; then it is None only where there are no two rows.
+    asked: the user says that they are; then it is None only where there are no two rows. time_format: that of the
+    times, if the user said it. Without it, 07/08/2026 is in August where numbers have decimal commas, else in July.
     """
     lines = [line.rstrip("\r") for line in text.split("\n")[:_LINES]]
     (best, share), (held, share_held) = _told(lines, False), _told(lines, True)
@@ -84,9 +88,11 @@ def told_alignment(text: str, asked: bool = False) -> Alignment | None:
     sizes = frozenset(at for at, cells in columns if _are_sizes(cells))
     thousandths = frozenset(at for at, cells in columns if all(map(_THOUSANDTHS.match, cells)))
     clock = 2 * sum(_CLOCK.match(row[0]) is not None for row in rows) > len(rows)
-    titles = [word for line in lines[: best.before] for word in line.split() if _DATE.match(word)]
+    titles = [word for line in lines[: best.before] for word in line.split() if DATE.match(word)]
     day = titles[0] if clock and titles else ""
-    return replace(best, sizes=sizes, thousandths=thousandths, clock=clock, day=day, names=_unlike(best.names))
+    first = time_format.startswith("%d") if time_format else any(_COMMA.match(cell) for row in rows for cell in row)
+    found = replace(best, sizes=sizes, thousandths=thousandths, clock=clock, day=day, day_first=first)
+    return replace(found, names=_unlike(best.names))
 
 
 def in_columns(blocks: Iterator[bytes], alignment: Alignment) -> Iterator[bytes]:
@@ -105,6 +111,8 @@ class _Table:
 
     def __init__(self, alignment: Alignment):
         self._way, self._at, self._inside = alignment, 0, True
+        self._days = Days(alignment.day, alignment.day_first)
+        self._dated = next((title.split()[0] for title in alignment.titles if alignment.day in title.split()), None)
 
     def line(self, line: bytes) -> bytes:
         text = line.decode(errors="surrogateescape").rstrip("\r")
@@ -120,7 +128,7 @@ class _Table:
         if not text.strip():
             self._inside = not way.sections
             return ()
-        if text in way.titles:
+        if self._is_title(text):
             return ()
         if way.header and text.rstrip().endswith(way.header[-1]) and _header_words(text) == way.header:
             self._inside = True
@@ -129,7 +137,7 @@ class _Table:
         if fields is None:
             return (text,)
         if way.day:
-            fields[0] = f"{way.day} {fields[0]}"
+            fields[0] = f"{self._days.at(fields[0])} {fields[0]}"
         for at in way.sizes:
             if at < len(fields) and _SIZE.match(fields[at]):
                 fields[at] = fields[at].removesuffix("i") + "iB"
@@ -137,6 +145,15 @@ class _Table:
             if at < len(fields) and _THOUSANDTHS.match(fields[at]):
                 fields[at] = fields[at].removesuffix("m") + "e-3"
         return fields
+
+    def _is_title(self, text: str) -> bool:
+        """Whether a line is a title that comes again; where it has another day, that one holds."""
+        if self._dated and text.startswith(self._dated):
+            days = [word for word in text.split() if DATE.match(word)]
+            if days:
+                self._days.titled(days[0])
+                return True
+        return text in self._way.titles
 
 
 def _told(lines: Sequence[str], held: bool) -> tuple[Alignment | None, float]:
@@ -189,7 +206,7 @@ def _words(line: str, held: bool) -> list[str]:
     joined: list[str] = []
     for word in words:
         last = joined[-1] if joined else ""
-        if (_CLOCK.match(word) and _DATE.match(last)) or (_BEHIND.match(word) and _CLOCK.match(last.split(" ")[-1])):
+        if (_CLOCK.match(word) and DATE.match(last)) or (_BEHIND.match(word) and _CLOCK.match(last.split(" ")[-1])):
             joined[-1] = f"{last} {word}"
         else:
             joined.append(word)

@@ -91,7 +91,9 @@ def _text(
         )
     usual = DELIMITERS.get(place.suffix)
     told = whole_lines(head, ended)
-    blanks = told_alignment(told, asked=choices.delimiter == BLANKS) if choices.delimiter in (None, BLANKS) else None
+    blanks = None
+    if choices.delimiter in (None, BLANKS):
+        blanks = told_alignment(told, choices.delimiter == BLANKS, choices.time_format)
     if blanks is not None:
         lines = Lines(in_columns(utf8, blanks))
         told = b"".join(in_columns(iter([told.encode()]), blanks)).decode()

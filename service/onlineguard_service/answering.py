@@ -34,6 +34,7 @@ from onlineguard_service.redis.counting import CountersUnavailable, Counting
 CLICKS_AT_ONCE = 64  # of a request; a millisecond or two
 CLICKS_BESIDE = 32  # of a larger one, before others get their turn
 EVENTS_AT_ONCE = 256
+KNOWN_AT_ONCE = 512  # labels, or delayed decisions; a millisecond
 DEGRADED = ["counters"]
 OUTCOMES = ("applied", "repeated", "conflict")  # of a `DecisionAnswer`
 
@@ -177,21 +178,36 @@ class Answering:
         return self._guard.model.version
 
     async def labels(self, labels: Sequence[Label]) -> list[LabelAnswer]:
-        """Take what became known of clicks; one answer each."""
-        if not labels:
-            return []
-        return await self._under_way(self._commit(entries.Labels(list(labels), entries.now(), self._namespace)))
+        """Take what became known of clicks; one answer each.
+
+        Raises JournalUnavailable if nothing can be kept: of the part of the request that it hits nothing is then taken,
+        and sending all of it again does no harm.
+        """
+        return await self._under_way(self._in_parts(labels, entries.Labels))
 
     async def decisions(self, decisions: Sequence[Decision]) -> list[DecisionAnswer]:
-        """Let decisions about clicks take the place of those that they name; one answer each."""
-        if not decisions:
-            return []
-        answers = await self._under_way(
-            self._commit(entries.Decisions(list(decisions), entries.now(), self._namespace))
-        )
+        """Let decisions about clicks take the place of those that they name; one answer each. Raises as `labels`."""
+        return await self._under_way(self._in_parts(decisions, entries.Decisions, self._count))
+
+    async def _in_parts(
+        self,
+        items: Sequence[Any],
+        entry: type[entries.Labels | entries.Decisions],
+        count: Callable[[list[Any]], None] = lambda answers: None,
+    ) -> list[Any]:
+        answers: list[Any] = []
+        for start in range(0, len(items), KNOWN_AT_ONCE):
+            if start:
+                await give_way()
+            part = list(items[start : start + KNOWN_AT_ONCE])
+            answered = await self._commit(entry(part, entries.now(), self._namespace))
+            count(answered)
+            answers += answered
+        return answers
+
+    def _count(self, answers: list[DecisionAnswer]) -> None:
         for answer in answers:
             self._shared.delayed[answer.outcome] += 1
-        return answers
 
     async def erase(self, user_id: str) -> Erased:
         """See `Erasing.erase`."""

@@ -11,6 +11,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_network
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -169,6 +170,11 @@ class Settings:
         "Connections of one address at most (or of a /64 of IPv6); a proxy that keeps more to the service needs more.",
         1,
     )
+    trusted_proxies: tuple[str, ...] = _setting(
+        (),
+        "Addresses or networks, as 10.0.0.0/8, of proxies that are believed who asks through them, by X-Forwarded-For; "
+        "none: a client is who connects.",
+    )
     batch_limit: int = _setting(10_000, "Events, clicks or labels in a request at most.", 1)
     rate_limit: float = _setting(0.0, "Requests a second of one key, or of one address without a key; 0: any.", 0)
     keys: Path | None = _setting(None, "TOML file of API keys, see --new-key; without it requests need none.")
@@ -250,6 +256,13 @@ class Settings:
             )
         if set(self.redis_prefix) & set("{}"):
             raise InvalidArgument(f"redis_prefix is {self.redis_prefix!r}; it must be text without braces, e.g. clicks")
+        for proxy in self.trusted_proxies:
+            try:
+                ip_network(proxy, strict=False)
+            except ValueError:
+                raise InvalidArgument(
+                    f"trusted_proxies names {proxy!r}; it must be an address or a network, e.g. 192.0.2.1 or 10.0.0.0/8"
+                ) from None
         if self.features and self.n_features not in (0, len(self.features)):
             raise InvalidArgument(
                 f"n_features is {self.n_features}, but features names {len(self.features)}; leave n_features out"

@@ -199,9 +199,24 @@ class Figures:
 
     def held(self) -> np.ndarray:
         """The places of all slices, int64, oldest first."""
+        return self.born_since(0)
+
+    def numbers(self, places: np.ndarray) -> np.ndarray:
+        """The number of the slice at each place of `held`, int64, which no other slice ever gets."""
+        return self._table.numbers(places)
+
+    def holds(self, places: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Whether the slice with this number is still at each of these places."""
+        self.settle()
+        return self._table.holds(places, numbers)
+
+    def born_since(self, number: int) -> np.ndarray:
+        """The places of the slices with this number and higher ones, int64, oldest first."""
         self.settle()
         rows = self._table.used()
-        return rows[np.argsort(self._table.numbers(rows), kind="stable")]
+        numbers = self._table.numbers(rows)
+        late = np.flatnonzero(numbers >= number)
+        return rows[late[np.argsort(numbers[late], kind="stable")]]
 
     def name(self, place: int) -> Hashable:
         """The slice at a place of `held`."""

@@ -1,26 +1,40 @@
 """Slices for a table: those whose key contains a text, sorted by a column, and of these a page.
 
-Sorted by numbers and without a text, a page of 100,000 slices takes some milliseconds, since no key is looked at but
-those of the page. Looking through 100,000 keys takes tenths of a second, so it is done in parts, between which others
-are answered. What comes or goes meanwhile may be missing in the list.
+A page of 100,000 slices takes some milliseconds, since no key is looked at but those of the page, and those of slices
+that are not in the index of names yet. Whatever takes longer is done in parts, between which others are answered. What
+comes or goes meanwhile may be missing in the list.
 """
 
 import heapq
 import itertools
-from collections.abc import AsyncGenerator, Hashable, Iterator, Mapping
-from typing import Any
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from onlineguard.wire.requests import Of, Sort
 from onlineguard_service.figures import Figures, shown_key
+from onlineguard_service.name_index import NameIndex, index_of
 from onlineguard_service.patience import give_way
 
 AT_ONCE = 500  # keys that are looked at before others get their turn; some tenths of a millisecond
 ROWS_AT_ONCE = 100  # of a page, as well
 
-type _Named = tuple[str, int, Of, Hashable]  # a slice with its text, by which it is sorted, and then by its place
+type _Named = tuple[str, int, int, Of, Hashable]  # a slice by its name, then by its stream and its number
+
+
+class _Found(NamedTuple):
+    """The slices of one stream that contain a text."""
+
+    stream: int
+    of: Of
+    figures: Figures
+    names: NameIndex
+    at: Int[np.ndarray, " n"]  # in the index
+    late: list[list[_Named]]  # those that are not in it, in runs in order, of each as many as the page may need
+    places: Int[np.ndarray, " m"]  # of all that are not in it, oldest first
+    numbers: Int[np.ndarray, " m"]
 
 
 async def listed(
@@ -32,22 +46,16 @@ async def listed(
     if sort != "name" and not contains:
         shown = _by_number(figures, {of: each.held() for of, each in figures.items()}, sort, descending, page)
     else:
-        texts: list[list[_Named]] = []
-        places: dict[Of, list[np.ndarray]] = {of: [np.empty(0, np.int64)] for of in figures}
-        found = 0
-        async for of, keys in _containing(figures, contains.lower()):
-            if sort == "name":
-                run: list[_Named] = [(shown_key(key), n, of, key) for n, key in enumerate(keys, found)]
-                texts.append(sorted(run, reverse=descending)[: page.stop])
-            else:
-                at = figures[of].places(keys)
-                places[of].append(at[at >= 0])
-            found += len(keys)
+        text, wanted = contains.lower(), page.stop if sort == "name" else 0
+        of_all = [
+            await _containing(n, of, each, text, descending, wanted) for n, (of, each) in enumerate(figures.items())
+        ]
+        found = sum(len(one.names.held(one.figures, one.at)) + len(one.places) for one in of_all)
         if sort == "name":
-            shown = await _merged(texts, descending, page)
+            late = [run for one in of_all for run in one.late]
+            shown = await _merged([*late, *(_named(one, descending) for one in of_all)], descending, page)
         else:
-            joined: dict[Of, np.ndarray] = {of: np.concatenate(at) for of, at in places.items()}
-            shown = _by_number(figures, joined, sort, descending, page)
+            shown = _by_number(figures, {one.of: _places(one) for one in of_all}, sort, descending, page)
     rows: list[dict[str, Any]] = []
     for start in range(0, len(shown), ROWS_AT_ONCE):
         await give_way()
@@ -99,26 +107,58 @@ def _entries(figures: Figures, of: Of, keys: list[Hashable]) -> Iterator[dict[st
     return (next(entries) if place >= 0 else None for place in places.tolist())
 
 
-async def _containing(figures: Mapping[Of, Figures], part: str) -> AsyncGenerator[tuple[Of, list[Hashable]]]:
-    """The slices whose key contains the text, some at a time, with turns for others in between."""
-    for of, each in figures.items():
-        names = each.names()
-        for start in range(0, len(names), AT_ONCE):
-            await give_way()
-            yield of, [key for key in names[start : start + AT_ONCE] if part in shown_key(key).lower()]
+async def _containing(stream: int, of: Of, figures: Figures, text: str, descending: bool, wanted: int) -> _Found:
+    """The slices of a stream whose key contains the text, with turns for others in between."""
+    index = await index_of(figures)
+    at = await index.containing(text)
+    late: list[list[_Named]] = []
+    places = figures.born_since(index.upto)
+    numbers, among = figures.numbers(places), np.zeros(len(places), bool)
+    for start in range(0, len(places), AT_ONCE):
+        await give_way()
+        part = slice(start, start + AT_ONCE)
+        run: list[_Named] = []
+        held = figures.holds(places[part], numbers[part]).tolist()
+        each = zip(itertools.count(start), held, places[part].tolist(), numbers[part].tolist())
+        for n, is_held, place, number in each:
+            if is_held and text in (shown := shown_key(name := figures.name(place))).lower():
+                among[n] = True
+                run.append((shown, stream, number, of, name))
+        if wanted:
+            late.append(sorted(run, reverse=descending)[:wanted])
+    return _Found(stream, of, figures, index, at, late, places[among], numbers[among])
 
 
-async def _merged(runs: list[list[_Named]], descending: bool, page: slice) -> list[tuple[Of, Hashable]]:
-    """A page of the slices in runs that are in the order of their texts. Empties the runs."""
+def _places(found: _Found) -> Int[np.ndarray, " n"]:
+    """Where the slices stand in the figures, oldest first, of those that have not gone."""
+    held = found.names.held(found.figures, found.at)
+    late = found.places[found.figures.holds(found.places, found.numbers)]
+    return np.concatenate([found.names.oldest_first(held), late])
+
+
+def _named(found: _Found, descending: bool) -> Iterator[_Named]:
+    """The slices that stand in the index in the order of their names; some are read at a time."""
+    at = found.at[::-1] if descending else found.at
+    for start in range(0, len(at), AT_ONCE):
+        held = found.names.held(found.figures, at[start : start + AT_ONCE])
+        numbers, places = found.names.numbers[held].tolist(), found.names.places[held].tolist()
+        names = list(map(found.figures.name, places))  # all at once: a place may be another slice's later
+        for name, number in zip(names, numbers, strict=True):
+            yield shown_key(name), found.stream, number, found.of, name
+
+
+async def _merged(runs: list[Iterable[_Named]], descending: bool, page: slice) -> list[tuple[Of, Hashable]]:
+    """A page of the slices in runs that are in the order of their names. Empties those that are lists."""
     merged = itertools.islice(heapq.merge(*runs, reverse=descending), page.stop)
     shown: list[tuple[Of, Hashable]] = []
     seen = 0
     while part := list(itertools.islice(merged, AT_ONCE)):
-        shown += [named[2:] for named in part[max(page.start - seen, 0) :]]
+        shown += [named[3:] for named in part[max(page.start - seen, 0) :]]
         seen += len(part)
         await give_way()
     for n, run in enumerate(runs):  # to free them takes milliseconds
-        run.clear()
+        if isinstance(run, list):
+            run.clear()
         if n % 8 == 7:
             await give_way()
     return shown

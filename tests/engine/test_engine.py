@@ -111,7 +111,7 @@ def test_a_forgotten_slice_starts_anew(key):
     engine.forget(key)
     assert engine.slices == []
     assert_equal(engine.update(keys, X), first)
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="'never seen' is no slice of this engine, or no longer"):
         engine.forget("never seen")
 
 

@@ -189,6 +189,7 @@ def sources() -> Iterator[tuple[str, object]]:
     yield "a reader", table.to_reader(max_chunksize=11)
     yield "a capsule", Capsule(table)
     yield "a dataset", pyarrow.dataset.dataset(table)
+    yield "a scanner of a dataset", pyarrow.dataset.dataset(table).scanner()
     yield "a relation", relation("*")
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from onlineguard import Engine
-from onlineguard.engine.verdicts import Verdicts
+from onlineguard.engine.verdicts import Verdict, Verdicts
 
 NUMBERS = st.floats(0.0, width=32, allow_subnormal=False) | st.sampled_from([0.0, 1.0, np.inf, np.nan])
 
@@ -41,6 +41,14 @@ def test_a_bounded_score_lies_between_0_and_1_and_says_how_rare_the_event_is():
     assert ((bounded >= 0.0) & (bounded < 1.0)).all()
     np.testing.assert_allclose(10.0 ** (-bounded / (1.0 - bounded)), verdicts.p_value)
     assert verdicts[7].bounded_score == bounded[7]
+
+
+def test_a_verdict_is_shown_by_what_a_reader_looks_for():
+    verdict = Verdict(2.5, 1.25, True, (1.0, 1.1, 1.2, 1.3), 0.01)
+    assert (
+        repr(verdict)
+        == f"Verdict(score=2.5, threshold=1.25, p_value={verdict.p_value:.4g}, anomalous=True, ready=True)"
+    )
 
 
 def test_rivers_binned_roc_auc_of_the_bounded_score_is_near_the_exact_one():

@@ -6,15 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onlineguard.report import SeriesRecorder, counts, merge_alarms
+from onlineguard.report.evidence import beyond_chance
 
 
-def by_loop(slices, anomalous, gap):
-    """Events, anomalies and alarms of each slice."""
+def by_loop(slices, anomalous, gap, scores=None, p_values=None):
+    """Events, anomalies, alarms and evidence of each slice."""
     expected = {}
+    scores = np.ones(len(slices)) if scores is None else scores
+    p_values = np.ones(len(slices)) if p_values is None else p_values
     for slice_ in set(slices.tolist()):
-        odd = np.flatnonzero(anomalous[slices == slice_])
-        alarms = merge_alarms(odd, np.ones(len(odd)), np.ones(len(odd)), gap)
-        expected[slice_] = (int((slices == slice_).sum()), len(odd), len(alarms))
+        mine = slices == slice_
+        odd = np.flatnonzero(anomalous[mine])
+        alarms = merge_alarms(odd, scores[mine][odd], p_values[mine][odd], gap)
+        evidence = sum(int(beyond_chance(np.int64(round(1_000 * one.evidence)), one.end + 1)) for one in alarms)
+        expected[slice_] = (int(mine.sum()), len(odd), len(alarms), evidence)
     return expected
 
 
@@ -24,19 +29,24 @@ def by_loop(slices, anomalous, gap):
     st.integers(0, 5),
     st.sampled_from([0, 2**22, 2**40]),
 )
-def test_events_anomalies_and_alarms_are_those_of_a_plain_loop(seed, cuts, gap, offset):
+def test_events_anomalies_alarms_and_evidence_are_those_of_a_plain_loop(seed, cuts, gap, offset):
     rng = np.random.default_rng(seed)
     slices, anomalous = rng.integers(0, 60, 500) + offset, rng.random(500) < rng.choice([0.02, 0.5])
+    scores, p_values = rng.choice([1.0, 2.0, np.inf], 500), 10.0 ** -rng.uniform(0.0, 14.0, 500)
     counted, rows = counts.Counts(gap), {}
     for part in np.split(np.arange(500), sorted(cuts)):
-        grouped = counted.add(slices[part], anomalous[part], np.ones(len(part)))
+        grouped = counted.add(slices[part], anomalous[part], scores[part], p_values[part])
         rows |= dict(zip(slices[part][grouped.first].tolist(), grouped.rows.tolist(), strict=True))
         for i, slice_ in enumerate(slices[part][grouped.first]):
             at = part[grouped.positions(i)]
             assert (slices[at] == slice_).all()
             assert grouped.numbers[grouped.positions(i)].tolist() == [int((slices[:j] == slice_).sum()) for j in at]
-    found = {slice_: tuple(counted[row][["events", "anomalies", "alarms"]].tolist()) for slice_, row in rows.items()}
-    assert found == by_loop(slices, anomalous, gap)
+    evidence = dict(zip(rows, counted.evidence(np.array([*rows.values()], np.int64)).tolist(), strict=True))
+    found = {
+        slice_: (*counted[row][["events", "anomalies", "alarms"]].tolist(), evidence[slice_])
+        for slice_, row in rows.items()
+    }
+    assert found == by_loop(slices, anomalous, gap, scores, p_values)
 
 
 def test_counts_stay_exact_while_others_are_forgotten(monkeypatch):
@@ -66,7 +76,7 @@ def test_every_one_of_200_slices_is_counted_from_its_first_event(batch):
     kept = recorder.reports(64)
     assert len(kept) == 64
     assert {int(one.name): (one.n_events, one.n_anomalies, one.n_alarms) for one in kept} == {
-        slice_: expected[slice_] for slice_ in (int(one.name) for one in kept)
+        slice_: expected[slice_][:3] for slice_ in (int(one.name) for one in kept)
     }
     for one in kept:  # what is drawn are the slice's own events, by their own numbers
         mine = scores[slices == int(one.name)]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from onlineguard.errors import InvalidArgument
-from onlineguard.report import SliceReport, write_report
+from onlineguard.report import Alarm, SliceReport, write_report
 from tests.support.pages import Page, a_slice, any_float, written
 
 EVIL = "<script>alert('1')</script>\"&amp; \x00\ud800 $name {0} ]]> -->"
@@ -59,7 +59,7 @@ def any_slice(draw) -> SliceReport:
         thresholds=draw(series),
         labels=draw(st.none() | hnp.arrays(np.int8, n, elements=st.integers(0, 1))),
         times=draw(st.none() | moments | moments.map(np.sort)),
-        alarms=[(start, start + 3, draw(any_float), draw(any_float)) for start in starts],
+        alarms=[Alarm(start, start + 3, draw(any_float), draw(any_float)) for start in starts],
         drivers=draw(st.dictionaries(st.text(max_size=3), st.floats(0, 1), max_size=9)),
         n_events=n,
     )

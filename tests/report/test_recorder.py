@@ -61,9 +61,8 @@ def test_no_spike_no_dip_and_no_anomaly_is_lost_however_few_points_are_kept(valu
     assert (np.diff(kept.index) > 0).all()
     assert kept.labels.max() == (values > 50).max()
     assert (kept.n_events, kept.n_anomalies) == (len(values), (np.abs(values) > 2).sum())
-    assert kept.n_alarms == len(
-        merge_alarms(np.flatnonzero(np.abs(values) > 2), np.abs(values)[np.abs(values) > 2], values)
-    )
+    odd = np.flatnonzero(np.abs(values) > 2)
+    assert kept.n_alarms == len(merge_alarms(odd, np.abs(values)[odd], np.ones(len(odd))))
 
 
 def test_the_highest_alarms_are_kept_and_all_are_counted():
@@ -79,6 +78,15 @@ def test_the_highest_alarms_are_kept_and_all_are_counted():
     assert [alarm.start for alarm in kept.alarms] == sorted(alarm.start for alarm in kept.alarms)
 
 
+def test_slices_that_come_one_after_the_other_are_all_recorded():
+    recorder = SeriesRecorder(max_points=8)
+    for key in ("a", "b", "c"):  # each fills what is pending, and the last bucket of the one before is not full
+        record(recorder, [key] * 65_537, np.ones(65_537))
+    assert [(kept.name, kept.n_events, kept.index[-1]) for kept in recorder.reports()] == [
+        (key, 65_537, 65_536) for key in ("a", "b", "c")
+    ]
+
+
 def test_an_alarm_goes_on_across_batches():
     recorder = SeriesRecorder(gap=3)
     for value in [0, 5, 0, 0, 0, 7, 0, 0, 0, 0, 5]:
@@ -88,12 +96,12 @@ def test_an_alarm_goes_on_across_batches():
     assert kept.n_alarms == 2
 
 
-def test_a_higher_peak_takes_the_place_of_the_lowest_recorded_slice():
+def test_a_slice_with_more_evidence_takes_the_place_of_the_recorded_one_with_the_least():
     recorder = SeriesRecorder(max_slices=2)
     record(recorder, ["a", "b"], np.array([5.0, 3.0]))
     record(recorder, ["c", "d"], np.array([1.0, 2.5]))  # no anomaly, and one that is not higher
     assert [kept.name for kept in recorder.reports()] == ["a", "b"]
-    record(recorder, ["c", "a"], np.array([4.0, 0.0]))
+    record(recorder, ["c", "a"], np.array([5.5, 0.0]))
     assert [kept.name for kept in recorder.reports()] == ["a", "c"]
     assert [kept.name for kept in recorder.reports(1)] == ["a"]
     assert "c" in recorder
@@ -116,7 +124,7 @@ def test_an_infinite_score_is_an_alarm_but_no_rank():
     recorder = SeriesRecorder()
     record(recorder, ["a", "b"], np.array([np.nan, 3.0]), np.array([np.inf, 3.0]))
     assert [kept.name for kept in recorder.reports()] == ["b", "a"]
-    assert recorder.reports()[1].alarms == [(0, 0, np.inf, 0.0)]
+    assert recorder.reports()[1].alarms == [(0, 0, np.inf, 0.0, 0, 0)]
 
 
 def test_drivers_are_shares_of_all_that_was_explained():

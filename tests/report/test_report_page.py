@@ -59,6 +59,7 @@ def order(page: Page) -> list[list[str]]:
 
 def test_pointing_at_a_plot_shows_the_values_of_the_event_there(opened: Page):
     noisy = plots(opened, "noisy")
+    noisy.scroll_into_view_if_needed()
     box = noisy.locator(".plot").first.bounding_box()
     assert box is not None
     opened.mouse.move(box["x"] + box["width"] * 120 / 399, box["y"] + 40)

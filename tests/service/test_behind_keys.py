@@ -7,8 +7,9 @@ import signal
 import socket
 import ssl
 import subprocess
+import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx2
@@ -18,7 +19,7 @@ import pytest
 from backports import zstd
 
 from onlineguard.wire import arrow
-from tests.support.attacked import MIB, memory
+from tests.support.attacked import ASKED, MIB, learned_beside, memory
 from tests.support.keys import keys_file
 from tests.support.real import Service
 from tests.support.tables import stream
@@ -26,6 +27,7 @@ from tests.support.tables import stream
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc").exists(), reason="memory is read in /proc")]
 
 EACH = 20  # connections of one address
+FLOODING = 16  # of them, of one client
 USERS = 'onlineguard_evicted_total{kind="users"}'
 
 
@@ -50,6 +52,7 @@ class House:
             folder,
             {"acme": "acme", "umbrella": "umbrella"},
             operator=["score", "update", "admin"],
+            flooder=["score", "update"],
             acme=["score", "update"],
             umbrella=["score", "update"],
         )
@@ -82,9 +85,13 @@ class House:
 
     def shown(self):
         """The certificate that the service shows to a new connection, in PEM."""
-        with socket.create_connection(("127.0.0.1", self.service.port)) as plain:
-            with self.trusting(self.client).wrap_socket(plain, server_hostname="127.0.0.1") as connection:
-                return ssl.DER_cert_to_PEM_cert(connection.getpeercert(binary_form=True))
+        with self.connected() as connection:
+            return ssl.DER_cert_to_PEM_cert(connection.getpeercert(binary_form=True))
+
+    def connected(self):
+        """A connection over TLS that waits for half a minute at most."""
+        plain = socket.create_connection(("127.0.0.1", self.service.port), timeout=30)
+        return self.trusting(self.client).wrap_socket(plain, server_hostname="127.0.0.1")
 
     def figure(self, line):
         """A number in /metrics, by the beginning of its line."""
@@ -271,3 +278,41 @@ def test_entities_and_slices_are_evicted_at_their_bound_and_memory_stays(house):
         assert operator.post("/v1/update", json=events).status_code == 200
     until(lambda: house.figure('onlineguard_slices_evicted_total{of="events"}') >= 800.0)
     assert 100.0 < house.figure('onlineguard_slices{of="events"}') <= 200.0 + 3.0  # and three in namespaces
+
+
+def test_of_two_keys_at_one_address_one_is_answered_however_much_the_other_has_outstanding(house):
+    """How much of the flood has been learned by then is what the answers tell: it is no matter of time."""
+    with house.of("operator") as operator, ExitStack() as held:
+        assert operator.post("/v1/update", json={"slice": "flood", "x": [1.0, 2.0]}).status_code == 200
+        flooder, mine = (f"x-api-key: {house.keys[name]}\r\n" for name in ("flooder", "operator"))
+        flooding = {held.enter_context(house.connected()): [flooder] * 12 for _ in range(FLOODING)}
+        learned = learned_beside(flooding, held.enter_context(house.connected()), mine)
+    assert learned[-1] - learned[0] < ASKED * 2 * 256  # in shared turns each would wait for a part of every connection
+
+
+def test_beside_handshakes_that_are_completed_over_and_over_others_are_answered_and_nothing_is_left(house):
+    files, over, completed = Path(f"/proc/{house.service.process.pid}/fd"), threading.Event(), []
+    context = house.trusting(house.client)
+
+    def storm():
+        while not over.is_set():
+            with suppress(OSError), socket.create_connection(to, 30, ("127.0.0.2", 0)) as plain:
+                context.wrap_socket(plain, server_hostname="127.0.0.1").close()
+                completed.append(1)
+
+    to, storms = ("127.0.0.1", house.service.port), [threading.Thread(target=storm, daemon=True) for _ in range(8)]
+    before, open_before = memory(house.service), len(os.listdir(files))
+    for thread in storms:
+        thread.start()
+    try:
+        with house.of("operator") as operator:
+            answered = 0
+            while len(completed) < 400 or answered < 40:
+                assert operator.post("/v1/update", json={"slice": "web", "x": [1.0, 2.0]}).status_code == 200
+                answered += 1
+    finally:
+        over.set()
+        for thread in storms:
+            thread.join(60)
+    assert memory(house.service) - before < 40 * MIB
+    until(lambda: len(os.listdir(files)) <= open_before + 2)

@@ -52,6 +52,7 @@ def test_every_setting_is_explained_and_can_be_given_as_text(name):
         "webhook": "https://h",
         "journal": "folder",
         "target_rate": "0.1",
+        "trusted_proxies": "10.0.0.0/8,192.0.2.1",
     }
     text = texts.get(name, str(config.default(name) or "7"))
     environ = {"ONLINEGUARD_" + name.upper(): text}

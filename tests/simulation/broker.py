@@ -131,6 +131,10 @@ class SimulatedMember:
         self._inner.pause(owned, paused)
         (self._paused.add if paused else self._paused.discard)(owned)
 
+    def give_up(self, owned: Owned) -> None:
+        """See Member."""
+        self._inner.give_up(owned)
+
     def publish(self, done: Sequence[Done]) -> None:
         """See Member."""
         world, faults = self._world, self._broker.faults

@@ -68,7 +68,7 @@ class Laws:
 
     def published(self, done: Done, before: int, found: Sequence[Output]) -> None:
         """The log kept a publication. `before`: how far the partition's outputs went; found: what was added."""
-        partition, generation, _ = done.owned
+        partition, generation, *_ = done.owned
         where = f"partition {partition}, generation {generation}"
         if generation != self.generations[partition]:
             raise Broken("one owner publishes", f"{where}, where {self.generations[partition]} owns it")

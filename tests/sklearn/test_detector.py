@@ -1,6 +1,7 @@
 """The engine behind scikit-learn's methods: the same verdicts, and what pipelines and searches need."""
 
 import io
+import math
 import pickle
 
 import joblib
@@ -101,6 +102,14 @@ def test_categories_one_sided_features_weights_and_absence_are_those_of_the_engi
     assert_same_engine(OutlierDetector(**chosen).fit(X).engine_, engine)
 
 
+def test_texts_that_are_no_categories_are_an_error_that_names_the_way_out():
+    frame = pd.DataFrame({"browser": ["firefox", "chrome"] * 9, "ms": X[:18, 0]})
+    with pytest.raises(InvalidArgument, match=r"X holds texts: .*'firefox'; name their columns in `categories`"):
+        OutlierDetector().fit(frame)
+    with pytest.raises(InvalidArgument, match=r"X holds texts: .*'firefox'; encode them as numbers"):
+        PyODDetector().fit(frame)
+
+
 def test_a_target_rate_that_is_set_later_holds_from_the_next_partial_fit_on():
     detector, engine = OutlierDetector().fit(X), Engine(2)
     engine.update("all", X)
@@ -175,6 +184,17 @@ def test_pyods_conventions_hold():
     assert detector.predict(ODD).tolist() == [1, 0]
 
 
+def test_pyods_confidence_is_the_chance_that_a_label_would_be_given_again():
+    detector = PyODDetector(contamination=0.1).fit(X[:300])
+    labels, confidence = detector.predict(X[300:330], return_confidence=True)
+    np.testing.assert_array_equal(labels, detector.predict(X[300:330]))
+    np.testing.assert_array_equal(confidence, detector.predict_confidence(X[300:330]))
+    for score, label, found in zip(detector.decision_function(X[300:330]), labels, confidence, strict=True):
+        p = (1 + sum(seen <= score for seen in detector.decision_scores_)) / 302  # of a lower score, by Laplace's rule
+        beyond = sum(math.comb(300, k) * p**k * (1.0 - p) ** (300 - k) for k in range(271, 301))
+        assert found == pytest.approx(beyond if label else 1.0 - beyond, abs=1e-9)
+
+
 def test_pyods_threshold_stays_while_more_is_learned(tmp_path):
     detector = PyODDetector(contamination=0.1).partial_fit(X[:500])
     threshold = detector.threshold_
@@ -194,6 +214,7 @@ def test_pyods_threshold_stays_while_more_is_learned(tmp_path):
         (lambda: OutlierDetector(only_high=["cpu"]), "only_high names 'cpu', which is no feature"),
         (lambda: OutlierDetector(estimator=Quantile), "estimator is .* which is not a pytree"),
         (lambda: PyODDetector(contamination=0.6), r"contamination is 0\.6; it must lie in \(0, 0\.5\]"),
+        (lambda: PyODDetector(contamination="auto"), r"contamination is 'auto'; it must lie in \(0, 0\.5\]"),
     ],
 )
 def test_a_bad_parameter_is_named_by_fit(make, message):

@@ -100,6 +100,30 @@ Linux 5.15.0 (web-1) \t29.11.2026 \t_x86_64_\t(2 CPU)
 23:50:01        all      5,22      1,14
 23:59:01        all     16,22      1,24
 """
+SAR_PAST_MIDNIGHT = """\
+Linux 5.15.0-91-generic (web-1) \t12/31/2026 \t_x86_64_\t(2 CPU)
+
+11:40:01 PM     CPU     %user     %idle
+11:50:01 PM     all      5.22     93.64
+12:00:01 AM     all      6.22     92.54
+
+12:10:01 AM     CPU     %user     %idle
+01:00:01 AM     all      7.22     91.54
+12:50:01 AM     all      5.32     93.24
+Average:        all      5.59     93.14
+Linux 5.15.0-92-generic (web-1) \t01/04/2027 \t_x86_64_\t(4 CPU)
+
+12:00:01 AM     CPU     %user     %idle
+12:10:01 AM     all      4.22     94.64
+11:50:01 PM     all      4.32     94.54
+"""
+FRENCH_SAR = """\
+Linux 5.15.0 (web-1) \t07/08/2026 \t_x86_64_\t(2 CPU)
+
+23:40:01        CPU     %user   %system
+23:50:01        all      5,22      1,14
+00:00:01        all     16,22      1,24
+"""
 NAN = float("nan")
 # text: features, their numbers, the time and slice columns, times, and how many lines are set aside
 TABLES = {
@@ -150,6 +174,27 @@ TABLES = {
         "time",
         ("CPU", ["all"] * 2),
         ["2026-11-29T23:50:01", "2026-11-29T23:59:01"],
+        0,
+    ),
+    "sar past midnight, and another day": (  # also a clock that was put back for winter
+        SAR_PAST_MIDNIGHT,
+        ["%user", "%idle"],
+        [[5.22, 93.64], [6.22, 92.54], [7.22, 91.54], [5.32, 93.24], [4.22, 94.64], [4.32, 94.54]],
+        "time",
+        ("CPU", ["all"] * 6),
+        [
+            *("2026-12-31T23:50:01", "2027-01-01T00:00:01", "2027-01-01T01:00:01", "2027-01-01T00:50:01"),
+            *("2027-01-04T00:10:01", "2027-01-04T23:50:01"),
+        ],
+        1,
+    ),
+    "sar past midnight in France": (
+        FRENCH_SAR,
+        ["%user", "%system"],
+        [[5.22, 1.14], [16.22, 1.24]],
+        "time",
+        ("CPU", ["all"] * 2),
+        ["2026-08-07T23:50:01", "2026-08-08T00:00:01"],
         0,
     ),
     "vmstat -t": (
@@ -234,6 +279,16 @@ def test_what_is_printed_for_the_eye_is_read_right_without_a_flag(tmp_path, name
     assert seen == np.array(times, "datetime64[us]").astype(np.int64).tolist()
     assert read.rejected == aside
     assert "columns aligned by blanks" in read.described
+
+
+def test_a_time_format_that_is_given_says_which_number_of_a_title_is_the_day(tmp_path):
+    path = tmp_path / "e.txt"
+    path.write_text(FRENCH_SAR.replace(",", "."))
+    found = [
+        next(iter(Source(path, [], ["%user"], "time", choices=Choices(time_format=said)))).times.view("M8[us]").tolist()
+        for said in (None, "%d/%m/%Y %H:%M:%S")
+    ]
+    assert [(times[0].month, times[1].day) for times in found] == [(7, 9), (8, 8)]
 
 
 def test_columns_go_by_their_places_where_fields_are_empty_or_have_blanks(tmp_path):

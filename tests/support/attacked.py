@@ -1,8 +1,11 @@
 """A service for attacks, one process for all of them, and what is asked of it beside one: answers, and its memory."""
 
+import gzip
+import json
 import re
 import socket
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import httpx2
@@ -11,6 +14,9 @@ import pytest
 from tests.support.real import Service
 
 MIB = 1 << 20
+PROXY = "127.0.0.3"  # that the service believes whom it asks for
+FLOOD = gzip.compress(json.dumps([{"slice": "flood", "x": [1.0, 2.0]}] * 2_000).encode())
+ASKED = 40  # times, how much of the flood was learned
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +25,7 @@ def attacked(tmp_path_factory, environment, model_folder):
     service = Service(
         tmp_path_factory.mktemp("attacked"), environment, "--model", str(model_folder), "--n-features", "2",
         "--detector", "marginal", "--snapshot-every", "3600", "--connections", "60", "--connections-each", "50",
-        "--bodies-limit", str(8 * MIB),
+        "--bodies-limit", str(8 * MIB), "--trusted-proxies", PROXY,
     )  # fmt: skip
     service.start()
     _settle(service)
@@ -62,6 +68,53 @@ def raw(service: Service, sent: bytes) -> bytes:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
+def held(client: httpx2.Client) -> float:
+    """Bytes of large bodies that the service holds."""
+    found = re.search(r"^onlineguard_bodies_bytes (\S+)", client.get("/metrics").text, re.MULTILINE)
+    assert found is not None
+    return float(found[1])
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for it; fails after some seconds, in which nothing ends by a time limit of the service."""
+    for _ in range(200):
+        if holds():
+            return
+        time.sleep(0.05)
+    pytest.fail("it did not come to that")
+
+
+def learned_beside(flooding: Mapping[socket.socket, Sequence[str]], mine: socket.socket, head: str) -> list[int]:
+    """How many events of a flood had been learned at each of `ASKED` answers that somebody else got meanwhile.
+
+    The first number is from before these: it had just begun. Fails where it was over before the last answer.
+
+    flooding: connections of the one, and the headers of the requests that each sends: updates of 2,000 events.
+    mine: the connection of the other, whose last `ASKED` requests are sent at once, with the headers `head`.
+    """
+    post = "POST /v1/update HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\n"
+    get = f"GET /v1/slices/flood?of=events HTTP/1.1\r\nhost: localhost\r\n{head}\r\n".encode()
+
+    def asked(times: int) -> list[int]:
+        mine.sendall(get * times)
+        read = b""
+        while read.count(b'"drivers"') < times and (chunk := mine.recv(65_536)):
+            read += chunk
+        learned = [int(count) for count in re.findall(rb'"events":(\d+)', read)]
+        assert len(learned) == times
+        return learned
+
+    before = asked(1)
+    for connection, heads in flooding.items():
+        for more in heads:
+            connection.sendall(f"{post}content-length: {len(FLOOD)}\r\n{more}\r\n".encode() + FLOOD)
+    while (begun := asked(1)) == before:
+        pass
+    learned = begun + asked(ASKED)
+    assert learned[-1] < before[0] + 2_000 * sum(map(len, flooding.values())), "the flood was over too soon"
+    return learned
 
 
 def _status(service: Service, name: str) -> int:

@@ -86,12 +86,14 @@ class MemoryWorld(World):
 class RedisWorld(World):
     def __init__(self, url: str):
         self.url, self.name = url, secrets.token_hex(4)
+        self.replicas = 0  # that must have what is written, taken or published
 
     def member(self, **more: Any) -> RedisMember:
-        return RedisMember(self.url, self.name, partitions=PARTITIONS, **{"lease": self.lease} | more)
+        own = {"lease": self.lease, "replicas": self.replicas}
+        return RedisMember(self.url, self.name, partitions=PARTITIONS, **own | more)
 
     def writer(self) -> RedisWriter:
-        return RedisWriter(self.url, self.name, partitions=PARTITIONS)
+        return RedisWriter(self.url, self.name, partitions=PARTITIONS, replicas=self.replicas)
 
     def outputs(self) -> list[Kept]:
         kept: list[Kept] = []

@@ -17,26 +17,44 @@ REDIS, WORKER, LINK = "10.213.7.1", "10.213.7.2", "cable"
 PORT = 6379
 
 
-class Network:
-    """See this module. Redis is at `url` for who is `within`, and at `beside` for all who share its disk."""
+class Cable:
+    """Between the namespaces of two machines, which have the addresses `REDIS` and `WORKER`."""
 
-    def __init__(self, redis, worker, socket):
-        self._redis, self._worker = redis, worker
-        self.url, self.beside = f"redis://{REDIS}:{PORT}/0", f"unix://{socket}"
-        self.within = ["ip", "netns", "exec", worker]  # before a command: it runs on the worker's machine
+    def __init__(self, *names):
+        self.names = names
 
     def cut(self):
         """Nothing comes through any more, and neither side is told so."""
-        ip("-n", self._redis, "link", "set", LINK, "down")
+        ip("-n", self.names[0], "link", "set", LINK, "down")
 
     def heal(self):
         """What was sent meanwhile comes through late."""
-        ip("-n", self._redis, "link", "set", LINK, "up")
+        ip("-n", self.names[0], "link", "set", LINK, "up")
+
+
+class Network:
+    """See this module. Redis is at `url` for who is `within`, and at `beside` for all who share its disk."""
+
+    def __init__(self, cable, socket):
+        self.cut, self.heal = cable.cut, cable.heal
+        self.url, self.beside = f"redis://{REDIS}:{PORT}/0", f"unix://{socket}"
+        self.within = within(cable.names[1])
 
 
 @contextmanager
 def network():
     """Both machines, with Redis running; skips where no namespace can be made."""
+    with (
+        machines() as cable,
+        tempfile.TemporaryDirectory(prefix="og") as folder,
+        running(cable.names[0], Path(folder)) as socket,
+    ):
+        yield Network(cable, socket)
+
+
+@contextmanager
+def machines():
+    """The cable between two machines on which nothing runs yet; skips where no namespace can be made."""
     names = [f"onlineguard-{os.getpid()}-{side}" for side in ("redis", "worker")]
     if shutil.which("ip") is None:
         pytest.skip("ip is not on PATH; install it (e.g. apt-get install iproute2) to run this test")
@@ -54,19 +72,25 @@ def network():
             ip("-n", name, "addr", "add", f"{address}/30", "dev", LINK)
             for link in (LINK, "lo"):
                 ip("-n", name, "link", "set", link, "up")
-        with tempfile.TemporaryDirectory(prefix="og") as folder, running(names[0], Path(folder)) as socket:
-            yield Network(*names, socket)
+        yield Cable(*names)
     finally:
         for name in made:
             ip("netns", "del", name)
 
 
+def within(name):
+    """Words before a command that is to run on a machine."""
+    return ["ip", "netns", "exec", name]
+
+
 @contextmanager
-def running(namespace, folder):
-    """The socket of a redis-server in a namespace. Its path has to be short."""
+def running(namespace, folder, *options, address=REDIS, port=PORT, sentinel=None):
+    """The socket of a redis-server in a namespace, a Sentinel if it has settings. Its path has to be short."""
     socket = folder / "s"
-    command = ["ip", "netns", "exec", namespace, "redis-server", "--port", str(PORT), "--bind", REDIS]
-    command += ["--protected-mode", "no", "--save", "", "--dir", str(folder), "--unixsocket", str(socket)]
+    kind = ["--save", ""] if sentinel is None else ["--sentinel"]
+    command = [*within(namespace), "redis-server", *([] if sentinel is None else [str(sentinel)])]
+    command += ["--port", str(port), "--bind", address, "--protected-mode", "no", "--dir", str(folder), *kind]
+    command += ["--unixsocket", str(socket), *options]
     with (folder / "redis.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
             for _ in range(600):

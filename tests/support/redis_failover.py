@@ -58,19 +58,23 @@ class Failover:
             self.ask(sentinel, "SENTINEL REMOVE", NAME)
         self.ask(self.replica, "REPLICAOF", "NO", "ONE")
         until(lambda: self.client(self.primary).info("replication")["connected_slaves"] == 0)
-        self._have_named(self.primary)
+        for sentinel in self.sentinels:
+            self._monitor(sentinel, self.primary)
 
     def promote(self):
         """Have the Sentinels name the replica, which is a primary by now."""
         for sentinel in self.sentinels:
-            self.ask(sentinel, "SENTINEL REMOVE", NAME)
-        self._have_named(self.replica)
+            self.name(sentinel, self.replica)
 
-    def _have_named(self, port):
-        for sentinel in self.sentinels:
-            self.ask(sentinel, "SENTINEL MONITOR", NAME, "127.0.0.1", str(port), str(len(self.sentinels)))
-            if self._secret:
-                self.ask(sentinel, "SENTINEL SET", NAME, "auth-pass", PASSWORD)
+    def name(self, sentinel, port):
+        """Have one Sentinel name a Redis, and know of no failover."""
+        self.ask(sentinel, "SENTINEL REMOVE", NAME)
+        self._monitor(sentinel, port)
+
+    def _monitor(self, sentinel, port):
+        self.ask(sentinel, "SENTINEL MONITOR", NAME, "127.0.0.1", str(port), str(len(self.sentinels)))
+        if self._secret:
+            self.ask(sentinel, "SENTINEL SET", NAME, "auth-pass", PASSWORD)
 
     def kill_primary(self):
         """By SIGKILL. The Sentinels notice, unless they were told otherwise, and have the replica promoted."""

@@ -12,6 +12,7 @@ from itertools import islice
 
 import msgspec
 from onlineguard_service.entries import Options
+from onlineguard_service.errors import JournalUnavailable
 from onlineguard_service.journal.packing import unpack
 from onlineguard_service.models import Models
 from onlineguard_service.shards.beginning import Beginning
@@ -70,7 +71,13 @@ class Workers:
         for partition, stream in enumerate(self.streams):
             for record in islice(stream, n):
                 self.writer.write(partition, b"", record.value, record.kind)
-        self.writer.flush()
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self.writer.flush()
+                break
+            except JournalUnavailable:
+                assert time.monotonic() < until
 
     @contextmanager
     def load(self):

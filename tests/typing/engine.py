@@ -1,6 +1,5 @@
 """A program with the Engine, as a user types it."""
 
-from collections.abc import Hashable
 from typing import Any, assert_type
 
 import numpy as np
@@ -14,7 +13,8 @@ assert_type(verdicts, Verdicts)
 assert_type(verdicts.score, np.ndarray)
 assert_type(verdicts.slice_numbers, np.ndarray | None)
 assert_type(engine.n_slices, int)
-assert_type(engine.explain("web-1", {"load": 1.0, "latency": 2.0}), dict[Hashable, float])
+assert_type(engine.explain("web-1", {"load": 1.0, "latency": 2.0}), dict[Any, float])
+shares: dict[str, float] = engine.explain("web-1", {"load": 1.0, "latency": 2.0})
 assert_type(engine.describe("web-1"), dict[str, Any])
 assert_type(Engine.load("engine.onlineguard"), Engine)
 
@@ -23,6 +23,7 @@ for verdict in verdicts:
     assert_type(verdict.p_value, float)
 assert_type(verdicts[0].score, float)
 assert_type(verdicts[:1], Verdicts)
+assert_type(verdicts[pl.Series([True, False])], Verdicts)
 verdicts.plot(pl.DataFrame({"load": [1.0, 2.0]}), time=np.arange(2))
 
 model: SliceModel = Series(target_rate=0.001)

@@ -1,7 +1,6 @@
 """A program with the river-style estimators, as a user types it."""
 
-from collections.abc import Hashable
-from typing import assert_type
+from typing import Any, assert_type
 
 from onlineguard import Verdicts
 from onlineguard.engine.verdicts import Verdict
@@ -15,12 +14,16 @@ from onlineguard.estimators import (
     judge_one,
 )
 
-x: dict[Hashable, float] = {"ms": 20.0, "kb": 3e6}
+x: dict[str, float] = {  # river names the type `dict[Hashable, float]`, which is none that a user writes
+    "ms": 20.0,
+    "kb": 3e6,
+}
 detector = DriftRobustDetector(target_rate=0.01, bounded_score=True)
 detector.learn_one(x)
 assert_type(detector.score_one(x), float)
 assert_type(detector.judge_one(x), Verdict)
-assert_type(detector.explain_one(x), dict[Hashable, float])
+assert_type(detector.explain_one(x), dict[Any, float])
+shares: dict[str, float] = detector.explain_one(x)
 assert_type(detector.target_rate, float)
 assert_type(detector.threshold, float)
 assert_type(detector.clone(), DriftRobustDetector)

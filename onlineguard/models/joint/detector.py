@@ -10,8 +10,8 @@
 
 What is odd is not learned: a run of odd events teaches the slow memory at a small share of 1 / patience, and the rest
 nothing. Once odd events have outnumbered usual ones for `patience` events they are a new regime, and the slow
-memory takes over what the fast one has learned. Shorter regimes that end and come back are learned as well, see
-`returning`.
+memory takes over what the fast one has learned. A young slice accepts a regime sooner, and its scores begin anew.
+Shorter regimes that end and come back are learned as well, see `returning`.
 
 `docs/decisions/joint-detector.md` says why these parts and no others; `benchmarks/ablate_joint.py` what each is worth.
 """
@@ -37,7 +37,6 @@ from onlineguard.models.detector import (
     INHERITED_AGE,
     INHERITED_SEEN,
     LEAST_ALIKE,
-    LEAST_REGIME,
     LONG_RUN,
     LONGEST_RUN,
     ODD_SHARE,
@@ -63,6 +62,9 @@ SETTLED = 5  # values of a feature that came later than its slice; the scale of 
 PRIOR = 8.0  # events that the covariance of independent residuals counts for at first, beside one a feature
 REGULAR_RATE = 0.02  # memory of how much of a run was too regular
 REGULAR_SHARE = 0.2  # a run of which this share is too regular needs the full patience, in a young slice too
+SHORTEST_REGIME = 32.0  # events: a young slice accepts none that is shorter,
+HALF_SURE = 1_000.0  # and none below half of seen / (seen + HALF_SURE) of all it has seen: the more events speak for
+# what was usual before, the longer. A burst of 2,000 after 3,000 events is odd to its end
 RAISED = 0.02  # by how much a run's event lies over the threshold, per unit of its regularity
 
 
@@ -83,6 +85,8 @@ class JointState(NamedTuple):
     lasted: Int32[Array, ""]  # events since odd ones were last not ahead: the length of a regime that is not yet usual
     repeats: Float32[Array, ""]  # running share of a run's events that were too regular
     returning: Returning  # whether odd runs belong to the stream
+    highest: Float32[Array, ""]  # ln of the largest score since the histogram was last read; the last field, since rows
+    # of earlier versions end before it
 
 
 class Residuals(NamedTuple):
@@ -134,6 +138,7 @@ class JointDetector(SliceModel):
             *np.zeros(4, np.int32),
             repeats=np.float32(0.0),
             returning=Returning.blank(),
+            highest=np.float32(-np.inf),
         )
 
     def step(self, state: JointState, event: Float32[Array, " d"]) -> tuple[JointState, Judgement]:
@@ -186,6 +191,10 @@ class JointDetector(SliceModel):
         memories = memories._replace(slow=widened(_renewed(memories, new_regime), memories.fast, returning.open))
         usual = learns & ~odd
         next_age = saturating_add(state.age, learns)
+        renewed_age = where(seen < self.patience, 0, RENEWED_AGE)  # a young slice has few scores to lose
+        scores, highest = learned_scores(
+            state.scores, state.highest, score, rare, age, counts, self.target_rate, self.patience
+        )
         learned = JointState(
             memories,
             learned_modes(state.modes, x, present, larger(mode_rate, where(unusual, 0.0, early))),
@@ -193,14 +202,15 @@ class JointDetector(SliceModel):
             learned_sample(state.sample, y, known_for, self.patience, usual & (score <= state.scores.fifth)),
             learned_regularity(state.regularity, y, regularity, age, learns, usual),
             choose(learns, collective, state.collective),
-            learned_scores(state.scores, score, rare, age, counts, self.target_rate, self.patience),
+            scores,
             saturating_add(state.values, present),
             saturating_add(state.seen, usable),
-            where(new_regime, smaller(next_age, RENEWED_AGE), next_age),
+            where(new_regime, smaller(next_age, renewed_age), next_age),
             where(new_regime, 0, run),
             where(new_regime, 0, lasted),
             repeats,
             returning,
+            highest,
         )
         known_score = where(count > 0, raised, math.nan)
         quantiles = (
@@ -251,6 +261,7 @@ class JointDetector(SliceModel):
             regularity=fresh.regularity,
             collective=fresh.collective,
             returning=fresh.returning,
+            highest=fresh.highest,
         )
         return Pooled(typical, fresh, origin)
 
@@ -364,7 +375,8 @@ class JointDetector(SliceModel):
         lasted = where(run > 0, saturating_add(state.lasted, usable), 0)
         rate = where(usable, REGULAR_RATE, 0.0)
         repeats = where(run > 0, state.repeats + rate * (where(too_regular, 1.0, 0.0) - state.repeats), 0.0)
-        enough = smaller(self.patience, larger(LEAST_REGIME, 0.5 * to_float(state.seen)))
+        seen = to_float(state.seen)
+        enough = smaller(self.patience, larger(SHORTEST_REGIME, 0.5 * seen * (seen / (seen + HALF_SURE))))
         enough = where(repeats > REGULAR_SHARE, self.patience, enough)
         return run, lasted, repeats, (to_float(lasted) >= enough) & (run >= LONG_RUN)
 

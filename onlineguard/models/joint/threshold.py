@@ -3,11 +3,16 @@
 A running quantile alone is spent on the anomalies: where 7 % of the events are odd, the 1 % quantile lies among them. A
 histogram of the log scores tells the two apart where there is a *valley* between them: scores beyond it do not count.
 Without a valley the two cannot be told apart, and the threshold rises into the anomalies. The histogram's quantile
-also pulls the running one, which would take thousands of events to come down.
+also pulls the running one, which would take thousands of events to come down. It pulls no higher than the largest score
+of late: where the spread of the scores has grown, old ones lie in bins that now mean far larger ones.
 
 The scores of features that mostly repeat one value stand apart too: where ten features differ from it in 1 % of the
 events each, a tenth of the events lie beyond a valley, and all are usual. So what is odd for a rare value alone makes
 no valley, and counts beyond one.
+
+Between the scores of whole numbers are gaps as well: of counts that are 0, 1 or 2 as a rule, a tenth may be 3 or more.
+There the piece of scores next below the gap is a single number, with another gap on its other side. Such a stream has
+no valley.
 
 Scores beyond the reach of a Pareto tail fitted to the upper fifth count little, but they count in full where they are
 as few as half of `target_rate`: scattered far events are usual in many streams.
@@ -37,6 +42,7 @@ SIGNIFICANT = 3.0  # by so many standard deviations of the difference of two cou
 BEYOND = (0.013, 0.1)  # and this share of the events lies beyond it: what is more frequent is usual
 EXPLAINED = 0.5  # where a larger share of what lies beyond is odd for a rare value alone, it is usual
 EMPTY = 0.02  # a bin below this share of the peak is as good as empty, and the lowest of these is the valley
+SINGLE = 1 / 3  # a piece of the scores is a single number if this share of it lies in one pair of bins
 PULL = (0.5, 0.1)  # how far the histogram pulls the threshold when it has been read, early, and late; late only by what
 # is more than a bin, since a running quantile is the finer one: it holds the share, whatever the law
 EARLY = 2_000.0  # events
@@ -56,7 +62,7 @@ class Walk(NamedTuple):
     above: Float32[Array, ""]  # share of the events above it,
     unexplained: Float32[Array, ""]  # and of those among them that are odd for more than a rare value
     peak: Float32[Array, ""]  # highest pair of bins above it
-    lowest: Float32[Array, ""]  # lowest valley so far
+    lowest: Float32[Array, ""]  # lowest valley so far; negative once gaps are seen to be usual
     valley: Float32[Array, ""]  # where it lies; infinite if there is none
     counted: Float32[Array, ""]  # share of the events between it and here, with those beyond it that are explained
     quantile: Float32[Array, ""]  # what target_rate of the counted exceed,
@@ -102,20 +108,25 @@ class Scores(NamedTuple):
 
 def learned_scores(
     scores: Scores,
+    highest: Float32[Array, ""],
     score: Float32[Array, ""],
     rare: Bool[Array, ""],
     age: Float32[Array, ""],
     weight: Float32[Array, ""],
     target_rate: Float[Array, ""],
     patience: Float[Array, ""],
-) -> Scores:
-    """The scores after a score; a weight of 0 changes nothing. `rare`: the event is odd for a rare value alone."""
+) -> tuple[Scores, Float32[Array, ""]]:
+    """The scores after a score, and the ln of the highest since the histogram was last read.
+
+    A weight of 0 changes nothing. `rare`: the event is odd for a rare value alone.
+    """
     xp = namespace(score)
     learns = weight > 0.0
     log_score, log_median = xp.log(larger(score, LEAST_SCORE**2)), xp.log(scores.median)
     memory = weight * larger(1.0 / patience, 2.0 / (age + 2.0))
     middle = scores.middle + memory * (log_median - scores.middle)
-    wide = larger(xp.log(scores.fifth), xp.log(scores.twentieth) / HALF_WAY + (1.0 - 1.0 / HALF_WAY) * log_median)
+    log_fifth, log_twentieth = xp.log(scores.fifth), xp.log(scores.twentieth)
+    wide = larger(log_fifth, log_twentieth / HALF_WAY + (1.0 - 1.0 / HALF_WAY) * log_median)
     spread = scores.unit + memory * (wide - log_median - scores.unit)
     unit = larger(spread, LEAST_UNIT)
     place = smaller(larger(xp.floor((log_score - middle) / unit / BIN), 0.0), BINS - 1.0)
@@ -125,10 +136,11 @@ def learned_scores(
     worth = where(spread > LEAST_UNIT, smaller(age, patience), 0.0)  # where most scores are equal, no gap is a valley
     walk, done = _walked(scores.walk, histogram, unexplained, target_rate, worth)
     done = done & learns
+    highest = where(learns, larger(highest, log_score), highest)
 
     steps = xp.log(LEVELS[2] / (REACH * target_rate)) / math.log(LEVELS[1] / LEVELS[2])
-    reach = larger(scores.twentieth * (scores.twentieth / scores.fifth) ** steps, NEAR * scores.threshold)
-    far = score > reach
+    reach = log_twentieth + steps * (log_twentieth - log_fifth)
+    far = (log_score > reach) & (score > NEAR * scores.threshold)
     trust = where(far, smaller(FAR_SHARE * target_rate / larger(scores.far, 1e-6), 1.0), 1.0)
     rate = weight * quantile_rate(age)
     crowded = (histogram[BINS - 1] > target_rate) & (age < EARLY)
@@ -137,11 +149,12 @@ def learned_scores(
     log_threshold = xp.log(moved_quantile(scores.threshold, score, target_rate, counted * trust))
     pulls = done & (abs(walk.quantile) < math.inf) & (age > BINS)
     pull = where(pulls, where(age < EARLY, PULL[0], PULL[1]), 0.0)
-    gap = where(pulls, middle + unit * walk.quantile, log_threshold) - log_threshold
+    goal = smaller(middle + unit * walk.quantile, larger(highest, log_threshold))
+    gap = where(pulls, goal, log_threshold) - log_threshold
     idle = where(age < EARLY, 0.0, BIN * unit)
     gap = where(gap > 0.0, larger(gap - idle, 0.0), smaller(gap + idle, 0.0))
     threshold = xp.exp(log_threshold + pull * gap)
-    return Scores(
+    learned = Scores(
         moved_quantile(scores.median, score, LEVELS[0], rate),
         moved_quantile(scores.fifth, score, LEVELS[1], rate),
         twentieth,
@@ -155,6 +168,7 @@ def learned_scores(
         where(done, middle + unit * walk.valley, scores.valley),
         choose(done, _start(0.0 * score), choose(learns, walk, scores.walk)),
     )
+    return learned, where(done, -math.inf, highest)
 
 
 def _start(zero: Float32[Array, ""]) -> Walk:
@@ -177,7 +191,9 @@ def _walked(
     difference, total = walk.peak - pair, walk.peak + pair
     clear = (pair < DEPTH * walk.peak) & (2.0 * events * difference * difference > SIGNIFICANT**2 * total)
     found = clear & (walk.unexplained > larger(BEYOND[0], EXPLAINED * walk.above)) & (walk.above < BEYOND[1])
-    found = found & (pair <= larger(walk.lowest, EMPTY * walk.peak))
+    found = found & (pair <= larger(walk.lowest, EMPTY * walk.peak)) & (walk.lowest >= 0.0)
+    single = (walk.peak > SINGLE * walk.counted) & (2.0 * walk.counted > walk.above)
+    usual = clear & ~found & (walk.valley < math.inf) & single
     explained = walk.above - walk.unexplained
     counted = where(found, explained, walk.counted)
     quantile = where(found, walk.explained, walk.quantile)
@@ -188,10 +204,10 @@ def _walked(
         walk.above + here,
         walk.unexplained + unexplained[walk.at],
         larger(walk.peak, pair),
-        where(found, pair, walk.lowest),
-        where(found, top, walk.valley),
+        where(usual, -1.0, where(found, pair, walk.lowest)),
+        where(usual, math.inf, where(found, top, walk.valley)),
         counted + here,
-        passed,
+        where(usual, math.inf, passed),
         alone,
     )
     return after, walk.at <= 0

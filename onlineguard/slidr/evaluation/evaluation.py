@@ -135,6 +135,25 @@ class Evaluation:
             for group in groups
         ]
 
+    def unseen(self) -> str | None:
+        """A sentence on budget and cap where the truth refutes them, beyond chance, and purchases do not show it."""
+        all_, said = self.overall, []
+        if self.budget is not None and all_.fpr.low <= self.budget and _above(all_.true_fpr, self.budget):
+            said.append(f"above the budget of {self.budget:.2%}")
+        over = (
+            [] if self.cap is None else [g for g in self.largest() if not g.over_cap and _above(g.true_fpr, self.cap)]
+        )
+        if over:
+            worst = max(over, key=lambda group: group.true_fpr.value if group.true_fpr else 0.0)
+            slices = "1 slice is" if len(over) == 1 else f"{len(over):,} slices are"
+            said.append(f"{slices} over the cap of {self.cap:.2%}, most of all {worst.name} ({_value(worst.true_fpr)})")
+        if not said:
+            return None
+        return (
+            f"by the truth {_value(all_.true_fpr)} of people's clicks are marked, {' and '.join(said)}; purchases do "
+            "not show it, since these people hardly ever buy"
+        )
+
     def largest(self) -> list[Group]:
         """The slices, the one with the most clicks first."""
         return sorted(self.slices, key=lambda group: -group.clicks)
@@ -265,6 +284,14 @@ class _Clicks:
     def of(self, rows: Int[np.ndarray, " m"]) -> "_Clicks":
         truth = None if self.truth is None else self.truth[rows]
         return _Clicks(self.scores[rows], self.human[rows], self.heavy[rows], self.robotic[rows], truth)
+
+
+def _above(share: Share | None, limit: float) -> bool:
+    return share is not None and share.trials > 0 and share.low > limit
+
+
+def _value(share: Share | None) -> str:
+    return NONE if share is None else f"{share.value:.2%}"
 
 
 def _group(

@@ -135,7 +135,14 @@ def _tiles(evaluation: Evaluation) -> str:
 
 
 def _verdict(evaluation: Evaluation) -> str:
-    """A few sentences: which clicks were measured, and whether the budget was kept."""
+    """A few sentences: which clicks were measured, whether the budget was kept, and what the truth says of it."""
+    unseen = evaluation.unseen()
+    said = _of_purchases(evaluation)
+    return said if unseen is None else f"{said} <strong>But {escaped(unseen)}.</strong>"
+
+
+def _of_purchases(evaluation: Evaluation) -> str:
+    """What purchases say."""
     all_, budget = evaluation.overall, evaluation.budget
     of = f"{counted(all_.clicks, 'click')}, {_many(all_.purchases, 'purchasing click')}; thresholds by method "
     of += f"&ldquo;{escaped(evaluation.method)}&rdquo;"

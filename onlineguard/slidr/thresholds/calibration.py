@@ -232,9 +232,10 @@ def calibrate(
     if (lacking := unvouched(clicks, known, names)) is not None:
         warnings.append(lacking)
     if not (scores[later] > of_slice[codes[later]]).any():
+        by, who = (count, "purchasing clicks") if choice.largest([count]) <= nominal else (others, "clicks of regulars")
         warnings.append(
-            f"no click is called robotic: of the {count.n_tested:,} purchasing clicks that test the budget, "
-            f"{count.most_tested:,} may be marked, and the highest scores are theirs"
+            f"no click is called robotic: of the {by.n_tested:,} {who} that test the budget, "
+            f"{by.most_tested:,} may be marked, and the highest scores are theirs"
         )
     return sample.calibration(
         method=method,
@@ -278,8 +279,9 @@ def _largest(choice: "_Choice", count: Count, others: Count) -> tuple[float, lis
     if not held < nominal:
         return held, []
     return held, [
-        f"people who do not buy are marked first: by the {len(count.scores):,} purchasing clicks alone, "
-        f"{nominal:.1f} of them might be marked, by the {len(others.scores):,} clicks of regulars {held:.1f}"
+        f"people who do not buy are marked first, or robots are among the regulars: by the {len(count.scores):,} "
+        f"purchasing clicks alone, {nominal:.1f} of them might be marked, by the {len(others.scores):,} clicks of "
+        f"regulars {held:.1f}; `--no-regulars`, or hold_regulars=False, goes by buyers alone"
     ]
 
 

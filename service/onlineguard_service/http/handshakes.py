@@ -4,6 +4,9 @@ A protocol of asyncio hears of its connection when the TLS handshake is over. A 
 more would so be counted nowhere, for a minute, and each takes a file and 80 kB: some thousands would leave none for
 others. Here connections are accepted one by one. Those whose handshake is not over are bounded as open ones are, all
 together and for each network, and one more is closed without an answer, since none could be read.
+
+A handshake takes the loop half a millisecond or more. So it is a part of the client's work, which begins in a turn of
+its network (`fair_queues`) once the client has said something: in a round each network has one.
 """
 
 import asyncio
@@ -14,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 
+from onlineguard_service.fair_queues import FairQueues
 from onlineguard_service.http.limits import network
 
 SECONDS = 10.0  # within which a handshake must be over
@@ -27,6 +31,7 @@ class Handshakes:
 
     context: of TLS.
     protocol: makes that of a connection, which hears of it when its handshake is over.
+    queues: of the clients, in whose turns handshakes begin.
     most: handshakes at once; `most_each`: those of one network.
     """
 
@@ -35,11 +40,12 @@ class Handshakes:
         listening: socket.socket,
         context: ssl.SSLContext,
         protocol: Callable[[], asyncio.Protocol],
+        queues: FairQueues,
         most: int,
         most_each: int,
     ):
         self._listening, self._context, self._protocol = listening, context, protocol
-        self._most, self._most_each = most, most_each
+        self._queues, self._most, self._most_each = queues, most, most_each
         self._each: Counter[str] = Counter()
         self._under_way: set[asyncio.Task[None]] = set()
         self._accepting = asyncio.create_task(self._accept(), name="Handshakes")
@@ -75,6 +81,15 @@ class Handshakes:
     async def _shake(self, connection: socket.socket, of: str) -> None:
         loop = asyncio.get_running_loop()
         try:
+            async with asyncio.timeout(SECONDS):
+                await _heard(connection)
+                await self._queues.of(of).turn()
+        except TimeoutError:
+            connection.close()
+        except asyncio.CancelledError:
+            connection.close()
+            raise
+        else:
             with suppress(OSError, TimeoutError):  # it is no TLS, or too slow, or the client left; ssl.SSLError is one
                 await loop.connect_accepted_socket(
                     self._protocol, connection, ssl=self._context, ssl_handshake_timeout=SECONDS
@@ -83,3 +98,23 @@ class Handshakes:
             self._each[of] -= 1
             if not self._each[of]:
                 del self._each[of]
+
+
+async def _heard(connection: socket.socket) -> None:
+    """Wait until the client has sent something, or has left."""
+    loop = asyncio.get_running_loop()
+    heard: asyncio.Future[None] = loop.create_future()
+
+    def hear() -> None:
+        loop.remove_reader(connection)
+        if not heard.done():
+            heard.set_result(None)
+
+    try:
+        loop.add_reader(connection, hear)
+    except NotImplementedError:  # one loop of Windows
+        return
+    try:
+        await heard
+    finally:
+        loop.remove_reader(connection)

@@ -18,12 +18,13 @@ from functools import partial
 
 import httptools
 import msgspec
-from uvicorn._types import ASGI3Application, Scope
+from uvicorn._types import ASGI3Application, HTTPScope, Scope
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from onlineguard.wire.answers import Problem
 from onlineguard_service.fair_queues import QUEUE, FairQueues, Queue
+from onlineguard_service.http.forwarded import Proxies
 from onlineguard_service.http.limits import network
 from onlineguard_service.http.problems import PROBLEM
 
@@ -44,6 +45,7 @@ class Protocol(HttpToolsProtocol):
     open: Counter[str]  # connections of each network
     queues: FairQueues
     client_of: Callable[[Scope], str | None]  # that a request is of, by its key; None: of the network
+    proxies: Proxies  # that are believed whom they ask for
     stalled: float | None = None  # since when the client has not read what it was answered
     _running: RequestResponseCycle | None = None  # the request that was begun last
     _network = ""
@@ -134,13 +136,20 @@ class Protocol(HttpToolsProtocol):
 
     def _begin(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
-        client = self.client_of(cycle.scope)
-        queue = self._queue if client is None else self.queues.of(client)
+        queue = self.queues.of(self._asking(cycle.scope))
         begin = partial(self._run, queue, cycle, app)
         if queue is self._queue:  # whose turn it is
             begin()
         else:
             queue.put(begin)
+
+    def _asking(self, scope: HTTPScope) -> str:
+        """The client that a request is of, whose address stands in its scope from here on."""
+        peer = self.client[0] if self.client else ""
+        address = self.proxies.client(peer, scope["headers"])
+        if address != peer:
+            scope["client"] = (address, 0)
+        return self.client_of(scope) or network(address)
 
     def _run(self, queue: Queue, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         if cycle.disconnected:

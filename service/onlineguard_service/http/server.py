@@ -31,6 +31,7 @@ from onlineguard_service.config import Settings, masked
 from onlineguard_service.fair_queues import FairQueues
 from onlineguard_service.histogram import Histogram
 from onlineguard_service.http.app import BODY_SECONDS, Application, Backend, application
+from onlineguard_service.http.forwarded import Proxies
 from onlineguard_service.http.handshakes import Handshakes
 from onlineguard_service.http.protocol import Protocol
 from onlineguard_service.standing import Standing
@@ -134,12 +135,15 @@ class _Server(uvicorn.Server):
             await super().startup(sockets)
             return
 
+        kind: Any = self.config.http_protocol_class
+
         def protocol() -> asyncio.Protocol:
-            kind: Any = self.config.http_protocol_class
             return kind(config=self.config, server_state=self.server_state, app_state={})
 
         most, most_each = self._settings.connections, self._settings.connections_each
-        servers: list[Any] = [Handshakes(each, self.config.ssl, protocol, most, most_each) for each in sockets]
+        servers: list[Any] = [
+            Handshakes(each, self.config.ssl, protocol, kind.queues, most, most_each) for each in sockets
+        ]
         self.servers = servers
         self.started = True
 
@@ -197,6 +201,7 @@ def _config(app: Application, settings: Settings) -> uvicorn.Config:
                 "open": Counter(),
                 "queues": FairQueues(),
                 "client_of": staticmethod(app.admission.client),
+                "proxies": Proxies(settings.trusted_proxies),
             },
         ),
         ws="none",
@@ -205,7 +210,7 @@ def _config(app: Application, settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # a client that could choose its address would escape the rate limit
+        proxy_headers=False,  # see `Proxies`
         timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=max(1, round(settings.grace)),
         backlog=settings.backlog,

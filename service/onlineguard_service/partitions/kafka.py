@@ -166,6 +166,9 @@ class KafkaMember:
         if self._owned.get(owned.partition) == owned and owned.partition in self._places:
             (self._consumer.pause if paused else self._consumer.resume)([self._place(owned.partition)])
 
+    def give_up(self, owned: Owned) -> None:
+        """See `Member.give_up`: generations come from one place."""
+
     def publish(self, done: Sequence[Done]) -> None:
         """See `Member.publish`. All partitions' are published, or none."""
         backoff = FIRST_BACKOFF

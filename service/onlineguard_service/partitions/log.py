@@ -67,6 +67,7 @@ class Owned(NamedTuple):
     partition: int
     generation: int  # larger for each next owner of the partition
     published: int = NOTHING  # outputs are there for records up to this offset
+    follows: int | None = None  # the generation before, as the log knows it; None: it does not say
 
 
 class Read(NamedTuple):
@@ -117,6 +118,15 @@ class Member(Protocol):
 
     def pause(self, owned: Owned, paused: bool) -> None:
         """Read nothing of a partition for a while, or go on: a shard that is slow holds no records in memory."""
+        ...
+
+    def give_up(self, owned: Owned) -> None:
+        """Let a partition go to its next owner, who may be this member, in a newer generation; `poll` names it as lost.
+
+        It is for an owner that the store of snapshots refuses, though the log does not: a Redis that was cut off gave
+        the partition to another process. Where generations come from one place it does nothing: who is refused there
+        was replaced, and hears of it.
+        """
         ...
 
     def publish(self, done: Sequence[Done]) -> None:

@@ -184,6 +184,9 @@ class MemoryMember:
         else:
             self._paused.discard(owned)
 
+    def give_up(self, owned: Owned) -> None:
+        """See `Member.give_up`: generations come from one place."""
+
     def publish(self, done: Sequence[Done]) -> None:
         """See `Member.publish`."""
         for each in done:

@@ -43,6 +43,13 @@ def digits(offset: int) -> str:
     return f"{max(offset, 0):020d}"
 
 
+def checked(replicas: int) -> int:
+    """How many replicas must have what is written. Raises InvalidArgument for less than none."""
+    if replicas < 0:
+        raise InvalidArgument("replicas", f"is {replicas}; it must be 0, or as many as each primary has, e.g. 1")
+    return replicas
+
+
 def count(client: Any, stream: str, partitions: int | None) -> int:
     """How many partitions a log has; so many, if it is new. Raises InvalidArgument where it has others."""
     if not stream or set(stream) & set("{}"):

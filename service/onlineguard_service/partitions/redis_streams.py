@@ -26,7 +26,8 @@ member that was taken for dead is refused whenever it wakes up.
 
 **What goes wrong.** While Redis is away, `poll` finds nothing and `publish` waits, with backoff. The outputs of a
 partition and how far they go are lost together or not at all. The log is as durable as Redis: with `appendfsync
-everysec` a crash may take the last second, and a failover takes what was not replicated yet. A member compares how far
+everysec` a crash may take the last second, and a failover takes what was not replicated yet, unless `replicas` had to
+have it first. A member compares how far
 outputs go with what it knows itself, about once a second and whenever it publishes. Where Redis knows less, it lost
 something: the partition is lost as in `Turn.undone`, and taken anew.
 
@@ -47,7 +48,7 @@ from typing import Any
 from onlineguard.errors import InvalidArgument
 from onlineguard_service.partitions.division import divided
 from onlineguard_service.partitions.log import NOTHING, Done, Fenced, Owned, Read, Record, RecordsGone, Turn
-from onlineguard_service.partitions.redis_names import count, digits, id_of, key, key_of_all, offset_of
+from onlineguard_service.partitions.redis_names import checked, count, digits, id_of, key, key_of_all, offset_of
 from onlineguard_service.redis.patient import REDIS_GONE, PatientRedis
 
 BEAT_EVERY, TAKE_EVERY = 1.0, 0.2  # seconds between two beats; the same while a partition is waited for
@@ -65,13 +66,13 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 return redis.call('ZRANGE', KEYS[1], 0, -1)
 """
 
-# KEYS owner. ARGV member, lease. {token, published}, or {0} while another owns it.
+# KEYS owner. ARGV member, lease. {token, published, the token before}, or {0} while another owns it.
 _TAKE = f"""{_NOW}
 local held = redis.call('HMGET', KEYS[1], 'member', 'until', 'token', 'published')
 if held[1] and held[1] ~= ARGV[1] and tonumber(held[2]) > now then return {{0}} end
 local token = math.max(now, 1 + (held[3] or 0))
 redis.call('HSET', KEYS[1], 'member', ARGV[1], 'until', now + ARGV[2], 'token', string.format('%.0f', token))
-return {{token, held[4] or ''}}
+return {{token, held[4] or '', held[3] or ''}}
 """
 
 # KEYS owner. ARGV member, token, lease (0: gives it up), published as the member knows it. 2: outputs go less far than
@@ -90,7 +91,10 @@ return is_less and 2 or 1
 _PUBLISH = f"""{_NOW}
 local held = redis.call('HMGET', KEYS[1], 'member', 'token', 'published')
 if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then return 0 end
-if held[3] and held[3] >= ARGV[4] then return 1 end
+if held[3] and held[3] >= ARGV[4] then
+  redis.call('HSET', KEYS[1], 'until', now + ARGV[3])
+  return 1
+end
 if (held[3] or '') ~= ARGV[6] then return 2 end
 for i = 7, #ARGV, 6 do
   redis.call('XADD', KEYS[tonumber(ARGV[i])], 'MAXLEN', '~', ARGV[5], '*', 'partition', ARGV[i + 1],
@@ -124,6 +128,7 @@ class RedisMember:
     keep: about how many entries each stream of outputs keeps.
     topics: other names than "decisions", "alarms" and "dead" for the streams of outputs.
     skip_missing: go on without records that were dropped before they were applied, instead of raising RecordsGone.
+    replicas: of Redis, that must have it before a partition counts as taken, or outputs as published.
     stop: `publish` no longer waits for Redis once this is set.
 
     Waits until Redis is there. Raises InvalidArgument where the log is another than the arguments say.
@@ -140,6 +145,7 @@ class RedisMember:
         keep: int = 1_000_000,
         topics: Mapping[str, str] | None = None,
         skip_missing: bool = False,
+        replicas: int = 0,
         stop: Event | None = None,
     ):
         for name, value in (("lease", lease), ("keep", keep)):
@@ -150,6 +156,7 @@ class RedisMember:
         self._stream, self._topics = stream, topics or {}
         self._owner, self._members = f"group:{group}", key_of_all(stream, f"group:{group}")
         self._lease, self._keep, self._skip_missing = int(lease * 1_000), keep, skip_missing
+        self._replicas = checked(replicas)
         self._owned: dict[int, Owned] = {}
         self._published: dict[int, int] = {}
         self._places: dict[int, int] = {}  # the offset that was read last of each partition that is read
@@ -197,11 +204,19 @@ class RedisMember:
         else:
             self._paused.discard(owned.partition)
 
+    def give_up(self, owned: Owned) -> None:
+        """See `Member.give_up`."""
+        if self._owned.get(owned.partition) == owned:
+            try:
+                self._hold({owned.partition: 0})
+            except REDIS_GONE as error:
+                _log.warning("partition %d cannot be given up now: %s", owned.partition, error)
+
     def publish(self, done: Sequence[Done]) -> None:
         """See `Member.publish`."""
         new = [each for each in done if self._is_new(each)]
         calls = [self._published_by(each) for each in new]
-        kept = self._redis.patiently(lambda: self._redis.run(_PUBLISH, calls)) if calls else []
+        kept = self._redis.patiently(lambda: self._redis.run(_PUBLISH, calls, self._replicas)) if calls else []
         refused = {each.owned.partition: was for each, was in zip(new, kept, strict=True) if was != 1}
         self._published |= {each.owned.partition: each.upto for each in new}
         for partition, was in refused.items():
@@ -244,9 +259,11 @@ class RedisMember:
             self._hold({partition: self._lease if partition in wanted else 0 for partition in self._owned})
         if missing := [partition for partition in wanted if partition not in self._owned]:
             calls = [([key(self._stream, partition, self._owner)], [self.name, self._lease]) for partition in missing]
-            for partition, (token, *published) in zip(missing, self._redis.run(_TAKE, calls), strict=True):
+            taken = self._redis.run(_TAKE, calls, self._replicas)
+            for partition, (token, *before) in zip(missing, taken, strict=True):
                 if token:
-                    owned = Owned(partition, token, int(published[0] or NOTHING))
+                    published, follows = before
+                    owned = Owned(partition, token, int(published or NOTHING), int(follows) if follows else None)
                     self._owned[partition], self._published[partition] = owned, owned.published
                     self._gained.append(owned)
         waiting = len(wanted) > len(self._owned)
@@ -345,7 +362,7 @@ class RedisMember:
 
     def _published_by(self, done: Done) -> tuple[list[str], list[Any]]:
         """The keys and arguments of `_PUBLISH`."""
-        (partition, generation, _), upto, outputs = done
+        (partition, generation, *_), upto, outputs = done
         names = sorted({output.to for output in outputs})
         streams = [key(self._stream, partition, self._topics.get(name, name)) for name in names]
         published = _known(self._published[partition])

@@ -15,6 +15,7 @@
 | `lease` | Redis | seconds without a sign of life after which a member's partitions go to others; 30 |
 | `keep` | Redis | about how many outputs each stream keeps; 1,000,000 |
 | `keep_records` | Redis | about how many records a writer lets a partition keep; 0 is all |
+| `replicas` | Redis | how many must have a record that counts as written, a partition's new owner, or outputs; 0 |
 | `sentinel_user`, `sentinel_password`, any with `ssl_` | Redis | as in `onlineguard.sentinels` |
 | `options` | Kafka | a file of librdkafka's options, a line `name=value` each |
 | any name with a dot | Kafka | one of those options |
@@ -34,7 +35,7 @@ from onlineguard_service.partitions.log import OUTPUTS, Member, Writer
 _SHARED = ("group", "partitions", "missing", *OUTPUTS)
 _REDIS = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 _NAMES = {
-    "redis": (*_SHARED, "stream", "lease", "keep", "keep_records"),
+    "redis": (*_SHARED, "stream", "lease", "keep", "keep_records", "replicas"),
     "kafka": (*_SHARED, "options"),
 }
 
@@ -81,7 +82,7 @@ def open_member(url: str, stop: Event | None = None, to: str | None = None) -> M
         require("a log in Redis", "redis")
         from onlineguard_service.partitions.redis_streams import RedisMember
 
-        for name, kind in (("lease", float), ("keep", int)):
+        for name, kind in (("lease", float), ("keep", int), ("replicas", int)):
             if (value := _number(log, name, kind)) is not None:
                 given[name] = value
         return RedisMember(log.where, log.name, **given)
@@ -99,8 +100,8 @@ def open_writer(url: str) -> WriterOfParts:
         require("a log in Redis", "redis")
         from onlineguard_service.partitions.redis_writer import RedisWriter
 
-        keep = _number(log, "keep_records", int) or 0
-        return RedisWriter(log.where, log.name, partitions=partitions, keep_records=keep)
+        keep, replicas = (_number(log, name, int) or 0 for name in ("keep_records", "replicas"))
+        return RedisWriter(log.where, log.name, partitions=partitions, keep_records=keep, replicas=replicas)
     require("a log in Kafka", "kafka")
     from onlineguard_service.partitions.kafka_writer import KafkaWriter
 

@@ -11,12 +11,15 @@ from typing import Any
 from redis import RedisCluster
 from redis.backoff import NoBackoff
 from redis.exceptions import (
+    AskError,
     BusyLoadingError,
-    ClusterDownError,
-    MasterDownError,
+    ClusterError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisClusterException,
+    RedisError,
     ResponseError,
+    SlotNotCoveredError,
     TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -27,16 +30,18 @@ from onlineguard.sentinels import connected
 from onlineguard_service.errors import JournalUnavailable
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 30.0  # seconds
+REPLICATED = 1_000  # ms that replicas are waited for
 REDIS_GONE = (  # wait, and it may be there again
     RedisConnectionError,
     RedisTimeoutError,
     BusyLoadingError,
-    ClusterDownError,
-    MasterDownError,
+    ClusterError,  # it is down, its primary is, or a slot has been on its way for long
     OutOfMemoryError,
     ReadOnlyError,
     TryAgainError,
 )
+
+Call = tuple[Sequence[str], Sequence[Any]]  # the keys and the arguments of a script
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +67,8 @@ class PatientRedis:
         """Connected when it is first used, which may raise one of `REDIS_GONE`."""
         if self._client is None:
             options: dict[str, Any] = {"socket_timeout": 10.0, "socket_connect_timeout": 5.0, "protocol": 2}
-            client = connected(self._url, **options, retry=Retry(NoBackoff(), 0))  # no silent second try
+            options["retry"] = Retry(NoBackoff(), 0)  # a second try is ours, or a lease runs out meanwhile
+            client = connected(self._url, **options)
             try:
                 told: Any = client.info("cluster")
                 self.alone = not told.get("cluster_enabled")
@@ -75,9 +81,14 @@ class PatientRedis:
             self._client = client
         return self._client
 
-    def run(self, script: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
-        """What a script returns for each of several keys and arguments, in one round trip to each Redis."""
-        with _too_few_replicas_pass():
+    def run(self, script: str, calls: Sequence[Call], replicas: int = 0) -> list[Any]:
+        """What a script returns for each of several keys and arguments, in one round trip to each Redis.
+
+        replicas: how many must have what it wrote. Raises TryAgainError where fewer do, who may have it all the same.
+        """
+        with what_passes():
+            if replicas:
+                return self._replicated(script, calls, replicas)
             if len(calls) == 1:
                 ((keys, arguments),) = calls
                 return [self.client.eval(script, len(keys), *keys, *arguments)]
@@ -91,7 +102,7 @@ class PatientRedis:
         until = time.monotonic() + self._most
         while True:
             try:
-                with _too_few_replicas_pass():
+                with what_passes():
                     result = call()
                 self.is_there()
                 return result
@@ -118,13 +129,48 @@ class PatientRedis:
         if self._client is not None:
             self._client.close()
 
+    def _replicated(self, script: str, calls: Sequence[Call], replicas: int) -> list[Any]:
+        """As `run`. The replicas are those of the connection that wrote: another would ask about nothing."""
+        of: dict[Any, list[int]] = {}
+        for i, (keys, _) in enumerate(calls):
+            of.setdefault(None if self.alone else self.client.get_node_from_key(keys[0]), []).append(i)
+        results: list[Any] = [None] * len(calls)
+        for node, places in of.items():
+            client = self.client if node is None else self.client.get_redis_connection(node)
+            try:
+                with client.pipeline(transaction=False) as pipeline:
+                    for i in places:
+                        keys, arguments = calls[i]
+                        pipeline.execute_command("EVAL", script, len(keys), *keys, *arguments)
+                    pipeline.execute_command("WAIT", replicas, REPLICATED)
+                    *found, n = pipeline.execute()
+            except (AskError, *REDIS_GONE):
+                if node is not None:
+                    self.client.nodes_manager.initialize()  # another node may have the slot now
+                raise
+            if n < replicas:
+                raise TryAgainError(f"{n} of {replicas} replicas had what was written after {REPLICATED / 1_000:g} s")
+            for i, result in zip(places, found, strict=True):
+                results[i] = result
+        return results
+
 
 @contextmanager
-def _too_few_replicas_pass() -> Generator[None]:
-    """A Redis that takes no writes since too few replicas would have them is waited for, see min-replicas-to-write."""
+def what_passes() -> Generator[None]:
+    """Errors that are not among `REDIS_GONE` by their kind, and pass by themselves.
+
+    A Redis takes no writes since too few replicas would have them (min-replicas-to-write). No node of a cluster can be
+    reached, or none has a slot. A slot has moved, or is about to.
+    """
     try:
         yield
+    except AskError as error:
+        raise TryAgainError(str(error)) from error
     except ResponseError as error:
         if "NOREPLICAS" in str(error):
+            raise TryAgainError(str(error)) from error
+        raise
+    except RedisClusterException as error:
+        if isinstance(error, SlotNotCoveredError) or isinstance(error.__cause__, OSError | RedisError):
             raise TryAgainError(str(error)) from error
         raise

@@ -59,6 +59,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import ReadOnlyError, ResponseError
 
@@ -67,7 +69,7 @@ from onlineguard.errors import InvalidArgument, ServiceError, ServiceUnavailable
 from onlineguard.sentinels import connected_async
 from onlineguard.slidr.clicks.clicks import Click, decode_click
 from onlineguard.wire.answers import ClickAnswer
-from onlineguard_service.redis.patient import FIRST_BACKOFF, LONGEST_BACKOFF, REDIS_GONE
+from onlineguard_service.redis.patient import FIRST_BACKOFF, LONGEST_BACKOFF, REDIS_GONE, what_passes
 
 log = logging.getLogger("onlineguard.worker")
 
@@ -295,7 +297,7 @@ class Worker:
                         f"stream {s.stream!r}, output {s.output!r} and dead {s.dead!r} lie in several slots of the "
                         f"cluster; give them one hash tag, as in {{clicks}}:in and {{clicks}}:out"
                     )
-                redis = RedisCluster.from_url(s.redis, **options)
+                redis = RedisCluster.from_url(s.redis, **options, retry=Retry(NoBackoff(), 0))  # a second try is ours
             for name in (s.stream, s.output, s.dead):
                 if (kind := await redis.type(name)) not in (b"stream", b"none"):
                     raise InvalidArgument(name, f"is a {kind.decode()} in Redis; name a stream, or no key yet")
@@ -397,7 +399,8 @@ class Worker:
         """What the call returns, tried again while Redis is away; None if the worker was stopped meanwhile."""
         while True:
             try:
-                return await call()
+                with what_passes():
+                    return await call()
             except REDIS_GONE as error:
                 if self.stop.is_set():
                     return None

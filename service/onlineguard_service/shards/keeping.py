@@ -32,6 +32,7 @@ class Keeping:
         self.every, self.thread = every, thread
         self._snapshots, self._records, self._progress, self._clock = snapshots, records, progress, clock
         self._writing: tuple[Held, int, Future[None]] | None = None
+        self.refused: list[Owned] = []  # by the store, where another process had claimed the partition
 
     def when_due(self, all_held: Iterable[Held]) -> None:
         """Have the thread write the snapshot that is due longest, one at a time."""
@@ -101,6 +102,7 @@ class Keeping:
             write()
         except Fenced:  # what is done next is not published either
             log.info("partition %d has another owner: it gets no snapshot of this one", held.owned.partition)
+            self.refused.append(held.owned)
         except Exception as error:
             self._progress.failures += 1
             log.error("no snapshot of partition %d could be written: %s", held.owned.partition, error)

@@ -123,6 +123,8 @@ class Owner:
         done = [each for held in self.held.values() for each in self._applied(held, began)]
         self._publish(done, stop or Event())
         self.keeping.when_due(self.held.values())
+        while self.keeping.refused:
+            self._member.give_up(self.keeping.refused.pop())
         self._choose()
         self._adapt(self._clock() - applying, sum(len(each.records) for each in turn.read))
         self.behind.look(self.held)
@@ -178,6 +180,7 @@ class Owner:
             held.shard = self._make(owned.partition, dump)
         except Fenced:
             self._fence(owned.partition)
+            self._member.give_up(owned)
             return
         except (OnlineguardError, OSError) as error:
             held.waits, held.again = str(error), self._clock() + AGAIN

@@ -11,15 +11,18 @@
 Every file is made once and never changed, see `registry.stores`. A new owner looks for the newest snapshot that is
 whole, and claims its generation, which says so. Who comes next goes by the newest claim: the snapshots of that
 generation, then the one that it began from and those before, and so on. A snapshot that an older owner wrote after it
-was replaced is in none of them. It would be a state of the same log, but nobody needs to rely on that.
+was replaced is in none of them.
 
-The two newest that count are kept, with the claims that lead to them.
+Two Redises that do not hear of each other may both give a partition away, and the store has claims of both sides. So
+where the log says whom an owner follows, the owner goes by the newest claim up to that one, and passes later ones over.
+
+The two newest snapshots that count are kept, with the claims that lead to them, and where the log says whom an owner
+follows also the one that it began from.
 """
 
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -58,8 +61,12 @@ class Snapshots:
         A snapshot that is ahead of what the log says was published is of a log that went back since, and is passed
         over. (A log that says nothing has forgotten the group; then the newest is as good as any.)
 
+        So is one of an owner that the log does not know, which came after the one that this owner follows: it was given
+        the partition by a Redis that was cut off, and what it read there is lost.
+
         Raises Fenced where this owner was replaced already, CheckpointError for a snapshot of a newer version or where
-        all of them are ahead, and what the store raises; it may be called again then, since a claim says whose it is.
+        all of them are passed over, and what the store raises; it may be called again then, since a claim says whose
+        it is.
         """
         partition, generation = owned.partition, owned.generation
         claims = self._claims(partition)
@@ -73,6 +80,8 @@ class Snapshots:
                 claims[-1],
             )
             raise Fenced(partition)
+        if not claimed:
+            claims = self._known(owned, claims)
         found, at, ahead = None, None, NOTHING
         for at in self._counting(partition, claims, self._snapshots(partition)):
             if NOTHING < owned.published < at.offset:
@@ -134,6 +143,20 @@ class Snapshots:
         """Its offset and its parts. Raises DamagedSnapshot, FileNotFoundError, CheckpointError."""
         return whole([self._store.read(_snapshot(partition, at))], _snapshot(partition, at))
 
+    def _known(self, owned: Owned, claims: list[int]) -> list[int]:
+        """The claims of owners that the log knows. Raises CheckpointError where there are others alone."""
+        if owned.follows is None or not claims or claims[-1] <= owned.follows:
+            return claims
+        known = [generation for generation in claims if generation <= owned.follows]
+        told = f"partition {owned.partition} was claimed for generation {claims[-1]}, which the log does not know"
+        if not known:
+            raise CheckpointError(
+                f"{told}, and no older snapshot is left: a Redis that was cut off had given it to a process beside it. "
+                f"Remove the files in {_folder(owned.partition)} to learn this partition anew from its log"
+            )
+        log.warning("%s: what was learned beside a Redis that was cut off is passed over", told)
+        return known
+
     def _is_mine(self, owned: Owned) -> bool:
         """Whether this process is just making the claim: it is there where only the store's answer was lost."""
         if self._begun.get(owned.partition) == owned.generation:  # the group was made anew, and counts from 1 again
@@ -152,18 +175,31 @@ class Snapshots:
     def _prune(self, owned: Owned) -> None:
         """Remove all but the snapshots that are kept, and the claims that lead to them.
 
+        Where the log says whom this owner follows, that one's claim is kept, and the snapshot that this owner began
+        from, and what was left in a generation between is not touched: if it was a Redis that was cut off that gave it
+        the partition, the owner beside the other Redis goes on from there.
+
         An owner that was replaced removes nothing that its successor began from: that is one of the two newest as this
         owner knew them, and what came later it does not know.
         """
         partition, claims, snapshots = owned.partition, self._check(owned), self._snapshots(owned.partition)
-        walked = list[int]()
-        kept = list(islice(self._counting(partition, claims, snapshots, walked), KEPT))
+        walked, kept = list[int](), list[At]()
+        for at in self._counting(partition, claims, snapshots, walked):
+            if len(kept) < KEPT or at.generation < owned.generation:
+                kept.append(at)
+            if len(kept) >= KEPT and (owned.follows is None or at.generation < owned.generation):
+                break
         for at in snapshots:
-            if at not in kept and at.generation <= owned.generation:
+            if at not in kept and self._is_over(at.generation, owned):
                 self._store.remove(_snapshot(partition, at))
         for generation in claims:
-            if generation not in walked and generation < owned.generation:
+            if generation not in (*walked, owned.follows) and self._is_over(generation, owned):
                 self._store.remove(_claim(partition, generation))
+
+    def _is_over(self, generation: int, owned: Owned) -> bool:
+        """Whether this owner knows that nobody goes on from what was left in a generation, unless itself."""
+        follows = owned.generation if owned.follows is None else owned.follows
+        return generation == owned.generation or generation <= follows
 
     def _counting(
         self, partition: int, claims: list[int], snapshots: list[At], walked: list[int] | None = None

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.attacked import MIB, asked, good, memory, raw
+from tests.support.attacked import MIB, asked, good, held, memory, raw, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc").exists(), reason="memory is read in /proc")]
 
@@ -110,20 +110,6 @@ def test_large_bodies_under_way_are_told_to_wait_and_small_ones_are_answered(ser
     until(lambda: held(client) == 0.0)  # who left in the middle of a body holds nothing
     large = json.dumps([{"slice": "good", "x": [0.0, 1.0]}] * 5_000)
     assert client.post("/v1/score", content=large, headers=JSON).status_code == 200
-
-
-def held(client):
-    """Bytes of large bodies."""
-    return float(re.search(r"^onlineguard_bodies_bytes (\S+)", client.get("/metrics").text, re.MULTILINE)[1])
-
-
-def until(holds):
-    """Wait for it; fails after some seconds, in which nothing ends by a time limit of the service."""
-    for _ in range(200):
-        if holds():
-            return
-        time.sleep(0.05)
-    pytest.fail("it did not come to that")
 
 
 def test_who_leaves_without_reading_what_was_sent_ahead_leaves_no_error_in_the_log(service, client):

@@ -1,16 +1,20 @@
 """What a log in Redis does beside what every log does."""
 
+import logging
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import redis
 from hypothesis import given
 from hypothesis import strategies as st
 from onlineguard_service.errors import JournalUnavailable
+from onlineguard_service.partitions import redis_writer
 from onlineguard_service.partitions.log import Done, Fenced, Output, RecordsGone
 from onlineguard_service.partitions.redis_names import digits, id_of, key, offset_of
 from onlineguard_service.partitions.redis_streams import RedisMember
@@ -174,6 +178,136 @@ def test_a_redis_that_takes_no_writes_for_a_while_is_waited_for(tmp_path):
                 assert not thread.is_alive()
             assert len(world.outputs()) == offset + 1
         follower.member.close()
+
+
+@pytest.mark.slow
+def test_nothing_counts_as_written_or_taken_or_published_before_a_replica_has_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(redis_writer, "PATIENCE", 0.1)
+    folders = [tmp_path / name for name in ("primary", "replica")]
+    for folder in folders:
+        folder.mkdir()
+    with serving(folders[0]) as port:
+        world = RedisWorld(f"redis://127.0.0.1:{port}/0")
+        world.lease, world.replicas = 30.0, 1
+        follower, writer = Follower(world.member()), world.writer()
+        writer.write(0, b"", b"once")
+        with pytest.raises(JournalUnavailable, match="0 of 1 replicas had what was written after 1 s"):
+            writer.flush()
+        follower.poll(1.0)
+        assert not follower.owned
+        with serving(folders[1], "--replicaof", f"127.0.0.1 {port}", "--repl-diskless-sync-delay", "0"):
+            until(lambda: writes(writer), follower)
+            until(lambda: len(follower.read) == 1, follower)
+        publishing = threading.Thread(target=follower.publish, args=[follower.read])
+        publishing.start()  # waits
+        publishing.join(1.5)
+        assert publishing.is_alive()
+        with serving(folders[1], "--replicaof", f"127.0.0.1 {port}", "--repl-diskless-sync-delay", "0"):
+            publishing.join(30)
+            assert not publishing.is_alive()
+        assert [kept.value for kept in world.outputs()] == [b"once"]
+        follower.member.close()
+        writer.close()
+
+
+def writes(writer):
+    try:
+        writer.flush()
+    except JournalUnavailable:
+        return False
+    return True
+
+
+def test_records_whose_answer_was_lost_are_there_once(world, started, monkeypatch):
+    follower, writer = started(), world.writer()
+    done, lost = writer._redis.run, [redis.ConnectionError("the answer is lost")] * 2
+
+    def run(*given):
+        answer = done(*given)
+        if lost:
+            raise lost.pop()
+        return answer
+
+    monkeypatch.setattr(writer._redis, "run", run)
+    for i in range(3):
+        writer.write(0, b"", b"%d" % i)
+    writer.flush()
+    writer.write(0, b"", b"3")
+    writer.close()
+    assert writer.lost == 0
+    until(lambda: len(follower.read) >= 4, follower)
+    assert follower.values(0) == [b"0", b"1", b"2", b"3"]
+
+
+def test_a_writer_tells_of_records_that_redis_had_taken_and_lost(world, caplog):
+    writer = world.writer()
+    for i in range(5):
+        writer.write(1, b"", b"%d" % i)
+    writer.flush()
+    with redis.Redis.from_url(world.url) as client:
+        client.set(key(world.name, 1, writer._name), 2)  # as in a replica that got no more
+    writer.write(1, b"", b"5")
+    with caplog.at_level(logging.WARNING):
+        writer.flush()
+    assert writer.lost == 3
+    assert "Redis lost 3 records of partition 1 that it had taken" in caplog.text
+    writer._sent[1] -= 2 * redis_writer.REMEMBERED  # so long that Redis has forgotten how much it has
+    with redis.Redis.from_url(world.url) as client:
+        client.delete(key(world.name, 1, writer._name))
+    writer.write(1, b"", b"6")
+    writer.close()
+    assert writer.lost == 3
+
+
+def test_who_leaves_or_is_not_wanted_any_more_hands_over_at_once_however_long_its_lease(world, started):
+    world.lease = 3_600.0
+    one, other = started(), started()
+    until(lambda: len(one.owned) == len(other.owned) == PARTITIONS // 2, one, other)
+    one.member.close()
+    until(lambda: len(other.owned) == PARTITIONS, other)
+
+
+def test_a_partition_that_is_given_up_comes_back_in_a_newer_generation(world, started):
+    follower = started()
+    until(lambda: len(follower.owned) == PARTITIONS, follower)
+    before = follower.owned[2]
+    assert before.follows is None
+    follower.member.give_up(before)
+    until(lambda: follower.owned.get(2, before) != before, follower)
+    assert follower.lost == [before]
+    assert follower.owned[2].generation > follower.owned[2].follows == before.generation
+    follower.member.give_up(before)  # which it is not any more
+    follower.poll()
+    assert follower.lost == [before]
+
+
+def test_a_name_that_moves_to_the_new_primary_is_followed():
+    """It is a socket, which becomes another Redis's while the old one is a replica and keeps its connections."""
+    with tempfile.TemporaryDirectory(prefix="og") as name:
+        folder = Path(name)
+        socket, old, new = (folder / each for each in ("s", "old", "new"))
+        for each in (old, new):
+            each.mkdir()
+        with (
+            serving(old, "--unixsocket", f"{old}/s") as port,
+            serving(new, "--unixsocket", f"{new}/s", "--shutdown-timeout", "0") as other,
+            redis.Redis(port=port) as before,
+            redis.Redis(port=other) as after,
+        ):
+            socket.symlink_to(old / "s")
+            stop = threading.Event()
+            follower = Follower(RedisMember(f"unix://{socket}", "log", partitions=1, lease=60.0, stop=stop))
+            until(lambda: len(follower.owned) == 1, follower)
+            after.restore(owner := key("log", 0, "group:onlineguard"), 0, before.dump(owner))
+            before.execute_command("REPLICAOF", "127.0.0.1", str(other))
+            socket.unlink()
+            socket.symlink_to(new / "s")
+            patience = threading.Timer(30.0, stop.set)
+            patience.start()
+            follower.member.publish([Done(follower.owned[0], 9, [Output(9, 0, "decisions", b"", b"9")])])
+            patience.cancel()
+            assert after.xlen(key("log", 0, "decisions")) == 1
+            follower.member.close()
 
 
 def test_a_redis_that_forgot_all_fences_who_owned_and_begins_anew(world, started):

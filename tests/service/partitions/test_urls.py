@@ -47,6 +47,7 @@ def test_a_url_of_sentinels_has_the_primary_s_name_database_and_password():
         ("kafka://host/topic?group=", r"has group without a value"),
         ("redis://host/0?security.protocol=SSL", r"has 'security.protocol', which is unknown"),
         ("redis://host/0?partitions=many", r"partitions is 'many'; it must be a number"),
+        ("redis://host/0?replicas=-1", r"replicas is -1; it must be 0, or as many as each primary has"),
         ("redis://host/0?missing=perhaps", r"missing is 'perhaps'; it must be stop or skip"),
         (
             "redis+sentinel://me:secret@host:26379/?stream=a",

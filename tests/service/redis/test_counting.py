@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 from onlineguard_service.redis.counting import CountersUnavailable, Counting
+from onlineguard_service.redis.nodes import Nodes, slot_of
 
 from onlineguard.slidr.counting.counters import ClickKeys, ProcessStore
 from tests.support.redis_cluster import cluster
@@ -92,3 +93,26 @@ def test_a_cluster_counts_as_a_process_does_while_slots_move_and_forgets_who_is_
 
     with cluster(tmp_path) as nodes:
         asyncio.run(asyncio.wait_for(run(nodes), 120))
+
+
+@pytest.mark.slow
+def test_keys_of_a_slot_that_is_on_its_way_are_found_on_either_node(tmp_path):
+    old, new = b"{some tag}:old", b"{some tag}:new"
+
+    async def run(both):
+        nodes, slot = Nodes(f"redis://127.0.0.1:{both[0].port}/0", 5.0), slot_of(old)
+        source, target = both if slot < 8_192 else both[::-1]
+        assert await nodes.execute([("SET", old, b"1")]) == [b"OK"]
+        target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
+        source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
+        assert await nodes.execute([("SET", new, b"2"), ("GET", old)]) == [b"OK", b"1"]
+        assert await nodes.execute([("GET", old), ("GET", new)]) == [b"1", b"2"]
+        assert [each.ask("CLUSTER", "COUNTKEYSINSLOT", slot) for each in (source, target)] == [1, 1]
+        source.ask("MIGRATE", "127.0.0.1", target.port, old, 0, 5_000)
+        for each in (target, source):
+            each.ask("CLUSTER", "SETSLOT", slot, "NODE", target.id)
+        assert await nodes.execute([("GET", old), ("GET", new)]) == [b"1", b"2"]
+        await nodes.close()
+
+    with cluster(tmp_path, n=2) as both:
+        asyncio.run(asyncio.wait_for(run(both), 60))

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+import redis
 from onlineguard_service.redis import counting as counting_module
 from onlineguard_service.redis.counting import CountersUnavailable, Counting
 from onlineguard_service.redis.worker import Worker, WorkerSettings
@@ -209,28 +210,51 @@ def test_counters_whose_redis_is_a_replica_now_ask_the_sentinels_again(tmp_path,
 
 @pytest.mark.slow
 def test_a_worker_goes_on_with_the_new_primary_and_publishes_each_click_there_once(tmp_path):
-    async def working(servers, settings):
-        stop = asyncio.Event()
-        task = asyncio.create_task(Worker(settings, stop).work())
-
-        async def published(port, n):
-            while servers.client(port).xlen(settings.output) < n:
-                assert not task.done()
-                await asyncio.sleep(0.05)
-
-        await published(servers.primary, 50)
-        await asyncio.to_thread(servers.kill_primary)
-        await published(servers.replica, 400)
-        stop.set()
-        return await task
-
     with failing_over(tmp_path, secret=True) as servers, answering() as server:
         settings = WorkerSettings(servers.url, server.url, batch=8, claim_after=0.5, deliveries=100)
         client = servers.client(servers.primary)
         entries = [client.xadd(settings.stream, {"click": json.dumps(click(f"c{i}"))}) for i in range(400)]
         servers.replicated()
-        progress = run(working(servers, settings))
-        outputs = servers.client(servers.replica).xrange(settings.output)
-        pending = servers.client(servers.replica).xpending(settings.stream, settings.group)["pending"]
+        new = servers.client(servers.replica)
+        progress = run(working(settings, client, servers.kill_primary, new))
+        assert_each_is_answered_once(settings, new, entries, progress)
+
+
+@pytest.mark.slow
+def test_a_worker_of_a_cluster_goes_on_with_the_replica_of_a_killed_primary(nodes):
+    *_, third, _, _, replica = nodes
+    with answering() as server:
+        names = {name: f"{{cluster 3}}:{name}" for name in ("stream", "output", "dead")}
+        url = f"redis://127.0.0.1:{nodes[0].port}/0"
+        settings = WorkerSettings(url, server.url, batch=8, claim_after=0.5, deliveries=100, **names)
+        entries = [third.client.xadd(settings.stream, {"click": json.dumps(click(f"c{i}"))}) for i in range(400)]
+        third.replicated()
+        progress = run(working(settings, third.client, third.kill, replica.client))
+        assert_each_is_answered_once(settings, replica.client, entries, progress)
+
+
+async def working(settings, old, kill, new):
+    """A worker whose Redis is killed when it has published some; its progress when all is published."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(Worker(settings, stop).work())
+
+    async def published(client, n):
+        while True:
+            with suppress(redis.RedisError):  # it takes over just now
+                if client.xlen(settings.output) >= n:
+                    return
+            assert not task.done()
+            await asyncio.sleep(0.05)
+
+    await published(old, 50)
+    await asyncio.to_thread(kill)
+    await published(new, 400)
+    stop.set()
+    return await task
+
+
+def assert_each_is_answered_once(settings, client, entries, progress):
+    outputs = client.xrange(settings.output)
+    pending = client.xpending(settings.stream, settings.group)["pending"]
     assert sorted(fields[b"entry"] for _, fields in outputs) == sorted(entries)
     assert (pending, progress.dead, progress.waits > 0) == (0, 0, True)

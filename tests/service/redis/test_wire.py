@@ -57,6 +57,15 @@ def test_commands_of_many_at_once_get_their_own_answers(port):
     run(port, use)
 
 
+def test_what_too_few_replicas_have_is_no_answer(port):
+    async def use(wire):
+        with pytest.raises(TimeoutError, match=r"0 of 1 replicas of Redis had what was written within 0\.25 s"):
+            await wire.execute([("SET", "k", 1)], 1)
+        return await wire.execute([("GET", "k")])
+
+    assert run(port, use) == [b"1"]
+
+
 def test_an_error_of_redis_stands_in_its_place(port):
     async def use(wire):
         return await wire.execute([("SET", "a", "b"), ("INCR", "a"), ("GET", "a")])

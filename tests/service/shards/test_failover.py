@@ -1,5 +1,6 @@
 """A Redis fails over to its replica: what that holds is applied once, and what vanished leaves no trace."""
 
+import time
 from contextlib import closing
 
 import pytest
@@ -107,6 +108,23 @@ def test_a_shard_that_is_ahead_of_the_log_goes_on_from_a_snapshot_that_is_not(se
     one.check(owner)
     assert owner.progress.undone == lives_on
     assert owner.progress.fenced == 0
+    owner.close()
+
+
+def test_a_partition_that_is_claimed_for_a_later_generation_is_taken_anew_until_its_own_is_later(
+    servers, models, tmp_path, caplog
+):
+    """As where the clock of the Redis that was cut off, which gave it to another process, was ahead."""
+    one = One(servers, models, tmp_path / "store")
+    snapshots = Snapshots(opened(one.store))
+    snapshots.begin(Owned(0, 1))
+    snapshots.begin(Owned(0, int(1_000 * time.time()) + 1_500, follows=1))
+    owner = one.owner()
+    one.write()
+    one.settled(owner)
+    one.check(owner)
+    assert owner.progress.fenced > 0
+    assert "which the log does not know: what was learned beside a Redis that was cut off is passed over" in caplog.text
     owner.close()
 
 

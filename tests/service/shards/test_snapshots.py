@@ -101,6 +101,47 @@ def test_a_snapshot_that_is_ahead_of_what_was_published_does_not_count(snapshots
     assert snapshots.begin(owned(4)) == (4, {"a": b"4"})  # of a log that says nothing
 
 
+def test_what_an_owner_left_that_the_log_does_not_know_does_not_count(snapshots, caplog):
+    """Generation 8 was given by a Redis that was cut off; the log that is left knows 5, and 9 after it."""
+    snapshots.begin(owned(5))
+    for offset in (4, 6):
+        snapshots.write(owned(5), offset, {"a": b"%d" % offset})
+    cut_off = Owned(3, 8, follows=5)
+    assert snapshots.begin(cut_off) == (6, {"a": b"6"})
+    for offset in (7, 8, 11):
+        snapshots.write(cut_off, offset, {"a": b"lost"})
+    with pytest.raises(Fenced):
+        snapshots.write(owned(5), 9, {"a": b"9"})
+    left = Owned(3, 9, published=20, follows=5)
+    assert snapshots.begin(left) == (6, {"a": b"6"})
+    assert "claimed for generation 8, which the log does not know: what was learned beside a Redis" in caplog.text
+    snapshots.write(left, 13, {"a": b"13"})
+    assert snapshots.begin(Owned(3, 12, published=20, follows=9)) == (13, {"a": b"13"})
+    assert names(snapshots)[0] == [At(5, 6).name, At(9, 13).name]
+
+
+def test_each_side_of_a_cut_leaves_the_other_what_it_goes_on_from(snapshots):
+    snapshots.begin(owned(5))
+    snapshots.write(owned(5), 6, {})
+    one = Owned(3, 8, follows=5)
+    snapshots.begin(one)
+    snapshots.write(one, 7, {})
+    other = Owned(3, 9, follows=5)
+    assert snapshots.begin(other)[0] == 6
+    for offset in (10, 12, 14):
+        snapshots.write(other, offset, {})
+    assert snapshots.begin(Owned(3, 10, follows=8))[0] == 7
+    assert snapshots.begin(Owned(3, 11, follows=9))[0] == 14
+
+
+def test_a_partition_of_which_nothing_that_the_log_knows_is_left_is_not_begun_anew_silently(snapshots):
+    snapshots.begin(owned(8))
+    before = names(snapshots)
+    with pytest.raises(CheckpointError, match=r"generation 8, which the log does not know.*Remove the files in shards"):
+        snapshots.begin(Owned(3, 9, follows=5))
+    assert names(snapshots) == before
+
+
 def test_the_two_newest_are_kept_over_many_owners(snapshots):
     for generation in range(1, 6):
         snapshots.begin(owned(generation))

@@ -216,3 +216,23 @@ def test_the_chart_comes_before_the_table_and_the_words_are_explained(tmp_path):
     for word in ("IVR", "FPR", "Coverage", "AUC", "Knee", "Cap", "True recall"):
         assert f"<dt>{word}</dt>" in source
     assert "<dt>True recall</dt>" not in written(tmp_path, evaluated(truth=None)).source
+
+
+def test_what_the_truth_says_of_budget_and_cap_is_said_where_purchases_do_not_show_it(tmp_path):
+    n = 4_000
+    codes = np.arange(n) % 2
+    scores = np.where((codes == 1) & (np.arange(n) < 600), 1.0, 0.0)  # 15 % of one slice, none of whom buys
+    options = {"p_robot": scores, "slice_ids": codes, "human": np.arange(n) >= 600, "heavy": None}
+    hidden = evaluated(truth=np.zeros(n, bool), **options)
+    sentence = (
+        "by the truth 7.50% of people's clicks are marked, above the budget of 2.00% and 1 slice is over the cap of "
+        f"6.00%, most of all {hidden.slices[1].name} (15.00%); purchases do not show it"
+    )
+    assert sentence in hidden.unseen()
+    source = written(tmp_path, hidden).source
+    assert "The budget of 2.00% is kept" in source
+    assert "But by the truth 7.50% of people&#x27;s clicks are marked" in source
+    assert evaluated(truth=scores > 0.5, **options).unseen() is None
+    assert evaluated(truth=None, **options).unseen() is None
+    seen = evaluated(truth=np.zeros(n, bool), **options | {"human": np.ones(n, bool)})
+    assert seen.unseen() is None

@@ -7,19 +7,24 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onlineguard.slidr.learning.regulars import A_DAY, DAY, DAYS, SPAN, VARIED, regulars
+from onlineguard.slidr.learning.regulars import A_DAY, DAY, DAYS, HOUR, REST, SPAN, VARIED, regulars
 from onlineguard.slidr.simulation.simulator import simulate
 from onlineguard.slidr.simulation.traffic import Traffic
 
 
-def made(*visits):
-    """Clicks of (user, day, number that day); every click on an ad of its own."""
-    rows = [(user, day * DAY + n) for user, day, count in visits for n in range(count)]
+def made(*visits, gap=0):
+    """Clicks of (user, day, number that day), `gap` hours apart; every click on an ad of its own."""
+    rows = [(user, day * DAY + n * gap * HOUR + n) for user, day, count in visits for n in range(count)]
     rows.sort(key=lambda row: row[1])
     return pl.DataFrame(
         {"user_id": [u for u, _ in rows], "ts": [t for _, t in rows], "ad_id": [str(n) for n in range(len(rows))]},
         schema={"user_id": pl.String, "ts": pl.Int64, "ad_id": pl.String},
     )
+
+
+def rests(times):
+    """Whether some click is followed by REST hours of the day in which there is none."""
+    return any(all(not 0 < (time - since) % DAY < REST * HOUR for time in times) for since in times)
 
 
 def by_hand(clicks, rows, known_at):
@@ -34,6 +39,7 @@ def by_hand(clicks, rows, known_at):
             and len(set(days)) >= DAYS
             and max(days) - min(days) >= SPAN
             and max(map(days.count, days)) <= A_DAY
+            and rests([table[i]["ts"] for i in mine])
             and len({table[i]["ad_id"] for i in mine}) >= VARIED * len(mine)
         ):
             found[wanted[0]] = True
@@ -46,9 +52,10 @@ def by_hand(clicks, rows, known_at):
     ),
     st.integers(1, 10),
     st.integers(0, 10),
+    st.integers(0, 4),
 )
-def test_regulars_are_those_of_the_definition(visits, ads, until):
-    clicks = made(*visits).with_columns(ad_id=(pl.int_range(pl.len()) % (3 * ads)).cast(pl.String))
+def test_regulars_are_those_of_the_definition(visits, ads, until, gap):
+    clicks = made(*visits, gap=gap).with_columns(ad_id=(pl.int_range(pl.len()) % (3 * ads)).cast(pl.String))
     rows = np.arange(clicks.height) % 3 > 0
     found = regulars(clicks, rows, until * DAY)
     assert np.array_equal(found, by_hand(clicks, rows, until * DAY))
@@ -65,6 +72,17 @@ def test_one_click_counts_of_each_regular_and_none_of_others():
     assert not regulars(clicks, np.ones(clicks.height, bool), 7 * DAY).any()  # not known yet
     same_ad = clicks.with_columns(ad_id=pl.lit("1"))
     assert not regulars(same_ad, np.ones(clicks.height, bool), 9 * DAY).any()
+
+
+def test_a_machine_that_clicks_around_the_clock_is_no_regular():
+    patient = [(user, day * DAY + at * HOUR) for user, step in (("machine", 7), ("sleeper", 0)) for day in range(9)
+               for at in ((day * step) % 24, (day * step + 13) % 24 if step else 9)]  # fmt: skip
+    rows = sorted(patient, key=lambda row: row[1])
+    clicks = pl.DataFrame(
+        {"user_id": [u for u, _ in rows], "ts": [t for _, t in rows], "ad_id": [str(n) for n in range(len(rows))]}
+    )
+    found = regulars(clicks, np.ones(clicks.height, bool), 9 * DAY)
+    assert clicks.filter(pl.Series(found))["user_id"].to_list() == ["sleeper"]
 
 
 def test_simulated_regulars_are_people_and_most_of_them_never_buy():

@@ -539,6 +539,15 @@ def test_a_slice_whose_purchases_can_show_the_cap_keeps_it_in_at_least_95_of_100
 # Others than buyers
 
 
+def test_where_regulars_leave_nothing_to_be_marked_the_warnings_name_them_and_not_the_buyers():
+    scores, codes, human, _ = Population().draw(40_000, seed=3)
+    patient = ~human & (np.random.default_rng(0).random(len(scores)) < 0.01)
+    held = calibrate(np.where(patient, scores + 50.0, scores), codes, human, budget=0.03, regular=patient)
+    assert not held.ivr.hits.any()
+    assert "robots are among the regulars" in held.warnings[0]
+    assert f"of the {patient.sum():,} clicks of regulars that test the budget" in held.warnings[-1]
+
+
 def test_the_budget_is_held_on_people_who_do_not_buy_if_there_are_enough_of_them():
     population = Population()
     scores, codes, human, _ = population.draw(40_000, seed=3)
@@ -551,6 +560,7 @@ def test_the_budget_is_held_on_people_who_do_not_buy_if_there_are_enough_of_them
     assert marked[1] <= 0.03
     assert held.regular.total.value == marked[1]
     assert held.warnings[0].startswith("people who do not buy are marked first")
+    assert "--no-regulars" in held.warnings[0]
     few = calibrate(scores, codes, human, budget=0.03, regular=others & (np.cumsum(others) <= 50))
     assert few.thresholds.tolist() == without.thresholds.tolist()
     assert "99 would do" in few.warnings[0]
