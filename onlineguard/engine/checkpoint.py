@@ -43,17 +43,11 @@ def restored[T](path: str | os.PathLike[str], build: Callable[[dict[str, Any], A
         header = json.loads(metadata[HEADER])
         version = int(header["version"])
         if version <= VERSION:
-            config, plain = header["config"], header["estimator"]
-            return build(config, _model(path, plain), tensors)
+            return build(header["config"], from_plain(header["estimator"]), tensors)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} cannot be loaded: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise CheckpointError(f"{path} is damaged: {type(error).__name__} {error}; use an older copy") from error
     raise CheckpointError(
         f"{path} has format {version} and this version of onlineguard reads up to {VERSION}; upgrade onlineguard"
     )
-
-
-def _model(path: str | os.PathLike[str], plain: Any) -> Any:
-    try:
-        return from_plain(plain)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path} cannot be loaded: {error}") from error

@@ -18,6 +18,7 @@ from onlineguard.engine.parts import FIRST_ROW, FRESH, TYPICAL, WASTE
 from onlineguard.engine.slices import UNKNOWN
 from onlineguard.engine.stepper import Stepper
 from onlineguard.engine.table import Layout
+from onlineguard.errors import CheckpointError
 from onlineguard.models.base import FIELDS, MIN_SEEN, SliceModel
 
 SAMPLE = 64  # slices that are pooled
@@ -306,12 +307,16 @@ class States:
             self.table.parts.put(to, values.view(np.float32))
 
     def restore(self, tensors: dict[str, np.ndarray], end: int) -> None:
-        """Go on from a dump; raises ValueError, KeyError or TypeError for a bad one."""
+        """Go on from a dump; raises CheckpointError, ValueError, KeyError or TypeError for a bad one."""
         if tensors["origins"].any():
             self._origins.table = np.array(tensors["origins"])
         table = tensors["table"]
         if table.shape != (end, self.layout.length):
-            raise ValueError(f"its table has shape {table.shape}")
+            raise CheckpointError(
+                f"it holds {' by '.join(map(str, table.shape))} numbers for states that take {end} by "
+                f"{self.layout.length} today: another version of onlineguard saved it, or it is damaged. Go on with "
+                "that version, or start anew"
+            )
         if table.dtype == np.float32:  # of format 1, where counts were floats
             table = self.layout.from_floats(table)
         table = table.view(np.float32)

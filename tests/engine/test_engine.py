@@ -304,7 +304,7 @@ def test_a_table_of_another_width_is_refused(tmp_path):
     with safe_open(tmp_path / "engine", "numpy") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
     save_file(tensors | {"table": np.zeros((3, 160), np.float32)}, tmp_path / "engine", metadata=metadata)
-    with pytest.raises(CheckpointError, match=r"shape \(3, 160\)"):
+    with pytest.raises(CheckpointError, match=r"cannot be loaded: it holds 3 by 160 numbers for .*another version"):
         Engine.load(tmp_path / "engine")
 
 
