@@ -5,8 +5,9 @@ its residual is large each time, and it belongs to the series all the same. An a
 its own, or it goes as it came. So the latest 16 jumps are kept that
 
 - were large when they came: a residual of at least 2.5 decades of rarity, and
-- lasted: 32 values later the series was nearer to where it had landed than to where it had come from, and not twice as
-  far away.
+- lasted: in the 32 values after it the series was always nearer to where it had landed than to where it had come from,
+  and never twice as far away. To look at the last of them alone is not enough: a wave may have come up by then to where
+  a spike had been.
 
 A jump is **usual** if three of these have its sign and differ from it by a quarter of its size at most.
 
@@ -36,6 +37,7 @@ class Steps(NamedTuple):
 
     kept: Float32[Array, "d kept"]  # newest first; NaN where there is none yet
     latest: Float32[Array, " d"]  # the one of which it is not known whether it lasts; 0 if there is none
+    origin: Float32[Array, " d"]  # the value before it
     age: Int32[Array, " d"]  # values since
     broken: Int32[Array, " d"]  # values of which the forecast still holds a usual jump
 
@@ -43,7 +45,7 @@ class Steps(NamedTuple):
     def blank(cls, width: int) -> "Steps":
         """Before any value, in NumPy."""
         zeros, none = np.zeros(width, np.float32), np.zeros(width, np.int32)
-        return cls(np.full((width, KEPT), math.nan, np.float32), zeros, none, none)
+        return cls(np.full((width, KEPT), math.nan, np.float32), zeros, zeros, none, none)
 
 
 def usual(steps: Steps, course: Course, x: Float32[Array, " d"]) -> Bool[Array, " d"]:
@@ -65,16 +67,19 @@ def followed(
     """The jumps after x, whose residual has this rarity, in those columns where it is present."""
     xp = namespace(x)
     open_ = steps.latest != 0.0
-    due = present & open_ & (steps.age == LASTED - 1)
-    since = (x - course.latest[:, LASTED]) * xp.where(steps.latest > 0.0, 1.0, -1.0)
+    since = (x - steps.origin) * xp.where(steps.latest > 0.0, 1.0, -1.0)
     size = abs(steps.latest)
-    lasted = (due & (since >= 0.5 * size) & (since <= 2.0 * size))[:, None]
+    stays = (since >= 0.5 * size) & (since <= 2.0 * size)
+    over = present & open_ & (~stays | (steps.age == LASTED - 1))
+    lasted = (over & stays)[:, None]
     begins = present & ~open_ & (rarity >= LARGE)
-    latest = xp.where(begins, x - course.latest[:, 0], xp.where(due, 0.0, steps.latest))
+    before = course.latest[:, 0]
+    latest = xp.where(begins, x - before, xp.where(over, 0.0, steps.latest))
     pushed = xp.concatenate((steps.latest[:, None], steps.kept[:, :-1]), 1)
     return Steps(
         xp.where(lasted, pushed, steps.kept),
         latest,
-        xp.where(begins | due, 0, steps.age + (present & open_)),
+        xp.where(begins, before, steps.origin),
+        xp.where(begins | over, 0, steps.age + (present & open_)),
         xp.where(present, xp.where(usual, LAGS, xp.maximum(steps.broken - 1, 0)), steps.broken),
     )

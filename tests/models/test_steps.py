@@ -44,10 +44,18 @@ def test_a_jump_is_usual_once_three_of_its_sign_and_size_have_lasted_and_so_are_
     assert np.flatnonzero(found).tolist() == [apart * (USUAL + 1) + i for i in range(4)]
 
 
+def test_a_spike_is_not_kept_though_a_wave_has_come_up_to_where_it_was():
+    x = np.minimum(np.arange(400.0), 100.0 + LASTED - 1)  # a slope, and a level from there on
+    x[100] += LASTED
+    state, _ = walked(x, {100, 101})
+    assert np.isnan(state.kept).all()
+
+
 def test_a_column_without_a_value_waits():
     state = Steps(
         np.full((1, 16), math.nan, np.float32),
         np.array([3.0], np.float32),
+        np.array([1.0], np.float32),
         np.array([LASTED - 1], np.int32),
         np.array([2], np.int32),
     )
