@@ -85,8 +85,8 @@ class JointState(NamedTuple):
     lasted: Int32[Array, ""]  # events since odd ones were last not ahead: the length of a regime that is not yet usual
     repeats: Float32[Array, ""]  # running share of a run's events that were too regular
     returning: Returning  # whether odd runs belong to the stream
-    highest: Float32[Array, ""]  # ln of the largest score since the histogram was last read; the last field, since rows
-    # of earlier versions end before it
+    highest: Float32[Array, ""]  # ln of the largest score of late; the last field, since rows of earlier versions end
+    # before it
 
 
 class Residuals(NamedTuple):

@@ -42,6 +42,8 @@ SIGNIFICANT = 3.0  # by so many standard deviations of the difference of two cou
 BEYOND = (0.013, 0.1)  # and this share of the events lies beyond it: what is more frequent is usual
 EXPLAINED = 0.5  # where a larger share of what lies beyond is odd for a rare value alone, it is usual
 EMPTY = 0.02  # a bin below this share of the peak is as good as empty, and the lowest of these is the valley
+LATE = 0.03  # of the largest score of late is forgotten in as many events as the target rate allows one alarm: all of it
+# at each reading had 1.4 times the alarms at a rate of .001
 SINGLE = 1 / 3  # a piece of the scores is a single number if this share of it lies in one pair of bins
 PULL = (0.5, 0.1)  # how far the histogram pulls the threshold when it has been read, early, and late; late only by what
 # is more than a bin, since a running quantile is the finer one: it holds the share, whatever the law
@@ -116,7 +118,7 @@ def learned_scores(
     target_rate: Float[Array, ""],
     patience: Float[Array, ""],
 ) -> tuple[Scores, Float32[Array, ""]]:
-    """The scores after a score, and the ln of the highest since the histogram was last read.
+    """The scores after a score, and the ln of the highest of late.
 
     A weight of 0 changes nothing. `rare`: the event is odd for a rare value alone.
     """
@@ -168,7 +170,8 @@ def learned_scores(
         where(done, middle + unit * walk.valley, scores.valley),
         choose(done, _start(0.0 * score), choose(learns, walk, scores.walk)),
     )
-    return learned, where(done, -math.inf, highest)
+    forgotten = smaller(LATE * BINS * target_rate, 1.0) * (highest - log_median)
+    return learned, highest - where(done, forgotten, 0.0)
 
 
 def _start(zero: Float32[Array, ""]) -> Walk:

@@ -227,7 +227,7 @@ MANY = json.dumps([{"slice": f"many {i}", "x": [0, 1]} for i in range(9_000)]).e
     ("request_", "connections", "each", "least"),
     [
         (b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n", 40, 200, 100),
-        (b"GET /v1/slices?sort=name&contains=9 HTTP/1.1\r\nhost: localhost\r\n\r\n", 10, 8, 400),
+        (b"GET /v1/slices?sort=name&contains=9 HTTP/1.1\r\nhost: localhost\r\n\r\n", 10, 64, 400),
         (POST + b"content-length: %d\r\n\r\n" % len(MANY) + MANY, 10, 1, 400),
     ],
     ids=["metrics", "search", "updates"],
