@@ -42,8 +42,8 @@ SIGNIFICANT = 3.0  # by so many standard deviations of the difference of two cou
 BEYOND = (0.013, 0.1)  # and this share of the events lies beyond it: what is more frequent is usual
 EXPLAINED = 0.5  # where a larger share of what lies beyond is odd for a rare value alone, it is usual
 EMPTY = 0.02  # a bin below this share of the peak is as good as empty, and the lowest of these is the valley
-# This share of the largest score of late is forgotten in as many events as the target rate allows one alarm. Where all of
-# it was forgotten at each reading, a rate of .001 had 1.4 times the alarms.
+# This share of the largest score of late is forgotten in as many events as the target rate allows one alarm. Where all
+# of it was forgotten at each reading, a rate of .001 had 1.4 times the alarms.
 LATE = 0.03
 SINGLE = 1 / 3  # a piece of the scores is a single number if this share of it lies in one pair of bins
 PULL = (0.5, 0.1)  # how far the histogram pulls the threshold when it has been read, early, and late; late only by what
