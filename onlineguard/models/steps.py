@@ -67,8 +67,7 @@ def followed(
     """The jumps after x, whose residual has this rarity, in those columns where it is present."""
     xp = namespace(x)
     open_ = steps.latest != 0.0
-    since = (x - steps.origin) * xp.where(steps.latest > 0.0, 1.0, -1.0)
-    size = abs(steps.latest)
+    since, size = (x - steps.origin) * xp.sign(steps.latest), abs(steps.latest)
     stays = (since >= 0.5 * size) & (since <= 2.0 * size)
     over = present & open_ & (~stays | (steps.age == LASTED - 1))
     lasted = (over & stays)[:, None]

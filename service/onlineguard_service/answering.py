@@ -187,27 +187,20 @@ class Answering:
 
     async def decisions(self, decisions: Sequence[Decision]) -> list[DecisionAnswer]:
         """Let decisions about clicks take the place of those that they name; one answer each. Raises as `labels`."""
-        return await self._under_way(self._in_parts(decisions, entries.Decisions, self._count))
+        return await self._under_way(self._in_parts(decisions, entries.Decisions))
 
-    async def _in_parts(
-        self,
-        items: Sequence[Any],
-        entry: type[entries.Labels | entries.Decisions],
-        count: Callable[[list[Any]], None] = lambda answers: None,
-    ) -> list[Any]:
+    async def _in_parts(self, items: Sequence[Any], entry: type[entries.Labels | entries.Decisions]) -> list[Any]:
         answers: list[Any] = []
         for start in range(0, len(items), KNOWN_AT_ONCE):
             if start:
                 await give_way()
             part = list(items[start : start + KNOWN_AT_ONCE])
             answered = await self._commit(entry(part, entries.now(), self._namespace))
-            count(answered)
+            for answer in answered:
+                if isinstance(answer, DecisionAnswer):
+                    self._shared.delayed[answer.outcome] += 1
             answers += answered
         return answers
-
-    def _count(self, answers: list[DecisionAnswer]) -> None:
-        for answer in answers:
-            self._shared.delayed[answer.outcome] += 1
 
     async def erase(self, user_id: str) -> Erased:
         """See `Erasing.erase`."""

@@ -27,9 +27,8 @@ member that was taken for dead is refused whenever it wakes up.
 **What goes wrong.** While Redis is away, `poll` finds nothing and `publish` waits, with backoff. The outputs of a
 partition and how far they go are lost together or not at all. The log is as durable as Redis: with `appendfsync
 everysec` a crash may take the last second, and a failover takes what was not replicated yet, unless `replicas` had to
-have it first. A member compares how far
-outputs go with what it knows itself, about once a second and whenever it publishes. Where Redis knows less, it lost
-something: the partition is lost as in `Turn.undone`, and taken anew.
+have it first. A member compares how far outputs go with what it knows itself, about once a second and whenever it
+publishes. Where Redis knows less, it lost something: the partition is lost as in `Turn.undone`, and taken anew.
 
 **Memory.** Streams of outputs keep about their newest `keep` entries. Records stay until a writer's `keep_records`
 drops them. It must be more than what comes between two snapshots and while no worker runs. Where the record that was
