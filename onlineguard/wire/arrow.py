@@ -192,7 +192,10 @@ def _type(hint: Any) -> pa.DataType:
 
 
 def _schema(body: bytes) -> pa.Schema:
-    return ipc.read_schema(ipc.read_message(pa.BufferReader(body)))
+    message = ipc.read_message(pa.BufferReader(body))
+    if message.type != "schema":  # `read_schema` reads any other as if it were one, and the process ends
+        raise NoTable("the body is no stream of Arrow: it does not begin with a schema")
+    return ipc.read_schema(message)
 
 
 def _batches(body: bytes, most: int) -> Iterator[pa.RecordBatch]:

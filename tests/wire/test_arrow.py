@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from onlineguard.wire import arrow
@@ -79,6 +79,7 @@ WHOLE = stream(pa.table({"slice": pa.array(["a", "b"]).dictionary_encode(), "x":
 
 
 @settings(deadline=None, max_examples=200)
+@example([(20, 3), (130, 255), (263, 2)], 0)  # pyarrow ended the process: what is said to be a schema is none
 @given(st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), max_size=8), st.integers(0, 40))
 def test_a_damaged_stream_is_refused_or_some_other_table_and_never_worse(changes, cut):
     body = bytearray(WHOLE)

@@ -75,6 +75,15 @@ def test_a_table_whose_lengths_lie_is_refused_or_another_table_and_nothing_worse
     assert peak(service) - before < 60 * MIB
 
 
+def test_a_stream_of_arrow_whose_first_message_is_no_schema_ends_nothing(service, client):
+    x = fixed(pa.array([1.0, np.nan, None, 4.0]), 2)
+    body = bytearray(stream(pa.table({"slice": pa.array(["a", "b"]).dictionary_encode(), "x": x})))
+    body[20], body[130], body[263] = 3, 255, 2  # its kind and two places that it leads to
+    answer = client.post("/v1/score", content=bytes(body), headers={"content-type": MEDIA})
+    assert (answer.status_code, "does not begin with a schema" in answer.json()["detail"]) == (400, True)
+    assert service.process.poll() is None
+
+
 def test_a_row_far_down_a_table_is_named_by_its_place(client):
     texts = pa.array(["a"] * 9_000 + [None] + ["b"] * 500)
     table = pa.table({"slice": texts, "x": fixed(pa.array(np.zeros(19_002)), 2)})
