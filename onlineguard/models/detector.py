@@ -170,13 +170,13 @@ class Detector(SliceModel):
     def pooled(self, states: DetectorState, origins: Float64[np.ndarray, "slices d"]) -> Pooled:
         """Where new slices start, from the stacked states of known ones: as the typical one, or with no location yet.
 
-        Both have the medians of the score quantiles. The typical one has those of location and scale as well, worth
-        `INHERITED_SEEN` events, but only if at least `LEAST_ALIKE` slices are alike: the middle half of them within
-        `ALIKE` scales in location, and within that factor in scale. It is expressed relative to the origin that
-        comes third; `origins` are what the states' locations are relative to.
+        The typical state has the medians of location and scale, worth `INHERITED_SEEN` events, and of the score
+        quantiles, worth `INHERITED_AGE`; but only if at least `LEAST_ALIKE` slices are alike: the middle half of them
+        within `ALIKE` scales in location, and within that factor in scale. It is expressed relative to the origin that
+        comes third; `origins` are what the states' locations are relative to. The other state is `init`: the first
+        scores of a slice without a location are far larger than later ones, and would lift quantiles that learn slowly.
         """
-        quantiles = {name: np.median(getattr(states, name)) for name in ("median", "fifth", "twentieth", "threshold")}
-        fresh = self.init(origins.shape[1])._replace(age=np.int32(INHERITED_AGE), **quantiles)
+        fresh = self.init(origins.shape[1])
         no_origin = np.zeros(origins.shape[1])
         if len(origins) < LEAST_ALIKE:
             return Pooled(fresh, fresh, no_origin)
@@ -186,7 +186,9 @@ class Detector(SliceModel):
             return Pooled(fresh, fresh, no_origin)
         origin = np.nan_to_num(location) if origins.any() else no_origin
         memory = Memory(location - origin, scale, fresh.slow.floor)
-        return Pooled(fresh._replace(slow=memory, fast=memory, seen=np.int32(INHERITED_SEEN)), fresh, origin)
+        quantiles = {name: np.median(getattr(states, name)) for name in ("median", "fifth", "twentieth", "threshold")}
+        seen, age = np.int32(INHERITED_SEEN), np.int32(INHERITED_AGE)
+        return Pooled(fresh._replace(slow=memory, fast=memory, seen=seen, age=age, **quantiles), fresh, origin)
 
     def carried(
         self, states: DetectorState, columns: Columns, categories: tuple[int, ...] = ()

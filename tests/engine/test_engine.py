@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onlineguard import CheckpointError, Detector, Engine, InvalidArgument, Series, pytree
+from onlineguard import CheckpointError, Detector, Engine, InvalidArgument, JointDetector, Series, pytree
 from onlineguard.engine.table import advance
 from tests.support.long import updated
 
@@ -421,6 +421,20 @@ def test_a_new_slice_starts_from_nothing_where_slices_are_unlike():
     engine.update(keys, rng.standard_normal((4_096, 1)) * 10.0 ** keys[:, None])
     assert np.isnan(engine.score(["new"], [[0.3]]).score).all()
     assert engine.score([3], [[0.3]]).score < 1.0
+
+
+@pytest.mark.parametrize("estimator", [Detector(), JointDetector()], ids=str)
+@pytest.mark.parametrize("known", [2, 10])
+def test_a_new_slice_among_unlike_ones_is_judged_as_if_it_were_alone(estimator, known):
+    rng = np.random.default_rng(0)
+    keys = rng.integers(0, known, 4_096)
+    among, alone = (Engine(2, estimator=estimator) for _ in range(2))
+    among.update(keys, rng.standard_normal((4_096, 2)) * 10.0 ** keys[:, None])
+    x = rng.normal(50.0, 2.0, (300, 2))
+    x[150::10] += 20.0
+    found = among.update(["new"] * 300, x)
+    np.testing.assert_array_equal(found.judgements, alone.update(["new"] * 300, x).judgements)
+    assert found.anomalous[150::10].mean() > 0.9  # more than the target rate, and still found
 
 
 @pytest.mark.parametrize(

@@ -236,7 +236,7 @@ class JointDetector(SliceModel):
         The typical state is that of the slice in the middle, with the medians of location and scale, worth
         `INHERITED_SEEN` events; but only if at least `LEAST_ALIKE` slices are alike: the middle half of them within
         `ALIKE` scales in location, and within that factor in scale. It is expressed relative to the origin that comes
-        third. The other state has nothing but the threshold of the slice in the middle.
+        third. The other state is `init`: a slice that is unlike the others starts as if it were alone.
         """
         locations, scales = states.memories.slow.location + origins, states.memories.slow.scale
         low, location, high = np.quantile(locations, (0.25, 0.5, 0.75), axis=0)
@@ -245,7 +245,7 @@ class JointDetector(SliceModel):
         middle = int(np.lexsort((np.arange(len(away)), away))[0])
         one = _at(states, middle)
         no_origin = np.zeros(origins.shape[1])
-        fresh = self.init(origins.shape[1])._replace(age=np.int32(INHERITED_AGE), scores=one.scores)
+        fresh = self.init(origins.shape[1])
         if len(origins) < LEAST_ALIKE or ((high - low > ALIKE * scale) | (wide > ALIKE * narrow)).any():
             return Pooled(fresh, fresh, no_origin)
         origin = np.nan_to_num(location) if origins.any() else no_origin
