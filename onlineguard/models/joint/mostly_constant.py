@@ -1,15 +1,16 @@
 """Features that mostly repeat one value: judged in two parts, by how rare another value is, and by how far it lies.
 
 Where more than some 85 % of the values are equal, no scale of the whole is sound: it is nearly zero, and whatever
-differs is infinitely far away. A running mode, with one rival, tells how large a share p of the values it is. From
-a share of `MOSTLY` on, with D the scale of x - mode over the values off the mode,
+differs is infinitely far away. A running mode, with one rival, tells how large a share p of the values it is. Every
+other value takes a vote from the rival, so that the commonest value becomes the rival, and then the mode. From a share
+of `MOSTLY` on, with D the scale of x - mode over the values off the mode,
 
     z = 0 at the mode,    z^2 = 2 ln(p / (1 - p)) + ((x - mode) / D)^2 off it:
 
 a value that is as rare as a normal deviate of that size, and then as far as it is.
 
 Source: the rival is that of Boyer and Moore, "MJRTY, a fast majority vote algorithm", 1981, with shares that are
-forgotten in place of counts. The two parts are ours.
+forgotten in place of counts. Keeping the mode out of the vote is ours, and so are the two parts.
 """
 
 from typing import NamedTuple
@@ -30,7 +31,7 @@ class Modes(NamedTuple):
     value: Float32[Array, " d"]  # NaN until the first
     share: Float32[Array, " d"]  # of the events at it
     rival: Float32[Array, " d"]  # the next one, which takes its place once it is commoner
-    rival_share: Float32[Array, " d"]
+    rival_share: Float32[Array, " d"]  # less that of all values but these two, since it became the rival
     spread: Float32[Array, " d"]  # Huber's scale of x - value over the events off it; 0 until the first
 
     @classmethod
@@ -73,7 +74,8 @@ def learned_modes(modes: Modes, x: Float32[Array, " d"], present: Bool[Array, " 
     replaced = ~at & ~at_rival & (modes.rival_share < rate)
     rival = xp.where(replaced, x, modes.rival)
     rival_share = xp.where(replaced, 0.0, modes.rival_share)
-    rival_share = rival_share + rate * (xp.where(~at & (at_rival | replaced), 1.0, 0.0) - rival_share)
+    vote = xp.where(at, 0.0, xp.where(at_rival | replaced, 1.0, -1.0))
+    rival_share = rival_share + rate * (vote - rival_share)
     swapped = ~(rival_share <= share)
     away = abs(x - modes.value)
     u = xp.minimum(away / xp.maximum(modes.spread, TINY), K)
