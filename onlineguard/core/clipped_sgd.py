@@ -69,6 +69,11 @@ class OfEstimand:
         """Whether there is a `predict`."""
         return getattr(self.estimand, "predicts", False)
 
+    @property
+    def measures(self) -> bool:
+        """Whether the score is how far a target lies from its prediction."""
+        return getattr(self.estimand, "measures", False)
+
 
 @register("ClippedSGD")
 @pytree

@@ -312,6 +312,7 @@ class LinearRegression(_Regression):
     implicit: bool = static(default=False)
 
     steepest = 1.0
+    measures = True
 
     def observe(self, theta: Linear, event: tuple[Float[Array, "*#lead d"], Float[Array, "*#lead"]]) -> Observation:
         x, y = event

@@ -29,8 +29,9 @@ class Estimand(Protocol):
 
     What an estimand can do besides, it says in attributes that are false where they are missing: `supervised` (an event
     is a pair (x, y)), `takes_number` (an event is one number), `decides` (a score above zero is an anomaly),
-    `shiftable` (there is `moved(theta, by)`) and `predicts` (there is `prediction(theta, x)`). An estimator has the
-    same attributes, with `moved(states, by)` and `predict(state, x)`.
+    `shiftable` (there is `moved(theta, by)`), `predicts` (there is `prediction(theta, x)`) and `measures` (the score is
+    how far y lies from the prediction). An estimator has the same attributes, with `moved(states, by)` and
+    `predict(state, x)`.
     """
 
     @property

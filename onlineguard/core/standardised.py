@@ -4,6 +4,10 @@ With z = (x - m) / s and u = z clipped to [-K, K], or to another limit, location
 ("Proposal 2") as stochastic approximation, see `core.spread`, at the derived rate of the feature's own count. The
 estimator is given u: a feature that is absurd says at most what one of 2.5 deviations says.
 
+**A target is measured by both lines.** Nobody knows whether a regression bends beyond the clip, as its prediction does,
+or goes on straight. So a target is odd by its distance from the nearest number between the two. By the bent line alone,
+usual events of skewed features are the farthest of all, and 4 to 8 % of them are flagged at a target of 1 %.
+
 **A mostly constant feature** has no scale in Huber's sense: where fewer than some 15 % of its values differ, the scale
 falls until every other value lies beyond the clip. Then u is an indicator: -K, K, or near 0. Clipped that is sound, and
 for heavy-tailed counts it is better than any scale: whether a rare thing happened says more than how often.
@@ -69,13 +73,15 @@ class Standardised:
         return StandardisedState(Memory.blank(self.features), counts, self.inner.init())
 
     def score(self, state: StandardisedState, event: Event) -> Score:
-        """The estimator's score; nothing is learned."""
-        return self.inner.score(state.inner, self._given(state, event)[0])
+        """The estimator's score, of a target by both lines; nothing is learned."""
+        given, z, _ = self._given(state, event)
+        return self._nearest(state, given, z, self.inner.score(state.inner, given))
 
     def step(self, state: StandardisedState, event: Event) -> tuple[StandardisedState, Score]:
         """The estimator's step with the standardised features, which the event then teaches."""
         given, z, x = self._given(state, event)
         inner, score = self.inner.step(state.inner, given)
+        score = self._nearest(state, given, z, score)
         xp = namespace(z)
         present = xp.isfinite(x)
         rate = xp.minimum(Derived()(state.counts + EARLY), 1.0).astype(np.float32)
@@ -95,6 +101,18 @@ class Standardised:
         """Location and scale of every feature, and what the estimator says, per scale of each."""
         inner: Any = self.inner
         return {"location": state.spread.location, "scale": state.spread.scale, **inner.describe(state.inner)}
+
+    def _nearest(self, state: StandardisedState, given: Event, z: Float32[Array, " d"], score: Score) -> Score:
+        """The score; where it measures a target, by the nearest prediction between those from u and from z."""
+        inner: Any = self.inner
+        if not getattr(inner, "measures", False):
+            return score
+        xp = namespace(z)
+        u, y = given
+        bent, straight = (inner.predict(state.inner, x) - y for x in (u, z))
+        straight = xp.where(straight == straight, straight, bent)  # infinite in two directions
+        nearer = xp.where((bent > 0.0) == (straight > 0.0), xp.minimum(abs(bent), abs(straight)), 0.0)
+        return xp.where(score == score, nearer, score)
 
     def _given(
         self, state: StandardisedState, event: Event

@@ -39,3 +39,41 @@ def test_no_event_is_overshot_however_large_its_features_are():
         state, _ = step(state, (x, target))
         after = model.predict(state, x)
         assert abs(after - target) < 1.5 * abs(before - target) + 1e3
+
+
+def test_a_target_is_measured_from_the_nearest_number_between_the_bent_line_and_the_straight_one():
+    rng = np.random.default_rng(0)
+    model = linear_regression(1)
+    state = model.init()
+    for x in rng.normal(size=(500, 1)).astype(np.float32):
+        state, _ = model.step(state, (x, 2.0 * x[0]))
+    far = np.full(1, 6.0, np.float32)  # deviations: the prediction is that of 2.5 of them, about 5
+    bent = model.predict(state, far)
+    straight = 2.0 * 6.0
+    assert bent < 6.0
+    for y, distance in (
+        (bent, 0.0),
+        (8.0, 0.0),
+        (bent - 3.0, 3.0),
+        (straight + 3.0, 3.0),
+        (-straight, bent + straight),
+    ):
+        found = model.score(state, (far, np.float32(y)))
+        np.testing.assert_allclose(found, distance, atol=0.5)
+        assert found == model.step(state, (far, np.float32(y)))[1]
+    near = np.ones(1, np.float32)
+    np.testing.assert_allclose(model.score(state, (near, np.float32(5.0))), 3.0, atol=0.1)
+    assert np.isnan(model.score(state, (far, np.float32(np.nan))))
+    assert np.isfinite(model.score(state, (np.full(1, 3e38, np.float32), np.float32(0.0))))
+
+
+def test_usual_events_of_skewed_features_are_flagged_at_about_the_target_rate_and_far_targets_found():
+    rng = np.random.default_rng(0)
+    x = rng.gamma(5.0, 10.0, (6_000, 4))
+    y = x.sum(1) + rng.normal(0.0, 2.0, 6_000)
+    far = np.arange(1_000, 6_000, 200)
+    y[far] -= 20.0  # a tenth of the mean
+    usual = np.setdiff1d(np.arange(1_000, 6_000), far)
+    flagged = Engine(4, estimator=linear_regression(4)).update(["a"] * 6_000, x, y).anomalous
+    assert flagged[far].mean() > 0.9
+    assert flagged[usual].mean() < 0.02
