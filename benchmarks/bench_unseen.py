@@ -16,6 +16,12 @@ With `--peers` also the AUC of river's HalfSpaceTrees and of an IsolationForest 
 
 Bursts: the share flagged of each of four bursts of 2,000 events. Series: alarms in 10,000 events of the first feature
 of a stream, and the share of its anomalies, 800 events apart, that raise one; one value each, by `Series` as it is.
+
+Slices: 60 slices of 300 events, one after the other in one engine, each in units of its own. The share flagged from the
+100th event on, and recall of one anomaly in 100; by the default and by `Detector`.
+
+Regressions: a target that is a line of four features of some law, with a noise of a tenth of the line's deviation.
+Anomalies, one in 200, lie six deviations of the noise off it. Share flagged, recall, and AP, by `linear_regression`.
 """
 
 import argparse
@@ -24,15 +30,18 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.bench_cases import some
+from benchmarks.bench_tabular import average_precision
 from benchmarks.peers import ONLINE, isolation_forest, running_z
 from benchmarks.streams import WARM_UP, roc_auc
-from benchmarks.unseen_streams import POINTS, SERIES
+from benchmarks.unseen_streams import POINTS, REGRESSIONS, SERIES, SLICES
 from benchmarks.workloads import emit
-from onlineguard import Engine, Series
+from onlineguard import Detector, Engine, JointDetector, Series, linear_regression
 
 LENGTH = 20_000
 BURST = 2_000
 APART = 800  # events between the anomalies of a series
+SHORT = 300  # events of a slice among many
+MODELS = {"JointDetector": JointDetector, "Detector": Detector}
 Figures = dict[str, float]
 
 
@@ -99,6 +108,40 @@ def series(name: str, seed: int, n: int) -> Figures:
     return {"alarms_in_10,000": 1e4 * float(alarms[:n].mean()), "found": float(alarms[n:][places].mean())}
 
 
+def slices(name: str, model: str, seed: int, count: int) -> Figures:
+    """Alarms and recall in slices that are new to an engine, and unlike those it knows."""
+    rng = np.random.default_rng((seed, [*SLICES].index(name), 79))
+    usual, strange = (np.concatenate(x) for x in zip(*(SLICES[name](rng, SHORT) for _ in range(count)), strict=True))
+    keys, ripe = np.repeat(np.arange(count), SHORT), np.tile(np.arange(SHORT) >= WARM_UP, count)
+    odd = ripe & (rng.random(len(keys)) < 0.01)
+    x = np.where(odd[:, None], strange, usual)
+
+    def flagged(keys: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return Engine(x.shape[1], estimator=MODELS[model]()).update(keys, x).anomalous
+
+    found = flagged(keys, x)
+    return {"only_normal": float(flagged(keys, usual)[ripe].mean()), "recall": float(found[odd].mean())}
+
+
+def regressions(name: str, seed: int, n: int) -> Figures:
+    """Alarms of a linear regression, and recall and AP of targets off the line."""
+    rng = np.random.default_rng((seed, [*REGRESSIONS].index(name), 80))
+    x = REGRESSIONS[name](rng, (n, 4))
+    line = x / x.std(axis=0) @ [1.0, 2.0, -1.0, 0.5]
+    noise = 0.1 * line.std()
+    y = line + noise * rng.standard_normal(n)
+    odd = some(rng, n, 0.005)
+    strange = y + 6.0 * noise * odd * rng.choice([-1.0, 1.0], n)
+    usual, found = (
+        Engine(4, estimator=linear_regression(4)).update(np.zeros(n, int), x, target) for target in (y, strange)
+    )
+    return {
+        "only_normal": float(usual.anomalous[WARM_UP:].mean()),
+        "recall": float(found.anomalous[odd].mean()),
+        "ap": float(average_precision(found.score[WARM_UP:], odd[WARM_UP:])),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one stream of points, one series: to see that it works")
@@ -119,6 +162,15 @@ def main() -> None:
     for name in (name for name in chosen if name.startswith(tuple(options.only))):
         runs = [series(name, seed, n) for seed in range(seeds)]
         emit(bench="unseen", series=name, **{key: round(float(np.mean([r[key] for r in runs])), 2) for key in runs[0]})
+    for name in (name for name in SLICES if not options.quick and name.startswith(tuple(options.only))):
+        for model in MODELS:
+            runs = [slices(name, model, seed, 60) for seed in range(seeds)]
+            means = {key: round(float(np.mean([run[key] for run in runs])), 4) for key in runs[0]}
+            emit(bench="unseen", slices=name, model=model, **means)
+    for name in (name for name in REGRESSIONS if not options.quick and name.startswith(tuple(options.only))):
+        runs = [regressions(name, seed, n) for seed in range(seeds)]
+        means = {key: round(float(np.mean([run[key] for run in runs])), 4) for key in runs[0]}
+        emit(bench="unseen", regression=name, **means)
 
 
 if __name__ == "__main__":

@@ -256,6 +256,38 @@ def early_jump(rng: Rng, n: int) -> Twice:
     return x, in_one(rng, x, 15.0)
 
 
+def sales(rng: Rng, n: int) -> Twice:
+    sold = rng.random((n, 4)) < [0.4, 0.15, 0.03, 0.6]
+    x = np.where(sold, rng.geometric(0.4, (n, 4)), 0).astype(float)
+    x[:2] = [[1.0], [3.0]]  # a shop is first seen when it sells
+    strange = x.copy()
+    strange[np.arange(n), rng.integers(0, 4, n)] += 25.0
+    return x, strange
+
+
+def twins(rng: Rng, n: int) -> Twice:
+    """Two sensors of one temperature, of which one is off by half of what the temperature varies."""
+    x = 20.0 + 5.0 * autoregressive(rng, n, 1, 0.9) + 0.3 * rng.standard_normal((n, 2))
+    return x, in_one(rng, x, 2.5)
+
+
+def compared(rng: Rng, n: int) -> Twice:
+    """The same, and their difference."""
+    usual, strange = (np.column_stack([x, x[:, 0] - x[:, 1]]) for x in twins(rng, n))
+    return usual, strange
+
+
+def of_any_unit(d: int, spread: Callable[[np.ndarray], np.ndarray]) -> Callable[[Rng, int], Twice]:
+    """A slice whose features have a scale of their own each, and a relation."""
+
+    def make(rng: Rng, n: int) -> Twice:
+        x = spread(0.8 * rng.standard_normal((n, 1)) + 0.6 * rng.standard_normal((n, d))) + rng.normal(0.0, 5.0, d)
+        unit = 10.0 ** rng.uniform(-3.0, 6.0, d)
+        return unit * x, unit * in_one(rng, x, 8.0 * x.std(axis=0))
+
+    return make
+
+
 POINTS: dict[str, Callable[[Rng, int], Twice]] = {
     "normal, d = 1": normal(1, 6.0),
     "normal, d = 10": normal(10, 7.0),
@@ -298,6 +330,26 @@ POINTS: dict[str, Callable[[Rng, int], Twice]] = {
     "square wave": square_wave,
     "two modes": two_modes,
     "early jump": early_jump,
+    "sales, mostly none": sales,
+    "two sensors": twins,
+    "two sensors compared": compared,
+}
+
+
+SLICES: dict[str, Callable[[Rng, int], Twice]] = {
+    "normal, d = 1": of_any_unit(1, lambda x: x),
+    "normal, d = 3": of_any_unit(3, lambda x: x),
+    "log-normal, d = 3": of_any_unit(3, lambda x: np.exp(0.6 * x)),
+}
+
+
+REGRESSIONS: dict[str, Callable[[Rng, tuple[int, int]], np.ndarray]] = {  # the laws of four features
+    "normal": lambda rng, shape: rng.standard_normal(shape),
+    "gamma": lambda rng, shape: rng.gamma(5.0, 1.0, shape),
+    "exponential": lambda rng, shape: rng.standard_exponential(shape),
+    "log-normal": lambda rng, shape: np.exp(0.7 * rng.standard_normal(shape)),
+    "Student t(3)": lambda rng, shape: rng.standard_t(3, shape),
+    "counts": lambda rng, shape: rng.poisson([0.3, 1.0, 3.0, 30.0], shape).astype(float),
 }
 
 

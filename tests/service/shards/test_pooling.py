@@ -39,20 +39,19 @@ def first_verdict(one, x):
 
 
 def test_a_new_slice_starts_from_slices_of_the_other_shard(models):
-    (zero, of_zero), (one, of_one) = learned(models, 0, 100.0), learned(models, 1, 5_000.0)
+    (zero, of_zero), (one, of_one) = learned(models, 0, 100.0), learned(models, 1, 103.0)
     assert [(each.partition, each.kind) for each in (*of_zero, *of_one)] == [(0, "sample")] * 2
-    assert first_verdict(zero, [5_000.0, 5_000.0]).ready is False
     pools = []
     for i, sample in enumerate((*of_zero, *of_one)):
         pools += zero.apply([Record(100 + i, NOON, sample.value, sample.kind)]).appended
     assert [(each.partition, each.kind) for each in pools] == [(None, "pool")] * 2  # the first sample of each partition
-    before, alone = (first_verdict(each, [101.0, 98.0]) for each in (one, zero))
+    # each knows three slices, too few to say what is typical
+    assert [first_verdict(each, [101.0, 98.0]).score for each in (zero, one)] == [None, None]
     for each in (zero, one):
         each.apply([Record(200 + i, NOON, pool.value, pool.kind) for i, pool in enumerate(pools)])
     after = [first_verdict(each, [101.0, 98.0]) for each in (zero, one)]
     assert after[0] == after[1]  # one pool, in both
-    assert after[1] != before
-    assert after[0] != alone
+    assert after[0].score is not None
     typical = one.guard.events._learner.states.of(2)  # the state that new slices start from
     np.testing.assert_equal(msgspec.to_builtins(str(typical)), str(zero.guard.events._learner.states.of(2)))
 
