@@ -6,10 +6,8 @@
 # %% [markdown]
 # A service writes what it learns to a journal. Where a machine's disk does not outlive it, the journal can be in Redis,
 # and so can the counts of clicks. This page starts a Redis and a service, asks it, kills both without warning, and
-# starts them again. Is anything lost?
-#
-# This page needs `pip install 'onlineguard[plot,serve]'` and a `redis-server`. Redis, the service and the log write to
-# the folder that you run it in.
+# starts them again. Is anything lost? It needs `pip install 'onlineguard[plot,serve]'` and a `redis-server`, and writes
+# to the folder that you run it in.
 
 # %%
 import socket
