@@ -71,7 +71,7 @@ def register(app: typer.Typer) -> None:
     app.command("serve", epilog=SERVE_EPILOG)(_with_settings())
     app.command("worker", epilog=WORKER_EPILOG)(worker)
     cluster.register(app, _of_shards(), _asked_of_actors)
-    fleet = typer.Typer(no_args_is_help=True, help="Several processes as one.")
+    fleet = typer.Typer(no_args_is_help=True, help="The models and figures of several processes together.")
     fleet.command("status")(fleet_status)
     app.add_typer(fleet, name="fleet")
 
@@ -156,13 +156,17 @@ def worker(
     source: Annotated[
         str | None, _shards("--from", envvar=FROM, help="URL of the log: kafka://host:9092/topic or redis://host:6379.")
     ] = None,
-    to: Annotated[str | None, _shards(help="URL of the outputs in the same place; else beside the log.")] = None,
+    to: Annotated[
+        str | None, _shards(help="URL of the outputs, in the same Kafka or Redis; else beside the log.")
+    ] = None,
     snapshots: Annotated[
         str | None, _shards(envvar=SNAPSHOTS, help="Folder or URL (s3://, gs://, abfs://) that all workers share.")
     ] = None,
     model: Annotated[Path | None, _shards(help="Folder of a model that decides from now on.")] = None,
     registry: Annotated[str | None, _shards(help="Registry of models, whose current version decides.")] = None,
-    registry_every: Annotated[float | None, _shards(metavar="SECONDS", help="Between looks at it; else 30.")] = None,
+    registry_every: Annotated[
+        float | None, _shards(metavar="SECONDS", help="Between looks at the registry; else 30.")
+    ] = None,
     counted: Annotated[
         bool, _shards(help="Whether replicas count clicks in Redis, and write them to the log.")
     ] = False,
@@ -174,7 +178,7 @@ def worker(
         int | None, _shards(help="Records after which a snapshot comes sooner; else 1,000,000.")
     ] = None,
     metrics_port: Annotated[int | None, _shards(help="Port of /metrics, /livez and /readyz; else none.")] = None,
-    metrics_host: Annotated[str | None, _shards(help="Address that it listens on; else 127.0.0.1.")] = None,
+    metrics_host: Annotated[str | None, _shards(help="Address that /metrics listens on; else 127.0.0.1.")] = None,
     features: Annotated[str | None, _option("features")] = None,
     n_features: Annotated[str | None, _option("n_features")] = None,
     categories: Annotated[str | None, _option("categories")] = None,
@@ -186,7 +190,9 @@ def worker(
     max_entities: Annotated[str | None, _option("max_entities")] = None,
     remember: Annotated[str | None, _option("remember")] = None,
     follow_drift: Annotated[str | None, _option("follow_drift")] = None,
-    url: Annotated[str | None, _asks(help="Of the service; else ONLINEGUARD_URL, else port 8080 here.")] = None,
+    url: Annotated[
+        str | None, _asks(help="URL of the service; else ONLINEGUARD_URL, else http://127.0.0.1:8080.")
+    ] = None,
     redis: Annotated[
         str | None, _asks(help="URL of the Redis that holds the streams; else redis://127.0.0.1:6379/0.")
     ] = None,
@@ -214,7 +220,7 @@ def worker(
             help="About how many entries each stream keeps; a click stays until it is answered, too. Else 1,000,000."
         ),
     ] = None,
-    timeout: Annotated[float | None, _asks(metavar="SECONDS", help="To wait for an answer; else 10.")] = None,
+    timeout: Annotated[float | None, _asks(metavar="SECONDS", help="How long to wait for an answer; else 10.")] = None,
     log_level: Annotated[str, typer.Option(help="Least level that is logged: debug, info, warning, error.")] = "info",
 ) -> None:
     """Judge the events and clicks of a log, or have a service judge the clicks of a Redis stream.
@@ -235,7 +241,9 @@ of its partitions have taught, and publishes verdicts and alarms. Without it, it
 
 
 def fleet_status(
-    urls: Annotated[list[str], typer.Argument(metavar="URL...", help="Of services, and of workers' --metrics-port.")],
+    urls: Annotated[
+        list[str], typer.Argument(metavar="URL...", help="URLs of services, and of workers at their --metrics-port.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """Print which models decide where, and IVR, FPR and coverage of all clicks together.
