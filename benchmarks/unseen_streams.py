@@ -350,6 +350,7 @@ REGRESSIONS: dict[str, Callable[[Rng, tuple[int, int]], np.ndarray]] = {  # the 
     "log-normal": lambda rng, shape: np.exp(0.7 * rng.standard_normal(shape)),
     "Student t(3)": lambda rng, shape: rng.standard_t(3, shape),
     "counts": lambda rng, shape: rng.poisson([0.3, 1.0, 3.0, 30.0], shape).astype(float),
+    "mostly zero": lambda rng, shape: np.where(rng.random(shape) < 0.1, rng.gamma(2.0, 3.0, shape), 0.0),
 }
 
 

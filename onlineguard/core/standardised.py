@@ -6,7 +6,8 @@ estimator is given u: a feature that is absurd says at most what one of 2.5 devi
 
 **A target is measured by both lines.** Nobody knows whether a regression bends beyond the clip, as its prediction does,
 or goes on straight. So a target is odd by its distance from the nearest number between the two. By the bent line alone,
-usual events of skewed features are the farthest of all, and 4 to 8 % of them are flagged at a target of 1 %.
+usual events of skewed features are the farthest of all, and 4 to 8 % of them are flagged at a target of 1 %. A feature
+that is absurd, or mostly constant, says nothing of a line.
 
 **A mostly constant feature** has no scale in Huber's sense: where fewer than some 15 % of its values differ, the scale
 falls until every other value lies beyond the clip. Then u is an indicator: -K, K, or near 0. Clipped that is sound, and
@@ -25,6 +26,7 @@ from onlineguard.core.registry import register
 from onlineguard.core.shapes import Float, Float32, Float64, Int32
 from onlineguard.core.spread import K, Memory, remembered, standardised
 
+ABSURD = 100.0  # scales beyond which a feature is absurd, or mostly constant, and no line goes on straight
 EARLY = 3  # added to a feature's count for its rate: the derived rate starts at 4^(-2/3) = 0.4
 
 
@@ -109,7 +111,8 @@ class Standardised:
             return score
         xp = namespace(z)
         u, y = given
-        bent, straight = (inner.predict(state.inner, x) - y for x in (u, z))
+        reached = xp.where(abs(z) > ABSURD, u, z)
+        bent, straight = (inner.predict(state.inner, x) - y for x in (u, reached))
         straight = xp.where(straight == straight, straight, bent)  # infinite in two directions
         nearer = xp.where((bent > 0.0) == (straight > 0.0), xp.minimum(abs(bent), abs(straight)), 0.0)
         return xp.where(score == score, nearer, score)

@@ -61,6 +61,8 @@ def test_a_target_is_measured_from_the_nearest_number_between_the_bent_line_and_
         found = model.score(state, (far, np.float32(y)))
         np.testing.assert_allclose(found, distance, atol=0.5)
         assert found == model.step(state, (far, np.float32(y)))[1]
+    absurd = np.full(1, 1e6, np.float32)  # no line goes on so far
+    np.testing.assert_allclose(model.score(state, (absurd, np.float32(8.0))), 8.0 - bent, atol=0.5)
     near = np.ones(1, np.float32)
     np.testing.assert_allclose(model.score(state, (near, np.float32(5.0))), 3.0, atol=0.1)
     assert np.isnan(model.score(state, (far, np.float32(np.nan))))
