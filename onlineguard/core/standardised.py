@@ -6,8 +6,8 @@ estimator is given u: a feature that is absurd says at most what one of 2.5 devi
 
 **A target is measured by both lines.** Nobody knows whether a regression bends beyond the clip, as its prediction does,
 or goes on straight. So a target is odd by its distance from the nearest number between the two. By the bent line alone,
-usual events of skewed features are the farthest of all, and 4 to 8 % of them are flagged at a target of 1 %. A feature
-that is absurd, or mostly constant, says nothing of a line.
+usual events of skewed features are the farthest of all, and 2 to 6 % of them are flagged at a target of 1 %
+(`benchmarks/bench_unseen.py`). A feature that is absurd, or mostly constant, says nothing of a line.
 
 **A mostly constant feature** has no scale in Huber's sense: where fewer than some 15 % of its values differ, the scale
 falls until every other value lies beyond the clip. Then u is an indicator: -K, K, or near 0. Clipped that is sound, and
