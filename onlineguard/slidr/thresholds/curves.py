@@ -95,20 +95,25 @@ def shrunk(
     clicks has only the point that marks nothing. There must be a purchase.
     """
     rate = _common_rate(scores, human)
+    falling = np.argsort(-scores, kind="stable")  # so that sums do not depend on the order of the clicks
     ranked = np.sort(scores[human])[::-1]
 
-    habit = _habit(np.bincount(codes, rate, n_slices), np.bincount(codes[human], minlength=n_slices))
+    def counts(highest: Int[np.ndarray, " k"]) -> list[Slices]:
+        """Purchases of every slice among these clicks, by the common rate and seen."""
+        return [np.bincount(codes[highest], of[highest], n_slices) for of in (rate, human)]
 
-    def counts(part: float) -> tuple[Slices, Slices]:
+    habit = _habit(*counts(falling))
+
+    def above(part: float) -> tuple[Slices, Slices]:
         """Expected and seen purchases of every slice above the score that this part of all purchases exceeds."""
-        above = scores > ranked[min(int(part * len(ranked)), len(ranked) - 1)]
-        expected, seen = (np.bincount(codes[above], of[above], n_slices) for of in (rate, human))
+        threshold = ranked[min(int(part * len(ranked)), len(ranked) - 1)]
+        expected, seen = counts(falling[: np.count_nonzero(scores > threshold)])
         return expected * habit, seen
 
-    expected, seen = counts(WIDE)
+    expected, seen = above(WIDE)
     m = _strength(expected, seen)
     multiple = (seen + LIKE_ALL * m) / (expected + LIKE_ALL * m)
-    loose = min(m, _strength(*counts(min(cap, WIDE))))
+    loose = min(m, _strength(*above(min(cap, WIDE))))
     found: list[Curves] = []
 
     def keep(groups: range, curves: Curves) -> None:
@@ -119,14 +124,20 @@ def shrunk(
         at = np.flatnonzero((codes >= slices.start) & (codes < slices.stop))
         order = at[np.lexsort((-scores[at], codes[at]))]
         keep(slices, _of_slices(scores, human, codes, rate, habit, order, m, multiple, loose, confidence, cap))
-    keep(range(n_slices, n_slices + 1), _light(scores, rate, n_slices, 1.0 if wanted is None else cap))
+    keep(range(n_slices, n_slices + 1), _light(scores, rate, falling, n_slices, 1.0 if wanted is None else cap))
     columns = zip(*(vars(part).values() for part in found), strict=True)
     return Curves(*(np.concatenate(column) for column in columns))
 
 
-def _light(scores: Float[np.ndarray, " n"], rate: Float[np.ndarray, " n"], group: int, most: float) -> Curves:
+def _light(
+    scores: Float[np.ndarray, " n"],
+    rate: Float[np.ndarray, " n"],
+    order: Int[np.ndarray, " n"],
+    group: int,
+    most: float,
+) -> Curves:
     """The curve of all clicks together, which takes nothing of a budget, up to one point beyond an FPR of `most`."""
-    order, light = np.argsort(-scores, kind="stable"), 1e-9 / len(scores)
+    light = 1e-9 / len(scores)
     cost = np.cumsum(rate[order])
     cost *= light
     share = cost / cost[-1]
