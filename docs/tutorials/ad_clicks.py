@@ -4,11 +4,14 @@
 # # Ad clicks
 
 # %% [markdown]
-# Some clicks on ads come from robots, and nobody says which. But a click that led to a purchase was a person's. SLIDR
-# trains a network on this weak sign, and then gives every slice of the traffic a threshold, so that at most a
-# budgeted share of the purchasing clicks is called robotic.
+# Some clicks on ads come from robots, and nobody says which. But a click that led to a purchase was a person's. SLIDR,
+# a published method for ad traffic, trains a network on this weak sign. It then gives every slice of the traffic, such
+# as phones in one country, a threshold of its own. Together the thresholds keep a budget: the share of the purchasing
+# clicks that may be called robotic.
 #
-# The traffic here is simulated, so that the truth is known. Neither training nor calibration may read it.
+# The traffic here is simulated, so that the truth is known. Neither training nor calibration reads it.
+#
+# This page needs `pip install 'onlineguard[plot,slidr]'`.
 
 # %%
 import matplotlib.pyplot as plt
@@ -22,8 +25,10 @@ traffic = simulate(Traffic(clicks=60_000, days=3), 1)
 traffic.clicks.select("ts", "user_id", "device", "marketplace", "logged_in").head(3)
 
 # %% [markdown]
-# `prepare` counts each click in windows of time and makes its features. Two days train the network and set the
-# thresholds; the third is for measuring.
+# `prepare` counts, for each click, the clicks of the same user, session, address and ad in windows of time, and makes
+# features of these counts. The first two days train the network and set the thresholds, and the third is for measuring.
+# A click that came twice counts once (`prepared.first`). The budget is 2 %, without a margin for chance
+# (`confidence=None`), since this little traffic would not be enough for one.
 
 # %%
 config = Config(network=NetworkConfig(hidden=(32, 16, 8), epochs=2), seed=1)
@@ -62,7 +67,9 @@ ax.set(xlabel="p_robot of the network", ylabel="density")
 ax.legend(frameon=False)
 
 # %% [markdown]
-# With 60,000 clicks this is a small world: some hundreds of purchases a day do not tell an FPR of 2 % from one of 3
-# %, and the thresholds were set on the clicks that the network had learned from. [Robots among ad
-# clicks](../slidr.md) has the commands for real logs and what is found there; [budgets and
-# calibration](../concepts/calibration.md) says how the thresholds are chosen.
+# The false-positive rate (FPR) is over its budget, for two reasons. Some hundreds of purchases a day do not tell 2 %
+# from 3 %. And the thresholds were set on the very clicks that the network had learned, to which it is kinder than to
+# new ones.
+#
+# [Robots among ad clicks](../slidr.md) has the commands that keep these apart, for real logs, and what is found there.
+# [Budgets and calibration](../concepts/calibration.md) says how the thresholds are chosen.

@@ -4,9 +4,10 @@
 # # A dashboard
 
 # %% [markdown]
-# The service has a page of its own at `/`. For a wall of many services there are a dashboard for Grafana and alerts
-# for Prometheus: `docker compose -f service/compose.yaml --profile grafana up --build` starts all three. This page
-# starts the service alone and looks at what they would see.
+# The service has a page of its own at `/`. To watch it beside other services, there are a dashboard for Grafana and
+# alerts for Prometheus: `docker compose -f service/compose.yaml --profile grafana up --build` starts all three.
+#
+# This page starts the service alone and looks at what they would see. It needs `pip install 'onlineguard[plot,serve]'`.
 
 # %%
 import re
@@ -40,7 +41,7 @@ ms[1_400:, 2] *= 4.0
 events = [
     {"slice": f"web-{host}", "features": {"ms": float(value)}} for row in ms for host, value in enumerate(row, start=1)
 ]
-answers = [answer for start in range(0, len(events), 900) for answer in guard.update(events[start : start + 900])]
+answers = guard.update(events)
 flagged = np.array([answer.anomalous for answer in answers]).reshape(ms.shape)
 flagged[1_400:].mean(axis=0)
 
@@ -54,7 +55,8 @@ print("\n".join(shown[:12]))
 assert shown
 
 # %% [markdown]
-# And the panel *Anomalies* of the dashboard, drawn here from the same numbers:
+# The panel *Anomalies* of the dashboard shows the share of anomalies of a whole service. Here it is for each host, from
+# the answers:
 
 # %%
 figure, ax = plt.subplots(figsize=(8, 3), layout="constrained")
@@ -72,5 +74,5 @@ process.wait(60)
 log.close()
 
 # %% [markdown]
-# `service/deploy` has `prometheus.yml`, `alerts.yml` and `dashboard.json`. [Operations](../operations.md) says what
-# to do when an alert fires.
+# `service/deploy` has `prometheus.yml`, `alerts.yml` and `dashboard.json`. Each alert says what to do when it fires;
+# [watching](../service.md#watching) lists them all.

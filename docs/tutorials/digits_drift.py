@@ -4,9 +4,11 @@
 # # Digits whose normal one switches
 
 # %% [markdown]
-# A zero is normal, other digits are anomalies. Halfway, without a word, the normal digit becomes a one. A model must
-# find the anomalies before and after, and no label is ever shown. This is a small form of the experiment on MNIST,
+# A zero is normal, other digits are anomalies. Halfway, without notice, the normal digit becomes a one. A model must
+# find the anomalies before and after, and is never shown a label. This is a small form of our experiment on MNIST,
 # with the 8 x 8 digits that come with scikit-learn.
+#
+# This page needs `pip install 'onlineguard[plot,sklearn]'`.
 
 # %%
 import matplotlib.pyplot as plt
@@ -26,12 +28,14 @@ X = np.stack([images[rng.choice(np.flatnonzero(labels == d))] for d in digit]) +
 
 # %% [markdown]
 # Two models, each in an engine. One keeps a running mean, whose steps are clipped; the score is the distance from it.
-# The other compares each image with the nearest of the last ones.
+# The other compares each image with the most similar of the last 512. `Judged` adds the threshold to either model. Its
+# patience is how many images a new normal must last before it is accepted.
 
 # %%
 models = {"distance from a clipped mean": ClippedSGD(Mean(64)), "neighbours": Neighbours(64)}
 scores = {
-    name: Engine(64, estimator=Judged(model, 0.01, 500.0)).update("digits", X).score for name, model in models.items()
+    name: Engine(64, estimator=Judged(model, target_rate=0.01, patience=500.0)).update("digits", X).score
+    for name, model in models.items()
 }
 
 
@@ -58,7 +62,7 @@ ax.legend(frameon=False, loc="lower right")
 assert auc(scores["neighbours"], switch + 300, n) > 0.95
 
 # %% [markdown]
-# After the switch the first ones look odd, since they are new. Neighbours have learned within some dozen images what
-# is normal now. A mean moves slowly, so as not to be moved by anomalies, and is still on its way. The whole
+# Right after the switch the ones look odd, since they are new. Within a few dozen images the neighbours have learned
+# what is normal now. The mean moves slowly, so that anomalies cannot drag it along, and is still on its way. The whole
 # experiment, with rotation, corrupted pixels and river's detectors, is in
 # [experiments/mnist_drift](../../experiments/mnist_drift/README.md).

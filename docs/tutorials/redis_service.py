@@ -4,9 +4,10 @@
 # # A service with Redis
 
 # %% [markdown]
-# Where a machine's disk does not outlive it, the service keeps its journal in Redis, and counts clicks there too. On
-# this page a Redis and a service are started, asked, killed in the middle of their work, and started again. Is anything
-# lost?
+# A service writes what it learns to a journal. Where a machine's disk does not outlive it, the journal can be in Redis,
+# and so can the counts of clicks. This page starts a Redis and a service, asks it, kills both without warning, and
+# starts them again. Is anything lost? It needs `pip install 'onlineguard[plot,serve]'` and a `redis-server`, and writes
+# to the folder that you run it in.
 
 # %%
 import socket
@@ -39,7 +40,7 @@ guard = Client(f"http://127.0.0.1:{port}")
 processes = start()
 
 # %% [markdown]
-# Events of two hosts. Each has an id, so sending it twice is harmless. The last one is far too slow:
+# Events of two hosts. Each event has an id, so sending it twice is harmless. The last one is far too slow:
 
 # %%
 rng = np.random.default_rng(0)
@@ -71,8 +72,8 @@ print("robotic from click", 1 + [answer.decision for answer in found].index("rob
 assert {answer.decision for answer in usual} == {"valid"}
 
 # %% [markdown]
-# Now both are killed, without any warning, and started again. The journal and the counts are in Redis; the model, which
-# does not change, is in the folder `state`.
+# Now both are killed (`kill -9`) and started again. The journal and the counts are in Redis; the model, which does not
+# change, is in the folder `state`.
 
 # %%
 odd = {"id": "odd", "slice": "web-1", "features": {"ms": 60.0, "bytes": 3_000.0}}
@@ -83,8 +84,8 @@ for process in processes:
 processes = start()
 
 # %% [markdown]
-# A producer that got no answer sends its events and clicks again. Those that had been answered get the same answers,
-# and are not learned twice. A score is the same to the last bit.
+# A producer that got no answer sends its events and clicks again. Those that were answered before get the same answers,
+# and are not learned twice. The score of the same event is the same, to the last bit.
 
 # %%
 assert guard.update(events) == answers
@@ -115,5 +116,5 @@ for process in reversed(processes):
 
 # %% [markdown]
 # [Durability](../service.md#durability) says what other settings of Redis and of the journal promise, and what happens
-# while Redis is away. `docker compose -f service/compose.yaml up --build` starts a service whose clicks are counted in
-# Redis. Where clicks already are in a stream of Redis, [the worker](../service.md#the-worker) brings them here.
+# while Redis is away. `docker compose -f service/compose.yaml up --build` starts a service that counts clicks in Redis.
+# If your clicks are already in a Redis stream, [the worker](../service.md#the-worker) reads them from there.

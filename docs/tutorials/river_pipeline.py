@@ -6,6 +6,8 @@
 # %% [markdown]
 # river's detectors give scores. Which of them are alarms? The default model of onlineguard fits into river's
 # pipelines, and gives a verdict for each event, while the stream drifts.
+#
+# This page needs `pip install 'onlineguard[plot,river]'`.
 
 # %%
 import random
@@ -47,13 +49,14 @@ ax.legend(frameon=False)
 assert f1.get() > 0.8
 
 # %% [markdown]
-# Which feature makes an event odd?
+# Which feature makes an event odd? The p-value is the share of usual events that are at least as odd; the parts of the
+# features add up to one.
 
 # %%
 x = {"ms": 120.0, "kb": 300.0}
 print(judge_one(model, x).p_value, model[-1].explain_one(model[0].transform_one(x)))
 
 # %% [markdown]
-# For a threshold around river's own detectors see [thresholds](../howto/thresholds.md). One event at a time river's
-# own detectors are quicker; batches of many slices are what the engine is for. See [river](../river.md) and the
+# To put a threshold around river's own detectors, see [thresholds](../howto/thresholds.md). For one event at a time,
+# river's own detectors are quicker; for batches of many slices, take the engine. See [river](../river.md) and the
 # [comparison](../comparison.md).

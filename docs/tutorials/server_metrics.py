@@ -5,7 +5,9 @@
 
 # %% [markdown]
 # Two weeks of CPU load from two hosts, a value every ten minutes. Each host has a daily wave of its own. On one, the
-# users stayed away for some hours; on the other, a process went wild for half an hour. Would somebody have been told?
+# users stayed away for some hours; on the other, a process took all of the CPU for half an hour. Is either noticed?
+#
+# This page needs `pip install 'onlineguard[plot,polars]'`.
 
 # %%
 import matplotlib.pyplot as plt
@@ -23,14 +25,15 @@ loads = {
     "web-2": 30.0 + 10.0 * wave + rng.normal(0.0, 1.0, len(t)),
 }
 loads["web-1"][day * 11 + 20 : day * 11 + 60] = rng.normal(50.0, 2.0, 40)  # no users
-loads["web-2"][day * 9 + 30 : day * 9 + 33] = 95.0  # wild
+loads["web-2"][day * 9 + 30 : day * 9 + 33] = 95.0  # a process that takes all
 cpu = np.stack(list(loads.values()), axis=1)
 frame = pl.DataFrame({"step": np.repeat(t, 2), "host": list(loads) * len(t), "cpu": cpu.ravel()})
 frame.head(4)
 
 # %% [markdown]
 # One engine keeps a model for each host. `Series` is the model for a metric: it finds the period by itself. The
-# events come in the order of time, hosts interleaved, as they would from a monitoring system.
+# events come in the order of time, hosts interleaved, as they would from a monitoring system. The p-value in the table
+# is the share of a host's usual values that are at least as odd.
 
 # %%
 engine = Engine(features=["cpu"], estimator=Series())
@@ -48,8 +51,8 @@ for ax, (host, cpu) in zip(axes, loads.items(), strict=True):
 axes[-1].set(xlabel="day")
 
 # %% [markdown]
-# An alarm says when something begins, once: the next five hours of ten-minute values raise no other. Nothing was told
-# of days, scales or hosts.
+# An alarm marks where something begins: the next 60 values of the host, ten hours here, raise no other. The model was
+# told nothing of days or scales.
 
 # %%
 found = [(host, step // day) for step, host in alarms.select("step", "host").iter_rows()]

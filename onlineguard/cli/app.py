@@ -111,7 +111,7 @@ A month with a holiday, six hours without purchase labels, and a front end whose
 @app.command(epilog=SIMULATE_EPILOG)
 def simulate(
     out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the files go; made if it is missing.")],
-    clicks: Annotated[int, typer.Option(help="About how many.")] = 1_000_000,
+    clicks: Annotated[int, typer.Option(help="About how many clicks.")] = 1_000_000,
     days: Annotated[
         int,
         typer.Option(
@@ -126,7 +126,8 @@ def simulate(
         bool, typer.Option("--holiday", help="One day on which people click two and a half times as much; on top.")
     ] = False,
     label_outage: Annotated[
-        float, typer.Option(metavar="HOURS", help="So long no purchase is recorded, from the middle of the days on.")
+        float,
+        typer.Option(metavar="HOURS", help="For how long no purchase is recorded, from the middle of the days on."),
     ] = 0.0,
     clock_fault: Annotated[
         bool, typer.Option("--clock-fault", help="For two hours, one front end of eight has its clock wrong.")

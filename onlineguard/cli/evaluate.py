@@ -38,7 +38,10 @@ def evaluate(
     part: shared.Part,
     truth: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The simulator's table of click_id and robot, for true recall and true FPR."),
+        typer.Option(
+            metavar="FILE",
+            help="The simulator's table of click_id and robot; with it the true recall and FPR are shown.",
+        ),
     ] = None,
     baselines: Annotated[bool, typer.Option("--baselines", help="Compare with baselines; takes minutes.")] = False,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a self-contained HTML report.")] = None,

@@ -124,6 +124,9 @@ def show(
         if json_:
             print(json.dumps({"versions": rows, "damaged": list(found.damaged.values())}, indent=1))
             return
+        if not rows and not found.damaged:
+            console.say(f"{folder} has no lookups yet; next: onlineguard slidr lookups build")
+            return
         console.print_rows(f"Lookups of {folder}, by when they come into force", [_row(row) for row in rows])
         for why in found.damaged.values():
             console.say(f"beware: {why}")

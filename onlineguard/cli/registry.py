@@ -99,7 +99,7 @@ def promote(
     ] = False,
     json_: AsJson = False,
 ) -> None:
-    """Let a version be the live one. A folder that `slidr train` wrote is added first."""
+    """Make a version the live one. The folder of a model that `slidr train` wrote is added first."""
     with _errors():
         from onlineguard.slidr.registry.registry import Registry
 
@@ -111,7 +111,7 @@ def promote(
 
 @app.command()
 def rollback(registry: Url, why: Why, who: Who = None, json_: AsJson = False) -> None:
-    """Let the version be live that was so before the present one, and a second time, the one before that."""
+    """Make the version before the live one live again. A second rollback goes one version further back."""
     with _errors():
         from onlineguard.slidr.registry.registry import Registry
 
@@ -151,7 +151,7 @@ def trial(
     ] = False,
     json_: AsJson = False,
 ) -> None:
-    """Let a version judge beside the live one, and decide the clicks of a share of the users; or end that."""
+    """Let a version judge beside the live one, and decide the clicks of a share of the users; or end the trial."""
     with _errors():
         from onlineguard.errors import InvalidArgument
         from onlineguard.slidr.registry.registry import Registry

@@ -57,20 +57,24 @@ def run(
         str | None,
         typer.Option(
             metavar="COLUMN[,COLUMN]",
-            help="What is judged: numbers, or texts, which are categories. Patterns such as 'load*' stand for several "
+            help="What to judge: numbers, or texts, which are categories. Patterns such as 'load*' stand for several "
             "columns. Without it, every column with numbers.",
         ),
     ] = None,
     slice_: Annotated[
         str | None,
-        typer.Option("--slice", metavar="COLUMN[,COLUMN]", help="What tells slices apart. Without it all are one."),
+        typer.Option(
+            "--slice",
+            metavar="COLUMN[,COLUMN]",
+            help="What makes a slice, such as a host. Without it all events are one slice.",
+        ),
     ] = None,
     category: Annotated[
         str | None,
         typer.Option(metavar="COLUMN[,COLUMN]", help="Features whose numbers are categories, such as a status."),
     ] = None,
     time: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="When it was; for series, the report and delays.")
+        str | None, typer.Option(metavar="COLUMN", help="When an event was; for series, the report and delays.")
     ] = None,
     label: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="1 for known anomalies: measured against, never learned from.")
@@ -101,8 +105,8 @@ def run(
             min=0,
             max=20,
             metavar="EVENTS",
-            help="Judge each event together with so many events of its slice before it; else 0. A series looks at its "
-            "past anyhow.",
+            help="Judge each event together with this many before it in its slice; else 0. A series looks at its past "
+            "anyhow.",
         ),
     ] = None,
     pause: Annotated[
@@ -112,7 +116,7 @@ def run(
             "--hold",
             min=0,
             metavar="EVENTS",
-            help="Events of a series after an alarm in which there is no other; else 60. Only for a series.",
+            help="Events of a series after an alarm that raise no other; else 60. Only for a series.",
         ),
     ] = None,
     state: Annotated[
@@ -177,7 +181,7 @@ def run(
 ) -> None:
     """Judge every event of a stream against its own slice, and learn from it.
 
-    How a text is written is told from its first block, and said in one line. A field that cannot be read is missing.
+    How a text file is written is found from its first block, and printed. A field that cannot be read is missing.
 
     Rows that cannot be read are written to SOURCE.rejects.ndjson with their line number and the reason.
     """

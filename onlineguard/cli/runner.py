@@ -77,14 +77,14 @@ def choose_detector(
     if n_features > FEW_FEATURES:
         return "point", f"since there are more than {FEW_FEATURES} features"
     correlation = math.nan if first is None else _correlation_with_last(first)
-    few = "one feature" if n_features == 1 else "only a few features"
+    few, depend = ("one feature", "depends") if n_features == 1 else ("only a few features", "depend")
     if correlation != correlation:
         return "series", f"since there is a time and {few}"
     if correlation < DEPENDENT:
         return "point", f"since values hardly depend on those before, rank correlation {correlation:.2f}"
     return (
         "series",
-        f"since there is a time and {few}, which depend on the values before, rank correlation {correlation:.2f}",
+        f"since there is a time and {few}, which {depend} on the values before, rank correlation {correlation:.2f}",
     )
 
 

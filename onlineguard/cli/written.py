@@ -8,7 +8,7 @@ import typer
 if TYPE_CHECKING:
     from onlineguard.sources import Choices
 
-_WRITTEN = "How the file is written, where it is not as was told from its first block"
+_WRITTEN = "How the file is written, if its first block misleads"
 SourceName = Annotated[
     str,
     typer.Argument(

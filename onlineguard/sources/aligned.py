@@ -271,7 +271,9 @@ def awaits_rows(head: str) -> bool:
 
 
 def _tells_more(lines: Sequence[str], way: Alignment) -> bool:
-    """Whether the fields are numbers more often than those between signs would be."""
+    """Whether the fields are numbers more often than those between signs would be, below no names between signs."""
+    if not way.header and " " not in lines[0].strip() and any(sign in lines[0] for sign in _DELIMITERS):
+        return False
     rows = _inside(lines, way)
     fields = [row for line in rows if (row := way.fields(line)) is not None and len(row) == way.width]
     share = _numbers([cell for row in fields for cell in row])

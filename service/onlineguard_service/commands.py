@@ -71,7 +71,7 @@ def register(app: typer.Typer) -> None:
     app.command("serve", epilog=SERVE_EPILOG)(_with_settings())
     app.command("worker", epilog=WORKER_EPILOG)(worker)
     cluster.register(app, _of_shards(), _asked_of_actors)
-    fleet = typer.Typer(no_args_is_help=True, help="Several processes as one.")
+    fleet = typer.Typer(no_args_is_help=True, help="The models and figures of several processes together.")
     fleet.command("status")(fleet_status)
     app.add_typer(fleet, name="fleet")
 
@@ -93,6 +93,9 @@ simulated ones.
         if new_key is not None:
             _print_new_key(new_key, scope or [], namespace or "")
             return
+        for flag, given in (("--scope", scope), ("--namespace", namespace)):
+            if given is not None:
+                raise InvalidArgument(flag, "is for a key that --new-key makes; give both, or leave it out")
         loaded = config.load(flags, os.environ, config_file)
         if show_config:
             print(config.show(loaded), end="")
@@ -153,21 +156,29 @@ def worker(
     source: Annotated[
         str | None, _shards("--from", envvar=FROM, help="URL of the log: kafka://host:9092/topic or redis://host:6379.")
     ] = None,
-    to: Annotated[str | None, _shards(help="URL of the outputs in the same place; else beside the log.")] = None,
+    to: Annotated[
+        str | None, _shards(help="URL of the outputs, in the same Kafka or Redis; else beside the log.")
+    ] = None,
     snapshots: Annotated[
         str | None, _shards(envvar=SNAPSHOTS, help="Folder or URL (s3://, gs://, abfs://) that all workers share.")
     ] = None,
     model: Annotated[Path | None, _shards(help="Folder of a model that decides from now on.")] = None,
     registry: Annotated[str | None, _shards(help="Registry of models, whose current version decides.")] = None,
-    registry_every: Annotated[float | None, _shards(metavar="SECONDS", help="Between looks at it.")] = None,
+    registry_every: Annotated[
+        float | None, _shards(metavar="SECONDS", help="Between looks at the registry; else 30.")
+    ] = None,
     counted: Annotated[
         bool, _shards(help="Whether replicas count clicks in Redis, and write them to the log.")
     ] = False,
-    most: Annotated[int | None, _shards(help="Most records that are read at once.")] = None,
-    snapshot_every: Annotated[float | None, _shards(metavar="SECONDS", help="Between snapshots of a shard.")] = None,
-    snapshot_records: Annotated[int | None, _shards(help="After which there is one before that time.")] = None,
+    most: Annotated[int | None, _shards(help="Most records that are read at once; else 4,096.")] = None,
+    snapshot_every: Annotated[
+        float | None, _shards(metavar="SECONDS", help="Between snapshots of a shard; else 60.")
+    ] = None,
+    snapshot_records: Annotated[
+        int | None, _shards(help="Records after which a snapshot comes sooner; else 1,000,000.")
+    ] = None,
     metrics_port: Annotated[int | None, _shards(help="Port of /metrics, /livez and /readyz; else none.")] = None,
-    metrics_host: Annotated[str | None, _shards(help="Address that it listens on; else 127.0.0.1.")] = None,
+    metrics_host: Annotated[str | None, _shards(help="Address that /metrics listens on; else 127.0.0.1.")] = None,
     features: Annotated[str | None, _option("features")] = None,
     n_features: Annotated[str | None, _option("n_features")] = None,
     categories: Annotated[str | None, _option("categories")] = None,
@@ -179,22 +190,37 @@ def worker(
     max_entities: Annotated[str | None, _option("max_entities")] = None,
     remember: Annotated[str | None, _option("remember")] = None,
     follow_drift: Annotated[str | None, _option("follow_drift")] = None,
-    url: Annotated[str | None, _asks(help="Of the service; else ONLINEGUARD_URL, else port 8080 here.")] = None,
-    redis: Annotated[str | None, _asks(help="URL of the Redis that holds the streams.")] = None,
-    stream: Annotated[str | None, _asks(help="Stream of clicks that is read.")] = None,
-    output: Annotated[str | None, _asks("--out", help="Stream that decisions are written to.")] = None,
-    dead: Annotated[str | None, _asks(help="Stream of entries that cannot be answered, with reasons.")] = None,
-    group: Annotated[str | None, _asks(help="Consumer group; workers of one share the clicks.")] = None,
+    url: Annotated[
+        str | None, _asks(help="URL of the service; else ONLINEGUARD_URL, else http://127.0.0.1:8080.")
+    ] = None,
+    redis: Annotated[
+        str | None, _asks(help="URL of the Redis that holds the streams; else redis://127.0.0.1:6379/0.")
+    ] = None,
+    stream: Annotated[str | None, _asks(help="Stream of clicks that is read; else {onlineguard}:clicks.")] = None,
+    output: Annotated[
+        str | None, _asks("--out", help="Stream that decisions are written to; else {onlineguard}:decisions.")
+    ] = None,
+    dead: Annotated[
+        str | None, _asks(help="Stream of clicks that cannot be answered, with reasons; else {onlineguard}:dead.")
+    ] = None,
+    group: Annotated[
+        str | None, _asks(help="Consumer group; workers of one share the clicks. Else onlineguard.")
+    ] = None,
     consumer: Annotated[str | None, _asks(help="This worker's name in the group; else made up.")] = None,
-    batch: Annotated[int | None, _asks(help="Most clicks in a request.")] = None,
+    batch: Annotated[int | None, _asks(help="Most clicks in a request, up to 1,000; else 64.")] = None,
     claim_after: Annotated[
-        float | None, _asks(metavar="SECONDS", help="After which a dead worker's clicks are taken over.")
+        float | None, _asks(metavar="SECONDS", help="After which a dead worker's clicks are taken over; else 60.")
     ] = None,
-    deliveries: Annotated[int | None, _asks(help="How often an entry is tried.")] = None,
+    deliveries: Annotated[
+        int | None, _asks(help="How often a click is tried before it goes to --dead; else 10.")
+    ] = None,
     keep: Annotated[
-        int | None, _asks(help="Entries that each stream keeps; a click also stays until it is answered.")
+        int | None,
+        _asks(
+            help="About how many entries each stream keeps; a click stays until it is answered, too. Else 1,000,000."
+        ),
     ] = None,
-    timeout: Annotated[float | None, _asks(metavar="SECONDS", help="To wait for an answer.")] = None,
+    timeout: Annotated[float | None, _asks(metavar="SECONDS", help="How long to wait for an answer; else 10.")] = None,
     log_level: Annotated[str, typer.Option(help="Least level that is logged: debug, info, warning, error.")] = "info",
 ) -> None:
     """Judge the events and clicks of a log, or have a service judge the clicks of a Redis stream.
@@ -215,7 +241,9 @@ of its partitions have taught, and publishes verdicts and alarms. Without it, it
 
 
 def fleet_status(
-    urls: Annotated[list[str], typer.Argument(metavar="URL...", help="Of services, and of workers' --metrics-port.")],
+    urls: Annotated[
+        list[str], typer.Argument(metavar="URL...", help="URLs of services, and of workers at their --metrics-port.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """Print which models decide where, and IVR, FPR and coverage of all clicks together.

@@ -66,7 +66,7 @@ class Settings:
     replica_every: float = _setting(5.0, "Seconds between looks for newer snapshots.", 0.1)
     replica_age: float = _setting(180.0, "Seconds that a snapshot may be old; scores from an older one are refused.", 1)
     replica_log: str | None = _setting(
-        None, "URL of the shards' log, which a replica writes the clicks to that it has decided about.", repr=False
+        None, "URL of the shards' log, to which a replica writes the clicks that it has decided.", repr=False
     )
     lookups: Path | None = _setting(
         None, "Folder of the lookups that `slidr lookups build` makes each night; without it nothing is looked up."
@@ -74,8 +74,8 @@ class Settings:
     lookups_every: float = _setting(30.0, "Seconds between looks at that folder.", 0.1, 300.0)
     redis: str | None = _setting(
         None,
-        "URL of the Redis that counts, or of a node of a Redis Cluster, as redis://host:6379/0, or of Sentinels, as "
-        "redis+sentinel://host:26379,host2:26379/primary/0; without it the process counts.",
+        "URL of the Redis that counts clicks, or of a node of a Redis Cluster, as redis://host:6379/0, or of "
+        "Sentinels, as redis+sentinel://host:26379,host2:26379/primary/0; without it the process counts them.",
         repr=False,
     )
     redis_prefix: str = _setting(
@@ -83,8 +83,8 @@ class Settings:
     )
     redis_replicas: int = _setting(
         0,
-        "Replicas of each Redis that must have what was written before a request is answered: with all of them a "
-        "failover loses nothing that was; 0: none.",
+        "How many replicas of each Redis must have what was written before a request is answered; with all of them a "
+        "failover loses nothing that was answered.",
         0,
         10,
     )
@@ -100,9 +100,9 @@ class Settings:
         "on", "Whether clicks and labels are kept as Parquet, to train the next models with."
     )
     history_folder: Path | None = _setting(
-        None, "Folder that they are kept in; without it history in that of the state."
+        None, "Folder of the history; without it the folder history in that of the state."
     )
-    history_days: int = _setting(90, "Days that they are kept; 0: for ever.", 0)
+    history_days: int = _setting(90, "Days that the history is kept; 0: for ever.", 0)
     pseudonyms: Literal["off", "on"] = _setting(
         "off",
         "Whether the history has names made with a key in place of users, sessions and addresses; the key stays in the "
@@ -110,14 +110,18 @@ class Settings:
     )
     standby: Literal["off", "on"] = _setting(
         "off",
-        "Whether to follow the journal that another service writes, and to take it over when that one is gone or says "
-        "nothing for too long, or at SIGUSR1.",
+        "Whether to follow the journal that another service writes, and to take it over when that service has ended, "
+        "shows nothing for too long, or at SIGUSR1.",
     )
     standby_after: float = _setting(
-        5.0, "Seconds of silence after which a standby takes over; of a process that has ended it does so at once.", 1
+        5.0,
+        "Seconds of silence after which a standby takes over; it does so at once if the other process has ended.",
+        1,
     )
     snapshot_every: float = _setting(60.0, "Seconds between snapshots; a start replays the journal since the last.", 1)
-    remember: int = _setting(100_000, "Answers that are kept for requests that are sent again.", 0)
+    remember: int = _setting(
+        100_000, "Answers to events, and to clicks, that are kept for requests that are sent again.", 0
+    )
     features: tuple[str, ...] = _setting((), "Names of the numbers of an event, in order; none: events are lists.")
     n_features: int = _setting(
         0, "How many numbers an event has; 0: as many as the features, or as the first event.", 0
@@ -129,7 +133,7 @@ class Settings:
     )
     other_features: Literal["refuse", "carry"] = _setting(
         "refuse",
-        "What a start does whose features, n_features or categories are not those of the state. refuse: it stops; "
+        "What to do at a start with other features, n_features or categories than those of the state. refuse: stop; "
         "carry: the state goes on with them, and slices keep what they learned of those that remain.",
     )
     detector: Literal["point", "marginal", "series"] = _setting(
@@ -143,12 +147,14 @@ class Settings:
     patience: float | None = _setting(
         None, "Events that a new regime must last before it counts as usual; without it 5,000. A series has none.", 1
     )
-    max_slices: int = _setting(100_000, "Slices that are kept; of more, the one longest not seen goes.", 1)
-    max_alarms: int = _setting(10_000, "Alarms that are kept; of more, the oldest go.", 1, 100_000)
+    max_slices: int = _setting(
+        100_000, "Most slices that are kept; beyond that, the one that was silent longest is dropped.", 1
+    )
+    max_alarms: int = _setting(10_000, "Most alarms that are kept; beyond that, the oldest are dropped.", 1, 100_000)
     max_entities: int = _setting(
         250_000,
-        "Users, sessions, addresses, their networks and ads that clicks are counted by in this process, so many of "
-        "each; of more, those that clicked least in a day go.",
+        "Most users that this process counts clicks of, and as many sessions, addresses, networks and ads; beyond "
+        "that, those that clicked least in a day are dropped.",
         10_000,
     )
     namespace_share: float = _setting(
@@ -164,46 +170,47 @@ class Settings:
         "Bytes of all large requests together that are being read or answered; more are told to wait.",
         65_536,
     )
-    connections: int = _setting(2_000, "Connections at most; one more is told to come again.", 1)
+    connections: int = _setting(2_000, "Most connections; one more is told to come again.", 1)
     connections_each: int = _setting(
         256,  # closing as many at once keeps others waiting for some 10 ms, a thousand for 40
-        "Connections of one address at most (or of a /64 of IPv6); a proxy that keeps more to the service needs more.",
+        "Most connections of one address (or of a /64 of IPv6); raise it for a proxy that keeps more to the service.",
         1,
     )
     trusted_proxies: tuple[str, ...] = _setting(
         (),
-        "Addresses or networks, as 10.0.0.0/8, of proxies that are believed who asks through them, by X-Forwarded-For; "
-        "none: a client is who connects.",
+        "Addresses or networks, as 10.0.0.0/8, of proxies whose X-Forwarded-For is believed; none: a client is the "
+        "address that connects.",
     )
     batch_limit: int = _setting(10_000, "Events, clicks or labels in a request at most.", 1)
-    rate_limit: float = _setting(0.0, "Requests a second of one key, or of one address without a key; 0: any.", 0)
+    rate_limit: float = _setting(0.0, "Requests a second of one key, or of one address without a key; 0: no limit.", 0)
     keys: Path | None = _setting(None, "TOML file of API keys, see --new-key; without it requests need none.")
     hosts: tuple[str, ...] = _setting(
         (),
-        "Names under which the service is reached, beside localhost and addresses; asked for where it listens to this "
-        "machine only and needs no key, so that no page of another site can pretend to be on it.",
+        "Host names that clients may ask for, beside localhost and addresses; checked where the service listens to "
+        "this machine only and needs no key, so that no page of another site can pretend to be on it.",
     )
     tls_cert: Path | None = _setting(None, "Certificate chain (PEM); with it the service speaks TLS 1.2 or newer.")
     tls_key: Path | None = _setting(None, "Private key of the certificate (PEM).")
     tls_clients: Path | None = _setting(
-        None, "Certificates (PEM) of the authorities that clients must have theirs from; without it they need none."
+        None,
+        "Certificates (PEM) of the authorities that must have signed those of clients; without it clients need none.",
     )
     webhook: str | None = _setting(
         None, "URL that is told of every alarm that begins or ends; without it nobody is told.", repr=False
     )
     webhook_secret: str | None = _setting(
         None,
-        "Secret that its messages are signed with, as whsec_ and base64; better in the environment than in a flag, "
+        "Secret that signs messages to the webhook, as whsec_ and base64; better in the environment than in a flag, "
         "which other users of the machine see.",
         repr=False,
     )
-    webhook_secret_file: Path | None = _setting(None, "File that holds this secret instead.")
+    webhook_secret_file: Path | None = _setting(None, "File that holds the secret of the webhook instead.")
     keep_alive: int = _setting(75, "Seconds after which an idle connection is closed.", 1)
     backlog: int = _setting(2_048, "Connections that may wait to be accepted.", 1)
     drain: float = _setting(
         0.0,
         "Seconds at shutdown in which the service says that it is not ready and still takes requests; as long as a "
-        "balancer takes to hear of it.",
+        "load balancer takes to notice.",
         0,
     )
     grace: float = _setting(30.0, "Seconds that requests under way are given at shutdown.", 0)

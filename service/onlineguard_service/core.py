@@ -155,6 +155,8 @@ class Core(Answering):
                 guard.recorder.close()
             raise
         programs.write()
+        if counting is not None:
+            await counting.look()
         await core._deciding.begin(settings.registry_every)
         core._timer = asyncio.create_task(core._snapshotting.run())
         core._ahead = asyncio.create_task(core._compiling_ahead())

@@ -66,7 +66,7 @@ def recovered(journal: Journal, fits: Fits, models: Models, recording: Recording
         n += 1
     if guard is not None:
         fits(guard.options)
-        log.info("recovered %d entries after snapshot %s", n, None if found is None else found[0])
+        log.info("recovered %d entries since %s", n, "the beginning" if found is None else f"snapshot {found[0]}")
     return guard
 
 
@@ -138,9 +138,17 @@ def check(kept: Options, asked: Options, carry: bool = False, anew: str = ANEW) 
             can = name in entries.CARRIED and anew == ANEW
             way_out = "set other_features to carry to go on with it, " if can else ""
             raise CheckpointError(
-                f"the state was begun with {name} = {getattr(kept, name)!r}, now it is {getattr(asked, name)!r}; keep "
-                f"what it was, {way_out}or name {anew} to begin anew"
+                f"the state was begun with {_told(kept, name)}, and this start has {_told(asked, name)}; keep what it "
+                f"was, {way_out}or name {anew} to begin anew"
             )
+
+
+def _told(options: Options, name: str) -> str:
+    """A choice in the words of who starts a service."""
+    value = getattr(options, name)
+    if name == "counting":
+        return "clicks counted in the process" if value else "clicks counted in Redis"
+    return f"{name} = {(','.join(value) or 'none') if isinstance(value, tuple) else value}"
 
 
 def first_model(settings: Settings, models: Models, following: Following | None) -> str:

@@ -51,6 +51,10 @@ def test_a_day_is_built_once_and_every_version_is_shown(folder):
     assert "2026-03-04 06:00" in table
 
 
+def test_a_folder_without_lookups_says_so(tmp_path):
+    assert "has no lookups yet" in invoke("lookups", "show", tmp_path).output
+
+
 @pytest.mark.slow
 def test_a_model_is_trained_with_lookups_and_asks_for_them_from_then_on(folder):
     log, model = folder / "log.parquet", folder / "model"

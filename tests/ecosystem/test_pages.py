@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -32,6 +33,7 @@ def test_the_examples_of_a_page_run_as_they_stand(page, tmp_path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "Agg")
     program = compile("\n".join(blocks(PAGES[page])), page, "exec")
     exec(program, {"__name__": "a page"})
+    plt.close("all")
 
 
 def test_a_page_whose_python_is_not_run_here_exists_and_has_some():

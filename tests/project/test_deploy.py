@@ -28,6 +28,7 @@ from onlineguard_service.redis.worker import WorkerSettings
 from starlette.routing import Match
 
 from onlineguard.compilation import VARIABLE
+from onlineguard.engine.arguments import named_model, row_bytes
 from onlineguard.records.click import Click
 from onlineguard.wire.requests import Event, Label
 from tests.support.double import Double
@@ -413,6 +414,13 @@ def test_there_are_curl_lines_for_every_route_that_programs_use():
         pattern = re.sub(r"\{\w+\}", "(?!live).+", template)
         assert any(re.fullmatch(pattern, path) for path in urls), template
     assert len(commands(README)) >= 3
+
+
+def test_the_sizes_of_slices_in_the_docs_are_those_of_the_models():
+    for detector in ("point", "marginal", "series"):
+        kB = [row_bytes(named_model(detector, None, None), n) / 1_000 for n in (2, 20, 50)]
+        small, medium, large = (f"{each:.2g}" if each < 10 else f"{each:.0f}" for each in kB)
+        assert f"{detector} {small}, {medium} and {large} kB" in PAGE
 
 
 def test_the_flags_in_the_docs_are_those_of_the_service():

@@ -1,10 +1,14 @@
+import inspect
 import subprocess
 import sys
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pytest
+from onlineguard_service.commands import worker
+from onlineguard_service.redis.worker import WorkerSettings
+from onlineguard_service.shards.running import ShardSettings
 from typer.testing import CliRunner
 
 from onlineguard.cli import app as cli
@@ -92,3 +96,24 @@ def test_a_worker_takes_the_flags_of_one_kind_and_names_the_other(tmp_path):
         result = runner.invoke(cli.app, ["worker", *flags])
         assert result.exit_code == 2
         assert said in " ".join(result.output.split())
+
+
+def test_what_a_key_may_is_no_flag_of_a_start():
+    for flag in ("--scope", "--namespace"):
+        result = CliRunner().invoke(cli.app, ["serve", flag, "score"])
+        assert result.exit_code == 2
+        assert result.stderr == f"error: {flag} is for a key that --new-key makes; give both, or leave it out\n"
+
+
+def test_the_help_of_a_worker_names_the_defaults_that_it_has():
+    flags = inspect.signature(worker).parameters
+    chosen = {
+        each.name: each.default
+        for kind in (ShardSettings, WorkerSettings)
+        for each in fields(kind)
+        if isinstance(each.default, str | int | float)
+    }
+    assert len(chosen) > 10
+    for name, default in chosen.items():
+        shown = default if isinstance(default, str) else f"{default:,.0f}"
+        assert f"lse {shown}." in flags[name].annotation.__metadata__[0].help

@@ -170,7 +170,7 @@ def test_a_core_goes_on_with_other_features_only_where_it_is_told_to_and_so_does
         await core.update(usual(300, BEFORE.features))
         location = core._guard.events.describe("web")["location"]["latency"]
         await core.close()
-        with pytest.raises(CheckpointError, match=r"begun with features = .*set other_features to carry to go on"):
+        with pytest.raises(CheckpointError, match=r"begun with features = \w.*set other_features to carry to go on"):
             await Core.open(chosen(tmp_path, model_folder, **after))
         with pytest.raises(CheckpointError, match=r"cannot go on with other features: features is \['x'\]"):
             await Core.open(chosen(tmp_path, model_folder, **{**more, "features": ("x",)}, other_features="carry"))

@@ -338,6 +338,7 @@ def test_blanks_may_be_named_as_the_delimiter(tmp_path, delimiter):
     [
         ("at,load\n2026-11-29 10:00:00,1\n2026-11-29 10:00:01,2\n", "commas"),
         ("load, share\n1, 2\n3, 4\n", "commas"),
+        ("host,cpu,odd\na,1,0\n1,1, 1 ,1\n1, 1 ,1\n", "commas"),
         ("host\tload\na b\t1\nc d\t2\n", "tabs"),
         ("umsatz\n1 234\n5 678\n", "commas"),
         ("note\nthe first 1\nanother one 2 3\nand 4\n", "commas"),

@@ -13,5 +13,7 @@ async def crashed(core):
     """Leave the folder as a process does that is killed: no snapshot, nothing more written."""
     core._timer.cancel()
     await core._journal.close()
+    if core._counting is not None:
+        await core._counting.close()
     if core._guard.recorder is not None:
         core._guard.recorder.close()

@@ -36,18 +36,18 @@ Address = Annotated[
     typer.Option(
         metavar="ADDRESS",
         envvar="RAY_ADDRESS",
-        help="Of the cluster: ray://head:10001 from elsewhere, head:6379 or auto on one of its nodes; else auto.",
+        help="Of the Ray cluster: ray://head:10001 from elsewhere, head:6379 or auto on one of its nodes; else auto.",
     ),
 ]
-Name = Annotated[str, typer.Option(help="Of the deployment; several may share a cluster.")]
+Name = Annotated[str, typer.Option(help="Name of the deployment; several may share a cluster.")]
 Shards = Annotated[int, typer.Option(help="Actors that share the partitions; more than partitions are idle.")]
 Targets = Annotated[
     bool,
     typer.Option("--targets", help="Print where metrics are served instead, as JSON for Prometheus' file_sd_configs."),
 ]
-Wait = Annotated[float, typer.Option(metavar="SECONDS", help="For all actors to be ready.")]
-CPUs = Annotated[float, typer.Option(help="That Ray reserves for an actor.")]
-GPUs = Annotated[float, typer.Option(help="That Ray reserves for an actor, which then computes there.")]
+Wait = Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait until all actors are ready.")]
+CPUs = Annotated[float, typer.Option(help="CPUs that Ray reserves for an actor.")]
+GPUs = Annotated[float, typer.Option(help="GPUs that Ray reserves for an actor, which then computes there.")]
 
 
 def register(

@@ -9,6 +9,7 @@ import msgspec
 
 from onlineguard.errors import MissingExtra
 from onlineguard.records.click import LATEST, RFM
+from onlineguard.wire.operations import Operation
 from onlineguard.wire.requests import Event
 from onlineguard_service.config import nearest
 from onlineguard_service.http.cutting import MOST_ITEM, PART, Part, TooLong, parts
@@ -38,6 +39,11 @@ class Items:
         self._events = kind is Event
         self._fields = list(kind.__struct_fields__)
         self._times = [name for name in ("ts", "purchase_ts") if name in self._fields]
+
+    @classmethod
+    def of(cls, operation: Operation) -> "Items":
+        """Those that an operation takes."""
+        return cls(operation.noun, operation.body[0])
 
     def decode(self, body: bytes, lines: bool) -> tuple[list[Any], bool]:
         """The items, and whether the body is one object rather than many.

@@ -30,9 +30,11 @@ from onlineguard.errors import InvalidArgument
 from onlineguard_service.config import Settings, masked
 from onlineguard_service.fair_queues import FairQueues
 from onlineguard_service.histogram import Histogram
-from onlineguard_service.http.app import BODY_SECONDS, Application, Backend, application
+from onlineguard_service.http.app import Application, application
+from onlineguard_service.http.backend import Backend
 from onlineguard_service.http.forwarded import Proxies
 from onlineguard_service.http.handshakes import Handshakes
+from onlineguard_service.http.incoming import BODY_SECONDS
 from onlineguard_service.http.protocol import Protocol
 from onlineguard_service.standing import Standing
 

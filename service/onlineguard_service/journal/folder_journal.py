@@ -101,7 +101,10 @@ class FolderJournal:
                 self._show()
                 self._opened = opened.pop_all()
         except OSError as error:
-            raise JournalUnavailable(f"the journal in {folder} cannot be opened: {error.strerror or error}") from error
+            why = error.strerror or error
+            raise JournalUnavailable(
+                f"the journal in {folder} cannot be opened: {why}; name a folder that can be written to"
+            ) from error
 
     async def commit[T](self, entry: bytes, apply: Callable[[int], T]) -> T:
         """See `Journal.commit`."""

@@ -135,7 +135,10 @@ class RedisJournal:
             self._open()
         except redis.RedisError as error:
             self._reader.close()
-            raise JournalUnavailable(f"the journal {name!r} in Redis cannot be opened: {error}") from error
+            why = str(error).rstrip(".")
+            raise JournalUnavailable(
+                f"the journal {name!r} in Redis cannot be opened: {why}; start that Redis or name another"
+            ) from error
         except BaseException:
             self._reader.close()
             raise

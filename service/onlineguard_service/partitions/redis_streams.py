@@ -343,7 +343,7 @@ class RedisMember:
             raise RecordsGone(
                 f"stream {key(self._stream, partition)} ends before {id_of(place)}, the record that was applied last: "
                 "Redis lost it, e.g. in a failover or a crash, and does not know what was published. Name another "
-                "--snapshots folder and another group to begin anew"
+                "--snapshots folder and another group=... in the URL to begin anew"
             )
         if not self._skip_missing:
             raise RecordsGone(

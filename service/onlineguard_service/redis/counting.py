@@ -1,6 +1,7 @@
 """Counters in Redis for the service: they answer within a bounded time, or say that they cannot be reached."""
 
 import asyncio
+import logging
 import time
 from functools import partial
 
@@ -15,6 +16,8 @@ from onlineguard_service.redis.nodes import Nodes
 
 WAIT = 0.5  # seconds for an answer, and for a connection
 PAUSE = 0.2  # seconds after a failure in which nobody tries again, so that a dead Redis costs a request no time
+
+log = logging.getLogger("onlineguard.service")
 
 
 class CountersUnavailable(OnlineguardError):
@@ -48,6 +51,14 @@ class Counting:
             name = f"{self._prefix}/{namespace}" if namespace else self._prefix
             store = self._stores[namespace] = AsyncRedisStore(execute, name, cluster=cluster)
         return store
+
+    async def look(self) -> None:
+        """Ask, for half a second at most, whether Redis is there: `trouble` then tells of it before the first click."""
+        try:
+            await self._of("")
+        except (hiredis.HiredisError, OSError) as error:
+            self.trouble = f"{type(error).__name__}: {error}"
+            log.warning("counters cannot be reached: %s; until they can, clicks are answered unknown", self.trouble)
 
     async def count(self, keys: ClickKeys, namespace: str = "") -> np.ndarray:
         """See `Store.count`; raises CountersUnavailable."""

@@ -102,6 +102,8 @@ class Replica(Core):
                     "the log that the workers read"
                 )
             replica._appending = Appending(writer)
+        if counting is not None:
+            await counting.look()
         await replica._deciding.begin(settings.registry_every)
         replica._viewing = asyncio.create_task(replica._look_on())
         return replica

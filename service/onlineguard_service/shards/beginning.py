@@ -18,7 +18,7 @@ from onlineguard_service.models import Models
 from onlineguard_service.recovery import check
 
 BEGIN = "begin"
-ANEW = "another --snapshots folder and another --group"
+ANEW = "another --snapshots folder and another group=... in the URL of --from"
 
 
 class Beginning(msgspec.Struct, frozen=True):

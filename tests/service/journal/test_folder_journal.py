@@ -453,5 +453,5 @@ def test_a_wrong_argument_is_named(tmp_path, options):
 
 def test_a_folder_that_cannot_be_made_is_an_error_with_its_name(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(JournalUnavailable, match="cannot be opened"):
+    with pytest.raises(JournalUnavailable, match=r"cannot be opened: Not a directory; name a folder that"):
         FolderJournal(tmp_path / "file" / "folder")

@@ -63,6 +63,19 @@ def test_a_user_who_is_erased_in_one_namespace_is_still_counted_in_the_others(ur
     asyncio.run(run())
 
 
+def test_it_is_told_before_the_first_click_that_redis_is_not_there(url, caplog):
+    async def troubles(url):
+        counting = Counting(url, "looked")
+        await counting.look()
+        await counting.close()
+        return counting.trouble
+
+    assert asyncio.run(troubles(url)) is None
+    assert not caplog.messages
+    assert asyncio.run(troubles("redis://127.0.0.1:1")).startswith("ConnectionRefusedError")
+    assert "clicks are answered unknown" in caplog.text
+
+
 @pytest.mark.slow
 def test_a_cluster_counts_as_a_process_does_while_slots_move_and_forgets_who_is_erased(tmp_path, clicks):
     user, _ = Counter(click.user_id for click in clicks[:200] if click.user_id is not None).most_common(1)[0]

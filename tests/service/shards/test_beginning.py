@@ -23,7 +23,9 @@ def test_a_deployment_keeps_its_shape(tmp_path, model_folder):
     begun(store, Options(), 4, first)
     with pytest.raises(CheckpointError, match="has 5 partitions, and was begun with 4"):
         begun(store, Options(), 5, first)
-    with pytest.raises(CheckpointError, match=r"now it is 'point'; .* another --snapshots folder"):
+    with pytest.raises(
+        CheckpointError, match=r"this start has detector = point; .* another --snapshots folder and another group="
+    ):
         begun(store, Options(detector="point"), 4, first)
 
 
