@@ -1,33 +1,36 @@
-"""What marking a slice's highest scores is expected to cost in purchasing clicks, by its own and by all purchases.
+"""What marking a slice's highest scores is expected to cost, by its own and by all purchases.
 
 A slice has few purchasing clicks above a threshold worth choosing: 1 % of 300 is three. Thresholds chosen by such
 counts follow chance, so they mark more of later purchases than of those that chose them, and a slice loses more than it
 gains by a threshold of its own. So every slice borrows from all clicks, and the more, the less it has itself.
 
-1. **The rate of all clicks.** r is the share of clicks at a score that purchase, over all slices. It is found in shells
-of
-   the clicks by rank, which hold 5 purchases at the top and ever more below, made to fall with the score, and drawn
-   through their middles on a log scale. A slice like all others has E_s(t) = sum of r over its clicks above t.
-2. **How much slices differ.** Above the score that one purchase in ten exceeds, slice s has K_s of E_s expected ones.
-If
-   its rate is a multiple of the common one that is drawn from a gamma distribution with mean 1 and variance 1 / m, the
-   counts of all slices tell m by their likelihood.
-3. **The slice's multiple**, drawn to 1: rho_s = (K_s + 2 m) / (E_s + 2 m).
-4. **The slice's curve**, drawn to that multiple:
+1. **The rate of all clicks.** The share of clicks at a score that purchase, over all slices. It is found in shells of
+   the clicks by rank, which hold 5 purchases at the top and ever more below. Shells that do not fall with the score are
+   pooled, and a line on a log scale goes through the middles of what is left. Where a pool were level, any split of it
+   among the slices would look the same, and the first slice would get all.
+2. **The slice's habit.** People of some slices hardly ever buy: children, screens in shops. Few purchases at the top
+   then look as if few people were there. So purchases are held against the slice's own habit: of all its clicks, most
+   of them with low scores, the multiple of the expected purchases that it has, drawn to 1 as in step 3. r is the rate
+   times the habit, and a slice that scores as all others do has E_s(t) = sum of r over its clicks above t.
+3. **How much slices differ.** Above the score that one purchase in ten exceeds, slice s has K_s of E_s expected ones.
+   If its rate is a multiple of r that is drawn from a gamma distribution with mean 1 and variance 1 / m, the counts of
+   all slices tell m by their likelihood.
+4. **The slice's multiple**, drawn to 1: rho_s = (K_s + 2 m) / (E_s + 2 m).
+5. **The slice's curve**, drawn to that multiple, and counted in people who buy as often as all do:
 
-       cost_s(t) = E_s(t) (K_s(t) + 4 m rho_s) / (E_s(t) + 4 m)
+       cost_s(t) = E_s(t) (K_s(t) + 4 m rho_s) / (E_s(t) + 4 m) / habit_s
 
-A slice without purchases costs nearly what its clicks would cost elsewhere, a slice with very many costs what it has,
-and where slices do not differ, all of them come to share one threshold. Costs rise as the threshold falls.
+A slice without purchases costs what its clicks would cost elsewhere: whether it is full of robots, or of people who do
+not buy, nobody can tell. A slice with very many purchases costs what it has, and where slices do not differ but in
+their habits, all of them come to share one threshold. Costs rise as the threshold falls.
 
 The factors 2 and 4 make up for choosing: a budget goes where costs look low, which is where chance made them low. They
-stand on a plateau. On simulated scores of 8 and 30 slices, alike and different, with 750 to 10,000 purchases, recall at
-a true FPR of 1 % is within .01 of the best of all factors tried, from 1 and 4 to 2 and 8. On simulated traffic, slices
-are level with one threshold at 600,000 clicks in three weeks (.458 both, three seeds; 1 to 8 in place of 4 give .456 to
-.458), and ahead at 2,000,000 (.480 against .463, one seed; .476 to .482).
+stand on a plateau. On simulated scores of 8 and 30 slices, alike and different, with 1,100 and 7,500 purchases, and on
+simulated traffic, recall at a true FPR of 1 % changes by .01 at most with 4 and 8. What habits are worth, and what was
+tried instead, is in `benchmarks/README.md`.
 
 Source: the multiples are those of Clayton, Kaldor, "Empirical Bayes estimates of age-standardized relative risks",
-Biometrics 1987, where E is a district's expected and K its observed cases. The two levels and the factors are ours.
+Biometrics 1987, where E is a district's expected and K its observed cases. The levels and the factors are ours.
 """
 
 import itertools
@@ -46,6 +49,8 @@ LIKE_ALL, LIKE_ITSELF = 2.0, 4.0  # the factors of m in rho and in the curve
 STRENGTHS = np.geomspace(0.3, 10_000.0, 60)  # values of m that are tried: slices that differ threefold to by 1 %
 NEVER = float(np.finfo(np.float32).max)  # a threshold that no score exceeds, and that JSON and float32 can hold
 
+Slices = Float[np.ndarray, " slices"]
+
 
 @dataclass(frozen=True)
 class Curves:
@@ -53,7 +58,7 @@ class Curves:
 
     group: Int[np.ndarray, " m"]  # from 0 on, ascending, none left out
     thresholds: Float[np.ndarray, " m"]  # descending within a group; its first is NEVER
-    cost: Float[np.ndarray, " m"]  # purchasing clicks above the threshold; rises strictly within a group
+    cost: Float[np.ndarray, " m"]  # people above the threshold, in purchasing clicks; rises strictly within a group
     clicks: Float[np.ndarray, " m"]  # clicks above it; rises
     fpr: Float[
         np.ndarray, " m"
@@ -90,17 +95,25 @@ def shrunk(
     clicks has only the point that marks nothing. There must be a purchase.
     """
     rate = _common_rate(scores, human)
+    falling = np.argsort(-scores, kind="stable")  # so that sums do not depend on the order of the clicks
     ranked = np.sort(scores[human])[::-1]
 
-    def counts(part: float) -> list[Float[np.ndarray, " slices"]]:
-        """Expected and seen purchases of every slice above the score that this part of all purchases exceeds."""
-        above = scores > ranked[min(int(part * len(ranked)), len(ranked) - 1)]
-        return [np.bincount(codes[above], of[above], n_slices) for of in (rate, human)]
+    def counts(highest: Int[np.ndarray, " k"]) -> list[Slices]:
+        """Purchases of every slice among these clicks, by the common rate and seen."""
+        return [np.bincount(codes[highest], of[highest], n_slices) for of in (rate, human)]
 
-    expected, seen = counts(WIDE)
+    habit = _habit(*counts(falling))
+
+    def above(part: float) -> tuple[Slices, Slices]:
+        """Expected and seen purchases of every slice above the score that this part of all purchases exceeds."""
+        threshold = ranked[min(int(part * len(ranked)), len(ranked) - 1)]
+        expected, seen = counts(falling[: np.count_nonzero(scores > threshold)])
+        return expected * habit, seen
+
+    expected, seen = above(WIDE)
     m = _strength(expected, seen)
     multiple = (seen + LIKE_ALL * m) / (expected + LIKE_ALL * m)
-    loose = min(m, _strength(*counts(min(cap, WIDE))))
+    loose = min(m, _strength(*above(min(cap, WIDE))))
     found: list[Curves] = []
 
     def keep(groups: range, curves: Curves) -> None:
@@ -110,15 +123,21 @@ def shrunk(
     for slices in _together(np.bincount(codes, minlength=n_slices)):
         at = np.flatnonzero((codes >= slices.start) & (codes < slices.stop))
         order = at[np.lexsort((-scores[at], codes[at]))]
-        keep(slices, _of_slices(scores, human, codes, rate, order, m, multiple, loose, confidence, cap))
-    keep(range(n_slices, n_slices + 1), _light(scores, rate, n_slices, 1.0 if wanted is None else cap))
+        keep(slices, _of_slices(scores, human, codes, rate, habit, order, m, multiple, loose, confidence, cap))
+    keep(range(n_slices, n_slices + 1), _light(scores, rate, falling, n_slices, 1.0 if wanted is None else cap))
     columns = zip(*(vars(part).values() for part in found), strict=True)
     return Curves(*(np.concatenate(column) for column in columns))
 
 
-def _light(scores: Float[np.ndarray, " n"], rate: Float[np.ndarray, " n"], group: int, most: float) -> Curves:
+def _light(
+    scores: Float[np.ndarray, " n"],
+    rate: Float[np.ndarray, " n"],
+    order: Int[np.ndarray, " n"],
+    group: int,
+    most: float,
+) -> Curves:
     """The curve of all clicks together, which takes nothing of a budget, up to one point beyond an FPR of `most`."""
-    order, light = np.argsort(-scores, kind="stable"), 1e-9 / len(scores)
+    light = 1e-9 / len(scores)
     cost = np.cumsum(rate[order])
     cost *= light
     share = cost / cost[-1]
@@ -139,9 +158,10 @@ def _of_slices(
     human: Bool[np.ndarray, " n"],
     codes: Int[np.ndarray, " n"],
     rate: Float[np.ndarray, " n"],
+    habit: Slices,
     order: Int[np.ndarray, " m"],
     m: float,
-    multiple: Float[np.ndarray, " slices"],
+    multiple: Slices,
     loose: float,
     confidence: float | None,
     cap: float,
@@ -150,7 +170,7 @@ def _of_slices(
     mine = codes[order]
     first = np.flatnonzero(np.diff(mine, prepend=-1))
     before = np.repeat(first, np.diff(np.append(first, len(order))))  # where the click's slice begins
-    e, k = (_sums(of[order], before) for of in (rate, human))
+    e, k = _sums(rate[order] * habit[mine], before), _sums(human[order], before)
     prior = LIKE_ITSELF * m
     cost = e * (k + prior * multiple[mine]) / (e + prior)
     size = np.diff(np.append(first, len(order)))
@@ -169,7 +189,7 @@ def _of_slices(
         if near.any():
             (hits, of), which = np.unique(np.stack([k[near], bought[near]]), axis=1, return_inverse=True)
             share[near] = evidence.upper(hits, of, confidence)[which]
-    return _by_threshold(mine, scores[order], cost, np.arange(1, len(order) + 1) - before, share)
+    return _by_threshold(mine, scores[order], cost / habit[mine], np.arange(1, len(order) + 1) - before, share)
 
 
 def counted(scores: Float[np.ndarray, " n"], human: Bool[np.ndarray, " n"]) -> Curves:
@@ -200,11 +220,13 @@ def _common_rate(scores: Float[np.ndarray, " n"], human: Bool[np.ndarray, " n"])
     shells = np.unique(np.geomspace(min(FIRST, len(purchases)), len(purchases), SHELLS).round().astype(int))
     ends = np.append(purchases[shells[:-1] - 1] + 1, n)
     size, found = np.diff(ends, prepend=0).astype(float), np.diff(shells, prepend=0)
-    share = isotonic_regression(found / size, weights=size).x
+    pooled = isotonic_regression(found / size, weights=size)
+    edges, first = np.append(0.0, ends)[pooled.blocks], pooled.blocks[:-1]
+    middles, share = (edges[1:] + edges[:-1]) / 2, pooled.x[first]
     by_rank = np.empty(n)
     for start in range(0, n, PART):  # some at a time, for its memory
         ranks = np.arange(start, min(n, start + PART))
-        by_rank[ranks] = np.exp(np.interp(ranks, ends - size / 2, np.log(share)))
+        by_rank[ranks] = np.exp(np.interp(ranks, middles, np.log(share)))
     part = len(purchases) / by_rank.sum()
     run = np.cumsum(np.diff(scores[order], prepend=np.inf) != 0, dtype=np.int32) - 1  # equal scores share their mean
     mean = np.bincount(run, by_rank)
@@ -217,7 +239,13 @@ def _common_rate(scores: Float[np.ndarray, " n"], human: Bool[np.ndarray, " n"])
     return rate
 
 
-def _strength(expected: Float[np.ndarray, " slices"], seen: Float[np.ndarray, " slices"]) -> float:
+def _habit(expected: Slices, seen: Slices) -> Slices:
+    """How often the people of every slice buy, as a multiple of all people's, drawn to 1 as the slices are alike."""
+    m = _strength(expected, seen)
+    return (seen + m) / (expected + m)
+
+
+def _strength(expected: Slices, seen: Slices) -> float:
     """The m of the gamma distribution under which the counts of the slices are the most likely."""
     from scipy import special  # not at the top: a service starts without it
 

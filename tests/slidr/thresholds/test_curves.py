@@ -8,6 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from onlineguard.slidr.thresholds.caps import floors, within
 from onlineguard.slidr.thresholds.curves import NEVER, counted, shrunk
+from onlineguard.slidr.thresholds.family import Family
 
 SCORES = st.sampled_from([0.0, 0.25, 0.5, 1.0]) | st.floats(-3.0, 3.0)
 
@@ -77,10 +78,36 @@ def test_slices_that_are_alike_share_one_curve_and_one_that_differs_keeps_its_ow
                 assert at == pytest.approx((human & (scores > 0.5)).sum() / 6, rel=0.25)
 
 
-def test_a_slice_in_which_nobody_bought_is_not_free():
+@pytest.mark.parametrize("bought", [0.0, 0.02, 0.2])
+def test_a_slice_whose_people_seldom_buy_costs_what_its_people_would_elsewhere(bought):
     scores, human, codes = two_worlds(False)
-    human &= codes != 5
-    mine = shrunk(scores, human, codes, 6)
-    costs = [mine.cost[mine.group == group][-1] for group in range(6)]
-    assert 0.1 < costs[5] < 0.01 * costs[0]  # the others have some 500 each, so it may well be one without people
-    assert sum(costs) == pytest.approx(human.sum(), rel=0.02)
+    human &= (codes != 5) | (np.random.default_rng(0).random(len(codes)) < bought)
+    curves = shrunk(scores, human, codes, 6)
+    mine, other = (curves.where(curves.group == group) for group in (5, 0))
+    for threshold in (1.5, 0.5, -0.5):
+        costs = [of.cost[np.searchsorted(-of.thresholds, -threshold, side="right") - 1] for of in (mine, other)]
+        assert costs[0] == pytest.approx(costs[1], rel=0.25)
+
+
+def test_a_slice_without_robots_whose_people_seldom_buy_is_not_marked_for_it():
+    rng = np.random.default_rng(7)
+    codes = rng.integers(0, 8, 80_000)
+    robot = (rng.random(80_000) < 0.3) & (codes != 7)
+    scores = rng.standard_normal(80_000) + np.where(robot, 2.0, -1.0)
+    human = ~robot & (rng.random(80_000) < np.where(codes == 7, 0.005, 0.1))
+    found = Family(shrunk(scores, human, codes, 8), "envelope", 0.02)
+    marked = scores > found.thresholds(0.02 * human.sum())[codes]
+    assert marked[robot].mean() > 0.7
+    assert marked[codes == 7].mean() < 0.03
+
+
+def test_the_common_rate_is_level_nowhere_but_at_its_ends():
+    rng = np.random.default_rng(1)
+    scores = rng.random(40_000)
+    human = rng.random(40_000) < 0.05 * (scores < 0.3) + 0.005  # level by chance, over most of its range
+    curves = shrunk(scores, human, np.zeros(40_000, int), 1)
+    common = curves.where(curves.group == 1)
+    rate = np.diff(common.cost) / np.diff(common.clicks)
+    changes = np.flatnonzero(abs(np.diff(rate)) > 1e-9 * rate[1:])
+    assert (np.diff(changes) == 1).all()
+    assert len(changes) > 0.5 * len(rate)
