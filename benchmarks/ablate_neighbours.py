@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.bench_tabular import SETS, ranked
 from benchmarks.workloads import emit
-from experiments.mnist_drift import run
+from experiments.mnist_drift import measures, run, streams
 from experiments.mnist_drift.data import load
 from onlineguard import Neighbours, Standardised
 from onlineguard.engine.schedules import scan
@@ -86,24 +86,24 @@ def after_warm_up(found: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return ranked(found[WARM_UP:], labels[WARM_UP:])
 
 
-def of_digits(fields: dict[str, float], stream: run.Stream) -> dict[str, float]:
+def of_digits(fields: dict[str, float], stream: streams.Stream) -> dict[str, float]:
     found = scores(model(stream.pixels, True, **fields), stream.pixels)
-    measured = run.measured(found, stream)
+    measured = measures.measured(found, stream)
     return {
         "settled": measured["auroc settled"],
         "after switch": measured["auroc after switch"],
-        "missed": run.best_misses(found, stream)["misses of the best threshold at 0.01"],
+        "missed": measures.best_misses(found, stream)["misses of the best threshold at 0.01"],
     }
 
 
-def digits(data: Path | None, quick: bool) -> Iterator[run.Stream]:
+def digits(data: Path | None, quick: bool) -> Iterator[streams.Stream]:
     """The experiment's streams on other seeds."""
     folder = None if quick or data is None else data / "mnist"
     small = folder is None
     images = load(folder, small)
     for seed in SEEDS[: 1 if quick else None]:
         lengths = run.QUICK_LONG if small else np.random.default_rng(seed).permutation(run.LONG).tolist()
-        yield run.draw(images, seed, lengths, *run.USUAL)
+        yield streams.draw(images, seed, lengths, *run.USUAL)
 
 
 def words(rng: np.random.Generator, n: int, width: int = 200, topics: int = 12) -> tuple[np.ndarray, np.ndarray]:

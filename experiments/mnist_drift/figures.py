@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from experiments.common import COLOURS, interval
-from experiments.mnist_drift.run import BINS, CORRUPTIONS, LABELLED_STYLES, STYLES, TARGETS, Cell, Found, cells
+from experiments.mnist_drift.measures import BINS, TARGETS
+from experiments.mnist_drift.run import CORRUPTIONS, LABELLED_STYLES, STYLES, Cell, Found, cells
 from onlineguard.estimators.threshold import OneSided
 
 

@@ -1,20 +1,20 @@
-"""MNIST in a stream whose normal digit switches: streams, scores of every model, measures, tables."""
+"""MNIST in a stream whose normal digit switches: scores of every model, claims and tables."""
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int
-from scipy.stats import rankdata
+from jaxtyping import Float
 
 from experiments.common import COLOURS, Options, interval, markdown_table, over, rng
 from experiments.mnist_drift.data import Digits, load
-from experiments.mnist_drift.models import Alarm, River, supervised, unsupervised
+from experiments.mnist_drift.measures import TARGETS, alarms, auroc, best_misses, course, measured, recovered
+from experiments.mnist_drift.models import River, supervised, unsupervised
+from experiments.mnist_drift.streams import Stream, corrupted, draw
 from onlineguard.core.neighbours import Fitness, Neighbours
 from onlineguard.engine.schedules import scan, scan_lanes
 
@@ -22,19 +22,15 @@ ANOMALY_RATES = (0.01, 0.05, 0.1, 0.2)
 ANGLES = (0.0, 30.0, 45.0, 180.0)  # degrees; each image is turned by up to that much, either way
 CORRUPTIONS = (("none", 0.0), ("pixels", 0.05), ("pixels", 0.2), ("labels", 0.05), ("labels", 0.2))
 USUAL = (0.05, 30.0)  # anomaly rate and angle of the long streams
-SALT, SALTED = 1e6, 0.1  # a corrupted image has a tenth of its pixels at 1e6
 LONG = np.geomspace(500, 5_000, 10).astype(int)  # segment lengths of the long stream, shuffled anew for each seed
 ALIGNED = (1_000,) * 4  # and of streams whose switches coincide, to average over seeds
 SHORT = (1_000,) * 3  # and of those in the sweep
 QUICK_LONG = QUICK_ALIGNED = QUICK_SHORT = (400, 400)  # of one length, so that models compile once
-RECOVERY = 300  # images after a switch, scored apart from those after them
-BINS = np.arange(0, 1_001, 50)  # images since the switch, for the course of recovery
-NEAR = 0.02  # of its own steady AUROC: recovered
-TARGETS = (0.01, 0.05)  # false alarm rates asked of the online threshold
-SPENT = (0.002, 0.01)  # false alarm rates of the best thresholds, which know the labels
 RIVER_SEEDS = 3  # of the sweep: river takes 0.5 ms an image
 RESAMPLES = 1_000  # bootstrap over seeds
 ROLLING = 250  # images of the running AUROC
+
+Cell = tuple[float, float, tuple[str, float]]  # of the sweep: anomaly rate, angle, and kind and share of corruption
 
 STYLES: dict[str, tuple[str, str]] = {  # what is drawn, in which colour and line
     "neighbours": (COLOURS["ours"], "-"),
@@ -55,83 +51,6 @@ LABELLED_STYLES: dict[str, tuple[str, str]] = {
     "LR, frozen": (COLOURS["frozen"], ":"),
     "river LogisticRegression": (COLOURS["peer"], "-"),
 }
-
-
-# ---------------------------------------------------------------------------------------------------------- streams
-
-Cell = tuple[float, float, tuple[str, float]]  # of the sweep: anomaly rate, angle, and kind and share of corruption
-
-
-@dataclass(frozen=True)
-class Stream:
-    """Images one after the other, with the truth about them."""
-
-    pixels: Float[np.ndarray, "n pixels"]  # float32, as the models get them
-    anomalous: Bool[np.ndarray, " n"]
-    revealed: Float[np.ndarray, " n"]  # float32; the label that reading (a) is told: 1 is an anomaly
-    whole: Bool[np.ndarray, " n"]  # no pixel was corrupted; only these images are counted
-    segment: Int[np.ndarray, " n"]
-    since: Int[np.ndarray, " n"]  # images since the segment's first
-
-
-def draw(digits: Digits, seed: int, lengths: Sequence[int], anomaly_rate: float, angle: float) -> Stream:
-    """A stream through as many digits as `lengths`; with one seed, streams differ only in what is asked for.
-
-    A digit's images are used in random order, the normal ones from the front, as anomalies from the back, and anew
-    only when all are used.
-    """
-    random = rng(1, seed)
-    order = random.permutation(10)[: len(lengths)]
-    pools = [random.permutation(np.flatnonzero(digits.labels == digit)) for digit in range(10)]
-    n = int(sum(lengths))
-    segment = np.repeat(np.arange(len(lengths)), lengths)
-    since = np.arange(n) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    anomalous = random.random(n) < anomaly_rate
-    other = random.integers(1, 10, n)
-    turn = random.uniform(-1.0, 1.0, n)
-    digit = np.where(anomalous, (order[segment] + other) % 10, order[segment])
-    index = np.empty(n, int)
-    for pool, own in zip(pools, [digit == d for d in range(10)], strict=True):
-        for chosen, images in ((own & ~anomalous, pool), (own & anomalous, pool[::-1])):
-            index[chosen] = images[np.arange(chosen.sum()) % len(images)]
-    pixels = rotated(digits.images[index], turn * angle)
-    return Stream(pixels, anomalous, anomalous.astype(np.float32), np.ones(n, bool), segment, since)
-
-
-def corrupted(stream: Stream, seed: int, kind: str, share: float) -> Stream:
-    """The stream with a share of its images salted, or of its revealed labels turned round."""
-    random = rng(2, seed)
-    hit = random.random(len(stream.whole)) < share
-    if kind == "labels":
-        return replace(stream, revealed=(stream.anomalous ^ hit).astype(np.float32))
-    salt = hit[:, None] & (random.random(stream.pixels.shape, np.float32) < SALTED)
-    return replace(stream, pixels=np.where(salt, np.float32(SALT), stream.pixels), whole=~hit)
-
-
-def rotated(images: Float[np.ndarray, "n side side"], degrees: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n d"]:
-    """Images turned about their centre, bilinearly and dark beyond the edges; larger ones at half the resolution."""
-    n, side, _ = images.shape
-    step = 2 if side > 20 else 1  # a new pixel is the mean of step x step old ones
-    soft = images
-    if step == 2:
-        soft = 0.25 * (images[:, :-1, :-1] + images[:, 1:, :-1] + images[:, :-1, 1:] + images[:, 1:, 1:])
-    width = soft.shape[1] + 2
-    flat = np.pad(soft, ((0, 0), (1, 1), (1, 1))).reshape(n, -1)
-    centres = np.arange((step - 1) / 2, side, step) - (side - 1) / 2
-    down, right = (axis.ravel() for axis in np.meshgrid(centres, centres, indexing="ij"))
-    turn = np.deg2rad(degrees)[:, None]
-    corners, weights = [], []
-    for place in (np.cos(turn) * down - np.sin(turn) * right, np.sin(turn) * down + np.cos(turn) * right):
-        place = np.clip(place + (width - 1) / 2, 0.0, width - 1.001)
-        corners.append(place.astype(np.int32))
-        weights.append((place - corners[-1]).astype(np.float32))
-    at, (y, x) = corners[0] * width + corners[1], weights
-
-    def corner(offset: int) -> np.ndarray:
-        return np.take_along_axis(flat, at + offset, axis=1)
-
-    above, below = (1 - x) * corner(0) + x * corner(1), (1 - x) * corner(width) + x * corner(width + 1)
-    return ((1 - y) * above + y * below).astype(np.float32)
 
 
 # ----------------------------------------------------------------------------------------------------------- scores
@@ -170,113 +89,6 @@ def scores_of(
         ]
         found |= {name: np.stack([one[name] for one in each]) for name in each[0]}
     return {name: np.nan_to_num(s, nan=-np.inf, posinf=np.inf, neginf=-np.inf) for name, s in found.items()}
-
-
-# --------------------------------------------------------------------------------------------------------- measures
-
-
-def auroc(score: Float[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"]) -> float:
-    """Share of pairs of an anomaly and a normal image in which the anomaly scores higher, ties half; NaN without."""
-    right, pairs = concordant(score, anomalous)
-    return right / pairs if pairs else np.nan
-
-
-def concordant(score: np.ndarray, anomalous: np.ndarray) -> tuple[float, float]:
-    """The number of such pairs in which the anomaly scores higher, and of all pairs."""
-    found = int(anomalous.sum())
-    return float(rankdata(score)[anomalous].sum() - found * (found + 1) / 2), float(found * (len(score) - found))
-
-
-def average_precision(score: Float[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"]) -> float:
-    """Precision at every anomaly, averaged, images of one score taken together; NaN without anomalies."""
-    if not anomalous.any():
-        return np.nan
-    values, group = np.unique(-score, return_inverse=True)
-    positives = np.bincount(group, anomalous, len(values))
-    taken = np.cumsum(np.bincount(group, minlength=len(values)))
-    return float((positives * np.cumsum(positives) / taken).sum() / positives.sum())
-
-
-def measured(score: np.ndarray, stream: Stream) -> dict[str, float]:
-    """AUROC and average precision a segment, averaged: of the images after the first 300, and of those 300.
-
-    The first segment's first images are counted in neither: no model knows anything then.
-    """
-    settled, fresh = [], []
-    for segment in range(stream.segment[-1] + 1):
-        inside = (stream.segment == segment) & stream.whole
-        settled.append(inside & (stream.since >= RECOVERY))
-        if segment:
-            fresh.append(inside & (stream.since < RECOVERY))
-    return {
-        f"{name} {when}": _mean([measure(score[part], stream.anomalous[part]) for part in parts])
-        for name, measure in (("auroc", auroc), ("ap", average_precision))
-        for when, parts in (("settled", settled), ("after switch", fresh))
-    }
-
-
-def course(score: np.ndarray, stream: Stream) -> Float[np.ndarray, "bins+1 2"]:
-    """Concordant and all pairs in each bin of images since a switch, pairs within one segment only; then settled."""
-    edges = [*pairwise(BINS), (RECOVERY, np.inf)]
-    pairs = np.zeros((len(edges), 2))
-    for segment in range(1, stream.segment[-1] + 1):
-        for row, (low, high) in enumerate(edges):
-            part = (stream.segment == segment) & (stream.since >= low) & (stream.since < high) & stream.whole
-            pairs[row] += concordant(score[part], stream.anomalous[part])
-    return pairs
-
-
-def recovered(pairs: Float[np.ndarray, "*draws bins+1 2"], level: float | None = None) -> Float[np.ndarray, "*draws"]:
-    """Images after a switch until a bin's AUROC is within NEAR of the settled one, or at `level`; infinite if never.
-
-    Pairs are pooled over what is to be averaged, such as seeds; the answer is the end of the bin.
-    """
-    curve = pairs[..., 0] / np.maximum(pairs[..., 1], 1.0)
-    least = curve[..., -1:] - NEAR if level is None else level
-    there = (pairs[..., :-1, 1] > 0) & (curve[..., :-1] >= least)
-    return np.where(there.any(-1), BINS[1:][there.argmax(-1)], np.inf)
-
-
-def alarms(found: Mapping[str, np.ndarray], stream: Stream) -> dict[str, dict[str, float]]:
-    """Shares of false alarms and of misses of every model under the online threshold, settled images only."""
-    settled = stream.whole & (stream.since >= RECOVERY)
-    events = np.stack([one.astype(np.float32)[:, None] for one in found.values()])
-    events = np.clip(events, -1e30, 1e30)
-    shares: dict[str, dict[str, float]] = {name: {} for name in found}
-    for target in TARGETS:
-        alarm = Alarm(target)
-        states = jax.tree.map(lambda leaf: np.stack([np.asarray(leaf)] * len(found)), alarm.init())
-        raised = np.asarray(scan_lanes(alarm, states, events, np.ones(events.shape[:2], bool))[1]) > 0
-        for name, one in zip(found, raised, strict=True):
-            shares[name][f"false alarms at {target:g}"] = float(one[settled & ~stream.anomalous].mean())
-            shares[name][f"misses at {target:g}"] = float((~one)[settled & stream.anomalous].mean())
-    return shares
-
-
-def best_misses(score: np.ndarray, stream: Stream) -> dict[str, float]:
-    """Share of anomalies missed by the best threshold of each segment at given false alarms; settled images only.
-
-    What a threshold that knows the labels would miss: the score's part in the misses, and no threshold's.
-    """
-    settled = stream.whole & (stream.since >= RECOVERY)
-    parts = [settled & (stream.segment == segment) for segment in range(stream.segment[-1] + 1)]
-    return {
-        f"misses of the best threshold at {share:g}": _mean(
-            [
-                float(
-                    (score[part & stream.anomalous] <= np.quantile(score[part & ~stream.anomalous], 1 - share)).mean()
-                )
-                for part in parts
-                if stream.anomalous[part].any() and not stream.anomalous[part].all()
-            ]
-        )
-        for share in SPENT
-    }
-
-
-def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if np.isfinite(value)]
-    return float(np.mean(known)) if known else np.nan
 
 
 # ------------------------------------------------------------------------------------- one seed's work, in a process

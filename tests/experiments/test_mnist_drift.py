@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from experiments.mnist_drift import run
+from experiments.mnist_drift import measures, streams
 from experiments.mnist_drift.data import Digits, load
 from experiments.mnist_drift.models import (
     TRAINED,
@@ -41,7 +41,7 @@ def scored(model, events):
 
 def test_a_stream_has_the_asked_share_of_anomalies_and_no_normal_image_of_another_digit(digits):
     marked = Digits(np.tile(digits.labels[:, None, None] / 10, (1, 3, 3)).astype(np.float32), digits.labels, "marked")
-    stream = run.draw(marked, 0, (800, 800), 0.2, 0.0)  # every pixel tells the digit
+    stream = streams.draw(marked, 0, (800, 800), 0.2, 0.0)  # every pixel tells the digit
     shown = np.rint(10 * stream.pixels[:, 4]).astype(int)
     assert abs(stream.anomalous.mean() - 0.2) < 0.03
     for segment in (0, 1):
@@ -52,25 +52,25 @@ def test_a_stream_has_the_asked_share_of_anomalies_and_no_normal_image_of_anothe
 
 
 def test_streams_of_one_seed_differ_only_in_what_is_asked_for(digits):
-    few, many = (run.draw(digits, 3, (300, 300), rate, 0.0) for rate in (0.05, 0.2))
+    few, many = (streams.draw(digits, 3, (300, 300), rate, 0.0) for rate in (0.05, 0.2))
     assert few.anomalous.any()
     assert not (few.anomalous & ~many.anomalous).any()
-    straight, turned = (run.draw(digits, 3, (300, 300), 0.05, angle) for angle in (0.0, 180.0))
+    straight, turned = (streams.draw(digits, 3, (300, 300), 0.05, angle) for angle in (0.0, 180.0))
     np.testing.assert_array_equal(straight.anomalous, turned.anomalous)
     assert (straight.pixels != turned.pixels).any()
 
 
 def test_an_image_comes_once_while_there_are_others():
     rows = np.arange(2_000, dtype=np.float32)[:, None, None] * np.ones((1, 2, 2), np.float32)
-    stream = run.draw(Digits(rows, np.arange(2_000) % 10, "numbered"), 1, (150, 150), 0.1, 0.0)
+    stream = streams.draw(Digits(rows, np.arange(2_000) % 10, "numbered"), 1, (150, 150), 0.1, 0.0)
     assert len(set(stream.pixels[:, 0].tolist())) == 300
 
 
 @pytest.mark.parametrize("side", [8, 28])
 def test_a_turn_by_90_degrees_is_a_quarter_turn(side):
     images = np.random.default_rng(0).random((4, side, side), np.float32)
-    still = run.rotated(images, np.zeros(4))
-    turned = run.rotated(images, np.full(4, 90.0))
+    still = streams.rotated(images, np.zeros(4))
+    turned = streams.rotated(images, np.full(4, 90.0))
     size = 14 if side == 28 else side
     quarter = np.rot90(still.reshape(4, size, size), axes=(1, 2)).reshape(4, -1)
     assert min(abs(turned - quarter).max(), abs(turned - quarter[:, ::-1]).max()) < 1e-3
@@ -79,17 +79,17 @@ def test_a_turn_by_90_degrees_is_a_quarter_turn(side):
 def test_an_unturned_large_image_is_its_two_by_two_means():
     images = np.random.default_rng(0).random((3, 28, 28), np.float32)
     means = images.reshape(3, 14, 2, 14, 2).mean((2, 4)).reshape(3, -1)
-    np.testing.assert_allclose(run.rotated(images, np.zeros(3)), means, atol=1e-6)
+    np.testing.assert_allclose(streams.rotated(images, np.zeros(3)), means, atol=1e-6)
 
 
 def test_corruption_touches_the_asked_share_and_nothing_else(digits):
-    stream = run.draw(digits, 0, (500, 500), 0.05, 0.0)
-    salted = run.corrupted(stream, 0, "pixels", 0.2)
+    stream = streams.draw(digits, 0, (500, 500), 0.05, 0.0)
+    salted = streams.corrupted(stream, 0, "pixels", 0.2)
     assert abs(1 - salted.whole.mean() - 0.2) < 0.05
     np.testing.assert_array_equal(salted.pixels[salted.whole], stream.pixels[salted.whole])
-    assert (salted.pixels[~salted.whole] == run.SALT).any(axis=1).mean() > 0.9
+    assert (salted.pixels[~salted.whole] == streams.SALT).any(axis=1).mean() > 0.9
     np.testing.assert_array_equal(salted.revealed, stream.revealed)
-    flipped = run.corrupted(stream, 0, "labels", 0.2)
+    flipped = streams.corrupted(stream, 0, "labels", 0.2)
     assert abs((flipped.revealed != stream.revealed).mean() - 0.2) < 0.05
     np.testing.assert_array_equal(flipped.anomalous, stream.anomalous)
     assert flipped.whole.all()
@@ -104,26 +104,26 @@ def test_auroc_and_average_precision_are_those_of_scikit_learn():
         truth = random.random(200) < 0.1
         truth[0] = True
         score = np.round(random.normal(truth * 1.0, 1.0), 1)  # with ties
-        assert run.auroc(score, truth) == pytest.approx(roc_auc_score(truth, score))
-        assert run.average_precision(score, truth) == pytest.approx(average_precision_score(truth, score))
+        assert measures.auroc(score, truth) == pytest.approx(roc_auc_score(truth, score))
+        assert measures.average_precision(score, truth) == pytest.approx(average_precision_score(truth, score))
 
 
 def test_corrupted_images_count_in_no_measure(digits):
-    stream = run.draw(digits, 0, (500, 500), 0.1, 0.0)
-    salted = run.corrupted(stream, 0, "pixels", 0.2)
+    stream = streams.draw(digits, 0, (500, 500), 0.1, 0.0)
+    salted = streams.corrupted(stream, 0, "pixels", 0.2)
     score = np.random.default_rng(0).random(1_000)
     spoiled = np.where(salted.whole, score, -1e9)
-    assert run.measured(score, salted) == run.measured(spoiled, salted)
-    np.testing.assert_array_equal(run.course(score, salted), run.course(spoiled, salted))
+    assert measures.measured(score, salted) == measures.measured(spoiled, salted)
+    np.testing.assert_array_equal(measures.course(score, salted), measures.course(spoiled, salted))
 
 
 def test_a_model_has_recovered_at_the_first_bin_near_its_settled_auroc():
-    pairs = np.ones((2, len(run.BINS), 2)) * (90.0, 100.0)
+    pairs = np.ones((2, len(measures.BINS), 2)) * (90.0, 100.0)
     pairs[:, :3, 0] = (20.0, 60.0, 87.0)  # and then settled: 0.9
     pairs[1, 0] = (0.0, 0.0)  # a bin without an anomaly says nothing
-    assert run.recovered(pairs).tolist() == [run.BINS[4]] * 2
-    assert run.recovered(pairs, 0.6).tolist() == [run.BINS[2]] * 2
-    assert np.isinf(run.recovered(pairs, 0.95)).all()
+    assert measures.recovered(pairs).tolist() == [measures.BINS[4]] * 2
+    assert measures.recovered(pairs, 0.6).tolist() == [measures.BINS[2]] * 2
+    assert np.isinf(measures.recovered(pairs, 0.95)).all()
 
 
 # models
@@ -131,7 +131,7 @@ def test_a_model_has_recovered_at_the_first_bin_near_its_settled_auroc():
 
 @pytest.mark.slow
 def test_every_model_scores_every_image_with_finite_numbers_from_before_it(digits):
-    stream = run.draw(digits, 0, (60, 60), 0.1, 30.0)
+    stream = streams.draw(digits, 0, (60, 60), 0.1, 30.0)
     other = stream.pixels.copy()
     other[-1] = other[0][::-1]
     for name, model in unsupervised(8).items():
@@ -148,7 +148,7 @@ def test_every_model_scores_every_image_with_finite_numbers_from_before_it(digit
 
 @pytest.mark.slow
 def test_a_million_in_a_pixel_moves_a_standardised_model_no_further_than_its_limit(digits):
-    stream = run.draw(digits, 0, (300,), 0.1, 0.0)
+    stream = streams.draw(digits, 0, (300,), 0.1, 0.0)
     model = Standardised(ClippedSGD(LogisticRegression(64)), 64)
     state = scan(model, model.init(), (stream.pixels, stream.revealed))[0]
     (spread, _), _ = model.step(state, (np.full(64, 1e6, np.float32), np.float32(0)))

@@ -1,7 +1,7 @@
 """The HTTP API as an ASGI application: the hot routes as plain functions, the rest through Starlette.
 
 A request is checked in this order: route, method, rate, key, content type, readiness, size, JSON, fields. The first
-check that fails is answered with a problem (RFC 9457). A batch is refused whole or taken whole.
+check that fails is answered with a problem (RFC 9457).
 """
 
 import logging
