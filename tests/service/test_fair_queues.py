@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 from onlineguard_service import fair_queues
-from onlineguard_service.fair_queues import QUEUE, REST, FairQueues
+from onlineguard_service.fair_queues import KEPT, QUEUE, REST, FairQueues
 from onlineguard_service.patience import give_way
 
 
@@ -142,3 +142,88 @@ def test_the_queue_of_a_client_that_has_gone_is_forgotten():
         assert not queues._queues
 
     asyncio.run(run())
+
+
+class Clock:
+    """Time that goes on when a part is said to take some."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def part(self, done, name, seconds):
+        def run():
+            self.now += seconds
+            done.append(name)
+
+        return run
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    monkeypatch.setattr(fair_queues, "SLICE", 1.0)
+    monkeypatch.setattr(fair_queues, "perf_counter", clock := Clock())
+    return clock
+
+
+def test_time_that_was_not_spent_is_kept_up_to_a_bound(clock):
+    async def run():
+        queues, done = FairQueues(), []
+        queue = queues.of("seldom")
+        await _rounds(queues, 10)
+        for _ in range(10):
+            queue.put(clock.part(done, "seldom", 1.0))
+        assert len(done) == 1 + KEPT
+
+    asyncio.run(run())
+
+
+def test_a_new_client_has_nothing_to_spend_but_its_turn(clock):
+    async def run():
+        queues, done = FairQueues(), []
+        await _rounds(queues, 10)
+        queue = queues.of("new")
+        for _ in range(10):
+            queue.put(clock.part(done, "new", 1.0))
+        assert len(done) == 1
+
+    asyncio.run(run())
+
+
+def test_clients_with_large_and_with_small_parts_have_as_much_time(clock):
+    async def run():
+        queues, done = FairQueues(), []
+        held = [queues.of(name) for name in ("large", "small")]
+        for queue, name, seconds in zip(held, ("large", "small"), (1.0 + KEPT, 0.5), strict=True):
+            for _ in range(200):
+                queue.put(clock.part(done, name, seconds))
+        while done.count("small") < 200:
+            await asyncio.sleep(0)
+        assert done.count("large") * (1.0 + KEPT) == pytest.approx(100.0, abs=2 * (1.0 + KEPT))
+
+    asyncio.run(run())
+
+
+def test_work_that_does_not_wait_is_charged_up_to_a_bound(clock):
+    async def run():
+        queues, done = FairQueues(), []
+        queue, other = queues.of("charged"), queues.of("other")
+        for _ in range(100):
+            queue.charge(1.0)
+        queue.put(clock.part(done, "charged", 0.5))
+        for _ in range(10):
+            other.put(clock.part(done, "other", 1.0))
+        while "charged" not in done:
+            await asyncio.sleep(0)
+        assert 2 <= done.index("charged") <= 2 + KEPT
+
+    asyncio.run(run())
+
+
+async def _rounds(queues, n):
+    end = queues.round + n
+    while queues.round < end:
+        queues.ask()
+        await asyncio.sleep(0)

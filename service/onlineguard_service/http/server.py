@@ -30,10 +30,10 @@ from onlineguard.errors import InvalidArgument
 from onlineguard_service.config import Settings, masked
 from onlineguard_service.fair_queues import FairQueues
 from onlineguard_service.histogram import Histogram
+from onlineguard_service.http.accepting import Accepting
 from onlineguard_service.http.app import Application, application
 from onlineguard_service.http.backend import Backend
 from onlineguard_service.http.forwarded import Proxies
-from onlineguard_service.http.handshakes import Handshakes
 from onlineguard_service.http.incoming import BODY_SECONDS
 from onlineguard_service.http.protocol import Protocol
 from onlineguard_service.standing import Standing
@@ -45,6 +45,7 @@ NEVER = 1 << 30  # collections, after which older objects would be collected too
 MIDDLE_EVERY = 10.0  # seconds between collections that include objects that survived a few of those
 FULL_EVERY = 60.0  # seconds between full collections, which wait until the service is idle
 FULL_AT_LATEST = 3_600.0  # seconds after which a full collection waits no longer
+SWITCH = 0.0002  # seconds for which a thread that waits lets the loop run; at Python's 5 ms syncs wait for whole turns
 IDLE = 1.0  # seconds without a request
 LAG_EVERY = 0.1  # seconds between looks at how late the loop is
 
@@ -80,7 +81,8 @@ async def serve(
     address = _url(settings, listening)
     soon = "is ready in a moment" if standing is None else "stands by"
     say(f"listens on {address}, and {soon}: {address}/readyz")
-    thresholds = gc.get_threshold()
+    thresholds, switch = gc.get_threshold(), sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH)
     opening = asyncio.ensure_future(open_core(settings))
     serving = asyncio.create_task(server.serve([listening]))
     beside: list[asyncio.Task[None]] = []
@@ -105,6 +107,7 @@ async def serve(
         _log.info("stopped; nothing that was answered is lost")
         return 0
     finally:
+        sys.setswitchinterval(switch)
         if beside:
             for task in beside:
                 task.cancel()
@@ -133,18 +136,15 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        if sockets is None or not isinstance(self.config.ssl, ssl.SSLContext):
-            await super().startup(sockets)
-            return
-
         kind: Any = self.config.http_protocol_class
 
         def protocol() -> asyncio.Protocol:
             return kind(config=self.config, server_state=self.server_state, app_state={})
 
         most, most_each = self._settings.connections, self._settings.connections_each
+        context = self.config.ssl if isinstance(self.config.ssl, ssl.SSLContext) else None
         servers: list[Any] = [
-            Handshakes(each, self.config.ssl, protocol, kind.queues, most, most_each) for each in sockets
+            Accepting(each, context, protocol, kind.queues, most, most_each) for each in sockets or ()
         ]
         self.servers = servers
         self.started = True
