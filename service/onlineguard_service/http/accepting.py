@@ -7,7 +7,7 @@ nowhere, for a minute, and each takes a file and 80 kB: some thousands would lea
 
 Here a connection is only accepted at first, which takes 15 us. It is made, or its handshake begins, as a part of the
 client's work: in a turn of its network (`fair_queues`). Those that have not been made are bounded as open ones are, all
-together and for each network, and one more is closed without an answer.
+together and for each network but those of proxies, and one more is closed without an answer.
 
 A handshake takes the loop half a millisecond or more, so that in a round each network has one, once the client has said
 something.
@@ -23,6 +23,7 @@ from contextlib import suppress
 from functools import partial
 
 from onlineguard_service.fair_queues import FairQueues, Queue
+from onlineguard_service.http.forwarded import Proxies
 from onlineguard_service.http.limits import network
 
 AT_ONCE = 16  # connections that are accepted before the loop goes on; a quarter of a millisecond
@@ -39,7 +40,7 @@ class Accepting:
     context: of TLS; None: without.
     protocol: makes that of a connection.
     queues: of the clients, in whose turns connections begin.
-    most: connections at once that have not been made; `most_each`: those of one network.
+    most: connections at once that have not been made; `most_each`: those of one network, but for `proxies`.
     """
 
     def __init__(
@@ -50,9 +51,10 @@ class Accepting:
         queues: FairQueues,
         most: int,
         most_each: int,
+        proxies: Proxies,
     ):
         self._listening, self._context, self._protocol = listening, context, protocol
-        self._queues, self._most, self._most_each = queues, most, most_each
+        self._queues, self._most, self._most_each, self._proxies = queues, most, most_each, proxies
         self._loop = asyncio.get_running_loop()
         self._all, self._each = 0, Counter[Queue]()  # that have not been made: all, and of each network
         self._waiting: set[socket.socket] = set()  # for the turn in which they are made
@@ -87,7 +89,8 @@ class Accepting:
     def _take(self, connection: socket.socket, address: tuple[str, int]) -> None:
         queue = self._queues.of(network(address[0]))
         queue.charge(TAKING)
-        if self._all >= self._most or self._each[queue] >= self._most_each:
+        too_many = self._each[queue] >= self._most_each and not self._proxies.trusts(address[0])
+        if too_many or self._all >= self._most:
             connection.close()
             return
         connection.setblocking(False)

@@ -19,7 +19,11 @@ class Proxies:
 
     def __init__(self, trusted: Sequence[str] = ()):
         self._networks = [ipaddress.ip_network(each, strict=False) for each in trusted]
-        self._trusts = lru_cache(4_096)(self._is_among)
+        self._is_trusted = lru_cache(4_096)(self._is_among)
+
+    def trusts(self, address: str) -> bool:
+        """Whether this is the address of a proxy that is believed."""
+        return bool(self._networks) and self._is_trusted(address)
 
     def client(self, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
         """The address of whoever asks, given that of the connection and the headers of the request.
@@ -29,7 +33,7 @@ class Proxies:
         >>> Proxies(["10.0.0.0/8"]).client("10.0.0.1", [(b"x-forwarded-for", b"1.1.1.1, 192.0.2.7, 10.0.0.2")])
         '192.0.2.7'
         """
-        if not self._networks or not self._trusts(peer):
+        if not self.trusts(peer):
             return peer
         said = b",".join(value for name, value in headers if name == b"x-forwarded-for")
         for hop in reversed(said.rsplit(b",", HOPS)[-HOPS:]):
@@ -37,7 +41,7 @@ class Proxies:
             if address is None:
                 break
             peer = address
-            if not self._trusts(peer):
+            if not self.trusts(peer):
                 break
         return peer
 

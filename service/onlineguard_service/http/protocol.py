@@ -37,7 +37,7 @@ PARTS_A_TURN = 1_024  # of a body; a millisecond
 
 
 class Protocol(HttpToolsProtocol):
-    """See this module; `most` connections are open at once, and `most_each` of one network."""
+    """See this module; `most` connections are open at once, and `most_each` of one network that is no proxy's."""
 
     since: float | None = None  # when the request began that is still arriving, or the connection before the first
     most: int  # connections, a choice of the operator, as is the next
@@ -62,12 +62,13 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.since = time.monotonic()
-        self._network = network(self.client[0] if self.client else "")
+        peer = self.client[0] if self.client else ""
+        self._network = network(peer)
         self._queue = self.queues.of(self._network)
         self.open[self._network] += 1
         if len(self.connections) > self.most:
             self._refuse(b"503 Service Unavailable", "Not available", _FULL, _SOON)
-        elif self.open[self._network] > self.most_each:
+        elif self.open[self._network] > self.most_each and not self.proxies.trusts(peer):
             self._refuse(b"503 Service Unavailable", "Not available", _FULL_EACH, _SOON)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -144,7 +144,7 @@ class _Server(uvicorn.Server):
         most, most_each = self._settings.connections, self._settings.connections_each
         context = self.config.ssl if isinstance(self.config.ssl, ssl.SSLContext) else None
         servers: list[Any] = [
-            Accepting(each, context, protocol, kind.queues, most, most_each) for each in sockets or ()
+            Accepting(each, context, protocol, kind.queues, most, most_each, kind.proxies) for each in sockets or ()
         ]
         self.servers = servers
         self.started = True

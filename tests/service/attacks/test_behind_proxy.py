@@ -42,6 +42,14 @@ def test_who_writes_other_addresses_into_its_requests_has_the_turns_of_one_clien
     assert learned[-1] - learned[0] < ASKED * 2 * 256  # beside a dozen clients it would be several times as much
 
 
+def test_a_proxy_may_open_more_connections_than_one_client(attacked):
+    with ExitStack() as held:
+        connections = [held.enter_context(connected(attacked, PROXY)) for _ in range(55)]
+        for connection in connections:
+            connection.sendall(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert connection.recv(15) == b"HTTP/1.1 200 OK"
+
+
 def test_the_audit_log_names_whom_a_trusted_proxy_asks_for_and_nobody_elses_word(attacked):
     request = "POST /v1/snapshot HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n"
     request += "connection: close\r\nx-request-id: {}\r\n{}\r\n"

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 from onlineguard_service.fair_queues import FairQueues
 from onlineguard_service.http.accepting import Accepting
+from onlineguard_service.http.forwarded import Proxies
 
 MANY = 40
 
@@ -34,11 +35,11 @@ def first_words(context):
     return sent.read()
 
 
-def accepting(context, queues, most_each=MANY, protocol=asyncio.Protocol):
+def accepting(context, queues, most_each=MANY, protocol=asyncio.Protocol, proxies=()):
     """A listening socket, and what accepts whoever connects to it."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=10 * MANY)
     listening.setblocking(False)
-    return listening, Accepting(listening, context, protocol, queues, 10 * MANY, most_each)
+    return listening, Accepting(listening, context, protocol, queues, 10 * MANY, most_each, Proxies(proxies))
 
 
 def connected(listening, address="127.0.0.2"):
@@ -91,6 +92,22 @@ def test_more_connections_at_once_than_a_network_may_have_are_closed_and_room_co
         accepted.close()
         await accepted.wait_closed()
         for connection in (listening, *held, late):
+            connection.close()
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_of_a_trusted_proxy_no_connection_is_closed():
+    made = []
+
+    async def run():
+        listening, accepted = accepting(None, FairQueues(), 5, noting(made), ["127.0.0.2"])
+        held = [connected(listening) for _ in range(MANY)]
+        while len(made) < MANY:
+            await asyncio.sleep(0)
+        accepted.close()
+        await accepted.wait_closed()
+        for connection in (listening, *held):
             connection.close()
 
     asyncio.run(asyncio.wait_for(run(), 60))

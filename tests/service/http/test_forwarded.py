@@ -42,6 +42,14 @@ def test_without_trusted_proxies_nobody_is_believed():
     assert asked("127.0.0.1", "198.51.100.7", proxies=Proxies()) == "127.0.0.1"
 
 
+def test_a_proxy_is_trusted_by_its_address_and_nobody_where_none_is_named():
+    assert TRUSTED.trusts("10.9.9.9")
+    assert TRUSTED.trusts("::ffff:10.0.0.1")
+    assert not TRUSTED.trusts("192.0.2.2")
+    assert not TRUSTED.trusts("")
+    assert not Proxies().trusts("10.9.9.9")
+
+
 def test_another_header_is_not_read():
     assert TRUSTED.client("10.0.0.1", [(b"forwarded", b"for=198.51.100.7")]) == "10.0.0.1"
 
