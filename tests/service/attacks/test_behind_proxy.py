@@ -1,13 +1,14 @@
 """Clients behind one proxy, without keys: each has turns and a name of its own, and none takes another's."""
 
 import json
+import re
 import socket
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.support.attacked import ASKED, PROXY, asked, learned_beside
+from tests.support.attacked import ASKED, PROXY, asked, learned_beside, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc").exists(), reason="memory is read in /proc")]
 
@@ -17,6 +18,11 @@ FLOODING = 16  # connections
 
 def connected(service, address):
     return socket.create_connection(("127.0.0.1", service.port), 60.0, (address, 0))
+
+
+def opened(client):
+    """Connections that are open, with the one that asks."""
+    return float(re.search(r"^onlineguard_connections (\S+)", client.get("/metrics").text, re.MULTILINE)[1])
 
 
 def forwarded(*hops):
@@ -43,6 +49,8 @@ def test_who_writes_other_addresses_into_its_requests_has_the_turns_of_one_clien
 
 
 def test_a_proxy_may_open_more_connections_than_one_client(attacked):
+    with asked(attacked) as client:
+        until(lambda: opened(client) < 5)  # those of the tests before are gone
     with ExitStack() as held:
         connections = [held.enter_context(connected(attacked, PROXY)) for _ in range(55)]
         for connection in connections:
