@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from functools import partial
 
 import hiredis
@@ -16,6 +17,7 @@ from onlineguard_service.redis.nodes import Nodes
 
 WAIT = 0.5  # seconds for an answer, and for a connection
 PAUSE = 0.2  # seconds after a failure in which nobody tries again, so that a dead Redis costs a request no time
+AGAIN = 1.0  # seconds after which it is looked whether a Redis that was not there is there, though no click comes
 
 log = logging.getLogger("onlineguard.service")
 
@@ -38,7 +40,9 @@ class Counting:
         self._nodes = Nodes(url, WAIT, replicas)
         self._prefix, self._replicas = prefix, replicas
         self._stores: dict[str, AsyncRedisStore] = {}  # by namespace
+        self._cluster: bool | None = None  # None: nobody has been asked yet
         self._not_before = 0.0
+        self._looking: asyncio.Task[None] | None = None
         self.seconds, self.failures = Histogram(), 0  # of round trips
         self.trouble: str | None = None  # why the last one got no answer; None if it did
 
@@ -46,7 +50,9 @@ class Counting:
         """The counters of a namespace, whose keys have names of their own; "" for those of none."""
         store = self._stores.get(namespace)
         if store is None:
-            cluster = await self._nodes.are_a_cluster()
+            if self._cluster is None:
+                self._cluster = await self._nodes.are_a_cluster()
+            cluster = self._cluster
             execute = self._nodes.execute if cluster else partial(self._nodes.first.execute, replicas=self._replicas)
             name = f"{self._prefix}/{namespace}" if namespace else self._prefix
             store = self._stores[namespace] = AsyncRedisStore(execute, name, cluster=cluster)
@@ -57,7 +63,7 @@ class Counting:
         try:
             await self._of("")
         except (hiredis.HiredisError, OSError) as error:
-            self.trouble = f"{type(error).__name__}: {error}"
+            self._failed(error)
             log.warning("counters cannot be reached: %s; until they can, clicks are answered unknown", self.trouble)
 
     async def count(self, keys: ClickKeys, namespace: str = "") -> np.ndarray:
@@ -71,7 +77,7 @@ class Counting:
         except (hiredis.HiredisError, OSError) as error:  # a TimeoutError and a ConnectionError too
             self._not_before = asyncio.get_running_loop().time() + PAUSE
             self.failures += 1
-            self.trouble = f"{type(error).__name__}: {error}"
+            self._failed(error)
             raise CountersUnavailable(self.trouble) from error
         self.seconds.add(time.perf_counter() - began)
         self.trouble = None
@@ -85,4 +91,21 @@ class Counting:
             raise CountersUnavailable(f"{type(error).__name__}: {error}") from error
 
     async def close(self) -> None:
+        """End; what is under way fails."""
+        if self._looking is not None:
+            self._looking.cancel()
         await self._nodes.close()
+
+    def _failed(self, error: Exception) -> None:
+        self.trouble = f"{type(error).__name__}: {error}"
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look_again(), name="Counting")
+
+    async def _look_again(self) -> None:
+        """Until Redis answers, whether this or a click asks."""
+        while self.trouble is not None:
+            await asyncio.sleep(AGAIN)
+            with suppress(hiredis.HiredisError, OSError):
+                await self._of("")
+                await self._nodes.answer(bool(self._cluster))
+                self.trouble = None

@@ -4,9 +4,11 @@ import asyncio
 import secrets
 from collections import Counter
 
+import hiredis
 import msgspec
 import numpy as np
 import pytest
+import redis
 from onlineguard_service.redis.counting import CountersUnavailable, Counting
 from onlineguard_service.redis.nodes import Nodes, slot_of
 
@@ -76,6 +78,42 @@ def test_it_is_told_before_the_first_click_that_redis_is_not_there(url, caplog):
     assert "clicks are answered unknown" in caplog.text
 
 
+def test_redis_is_found_again_though_no_click_comes(tmp_path, monkeypatch):
+    monkeypatch.setattr("onlineguard_service.redis.counting.AGAIN", 0.05)
+    with serving(tmp_path) as port:  # a free one
+        pass
+
+    async def run():
+        counting = Counting(f"redis://127.0.0.1:{port}/0", "found")
+        await counting.look()
+        before = counting.trouble
+        with serving(tmp_path, port=port):
+            while counting.trouble is not None:
+                await asyncio.sleep(0.01)
+        assert before is not None
+        await counting.close()
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def test_a_redis_that_answers_with_an_error_is_not_found(url, monkeypatch):
+    monkeypatch.setattr("onlineguard_service.redis.counting.AGAIN", 0.01)
+
+    async def run():
+        with redis.Redis.from_url(url) as admin:
+            admin.config_set("requirepass", "secret")
+            counting = Counting(url, "found")
+            await counting.look()
+            await asyncio.sleep(0.2)
+            assert "NOAUTH" in counting.trouble
+            admin.config_set("requirepass", "")
+            while counting.trouble is not None:
+                await asyncio.sleep(0.01)
+            await counting.close()
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
 @pytest.mark.slow
 def test_a_cluster_counts_as_a_process_does_while_slots_move_and_forgets_who_is_erased(tmp_path, clicks):
     user, _ = Counter(click.user_id for click in clicks[:200] if click.user_id is not None).most_common(1)[0]
@@ -97,8 +135,13 @@ def test_a_cluster_counts_as_a_process_does_while_slots_move_and_forgets_who_is_
         keys = ClickKeys.of([msgspec.structs.replace(clicks[0], user_id=user, click_id="newer")])
         alone.count(again)
         np.testing.assert_array_equal(await counting.count(keys), alone.count(keys))
+        asked = Nodes(f"redis://127.0.0.1:{nodes[0].port}/0", 5.0)
+        await asked.answer(True)
         nodes[2].client.flushall()
         nodes[2].ask("CLUSTER", "RESET", "SOFT")  # nobody serves its slots
+        with pytest.raises((ConnectionError, hiredis.HiredisError)):
+            await asked.answer(True)
+        await asked.close()
         others = [msgspec.structs.replace(clicks[1], click_id=secrets.token_hex(4)) for _ in range(100)]
         with pytest.raises(CountersUnavailable):  # some of these ids are in them
             await counting.count(ClickKeys.of(others))
