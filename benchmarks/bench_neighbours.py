@@ -337,6 +337,7 @@ def measure(names: list[str], slices: int, tls: bool, bodies: Bodies, options: a
             command += ["--tls-cert", authority, "--tls-key", key]
             url = f"https://127.0.0.1:{port}"
             os.environ["SSL_CERT_FILE"] = authority  # that urllib trusts
+            urllib.request.install_opener(urllib.request.build_opener())  # the one before was made without it
         with running(command, folder, f"{url}/readyz") as service:
             for start in range(0, slices, 1_000):
                 events = [{"slice": f"held {i}", "x": [0.0, 1.0]} for i in range(start, start + 1_000)]
