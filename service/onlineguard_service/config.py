@@ -173,7 +173,7 @@ class Settings:
     connections: int = _setting(2_000, "Most connections; one more is told to come again.", 1)
     connections_each: int = _setting(
         256,  # closing as many at once keeps others waiting for some 10 ms, a thousand for 40
-        "Most connections of one address (or of a /64 of IPv6); of trusted_proxies any number.",
+        "Most connections of one address (or of a /64 of IPv6); one of trusted_proxies may have all but so many.",
         1,
     )
     trusted_proxies: tuple[str, ...] = _setting(

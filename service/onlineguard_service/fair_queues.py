@@ -1,4 +1,4 @@
-"""Fair queues: clients take turns, so that each waits for one part of every other client's work at most.
+"""Fair queues: clients take turns, so that each waits for little of every other client's work, however much there is.
 
 A client has one queue for all its connections. What it sends and the parts of its requests wait there, first come first
 served. In a round every queue is given `SLICE` seconds and has a turn: parts are begun until these are spent. A client
@@ -7,12 +7,14 @@ that has some left need not wait, so that alone it hardly ever does.
 What is not spent is kept for later rounds, and what a large part takes beyond is missing in them, up to `KEPT` slices
 either way. So a client that now and then sends four requests at a time is served at once, and one with large parts gets
 no more of the time than one with small ones. Work that does not wait, as taking a connection, is charged to its client.
+What runs after `Queue.turn` cannot be measured, and counts as one slice.
 
 After a round with a turn that was used up the loop turns a few times before the next one. Requests of others that came
 meanwhile are read, begun and answered in these.
 
 Source: M. Shreedhar and G. Varghese, Efficient fair queuing using deficit round robin, SIGCOMM 1995. How long a part
-takes is known only afterwards here, so that a turn may end in debt; and a queue that is empty keeps what it has.
+takes is known only afterwards here, so that a turn may end in debt; and a queue that is empty keeps what it has, as
+long as somebody holds it.
 """
 
 import asyncio
@@ -36,7 +38,9 @@ class FairQueues:
         self._queues: WeakValueDictionary[str, Queue] = WeakValueDictionary()
         self._waiting: list[Queue] = []
         self.round = 0  # its number
+        self.spent = 0.0  # seconds of all parts; of one within another once
         self._rest = 0  # turns of the loop until the next round
+        self._rested = -1  # the round after which there was a rest
         self._due = False  # whether the next round has been asked for
 
     def of(self, client: str) -> "Queue":
@@ -52,8 +56,9 @@ class FairQueues:
         self.ask()
 
     def rest(self) -> None:
-        """A turn was used up."""
-        self._rest = REST
+        """A turn was used up. There is one rest a round: clients that keep coming cannot put off the next for ever."""
+        if self._rested != self.round:
+            self._rested, self._rest = self.round, REST
 
     def ask(self) -> None:
         """Have a next round."""
@@ -113,13 +118,16 @@ class Queue:
         """Have a turn: begin parts until it ends."""
         self._serving, self._waits = True, False
         while self._parts and self._has_time():
-            began = perf_counter()
+            began, spent = perf_counter(), self._queues.spent
             try:
                 self._parts.popleft()()
             except Exception as error:
                 told = {"message": "a part of a client's work failed", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(told)
-            self.charge(perf_counter() - began)
+            within = self._queues.spent - spent  # parts of others, which begin a request of theirs in here
+            mine = perf_counter() - began - within
+            self._queues.spent += mine
+            self.charge(mine)
             if self._left <= 0.0:
                 self._queues.rest()
         self._serving = False

@@ -222,6 +222,33 @@ def test_work_that_does_not_wait_is_charged_up_to_a_bound(clock):
     asyncio.run(run())
 
 
+def test_new_clients_that_use_up_their_turns_again_and_again_do_not_put_off_the_next_round(clock):
+    async def run():
+        queues, done = FairQueues(), []
+        waiting = queues.of("waiting")
+        for _ in range(5):
+            waiting.put(clock.part(done, "waiting", 1.0))
+        for number in range(1_000):
+            if number % 3 == 0:
+                queues.of(f"new {number}").put(clock.part([], "new", 2.0))
+            await asyncio.sleep(0)
+        assert len(done) == 5
+
+    asyncio.run(run())
+
+
+def test_a_part_that_begins_one_of_another_client_is_not_charged_for_it(clock):
+    async def run():
+        queues, done = FairQueues(), []
+        proxy, client = queues.of("proxy"), queues.of("client")
+        proxy.put(lambda: client.put(clock.part(done, "client", 20.0)))
+        proxy.put(clock.part(done, "proxy", 0.5))
+        client.put(clock.part(done, "late", 0.5))
+        assert done == ["client", "proxy"]
+
+    asyncio.run(run())
+
+
 async def _rounds(queues, n):
     end = queues.round + n
     while queues.round < end:

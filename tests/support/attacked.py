@@ -24,7 +24,7 @@ def attacked(tmp_path_factory, environment, model_folder):
     """Of small bounds, and without a key."""
     service = Service(
         tmp_path_factory.mktemp("attacked"), environment, "--model", str(model_folder), "--n-features", "2",
-        "--detector", "marginal", "--snapshot-every", "3600", "--connections", "60", "--connections-each", "50",
+        "--detector", "marginal", "--snapshot-every", "3600", "--connections", "120", "--connections-each", "50",
         "--bodies-limit", str(8 * MIB), "--trusted-proxies", PROXY,
     )  # fmt: skip
     service.start()

@@ -7,7 +7,7 @@ nowhere, for a minute, and each takes a file and 80 kB: some thousands would lea
 
 Here a connection is only accepted at first, which takes 15 us. It is made, or its handshake begins, as a part of the
 client's work: in a turn of its network (`fair_queues`). Those that have not been made are bounded as open ones are, all
-together and for each network but those of proxies, and one more is closed without an answer.
+together and for each network, and one more is closed without an answer.
 
 A handshake takes the loop half a millisecond or more, so that in a round each network has one, once the client has said
 something.
@@ -20,11 +20,11 @@ import ssl
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from contextvars import Context
 from functools import partial
 
 from onlineguard_service.fair_queues import FairQueues, Queue
-from onlineguard_service.http.forwarded import Proxies
-from onlineguard_service.http.limits import network
+from onlineguard_service.http.limits import Connections, network
 
 AT_ONCE = 16  # connections that are accepted before the loop goes on; a quarter of a millisecond
 TAKING, MAKING = 20e-6, 200e-6  # seconds of a connection: to be accepted or closed; to be made, first read and ended
@@ -40,7 +40,7 @@ class Accepting:
     context: of TLS; None: without.
     protocol: makes that of a connection.
     queues: of the clients, in whose turns connections begin.
-    most: connections at once that have not been made; `most_each`: those of one network, but for `proxies`.
+    bounds: of the connections that have not been made.
     """
 
     def __init__(
@@ -49,17 +49,16 @@ class Accepting:
         context: ssl.SSLContext | None,
         protocol: Callable[[], asyncio.Protocol],
         queues: FairQueues,
-        most: int,
-        most_each: int,
-        proxies: Proxies,
+        bounds: Connections,
     ):
         self._listening, self._context, self._protocol = listening, context, protocol
-        self._queues, self._most, self._most_each, self._proxies = queues, most, most_each, proxies
+        self._queues, self._bounds = queues, bounds
         self._loop = asyncio.get_running_loop()
         self._all, self._each = 0, Counter[Queue]()  # that have not been made: all, and of each network
         self._waiting: set[socket.socket] = set()  # for the turn in which they are made
         self._under_way: set[asyncio.Task[None]] = set()
         self._accepting = self._loop.create_task(self._accept(), name="Accepting")
+        self._accepting.add_done_callback(_tell)
 
     def close(self) -> None:
         """Accept no more, and close the connections that have not been made."""
@@ -79,18 +78,17 @@ class Accepting:
                 self._take(*await self._loop.sock_accept(self._listening))
                 for _ in range(AT_ONCE - 1):
                     self._take(*self._listening.accept())
-                await asyncio.sleep(0)  # one loop accepts without giving way
-            except BlockingIOError:  # no more of them wait
-                continue
+            except (BlockingIOError, ConnectionAbortedError):  # no more of them wait, or one has left already
+                pass
             except OSError as error:
                 _log.warning("no connection is accepted: %s", error.strerror or error)
                 await asyncio.sleep(REST)
+            await asyncio.sleep(0)  # asyncio's own loop accepts without giving way
 
     def _take(self, connection: socket.socket, address: tuple[str, int]) -> None:
         queue = self._queues.of(network(address[0]))
         queue.charge(TAKING)
-        too_many = self._each[queue] >= self._most_each and not self._proxies.trusts(address[0])
-        if too_many or self._all >= self._most:
+        if self._all >= self._bounds.most or self._each[queue] >= self._bounds.of(address[0]):
             connection.close()
             return
         connection.setblocking(False)
@@ -111,7 +109,8 @@ class Accepting:
             queue.charge(MAKING)
 
     def _begin(self, work: Coroutine[None, None, None], queue: Queue) -> None:
-        task = asyncio.Task(work, loop=self._loop, eager_start=True)
+        # in a context of its own: it may be begun in a turn that the request of somebody else asked for
+        task = asyncio.Task(work, loop=self._loop, eager_start=True, context=Context())
         self._under_way.add(task)
         task.add_done_callback(partial(self._made, queue))
 
@@ -141,6 +140,11 @@ class Accepting:
             await self._loop.connect_accepted_socket(
                 self._protocol, connection, ssl=self._context, ssl_handshake_timeout=seconds
             )
+
+
+def _tell(accepting: asyncio.Task[None]) -> None:
+    if not accepting.cancelled() and (error := accepting.exception()) is not None:
+        _log.critical("no connection is accepted any more", exc_info=error)
 
 
 async def _heard(connection: socket.socket) -> None:

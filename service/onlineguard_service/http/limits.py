@@ -1,4 +1,4 @@
-"""Limits on what a client may send: the bytes of requests, requests a second, and from where."""
+"""Limits on what a client may send: connections, the bytes of requests, requests a second, and from where."""
 
 import asyncio
 import ipaddress
@@ -7,8 +7,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import NamedTuple
 
 from starlette.types import Receive
+
+from onlineguard_service.http.forwarded import Proxies
 
 REMEMBERED = 10_000  # callers whose requests are counted; 2 MB
 
@@ -23,6 +26,28 @@ class Crowded(Exception):
 
 class Disconnected(Exception):
     """The client went away before it had sent the whole body."""
+
+
+class Connections(NamedTuple):
+    """How many connections may be open: `most` at once, and of one network `most_each`.
+
+    A proxy has those of many clients. It may have all but `most_each`, so that others reach the service beside it.
+    """
+
+    most: int
+    most_each: int
+    proxies: Proxies
+
+    def of(self, address: str) -> int:
+        """How many the network of this address may have.
+
+        >>> bounds = Connections(2_000, 256, Proxies(["10.0.0.1"]))
+        >>> bounds.of("192.0.2.7"), bounds.of("10.0.0.1")
+        (256, 1744)
+        """
+        if self.proxies.trusts(address):
+            return max(self.most - self.most_each, self.most_each)
+        return self.most_each
 
 
 class LargeBodies:

@@ -24,8 +24,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from onlineguard.wire.answers import Problem
 from onlineguard_service.fair_queues import QUEUE, FairQueues, Queue
-from onlineguard_service.http.forwarded import Proxies
-from onlineguard_service.http.limits import network
+from onlineguard_service.http.limits import Connections, network
 from onlineguard_service.http.problems import PROBLEM
 
 HEADER_BYTES = 65_536  # of a request, with its URL
@@ -37,15 +36,13 @@ PARTS_A_TURN = 1_024  # of a body; a millisecond
 
 
 class Protocol(HttpToolsProtocol):
-    """See this module; `most` connections are open at once, and `most_each` of one network that is no proxy's."""
+    """See this module."""
 
     since: float | None = None  # when the request began that is still arriving, or the connection before the first
-    most: int  # connections, a choice of the operator, as is the next
-    most_each: int
+    bounds: Connections  # a choice of the operator
     open: Counter[str]  # connections of each network
     queues: FairQueues
     client_of: Callable[[Scope], str | None]  # that a request is of, by its key; None: of the network
-    proxies: Proxies  # that are believed whom they ask for
     stalled: float | None = None  # since when the client has not read what it was answered
     _running: RequestResponseCycle | None = None  # the request that was begun last
     _network = ""
@@ -66,9 +63,9 @@ class Protocol(HttpToolsProtocol):
         self._network = network(peer)
         self._queue = self.queues.of(self._network)
         self.open[self._network] += 1
-        if len(self.connections) > self.most:
+        if len(self.connections) > self.bounds.most:
             self._refuse(b"503 Service Unavailable", "Not available", _FULL, _SOON)
-        elif self.open[self._network] > self.most_each and not self.proxies.trusts(peer):
+        elif self.open[self._network] > self.bounds.of(peer):
             self._refuse(b"503 Service Unavailable", "Not available", _FULL_EACH, _SOON)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -147,7 +144,7 @@ class Protocol(HttpToolsProtocol):
     def _asking(self, scope: HTTPScope) -> str:
         """The client that a request is of, whose address stands in its scope from here on."""
         peer = self.client[0] if self.client else ""
-        address = self.proxies.client(peer, scope["headers"])
+        address = self.bounds.proxies.client(peer, scope["headers"])
         if address != peer:
             scope["client"] = (address, 0)
         return self.client_of(scope) or network(address)

@@ -35,6 +35,7 @@ from onlineguard_service.http.app import Application, application
 from onlineguard_service.http.backend import Backend
 from onlineguard_service.http.forwarded import Proxies
 from onlineguard_service.http.incoming import BODY_SECONDS
+from onlineguard_service.http.limits import Connections
 from onlineguard_service.http.protocol import Protocol
 from onlineguard_service.standing import Standing
 
@@ -141,11 +142,8 @@ class _Server(uvicorn.Server):
         def protocol() -> asyncio.Protocol:
             return kind(config=self.config, server_state=self.server_state, app_state={})
 
-        most, most_each = self._settings.connections, self._settings.connections_each
         context = self.config.ssl if isinstance(self.config.ssl, ssl.SSLContext) else None
-        servers: list[Any] = [
-            Accepting(each, context, protocol, kind.queues, most, most_each, kind.proxies) for each in sockets or ()
-        ]
+        servers: list[Any] = [Accepting(each, context, protocol, kind.queues, kind.bounds) for each in sockets or ()]
         self.servers = servers
         self.started = True
 
@@ -198,12 +196,12 @@ def _config(app: Application, settings: Settings) -> uvicorn.Config:
             "Limited",
             (Protocol,),
             {
-                "most": settings.connections,
-                "most_each": settings.connections_each,
+                "bounds": Connections(
+                    settings.connections, settings.connections_each, Proxies(settings.trusted_proxies)
+                ),
                 "open": Counter(),
                 "queues": FairQueues(),
                 "client_of": staticmethod(app.admission.client),
-                "proxies": Proxies(settings.trusted_proxies),
             },
         ),
         ws="none",

@@ -42,6 +42,7 @@ class Counting:
         self._stores: dict[str, AsyncRedisStore] = {}  # by namespace
         self._cluster: bool | None = None  # None: nobody has been asked yet
         self._not_before = 0.0
+        self._cut_off = self._closed = False  # whether the last one got no answer at all; whether this has ended
         self._looking: asyncio.Task[None] | None = None
         self.seconds, self.failures = Histogram(), 0  # of round trips
         self.trouble: str | None = None  # why the last one got no answer; None if it did
@@ -92,20 +93,22 @@ class Counting:
 
     async def close(self) -> None:
         """End; what is under way fails."""
+        self._closed = True
         if self._looking is not None:
             self._looking.cancel()
         await self._nodes.close()
 
     def _failed(self, error: Exception) -> None:
-        self.trouble = f"{type(error).__name__}: {error}"
-        if self._looking is None or self._looking.done():
+        self.trouble, self._cut_off = f"{type(error).__name__}: {error}", isinstance(error, OSError)
+        if self._cut_off and not self._closed and (self._looking is None or self._looking.done()):
             self._looking = asyncio.create_task(self._look_again(), name="Counting")
 
     async def _look_again(self) -> None:
-        """Until Redis answers, whether this or a click asks."""
-        while self.trouble is not None:
+        """Until Redis answers, whether this or a click asks. Errors that it answers with only a click can disprove."""
+        while self.trouble is not None and self._cut_off:
             await asyncio.sleep(AGAIN)
             with suppress(hiredis.HiredisError, OSError):
                 await self._of("")
                 await self._nodes.answer(bool(self._cluster))
-                self.trouble = None
+                if self._cut_off:
+                    self.trouble = None

@@ -7,7 +7,6 @@ answer is not.
 """
 
 import asyncio
-import itertools
 from binascii import crc_hqx
 from collections.abc import Sequence
 from typing import Any
@@ -52,17 +51,10 @@ class Nodes:
 
     async def answer(self, cluster: bool) -> None:
         """Return if all nodes that hold slots answer, or the Redis at the URL. Raises as `are_a_cluster` otherwise."""
-        if cluster:
-            of, keys = await self._asked(), dict[Wire, bytes]()  # a key that each node holds
-            names = (b"%d" % number for number in itertools.count())
-            while len(keys) < len({*of}):
-                keys.setdefault(of[slot_of(name := next(names))], name)
-            answers = await self.execute([("EXISTS", key) for key in keys.values()])
-        else:
-            answers = await self.first.execute([("PING",)], self._replicas)
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
+        nodes = {*await self._asked()} if cluster else {self.first}
+        for (told,) in await asyncio.gather(*(node.execute([("PING",)], self._replicas) for node in nodes)):
+            if isinstance(told, Exception):
+                raise told
 
     async def execute(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """See `Wire.execute`; all keys of a command are in one slot."""

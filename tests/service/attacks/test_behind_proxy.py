@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.attacked import ASKED, PROXY, asked, learned_beside, until
+from tests.support.attacked import ASKED, PROXY, asked, good, learned_beside, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc").exists(), reason="memory is read in /proc")]
 
@@ -48,14 +48,16 @@ def test_who_writes_other_addresses_into_its_requests_has_the_turns_of_one_clien
     assert learned[-1] - learned[0] < ASKED * 2 * 256  # beside a dozen clients it would be several times as much
 
 
-def test_a_proxy_may_open_more_connections_than_one_client(attacked):
+def test_a_proxy_may_open_more_connections_than_one_client_and_leaves_some_to_others(attacked):
     with asked(attacked) as client:
         until(lambda: opened(client) < 5)  # those of the tests before are gone
     with ExitStack() as held:
-        connections = [held.enter_context(connected(attacked, PROXY)) for _ in range(55)]
-        for connection in connections:
+        connections = [held.enter_context(connected(attacked, PROXY)) for _ in range(71)]
+        for connection in connections[:70]:
             connection.sendall(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
             assert connection.recv(15) == b"HTTP/1.1 200 OK"
+        assert connections[70].recv(12) == b"HTTP/1.1 503"
+        assert good(attacked) == 40
 
 
 def test_the_audit_log_names_whom_a_trusted_proxy_asks_for_and_nobody_elses_word(attacked):

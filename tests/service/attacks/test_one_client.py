@@ -150,9 +150,9 @@ def test_one_connection_too_many_is_told_and_room_comes_back(service):
     try:
         time.sleep(0.3)
         assert "the setting connections_each allows" in refused("127.0.0.1")
-        held += [connected("127.0.0.2") for _ in range(10)]
+        held += [connected("127.0.0.2") for _ in range(50)] + [connected("127.0.0.4") for _ in range(20)]
         time.sleep(0.3)
-        assert "the setting connections allows" in refused("127.0.0.2")
+        assert "the setting connections allows" in refused("127.0.0.4")
     finally:
         for connection in held:
             connection.close()

@@ -4,7 +4,6 @@ import asyncio
 import secrets
 from collections import Counter
 
-import hiredis
 import msgspec
 import numpy as np
 import pytest
@@ -96,20 +95,38 @@ def test_redis_is_found_again_though_no_click_comes(tmp_path, monkeypatch):
     asyncio.run(asyncio.wait_for(run(), 30))
 
 
-def test_a_redis_that_answers_with_an_error_is_not_found(url, monkeypatch):
+def test_a_redis_that_answers_and_does_not_count_is_not_found(url, clicks, monkeypatch):
     monkeypatch.setattr("onlineguard_service.redis.counting.AGAIN", 0.01)
+    before, after = ClickKeys.of(clicks[:1]), ClickKeys.of(clicks[1:2])
 
     async def run():
         with redis.Redis.from_url(url) as admin:
-            admin.config_set("requirepass", "secret")
-            counting = Counting(url, "found")
-            await counting.look()
+            counting = Counting(url, "full")
+            await counting.count(before)
+            admin.config_set("maxmemory", 1)
+            with pytest.raises(CountersUnavailable, match="OOM"):
+                await counting.count(after)
             await asyncio.sleep(0.2)
-            assert "NOAUTH" in counting.trouble
-            admin.config_set("requirepass", "")
-            while counting.trouble is not None:
-                await asyncio.sleep(0.01)
+            assert "OOM" in counting.trouble
+            admin.config_set("maxmemory", 0)
+            await counting.count(after)
+            assert counting.trouble is None
             await counting.close()
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def test_nobody_looks_for_redis_once_it_is_closed(tmp_path, clicks):
+    async def run():
+        with serving(tmp_path) as port:
+            counting = Counting(f"redis://127.0.0.1:{port}/0", "closed")
+            await counting.look()
+            under_way = asyncio.create_task(counting.count(ClickKeys.of(clicks[:1])))
+            await asyncio.sleep(0)
+            await counting.close()
+            with pytest.raises(CountersUnavailable):
+                await under_way
+            assert [task.get_name() for task in asyncio.all_tasks() if task.get_name() == "Counting"] == []
 
     asyncio.run(asyncio.wait_for(run(), 30))
 
@@ -139,13 +156,15 @@ def test_a_cluster_counts_as_a_process_does_while_slots_move_and_forgets_who_is_
         await asked.answer(True)
         nodes[2].client.flushall()
         nodes[2].ask("CLUSTER", "RESET", "SOFT")  # nobody serves its slots
-        with pytest.raises((ConnectionError, hiredis.HiredisError)):
-            await asked.answer(True)
         await asked.close()
         others = [msgspec.structs.replace(clicks[1], click_id=secrets.token_hex(4)) for _ in range(100)]
         with pytest.raises(CountersUnavailable):  # some of these ids are in them
             await counting.count(ClickKeys.of(others))
         await counting.close()
+        nodes[1].client.shutdown(nosave=True)
+        with pytest.raises(ConnectionError):
+            await asked.answer(True)
+        await asked.close()
 
     with cluster(tmp_path) as nodes:
         asyncio.run(asyncio.wait_for(run(nodes), 120))
