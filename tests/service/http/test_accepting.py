@@ -143,8 +143,7 @@ def test_a_connection_is_not_made_in_the_context_of_a_request_that_had_a_turn(en
     async def run():
         queues = FairQueues()
         listening, accepted = accepting(None, queues, 10 * MANY, Looking)
-        queues.of("127.0.0.2").charge(60.0)
-        held = [connected(listening) for _ in range(3)]
+        mine = queues.of("127.0.0.2")
 
         async def request():
             of_request.set("another's")
@@ -152,6 +151,9 @@ def test_a_connection_is_not_made_in_the_context_of_a_request_that_had_a_turn(en
                 await queues.of("another").turn()
 
         asking = asyncio.create_task(request())
+        await asyncio.sleep(0)  # it has asked for the next round
+        held = [connected(listening) for _ in range(3)]
+        mine.charge(60.0)
         while len(found) < len(held):
             await asyncio.sleep(0)
         await asking
