@@ -17,7 +17,7 @@ from onlineguard_service.redis.nodes import Nodes
 
 WAIT = 0.5  # seconds for an answer, and for a connection
 PAUSE = 0.2  # seconds after a failure in which nobody tries again, so that a dead Redis costs a request no time
-AGAIN = 1.0  # seconds after which it is looked whether a Redis that was not there is there, though no click comes
+AGAIN = 1.0  # seconds between looks whether a Redis that could not be reached can be, though no click comes
 
 log = logging.getLogger("onlineguard.service")
 

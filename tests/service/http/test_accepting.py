@@ -65,6 +65,14 @@ def connected(listening, address="127.0.0.2"):
     return socket.create_connection(listening.getsockname(), 30.0, (address, 0))
 
 
+async def over(accepted, *sockets):
+    """No more is accepted, and these are closed."""
+    accepted.close()
+    await accepted.wait_closed()
+    for each in sockets:
+        each.close()
+
+
 def noting(made):
     """A protocol that notes from where each connection comes once it is made."""
 
@@ -84,10 +92,7 @@ def test_a_connection_does_not_wait_until_all_that_came_before_it_are_made(ended
         held.append(connected(listening, "127.0.0.1"))
         while len(made) < len(held):
             await asyncio.sleep(0)
-        accepted.close()
-        await accepted.wait_closed()
-        for connection in (listening, *held):
-            connection.close()
+        await over(accepted, listening, *held)
 
     ended(run())
     assert made.index("127.0.0.1") < len(made) / 2
@@ -108,10 +113,7 @@ def test_more_connections_at_once_than_a_network_may_have_are_closed_and_room_co
         late = connected(listening)
         while len(made) == before:
             await asyncio.sleep(0)
-        accepted.close()
-        await accepted.wait_closed()
-        for connection in (listening, *held, late):
-            connection.close()
+        await over(accepted, listening, *held, late)
 
     ended(run())
 
@@ -124,10 +126,7 @@ def test_of_a_trusted_proxy_no_connection_is_closed(ended):
         held = [connected(listening) for _ in range(MANY)]
         while len(made) < MANY:
             await asyncio.sleep(0)
-        accepted.close()
-        await accepted.wait_closed()
-        for connection in (listening, *held):
-            connection.close()
+        await over(accepted, listening, *held)
 
     ended(run())
 
@@ -157,10 +156,7 @@ def test_a_connection_is_not_made_in_the_context_of_a_request_that_had_a_turn(en
         while len(found) < len(held):
             await asyncio.sleep(0)
         await asking
-        accepted.close()
-        await accepted.wait_closed()
-        for connection in (listening, *held):
-            connection.close()
+        await over(accepted, listening, *held)
 
     ended(run())
     assert set(found) == {"none"}
@@ -212,10 +208,7 @@ def test_however_many_handshakes_begin_at_once_others_have_a_turn_after_each(con
         while order.count("handshake") < MANY:
             await other.turn()
             order.append("other")
-        accepted.close()
-        await accepted.wait_closed()
-        for connection in (listening, *held):
-            connection.close()
+        await over(accepted, listening, *held)
 
     ended(run())
     together = [len(list(run)) for name, run in itertools.groupby(order) if name == "handshake"]
